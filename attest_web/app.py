@@ -1,0 +1,61 @@
+"""The Flask application that shows proof, made by a factory from what it is given."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from attest_web import signature_page, status_pages
+from attest_web.auth import Tokens
+from attest_web.errors import error_body, error_headers
+from attest_web.store import SignatureStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProofSources:
+    """All that the pages show and check against.
+
+    Attributes:
+        tokens: Who may ask for signatures.
+        store: Where the signatures are.
+        upstream_answers: Whether the model server answers; may block for a few seconds.
+        release: Installed release of this proxy.
+        git_revision: Revision of its source, if known.
+    """
+
+    tokens: Tokens
+    store: SignatureStore
+    upstream_answers: Callable[[], bool]
+    release: str
+    git_revision: str | None
+
+
+def create_app(sources: ProofSources) -> Flask:
+    """Make the application. It has no state of its own: what it shows comes from `sources`."""
+    app = Flask("attest_web", static_folder=None)
+    app.json.compact = True  # type: ignore[attr-defined]  # of Flask's default provider
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.register_blueprint(status_pages.blueprint(sources.upstream_answers, sources.release, sources.git_revision))
+    app.register_blueprint(signature_page.blueprint(sources.tokens, sources.store))
+    app.register_error_handler(HTTPException, _answer_http_error)
+    app.register_error_handler(Exception, _answer_bug)
+    return app
+
+
+def _answer_http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    response = Response(error_body(status, error.description or error.name), status, error_headers(status))
+    for name, value in error.get_headers():
+        if name.lower() == "allow":  # 405 has to say what would be allowed (RFC 9110, 15.5.6)
+            response.headers[name] = value
+    return response
+
+
+def _answer_bug(error: Exception) -> Response:
+    # The traceback's frames tell where; the message might quote a request, so it stays out of the log.
+    logger.error("a proof page failed: %s", type(error).__name__, exc_info=error)
+    return Response(error_body(500, "Something went wrong here; the log has more."), 500, error_headers(500))

@@ -1,0 +1,28 @@
+"""Bearer tokens (RFC 6750) and their comparison in constant time."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+
+
+class Tokens:
+    """The tokens that open the door.
+
+    Only SHA-256 digests are kept: comparing digests of one length tells nothing about the length of a token, and a
+    repr or a dump of this object holds no token.
+    """
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        self._digests = [hashlib.sha256(token.encode()).digest() for token in tokens]
+        if not self._digests:
+            raise ValueError("at least one token is needed")
+
+    def accept(self, authorization: bytes | None) -> bool:
+        """Whether an `Authorization` header value, as it came over the wire, carries one of the tokens.
+
+        Takes the same time whichever token matches, and whether one does.
+        """
+        scheme, _, token = (authorization or b"").strip().partition(b" ")
+        digest = hashlib.sha256(token.strip()).digest()
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return any(matches) and scheme.lower() == b"bearer"

@@ -1,0 +1,59 @@
+"""Whether the model server answers."""
+
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+
+class UpstreamProbe:
+    """Asks the model server for its `/health`, at most once a second however often it is called.
+
+    `/ready` needs no token, so whoever calls it in a loop must not be able to make this proxy do the same to the model
+    server. Any answer below 500 counts: a server without `/health` is still one that answers.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        timeout: float = 2,
+        max_age: float = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make a probe that has not asked yet.
+
+        Args:
+            base_url: Where the model server listens, e.g. `http://vllm:8000`.
+            timeout: Seconds to wait for its answer.
+            max_age: Seconds for which an answer is taken as still true.
+            clock: Seconds, monotonic.
+        """
+        self._url = base_url.rstrip("/") + "/health"
+        self._timeout = timeout
+        self._max_age = max_age
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._asked_at: float | None = None
+        self._answers = False
+        # Without this, http_proxy in the environment would send the probe elsewhere.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def __call__(self) -> bool:
+        """Whether the model server answered when last asked. Blocks for `timeout` at most; safe in any thread."""
+        with self._lock:
+            now = self._clock()
+            if self._asked_at is None or now - self._asked_at >= self._max_age:
+                self._answers = self._ask()
+                self._asked_at = self._clock()
+            return self._answers
+
+    def _ask(self) -> bool:
+        try:
+            with self._opener.open(self._url, timeout=self._timeout):
+                return True
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code < 500
+        except (OSError, ValueError):
+            return False

@@ -1,0 +1,134 @@
+"""The settings: read once at the start, from the environment or from given values, and named when they are wrong."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _printable(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("it is empty or has control characters in it")
+    return value.strip()
+
+
+def _tokens(value: SecretStr) -> SecretStr:
+    # RFC 6750's b64token, and whatever else is visible: a token with a space in it could never be sent.
+    if not all(re.fullmatch(r"[!-+\--~]+", token) for token in split_tokens(value)):
+        raise ValueError("a token is empty or has a space, a control or a non-ASCII character in it")
+    return value
+
+
+def _base_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
+        raise ValueError("it is not an http:// or https:// address")
+    if url.path.rstrip("/") or url.query or url.fragment:
+        raise ValueError("it has a path; leave out everything behind the port, /v1 too")
+    _ = url.port  # raises ValueError where it is no port
+    return f"{url.scheme}://{url.netloc}"
+
+
+def split_tokens(value: SecretStr) -> list[str]:
+    """The single tokens of a comma-separated `TOKEN`."""
+    return [token.strip() for token in value.get_secret_value().split(",")]
+
+
+class Settings(BaseSettings):
+    """Every setting that this proxy takes. The environment variable is the field's name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True, protected_namespaces=()
+    )
+
+    model_name: Annotated[str, AfterValidator(_printable)] = Field(
+        description="the name of the served model, e.g. Qwen/Qwen2.5-7B-Instruct"
+    )
+    token: Annotated[SecretStr, AfterValidator(_tokens)] = Field(
+        description="the bearer token that clients must send, or several separated by commas"
+    )
+    vllm_base_url: Annotated[str, AfterValidator(_base_url)] = Field(
+        default="http://localhost:8000",
+        description="where the model server listens, e.g. http://vllm:8000 (under mitmdump, --mode reverse:… says it)",
+    )
+    listen_port: int = Field(
+        default=8000,
+        ge=1,
+        le=65535,
+        description="the port that clients use, 1 to 65535 (under mitmdump, -p says it)",
+    )
+    attest_port: int = Field(
+        default=8001,
+        ge=0,
+        le=65535,
+        description="the side port of the proof pages, 1 to 65535; 0 takes a free one",
+    )
+    dev: bool = Field(default=False, description="1 signs with random keys that nothing vouches for; 0 or 1")
+    chat_cache_expiration: int = Field(
+        default=1200, ge=1, description="how long a signature can be fetched, in seconds, 1 or more"
+    )
+    signature_store: Literal["memory"] = Field(default="memory", description="where signatures are kept: memory")
+    signed_text_format: Literal["hashes", "model"] = Field(
+        default="hashes",
+        description="what is signed: hashes, or model to put the model's name in front of them",
+    )
+    allow_request_hash_header: bool = Field(
+        default=False,
+        description="1 signs the X-Request-Hash that a client sends instead of its body's hash; 0 or 1",
+    )
+    vllm_proxy_max_request_size: int = Field(
+        default=10 * 2**20, ge=1, description="the largest request body, in bytes, 1 or more"
+    )
+    vllm_proxy_timeout_secs: float = Field(
+        default=3600,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long the model server may take to begin an answer or to go on with it, in seconds, above 0",
+    )
+    git_revision: str | None = Field(
+        default=None,
+        description="the revision that /version names; by default that of the checkout, if it is one",
+    )
+
+    @property
+    def signed_model(self) -> str | None:
+        """The model name that goes into the signed text, or None where the text is the hashes alone."""
+        return self.model_name if self.signed_text_format == "model" else None
+
+
+class SettingsError(ValueError):
+    """One or more settings are missing or wrong; `problems` has one line for each, which names it."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def load_settings(given: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment.
+
+    Args:
+        given: Values by field name that go before the environment's.
+
+    Raises:
+        SettingsError: A setting is missing or malformed. No message holds a secret.
+    """
+    given = given or {}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic parses the strings
+    except ValidationError as error:
+        problems = []
+        for detail in error.errors(include_url=False, include_context=False, include_input=False):
+            field = str(detail["loc"][0]).lower()
+            how = f"option tee_{field}" if field in given else "environment"
+            takes = Settings.model_fields[field].description
+            if detail["type"] == "missing":
+                problem = f"{field.upper()} is missing: {takes}. Set it in the environment or with --set tee_{field}=…"
+            else:
+                reason = detail["msg"].removeprefix("Value error, ")
+                problem = f"{field.upper()} ({how}) is wrong: {reason}. It takes {takes}"
+            problems.append(problem)
+        raise SettingsError(problems) from None

@@ -1,0 +1,39 @@
+"""`/v1/signature/{id}`: the signature of an exchange, by one algorithm."""
+
+from flask import Blueprint, abort, request
+from flask.typing import ResponseReturnValue
+
+from attest_web.auth import Tokens
+from attest_web.signatures import SIGNING_ALGOS
+from attest_web.store import SignatureStore
+
+
+def blueprint(tokens: Tokens, store: SignatureStore) -> Blueprint:
+    """The signature page.
+
+    Args:
+        tokens: Who may ask.
+        store: Where the signatures are.
+    """
+    pages = Blueprint("signature_page", __name__)
+
+    # A client may choose its request id, and with it what the response id contains: slashes too.
+    @pages.get("/v1/signature/<path:chat_id>")
+    def signature(chat_id: str) -> ResponseReturnValue:
+        # WSGI hands header bytes over as Latin-1 (PEP 3333).
+        if not tokens.accept(request.headers.get("Authorization", "").encode("latin-1", "replace")):
+            abort(401, "A valid token is needed: send Authorization: Bearer <token>.")
+        algo = request.args.get("signing_algo", "ecdsa")
+        if algo not in SIGNING_ALGOS:
+            abort(400, "signing_algo must be ecdsa or ed25519.")
+        signed = store.get(chat_id)
+        if signed is None:
+            abort(404, "No signature under this id: it is not known here, or its time is over.")
+        return {
+            "text": signed["text"],
+            "signature": signed["signature_ecdsa"] if algo == "ecdsa" else signed["signature_ed25519"],
+            "signing_address": signed["signing_address_ecdsa" if algo == "ecdsa" else "signing_address_ed25519"],
+            "signing_algo": algo,
+        }
+
+    return pages

@@ -1,0 +1,38 @@
+"""`/`, `/version`, `/health` and `/ready`: is it there, what is it, does it live, can it work."""
+
+from collections.abc import Callable
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+
+def blueprint(upstream_answers: Callable[[], bool], release: str, git_revision: str | None) -> Blueprint:
+    """The status pages. None of them needs a token.
+
+    Args:
+        upstream_answers: Whether the model server answers.
+        release: Installed release of this proxy.
+        git_revision: Revision of its source, if known.
+    """
+    pages = Blueprint("status_pages", __name__)
+
+    @pages.get("/")
+    def index() -> ResponseReturnValue:
+        return {"status": "ok", "service": "tee-signer", "version": release}
+
+    @pages.get("/version")
+    def version() -> ResponseReturnValue:
+        return {"version": release, "git_revision": git_revision}
+
+    @pages.get("/health")
+    def health() -> ResponseReturnValue:
+        return {"status": "ok"}
+
+    @pages.get("/ready")
+    def ready() -> ResponseReturnValue:
+        # The pages are served only once the keys are there, so the upstream is what is left to ask about.
+        upstream = upstream_answers()
+        answer = {"status": "ready" if upstream else "not ready", "keys": True, "upstream": upstream}
+        return answer, 200 if upstream else 503
+
+    return pages
