@@ -1,0 +1,1 @@
+"""What watches the traffic: mitmproxy addons, one concern each, and the pure readers that they use."""

@@ -1,0 +1,46 @@
+"""The modifier through which a signed response streams (`flow.response.stream`): hash, read, hold back the end."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+
+class BodyReader(Protocol):
+    """Reads a body as it passes, and says when each byte of it may be sent on."""
+
+    id: str | None
+    finished: bool
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take the next piece, of one byte or more; return what may be sent on now, perhaps nothing."""
+
+    def end(self) -> bytes:
+        """Take note that the message is complete; return the rest."""
+
+
+class ResponseTap:
+    """Hashes a response body on its way, and has it signed before its last bytes are given out."""
+
+    def __init__(self, reader: BodyReader, complete: Callable[[str, BodyReader], None]) -> None:
+        """Make a tap for one response.
+
+        Args:
+            reader: Decides what goes out when.
+            complete: Called once, when the message is complete, with the SHA-256 of the whole body in hex and the
+                reader. The last bytes go out when it returns. Never called for a message that is cut short.
+        """
+        self._reader = reader
+        self._complete = complete
+        self._sha256 = hashlib.sha256()
+
+    def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
+        """Take a piece from mitmproxy, `b""` at the end of the message; return what goes to the client.
+
+        "Nothing" is an empty list: an empty piece would be the last chunk of a chunked body (RFC 9112, 7.1).
+        """
+        if piece:
+            self._sha256.update(piece)
+            return self._reader.feed(piece) or []
+        rest = self._reader.end()
+        self._complete(self._sha256.hexdigest(), self._reader)
+        return rest or []
