@@ -1,0 +1,71 @@
+"""Keeps what clients and models say out of the logs, at every verbosity.
+
+The log lines and errors of mitmproxy quote what it cannot parse: a request line, a header with its token, a piece of
+an answer. With `proxy_debug` they quote everything. All of these quotes are Python literals, so a line is cut at its
+first quotation mark. Exceptions keep their type and their frames, and lose their message. It is crude, and it errs on
+the side of saying too little.
+"""
+
+import logging
+import traceback
+from types import TracebackType
+from typing import Any
+
+from mitmproxy import flow as mitm_flow
+from mitmproxy import http
+
+LIBRARIES = ("mitmproxy", "asyncio", "h2", "hpack", "hyperframe", "tornado", "waitress", "werkzeug")
+"""Loggers, by the beginning of their names, whose lines are cut: all that see traffic and are not written here."""
+
+WITHHELD = "… (the rest is withheld: it may quote traffic)"
+
+
+def withhold_quotes(text: str) -> str:
+    """The text up to its first quotation mark or back quote, and a note where there was one."""
+    cut = min((at for at in map(text.find, "'\"`") if at >= 0), default=-1)
+    return text if cut < 0 else text[:cut].removesuffix("b").removesuffix("bytearray(b") + WITHHELD
+
+
+def describe(error: BaseException, tb: TracebackType | None) -> str:
+    """An exception by its type and where it was raised, without its message and without the lines of source."""
+    frames = [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in traceback.extract_tb(tb)]
+    return "\n".join([f"{type(error).__name__} (its message is withheld: it may quote traffic)", *frames])
+
+
+class LogPrivacy:
+    """Sanitises every log record of this process as it is made, and the error of every flow."""
+
+    def __init__(self) -> None:
+        self._original_factory = logging.getLogRecordFactory()
+        self._installed = False
+
+    def load(self, loader: object) -> None:  # noqa: ARG002  # the hook's signature
+        """Begin."""
+        if not self._installed:
+            self._original_factory = logging.getLogRecordFactory()
+            logging.setLogRecordFactory(self._make_record)
+            self._installed = True
+
+    def done(self) -> None:
+        """End, if nobody else has put a factory in front since."""
+        if self._installed and logging.getLogRecordFactory() == self._make_record:
+            logging.setLogRecordFactory(self._original_factory)
+        self._installed = False
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """Sanitise the error that mitmproxy shows beside a flow."""
+        if flow.error is not None:
+            flow.error = mitm_flow.Error(withhold_quotes(flow.error.msg), flow.error.timestamp)
+
+    def _make_record(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._original_factory(*args, **kwargs)
+        if record.name.startswith(LIBRARIES):
+            record.msg, record.args = withhold_quotes(record.getMessage()), None
+        if record.exc_info and record.exc_info[1] is not None:
+            error, tb = record.exc_info[1], record.exc_info[2]
+            message = record.getMessage()
+            if said := str(error):
+                message = message.replace(said, type(error).__name__)
+            record.msg, record.args = f"{message}\n{describe(error, tb)}", None
+            record.exc_info = None
+        return record

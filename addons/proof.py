@@ -1,0 +1,79 @@
+"""The proof pages, on the proxied port and on the side port."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from mitmproxy import http
+
+from addons import wsgi
+from addons.answers import error_answer
+from addons.routes import Kind, find_route
+from attest_web.side_port import SidePort
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 256
+"""Requests to proof pages that may be under way on the proxied port at once."""
+
+
+class ProofPages:
+    """Answers requests to the proof pages, off the event loop: a slow page delays no token."""
+
+    def __init__(self, app: "WSGIApplication", side_port: SidePort) -> None:
+        """Take over the pages and the side port.
+
+        Args:
+            app: The proof pages.
+            side_port: Listening, not started. It starts and stops with the proxy.
+        """
+        self._app = app
+        self._side_port = side_port
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="proof page")
+        self._waiting = 0
+        self._authorizations: WeakKeyDictionary[http.HTTPFlow, str] = WeakKeyDictionary()
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Take the authorization along for the pages, which check it themselves; the gate takes it out of the flow."""
+        if "authorization" in flow.request.headers and _is_proof(flow):
+            self._authorizations[flow] = flow.request.headers["authorization"]
+
+    def running(self) -> None:
+        """Start the side port."""
+        self._side_port.start()
+        logger.info("proof pages on side port %d", self._side_port.port)
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """Answer a request to a proof page."""
+        if flow.response is not None or not _is_proof(flow):
+            return
+        authorization = self._authorizations.pop(flow, None)
+        if self._waiting >= MAX_WAITING:
+            flow.response = error_answer(503, "Too many requests to the proof pages at once. Try again in a second.")
+            flow.response.headers["retry-after"] = "1"
+            return
+        peername = flow.client_conn.peername
+        environ = wsgi.environ_of(flow.request, peername[0] if peername else "")
+        if authorization is not None:
+            # mitmproxy decodes header bytes in the one way, WSGI in the other.
+            environ["HTTP_AUTHORIZATION"] = authorization.encode("utf-8", "surrogateescape").decode("latin-1")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            flow.response = await loop.run_in_executor(self._threads, wsgi.call, self._app, environ)
+        finally:
+            self._waiting -= 1
+
+    def done(self) -> None:
+        """Stop the side port and the threads."""
+        self._side_port.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _is_proof(flow: http.HTTPFlow) -> bool:
+    return find_route(flow.request.method, flow.request.path).kind is Kind.PROOF

@@ -1,0 +1,105 @@
+"""Where requests go: what `--mode` and mitmproxy's other options must say, and the layers that carry them."""
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from mitmproxy import ctx
+from mitmproxy.net.tls import starts_like_tls_record
+from mitmproxy.options import Options
+from mitmproxy.proxy import layer
+from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, modes
+from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
+from mitmproxy.proxy.tunnel import LayerStack
+
+from addons.http_layer import ApiHttpLayer, HttpLimits
+
+_FORBIDDEN: dict[str, tuple[Any, str]] = {
+    "stream_large_bodies": (None, "a request that streams past the signer cannot be signed"),
+    "body_size_limit": (None, "it answers in HTML and holds for answers too; use VLLM_PROXY_MAX_REQUEST_SIZE"),
+    "store_streamed_bodies": (False, "it would keep answers in memory, and in every file of saved flows"),
+    "validate_inbound_headers": (True, "without it, requests can be smuggled past the gate"),
+}
+"""Options of mitmproxy that must stay as they are: the value that each must have, and why."""
+
+
+def option_problems(options: Options) -> list[str]:
+    """What is wrong with mitmproxy's own options, a line each."""
+    problems = [
+        f"the option {name} must be {wanted}: {why}"
+        for name, (wanted, why) in _FORBIDDEN.items()
+        if getattr(options, name) != wanted
+    ]
+    for spec in options.mode:
+        try:
+            mode = ProxyMode.parse(spec)
+        except ValueError as error:
+            problems.append(f"the option mode is wrong: {error}")
+            continue
+        if not isinstance(mode, ReverseMode) or mode.scheme not in ("http", "https"):
+            problems.append(f"the option mode must be reverse:http://HOST:PORT or reverse:https://…, not {spec}")
+        elif mode.address[1] == mode.listen_port(options.listen_port) and _is_this_machine(mode.address[0]):
+            problems.append(
+                f"the upstream {spec.removeprefix('reverse:')} is this proxy's own address; name the model's"
+            )
+    return problems
+
+
+def upstream_base_url(mode: Sequence[str]) -> str:
+    """Where the upstream listens, e.g. `http://vllm:8000`. The options have been found free of problems."""
+    spec = ProxyMode.parse(mode[0])
+    assert isinstance(spec, ReverseMode)  # noqa: S101  # for mypy; option_problems has seen to it
+    host, port, *_ = spec.address
+    return f"{spec.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether a name or address is this machine's: one can listen at an address only where it is one's own."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False  # a name that does not resolve yet is some other machine's
+    for family, kind, protocol, _, address in found:
+        if ipaddress.ip_address(str(address[0]).partition("%")[0]).is_unspecified:
+            return True
+        with socket.socket(family, kind, protocol) as probe:
+            try:
+                probe.bind((address[0], 0))
+            except OSError:
+                continue
+            return True
+    return False
+
+
+class ReverseProxy:
+    """Carries requests to the upstream through the layers of `addons.http_layer`."""
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self._limits = limits
+
+    def next_layer(self, data: layer.NextLayer) -> None:
+        """Choose the layers of a client connection, as mitmproxy would for a reverse proxy, but with ours for HTTP."""
+        context = data.context
+        mode = context.client.proxy_mode
+        if data.layer is not None or not isinstance(mode, ReverseMode) or len(context.layers) != 1:
+            return
+        if not isinstance(context.layers[0], modes.ReverseProxy):
+            return
+        stack = LayerStack()
+        if mode.scheme == "https":
+            stack /= ServerTLSLayer(context)
+        if starts_like_tls_record(data.data_client()):
+            stack /= ClientTLSLayer(context)
+        stack /= ApiHttpLayer(context, self._limits)
+        data.layer = stack[0]
+
+    def running(self) -> None:
+        """Set what mitmproxy would do otherwise for want of anything better to do."""
+        ctx.options.update(
+            # Eager, it opens the upstream connection before there is a request, and closes the client's when that
+            # fails: no 502, and no proof pages.
+            connection_strategy="lazy",
+            # By default, a connection without traffic for ten minutes is closed, long answers or not.
+            tcp_timeout=int(self._limits.upstream_timeout) + 60,
+        )

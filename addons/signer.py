@@ -1,0 +1,164 @@
+"""Signs what passes: takes the request's hash, lets the response stream through a tap, signs the pair and stores it."""
+
+import hashlib
+import logging
+import re
+import secrets
+from collections import Counter
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from mitmproxy import http
+from mitmproxy.net.http.http1 import expected_http_body_size
+
+from addons.answers import error_answer
+from addons.json_body import JsonReader
+from addons.request_body import forwarded_body
+from addons.response_tap import BodyReader, ResponseTap
+from addons.routes import Kind, find_route
+from addons.sse import SseReader
+from attest_web.keys import SigningKeys
+from attest_web.signatures import sign_text, signed_text
+from attest_web.store import SignatureStore
+
+logger = logging.getLogger(__name__)
+
+_READ_UNTIL_CLOSE = -1
+"""What mitmproxy gives as the size of a body that only the end of the connection ends."""
+
+
+@dataclass(frozen=True)
+class SigningRules:
+    """How exchanges are signed.
+
+    Attributes:
+        model: Model name to put in front of the text, or None.
+        allow_request_hash_header: Whether a client's `X-Request-Hash` stands for its body's hash.
+    """
+
+    model: str | None = None
+    allow_request_hash_header: bool = False
+
+
+class Signer:
+    """Signs finished exchanges of the signed routes.
+
+    A chat whose signature cannot be made goes on without one: nobody is misled, as no signature can be fetched. It is
+    counted and logged.
+
+    Attributes:
+        outcomes: How many exchanges came to which end: `signed`, or the reason why not.
+        id_conflicts: How many signed exchanges had an id that was taken, and can be found by their receipt alone.
+    """
+
+    def __init__(self, keys: SigningKeys, store: SignatureStore, rules: SigningRules) -> None:
+        self._keys = keys
+        self._store = store
+        self._rules = rules
+        # SHA-256 of the request, for the flows whose response is still to come. Weak: a flow that ends in a way that no
+        # hook tells of takes its entry along.
+        self._request_sha256: WeakKeyDictionary[http.HTTPFlow, str] = WeakKeyDictionary()
+        self.outcomes: Counter[str] = Counter()
+        self.id_conflicts = 0
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Ask the upstream not to encode: what the client decodes is then what was hashed."""
+        if _is_signed(flow):
+            flow.request.headers["accept-encoding"] = "identity"
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """Hash the request body and make it ready to be forwarded."""
+        if flow.response is not None or not _is_signed(flow):
+            return
+        body = flow.request.raw_content or b""
+        request_sha256 = hashlib.sha256(body).hexdigest()
+        if self._rules.allow_request_hash_header and (given := flow.request.headers.get("x-request-hash")):
+            if not re.fullmatch(r"[0-9a-fA-F]{64}", given):
+                flow.response = error_answer(400, "X-Request-Hash must be a SHA-256 in 64 hex digits.")
+                return
+            request_sha256 = given.lower()
+        if "content-encoding" not in flow.request.headers:
+            try:
+                forwarded = forwarded_body(body)
+            except ValueError:
+                flow.response = error_answer(400, "The request body must be a JSON object.")
+                return
+            if forwarded is not body:
+                flow.request.content = forwarded
+        self._request_sha256[flow] = request_sha256
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Put the tap into the response, where it is to be signed; let it stream in any case."""
+        response = flow.response
+        if response is None or response.raw_content is not None:  # an answer that was made here
+            return
+        flow.request.content = None  # it has been forwarded, and nothing should hold it any longer
+        response.stream = True
+        request_sha256 = self._request_sha256.pop(flow, None)
+        if request_sha256 is None:
+            return
+        reader = _reader_for(flow.request, response)
+        if isinstance(reader, str):
+            self._leave_unsigned(reader)
+            return
+        receipt_id = f"rcpt-{secrets.token_hex(12)}"
+        response.headers["x-receipt-id"] = receipt_id
+
+        def complete(response_sha256: str, reader: BodyReader) -> None:
+            if not reader.finished:
+                self._leave_unsigned("the stream ended without its last event")
+                return
+            try:
+                self._sign(request_sha256, response_sha256, reader.id, receipt_id)
+            except Exception as error:
+                logger.error("a chat goes on unsigned, signing failed: %s", type(error).__name__, exc_info=error)
+                self.outcomes["signing failed"] += 1
+
+        response.stream = ResponseTap(reader, complete)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """Let go of an exchange that was cut short."""
+        flow.request.content = None
+        self._request_sha256.pop(flow, None)
+        if _is_signed(flow):
+            self._leave_unsigned("the exchange was cut short")
+
+    def done(self) -> None:
+        """Take the requests that are still on their way out of their flows, before something saves those."""
+        for flow in list(self._request_sha256):
+            flow.request.content = None
+
+    def _sign(self, request_sha256: str, response_sha256: str, chat_id: str | None, receipt_id: str) -> None:
+        signed = sign_text(self._keys, signed_text(request_sha256, response_sha256, self._rules.model))
+        self._store.put(receipt_id, signed)
+        if chat_id is not None and not self._store.put(chat_id, signed):
+            self.id_conflicts += 1
+            logger.warning("a response id was used before; this exchange can be found by its receipt %s", receipt_id)
+        self.outcomes["signed"] += 1
+
+    def _leave_unsigned(self, reason: str) -> None:
+        self.outcomes[reason] += 1
+        logger.info("not signed: %s", reason)
+
+
+def _is_signed(flow: http.HTTPFlow) -> bool:
+    return find_route(flow.request.method, flow.request.path).kind is Kind.SIGNED
+
+
+def _reader_for(request: http.Request, response: http.Response) -> BodyReader | str:
+    """The reader for a response, or the reason why it is not to be signed."""
+    if not 200 <= response.status_code < 300:
+        return "the upstream answered with an error"
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        return "the upstream encoded its answer although identity was asked for"
+    size = expected_http_body_size(request, response)
+    if size == 0:
+        return "the answer is empty"
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "text/event-stream":
+        return SseReader()
+    if media_type != "application/json":
+        return "the answer is neither JSON nor an event stream"
+    if size == _READ_UNTIL_CLOSE:
+        return "nothing tells the end of the answer from a broken connection"
+    return JsonReader()

@@ -1,0 +1,124 @@
+"""The script: `mitmdump -s addons/tee_signer.py --mode reverse:http://vllm:8000`.
+
+Declares the options, reads the settings, and wires the chain of addons that do the work. No logic of its own.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from mitmproxy import ctx, exceptions
+from mitmproxy.addonmanager import Loader
+
+from addons.gate import Gate
+from addons.http_layer import HttpLimits
+from addons.log_privacy import LogPrivacy
+from addons.proof import ProofPages
+from addons.reverse_proxy import ReverseProxy, option_problems, upstream_base_url
+from addons.signer import Signer, SigningRules
+from attest_web.app import ProofSources, create_app
+from attest_web.auth import Tokens
+from attest_web.core_dumps import forbid_core_dumps
+from attest_web.keys import SigningKeys
+from attest_web.readiness import UpstreamProbe
+from attest_web.settings import Settings, SettingsError, load_settings, split_tokens
+from attest_web.side_port import SidePort
+from attest_web.store import MemorySignatureStore
+from attest_web.version import checkout_revision, release
+
+logger = logging.getLogger(__name__)
+
+MASKED = "********"
+"""Stands in for a secret wherever mitmproxy shows its options."""
+
+
+class TeeSigner:
+    """Puts the signing proxy together.
+
+    Attributes:
+        addons: The chain, in the order in which a request meets it; empty until the settings are known.
+    """
+
+    name = "tee_signer"
+
+    def __init__(self) -> None:
+        self.addons: list[Any] = []
+        self._refused = False
+
+    def load(self, loader: Loader) -> None:
+        """Declare every setting as an option; keep secrets from core dumps."""
+        forbid_core_dumps()
+        for field, info in Settings.model_fields.items():
+            if field not in ("vllm_base_url", "listen_port"):  # mitmproxy's own --mode and -p
+                help_text = f"{field.upper()}: {info.description}."
+                loader.add_option(f"tee_{field}", Optional[str], None, help_text)  # type: ignore[arg-type]  # noqa: UP045
+
+    def configure(self, updated: set[str]) -> None:
+        """Wire the chain, once; afterwards, refuse changes that would not take effect or would do harm."""
+        if not self.addons and not self._refused:
+            self._start()
+            return
+        given = [name for name in updated if name.startswith("tee_") and getattr(ctx.options, name) != MASKED]
+        problems = [f"{name} is read at the start; restart to change it" for name in given]
+        if problems := problems + option_problems(ctx.options):
+            raise exceptions.OptionsError("; ".join(problems))
+
+    def _start(self) -> None:
+        given = {field: value for field in Settings.model_fields if (value := _option(field)) is not None}
+        problems = option_problems(ctx.options)
+        try:
+            settings = load_settings(given)
+            if not problems:
+                chain = _wire(settings)
+        except SettingsError as error:
+            problems = error.problems + problems
+        if problems:
+            # mitmproxy stops a start that has logged an error. Raising would add a traceback to every line.
+            self._refused = True
+            for problem in problems:
+                logger.error(problem)
+            return
+        for addon in chain:
+            ctx.master.addons.register(addon)
+        self.addons = list(chain)
+        if "token" in given:
+            ctx.options.update(tee_token=MASKED)
+
+
+def _option(field: str) -> str | None:
+    return getattr(ctx.options, f"tee_{field}", None)
+
+
+def _wire(settings: Settings) -> Sequence[Any]:
+    """Make the chain of addons.
+
+    Raises:
+        SettingsError: The keys cannot be had, or the side port cannot be opened.
+    """
+    if not settings.dev:
+        raise SettingsError(["DEV is 0, and this release has no other keys than random ones. Set DEV=1 to try it out"])
+    keys = SigningKeys.random()
+    tokens = Tokens(split_tokens(settings.token))
+    store = MemorySignatureStore(settings.model_name, settings.chat_cache_expiration)
+    revision = settings.git_revision or checkout_revision()
+    probe = UpstreamProbe(upstream_base_url(ctx.options.mode))
+    app = create_app(ProofSources(tokens, store, probe, release(), revision))
+    try:
+        side_port = SidePort(app, ctx.options.listen_host, settings.attest_port)
+    except OSError as error:
+        problem = f"ATTEST_PORT {settings.attest_port} cannot be opened: {error.strerror}. Free it or set another"
+        raise SettingsError([problem]) from None
+    gate = Gate(tokens, settings.vllm_proxy_max_request_size)
+    rules = SigningRules(settings.signed_model, settings.allow_request_hash_header)
+    logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
+    logger.warning("DEV=1: the keys are random and nothing vouches for them")
+    return [
+        LogPrivacy(),
+        ReverseProxy(HttpLimits(gate.body_limit, settings.vllm_proxy_timeout_secs)),
+        ProofPages(app, side_port),
+        gate,
+        Signer(keys, store, rules),
+    ]
+
+
+addons = [TeeSigner()]
