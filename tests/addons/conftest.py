@@ -1,0 +1,33 @@
+from collections.abc import Callable
+
+import pytest
+from mitmproxy import http
+from mitmproxy.test import tflow, tutils
+
+MakeFlow = Callable[..., http.HTTPFlow]
+
+
+@pytest.fixture
+def make_flow() -> MakeFlow:
+    """Makes a flow whose request has come and whose response has not."""
+
+    def make(
+        body: bytes = b"", *, method: str = "POST", path: str = "/v1/chat/completions", **headers: str
+    ) -> http.HTTPFlow:
+        request = tutils.treq(method=method.encode(), path=path.encode(), headers=http.Headers(), content=body)
+        request.headers["content-length"] = str(len(body))
+        for name, value in headers.items():
+            request.headers[name.replace("_", "-")] = value
+        return tflow.tflow(req=request)
+
+    return make
+
+
+def head(status: int = 200, content_type: str = "application/json", **headers: str) -> http.Response:
+    """A response whose head has come from upstream, and no more."""
+    response = tutils.tresp(status_code=status, headers=http.Headers(), content=None)
+    response.headers["content-type"] = content_type
+    response.headers["transfer-encoding"] = "chunked"
+    for name, value in headers.items():
+        response.headers[name.replace("_", "-")] = value
+    return response

@@ -1,0 +1,84 @@
+import json
+
+import pytest
+from mitmproxy import flow as mitm_flow
+from mitmproxy import http
+
+from addons.gate import MAX_PROOF_REQUEST, Gate
+from attest_web.auth import Tokens
+from tests.addons.conftest import MakeFlow
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate(Tokens(["s3cret"]), max_request_size=100)
+
+
+def error_type(flow: http.HTTPFlow) -> str:
+    assert flow.response is not None
+    kind: str = json.loads(flow.response.content or b"")["error"]["type"]
+    return kind
+
+
+def test_a_token_opens_and_goes_no_further(gate: Gate, make_flow: MakeFlow) -> None:
+    flow = make_flow(b"{}", authorization="Bearer s3cret")
+    gate.requestheaders(flow)
+    assert flow.response is None
+    assert flow.request.stream is False
+    assert "authorization" not in flow.request.headers
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer \udcff"}])
+def test_without_one_the_answer_is_set_before_the_body(
+    gate: Gate, make_flow: MakeFlow, headers: dict[str, str]
+) -> None:
+    flow = make_flow(b"{}", expect="100-continue", **headers)
+    gate.requestheaders(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 401
+    assert flow.response.headers["www-authenticate"] == "Bearer"
+    assert error_type(flow) == "unauthorized"
+    assert flow.request.stream is True, "this makes ApiHttpStream answer at once"
+    assert "expect" not in flow.request.headers, "a 100 would invite the body"
+    assert "authorization" not in flow.request.headers
+
+
+def test_two_authorization_headers_are_none(gate: Gate, make_flow: MakeFlow) -> None:
+    flow = make_flow()
+    flow.request.headers.set_all("authorization", ["Bearer s3cret", "Bearer s3cret"])
+    gate.requestheaders(flow)
+    assert error_type(flow) == "unauthorized"
+
+
+@pytest.mark.parametrize(("length", "refused"), [("100", False), ("101", True), ("999999999999999999", True)])
+def test_a_length_over_the_limit_is_refused_on_the_headers(
+    gate: Gate, make_flow: MakeFlow, length: str, refused: bool
+) -> None:
+    flow = make_flow(authorization="Bearer s3cret", content_length=length)
+    gate.requestheaders(flow)
+    assert (flow.response is not None) is refused
+    if refused:
+        assert error_type(flow) == "payload_too_large"
+
+
+def test_proof_pages_ask_for_the_token_themselves_and_take_little(gate: Gate, make_flow: MakeFlow) -> None:
+    flow = make_flow(method="GET", path="/v1/signature/x", authorization="Bearer s3cret")
+    gate.requestheaders(flow)
+    assert flow.response is None
+    assert "authorization" not in flow.request.headers
+    assert gate.body_limit(flow.request) == MAX_PROOF_REQUEST
+
+
+def test_what_is_only_passed_on_streams_through(gate: Gate, make_flow: MakeFlow) -> None:
+    flow = make_flow(path="/v1/files", authorization="Bearer s3cret", content_length="100000000")
+    gate.requestheaders(flow)
+    assert flow.response is None
+    assert flow.request.stream is True
+
+
+def test_what_mitmproxy_has_refused_keeps_its_error_and_loses_its_token(gate: Gate, make_flow: MakeFlow) -> None:
+    flow = make_flow(authorization="Bearer s3cret")
+    flow.error = mitm_flow.Error("bad headers")
+    gate.requestheaders(flow)
+    assert flow.response is None
+    assert "authorization" not in flow.request.headers

@@ -1,0 +1,96 @@
+import logging
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mitmproxy import flow as mitm_flow
+from mitmproxy.proxy import events
+from mitmproxy.test import tflow
+
+from addons.log_privacy import LogPrivacy, withhold_quotes
+
+MARK = "XMARKX"
+
+
+@pytest.fixture
+def privacy() -> Iterator[LogPrivacy]:
+    before = logging.getLogRecordFactory()
+    privacy = LogPrivacy()
+    privacy.load(None)
+    yield privacy
+    privacy.done()
+    assert logging.getLogRecordFactory() is before
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"Bad HTTP request line: {f'GET {MARK}'.encode()!r}",
+        f"Invalid header line: {f'authorization {MARK}'.encode()!r}",
+        f"unexpected server response: {bytearray(MARK.encode())!r}",
+        f"HTTP/1 protocol error: illegal chunk header: {bytearray(MARK.encode())!r}",
+        f"multiple content-length headers: {[MARK.encode()]!r}",
+        f"Deferring layer decision, not enough data: {MARK.encode().hex()!r}",
+        f">> {events.DataReceived(tflow.tclient_conn(), MARK.encode())!r}",
+        f'unknown transfer-encoding header: "it\'s {MARK}"',
+    ],
+)
+def test_quotes_in_mitmproxys_lines_are_withheld(
+    privacy: LogPrivacy, caplog: pytest.LogCaptureFixture, message: str
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        logging.getLogger("mitmproxy.proxy.server").info(message)
+    [record] = caplog.records
+    assert MARK not in caplog.text
+    assert MARK.encode().hex() not in caplog.text
+    assert record.getMessage().startswith(message[:10])
+    assert "withheld" in record.getMessage()
+
+
+def test_lines_without_quotes_and_lines_of_ours_stay(privacy: LogPrivacy, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        logging.getLogger("mitmproxy.proxy.server").info("server connect 10.0.0.1:8000")
+        logging.getLogger("addons.signer").info("it's %s", "fine")
+    assert [record.getMessage() for record in caplog.records] == ["server connect 10.0.0.1:8000", "it's fine"]
+
+
+@pytest.mark.parametrize("name", ["mitmproxy.addonmanager", "asyncio", "addons.proof", "anything"])
+def test_exceptions_keep_type_and_place_and_lose_their_message(
+    privacy: LogPrivacy, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    try:
+        raise ValueError(f"cannot parse {MARK}")
+    except ValueError as error:
+        with caplog.at_level(logging.DEBUG):
+            logging.getLogger(name).error(f"Addon error: {error}", exc_info=True)
+    assert MARK not in caplog.text
+    assert "ValueError" in caplog.text
+    assert "test_log_privacy.py" in caplog.text
+    assert caplog.records[0].exc_info is None
+
+
+@given(st.text())
+def test_nothing_behind_a_quotation_mark_survives(secret: str) -> None:
+    assert withhold_quotes(f"oh: '{secret}' and \"{secret}\"").startswith("oh: …")
+    assert withhold_quotes("before") == "before"
+
+
+def test_the_error_beside_a_flow_is_sanitised(privacy: LogPrivacy) -> None:
+    flow = tflow.tflow(err=mitm_flow.Error(f"unexpected server response: {MARK.encode()!r}"))
+    privacy.error(flow)
+    assert flow.error is not None
+    assert MARK not in flow.error.msg
+    assert flow.error.msg.startswith("unexpected server response: ")
+
+
+def test_a_factory_that_came_later_is_left_in_place() -> None:
+    before = logging.getLogRecordFactory()
+    privacy = LogPrivacy()
+    privacy.load(None)
+    try:
+        logging.setLogRecordFactory(logging.LogRecord)
+        privacy.done()
+        assert logging.getLogRecordFactory() is logging.LogRecord
+    finally:
+        logging.setLogRecordFactory(before)

@@ -1,0 +1,283 @@
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+
+import pytest
+from mitmproxy import http
+from mitmproxy.addonmanager import Loader
+from mitmproxy.test import taddons
+
+from addons.signer import Signer, SigningRules
+from attest_web.keys import SigningKeys
+from attest_web.signatures import SignedExchange
+from attest_web.store import MemorySignatureStore
+from tests.addons.conftest import MakeFlow, head
+
+REQUEST = b'{"model":"demo","messages":[{"role":"user","content":"hi"}]}'
+ANSWER = b'{"id":"chatcmpl-123","object":"chat.completion","choices":[]}'
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def store() -> MemorySignatureStore:
+    return MemorySignatureStore("demo", 60)
+
+
+@pytest.fixture
+def signer(keys: SigningKeys, store: MemorySignatureStore) -> Signer:
+    return Signer(keys, store, SigningRules())
+
+
+def pass_through(signer: Signer, flow: http.HTTPFlow, response: http.Response, *pieces: bytes) -> bytes:
+    """Take a flow through the hooks and its body through the stream, as mitmproxy does; return what left."""
+    signer.requestheaders(flow)
+    signer.request(flow)
+    flow.response = response
+    signer.responseheaders(flow)
+    left = b""
+    for piece in (*pieces, b""):
+        out = response.stream(piece) if callable(response.stream) else piece
+        assert out != b"" or not piece, "an empty piece would end a chunked body"
+        left += out if isinstance(out, bytes) else b"".join(_parts(out))
+    return left
+
+
+def _parts(out: Iterable[bytes]) -> list[bytes]:
+    parts = list(out)
+    assert b"" not in parts
+    return parts
+
+
+def test_a_json_exchange_is_signed_under_its_id_and_its_receipt(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, vectors: dict[str, str]
+) -> None:
+    response = head()
+    assert pass_through(signer, make_flow(REQUEST), response, ANSWER[:9], ANSWER[9:]) == ANSWER
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"] == vectors["text"]
+    assert signed["signature_ecdsa"] == vectors["signature_ecdsa"]
+    assert signed["signature_ed25519"] == vectors["signature_ed25519"]
+    receipt = response.headers["x-receipt-id"]
+    assert re.fullmatch(r"rcpt-[0-9a-f]{24}", receipt)
+    assert store.get(receipt) == signed
+    assert signer.outcomes == {"signed": 1}
+
+
+def test_an_sse_exchange_is_hashed_with_its_framing(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, vectors: dict[str, str]
+) -> None:
+    body = bytes.fromhex(vectors["sse_body_hex"])
+    left = pass_through(signer, make_flow(REQUEST), head(content_type="text/event-stream"), body[:30], body[30:])
+    assert left == body
+    signed = store.get("chatcmpl-9")
+    assert signed is not None
+    assert signed["text"].split(":")[1] == vectors["sse_body_sha256"]
+
+
+def test_it_is_signed_before_the_last_bytes_leave(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    flow = make_flow(REQUEST)
+    signer.request(flow)
+    flow.response = head()
+    signer.responseheaders(flow)
+    assert callable(flow.response.stream)
+    assert flow.response.stream(ANSWER) == []
+    assert store.get("chatcmpl-123") is None
+    assert flow.response.stream(b"") == ANSWER
+    assert store.get("chatcmpl-123") is not None
+
+
+def test_the_request_is_hashed_as_the_client_sent_it_and_forwarded_without_empty_tool_calls(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    body = b'{"messages":[{"role":"assistant","tool_calls":[]}]}'
+    flow = make_flow(body)
+    signer.requestheaders(flow)
+    signer.request(flow)
+    assert json.loads(flow.request.content or b"") == {"messages": [{"role": "assistant"}]}
+    assert flow.request.headers["content-length"] == str(len(flow.request.content or b""))
+    pass_through(signer, make_flow(body), head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"].split(":")[0] == sha256(body)
+
+
+def test_an_id_that_is_taken_is_left_and_the_receipt_still_leads_to_the_later_one(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    pass_through(signer, make_flow(REQUEST), head(), ANSWER)
+    first = store.get("chatcmpl-123")
+    later = head()
+    pass_through(signer, make_flow(b"{}"), later, ANSWER)
+    assert store.get("chatcmpl-123") == first
+    receipt = store.get(later.headers["x-receipt-id"])
+    assert receipt is not None
+    assert receipt["text"].startswith(sha256(b"{}"))
+    assert signer.id_conflicts == 1
+    assert signer.outcomes["signed"] == 2
+
+
+def test_the_model_goes_in_front_when_asked_for(
+    keys: SigningKeys, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    pass_through(Signer(keys, store, SigningRules(model="org/m")), make_flow(REQUEST), head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"] == f"org/m:{sha256(REQUEST)}:{sha256(ANSWER)}"
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [(False, sha256(REQUEST)), (True, "ab" * 32)])
+def test_a_clients_own_request_hash_counts_only_where_it_is_allowed(
+    keys: SigningKeys, store: MemorySignatureStore, make_flow: MakeFlow, allowed: bool, expected: str
+) -> None:
+    signer = Signer(keys, store, SigningRules(allow_request_hash_header=allowed))
+    pass_through(signer, make_flow(REQUEST, x_request_hash="AB" * 32), head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"].split(":")[0] == expected
+
+
+def test_a_request_hash_that_is_none_is_400(
+    keys: SigningKeys, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    flow = make_flow(REQUEST, x_request_hash="nope")
+    Signer(keys, store, SigningRules(allow_request_hash_header=True)).request(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 400
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]"])
+def test_a_body_that_is_no_json_object_is_400(signer: Signer, make_flow: MakeFlow, body: bytes) -> None:
+    flow = make_flow(body)
+    signer.request(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 400
+    assert json.loads(flow.response.content or b"")["error"]["type"] == "bad_request"
+
+
+def test_an_encoded_request_is_forwarded_as_it_is_and_hashed_so(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    flow = make_flow(b"\x1f\x8b not looked into", content_encoding="gzip")
+    pass_through(signer, flow, head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"].startswith(sha256(b"\x1f\x8b not looked into"))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        head(400),
+        head(500),
+        head(302),
+        head(content_type="text/html"),
+        head(content_encoding="gzip"),
+        head(content_length="0", transfer_encoding=""),
+        head(transfer_encoding=""),
+    ],
+    ids=["400", "500", "302", "html", "gzip", "empty", "ended by close"],
+)
+def test_what_is_not_to_be_signed_streams_through_without_a_receipt(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, response: http.Response
+) -> None:
+    if not response.headers["transfer-encoding"]:
+        del response.headers["transfer-encoding"]
+    assert pass_through(signer, make_flow(REQUEST), response.copy(), ANSWER) == ANSWER
+    assert len(store) == 0
+    assert "x-receipt-id" not in response.headers
+    assert signer.outcomes["signed"] == 0
+    assert signer.outcomes.total() == 1
+
+
+def test_a_stream_that_is_cut_short_is_not_signed(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    flow = make_flow(REQUEST)
+    signer.request(flow)
+    flow.response = head(content_type="text/event-stream")
+    signer.responseheaders(flow)
+    assert callable(flow.response.stream)
+    flow.response.stream(b'data: {"id":"chatcmpl-9"}\n\ndata: [DONE]\n\n')
+    signer.error(flow)
+    assert len(store) == 0
+    assert signer.outcomes == {"the exchange was cut short": 1}
+
+
+def test_a_message_that_ends_before_its_stream_does_is_not_signed(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    event = b'data: {"id":"chatcmpl-9"}\n\n'
+    assert pass_through(signer, make_flow(REQUEST), head(content_type="text/event-stream"), event) == event
+    assert len(store) == 0
+
+
+def test_an_answer_of_our_own_is_left_alone(signer: Signer, make_flow: MakeFlow) -> None:
+    flow = make_flow(b"nope")
+    signer.request(flow)
+    signer.responseheaders(flow)
+    assert flow.response is not None
+    assert not flow.response.stream
+    assert "x-receipt-id" not in flow.response.headers
+
+
+def test_other_routes_are_not_touched(signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow) -> None:
+    flow = make_flow(b"no json", path="/v1/other", accept_encoding="gzip")
+    pass_through(signer, flow, head(), ANSWER)
+    assert flow.request.headers["accept-encoding"] == "gzip"
+    assert len(store) == 0
+
+
+def test_identity_is_asked_for(signer: Signer, make_flow: MakeFlow) -> None:
+    flow = make_flow(REQUEST, accept_encoding="gzip, br")
+    signer.requestheaders(flow)
+    assert flow.request.headers["accept-encoding"] == "identity"
+
+
+def test_the_request_leaves_the_flow_once_it_is_forwarded_or_failed(signer: Signer, make_flow: MakeFlow) -> None:
+    forwarded, failed, under_way = make_flow(REQUEST), make_flow(REQUEST), make_flow(REQUEST)
+    pass_through(signer, forwarded, head(), ANSWER)
+    signer.request(failed)
+    signer.error(failed)
+    signer.request(under_way)
+    assert under_way.request.raw_content == REQUEST
+    signer.done()
+    for flow in (forwarded, failed, under_way):
+        assert flow.request.raw_content is None
+    assert forwarded.response is not None
+    assert forwarded.response.raw_content is None
+
+
+class BrokenStore:
+    def put(self, chat_id: str, signed: SignedExchange) -> bool:
+        raise RuntimeError("disk full")
+
+    def get(self, chat_id: str) -> SignedExchange | None:
+        raise NotImplementedError
+
+
+def test_when_signing_fails_the_chat_goes_on_and_it_is_counted(
+    keys: SigningKeys, make_flow: MakeFlow, caplog: pytest.LogCaptureFixture
+) -> None:
+    signer = Signer(keys, BrokenStore(), SigningRules())
+    assert pass_through(signer, make_flow(REQUEST), head(), ANSWER) == ANSWER
+    assert signer.outcomes == {"signing failed": 1}
+    assert "unsigned" in caplog.text
+
+
+def test_no_state_is_left_of_flows_that_are_gone(signer: Signer, make_flow: MakeFlow) -> None:
+    for _ in range(10):
+        signer.request(make_flow(REQUEST))
+    assert len(signer._request_sha256) == 0
+
+
+def test_mitmproxy_takes_it_as_an_addon(signer: Signer) -> None:
+    with taddons.context(signer) as context:
+        assert isinstance(Loader(context.master), Loader)
+        assert context.master.addons.get("signer") is signer

@@ -1,0 +1,192 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from addons import sse
+from addons.sse import SseReader
+from tests.cutting import cut, cuts
+
+DONE = b"data: [DONE]\n\n"
+
+
+def read(pieces: list[bytes]) -> tuple[SseReader, list[bytes]]:
+    """Feed the pieces to a new reader; return it and what it gave back for each, and at the end."""
+    reader = SseReader()
+    given_back = [reader.feed(piece) for piece in pieces]
+    return reader, [*given_back, reader.end()]
+
+
+class ReferenceReader:
+    """What the standard says, written for a whole stream at once and without a thought for speed."""
+
+    def __init__(self, stream: bytes) -> None:
+        self.id: str | None = None
+        self.usage: dict[str, Any] | None = None
+        self.finished = False
+        text = stream.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        data: list[str] = []
+        for at, line in enumerate(lines):
+            complete = at < len(lines) - 1
+            name, _, value = line.partition(":")
+            if complete and not line:
+                self._dispatch("\n".join(data))
+                data = []
+            elif name == "data" and (complete or line):
+                value = value.removeprefix(" ")
+                if not data and value == "[DONE]" and ":" in line:
+                    self.finished = True
+                    return
+                data.append(value)
+
+    def _dispatch(self, data: str) -> None:
+        try:
+            event = json.loads(data.encode("utf-8", "surrogateescape"))
+        except ValueError:
+            return
+        if isinstance(event, dict):
+            if self.id is None:
+                self.id = sse.usable_id(event.get("id"))
+            if isinstance(event.get("usage"), dict):
+                self.usage = event["usage"]
+
+
+def outcome(reader: SseReader | ReferenceReader) -> tuple[str | None, dict[str, Any] | None, bool]:
+    return reader.id, reader.usage, reader.finished
+
+
+line_ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
+json_events = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.one_of(st.sampled_from(["chatcmpl-1", "chatcmpl-2", ""]), st.none(), st.integers()),
+        "usage": st.one_of(st.none(), st.fixed_dictionaries({"total_tokens": st.integers(0, 9)}), st.just([1])),
+        "choices": st.lists(st.sampled_from(["[DONE]", "data: [DONE]\n\n", "é🙂", '"usage"', '"id":"x"', "\u2028"])),
+    },
+).map(lambda event: json.dumps(event, ensure_ascii=False).encode())
+data_lines = st.builds(
+    lambda space, value: b"data:" + space + value,
+    st.sampled_from([b"", b" ", b"  "]),
+    st.one_of(
+        json_events, st.sampled_from([b"", b"{", b"[]", b"null", b"[DON", b"[DONE] ", b"[DONE]x", b'"id"', b"\xff"])
+    ),
+)
+other_lines = st.sampled_from(
+    [b": comment", b":", b"event: message", b"id: 7", b"retry: 1", b"data", b"dat", b"data :x"]
+)
+lines = st.one_of(data_lines, data_lines, other_lines, st.just(b""), st.just(b""))
+streams = st.builds(
+    lambda mark, body, end: mark + b"".join(line + line_end for line, line_end in body) + end,
+    st.sampled_from([b"", b"", b"\xef\xbb\xbf"]),
+    st.lists(st.tuples(lines, line_ends), max_size=20),
+    st.sampled_from(
+        [DONE, DONE, b"data:[DONE]\r\n\r\n", b"data: [DONE]", b"data: [DON", b"data: x", b"", DONE + b": bye\n\n"]
+    ),
+)
+
+
+@given(stream=streams, where=cuts)
+@example(stream=b"data: [DONE]\r\n\r\n", where=[1, 13, 14, 15])
+@example(stream=b"\xef\xbb\xbfdata: [DONE]\n\n", where=[1, 2, 3, 4])
+@example(stream=b"data: x\rdata: [DONE]\r\r", where=[8, 9])
+def test_however_the_bytes_are_cut_the_same_is_found_and_the_same_leaves(stream: bytes, where: list[int]) -> None:
+    pieces = cut(stream, where)
+    reader, given_back = read(pieces)
+    assert b"".join(given_back) == stream
+    assert outcome(reader) == outcome(ReferenceReader(stream))
+
+
+@given(stream=streams, where=cuts)
+def test_nothing_of_the_last_event_leaves_before_the_end(stream: bytes, where: list[int]) -> None:
+    whole, before = read([stream] if stream else [])
+    reader, given_back = read(cut(stream, where))
+    if whole.finished:
+        # As little is kept back as of the stream in one piece, but for a byte order mark that was let go early.
+        assert len(b"".join(given_back[:-1])) in range(len(before[0]) if stream else 0, len(before[0]) + 4)
+        assert b"[DONE]" in given_back[-1]
+
+
+@given(stream=streams, where=cuts)
+def test_everything_else_leaves_at_once(stream: bytes, where: list[int]) -> None:
+    """After each piece, all has left but what may be the beginning of the last line."""
+    reader = SseReader()
+    came = left = b""
+    for piece in cut(stream, where):
+        came += piece
+        left += reader.feed(piece)
+        assert came.startswith(left)
+        kept = came[len(left) :]
+        if not reader.finished:
+            assert b"data: [DONE]".startswith(kept) or b"data:[DONE]".startswith(kept)
+
+
+def test_a_token_leaves_with_the_piece_that_brings_it() -> None:
+    reader = SseReader()
+    event = b'data: {"id":"chatcmpl-1","choices":[{"delta":{"content":"hi"}}]}\n\n'
+    assert reader.feed(event) == event
+    assert reader.feed(event[:20]) == event[:20]
+    assert reader.feed(event[20:]) == event[20:]
+    assert reader.feed(event) is event  # not so much as copied
+
+
+def test_id_of_the_third_event_and_usage_of_the_last() -> None:
+    events = [b": ping", b'data: {"choices":[]}', b'data: {"id":"chatcmpl-3"}', b'data: {"id":"4","usage":null}']
+    events += [b'data: {"choices":[],"usage":{"total_tokens":7}}', b"data: [DONE]"]
+    reader, _ = read([event + b"\n\n" for event in events])
+    assert outcome(reader) == ("chatcmpl-3", {"total_tokens": 7}, True)
+
+
+def test_no_json_is_parsed_once_the_id_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    monkeypatch.setattr(sse.json, "loads", lambda data: parsed.append(data) or {"id": "chatcmpl-1"})
+    reader = SseReader()
+    reader.feed(b'data: {"id":"chatcmpl-1"}\n\n')
+    for piece in (b'data: {"id":"x","usage":null}\n\n', b'data: {"id":"x"}\n\n', b'data: {"id":', b'"x"}\r\n\r\n'):
+        reader.feed(piece)
+    assert len(parsed) == 1
+
+
+def test_a_stream_without_its_last_event_is_not_finished() -> None:
+    reader, _ = read([b'data: {"id":"chatcmpl-1"}\n\n'])
+    assert not reader.finished
+
+
+def test_what_goes_on_behind_its_end_passes_and_is_not_finished() -> None:
+    reader = SseReader()
+    out = [reader.feed(DONE)]
+    flood = b"data: more\n\n" * 1000
+    size = 0
+    while size <= sse.MAX_HELD + len(flood):
+        out.append(reader.feed(flood))
+        size += len(flood)
+    assert not reader.finished
+    assert out[-1] == flood
+    out.append(reader.end())
+    assert len(b"".join(out)) == len(DONE) + size
+
+
+@pytest.mark.parametrize("piece_size", [1, 1000, 1 << 20])
+def test_an_event_too_long_to_keep_passes_unread_and_does_no_harm(piece_size: int) -> None:
+    event = b'data: {"id":"long","x":"' + b"x" * sse.MAX_EVENT + b'"}\n\n'
+    stream = event + b'data: {"id":"short"}\n\n' + DONE
+    reader, given_back = read([stream[at : at + piece_size] for at in range(0, len(stream), piece_size)])
+    assert b"".join(given_back) == stream
+    assert outcome(reader) == ("short", None, True)
+
+
+def test_many_short_lines_of_one_event_are_not_kept_without_bound() -> None:
+    reader = SseReader()
+    for _ in range(3 * sse.MAX_EVENT // 100):
+        reader.feed(b"data: " + b"x" * 94 + b"\n")
+    assert sum(map(len, reader._data)) <= sse.MAX_EVENT
+
+
+@pytest.mark.parametrize(
+    "event", [b'{"id":' * 100_000, b'{"id":"' + b"x" * 1000 + b'"}', b'{"id":"\\ud800"}', b'{"id":7}']
+)
+def test_an_unusable_id_is_none(event: bytes) -> None:
+    reader, _ = read([b"data: " + event + b"\n\n", DONE])
+    assert outcome(reader) == (None, None, True)

@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attest_web.auth import Tokens
+
+
+@pytest.mark.parametrize("value", [b"Bearer one", b"bearer two", b"BEARER  two ", b" Bearer one"])
+def test_each_of_several_tokens_opens(value: bytes) -> None:
+    assert Tokens(["one", "two"]).accept(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"Bearer",
+        b"Bearer ",
+        b"one",
+        b"Basic one",
+        b"Bearer on",
+        b"Bearer onee",
+        b"Bearer one,two",
+        b"Bearer \xff",
+    ],
+)
+def test_anything_else_does_not(value: bytes | None) -> None:
+    assert not Tokens(["one", "two"]).accept(value)
+
+
+@given(st.binary())
+def test_no_bytes_raise(value: bytes) -> None:
+    assert not Tokens(["a-token-that-is-long-enough-not-to-be-found"]).accept(value)
+
+
+def test_without_a_token_there_is_no_door() -> None:
+    with pytest.raises(ValueError, match="token"):
+        Tokens([])
+
+
+def test_tokens_are_compared_by_digest_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare_digest(a: bytes, b: bytes) -> bool:
+        compared.append((a, b))
+        return a == b
+
+    monkeypatch.setattr("attest_web.auth.hmac.compare_digest", compare_digest)
+    assert Tokens(["one", "two", "three"]).accept(b"Bearer one")
+    assert len(compared) == 3, "the first match must not end the comparison"
+    assert {len(side) for pair in compared for side in pair} == {32}
+
+
+def test_repr_holds_no_token() -> None:
+    tokens = Tokens(["s3cret"])
+    assert "s3cret" not in repr(tokens)
+    assert "s3cret" not in repr(vars(tokens))

@@ -1,0 +1,95 @@
+import pytest
+
+from attest_web.settings import Settings, SettingsError, load_settings, split_tokens
+
+NEEDED = {"model_name": "org/model", "token": "s3cret"}
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        monkeypatch.delenv(field.upper(), raising=False)
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    settings = load_settings(NEEDED)
+    assert settings.vllm_base_url == "http://localhost:8000"
+    assert (settings.listen_port, settings.attest_port) == (8000, 8001)
+    assert settings.dev is False
+    assert settings.chat_cache_expiration == 1200
+    assert settings.signature_store == "memory"
+    assert settings.vllm_proxy_max_request_size == 10485760
+    assert settings.vllm_proxy_timeout_secs == 3600
+    assert settings.signed_model is None
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_NAME", "env-model")
+    monkeypatch.setenv("TOKEN", "one, two")
+    monkeypatch.setenv("DEV", "1")
+    monkeypatch.setenv("SIGNED_TEXT_FORMAT", "model")
+    settings = load_settings()
+    assert settings.dev is True
+    assert settings.signed_model == "env-model"
+    assert split_tokens(settings.token) == ["one", "two"]
+
+
+def test_given_values_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_NAME", "env-model")
+    assert load_settings(NEEDED).model_name == "org/model"
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTEST_PORT", "")
+    monkeypatch.setenv("MODEL_NAME", "")
+    assert load_settings(NEEDED).attest_port == 8001
+    with pytest.raises(SettingsError, match="MODEL_NAME is missing"):
+        load_settings({"token": "s3cret"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model_name", " "),
+        ("model_name", "a\nb"),
+        ("token", "one,,two"),
+        ("token", "with space"),
+        ("token", "ünï"),
+        ("vllm_base_url", "vllm:8000"),
+        ("vllm_base_url", "http://vllm:8000/v1"),
+        ("vllm_base_url", "http://vllm:port"),
+        ("vllm_base_url", "http://user:pw@vllm"),
+        ("listen_port", "0"),
+        ("attest_port", "65536"),
+        ("attest_port", "none"),
+        ("dev", "maybe"),
+        ("chat_cache_expiration", "0"),
+        ("signature_store", "disk"),
+        ("signed_text_format", "xml"),
+        ("vllm_proxy_max_request_size", "10MB"),
+        ("vllm_proxy_timeout_secs", "-1"),
+        ("vllm_proxy_timeout_secs", "inf"),
+    ],
+)
+def test_each_wrong_setting_is_named_in_one_line_with_what_it_takes(field: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({**NEEDED, field: value})
+    [problem] = caught.value.problems
+    assert problem.startswith(f"{field.upper()} (option tee_{field}) is wrong: ")
+    assert str(Settings.model_fields[field].description) in problem
+    assert "\n" not in problem
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"attest_port": "x"})
+    assert [problem.split()[0] for problem in caught.value.problems] == ["MODEL_NAME", "TOKEN", "ATTEST_PORT"]
+
+
+def test_no_error_and_no_repr_holds_the_token() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"token": "s3cret with space"})
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(caught.value.__context__)
+    assert "s3cret" not in repr(load_settings(NEEDED))
+    assert "s3cret" not in load_settings(NEEDED).model_dump_json()

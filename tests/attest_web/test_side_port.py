@@ -1,0 +1,73 @@
+import errno
+import http.client
+import socket
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from attest_web.side_port import SidePort
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+def hello(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return [b"hello"]
+
+
+def ask(port: int, host: str = "127.0.0.1") -> bytes:
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def side_port_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name in ("side port",) or "waitress" in thread.name]
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1"])
+def test_it_answers_until_it_is_stopped_and_leaves_nothing_behind(host: str) -> None:
+    side_port = SidePort(hello, host, 0)
+    side_port.start()
+    assert ask(side_port.port) == b"hello"
+    idle = http.client.HTTPConnection("127.0.0.1", side_port.port, timeout=5)
+    idle.request("GET", "/")
+    assert idle.getresponse().read() == b"hello"
+    side_port.stop()
+    assert not side_port_threads()
+    assert idle.sock.recv(1) == b""  # a kept-alive connection is closed
+    idle.close()
+    with pytest.raises(ConnectionRefusedError):
+        ask(side_port.port)
+    # and the port is free again
+    again = SidePort(hello, host, side_port.port)
+    again.start()
+    assert ask(again.port) == b"hello"
+    again.stop()
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_without_a_host_it_listens_on_ipv6_too() -> None:
+    side_port = SidePort(hello, "", 0)
+    side_port.start()
+    assert ask(side_port.port, "::1") == b"hello"
+    side_port.stop()
+
+
+def test_it_can_be_stopped_before_it_was_started() -> None:
+    side_port = SidePort(hello, "127.0.0.1", 0)
+    side_port.stop()
+    with pytest.raises(ConnectionRefusedError):
+        ask(side_port.port)
+
+
+def test_a_taken_port_is_an_error_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError) as caught:  # noqa: PT011  # see below
+        SidePort(hello, "127.0.0.1", taken.getsockname()[1])
+    assert caught.value.errno == errno.EADDRINUSE

@@ -1,0 +1,12 @@
+"""Cuts bytes into pieces, anywhere."""
+
+from hypothesis import strategies as st
+
+cuts = st.lists(st.integers(0, 600), max_size=40)
+"""Where to cut, in bytes from the beginning; what lies beyond the end cuts nothing."""
+
+
+def cut(data: bytes, where: list[int]) -> list[bytes]:
+    """The pieces, none of them empty."""
+    edges = [0, *sorted({at for at in where if 0 < at < len(data)}), len(data)]
+    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
