@@ -1,0 +1,19 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.processes import Proxy, running_proxy, running_stand_in
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> Iterator[str]:
+    """Address of a stand-in model that answers at once."""
+    with running_stand_in() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def proxy(stand_in: str) -> Iterator[Proxy]:
+    """A proxy before the stand-in model, shared by all tests that do it no harm."""
+    with running_proxy(stand_in) as running:
+        yield running

@@ -1,0 +1,146 @@
+"""Real processes, started and stopped; what they say is read as they say it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SCRIPT = ROOT / "addons" / "tee_signer.py"
+BIN = Path(sys.executable).parent
+TOKEN = "s3cret-token"  # noqa: S105
+MODEL = "demo-model"
+START_TIMEOUT = 30.0
+
+
+class Process:
+    """A running program, and everything it has written to its standard output and error."""
+
+    def __init__(self, command: Sequence[str | Path], env: dict[str, str], cwd: Path | None = None) -> None:
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        self.popen = subprocess.Popen(
+            [str(part) for part in command],
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="surrogateescape",
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            with self._changed:
+                self._lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def output(self) -> str:
+        with self._changed:
+            return "".join(self._lines)
+
+    def wait_for(self, pattern: str, timeout: float = START_TIMEOUT) -> re.Match[str]:
+        """Wait until the output has a match; fail where it never comes."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                text = "".join(self._lines)
+                if found := re.search(pattern, text):
+                    return found
+                left = deadline - time.monotonic()
+                if self._ended or left <= 0:
+                    raise AssertionError(f"{pattern!r} never came in:\n{text}")
+                self._changed.wait(left)
+
+    def wait(self, timeout: float = START_TIMEOUT) -> int:
+        """Wait for the end; return the exit status."""
+        status = self.popen.wait(timeout)
+        self._reader.join(timeout)
+        return status
+
+    def stop(self, how: signal.Signals = signal.SIGTERM, timeout: float = 15) -> int:
+        """Ask it to stop and wait for it; return the exit status."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(how)
+        try:
+            return self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+            raise
+
+
+def clean_env(**settings: str) -> dict[str, str]:
+    """This process's environment without settings of the proxy, and with these."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "HOME", "LANG", "PYENV_ROOT", "TMPDIR") or name.startswith(("PIP_", "SSL_", "COVERAGE_"))
+    }
+    return kept | {"PYTHONUNBUFFERED": "1"} | settings
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A running proxy and where it listens."""
+
+    process: Process
+    port: int
+    side_port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def side_url(self) -> str:
+        return f"http://127.0.0.1:{self.side_port}"
+
+
+def start_mitmdump(upstream: str, *arguments: str, program: str = "mitmdump", **settings: str) -> Process:
+    """Start mitmdump (or another of mitmproxy's programs) with the addon; do not wait for it."""
+    settings = {"MODEL_NAME": MODEL, "TOKEN": f"other-token,{TOKEN}", "DEV": "1", "ATTEST_PORT": "0"} | settings
+    command = [BIN / program, "-s", SCRIPT, "--mode", f"reverse:{upstream}", "--listen-host", "127.0.0.1", "-p", "0"]
+    return Process([*command, *arguments], clean_env(**{k: v for k, v in settings.items() if v}))
+
+
+@contextmanager
+def running_proxy(upstream: str, *arguments: str, program: str = "mitmdump", **settings: str) -> Iterator[Proxy]:
+    """A proxy in front of an upstream, for as long as the context lasts. It must start and stop cleanly."""
+    process = start_mitmdump(upstream, *arguments, program=program, **settings)
+    try:
+        side_port = int(process.wait_for(r"proof pages on side port (\d+)")[1])
+        port = int(process.wait_for(r"listening at 127\.0\.0\.1:(\d+)")[1])
+        yield Proxy(process, port, side_port)
+    finally:
+        status = process.stop()
+    assert status == 0, process.output
+    assert "Traceback" not in process.output
+    assert "has crashed" not in process.output
+
+
+@contextmanager
+def running_stand_in(*arguments: str) -> Iterator[str]:
+    """The stand-in model, for as long as the context lasts; gives its address."""
+    script = ROOT / "scripts" / "stand_in_vllm.py"
+    process = Process([sys.executable, script, "--model", MODEL, "--delay", "0", *arguments], clean_env())
+    try:
+        yield process.wait_for(r"http://\S+")[0]
+    finally:
+        process.stop()

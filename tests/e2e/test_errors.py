@@ -1,0 +1,172 @@
+"""Errors, as the client sees them: OpenAI's shape from here, verbatim from upstream, HTML never."""
+
+import json
+import socket
+import time
+
+import pytest
+
+from tests.e2e.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
+from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, answering, chunk, json_response
+
+UPSTREAM_ERROR = b'{"object":"error","message":"h\xc3\xa9","type":"BadRequestError","param":null,"code":400}'
+
+
+def ask(proxy: Proxy, request: bytes, method: str = "POST") -> tuple[int, dict[str, str], bytes]:
+    with RawClient(proxy.port) as client:
+        client.send(request)
+        status, headers, body = client.read_response(method)
+        return status, {name.lower(): value for name, value in headers.items()}, body
+
+
+def check(answer: tuple[int, dict[str, str], bytes], status: int, kind: str) -> str:
+    assert answer[0] == status
+    assert answer[1]["content-type"] == "application/json"
+    assert "x-receipt-id" not in answer[1]
+    error = error_of(answer[2])
+    assert error["type"] == kind
+    message: str = error["message"]
+    return message
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", f"{TOKEN}x", f"{TOKEN},other-token"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/anything"])
+def test_401_without_a_valid_token(proxy: Proxy, token: str | None, path: str) -> None:
+    answer = ask(proxy, chat_request(chat_body(), token=token, path=path))
+    check(answer, 401, "unauthorized")
+    assert answer[1]["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xff"])
+def test_400_for_what_is_no_json_object(proxy: Proxy, body: bytes) -> None:
+    check(ask(proxy, chat_request(body)), 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/9.9.9\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nno colon\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nbad name: x\r\n\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_400_for_what_is_no_http(proxy: Proxy, head: bytes) -> None:
+    message = check(ask(proxy, head), 400, "bad_request")
+    assert "HTTP" in message
+
+
+def test_404_for_an_unknown_id(proxy: Proxy) -> None:
+    with Asker(proxy.port) as asker:
+        status, _, body = asker.get("/v1/signature/chatcmpl-unknown")
+    assert status == 404
+    assert error_of(json.dumps(body).encode())["type"] == "not_found"
+
+
+@pytest.fixture(scope="module")
+def small_proxy(stand_in: str):  # type: ignore[no-untyped-def]
+    with running_proxy(stand_in, VLLM_PROXY_MAX_REQUEST_SIZE="1000") as proxy:
+        yield proxy
+
+
+def test_413_as_soon_as_the_length_is_known(small_proxy: Proxy) -> None:
+    head = chat_request(b"").replace(b"Content-Length: 0", b"Content-Length: 1001")
+    check(ask(small_proxy, head), 413, "payload_too_large")  # not a byte of the body was sent
+    check(ask(small_proxy, head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")), 413, "payload_too_large")
+
+
+def test_413_at_the_byte_too_many(small_proxy: Proxy) -> None:
+    head = chat_request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    check(ask(small_proxy, head + chunk(b" " * 1001)), 413, "payload_too_large")  # and no end is in sight
+    body = chat_body("x" * 800)
+    assert len(body) <= 1000
+    assert ask(small_proxy, head + chunk(body) + b"0\r\n\r\n")[0] == 200
+
+
+def test_502_at_once_when_the_upstream_refuses() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        upstream = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with running_proxy(upstream) as proxy:
+        for _ in range(2):
+            started = time.monotonic()
+            message = check(ask(proxy, chat_request(chat_body())), 502, "bad_gateway")
+            assert time.monotonic() - started < 5  # no retries, no timeouts
+            assert "127.0.0.1" not in message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-",
+        b"nonsense XMARKX\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: XMARKX\r\n\r\n",
+    ],
+    ids=["nothing", "half a head", "nonsense", "bad length"],
+)
+def test_502_when_the_upstream_does_not_answer_properly(answer: bytes) -> None:
+    def script(peer: Peer) -> None:
+        assert peer.read_request()
+        peer.send(answer)
+
+    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url) as proxy:
+        message = check(ask(proxy, chat_request(chat_body())), 502, "bad_gateway")
+        assert "XMARKX" not in message
+        assert "XMARKX" not in proxy.process.output
+
+
+def test_504_when_the_upstream_takes_too_long_and_it_is_let_go() -> None:
+    gone = []
+
+    def script(peer: Peer) -> None:
+        assert peer.read_request()
+        peer.wait_closed()
+        gone.append(peer.number)
+
+    with ScriptedUpstream(script) as upstream:
+        with running_proxy(upstream.url, VLLM_PROXY_TIMEOUT_SECS="0.5") as proxy:
+            check(ask(proxy, chat_request(chat_body())), 504, "gateway_timeout")
+            check(ask(proxy, chat_request(chat_body())), 504, "gateway_timeout")
+    assert sorted(gone) == [1, 2]
+
+
+def test_an_answer_that_began_in_time_may_take_as_long_as_it_likes() -> None:
+    def script(peer: Peer) -> None:
+        while peer.read_request() is not None:
+            response = json_response(b'{"id":"slow"}')
+            peer.send(response[:-1])
+            time.sleep(1.2)  # longer than the timeout, by design
+            peer.send(response[-1:])
+
+    with ScriptedUpstream(script) as upstream:
+        with running_proxy(upstream.url, VLLM_PROXY_TIMEOUT_SECS="0.5") as proxy, RawClient(proxy.port) as client:
+            for _ in range(2):
+                client.send(chat_request(chat_body()))
+                assert client.read_response()[0] == 200
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "422 Unprocessable", "500 Oh", "503 Busy"])
+def test_upstream_errors_pass_verbatim_and_unsigned(status: str) -> None:
+    upstream_answer = json_response(UPSTREAM_ERROR, status)
+    with ScriptedUpstream(answering(lambda _: upstream_answer)) as upstream, running_proxy(upstream.url) as proxy:
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(chat_body()))
+            raw = client.read_until(UPSTREAM_ERROR)
+    assert raw == upstream_answer
+
+
+def test_a_refused_client_may_go_on_sending_and_still_gets_its_answer(proxy: Proxy) -> None:
+    head = chat_request(b"", token="wrong").replace(b"Content-Length: 0", b"Content-Length: 50000000")
+    with RawClient(proxy.port) as client:
+        client.send(head)
+        for _ in range(500):
+            client.send(b"x" * 100_000)
+        raw = client.read_to_end()
+    assert raw.startswith(b"HTTP/1.1 401 ")
+    assert error_of(raw.partition(b"\r\n\r\n")[2])["type"] == "unauthorized"

@@ -1,0 +1,107 @@
+"""The proof pages, on both ports of a real proxy."""
+
+import http.client
+import json
+import socket
+
+import pytest
+
+from tests.e2e.processes import Proxy, running_proxy, start_mitmdump
+from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
+
+PAGES = ["/", "/version", "/health", "/ready", "/v1/signature/unknown", "/metrics", "/v1/attestation/report"]
+
+
+def get(port: int, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path, body=body)
+        response = connection.getresponse()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, headers, response.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+def test_both_ports_answer_alike(proxy: Proxy, path: str, method: str) -> None:
+    proxied, side = get(proxy.port, path, method), get(proxy.side_port, path, method)
+    assert proxied[0] == side[0]
+    assert proxied[2] == side[2]
+    for name in ("content-type", "content-length", "www-authenticate", "allow"):
+        assert proxied[1].get(name) == side[1].get(name)
+
+
+def test_status_pages_say_who_this_is(proxy: Proxy) -> None:
+    with Asker(proxy.port) as asker:
+        assert asker.get("/", token=None)[2]["status"] == "ok"
+        assert asker.get("/health", token=None)[2] == {"status": "ok"}
+        assert asker.get("/ready", token=None)[2] == {"status": "ready", "keys": True, "upstream": True}
+        version = asker.get("/version", token=None)[2]
+    assert version["version"]
+    assert len(version["git_revision"]) == 40
+
+
+def test_they_answer_while_the_upstream_does_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        upstream = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with running_proxy(upstream) as proxy:
+        for port in (proxy.port, proxy.side_port):
+            status, _, body = get(port, "/ready")
+            assert (status, json.loads(body)["upstream"]) == (503, False)
+            assert get(port, "/health")[0] == 200
+
+
+def test_an_upstream_that_hangs_delays_no_chat_while_ready_waits_for_it(proxy: Proxy) -> None:
+    """`/ready` blocks for its timeout; on the event loop, it would block everything."""
+    with socket.create_server(("127.0.0.1", 0)) as hanging:  # accepts, and never says a word
+        with running_proxy(f"http://127.0.0.1:{hanging.getsockname()[1]}") as stuck:
+            with RawClient(stuck.port) as waiting, Asker(stuck.port) as asker:
+                waiting.send(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
+                hanging.accept()  # now it waits
+                assert asker.get("/health", token=None)[0] == 200
+                assert not waiting.received
+                assert waiting.read_response("GET")[0] == 503
+
+
+def test_a_large_body_for_a_page_that_takes_none_is_refused(proxy: Proxy) -> None:
+    status, _, body = get(proxy.port, "/version", "POST", b"x" * 100_000)
+    assert status == 413
+    assert error_of(body)["type"] == "payload_too_large"
+
+
+def test_a_taken_side_port_is_a_clear_error_at_start(stand_in: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start_mitmdump(stand_in, ATTEST_PORT=str(port))
+        assert process.wait() == 1
+    [line] = [line for line in process.output.splitlines() if "ATTEST_PORT" in line]
+    assert f"ATTEST_PORT {port} cannot be opened: Address already in use" in line
+    assert "Traceback" not in process.output
+
+
+def test_the_side_port_ends_with_the_proxy(stand_in: str) -> None:
+    with running_proxy(stand_in) as proxy:
+        assert get(proxy.side_port, "/health")[0] == 200
+        side_port = proxy.side_port
+        with RawClient(side_port) as idle:
+            proxy.process.stop()
+            assert idle.read_to_end() == b""
+    with pytest.raises(ConnectionRefusedError):
+        get(side_port, "/health")
+
+
+def test_a_signature_needs_a_token_on_both_ports(proxy: Proxy) -> None:
+    with RawClient(proxy.port) as client:
+        client.send(chat_request(chat_body()))
+        _, _, body = client.read_response()
+    chat_id = json.loads(body)["id"]
+    for port in (proxy.port, proxy.side_port):
+        with Asker(port) as asker:
+            assert asker.get(f"/v1/signature/{chat_id}")[0] == 200
+            for token in (None, "wrong"):
+                status, headers, answer = asker.get(f"/v1/signature/{chat_id}", token=token)
+                assert status == 401
+                assert headers["WWW-Authenticate"] == "Bearer"
+                assert error_of(json.dumps(answer).encode())["type"] == "unauthorized"
