@@ -81,6 +81,12 @@ def _assemble(answer: http.Response) -> bytes:
     return cast("bytes", http1.assemble_response(answer))
 
 
+def _bad_request() -> bytes:
+    answer = error_answer(400, _MESSAGES[400])
+    answer.headers["connection"] = "close"
+    return _assemble(answer)
+
+
 class ApiHttp1Server(Http1Server):
     """HTTP/1 to the client, with errors in JSON."""
 
@@ -98,9 +104,14 @@ class ApiHttp1Server(Http1Server):
         """Read a request head. All that mitmproxy sends from within here is its page for a head that it cannot read."""
         for command in super().read_headers(event):
             if isinstance(command, commands.SendData):
-                answer = error_answer(400, _MESSAGES[400])
-                answer.headers["connection"] = "close"
-                command.data = _assemble(answer)
+                command.data = _bad_request()
+            yield command
+
+    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Read a request body. What mitmproxy closes from within here for, unanswered, is a body that it cannot read."""
+        for command in super().read_body(event):
+            if isinstance(command, commands.CloseConnection) and not self.response:
+                yield commands.SendData(self.conn, _bad_request())
             yield command
 
 

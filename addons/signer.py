@@ -89,10 +89,10 @@ class Signer:
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Put the tap into the response, where it is to be signed; let it stream in any case."""
+        flow.request.content = None  # it has been forwarded or refused, and nothing should hold it any longer
         response = flow.response
         if response is None or response.raw_content is not None:  # an answer that was made here
             return
-        flow.request.content = None  # it has been forwarded, and nothing should hold it any longer
         response.stream = True
         request_sha256 = self._request_sha256.pop(flow, None)
         if request_sha256 is None:

@@ -222,6 +222,7 @@ def test_an_answer_of_our_own_is_left_alone(signer: Signer, make_flow: MakeFlow)
     flow = make_flow(b"nope")
     signer.request(flow)
     signer.responseheaders(flow)
+    assert flow.request.raw_content is None
     assert flow.response is not None
     assert not flow.response.stream
     assert "x-receipt-id" not in flow.response.headers

@@ -43,8 +43,10 @@ class Peer:
         self._requests = requests
 
     def read_request(self) -> Received | None:
-        """Read the next request; None where the connection ends first."""
+        """Read the next request; None where the connection ends first, from either side."""
         while b"\r\n\r\n" not in self._buffer:
+            if self._sock.fileno() < 0:
+                return None
             if not (data := self._sock.recv(65536)):
                 return None
             self._buffer += data

@@ -55,6 +55,7 @@ def test_400_for_what_is_no_json_object(proxy: Proxy, body: bytes) -> None:
         b"POST /v1/chat/completions HTTP/1.1\r\nno colon\r\n\r\n",
         b"POST /v1/chat/completions HTTP/1.1\r\nbad name: x\r\n\r\n",
         b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        chat_request(b"", Transfer_Encoding="chunked").replace(b"Content-Length: 0\r\n", b"") + b"no size\r\n",
     ],
 )
 def test_400_for_what_is_no_http(proxy: Proxy, head: bytes) -> None:

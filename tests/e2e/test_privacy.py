@@ -1,0 +1,134 @@
+"""At its most verbose, the proxy writes nothing of what clients and models say, and none of their tokens."""
+
+import base64
+import signal
+from pathlib import Path
+
+from tests.e2e.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, Received, ScriptedUpstream, chunk, json_response
+
+PROMPT, ANSWER, FOREIGN = "XPROMPTX", "XANSWERX", "XFOREIGNTOKENX"
+MARKS = [PROMPT, ANSWER, FOREIGN, TOKEN]
+
+
+def upstream_answers(received: Received, peer: Peer) -> None:
+    """Do what the request's path and user say."""
+    answer = b'{"id":"chatcmpl-1","choices":[{"message":{"content":"%s"}}]}' % ANSWER.encode()
+    what = received.header("x-what")
+    match what:
+        case "stream":
+            peer.send(SSE_HEAD + chunk(b"data: " + answer + b"\n\n") + chunk(b"data: [DONE]\n\n") + LAST_CHUNK)
+        case "cut":
+            peer.send(SSE_HEAD + chunk(b"data: " + answer + b"\n\n"))
+            peer.close()
+        case "bad chunk":
+            peer.send(SSE_HEAD + b"%s\r\n" % ANSWER.encode())
+            peer.close()
+        case "bad head":
+            peer.send(b"HTTP/1.1 200 OK\r\n%s\r\n\r\n" % ANSWER.encode())
+        case "half head":
+            peer.send(b"HTTP/1.1 200 OK\r\nx: %s" % ANSWER.encode())
+            peer.close()
+        case "surplus":
+            peer.send(json_response(answer) + b"HTTP/1.1 200 OK\r\nx: %s\r\n\r\n" % ANSWER.encode())
+        case "error":
+            peer.send(json_response(b'{"message":"input_value=%s"}' % PROMPT.encode(), "422 Unprocessable Entity"))
+        case _:
+            peer.send(json_response(answer))
+
+
+def script(peer: Peer) -> None:
+    while (received := peer.read_request()) is not None:
+        upstream_answers(received, peer)
+
+
+def exercise(proxy: Proxy) -> None:
+    """Everything that makes a proxy talk."""
+    body = chat_body(PROMPT)
+    for what in ("json", "stream", "cut", "bad chunk", "bad head", "half head", "surplus", "error"):
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(body, X_What=what))
+            client.read_until(b"\r\n\r\n")
+            if what in ("json", "stream"):
+                client.read_until(ANSWER.encode())
+    for token in (FOREIGN, None):
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(body, token=token))
+            client.read_response()
+    for hostile in (
+        b"POST /v1/chat/completions HTTP/1.1\r\nAuthorization: Bearer %s\r\n%s\r\n\r\n"
+        % (FOREIGN.encode(), PROMPT.encode()),
+        b"%s\r\n\r\n" % PROMPT.encode(),
+        chat_request(b"{" + PROMPT.encode()),
+        chat_request(body, path="/v1/other"),
+        chat_request(body, Content_Length="nope"),
+        chat_request(body, Transfer_Encoding="nope"),
+        chat_request(b"", Expect="100-continue").replace(b"Content-Length: 0", b"Content-Length: 99999999"),
+        chat_request(b"", Transfer_Encoding="chunked").replace(b"Content-Length: 0\r\n", b"")
+        + PROMPT.encode()
+        + b"\r\n",
+        b"GET /v1/signature/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n" % FOREIGN.encode(),
+    ):
+        with RawClient(proxy.port) as client:
+            client.send(hostile)
+            client.read_until(b"\r\n\r\n")
+    with RawClient(proxy.port) as client:  # gone in the middle of the head
+        client.send(b"POST / HTTP/1.1\r\nAuthorization: Bearer %s\r\nx: %s" % (FOREIGN.encode(), PROMPT.encode()))
+    with RawClient(proxy.port) as client:  # and in the middle of the body
+        client.send(chat_request(body)[:-3])
+    with RawClient(proxy.port) as client, Asker(proxy.side_port) as asker:
+        client.send(chat_request(chat_body(PROMPT, stream=True), X_What="stream"))
+        client.read_until(LAST_CHUNK)
+        assert asker.signature("chatcmpl-1")[0] == 200
+
+
+def check_written(where: Path, output: str) -> None:
+    """No mark, in any of the ways in which bytes are written down, in the output or in a file."""
+    written = {"output": output.encode("utf-8", "surrogateescape")}
+    written |= {path.name: path.read_bytes() for path in where.rglob("*") if path.is_file()}
+    assert len(written["output"]) > 10_000, "it was not verbose at all"
+    for mark in MARKS:
+        raw = mark.encode()
+        forms = [
+            raw,
+            raw.hex().encode(),
+            raw.hex().upper().encode(),
+            *(base64.b64encode(b" " * n + raw)[4:-4] for n in range(3)),
+        ]
+        for name, content in written.items():
+            for form in forms:
+                at = content.find(form)
+                assert at < 0, f"{mark} is in {name}: {content[max(0, at - 300) : at + 100]!r}"
+
+
+def test_nothing_is_written_of_prompts_answers_and_tokens(tmp_path: Path) -> None:
+    verbose = ["-v", "--set", "proxy_debug=true", "--set", "flow_detail=4", "--set", "termlog_verbosity=debug"]
+    saving = ["-w", str(tmp_path / "flows"), "--set", f"hardump={tmp_path / 'flows.har'}"]
+    with ScriptedUpstream(script) as upstream:
+        with running_proxy(upstream.url, *verbose, *saving, HOME=str(tmp_path)) as proxy:
+            exercise(proxy)
+            with RawClient(proxy.port) as under_way:  # stopped with a request in flight
+                under_way.send(chat_request(chat_body(PROMPT), X_What="json"))
+                under_way.read_until(ANSWER.encode())
+                proxy.process.stop(signal.SIGINT)
+    assert (tmp_path / "flows").stat().st_size > 1000
+    assert (tmp_path / "flows.har").stat().st_size > 1000
+    check_written(tmp_path, proxy.process.output)
+
+
+def test_a_request_in_flight_at_the_stop_is_not_saved_with_its_body(tmp_path: Path) -> None:
+    def silent(peer: Peer) -> None:
+        assert peer.read_request()
+        peer.wait_closed()
+
+    flows = tmp_path / "flows"
+    with ScriptedUpstream(silent) as upstream:
+        with running_proxy(upstream.url, "-w", str(flows)) as proxy, RawClient(proxy.port) as client:
+            client.send(chat_request(chat_body(PROMPT)))
+            upstream.requests.get(timeout=10)
+            proxy.process.stop()
+    saved = flows.read_bytes()
+    assert b"/v1/chat/completions" in saved
+    assert PROMPT.encode() not in saved
+    assert TOKEN.encode() not in saved
