@@ -1,3 +1,4 @@
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -17,3 +18,10 @@ def proxy(stand_in: str) -> Iterator[Proxy]:
     """A proxy before the stand-in model, shared by all tests that do it no harm."""
     with running_proxy(stand_in) as running:
         yield running
+
+
+@pytest.fixture
+def free_ports() -> list[int]:
+    """Two ports that were free a moment ago."""
+    with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as two:
+        return [one.getsockname()[1], two.getsockname()[1]]

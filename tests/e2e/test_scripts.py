@@ -1,0 +1,158 @@
+"""The commands of a fresh checkout."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.processes import ROOT, Process, clean_env
+
+SCRIPTS = ROOT / "scripts"
+COREUTILS = ["bash", "cat", "cut", "sha256sum", "dirname", "env", "rm"]
+
+
+@pytest.fixture
+def bare_path(tmp_path: Path) -> Path:
+    """A PATH with the tools that scripts need, and no Python."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    for tool in COREUTILS:
+        found = shutil.which(tool)
+        assert found
+        (path / tool).symlink_to(found)
+    return path
+
+
+def fake(path: Path, script: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/usr/bin/env bash\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def which(path: Path, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SCRIPTS / "setup", "--which"],
+        env={"PATH": str(path), "HOME": str(home), **env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def real_python(path: Path) -> Path:
+    return fake(path, f'exec {sys.executable} "$@"')
+
+
+def test_a_python_on_path_is_taken_unless_it_is_too_old(bare_path: Path, tmp_path: Path) -> None:
+    fake(bare_path / "python3.13", "echo 'pyenv: python3.13: command not found' >&2; exit 127")  # a shim
+    fake(bare_path / "python3", "exit 1")  # an older one
+    wanted = real_python(bare_path / "python3.12")
+    assert which(bare_path, tmp_path).stdout.strip() == str(wanted)
+
+
+@pytest.mark.parametrize("variable", ["PYENV_ROOT", None])
+def test_then_pyenvs_even_where_the_default_is_older(bare_path: Path, tmp_path: Path, variable: str | None) -> None:
+    fake(bare_path / "python3", "exit 1")
+    root = tmp_path / ("elsewhere" if variable else ".pyenv")
+    fake(root / "versions/3.11.7/bin/python", "exit 1")
+    wanted = real_python(root / "versions/3.12.1/bin/python")
+    env = {variable: str(root)} if variable else {}
+    assert which(bare_path, tmp_path, **env).stdout.strip() == str(wanted)
+
+
+def test_then_uvs(bare_path: Path, tmp_path: Path) -> None:
+    wanted = real_python(tmp_path / "uv-python")
+    fake(bare_path / "uv", f'[ "$1 $2 $3" = "python find 3.12" ] && echo {wanted}')
+    assert which(bare_path, tmp_path).stdout.strip() == str(wanted)
+
+
+def test_without_any_one_line_says_so(bare_path: Path, tmp_path: Path) -> None:
+    answer = which(bare_path, tmp_path)
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    [line] = answer.stderr.splitlines()
+    assert "3.12" in line
+    assert "PYTHON=" in line
+
+
+def test_one_that_is_named_and_does_not_do_is_not_replaced_by_another(bare_path: Path, tmp_path: Path) -> None:
+    real_python(bare_path / "python3.12")
+    answer = which(bare_path, tmp_path, PYTHON="/nonexistent")
+    assert answer.returncode == 1
+    assert "/nonexistent" in answer.stderr
+
+
+def test_setup_does_nothing_when_nothing_has_changed() -> None:
+    ready = ROOT / ".venv" / ".ready"
+    if not ready.exists():
+        pytest.skip("this environment was not made by scripts/setup")
+    before = ready.stat()
+    answer = subprocess.run([SCRIPTS / "setup"], capture_output=True, text=True, timeout=30, check=True)
+    assert answer.stdout + answer.stderr == ""
+    assert ready.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_the_lock_file_has_hashes_for_all_and_names_no_host() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"https?://|index-url|find-links|trusted-host", lock)
+    requirements = re.findall(r"^(\S+?)==.*\\\n((?: +--hash=sha256:[0-9a-f]{64}.*\n?)+)", lock, re.MULTILINE)
+    names = [name for name, _ in requirements]
+    assert len(names) == len(re.findall(r"^\w", lock, re.MULTILINE))
+    for name in ("mitmproxy", "coincurve", "pynacl", "pycryptodome", "cachetools", "flask", "waitress", "hatchling"):
+        assert name in names
+
+
+@pytest.mark.parametrize("script", ["setup", "run", "test", "lock", "stand_in_vllm.py"])
+def test_every_script_has_help(script: str) -> None:
+    command = [SCRIPTS / script] if not script.endswith(".py") else [sys.executable, SCRIPTS / script]
+    answer = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    assert "usage" in answer.stdout.lower()
+
+
+def is_there(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_run_gives_a_newcomer_a_signed_chat_and_stops_everything(how: signal.Signals, free_ports: list[int]) -> None:
+    env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT=str(free_ports[1]))
+    process = Process(["setsid", SCRIPTS / "run"], env)
+    try:
+        process.wait_for(r"(?s)Ready\..*Try it:\s+curl .*\n", timeout=120)
+        line = process.wait_for(r"Try it:\s+(curl .*)\n")[1]
+        token = process.wait_for(r"token +(\S+)")[1]
+        assert f"URL    http://localhost:{free_ports[0]}/v1" in process.output
+        answer = subprocess.run(
+            ["bash", "-c", f"{line} --silent --include"], capture_output=True, text=True, timeout=30, check=True
+        )
+        assert "Say hello" in answer.stdout
+        receipt = re.search(r"x-receipt-id: (\S+)", answer.stdout)
+        assert receipt
+        for port in free_ports:
+            url = f"http://localhost:{port}/v1/signature/{receipt[1]}"
+            curl = ["curl", "--silent", "--fail", url, "-H", f"Authorization: Bearer {token}"]
+            signature = subprocess.run(curl, capture_output=True, text=True, timeout=30, check=True).stdout
+            assert '"signing_algo":"ecdsa"' in signature
+    finally:
+        os.killpg(process.popen.pid, how)  # as the terminal does on Ctrl-C
+        process.wait()
+    assert not is_there(process.popen.pid)
+
+
+def test_run_says_what_is_missing_and_leaves_nothing_behind(free_ports: list[int]) -> None:
+    env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT="nonsense")
+    process = Process(["setsid", SCRIPTS / "run"], env)
+    assert process.wait(60) == 1
+    assert "ATTEST_PORT (environment) is wrong" in process.output
+    assert not is_there(process.popen.pid)

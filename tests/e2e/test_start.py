@@ -1,0 +1,150 @@
+"""Starting: settings from the environment and from options, and what is said when they are wrong."""
+
+import json
+import re
+import subprocess
+import urllib.error
+import urllib.request
+
+import pytest
+
+from attest_web.settings import Settings
+from tests import verification
+from tests.e2e.processes import BIN, MODEL, SCRIPT, TOKEN, Process, clean_env, running_proxy, start_mitmdump
+from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
+
+
+def refused(process: Process) -> list[str]:
+    """Wait for a start that fails; return what it said, without the time and without mitmproxy's own lines."""
+    assert process.wait() == 1, process.output
+    assert "Traceback" not in process.output
+    assert "Errors logged" in process.output or "Error logged" in process.output
+    lines = [line.partition("] ")[2] for line in process.output.splitlines() if line.startswith("[")]
+    return [line for line in lines if not re.match(r"Loading script|reverse proxy to|HTTP\(S\) proxy", line)]
+
+
+@pytest.mark.parametrize("setting", ["MODEL_NAME", "TOKEN"])
+def test_a_missing_setting_is_one_line_that_names_it(stand_in: str, setting: str) -> None:
+    [line] = refused(start_mitmdump(stand_in, **{setting: ""}))
+    assert line.startswith(f"{setting} is missing: ")
+    assert f"--set tee_{setting.lower()}=" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "named"),
+    [
+        ([], {"ATTEST_PORT": "x"}, "ATTEST_PORT (environment) is wrong"),
+        (["--set", "tee_dev=maybe"], {}, "DEV (option tee_dev) is wrong"),
+        ([], {"CHAT_CACHE_EXPIRATION": "0"}, "CHAT_CACHE_EXPIRATION (environment) is wrong"),
+        ([], {"DEV": "0"}, "DEV is 0"),
+        (["--set", "store_streamed_bodies=true"], {}, "the option store_streamed_bodies must be False"),
+        (["--mode", "regular"], {}, "the option mode must be reverse:http://HOST:PORT"),
+        (["--mode", "reverse:http://localhost:4711@4711"], {}, "this proxy's own address"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    stand_in: str, arguments: list[str], settings: dict[str, str], named: str
+) -> None:
+    if "--mode" in arguments:  # the later one counts as a second mode, so the first has to go
+        env = clean_env(MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0")
+        process = Process([BIN / "mitmdump", "-s", SCRIPT, "-p", "0", *arguments], env)
+    else:
+        process = start_mitmdump(stand_in, *arguments, **settings)
+    [line] = refused(process)
+    assert named in line
+
+
+def test_a_wrong_token_is_not_shown(stand_in: str) -> None:
+    process = start_mitmdump(stand_in, TOKEN="s3cret with spaces")
+    [line] = refused(process)
+    assert "TOKEN" in line
+    assert "s3cret" not in process.output
+
+
+def test_options_do_what_the_environment_does(stand_in: str) -> None:
+    options = {"tee_model_name": "org/m", "tee_token": "by-option", "tee_dev": "1", "tee_signed_text_format": "model"}
+    arguments = [part for name, value in options.items() for part in ("--set", f"{name}={value}")]
+    body = chat_body("hi")
+    with running_proxy(stand_in, *arguments, MODEL_NAME="", TOKEN="", DEV="") as proxy, RawClient(proxy.port) as client:
+        client.send(chat_request(body, token="by-option"))
+        status, headers, answer = client.read_response()
+        assert status == 200
+        with Asker(proxy.port) as asker:
+            _, _, signed = asker.get(f"/v1/signature/{headers['x-receipt-id']}", token="by-option")
+        assert signed["text"] == f"org/m:{verification.sha256(body)}:{verification.sha256(answer)}"
+
+
+def test_every_setting_is_an_option_with_help() -> None:
+    listing = subprocess.run(
+        [BIN / "mitmdump", "-s", SCRIPT, "--set", f"tee_token={TOKEN}", "--options"],
+        env=clean_env(TOKEN=TOKEN),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    for field in set(Settings.model_fields) - {"vllm_base_url", "listen_port"}:
+        assert f"tee_{field}" in listing
+        assert f"{field.upper()}:" in listing
+    assert TOKEN not in listing
+
+
+def test_mitmweb_signs_too_masks_secrets_and_takes_no_change_of_settings(stand_in: str, free_ports: list[int]) -> None:
+    web = [
+        "--no-web-open-browser",
+        "--set",
+        f"web_port={free_ports[0]}",
+        "--set",
+        "web_password=pw",
+        "--set",
+        f"tee_token={TOKEN}",
+    ]
+    with running_proxy(stand_in, *web, program="mitmweb", TOKEN="") as proxy:
+        with RawClient(proxy.port) as client, Asker(proxy.port) as asker:
+            body = chat_body("hi")
+            client.send(chat_request(body))
+            _, headers, answer = client.read_response()
+            verification.check(asker.signature(headers["x-receipt-id"])[1], body, answer)
+        proxy.process.wait_for("Web server listening")
+        web_url = f"http://127.0.0.1:{free_ports[0]}"
+
+        def options(change: dict[str, str] | None = None) -> str:
+            request = urllib.request.Request(f"{web_url}/options", headers={"Authorization": "Bearer pw"})
+            if change is not None:
+                request.method = "PUT"
+                request.data = json.dumps(change).encode()
+                request.add_header("Content-Type", "application/json")
+                request.add_header("Cookie", "_mitmproxy_xsrf=abcd")
+                request.add_header("X-XSRFToken", "abcd")
+            with urllib.request.urlopen(request, timeout=10) as response:
+                found: str = response.read().decode()
+                return found
+
+        shown = options()
+        assert json.loads(shown)["tee_token"]["value"] == "********"
+        assert TOKEN not in shown
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            options({"tee_model_name": "another"})
+        with caught.value as error:
+            assert "restart" in error.read().decode()
+        assert json.loads(options())["tee_model_name"]["value"] is None
+
+
+def test_the_launcher_takes_port_and_upstream_from_the_settings(stand_in: str) -> None:
+    with running_proxy(stand_in) as other:
+        taken = str(other.port)
+        env = clean_env(MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0", VLLM_BASE_URL=stand_in)
+        process = Process([BIN / "tee-signer", "--listen-host", "127.0.0.1"], env | {"LISTEN_PORT": taken})
+        assert process.wait() == 1
+        assert f"reverse proxy to {stand_in} failed to listen on 127.0.0.1:{taken}" in process.output
+
+
+def test_the_launcher_names_missing_settings_and_has_help() -> None:
+    process = Process([BIN / "tee-signer"], clean_env())
+    assert process.wait() == 1
+    assert "MODEL_NAME is missing" in process.output
+    assert "Traceback" not in process.output
+    process = Process([BIN / "tee-signer", "--help"], clean_env())
+    assert process.wait() == 0
+    for field in Settings.model_fields:
+        assert field.upper() in process.output
