@@ -108,7 +108,7 @@ class ApiHttp1Server(Http1Server):
             yield command
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Read a request body. What mitmproxy closes from within here for, unanswered, is a body that it cannot read."""
+        """Read a request body. Where mitmproxy closes from within here, unanswered, it is one that it cannot read."""
         for command in super().read_body(event):
             if isinstance(command, commands.CloseConnection) and not self.response:
                 yield commands.SendData(self.conn, _bad_request())

@@ -5,6 +5,7 @@ It answers a chat with an echo of the last message, word by word. Good for tryin
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import sys
@@ -151,14 +152,16 @@ class Answer:
         words = prompt.split() or ["…"]
         count = server.tokens if server.tokens is not None else len(words)
         count = min(count, request.get("max_completion_tokens") or request.get("max_tokens") or count)
-        self.tokens = [f" {word}" if at else word for at, word in enumerate(itertools.islice(itertools.cycle(words), count))]
+        self.tokens = [
+            f" {word}" if at else word for at, word in enumerate(itertools.islice(itertools.cycle(words), count))
+        ]
         self.usage = {
             "prompt_tokens": len(words),
             "total_tokens": len(words) + count,
             "completion_tokens": count,
         }
         self.head: JsonObject = {
-            # vLLM lets the client choose: see SECURITY considerations of any proxy that stores by id.
+            # vLLM lets the client choose its id.
             "id": f"{self.id_prefix}-{request_id or uuid.uuid4().hex}",
             "object": self.object,
             "created": int(time.time()),
@@ -280,10 +283,8 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"stand_in_vllm: cannot listen at {options.host}:{options.port}: {error.strerror}")
     print(f"http://{options.host}:{server.server_address[1]}", flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import hashlib
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from eth_keys import KeyAPI
-from eth_keys.backends import NativeECCBackend
+from eth_keys.backends.native.main import NativeECCBackend
+from eth_keys.main import KeyAPI
 from eth_utils.crypto import keccak
 
 

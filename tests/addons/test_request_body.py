@@ -9,10 +9,8 @@ from addons.request_body import forwarded_body
 
 @pytest.mark.parametrize("empty", [b'"tool_calls":[]', b'"tool_calls" : [ \n ]'])
 def test_empty_tool_calls_are_dropped_from_messages_and_nothing_else_is(empty: bytes) -> None:
-    body = (
-        b'{"seed":12345678901234567890,"messages":[{"role":"assistant",%s,"content":"\\ud83d\\ude42 \xc3\xa9"},{"a":1}]}'
-        % empty
-    )
+    message = b'{"role":"assistant",%s,"content":"\\ud83d\\ude42 \xc3\xa9"}' % empty
+    body = b'{"seed":12345678901234567890,"messages":[%s,{"a":1}]}' % message
     expected = json.loads(body)
     del expected["messages"][0]["tool_calls"]
     assert json.loads(forwarded_body(body)) == expected

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 from wsgiref.validate import validator
 
@@ -32,7 +32,7 @@ def test_the_environment_is_what_pep_3333_says(make_flow: MakeFlow) -> None:
 class Parts:
     closed = False
 
-    def __iter__(self) -> Iterable[bytes]:  # type: ignore[misc]
+    def __iter__(self) -> Iterator[bytes]:
         yield b"one "
         yield b"two"
 
@@ -55,7 +55,7 @@ def test_an_application_is_run_as_a_validator_wants_it(make_flow: MakeFlow) -> N
 def test_what_it_returns_is_closed(make_flow: MakeFlow) -> None:
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         start_response("200 OK", [])
-        return Parts()  # type: ignore[return-value]
+        return Parts()
 
     response = wsgi.call(app, wsgi.environ_of(make_flow().request, ""))
     assert isinstance(response, http.Response)

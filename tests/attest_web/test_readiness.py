@@ -18,7 +18,7 @@ def upstream(status: int) -> Iterator[tuple[str, list[str]]]:
             self.send_response(status)
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

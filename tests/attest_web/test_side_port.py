@@ -28,7 +28,7 @@ def ask(port: int, host: str = "127.0.0.1") -> bytes:
 
 
 def side_port_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name in ("side port",) or "waitress" in thread.name]
+    return [thread for thread in threading.enumerate() if thread.name == "side port" or "waitress" in thread.name]
 
 
 @pytest.mark.parametrize("host", ["", "127.0.0.1"])

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "addons" / "tee_signer.py"
 BIN = Path(sys.executable).parent
-TOKEN = "s3cret-token"  # noqa: S105
+TOKEN = "s3cret-token"
 MODEL = "demo-model"
 START_TIMEOUT = 30.0
 
@@ -116,7 +116,8 @@ class Proxy:
 def start_mitmdump(upstream: str, *arguments: str, program: str = "mitmdump", **settings: str) -> Process:
     """Start mitmdump (or another of mitmproxy's programs) with the addon; do not wait for it."""
     settings = {"MODEL_NAME": MODEL, "TOKEN": f"other-token,{TOKEN}", "DEV": "1", "ATTEST_PORT": "0"} | settings
-    command = [BIN / program, "-s", SCRIPT, "--mode", f"reverse:{upstream}", "--listen-host", "127.0.0.1", "-p", "0"]
+    listen = ["--listen-host", "127.0.0.1", "-p", "0"]
+    command: list[str | Path] = [BIN / program, "-s", SCRIPT, "--mode", f"reverse:{upstream}", *listen]
     return Process([*command, *arguments], clean_env(**{k: v for k, v in settings.items() if v}))
 
 

@@ -1,5 +1,6 @@
 """An upstream that does exactly what a test tells it to, byte for byte, on raw sockets."""
 
+import contextlib
 import queue
 import socket
 import struct
@@ -92,10 +93,8 @@ class Peer:
             pass
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._sock.close()
 
     def reset(self) -> None:

@@ -130,10 +130,9 @@ def test_504_when_the_upstream_takes_too_long_and_it_is_let_go() -> None:
         peer.wait_closed()
         gone.append(peer.number)
 
-    with ScriptedUpstream(script) as upstream:
-        with running_proxy(upstream.url, VLLM_PROXY_TIMEOUT_SECS="0.5") as proxy:
-            check(ask(proxy, chat_request(chat_body())), 504, "gateway_timeout")
-            check(ask(proxy, chat_request(chat_body())), 504, "gateway_timeout")
+    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url, VLLM_PROXY_TIMEOUT_SECS="0.5") as proxy:
+        check(ask(proxy, chat_request(chat_body())), 504, "gateway_timeout")
+        check(ask(proxy, chat_request(chat_body())), 504, "gateway_timeout")
     assert sorted(gone) == [1, 2]
 
 

@@ -14,7 +14,8 @@ TIMEOUT = 10.0
 AWKWARD = (
     b"\xef\xbb\xbf: a comment first\r\n\r\n"
     b'data: {"choices":[]}\r\n\r\n'
-    b'event: message\rdata: {"id":"chatcmpl-awkward",\rdata: "choices":[{"delta":{"content":"h\xc3\xa9\xf0\x9f\x99\x82"}}]}\r\r'
+    b'event: message\rdata: {"id":"chatcmpl-awkward",\r'
+    b'data: "choices":[{"delta":{"content":"h\xc3\xa9\xf0\x9f\x99\x82"}}]}\r\r'
     b'data:{"id":"other","choices":[{"delta":{"content":"[DONE] data: [DONE]\\n\\n"}}]}\n\n'
     b'data: {"choices":[],"usage":{"total_tokens":3}}\n\n'
     b"data: [DONE]\n\n"

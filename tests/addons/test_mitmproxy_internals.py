@@ -1,0 +1,112 @@
+"""What we lean on inside mitmproxy, name by name. When one of these fails, a new mitmproxy has moved something:
+read what it says, then the module that it names."""
+
+import inspect
+
+import pytest
+from mitmproxy import flow, hooks, http
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, _events, _http1, _http2
+from mitmproxy.proxy.server import ConnectionHandler
+from mitmproxy.test import taddons
+
+from addons import http_layer
+
+
+def source(thing: object) -> str:
+    return inspect.getsource(thing)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "methods"),
+    [
+        (http_layer.ApiHttp1Server, _http1.Http1Server, ["send", "read_headers", "read_body"]),
+        (http_layer.ApiHttp2Server, _http2.Http2Server, ["_handle_event"]),
+        (
+            http_layer.ApiHttpStream,
+            HttpStream,
+            [
+                "start_request_stream",
+                "state_consume_request_body",
+                "make_server_connection",
+                "state_wait_for_response_headers",
+                "handle_protocol_error",
+            ],
+        ),
+        (http_layer.ApiHttpLayer, HttpLayer, ["_handle_event", "make_stream"]),
+    ],
+)
+def test_what_is_overridden_is_there_and_takes_the_same(ours: type, theirs: type, methods: list[str]) -> None:
+    assert issubclass(ours, theirs)
+    for name in methods:
+        assert list(inspect.signature(getattr(ours, name)).parameters) == list(
+            inspect.signature(getattr(theirs, name)).parameters
+        )
+    overridden = {name for name in vars(ours) if hasattr(theirs, name) and inspect.isfunction(vars(ours)[name])}
+    assert overridden - {"__init__"} == set(methods), "an override that this list does not know"
+
+
+def test_the_layer_keeps_a_client_connection_that_is_there_already() -> None:
+    assert "self.connections.setdefault(self.context.client, http_conn)" in source(HttpLayer._handle_event)
+
+
+def test_the_layer_sends_a_wakeup_back_to_whoever_asked_for_it() -> None:
+    assert "command: commands.RequestWakeup" in source(events.Wakeup)
+    assert issubclass(events.Wakeup, events.CommandCompleted)
+    assert commands.RequestWakeup(1.0).delay == 1.0
+
+
+def test_a_response_that_is_set_is_answered_by_start_request_stream_when_the_request_streams() -> None:
+    states = source(HttpStream.state_wait_for_request_headers)
+    assert (
+        "if self.flow.request.stream and not event.end_stream:\n            yield from self.start_request_stream()"
+        in states
+    )
+    assert "if self.flow.response:\n            raise NotImplementedError" in source(HttpStream.start_request_stream)
+
+
+def test_a_head_that_cannot_be_read_is_the_only_thing_read_headers_answers() -> None:
+    assert source(_http1.Http1Server.read_headers).count("SendData") == 1
+    assert "SendData" not in source(_http1.Http1Connection.read_body)
+    assert "SendData" not in source(_http1.Http1Connection.mark_done)
+
+
+def test_only_these_places_make_html() -> None:
+    assert source(_http1).count("make_error_response(") == 3  # its definition, and both places that we replace
+    assert source(_http2).count("format_error(") == 1
+    assert "ResponseProtocolError" in source(_http2.Http2Connection._handle_event)
+
+
+def test_a_lost_idle_connection_is_called_so() -> None:
+    assert '"server closed connection"' in source(_http1.Http1Client.read_headers)
+    assert _events.ErrorCode.GENERIC_SERVER_ERROR in _events.ErrorCode
+    assert "timestamp_tcp_setup = time.time()" in source(ConnectionHandler.open_connection)
+
+
+def test_an_empty_chunk_would_end_a_chunked_body_and_the_end_is_told_by_an_empty_piece() -> None:
+    streaming = source(HttpStream.state_stream_response_body)
+    assert 'self.flow.response.stream(b"")' in streaming
+    assert streaming.index('stream(b"")') < streaming.index("self.send_response(already_streamed=True)")
+    assert r'b"%x\r\n%s\r\n" % (len(event.data), event.data)' in source(_http1.Http1Server.send)
+
+
+def test_flows_can_be_kept_weakly() -> None:
+    assert flow.Flow.__eq__ is object.__eq__
+    assert http.HTTPFlow.__hash__ is object.__hash__
+
+
+def test_an_addon_of_an_addon_gets_its_hooks() -> None:
+    class Child:
+        called = False
+
+        def running(self) -> None:
+            self.called = True
+
+    class Parent:
+        def __init__(self) -> None:
+            self.addons = [Child()]
+
+    parent = Parent()
+    with taddons.context(parent) as context:
+        context.master.addons.invoke_addon_sync(parent, hooks.RunningHook())
+    assert parent.addons[0].called

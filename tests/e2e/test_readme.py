@@ -1,0 +1,104 @@
+"""Every command in the README is run, as a reader would."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attest_web.settings import Settings
+from tests.e2e.processes import BIN, ROOT, Process, clean_env
+
+README = (ROOT / "README.md").read_text()
+BASH = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def block(beginning: str) -> str:
+    """The one block that begins so."""
+    [found] = [str(text) for text in BASH if text.startswith(beginning)]
+    return found
+
+
+def test_all_blocks_are_run_by_a_test_here() -> None:
+    beginnings = ["scripts/run ", "export TOKEN", "echo ", "VLLM_BASE_URL=", "MODEL_NAME="]
+    assert all(any(text.startswith(beginning) for beginning in beginnings) for text in BASH)
+    assert (len(BASH), len(PYTHON)) == (6, 1)
+
+
+def test_the_two_commands_are_there() -> None:
+    for line in block("scripts/run ").splitlines():
+        [script] = shlex.split(line, comments=True)
+        assert os.access(ROOT / script, os.X_OK)
+
+
+@pytest.fixture
+def run(free_ports: list[int]) -> Iterator[int]:
+    """The README's own `scripts/run`, on other ports; gives the proxied one."""
+    command = re.search(r"`(TOKEN=my-token scripts/run)`", README)
+    assert command
+    env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT=str(free_ports[1]))
+    process = Process(["setsid", "bash", "-c", f"exec env {command[1]}"], env, cwd=ROOT)
+    try:
+        process.wait_for("Try it:", timeout=120)
+        yield free_ports[0]
+    finally:
+        process.stop()
+
+
+def test_a_chat_is_verified_by_hand_and_a_lie_is_found(run: int, tmp_path: Path) -> None:
+    def bash(script: str) -> None:
+        script = script.replace("localhost:8000", f"localhost:{run}")
+        subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script], env=clean_env(), cwd=tmp_path, timeout=30, check=True
+        )
+
+    def verify() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", PYTHON[0]]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+
+    bash(block("export TOKEN") + block("echo "))
+    verified = verify()
+    assert verified.returncode == 0, verified.stderr
+    assert re.fullmatch(r"signed by 0x[0-9a-fA-F]{40}\n", verified.stdout)
+    response = tmp_path / "response.json"
+    response.write_bytes(response.read_bytes().replace(b"Say", b"say"))
+    assert "not the bytes that were signed" in verify().stderr
+
+
+@pytest.mark.parametrize(
+    "command", [text for text in BASH if text.startswith(("VLLM_BASE_URL=", "MODEL_NAME="))], ids=["run", "dump", "web"]
+)
+def test_it_starts_in_front_of_a_real_server(command: str, stand_in: str, free_ports: list[int]) -> None:
+    # This test's ports and interpreter, as the reader would put in theirs.
+    for written, meant in (
+        ("http://localhost:9000", stand_in),
+        ("-p 8000", f"-p {free_ports[0]}"),
+        (".venv/bin/", f"{BIN}/"),
+    ):
+        command = command.replace(written, meant)
+    if "mitmweb" in command:
+        command = command.rstrip() + " --no-web-open-browser --set web_port=0"
+    env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT=str(free_ports[1]))
+    process = Process(["setsid", "bash", "-c", f"exec env {command}"], env, cwd=ROOT)
+    try:
+        process.wait_for(rf"reverse proxy to {stand_in} listening at \*:{free_ports[0]}", timeout=60)
+        process.wait_for(f"proof pages on side port {free_ports[1]}")
+    finally:
+        process.stop()
+
+
+def test_the_settings_table_is_complete_and_right() -> None:
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", README, re.MULTILINE))
+    assert list(rows) == [field.upper() for field in Settings.model_fields]
+    for field, info in Settings.model_fields.items():
+        shown = rows[field.upper()].strip("`")
+        if info.is_required():
+            assert shown == "required"
+        elif info.default is not None:
+            default = int(info.default) if isinstance(info.default, bool) else info.default
+            assert shown == str(default)
