@@ -161,7 +161,8 @@ class ApiHttpStream(HttpStream):
 
     def _answer_now(self, answer: http.Response) -> layer.CommandGenerator[None]:
         """Send an answer in the middle of the request. What still comes of the request is read and dropped."""
-        answer.headers["connection"] = "close"  # the client may be sending for a long time yet
+        if not self.flow.request.is_http2:
+            answer.headers["connection"] = "close"  # the client may be sending for a long time yet
         self.client_state = self.state_errored
         self.server_state = self.state_errored
         answer.timestamp_start = answer.timestamp_end = time.time()

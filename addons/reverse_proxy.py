@@ -2,9 +2,11 @@
 
 import ipaddress
 import socket
+import ssl
 from collections.abc import Sequence
 from typing import Any
 
+import certifi
 from mitmproxy import ctx
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.options import Options
@@ -52,6 +54,18 @@ def upstream_base_url(mode: Sequence[str]) -> str:
     assert isinstance(spec, ReverseMode)  # noqa: S101  # for mypy; option_problems has seen to it
     host, port, *_ = spec.address
     return f"{spec.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def upstream_tls(options: Options) -> ssl.SSLContext:
+    """Whom to trust as an https upstream: whom mitmproxy trusts."""
+    cafile, capath = options.ssl_verify_upstream_trusted_ca, options.ssl_verify_upstream_trusted_confdir
+    if cafile is None and capath is None:
+        cafile = certifi.where()
+    context = ssl.create_default_context(cafile=cafile, capath=capath)
+    if options.ssl_insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _is_this_machine(host: str) -> bool:

@@ -14,7 +14,7 @@ from addons.gate import Gate
 from addons.http_layer import HttpLimits
 from addons.log_privacy import LogPrivacy
 from addons.proof import ProofPages
-from addons.reverse_proxy import ReverseProxy, option_problems, upstream_base_url
+from addons.reverse_proxy import ReverseProxy, option_problems, upstream_base_url, upstream_tls
 from addons.signer import Signer, SigningRules
 from attest_web.app import ProofSources, create_app
 from attest_web.auth import Tokens
@@ -101,7 +101,7 @@ def _wire(settings: Settings) -> Sequence[Any]:
     tokens = Tokens(split_tokens(settings.token))
     store = MemorySignatureStore(settings.model_name, settings.chat_cache_expiration)
     revision = settings.git_revision or checkout_revision()
-    probe = UpstreamProbe(upstream_base_url(ctx.options.mode))
+    probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
     app = create_app(ProofSources(tokens, store, probe, release(), revision))
     try:
         side_port = SidePort(app, ctx.options.listen_host, settings.attest_port)

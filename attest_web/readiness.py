@@ -1,5 +1,6 @@
 """Whether the model server answers."""
 
+import ssl
 import threading
 import time
 import urllib.error
@@ -17,6 +18,7 @@ class UpstreamProbe:
     def __init__(
         self,
         base_url: str,
+        tls: ssl.SSLContext | None = None,
         timeout: float = 2,
         max_age: float = 1,
         clock: Callable[[], float] = time.monotonic,
@@ -25,6 +27,7 @@ class UpstreamProbe:
 
         Args:
             base_url: Where the model server listens, e.g. `http://vllm:8000`.
+            tls: Whom to trust, where it is an https:// address; by default, whom this system trusts.
             timeout: Seconds to wait for its answer.
             max_age: Seconds for which an answer is taken as still true.
             clock: Seconds, monotonic.
@@ -37,7 +40,8 @@ class UpstreamProbe:
         self._asked_at: float | None = None
         self._answers = False
         # Without this, http_proxy in the environment would send the probe elsewhere.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        no_proxy = urllib.request.ProxyHandler({})
+        self._opener = urllib.request.build_opener(no_proxy, urllib.request.HTTPSHandler(context=tls))
 
     def __call__(self) -> bool:
         """Whether the model server answered when last asked. Blocks for `timeout` at most; safe in any thread."""

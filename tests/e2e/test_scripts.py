@@ -109,7 +109,7 @@ def test_the_lock_file_has_hashes_for_all_and_names_no_host() -> None:
         assert name in names
 
 
-@pytest.mark.parametrize("script", ["setup", "run", "test", "lock", "stand_in_vllm.py"])
+@pytest.mark.parametrize("script", ["setup", "run", "test", "lock", "bench", "stand_in_vllm.py"])
 def test_every_script_has_help(script: str) -> None:
     command = [SCRIPTS / script] if not script.endswith(".py") else [sys.executable, SCRIPTS / script]
     answer = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=30, check=True)
@@ -156,3 +156,16 @@ def test_run_says_what_is_missing_and_leaves_nothing_behind(free_ports: list[int
     assert process.wait(60) == 1
     assert "ATTEST_PORT (environment) is wrong" in process.output
     assert not is_there(process.popen.pid)
+
+
+def test_bench_prints_a_row_for_each_proxy() -> None:
+    answer = subprocess.run(
+        [SCRIPTS / "bench", "--times", "20"], env=clean_env(), capture_output=True, text=True, timeout=50, check=True
+    )
+    rows = [line.split("|") for line in answer.stdout.splitlines()]
+    assert [row[1].strip() for row in rows[2:]] == [
+        "no proxy",
+        "mitmdump, streaming, no addon",
+        "mitmdump -s addons/tee_signer.py",
+    ]
+    assert all(float(cell) > 0 for row in rows[3:] for cell in row[2:6])
