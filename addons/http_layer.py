@@ -137,7 +137,6 @@ class ApiHttpStream(HttpStream):
     def __init__(self, context: Context, stream_id: int, limits: HttpLimits) -> None:
         super().__init__(context, stream_id)
         self._limits = limits
-        self._sent_twice = False
         self.deadline: float | None = None
         """Until when the upstream has to begin its answer (monotonic seconds); None while nothing is asked of it."""
 
@@ -189,7 +188,6 @@ class ApiHttpStream(HttpStream):
     ) -> layer.CommandGenerator[None]:
         """Tell whom it concerns; but first try again where an idle connection was closed under the request."""
         if self._lost_idle_connection(event):
-            self._sent_twice = True
             yield from self._send_request_again()
         else:
             self.deadline = None
@@ -204,12 +202,12 @@ class ApiHttpStream(HttpStream):
             isinstance(event, ResponseProtocolError)
             and event.code is ErrorCode.GENERIC_SERVER_ERROR
             and event.message == "server closed connection"
-            and not self._sent_twice
             and self.client_state == self.state_done
             and self.server_state == self.state_wait_for_response_headers
             and self.flow.request.raw_content is not None
             and setup is not None
-            and setup < self.flow.request.timestamp_start  # not a connection that was made for this request
+            # Not a connection that was made for this request; so this happens once and no more.
+            and setup < self.flow.request.timestamp_start
         )
 
     def _send_request_again(self) -> layer.CommandGenerator[None]:

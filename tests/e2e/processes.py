@@ -113,18 +113,22 @@ class Proxy:
         return f"http://127.0.0.1:{self.side_port}"
 
 
-def start_mitmdump(upstream: str, *arguments: str, program: str = "mitmdump", **settings: str) -> Process:
+def start_mitmdump(
+    upstream: str, *arguments: str, program: str = "mitmdump", script: str = str(SCRIPT), **settings: str
+) -> Process:
     """Start mitmdump (or another of mitmproxy's programs) with the addon; do not wait for it."""
     settings = {"MODEL_NAME": MODEL, "TOKEN": f"other-token,{TOKEN}", "DEV": "1", "ATTEST_PORT": "0"} | settings
     listen = ["--listen-host", "127.0.0.1", "-p", "0"]
-    command: list[str | Path] = [BIN / program, "-s", SCRIPT, "--mode", f"reverse:{upstream}", *listen]
+    command: list[str | Path] = [BIN / program, "-s", script, "--mode", f"reverse:{upstream}", *listen]
     return Process([*command, *arguments], clean_env(**{k: v for k, v in settings.items() if v}))
 
 
 @contextmanager
-def running_proxy(upstream: str, *arguments: str, program: str = "mitmdump", **settings: str) -> Iterator[Proxy]:
+def running_proxy(
+    upstream: str, *arguments: str, program: str = "mitmdump", script: str = str(SCRIPT), **settings: str
+) -> Iterator[Proxy]:
     """A proxy in front of an upstream, for as long as the context lasts. It must start and stop cleanly."""
-    process = start_mitmdump(upstream, *arguments, program=program, **settings)
+    process = start_mitmdump(upstream, *arguments, program=program, script=script, **settings)
     try:
         side_port = int(process.wait_for(r"proof pages on side port (\d+)")[1])
         port = int(process.wait_for(r"listening at 127\.0\.0\.1:(\d+)")[1])

@@ -2,11 +2,15 @@
 
 import http.client
 import json
+import os
+import select
 import socket
+import time
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import Proxy, running_proxy, start_mitmdump
+from tests.e2e.processes import SCRIPT, Proxy, running_proxy, start_mitmdump
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
 
 PAGES = ["/", "/version", "/health", "/ready", "/v1/signature/unknown", "/metrics", "/v1/attestation/report"]
@@ -61,7 +65,7 @@ def test_an_upstream_that_hangs_delays_no_chat_while_ready_waits_for_it(proxy: P
                 waiting.send(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
                 hanging.accept()  # now it waits
                 assert asker.get("/health", token=None)[0] == 200
-                assert not waiting.received
+                assert not select.select([waiting.sock], [], [], 0)[0], "it should still be waiting"
                 assert waiting.read_response("GET")[0] == 503
 
 
@@ -90,6 +94,19 @@ def test_the_side_port_ends_with_the_proxy(stand_in: str) -> None:
             assert idle.read_to_end() == b""
     with pytest.raises(ConnectionRefusedError):
         get(side_port, "/health")
+
+
+def test_a_script_that_is_loaded_again_lets_go_of_the_side_port_and_takes_it_anew(
+    stand_in: str, tmp_path: Path, free_ports: list[int]
+) -> None:
+    """mitmproxy loads a script again when its file changes."""
+    script = tmp_path / "tee_signer.py"
+    script.write_bytes(SCRIPT.read_bytes())
+    with running_proxy(stand_in, script=str(script), ATTEST_PORT=str(free_ports[0])) as proxy:
+        os.utime(script, (time.time() + 5, time.time() + 5))
+        proxy.process.wait_for("(?s)(proof pages on side port.*){2}")
+        assert get(proxy.side_port, "/health")[0] == 200
+        assert get(proxy.port, "/health")[0] == 200
 
 
 def test_a_signature_needs_a_token_on_both_ports(proxy: Proxy) -> None:

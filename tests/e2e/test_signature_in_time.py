@@ -1,6 +1,7 @@
 """Whoever has the last byte and asks for the signature at once gets it."""
 
 import json
+import time
 
 import pytest
 
@@ -9,6 +10,8 @@ from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
 
 TIMES = 200
+PAUSE = 0.003
+"""Seconds before an answer's end. A proxy that lets `[DONE]` go too early loses the race by as much."""
 
 
 def stream_whose_end_comes_late(peer: Peer) -> None:
@@ -18,6 +21,7 @@ def stream_whose_end_comes_late(peer: Peer) -> None:
         peer.send(SSE_HEAD)
         for event in events(chat_id, "a", "b"):
             peer.send(chunk(event))
+        time.sleep(PAUSE)
         peer.send(LAST_CHUNK)
 
 
@@ -26,6 +30,7 @@ def json_in_two_parts(peer: Peer) -> None:
         answer = json.dumps({"id": json.loads(received.body)["user"], "choices": []}).encode()
         response = json_response(answer)
         peer.send(response[:-1])
+        time.sleep(PAUSE)
         peer.send(response[-1:])
 
 
