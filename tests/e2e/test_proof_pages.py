@@ -57,16 +57,17 @@ def test_they_answer_while_the_upstream_does_not() -> None:
             assert get(port, "/health")[0] == 200
 
 
-def test_an_upstream_that_hangs_delays_no_chat_while_ready_waits_for_it(proxy: Proxy) -> None:
+def test_an_upstream_that_hangs_delays_no_chat_while_ready_waits_for_it() -> None:
     """`/ready` blocks for its timeout; on the event loop, it would block everything."""
     with socket.create_server(("127.0.0.1", 0)) as hanging:  # accepts, and never says a word
         with running_proxy(f"http://127.0.0.1:{hanging.getsockname()[1]}") as stuck:
             with RawClient(stuck.port) as waiting, Asker(stuck.port) as asker:
                 waiting.send(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
-                hanging.accept()  # now it waits
+                silent, _ = hanging.accept()  # now it waits
                 assert asker.get("/health", token=None)[0] == 200
                 assert not select.select([waiting.sock], [], [], 0)[0], "it should still be waiting"
                 assert waiting.read_response("GET")[0] == 503
+                silent.close()
 
 
 def test_a_large_body_for_a_page_that_takes_none_is_refused(proxy: Proxy) -> None:
