@@ -204,7 +204,8 @@ class ApiHttpStream(HttpStream):
             and event.message == "server closed connection"
             and self.client_state == self.state_done
             and self.server_state == self.state_wait_for_response_headers
-            and self.flow.request.raw_content is not None
+            # A body that is still here was buffered, as those of the signed routes are; of others we know less.
+            and bool(self.flow.request.raw_content or self.flow.request.method in ("GET", "HEAD"))
             and setup is not None
             # Not a connection that was made for this request; so this happens once and no more.
             and setup < self.flow.request.timestamp_start
