@@ -7,6 +7,7 @@ the side of saying too little.
 """
 
 import logging
+import re
 import traceback
 from types import TracebackType
 from typing import Any
@@ -17,11 +18,17 @@ from mitmproxy import http
 LIBRARIES = ("mitmproxy", "asyncio", "h2", "hpack", "hyperframe", "tornado", "waitress", "werkzeug")
 """Loggers, by the beginning of their names, whose lines are cut: all that see traffic and are not written here."""
 
+STARTERS = ("mitmproxy.addons.proxyserver", "mitmproxy.proxy.mode_servers", "mitmproxy.tools")
+"""Those among them that speak of ports and options only, and are wanted whole when a start fails."""
+
+_ADDRESS = re.compile(r"\('([0-9A-Fa-f.:]{2,45})', (\d{1,5})(?:, \d+, \d+)?\)")
+
 WITHHELD = "… (the rest is withheld: it may quote traffic)"
 
 
 def withhold_quotes(text: str) -> str:
-    """The text up to its first quotation mark or back quote, and a note where there was one."""
+    """The text up to its first quotation mark or back quote, and a note where there was one; addresses are let pass."""
+    text = _ADDRESS.sub(r"(\1 port \2)", text)
     cut = min((at for at in map(text.find, "'\"`") if at >= 0), default=-1)
     return text if cut < 0 else text[:cut].removesuffix("b").removesuffix("bytearray(b") + WITHHELD
 
@@ -37,20 +44,13 @@ class LogPrivacy:
 
     def __init__(self) -> None:
         self._original_factory = logging.getLogRecordFactory()
-        self._installed = False
 
     def load(self, loader: object) -> None:  # noqa: ARG002  # the hook's signature
-        """Begin."""
-        if not self._installed:
-            self._original_factory = logging.getLogRecordFactory()
+        """Begin, for as long as the process lives: connections end after the addons, and have things to say."""
+        factory = logging.getLogRecordFactory()
+        if not isinstance(getattr(factory, "__self__", None), LogPrivacy):  # the script may be loaded again
+            self._original_factory = factory
             logging.setLogRecordFactory(self._make_record)
-            self._installed = True
-
-    def done(self) -> None:
-        """End, if nobody else has put a factory in front since."""
-        if self._installed and logging.getLogRecordFactory() == self._make_record:
-            logging.setLogRecordFactory(self._original_factory)
-        self._installed = False
 
     def error(self, flow: http.HTTPFlow) -> None:
         """Sanitise the error that mitmproxy shows beside a flow."""
@@ -59,7 +59,7 @@ class LogPrivacy:
 
     def _make_record(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = self._original_factory(*args, **kwargs)
-        if record.name.startswith(LIBRARIES):
+        if record.name.startswith(LIBRARIES) and not record.name.startswith(STARTERS):
             record.msg, record.args = withhold_quotes(record.getMessage()), None
         if record.exc_info and record.exc_info[1] is not None:
             error, tb = record.exc_info[1], record.exc_info[2]

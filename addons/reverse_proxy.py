@@ -48,6 +48,18 @@ def option_problems(options: Options) -> list[str]:
     return problems
 
 
+def side_port_problems(options: Options, side_port: int) -> list[str]:
+    """What is wrong with the side port beside mitmproxy's own ports, a line each. The options are free of problems."""
+    problems = []
+    for mode in map(ProxyMode.parse, options.mode):
+        assert isinstance(mode, ReverseMode)  # noqa: S101  # for mypy; option_problems has seen to it
+        if side_port and side_port == mode.listen_port(options.listen_port):
+            problems.append(f"ATTEST_PORT {side_port} is the port that clients use, too; set another")
+        if side_port == mode.address[1] and _is_this_machine(mode.address[0]):
+            problems.append(f"ATTEST_PORT {side_port} is the model server's port; set another")
+    return problems
+
+
 def upstream_base_url(mode: Sequence[str]) -> str:
     """Where the upstream listens, e.g. `http://vllm:8000`. The options have been found free of problems."""
     spec = ProxyMode.parse(mode[0])

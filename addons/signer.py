@@ -99,14 +99,14 @@ class Signer:
             return
         reader = _reader_for(flow.request, response)
         if isinstance(reader, str):
-            self._leave_unsigned(reader)
+            self._leave_unsigned(flow, reader)
             return
         receipt_id = f"rcpt-{secrets.token_hex(12)}"
         response.headers["x-receipt-id"] = receipt_id
 
         def complete(response_sha256: str, reader: BodyReader) -> None:
             if not reader.finished:
-                self._leave_unsigned("the stream ended without its last event")
+                self._leave_unsigned(flow, "the stream ended without its last event")
                 return
             try:
                 self._sign(request_sha256, response_sha256, reader.id, receipt_id)
@@ -121,7 +121,7 @@ class Signer:
         flow.request.content = None
         self._request_sha256.pop(flow, None)
         if _is_signed(flow):
-            self._leave_unsigned("the exchange was cut short")
+            self._leave_unsigned(flow, "the exchange was cut short")
 
     def done(self) -> None:
         """Take the requests that are still on their way out of their flows, before something saves those."""
@@ -136,9 +136,10 @@ class Signer:
             logger.warning("a response id was used before; this exchange can be found by its receipt %s", receipt_id)
         self.outcomes["signed"] += 1
 
-    def _leave_unsigned(self, reason: str) -> None:
+    def _leave_unsigned(self, flow: http.HTTPFlow, reason: str) -> None:
         self.outcomes[reason] += 1
-        logger.info("not signed: %s", reason)
+        # mitmproxy puts the client's address in front of such a line.
+        logger.info("not signed: %s", reason, extra={"client": flow.client_conn.peername})
 
 
 def _is_signed(flow: http.HTTPFlow) -> bool:

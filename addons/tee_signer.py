@@ -14,14 +14,20 @@ from addons.gate import Gate
 from addons.http_layer import HttpLimits
 from addons.log_privacy import LogPrivacy
 from addons.proof import ProofPages
-from addons.reverse_proxy import ReverseProxy, option_problems, upstream_base_url, upstream_tls
+from addons.reverse_proxy import (
+    ReverseProxy,
+    option_problems,
+    side_port_problems,
+    upstream_base_url,
+    upstream_tls,
+)
 from addons.signer import Signer, SigningRules
 from attest_web.app import ProofSources, create_app
 from attest_web.auth import Tokens
 from attest_web.core_dumps import forbid_core_dumps
 from attest_web.keys import SigningKeys
 from attest_web.readiness import UpstreamProbe
-from attest_web.settings import Settings, SettingsError, load_settings, split_tokens
+from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings, split_tokens
 from attest_web.side_port import SidePort
 from attest_web.store import MemorySignatureStore
 from attest_web.version import checkout_revision, release
@@ -49,7 +55,7 @@ class TeeSigner:
         """Declare every setting as an option; keep secrets from core dumps."""
         forbid_core_dumps()
         for field, info in Settings.model_fields.items():
-            if field not in ("vllm_base_url", "listen_port"):  # mitmproxy's own --mode and -p
+            if field not in LaunchSettings.model_fields:  # mitmproxy's own --mode and -p
                 help_text = f"{field.upper()}: {info.description}."
                 loader.add_option(f"tee_{field}", Optional[str], None, help_text)  # type: ignore[arg-type]  # noqa: UP045
 
@@ -67,7 +73,7 @@ class TeeSigner:
         given = {field: value for field in Settings.model_fields if (value := _option(field)) is not None}
         problems = option_problems(ctx.options)
         try:
-            settings = load_settings(given)
+            settings = load_settings(Settings, given)
             if not problems:
                 chain = _wire(settings)
         except SettingsError as error:
@@ -97,6 +103,8 @@ def _wire(settings: Settings) -> Sequence[Any]:
     """
     if not settings.dev:
         raise SettingsError(["DEV is 0, and this release has no other keys than random ones. Set DEV=1 to try it out"])
+    if problems := side_port_problems(ctx.options, settings.attest_port):
+        raise SettingsError(problems)
     keys = SigningKeys.random()
     tokens = Tokens(split_tokens(settings.token))
     store = MemorySignatureStore(settings.model_name, settings.chat_cache_expiration)

@@ -48,7 +48,9 @@ def create_app(sources: ProofSources) -> Flask:
 
 def _answer_http_error(error: HTTPException) -> Response:
     status = error.code or 500
-    response = Response(error_body(status, error.description or error.name), status, error_headers(status))
+    # Werkzeug's own descriptions speak to people who type addresses into browsers.
+    message = f"{error.name}." if error.description in (None, type(error).description) else error.description
+    response = Response(error_body(status, message or error.name), status, error_headers(status))
     for name, value in error.get_headers():
         if name.lower() == "allow":  # 405 has to say what would be allowed (RFC 9110, 15.5.6)
             response.headers[name] = value

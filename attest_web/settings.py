@@ -37,28 +37,30 @@ def split_tokens(value: SecretStr) -> list[str]:
     return [token.strip() for token in value.get_secret_value().split(",")]
 
 
-class Settings(BaseSettings):
-    """Every setting that this proxy takes. The environment variable is the field's name in capitals."""
+class LaunchSettings(BaseSettings):
+    """What has to be known before mitmproxy is started, for those who start it by the settings alone."""
 
     model_config = SettingsConfigDict(
         env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True, protected_namespaces=()
     )
+
+    vllm_base_url: Annotated[str, AfterValidator(_base_url)] = Field(
+        default="http://localhost:8000",
+        description="where the model server listens, e.g. http://vllm:8000 (under mitmdump, --mode reverse:… says it)",
+    )
+    listen_port: int = Field(
+        default=8000, ge=1, le=65535, description="the port that clients use, 1 to 65535 (under mitmdump, -p says it)"
+    )
+
+
+class Settings(LaunchSettings):
+    """Every setting that this proxy takes. The environment variable is the field's name in capitals."""
 
     model_name: Annotated[str, AfterValidator(_printable)] = Field(
         description="the name of the served model, e.g. Qwen/Qwen2.5-7B-Instruct"
     )
     token: Annotated[SecretStr, AfterValidator(_tokens)] = Field(
         description="the bearer token that clients must send, or several separated by commas"
-    )
-    vllm_base_url: Annotated[str, AfterValidator(_base_url)] = Field(
-        default="http://localhost:8000",
-        description="where the model server listens, e.g. http://vllm:8000 (under mitmdump, --mode reverse:… says it)",
-    )
-    listen_port: int = Field(
-        default=8000,
-        ge=1,
-        le=65535,
-        description="the port that clients use, 1 to 65535 (under mitmdump, -p says it)",
     )
     attest_port: int = Field(
         default=8001,
@@ -107,10 +109,11 @@ class SettingsError(ValueError):
         self.problems = problems
 
 
-def load_settings(given: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from the environment.
+def load_settings[T: LaunchSettings](kind: type[T], given: Mapping[str, str] | None = None) -> T:
+    """Read settings from the environment.
 
     Args:
+        kind: Which settings to read.
         given: Values by field name that go before the environment's.
 
     Raises:
@@ -118,17 +121,17 @@ def load_settings(given: Mapping[str, str] | None = None) -> Settings:
     """
     given = given or {}
     try:
-        return Settings(**given)  # type: ignore[arg-type]  # pydantic parses the strings
+        return kind(**given)  # type: ignore[arg-type]  # pydantic parses the strings
     except ValidationError as error:
         problems = []
         for detail in error.errors(include_url=False, include_context=False, include_input=False):
             field = str(detail["loc"][0]).lower()
             how = f"option tee_{field}" if field in given else "environment"
-            takes = Settings.model_fields[field].description
+            wanted = kind.model_fields[field].description
             if detail["type"] == "missing":
-                problem = f"{field.upper()} is missing: {takes}. Set it in the environment or with --set tee_{field}=…"
+                problem = f"{field.upper()} is missing: {wanted}. Set it in the environment or with --set tee_{field}=…"
             else:
                 reason = detail["msg"].removeprefix("Value error, ")
-                problem = f"{field.upper()} ({how}) is wrong: {reason}. It takes {takes}"
+                problem = f"{field.upper()} ({how}) is wrong: {reason}. Wanted: {wanted}"
             problems.append(problem)
         raise SettingsError(problems) from None

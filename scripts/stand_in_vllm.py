@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, override
+from typing import Any
 
 JsonObject = dict[str, Any]
 
@@ -45,7 +45,6 @@ class StandIn(ThreadingHTTPServer):
         self.delay = delay
         self.tokens = tokens
 
-    @override
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that have gone away."""
         if not isinstance(sys.exception(), ConnectionError):
@@ -60,7 +59,6 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body of a JSON answer leave together
 
-    @override
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -204,7 +202,6 @@ class Chat(Answer):
     object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
-    @override
     def prompt(self) -> str:
         messages = self.request.get("messages")
         if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
@@ -216,16 +213,13 @@ class Chat(Answer):
             content = " ".join(part.get("text", "") for part in content)
         return str(content)
 
-    @override
     def choice(self, text: str) -> JsonObject:
         message = {"role": "assistant", "content": text, "refusal": None, "annotations": None, "audio": None}
         return {"message": message | {"function_call": None, "tool_calls": [], "reasoning_content": None}}
 
-    @override
     def delta(self, token: str) -> JsonObject:
         return {"delta": {"content": token}}
 
-    @override
     def events(self) -> Iterator[JsonObject]:
         first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
         yield self.head | {"object": self.chunk_object, "choices": [first]}
@@ -239,18 +233,15 @@ class Completion(Answer):
     object = "text_completion"
     chunk_object = "text_completion"
 
-    @override
     def prompt(self) -> str:
         prompt = self.request.get("prompt")
         if not isinstance(prompt, str):
             raise BadRequestError("prompt: a string is required")
         return prompt
 
-    @override
     def choice(self, text: str) -> JsonObject:
         return {"text": text}
 
-    @override
     def delta(self, token: str) -> JsonObject:
         return {"text": token}
 

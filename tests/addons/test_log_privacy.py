@@ -19,8 +19,7 @@ def privacy() -> Iterator[LogPrivacy]:
     privacy = LogPrivacy()
     privacy.load(None)
     yield privacy
-    privacy.done()
-    assert logging.getLogRecordFactory() is before
+    logging.setLogRecordFactory(before)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +83,23 @@ def test_the_error_beside_a_flow_is_sanitised(privacy: LogPrivacy) -> None:
     assert flow.error.msg.startswith("unexpected server response: ")
 
 
-def test_a_factory_that_came_later_is_left_in_place() -> None:
-    before = logging.getLogRecordFactory()
-    privacy = LogPrivacy()
-    privacy.load(None)
-    try:
-        logging.setLogRecordFactory(logging.LogRecord)
-        privacy.done()
-        assert logging.getLogRecordFactory() is logging.LogRecord
-    finally:
-        logging.setLogRecordFactory(before)
+def test_a_script_that_is_loaded_again_adds_no_second_layer(privacy: LogPrivacy) -> None:
+    installed = logging.getLogRecordFactory()
+    LogPrivacy().load(None)
+    assert logging.getLogRecordFactory() == installed
+
+
+@pytest.mark.parametrize("address", ["('127.0.0.1', 9000)", "('::1', 9000, 0, 0)"])
+def test_addresses_stay(address: str) -> None:
+    text = withhold_quotes(f"[Errno 111] Connect call failed {address}")
+    assert "9000" in text
+    assert "withheld" not in text
+
+
+def test_an_address_inside_of_a_quote_saves_nothing_of_it() -> None:
+    assert MARK not in withhold_quotes(f"oh: b\"{MARK} ('127.0.0.1', 9000)\"")
+
+
+def test_lines_about_ports_at_the_start_stay_whole(privacy: LogPrivacy, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("mitmproxy.addons.proxyserver").error("failed to listen; try `-p 1` or 'that'")
+    assert "or 'that'" in caplog.text

@@ -1,6 +1,6 @@
 import pytest
 
-from attest_web.settings import Settings, SettingsError, load_settings, split_tokens
+from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings, split_tokens
 
 NEEDED = {"model_name": "org/model", "token": "s3cret"}
 
@@ -12,7 +12,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_defaults_are_those_of_the_contract() -> None:
-    settings = load_settings(NEEDED)
+    settings = load_settings(Settings, NEEDED)
     assert settings.vllm_base_url == "http://localhost:8000"
     assert (settings.listen_port, settings.attest_port) == (8000, 8001)
     assert settings.dev is False
@@ -28,7 +28,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "one, two")
     monkeypatch.setenv("DEV", "1")
     monkeypatch.setenv("SIGNED_TEXT_FORMAT", "model")
-    settings = load_settings()
+    settings = load_settings(Settings)
     assert settings.dev is True
     assert settings.signed_model == "env-model"
     assert split_tokens(settings.token) == ["one", "two"]
@@ -36,15 +36,23 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_given_values_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_NAME", "env-model")
-    assert load_settings(NEEDED).model_name == "org/model"
+    assert load_settings(Settings, NEEDED).model_name == "org/model"
+
+
+def test_what_is_needed_to_launch_can_be_read_without_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_BASE_URL", "https://vllm:9000/")
+    settings = load_settings(LaunchSettings)
+    assert (settings.vllm_base_url, settings.listen_port) == ("https://vllm:9000", 8000)
+    with pytest.raises(SettingsError, match="LISTEN_PORT"):
+        load_settings(LaunchSettings, {"listen_port": "x"})
 
 
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTEST_PORT", "")
     monkeypatch.setenv("MODEL_NAME", "")
-    assert load_settings(NEEDED).attest_port == 8001
+    assert load_settings(Settings, NEEDED).attest_port == 8001
     with pytest.raises(SettingsError, match="MODEL_NAME is missing"):
-        load_settings({"token": "s3cret"})
+        load_settings(Settings, {"token": "s3cret"})
 
 
 @pytest.mark.parametrize(
@@ -73,7 +81,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_each_wrong_setting_is_named_in_one_line_with_what_it_takes(field: str, value: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings({**NEEDED, field: value})
+        load_settings(Settings, {**NEEDED, field: value})
     [problem] = caught.value.problems
     assert problem.startswith(f"{field.upper()} (option tee_{field}) is wrong: ")
     assert str(Settings.model_fields[field].description) in problem
@@ -82,14 +90,14 @@ def test_each_wrong_setting_is_named_in_one_line_with_what_it_takes(field: str, 
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings({"attest_port": "x"})
+        load_settings(Settings, {"attest_port": "x"})
     assert [problem.split()[0] for problem in caught.value.problems] == ["MODEL_NAME", "TOKEN", "ATTEST_PORT"]
 
 
 def test_no_error_and_no_repr_holds_the_token() -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings({"token": "s3cret with space"})
+        load_settings(Settings, {"token": "s3cret with space"})
     assert "s3cret" not in str(caught.value)
     assert "s3cret" not in repr(caught.value.__context__)
-    assert "s3cret" not in repr(load_settings(NEEDED))
-    assert "s3cret" not in load_settings(NEEDED).model_dump_json()
+    assert "s3cret" not in repr(load_settings(Settings, NEEDED))
+    assert "s3cret" not in load_settings(Settings, NEEDED).model_dump_json()

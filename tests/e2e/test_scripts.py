@@ -1,9 +1,12 @@
 """The commands of a fresh checkout."""
 
+import json
 import os
 import re
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 from tests.e2e.processes import ROOT, Process, clean_env
 
 SCRIPTS = ROOT / "scripts"
-TOOLS = ["bash", "dirname", "env"]
+TOOLS = ["bash", "dirname", "env", "readlink"]
 
 
 @pytest.fixture
@@ -149,6 +152,37 @@ def test_run_gives_a_newcomer_a_signed_chat_and_stops_everything(how: signal.Sig
         os.killpg(process.popen.pid, how)  # as the terminal does on Ctrl-C
         process.wait()
     assert not is_there(process.popen.pid)
+
+
+def test_run_says_which_port_is_taken_before_it_says_ready(free_ports: list[int]) -> None:
+    """Whoever has the port may answer as if it were the proxy."""
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        for name, other in (("LISTEN_PORT", "ATTEST_PORT"), ("ATTEST_PORT", "LISTEN_PORT")):
+            process = Process(["setsid", SCRIPTS / "run"], clean_env(**{name: str(port), other: str(free_ports[0])}))
+            assert process.wait(60) == 1
+            assert f"run: {name} {port} cannot be opened: Address already in use" in process.output
+            assert "Ready" not in process.output
+
+
+def test_run_says_when_the_model_server_is_not_there(free_ports: list[int]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT=str(free_ports[1]), MODEL_NAME="it's", TOKEN="secret")
+    process = Process(["setsid", SCRIPTS / "run", "--set", "tee_dev=1"], env | {"VLLM_BASE_URL": url})
+    try:
+        process.wait_for(f"The model server at {url} does not answer yet")
+        line = process.wait_for(r"Try it:\s+(curl .*)\n")[1]
+        assert json.loads(shlex.split(line)[-1])["model"] == "it's"
+        assert "secret" not in process.output, "a token that was not made up here is the operator's secret"
+    finally:
+        process.stop()
+
+
+def test_run_takes_its_port_from_the_setting_alone() -> None:
+    process = Process([SCRIPTS / "run", "-p", "9000"], clean_env())
+    assert process.wait() == 2
+    assert "LISTEN_PORT=9000" in process.output
 
 
 def test_run_says_what_is_missing_and_leaves_nothing_behind(free_ports: list[int]) -> None:

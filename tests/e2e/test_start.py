@@ -40,13 +40,15 @@ def test_a_missing_setting_is_one_line_that_names_it(stand_in: str, setting: str
         (["--set", "store_streamed_bodies=true"], {}, "the option store_streamed_bodies must be False"),
         (["--mode", "regular"], {}, "the option mode must be reverse:http://HOST:PORT"),
         (["--mode", "reverse:http://localhost:4711@4711"], {}, "this proxy's own address"),
+        (["--mode", "reverse:http://localhost:4711@4712"], {"ATTEST_PORT": "4711"}, "the model server's port"),
+        (["--mode", "reverse:http://192.0.2.1:4711@4712"], {"ATTEST_PORT": "4712"}, "the port that clients use"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(
     stand_in: str, arguments: list[str], settings: dict[str, str], named: str
 ) -> None:
     if "--mode" in arguments:  # the later one counts as a second mode, so the first has to go
-        env = clean_env(MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0")
+        env = clean_env(MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0") | settings
         process = Process([BIN / "mitmdump", "-s", SCRIPT, "-p", "0", *arguments], env)
     else:
         process = start_mitmdump(stand_in, *arguments, **settings)
@@ -139,11 +141,21 @@ def test_the_launcher_takes_port_and_upstream_from_the_settings(stand_in: str) -
         assert f"reverse proxy to {stand_in} failed to listen on 127.0.0.1:{taken}" in process.output
 
 
-def test_the_launcher_names_missing_settings_and_has_help() -> None:
-    process = Process([BIN / "tee-signer"], clean_env())
+def test_the_launcher_takes_options_too_names_what_is_missing_and_has_help(
+    stand_in: str, free_ports: list[int]
+) -> None:
+    port, side_port = map(str, free_ports)
+    env = clean_env(VLLM_BASE_URL=stand_in, LISTEN_PORT=port, ATTEST_PORT=side_port, TOKEN=TOKEN)
+    assert "MODEL_NAME is missing: " in refused(Process([BIN / "tee-signer", "--set", "tee_dev=1"], env))[0]
+    process = Process([BIN / "tee-signer", "--set", "tee_model_name=m", "--set", "tee_dev=1"], env)
+    process.wait_for(f"proof pages on side port {side_port}")
+    assert process.stop() == 0
+    process = Process([BIN / "tee-signer"], env | {"VLLM_BASE_URL": "http://vllm:9000/v1"})
     assert process.wait() == 1
-    assert "MODEL_NAME is missing" in process.output
-    assert "Traceback" not in process.output
+    assert process.output.startswith("tee-signer: VLLM_BASE_URL (environment) is wrong: it has a path")
+    process = Process([BIN / "tee-signer", "--version"], clean_env())
+    assert process.wait() == 0
+    assert re.match(r"tee-signer \d+\.\d+\.\d+ \(mitmproxy 12\.", process.output)
     process = Process([BIN / "tee-signer", "--help"], clean_env())
     assert process.wait() == 0
     for field in Settings.model_fields:
