@@ -5,11 +5,15 @@ from mitmproxy import http
 from attest_web.errors import error_body, error_headers
 
 
-def error_answer(status: int, message: str) -> http.Response:
+def error_answer(status: int, message: str, method: str = "POST") -> http.Response:
     """An error in OpenAI's shape.
 
     Args:
         status: HTTP status, 400 or more.
         message: What went wrong and what to do, for the client.
+        method: That of the request: the answer to a HEAD has no body (RFC 9110, 9.3.2).
     """
-    return http.Response.make(status, error_body(status, message), error_headers(status))
+    body = error_body(status, message)
+    answer = http.Response.make(status, b"" if method == "HEAD" else body, error_headers(status))
+    answer.headers["content-length"] = str(len(body))
+    return answer

@@ -2,28 +2,24 @@
 
 - A request that the gate has refused is answered as soon as its headers are known; its body falls unread.
 - A body that turns out too long is refused at the byte too many.
-- Every error is JSON in OpenAI's shape, and none quotes what a peer sent.
+- A request body is forgotten as soon as it has been forwarded.
 - An upstream that does not begin its answer in time gives 504.
 - An upstream that has just closed an idle connection gives the request to a new one.
 
-All of it by subclassing; the `next_layer` hook in `addons.reverse_proxy` puts these layers in.
-`tests/addons/test_mitmproxy_internals.py` names every internal of mitmproxy that is leaned on here.
+All of it by subclassing, as in `addons.http1_server`; the `next_layer` hook in `addons.reverse_proxy` puts these layers
+in. `tests/addons/test_mitmproxy_internals.py` names every internal of mitmproxy that is leaned on here.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from mitmproxy import http
-from mitmproxy.connection import ConnectionState
-from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HTTPMode, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
-    HttpEvent,
     RequestData,
     RequestEndOfMessage,
     RequestHeaders,
@@ -34,17 +30,12 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
-from mitmproxy.proxy.layers.http._http1 import Http1Server
-from mitmproxy.proxy.layers.http._http2 import Http2Server
 
 from addons.answers import error_answer
+from addons.http1_server import ApiHttp1Server, UpstreamTimedOut
 
-_MESSAGES = {
-    400: "The request could not be read: it is not valid HTTP.",
-    413: "The request body is too large.",
-    502: "The model server could not be reached, or did not answer properly. Try again later.",
-    504: "The model server took too long to answer. Try again later, or ask for a shorter answer.",
-}
+IDLE_LOSS = 1.0
+"""Seconds after a request was sent within which the loss of its connection is put down to the connection's idleness."""
 
 
 @dataclass(frozen=True)
@@ -60,83 +51,30 @@ class HttpLimits:
     upstream_timeout: float
 
 
-class UpstreamTimedOut(ResponseProtocolError):  # noqa: N818  # an event, not an exception
-    """The upstream has not begun its answer in time."""
-
-    def __init__(self, stream_id: int) -> None:
-        super().__init__(stream_id, "upstream timed out", ErrorCode.GENERIC_SERVER_ERROR)
-
-
-def _error_answer_for(event: ResponseProtocolError) -> http.Response | None:
-    """The answer for an error that mitmproxy would show as HTML; None where it would only close."""
-    status = 504 if isinstance(event, UpstreamTimedOut) else event.code.http_status_code()
-    if status is None:
-        return None
-    answer = error_answer(status, _MESSAGES.get(status, _MESSAGES[502]))
-    answer.headers["connection"] = "close"
-    return answer
-
-
-def _assemble(answer: http.Response) -> bytes:
-    return cast("bytes", http1.assemble_response(answer))
-
-
-def _bad_request() -> bytes:
-    answer = error_answer(400, _MESSAGES[400])
-    answer.headers["connection"] = "close"
-    return _assemble(answer)
-
-
-class ApiHttp1Server(Http1Server):
-    """HTTP/1 to the client, with errors in JSON."""
-
-    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        """Send an event to the client."""
-        if isinstance(event, ResponseProtocolError) and not self.response:
-            answer = _error_answer_for(event)
-            if answer is not None and self.conn.state & ConnectionState.CAN_WRITE:
-                yield commands.SendData(self.conn, _assemble(answer))
-                yield commands.CloseConnection(self.conn)
-                return
-        yield from super().send(event)
-
-    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """Read a request head. All that mitmproxy sends from within here is its page for a head that it cannot read."""
-        for command in super().read_headers(event):
-            if isinstance(command, commands.SendData):
-                command.data = _bad_request()
-            yield command
-
-    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Read a request body. Where mitmproxy closes from within here, unanswered, it is one that it cannot read."""
-        for command in super().read_body(event):
-            if isinstance(command, commands.CloseConnection) and not self.response:
-                yield commands.SendData(self.conn, _bad_request())
-            yield command
-
-
-class ApiHttp2Server(Http2Server):
-    """HTTP/2 to the client, with errors in JSON."""
-
-    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, ResponseProtocolError) and self.is_open_for_us(event.stream_id):
-            answer = _error_answer_for(event)
-            headers_sent = self.h2_conn.streams[event.stream_id].state_machine.headers_sent
-            if answer is not None and not headers_sent:
-                del answer.headers["connection"]  # RFC 9113, 8.2.2
-                yield from super()._handle_event(ResponseHeaders(event.stream_id, answer))
-                yield from super()._handle_event(ResponseData(event.stream_id, answer.content or b""))
-                yield from super()._handle_event(ResponseEndOfMessage(event.stream_id))
-                return
-        yield from super()._handle_event(event)
-
-
 class ApiHttpStream(HttpStream):
     """One request and its answer."""
 
-    def __init__(self, context: Context, stream_id: int, limits: HttpLimits) -> None:
+    def __init__(
+        self,
+        context: Context,
+        stream_id: int,
+        limits: HttpLimits,
+        watch: Callable[[], layer.CommandGenerator[None]],
+    ) -> None:
+        """Make the stream.
+
+        Args:
+            context: As for `HttpStream`.
+            stream_id: As for `HttpStream`.
+            limits: What to hold the request to.
+            watch: Has the layer look after the stream's deadline.
+        """
         super().__init__(context, stream_id)
         self._limits = limits
+        self._watch = watch
+        self._sent_at = 0.0
+        self._sent_body: bytes | None = None
+        """The body that was forwarded, as long as it may be needed again."""
         self.deadline: float | None = None
         """Until when the upstream has to begin its answer (monotonic seconds); None while nothing is asked of it."""
 
@@ -147,8 +85,14 @@ class ApiHttpStream(HttpStream):
         else:
             yield from self._answer_now(self.flow.response)
 
+    def state_stream_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Forward a body as it comes. The upstream's time begins with its end."""
+        if isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
+            yield from self._expect_answer()
+        yield from super().state_stream_request_body(event)
+
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Buffer a body, up to its limit."""
+        """Buffer a body, up to its limit, and forward it when it is complete."""
         if isinstance(event, RequestData) and self.flow.response is None:
             limit = self._limits.body_limit(self.flow.request)
             if len(self.request_body_buf) + len(event.data) > limit:
@@ -157,11 +101,15 @@ class ApiHttpStream(HttpStream):
                 yield from self._answer_now(self.flow.response)
                 return
         yield from super().state_consume_request_body(event)
+        if isinstance(event, RequestEndOfMessage):
+            # Nothing that shows or saves flows has any use for it from here on.
+            if self.server_state == self.state_wait_for_response_headers:
+                self._sent_body = self.flow.request.raw_content
+            self.flow.request.data.content = None
 
     def _answer_now(self, answer: http.Response) -> layer.CommandGenerator[None]:
         """Send an answer in the middle of the request. What still comes of the request is read and dropped."""
-        if not self.flow.request.is_http2:
-            answer.headers["connection"] = "close"  # the client may be sending for a long time yet
+        answer.headers["connection"] = "close"  # the client may be sending for a long time yet
         self.client_state = self.state_errored
         self.server_state = self.state_errored
         answer.timestamp_start = answer.timestamp_end = time.time()
@@ -174,13 +122,21 @@ class ApiHttpStream(HttpStream):
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
         """Connect to the upstream, or take the connection that is there."""
+        if not self.flow.request.stream:
+            yield from self._expect_answer()
+        connected = yield from super().make_server_connection()
+        self._sent_at = time.monotonic()
+        return connected
+
+    def _expect_answer(self) -> layer.CommandGenerator[None]:
         if self.deadline is None:
             self.deadline = time.monotonic() + self._limits.upstream_timeout
-        return (yield from super().make_server_connection())
+            yield from self._watch()
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
         """Take the upstream's response head."""
         self.deadline = None
+        self._sent_body = None
         yield from super().state_wait_for_response_headers(event)
 
     def handle_protocol_error(
@@ -191,12 +147,13 @@ class ApiHttpStream(HttpStream):
             yield from self._send_request_again()
         else:
             self.deadline = None
+            self._sent_body = None
             yield from super().handle_protocol_error(event)
 
     def _lost_idle_connection(self, event: RequestProtocolError | ResponseProtocolError) -> bool:
         # An upstream closes a connection that has been idle for some seconds, and a request may be on its way just
-        # then. The connection ends with no byte of an answer on it. vLLM keeps no state that a second attempt could
-        # harm, and a second attempt is what every client library would make.
+        # then. The connection ends at once, with no byte of an answer on it. vLLM keeps no state that a second attempt
+        # could harm, and a second attempt is what every client library would make.
         setup = self.flow.server_conn.timestamp_tcp_setup
         return (
             isinstance(event, ResponseProtocolError)
@@ -205,9 +162,10 @@ class ApiHttpStream(HttpStream):
             and self.client_state == self.state_done
             and self.server_state == self.state_wait_for_response_headers
             # A body that is still here was buffered, as those of the signed routes are; of others we know less.
-            and bool(self.flow.request.raw_content or self.flow.request.method in ("GET", "HEAD"))
-            and setup is not None
+            and bool(self._sent_body or self.flow.request.method in ("GET", "HEAD"))
+            and time.monotonic() - self._sent_at < IDLE_LOSS
             # Not a connection that was made for this request; so this happens once and no more.
+            and setup is not None
             and setup < self.flow.request.timestamp_start
         )
 
@@ -215,10 +173,10 @@ class ApiHttpStream(HttpStream):
         ok = yield from self.make_server_connection()
         if not ok:
             return
-        content = self.flow.request.raw_content
-        yield SendHttp(RequestHeaders(self.stream_id, self.flow.request, not content), self.context.server)
-        if content:
-            yield SendHttp(RequestData(self.stream_id, content), self.context.server)
+        body = self._sent_body
+        yield SendHttp(RequestHeaders(self.stream_id, self.flow.request, not body), self.context.server)
+        if body:
+            yield SendHttp(RequestData(self.stream_id, body), self.context.server)
         yield SendHttp(RequestEndOfMessage(self.stream_id), self.context.server)
 
 
@@ -232,9 +190,8 @@ class ApiHttpLayer(HttpLayer):
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start):
-            # HttpLayer keeps a connection that is there already. HTTP/3 does not come this way.
-            server = ApiHttp2Server if self.context.client.alpn == b"h2" else ApiHttp1Server
-            self.connections[self.context.client] = server(self.context.fork())
+            # HttpLayer keeps a connection that is there already. HTTP/2 is not offered, and HTTP/3 comes another way.
+            self.connections[self.context.client] = ApiHttp1Server(self.context.fork())
         elif isinstance(event, events.Wakeup) and event.command is self._wakeup:
             yield from self._end_overdue_streams()
             return
@@ -242,9 +199,11 @@ class ApiHttpLayer(HttpLayer):
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""
-        stream = ApiHttpStream(self.context.fork(), stream_id, self._limits)
+        stream = ApiHttpStream(self.context.fork(), stream_id, self._limits, self._watch)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
+
+    def _watch(self) -> layer.CommandGenerator[None]:
         # A timer for each request would outlive it, as nothing can cancel it. One for the connection does for all.
         if self._wakeup is None:
             yield from self._wake_up_in(self._limits.upstream_timeout)
@@ -254,7 +213,9 @@ class ApiHttpLayer(HttpLayer):
         yield self._wakeup
 
     def _end_overdue_streams(self) -> layer.CommandGenerator[None]:
-        self._wakeup = None
+        if self._wakeup is not None:
+            self.command_sources.pop(self._wakeup, None)
+            self._wakeup = None
         now = time.monotonic()
         waiting = [s for s in self.streams.values() if isinstance(s, ApiHttpStream) and s.deadline is not None]
         for stream in waiting:
@@ -265,8 +226,6 @@ class ApiHttpLayer(HttpLayer):
                 # For the stream it is as if the client had gone: it lets go of the upstream.
                 gone = RequestProtocolError(stream.stream_id, "upstream timed out", ErrorCode.CANCEL)
                 yield from self.event_to_child(stream, gone)
-        if self.streams:
-            # A request that is still being read has no deadline yet, and will have none before this.
-            deadlines = [stream.deadline for stream in waiting if stream.deadline is not None]
-            latest = now + self._limits.upstream_timeout
-            yield from self._wake_up_in(max(0.0, min(deadlines, default=latest) - now))
+        deadlines = [stream.deadline for stream in waiting if stream.deadline is not None]
+        if deadlines:
+            yield from self._wake_up_in(max(0.0, min(deadlines) - now))

@@ -1,9 +1,9 @@
 """A JSON answer, read while it passes.
 
-The reader gives back each piece when the next one comes, and the last one at the end, so that the signature can be
-there before the client has the whole. On the way it finds the `id` at the top level. Servers put it first, so the
-search is over after some 30 bytes and costs nothing from then on; where it comes last, the body is scanned once,
-without being kept. What is not JSON gives no id and no error: the bytes are the client's to judge.
+The reader keeps back what may be the end of the JSON, from the last bracket on, so that the signature can be there
+before the client has the whole. On the way it finds the `id` at the top level. Servers put it first, so the search is
+over after some 30 bytes and costs nothing from then on; where it comes last, the body is scanned once, without being
+kept. What is not JSON gives no id and no error: the bytes are the client's to judge.
 """
 
 import json
@@ -15,6 +15,10 @@ _NEXT_AT_TOP = re.compile(rb'["{}\[\]:,]')
 _NEXT_DEEPER = re.compile(rb'["{}\[\]]')
 _NEXT_IN_STRING = re.compile(rb'["\\]')
 _MAX_QUOTED = 6 * MAX_ID  # every character written as \uXXXX
+
+
+MAX_KEPT = 128 * 1024
+"""Bytes that are kept back at most. With more white space than that behind it, nobody waits for the end."""
 
 
 class JsonReader:
@@ -39,15 +43,22 @@ class JsonReader:
         self._string: bytearray | None = None
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece of the body, of one byte or more; return the one before it."""
+        """Take the next piece of the body, of one byte or more; return what may be sent on now."""
         at = 0
         while not self._done and at < len(piece):
             at = self._read_string(piece, at) if self._in_string else self._read_structure(piece, at)
-        kept, self._kept = self._kept, piece
-        return kept
+        # The JSON is complete with its last bracket, whatever white space comes behind.
+        bracket = max(piece.rfind(b"}"), piece.rfind(b"]"))
+        if bracket < 0 and piece.isspace() and len(self._kept) + len(piece) <= MAX_KEPT:
+            self._kept += piece
+            return b""
+        keep_from = bracket if bracket >= 0 else len(piece) - 1
+        released = self._kept + piece[:keep_from]
+        self._kept = piece[keep_from:]
+        return released
 
     def end(self) -> bytes:
-        """Take note that the message is complete; return its last piece."""
+        """Take note that the message is complete; return what was kept back."""
         self.finished = True
         kept, self._kept = self._kept, b""
         return kept

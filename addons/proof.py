@@ -22,6 +22,10 @@ MAX_WAITING = 256
 """Requests to proof pages that may be under way on the proxied port at once."""
 
 
+SLOW_PATHS = frozenset({"/ready", "/v1/attestation/report"})
+"""Pages that wait for others. They have threads of their own, so that nobody waits for them who wants a signature."""
+
+
 class ProofPages:
     """Answers requests to the proof pages, off the event loop: a slow page delays no token."""
 
@@ -35,6 +39,7 @@ class ProofPages:
         self._app = app
         self._side_port = side_port
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="proof page")
+        self._slow_threads = ThreadPoolExecutor(max_workers=12, thread_name_prefix="slow proof page")
         self._waiting = 0
         self._authorizations: WeakKeyDictionary[http.HTTPFlow, str] = WeakKeyDictionary()
 
@@ -65,15 +70,17 @@ class ProofPages:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            flow.response = await loop.run_in_executor(self._threads, wsgi.call, self._app, environ)
+            threads = self._slow_threads if environ["PATH_INFO"] in SLOW_PATHS else self._threads
+            flow.response = await loop.run_in_executor(threads, wsgi.call, self._app, environ)
         finally:
             self._waiting -= 1
 
     def done(self) -> None:
         """Stop the side port and the threads."""
         self._side_port.stop()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._slow_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _is_proof(flow: http.HTTPFlow) -> bool:
-    return find_route(flow.request.method, flow.request.path).kind is Kind.PROOF
+    return find_route(flow.request).kind is Kind.PROOF

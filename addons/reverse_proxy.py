@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import certifi
-from mitmproxy import ctx
+from mitmproxy import ctx, exceptions
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.options import Options
 from mitmproxy.proxy import layer
@@ -103,6 +103,24 @@ class ReverseProxy:
 
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
+        self._settled: dict[str, Any] = {
+            # Eager, it opens the upstream connection before there is a request, and closes the client's when that
+            # fails: no 502, and no proof pages.
+            "connection_strategy": "lazy",
+            # By default, a connection without traffic for ten minutes is closed, long answers or not.
+            "tcp_timeout": int(limits.upstream_timeout) + 60,
+            # Forwarded to an upstream of HTTP/1, a body that HTTP/2 framed would have no framing at all.
+            "http2": False,
+            # By default, clients with a public address are turned away.
+            "block_global": False,
+        }
+        self._running = False
+
+    def configure(self, updated: set[str]) -> None:
+        """Refuse to have unsettled what has been settled at the start."""
+        for name, wanted in self._settled.items():
+            if self._running and name in updated and getattr(ctx.options, name) != wanted:
+                raise exceptions.OptionsError(f"the option {name} must stay {wanted}")
 
     def next_layer(self, data: layer.NextLayer) -> None:
         """Choose the layers of a client connection, as mitmproxy would for a reverse proxy, but with ours for HTTP."""
@@ -112,20 +130,19 @@ class ReverseProxy:
             return
         if not isinstance(context.layers[0], modes.ReverseProxy):
             return
+        data_client = data.data_client()
+        if 0 < len(data_client) < 3 and data_client[0] == 0x16:
+            # The beginning of a ClientHello (RFC 8446, 5.1), too short to be told from HTTP by those who come next.
+            raise exceptions.AddonHalt
         stack = LayerStack()
         if mode.scheme == "https":
             stack /= ServerTLSLayer(context)
-        if starts_like_tls_record(data.data_client()):
+        if starts_like_tls_record(data_client):
             stack /= ClientTLSLayer(context)
         stack /= ApiHttpLayer(context, self._limits)
         data.layer = stack[0]
 
     def running(self) -> None:
         """Set what mitmproxy would do otherwise for want of anything better to do."""
-        ctx.options.update(
-            # Eager, it opens the upstream connection before there is a request, and closes the client's when that
-            # fails: no 502, and no proof pages.
-            connection_strategy="lazy",
-            # By default, a connection without traffic for ten minutes is closed, long answers or not.
-            tcp_timeout=int(self._limits.upstream_timeout) + 60,
-        )
+        ctx.options.update(**self._settled)
+        self._running = True

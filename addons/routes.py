@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass
 
+from mitmproxy import http
+
 
 class Kind(enum.Enum):
     """What this proxy does with a request."""
@@ -43,19 +45,23 @@ _TABLE = {
 }
 
 
-def find_route(method: str, target: str) -> Route:
+def find_route(request: http.Request) -> Route:
     """The route of a request.
 
-    Args:
-        method: HTTP method, in capitals as it came.
-        target: Request target in origin form: path, and query if any. Compared as it stands, with nothing decoded or
-            normalised: what is written otherwise is another resource, and goes through the catch-all.
+    Method and path are compared as they stand, with nothing decoded or normalised: what is written otherwise is another
+    resource, and goes through the catch-all.
     """
-    path = target.partition("?")[0]
+    # mitmproxy's `method` is in capitals whatever came, and the upstream gets what came.
+    method = request.data.method.decode("latin-1")
+    path = request.data.path.partition(b"?")[0].decode("latin-1")
     if path in PROOF_PATHS or path.startswith(SIGNATURE_PREFIX):
         return _PROOF
     route = _TABLE.get((method, path))
     if route is None:
-        # A browser's preflight carries no token (Fetch standard, 4.8).
-        route = _OPEN if method == "OPTIONS" else _CATCH_ALL
+        route = _OPEN if method == "OPTIONS" and _is_preflight(request) else _CATCH_ALL
     return route
+
+
+def _is_preflight(request: http.Request) -> bool:
+    """Whether this is a browser's question before a cross-origin request, which carries no token (Fetch, 4.8)."""
+    return "origin" in request.headers and "access-control-request-method" in request.headers

@@ -23,6 +23,8 @@ from attest_web.store import SignatureStore
 
 logger = logging.getLogger(__name__)
 
+_RECEIPT_PREFIX = "rcpt-"
+
 _READ_UNTIL_CLOSE = -1
 """What mitmproxy gives as the size of a body that only the end of the connection ends."""
 
@@ -77,7 +79,7 @@ class Signer:
                 flow.response = error_answer(400, "X-Request-Hash must be a SHA-256 in 64 hex digits.")
                 return
             request_sha256 = given.lower()
-        if "content-encoding" not in flow.request.headers:
+        if flow.request.headers.get("content-encoding", "identity").lower() == "identity":
             try:
                 forwarded = forwarded_body(body)
             except ValueError:
@@ -101,7 +103,7 @@ class Signer:
         if isinstance(reader, str):
             self._leave_unsigned(flow, reader)
             return
-        receipt_id = f"rcpt-{secrets.token_hex(12)}"
+        receipt_id = _RECEIPT_PREFIX + secrets.token_hex(12)
         response.headers["x-receipt-id"] = receipt_id
 
         def complete(response_sha256: str, reader: BodyReader) -> None:
@@ -131,6 +133,8 @@ class Signer:
     def _sign(self, request_sha256: str, response_sha256: str, chat_id: str | None, receipt_id: str) -> None:
         signed = sign_text(self._keys, signed_text(request_sha256, response_sha256, self._rules.model))
         self._store.put(receipt_id, signed)
+        if chat_id is not None and chat_id.startswith(_RECEIPT_PREFIX):
+            chat_id = None  # an upstream has no say in who has which receipt
         if chat_id is not None and not self._store.put(chat_id, signed):
             self.id_conflicts += 1
             logger.warning("a response id was used before; this exchange can be found by its receipt %s", receipt_id)
@@ -143,7 +147,7 @@ class Signer:
 
 
 def _is_signed(flow: http.HTTPFlow) -> bool:
-    return find_route(flow.request.method, flow.request.path).kind is Kind.SIGNED
+    return find_route(flow.request).kind is Kind.SIGNED
 
 
 def _reader_for(request: http.Request, response: http.Response) -> BodyReader | str:
@@ -152,6 +156,8 @@ def _reader_for(request: http.Request, response: http.Response) -> BodyReader | 
         return "the upstream answered with an error"
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         return "the upstream encoded its answer although identity was asked for"
+    if response.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+        return "the upstream's transfer encoding is not only chunked"
     size = expected_http_body_size(request, response)
     if size == 0:
         return "the answer is empty"

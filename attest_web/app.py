@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
 from attest_web import signature_page, status_pages
 from attest_web.auth import Tokens
@@ -34,9 +35,18 @@ class ProofSources:
     git_revision: str | None
 
 
+class _Anything(BaseConverter):
+    """Any path from here on, slashes at its beginning included."""
+
+    regex = ".+"
+    part_isolating = False
+
+
 def create_app(sources: ProofSources) -> Flask:
     """Make the application. It has no state of its own: what it shows comes from `sources`."""
     app = Flask("attest_web", static_folder=None)
+    app.url_map.merge_slashes = False  # an id may have two in a row, and a redirect would tell internal addresses
+    app.url_map.converters["anything"] = _Anything
     app.json.compact = True  # type: ignore[attr-defined]  # of Flask's default provider
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.register_blueprint(status_pages.blueprint(sources.upstream_answers, sources.release, sources.git_revision))

@@ -44,13 +44,16 @@ class UpstreamProbe:
         self._opener = urllib.request.build_opener(no_proxy, urllib.request.HTTPSHandler(context=tls))
 
     def __call__(self) -> bool:
-        """Whether the model server answered when last asked. Blocks for `timeout` at most; safe in any thread."""
-        with self._lock:
-            now = self._clock()
-            if self._asked_at is None or now - self._asked_at >= self._max_age:
-                self._answers = self._ask()
-                self._asked_at = self._clock()
-            return self._answers
+        """Whether the model server answered when last asked. Blocks while it asks; safe in any thread."""
+        # While one asks, the others take the last answer: a server that dawdles holds up one caller, not all.
+        if self._lock.acquire(blocking=self._asked_at is None):
+            try:
+                if self._asked_at is None or self._clock() - self._asked_at >= self._max_age:
+                    self._answers = self._ask()
+                    self._asked_at = self._clock()
+            finally:
+                self._lock.release()
+        return self._answers
 
     def _ask(self) -> bool:
         try:

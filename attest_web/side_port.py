@@ -33,7 +33,7 @@ class SidePort:
         self._server = waitress.create_server(
             app,
             sockets=[listener],
-            threads=4,
+            threads=16,
             ident="",
             connection_limit=200,
             channel_timeout=30,

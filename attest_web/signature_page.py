@@ -18,7 +18,7 @@ def blueprint(tokens: Tokens, store: SignatureStore) -> Blueprint:
     pages = Blueprint("signature_page", __name__)
 
     # A client may choose its request id, and with it what the response id contains: slashes too.
-    @pages.get("/v1/signature/<path:chat_id>")
+    @pages.get("/v1/signature/<anything:chat_id>")
     def signature(chat_id: str) -> ResponseReturnValue:
         # WSGI hands header bytes over as Latin-1 (PEP 3333).
         if not tokens.accept(request.headers.get("Authorization", "").encode("latin-1", "replace")):

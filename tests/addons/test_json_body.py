@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from addons.json_body import JsonReader
+from addons.json_body import MAX_KEPT, JsonReader
 from addons.sse import usable_id
 from tests.cutting import cut, cuts
 
@@ -45,10 +45,29 @@ def test_no_bytes_raise_and_all_of_them_leave(pieces: list[bytes]) -> None:
     assert b"".join(given_back) == b"".join(pieces)
 
 
-def test_each_piece_leaves_when_the_next_one_comes_and_the_last_at_the_end() -> None:
-    reader, given_back = read([b'{"id":', b'"a","x":[', b"]}"])
-    assert given_back == [b"", b'{"id":', b'"a","x":[', b"]}"]
+def test_everything_leaves_at_once_but_what_may_be_the_end() -> None:
+    reader, given_back = read([b'{"id":', b'"a","x":[1],"y":2', b"}", b"\n", b" "])
+    assert given_back == [b'{"id"', b':"a","x":[1', b'],"y":2', b"", b"", b"}\n "]
     assert reader.finished
+
+
+@given(
+    body=st.one_of(st.lists(values, max_size=4), st.dictionaries(keys, values, max_size=4)),
+    space=st.sampled_from([b"", b"\n", b" \r\n"]),
+    where=cuts,
+)
+def test_nobody_has_the_whole_json_before_the_end(body: object, space: bytes, where: list[int]) -> None:
+    raw = json.dumps(body).encode("utf-8", "surrogatepass")
+    _, given_back = read(cut(raw + space, where))
+    assert len(b"".join(given_back[:-1])) < len(raw)
+
+
+def test_more_white_space_than_is_worth_waiting_for_passes() -> None:
+    reader = JsonReader()
+    out = [reader.feed(b"{}")]
+    out += [reader.feed(b" " * 1000) for _ in range(1000)]
+    assert len(reader._kept) <= MAX_KEPT
+    assert b"".join([*out, reader.end()]) == b"{}" + b" " * 1_000_000
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import inspect
 import pytest
 from mitmproxy import flow, hooks, http
 from mitmproxy.proxy import commands, events
-from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, _events, _http1, _http2
+from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, _events, _http1
 from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.test import taddons
 
-from addons import http_layer
+from addons import http1_server, http_layer
 
 
 def source(thing: object) -> str:
@@ -20,13 +20,13 @@ def source(thing: object) -> str:
 @pytest.mark.parametrize(
     ("ours", "theirs", "methods"),
     [
-        (http_layer.ApiHttp1Server, _http1.Http1Server, ["send", "read_headers", "read_body"]),
-        (http_layer.ApiHttp2Server, _http2.Http2Server, ["_handle_event"]),
+        (http1_server.ApiHttp1Server, _http1.Http1Server, ["send", "read_headers", "read_body"]),
         (
             http_layer.ApiHttpStream,
             HttpStream,
             [
                 "start_request_stream",
+                "state_stream_request_body",
                 "state_consume_request_body",
                 "make_server_connection",
                 "state_wait_for_response_headers",
@@ -48,6 +48,15 @@ def test_what_is_overridden_is_there_and_takes_the_same(ours: type, theirs: type
 
 def test_the_layer_keeps_a_client_connection_that_is_there_already() -> None:
     assert "self.connections.setdefault(self.context.client, http_conn)" in source(HttpLayer._handle_event)
+
+
+def test_body_readers_are_set_where_they_can_be_wrapped_and_fail_on_trailers() -> None:
+    assert "self.body_reader = make_body_reader(expected_body_size)" in source(_http1.Http1Server.read_headers)
+    assert "HTTP trailers are not implemented yet" in source(_http1.Http1Connection.read_body)
+
+
+def test_a_100_is_taken_for_a_response() -> None:
+    assert "self.response = response = event.response" in source(_http1.Http1Server.send)
 
 
 def test_the_layer_sends_a_wakeup_back_to_whoever_asked_for_it() -> None:
@@ -73,8 +82,6 @@ def test_a_head_that_cannot_be_read_is_the_only_thing_read_headers_answers() -> 
 
 def test_only_these_places_make_html() -> None:
     assert source(_http1).count("make_error_response(") == 3  # its definition, and both places that we replace
-    assert source(_http2).count("format_error(") == 1
-    assert "ResponseProtocolError" in source(_http2.Http2Connection._handle_event)
 
 
 def test_a_lost_idle_connection_is_called_so() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addons.request_body import forwarded_body
+from addons.request_body import MAX_CHECKED, forwarded_body
 
 
 @pytest.mark.parametrize("empty", [b'"tool_calls":[]', b'"tool_calls" : [ \n ]'])
@@ -37,6 +37,13 @@ def test_any_other_body_is_the_same_object(body: bytes) -> None:
 def test_any_object_without_them_is_forwarded_byte_for_byte(request: dict[str, object]) -> None:
     body = json.dumps(request, indent=1).encode()
     assert forwarded_body(body) is body
+
+
+def test_what_is_too_large_to_be_parsed_is_left_to_the_upstream_unless_there_is_something_to_drop() -> None:
+    nonsense = b"[" * (MAX_CHECKED + 1)
+    assert forwarded_body(nonsense) is nonsense
+    body = b'{"x":"%s","messages":[{"tool_calls":[]}]}' % (b"x" * MAX_CHECKED)
+    assert json.loads(forwarded_body(body))["messages"] == [{}]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"nope", b"[]", b'"x"', b"7", b"{} {}", b"\xff", b"[" * 100_000])

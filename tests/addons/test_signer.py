@@ -87,9 +87,9 @@ def test_it_is_signed_before_the_last_bytes_leave(
     flow.response = head()
     signer.responseheaders(flow)
     assert callable(flow.response.stream)
-    assert flow.response.stream(ANSWER) == []
+    assert flow.response.stream(ANSWER) == ANSWER[:-1]
     assert store.get("chatcmpl-123") is None
-    assert flow.response.stream(b"") == ANSWER
+    assert flow.response.stream(b"") == ANSWER[-1:]
     assert store.get("chatcmpl-123") is not None
 
 
@@ -121,6 +121,12 @@ def test_an_id_that_is_taken_is_left_and_the_receipt_still_leads_to_the_later_on
     assert receipt["text"].startswith(sha256(b"{}"))
     assert signer.id_conflicts == 1
     assert signer.outcomes["signed"] == 2
+
+
+def test_an_upstream_cannot_hand_out_receipts(signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow) -> None:
+    pass_through(signer, make_flow(REQUEST), head(), b'{"id":"rcpt-000000000000000000000000"}')
+    assert store.get("rcpt-000000000000000000000000") is None
+    assert signer.outcomes == {"signed": 1}
 
 
 def test_the_model_goes_in_front_when_asked_for(
@@ -181,8 +187,9 @@ def test_an_encoded_request_is_forwarded_as_it_is_and_hashed_so(
         head(content_encoding="gzip"),
         head(content_length="0", transfer_encoding=""),
         head(transfer_encoding=""),
+        head(transfer_encoding="gzip, chunked"),
     ],
-    ids=["400", "500", "302", "html", "gzip", "empty", "ended by close"],
+    ids=["400", "500", "302", "html", "gzip", "empty", "ended by close", "transfer-encoded"],
 )
 def test_what_is_not_to_be_signed_streams_through_without_a_receipt(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, response: http.Response

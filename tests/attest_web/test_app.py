@@ -37,6 +37,7 @@ def make_client(signed: SignedExchange) -> Callable[..., FlaskClient]:
             store = MemorySignatureStore("model", 60)
             store.put("chatcmpl-123", signed)
             store.put("chatcmpl-with/slash and ü", signed)
+            store.put("/with//slashes/", signed)
         sources = ProofSources(Tokens(["other", "s3cret"]), store, lambda: upstream_answers, "1.2.3", "abc123")
         return create_app(sources).test_client()
 
@@ -91,7 +92,15 @@ def test_signature_is_ecdsa_unless_asked_otherwise(client: FlaskClient, vectors:
     }
 
 
-@pytest.mark.parametrize("quoted", ["chatcmpl-with/slash%20and%20%C3%BC", "chatcmpl-with%2Fslash%20and%20%C3%BC"])
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "chatcmpl-with/slash%20and%20%C3%BC",
+        "chatcmpl-with%2Fslash%20and%20%C3%BC",
+        "/with//slashes/",
+        "%2Fwith//slashes/",
+    ],
+)
 def test_an_id_may_hold_anything(client: FlaskClient, quoted: str) -> None:
     assert client.get("/v1/signature/" + quoted, headers=AUTHORIZED).status_code == 200
 

@@ -57,6 +57,28 @@ def test_many_questions_are_one_a_second() -> None:
         assert len(asked) == 2
 
 
+def test_while_one_waits_for_the_answer_the_others_take_the_last_one() -> None:
+    now = 0.0
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow(UpstreamProbe):
+        def _ask(self) -> bool:
+            if now:
+                asked.set()
+                assert answer.wait(10)
+            return True
+
+    probe = Slow("http://unused", clock=lambda: now)
+    assert probe()
+    now = 1.0
+    waiting = threading.Thread(target=probe)
+    waiting.start()
+    assert asked.wait(10)
+    assert probe() is True  # at once
+    answer.set()
+    waiting.join()
+
+
 def test_a_proxy_in_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)

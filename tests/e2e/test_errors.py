@@ -47,6 +47,10 @@ def test_400_for_what_is_no_json_object(proxy: Proxy, body: bytes) -> None:
     "head",
     [
         b"GET\r\n\r\n",
+        b"GET /health HTTP/2.0\r\nHost: x\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX: a\rTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX: a\r\n folded\r\n\r\n",
         b"POST /v1/chat/completions HTTP/9.9.9\r\n\r\n",
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
@@ -59,8 +63,64 @@ def test_400_for_what_is_no_json_object(proxy: Proxy, body: bytes) -> None:
     ],
 )
 def test_400_for_what_is_no_http(proxy: Proxy, head: bytes) -> None:
-    message = check(ask(proxy, head), 400, "bad_request")
-    assert "HTTP" in message
+    with RawClient(proxy.port) as client:
+        client.send(head)
+        status, _, body = client.read_response()
+        assert (status, error_of(body)["type"]) == (400, "bad_request")
+        assert client.read_to_end() == b"", "one answer is enough"
+
+
+def test_a_head_without_a_token_gets_no_body(proxy: Proxy) -> None:
+    """Whatever came behind its head would be taken for the next answer on the connection."""
+    with RawClient(proxy.port) as client:
+        client.send(b"HEAD /v1/x HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
+        assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+
+
+def test_trailers_are_dropped_and_do_no_harm(proxy: Proxy) -> None:
+    head = chat_request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    request = head + chunk(chat_body()) + b"0\r\nX-Trailer: y\r\n\r\n"
+    with RawClient(proxy.port) as client:
+        for _ in range(2):
+            client.send(request)
+            assert client.read_response()[0] == 200
+    check(ask(proxy, request.replace(TOKEN.encode(), b"wrong")), 401, "unauthorized")
+
+
+@pytest.mark.parametrize(
+    "head", [b"GET /v1/models HTTP/1.1", b"GET /v1/other HTTP/1.1", b"POST /v1/chat/completions HTTP/1.1"]
+)
+def test_nobody_gets_a_tunnel(head: bytes) -> None:
+    """Without a token it would be a way in, and with one a way past the signer."""
+
+    def script(peer: Peer) -> None:
+        received = peer.read_request()
+        assert received
+        assert received.header("upgrade") is None
+        assert "upgrade" not in (received.header("connection") or "")
+        peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")  # unasked
+        peer.wait_closed()
+
+    request = head + b"\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n"
+    request += b"Authorization: Bearer " + TOKEN.encode() + b"\r\nContent-Length: 2\r\n\r\n{}"
+    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url) as proxy, RawClient(proxy.port) as client:
+        client.send(request)
+        assert b"101" not in client.read_to_end()
+
+
+def test_an_options_request_that_is_no_preflight_needs_a_token(proxy: Proxy) -> None:
+    check(ask(proxy, b"OPTIONS /v1/x HTTP/1.1\r\nHost: x\r\n\r\n"), 401, "unauthorized")
+
+
+def test_a_target_in_absolute_form_goes_where_all_go() -> None:
+    with ScriptedUpstream(answering(lambda _: json_response(b"{}"))) as upstream, running_proxy(upstream.url) as proxy:
+        with RawClient(proxy.port) as client:
+            client.send(b"GET http://evil:81/v1/models HTTP/1.1\r\nHost: evil\r\n\r\n")
+            assert client.read_response("GET")[0] == 200
+        received = upstream.requests.get(timeout=10)
+        assert received.head.startswith("GET /v1/models HTTP/1.1\r\n")
+        assert received.header("host") == upstream.url.removeprefix("http://")
 
 
 def test_404_for_an_unknown_id(proxy: Proxy) -> None:
@@ -120,6 +180,37 @@ def test_502_when_the_upstream_does_not_answer_properly(answer: bytes) -> None:
         message = check(ask(proxy, chat_request(chat_body())), 502, "bad_gateway")
         assert "XMARKX" not in message
         assert "XMARKX" not in proxy.process.output
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_an_error_comes_even_behind_a_100(status: int) -> None:
+    def script(peer: Peer) -> None:
+        assert peer.read_request()
+        if status == 504:
+            peer.wait_closed()
+
+    with ScriptedUpstream(script) as upstream:
+        with running_proxy(upstream.url, VLLM_PROXY_TIMEOUT_SECS="0.5") as proxy, RawClient(proxy.port) as client:
+            head, _, body = chat_request(chat_body(), Expect="100-continue").partition(b"\r\n\r\n")
+            client.send(head + b"\r\n\r\n")
+            assert client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.send(body)
+            assert client.read_until(b"\r\n").startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_slow_upload_is_not_the_upstreams_delay() -> None:
+    def script(peer: Peer) -> None:
+        while peer.read_request() is not None:
+            peer.send(json_response(b"{}"))
+
+    with ScriptedUpstream(script) as upstream:
+        with running_proxy(upstream.url, VLLM_PROXY_TIMEOUT_SECS="0.4") as proxy, RawClient(proxy.port) as client:
+            for path in ("/v1/files", "/v1/chat/completions"):
+                request = chat_request(chat_body(), path=path)
+                client.send(request[:-5])
+                time.sleep(1)  # longer than the timeout, by design
+                client.send(request[-5:])
+                assert client.read_response()[0] == 200
 
 
 def test_504_when_the_upstream_takes_too_long_and_it_is_let_go() -> None:

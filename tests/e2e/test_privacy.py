@@ -59,6 +59,7 @@ def exercise(proxy: Proxy) -> None:
     for hostile in (
         b"POST /v1/chat/completions HTTP/1.1\r\nAuthorization: Bearer %s\r\n%s\r\n\r\n"
         % (FOREIGN.encode(), PROMPT.encode()),
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization : Bearer %s\r\n\r\n" % FOREIGN.encode(),
         b"%s\r\n\r\n" % PROMPT.encode(),
         chat_request(b"{" + PROMPT.encode()),
         chat_request(body, path="/v1/other"),

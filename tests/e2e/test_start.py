@@ -5,6 +5,7 @@ import re
 import subprocess
 import urllib.error
 import urllib.request
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_mitmweb_signs_too_masks_secrets_and_takes_no_change_of_settings(stand_i
         proxy.process.wait_for("Web server listening")
         web_url = f"http://127.0.0.1:{free_ports[0]}"
 
-        def options(change: dict[str, str] | None = None) -> str:
+        def options(change: dict[str, Any] | None = None) -> str:
             request = urllib.request.Request(f"{web_url}/options", headers={"Authorization": "Bearer pw"})
             if change is not None:
                 request.method = "PUT"
@@ -130,6 +131,11 @@ def test_mitmweb_signs_too_masks_secrets_and_takes_no_change_of_settings(stand_i
         with caught.value as error:
             assert "restart" in error.read().decode()
         assert json.loads(options())["tee_model_name"]["value"] is None
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            options({"http2": True})
+        with caught.value as error:
+            assert "must stay False" in error.read().decode()
+        assert json.loads(options())["http2"]["value"] is False
 
 
 def test_the_launcher_takes_port_and_upstream_from_the_settings(stand_in: str) -> None:
