@@ -108,7 +108,8 @@ class ReverseProxy:
             # fails: no 502, and no proof pages.
             "connection_strategy": "lazy",
             # By default, a connection without traffic for ten minutes is closed, long answers or not.
-            "tcp_timeout": int(limits.upstream_timeout) + 60,
+            # A little more than the upstream has, so that a late one is answered for with a 504 first.
+            "tcp_timeout": int(limits.upstream_timeout) + 2,
             # Forwarded to an upstream of HTTP/1, a body that HTTP/2 framed would have no framing at all.
             "http2": False,
             # By default, clients with a public address are turned away.

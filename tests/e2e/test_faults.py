@@ -77,6 +77,23 @@ def test_an_upstream_that_dies_mid_stream_leaves_a_broken_stream_and_no_signatur
         assert signature_status(proxy, receipt_of(head)) == 404
 
 
+def test_an_upstream_that_falls_silent_mid_stream_is_given_up() -> None:
+    gone = threading.Event()
+
+    def script(peer: Peer) -> None:
+        assert peer.read_request()
+        peer.send(SSE_HEAD + chunk(events("chatcmpl-1", "a")[0]))
+        peer.wait_closed()
+        gone.set()
+
+    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url, VLLM_PROXY_TIMEOUT_SECS="0.5") as proxy:
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(chat_body(stream=True)))
+            assert not client.read_to_end().endswith(LAST_CHUNK)
+        assert gone.wait(TIMEOUT)
+        assert signature_status(proxy, "chatcmpl-1") == 404
+
+
 def test_an_upstream_that_dies_in_the_middle_of_json_leaves_no_signature() -> None:
     def script(peer: Peer) -> None:
         assert peer.read_request()
