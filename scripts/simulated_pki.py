@@ -152,7 +152,9 @@ def sgx_extensions(ppid: bytes) -> bytes:
     tcb = [_sgx_entry([2, at], _der_integer(svn)) for at, svn in enumerate(CPU_SVN, 1)]
     tcb += [_sgx_entry([2, 17], _der_integer(PCE_SVN)), _sgx_entry([2, 18], _der(_OCTET_STRING, CPU_SVN))]
     # Dynamic platform, cached keys, SMT enabled.
-    configuration = [_sgx_entry([7, at], _der(_BOOLEAN, value)) for at, value in enumerate((b"\xff", b"\0", b"\xff"), 1)]
+    configuration = [
+        _sgx_entry([7, at], _der(_BOOLEAN, value)) for at, value in enumerate((b"\xff", b"\0", b"\xff"), 1)
+    ]
     entries = [
         _sgx_entry([1], _der(_OCTET_STRING, ppid)),
         _sgx_entry([2], _der(_SEQUENCE, b"".join(tcb))),

@@ -3,6 +3,8 @@
 Layouts: "Intel TDX DCAP Quote Generation Library and Quote Verification Library API", appendix 3 (quote, TD report body,
 QE report certification data). Integers are little-endian. What `verify` of dcap-qvl accepts it accepts because it was
 told to trust this platform's root; nothing in a quote from here says anything about any machine.
+
+dcap-qvl rejects a quote in which a byte was changed, with the exceptions that `unread_bytes` finds.
 """
 
 import hashlib
@@ -33,6 +35,8 @@ TD_ATTRIBUTE_SEPT_VE_DISABLE = 1 << 28
 XFAM = bytes.fromhex("e702060000000000")
 
 REPORT_DATA_SIZE = 64
+SIGNED_SIZE = 48 + 584
+"""Bytes of a quote that its signature is over: header and TD report body."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,9 @@ class SimulatedPlatform:
     def _qe_report_certification(self) -> bytes:
         report = self._qe_report()
         auth_data = len(self._qe_auth_data).to_bytes(2, "little") + self._qe_auth_data
-        chain = (self.pki.pck.pem + self.pki.platform_ca.pem + self.pki.root.pem).encode()
+        # Intel's chains go on with the root. A verifier has the root already and reads no byte of this copy, so anybody
+        # could change it: here it is left out, and so is the last line end.
+        chain = (self.pki.pck.pem + self.pki.platform_ca.pem).rstrip("\n").encode()
         certified = _certification_data(PCK_CERTIFICATE_CHAIN, chain)
         return report + self.pki.pck.sign(report) + auth_data + certified
 
@@ -145,6 +151,24 @@ def td_report(measured: TdMeasurements, report_data: bytes) -> bytes:
     )
     assert len(report) == 584
     return report
+
+
+def unread_bytes(quote: bytes) -> tuple[frozenset[int], frozenset[int]]:
+    """Where a quote from here can be changed without dcap-qvl (0.7) minding.
+
+    The certificates in the quote are bound by their signatures, not by the quote's; what PEM has around them is bound
+    by nothing. Every other byte counts.
+
+    Returns:
+        Two sets of offsets. Bytes that can be anything: the outer certification data's type, which dcap-qvl takes to
+        be 6 in a quote of version 4 without looking, and the line end between two certificates, because PEM allows
+        text there (RFC 7468, 2). And line ends in PEM that can be other white space.
+    """
+    pem_at = quote.index(b"-----BEGIN")
+    between = quote.index(b"-\n-", pem_at) + 1
+    kind_at = SIGNED_SIZE + 4 + 128
+    line_ends = {at for at in range(pem_at, len(quote)) if quote[at] == 0x0A}
+    return frozenset({kind_at, kind_at + 1, between}), frozenset(line_ends - {between})
 
 
 def _certification_data(kind: int, data: bytes) -> bytes:
