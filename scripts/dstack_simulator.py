@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Plays dstack's guest agent on a Unix socket, for development and tests. Nothing that it makes is worth anything as proof.
+"""Plays dstack's guest agent on a Unix socket, for development and tests.
 
-Keys come from a seed, not from a KMS; quotes are made up by this process and verify under a root that it made up as
-well. They have the shape of real ones to the byte, so that the same code serves development and production, and the
-same verifier checks both: it rejects these unless it is told to trust this root.
+Nothing that it makes is worth anything as proof. Keys come from a seed, not from a KMS; quotes are made up by this
+process and verify under a root that it made up as well. They have the shape of real ones, so that the same code serves
+development and production, and the same verifier checks both: it rejects these unless it is told to trust this root.
 """
 
 import argparse
@@ -85,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = IDLE_TIMEOUT
     wbufsize = -1  # head and body of an answer leave together
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing."""
 
     def do_POST(self) -> None:

@@ -49,13 +49,14 @@ def collateral(pki: SimulatedPki) -> dict[str, str]:
 def _tcb_info(issued: datetime.datetime, next_update: datetime.datetime) -> dict[str, Any]:
     module = {"mrsigner": bytes(48).hex(), "attributes": bytes(8).hex(), "attributesMask": "FF" * 8}
     module_level = _level({"isvsvn": TEE_TCB_SVN[0]})
+    tdx_svns = [{"svn": svn} for svn in TEE_TCB_SVN]
+    # The component of the module's version is judged by the module's identity, so Intel has 0 there.
+    tdx_svns[1] = {"svn": 0}
     components = {
         "sgxtcbcomponents": [{"svn": svn} for svn in CPU_SVN],
         "pcesvn": PCE_SVN,
-        "tdxtcbcomponents": [{"svn": svn} for svn in TEE_TCB_SVN],
+        "tdxtcbcomponents": tdx_svns,
     }
-    # The component of the module's version is judged by the module's identity, so Intel has 0 there.
-    components["tdxtcbcomponents"][1] = {"svn": 0}
     return {
         "id": "TDX",
         "version": 3,

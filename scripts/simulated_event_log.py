@@ -49,7 +49,7 @@ def runtime_event(name: str, payload: bytes) -> Event:
 
 
 def boot_event(imr: int, event_type: int, payload: bytes) -> Event:
-    """An event of the boot: its digest is that of the payload, which holds for some of TCG's types and serves for all."""
+    """An event of the boot: its digest is that of its payload, as it is for some of TCG's types."""
     return Event(imr, event_type, hashlib.sha384(payload).hexdigest(), "", payload.hex())
 
 

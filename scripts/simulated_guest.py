@@ -172,7 +172,7 @@ class SimulatedGuest:
         return {
             "app_id": self.app_id.hex(),
             "instance_id": self._instance_id.hex(),
-            "app_cert": self._platform.pki.pck.pem,
+            "app_cert": "",  # as in dstack until one was issued
             "tcb_info": json.dumps(tcb_info, indent=2),
             "app_name": str(json.loads(self.app_compose).get("name", "")),
             **shared,

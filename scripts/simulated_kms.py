@@ -8,9 +8,9 @@ import hashlib
 import hmac
 
 from coincurve import PrivateKey
+from Crypto.Hash import keccak
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from Crypto.Hash import keccak
 
 
 class UnknownAlgorithmError(ValueError):

@@ -67,7 +67,7 @@ def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
 
 
 def raw_public_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """x and y of a key's point, 32 bytes each, big-endian."""
+    """The coordinates x and y of a key's point, 32 bytes each, big-endian."""
     return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
 
 

@@ -1,8 +1,8 @@
-"""A TDX platform that exists in this process alone: it mints quotes of version 4 and has a quoting enclave to sign them.
+"""A TDX platform that exists in this process alone, with a quoting enclave to sign its quotes (version 4).
 
-Layouts: "Intel TDX DCAP Quote Generation Library and Quote Verification Library API", appendix 3 (quote, TD report body,
-QE report certification data). Integers are little-endian. What `verify` of dcap-qvl accepts it accepts because it was
-told to trust this platform's root; nothing in a quote from here says anything about any machine.
+Layouts: "Intel TDX DCAP Quote Generation Library and Quote Verification Library API", appendix 3. Integers are
+little-endian. dcap-qvl accepts these quotes because it is told to trust this platform's root; nothing in them says
+anything about any machine.
 
 dcap-qvl rejects a quote in which a byte was changed, with the exceptions that `unread_bytes` finds.
 """

@@ -1,0 +1,251 @@
+"""The simulator as a process, before dstack's own client."""
+
+import hashlib
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import dcap_qvl  # type: ignore[import-untyped]  # it has stubs, and no py.typed to say so
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from dstack_sdk import DstackClient
+from eth_keys.datatypes import PrivateKey, Signature
+from eth_utils.crypto import keccak
+
+from tests.e2e.processes import ROOT, Process, clean_env
+
+SCRIPT = ROOT / "scripts" / "dstack_simulator.py"
+SEED = "5eed" * 16
+REPORT_DATA = bytes(range(64))
+
+
+def start(socket_path: Path, *arguments: str | Path) -> Process:
+    return Process([sys.executable, SCRIPT, "--socket", socket_path, *arguments], clean_env())
+
+
+@contextmanager
+def running(socket_path: Path, *arguments: str | Path) -> Iterator[Process]:
+    process = start(socket_path, *arguments)
+    try:
+        process.wait_for(rf"listening at {socket_path}\n")
+        yield process
+    finally:
+        process.stop()
+
+
+def client_of(socket_path: Path, timeout: float = 10) -> DstackClient:
+    return DstackClient(endpoint=str(socket_path), timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Directory of a running simulator's socket, root and collateral."""
+    path = tmp_path_factory.mktemp("dstack")
+    compose = '{"name": "app of the test",\r\n "runner": "docker-compose"}\n'
+    (path / "compose.json").write_bytes(compose.encode())
+    options: list[str | Path] = ["--root", path / "root.pem", "--collateral", path / "collateral.json", "--seed", SEED]
+    with running(path / "sock", *options, "--app-compose", path / "compose.json"):
+        yield path
+
+
+@pytest.fixture
+def client(files: Path) -> DstackClient:
+    return client_of(files / "sock")
+
+
+def report_of(quote: bytes) -> dcap_qvl.TdReport10:
+    report = dcap_qvl.parse_quote(quote).report
+    assert isinstance(report, dcap_qvl.TdReport10)
+    return report
+
+
+def test_a_quote_verifies_with_the_files_that_were_written(files: Path, client: DstackClient) -> None:
+    quote = client.get_quote(REPORT_DATA).decode_quote()
+    loaded = dcap_qvl.QuoteCollateralV3.from_json((files / "collateral.json").read_text())
+    root = x509.load_pem_x509_certificate((files / "root.pem").read_bytes()).public_bytes(Encoding.DER)
+    verified = dcap_qvl.verify_with_root_ca(quote, loaded, root, int(time.time()))
+    assert (verified.status, verified.advisory_ids) == ("UpToDate", [])
+    assert report_of(quote).report_data == REPORT_DATA
+
+
+def test_short_report_data_is_padded(client: DstackClient) -> None:
+    answer = client.get_quote(b"hello")
+    assert report_of(answer.decode_quote()).report_data == b"hello".ljust(64, b"\0")
+    assert answer.report_data == b"hello".ljust(64, b"\0").hex()
+
+
+def test_the_event_log_replays_to_the_quotes_registers(client: DstackClient) -> None:
+    answer = client.get_quote(REPORT_DATA)
+    report = report_of(answer.decode_quote())
+    registers = [report.rt_mr0, report.rt_mr1, report.rt_mr2, report.rt_mr3]
+    assert [bytes.fromhex(register) for register in answer.replay_rtmrs().values()] == registers
+    assert bytes(48) not in registers
+
+
+def test_runtime_events_name_the_app(client: DstackClient) -> None:
+    info = client.info()
+    log = client.get_quote(REPORT_DATA).decode_event_log()
+    runtime = [event for event in log if event.imr == 3]
+    for event in runtime:
+        measured = (134217729).to_bytes(4, "little") + f":{event.event}:".encode() + bytes.fromhex(event.event_payload)
+        assert (event.event_type, event.digest) == (134217729, hashlib.sha384(measured).hexdigest())
+    payloads = {event.event: event.event_payload for event in runtime}
+    assert (payloads["app-id"], payloads["instance-id"]) == (info.app_id, info.instance_id)
+    assert payloads["compose-hash"] == info.compose_hash
+    assert bytes.fromhex(payloads["key-provider"]).decode() == info.key_provider_info
+    assert [runtime[0].event, runtime[-1].event] == ["system-preparing", "system-ready"]
+
+
+def test_info_tells_of_the_same_td_as_the_quote(files: Path, client: DstackClient) -> None:
+    info = client.info()
+    answer = client.get_quote(REPORT_DATA)
+    report = report_of(answer.decode_quote())
+    tcb = info.tcb_info
+    assert tcb.app_compose.encode() == (files / "compose.json").read_bytes()
+    assert info.compose_hash == hashlib.sha256(tcb.app_compose.encode()).hexdigest()
+    assert (info.app_name, info.app_id) == ("app of the test", info.compose_hash[:40])
+    assert (tcb.mrtd, tcb.rtmr0, tcb.rtmr3) == (report.mr_td.hex(), report.rt_mr0.hex(), report.rt_mr3.hex())
+    assert tcb.event_log == answer.decode_event_log()
+    assert report.mr_config_id[1:33].hex() == info.compose_hash
+
+
+def test_version_answers(client: DstackClient) -> None:
+    assert client.async_client.PATH_PREFIX == "/"
+    assert client.version().version
+
+
+def test_keys_are_32_bytes_and_of_their_path_alone(client: DstackClient) -> None:
+    key = client.get_key("m/ecdsa-signing-key", "signing").decode_key()
+    assert len(key) == 32
+    assert client.get_key("m/ecdsa-signing-key", "signing", "ed25519").decode_key() == key
+    assert client.get_key("m/ecdsa-signing-key", "another").decode_key() == key
+    assert client.get_key("m/ed25519-signing-key", "signing").decode_key() != key
+
+
+def test_a_keys_signature_chain_leads_to_the_kms_that_was_measured(client: DstackClient) -> None:
+    answer = client.get_key("m/key", "signing")
+    public_key = PrivateKey(answer.decode_key()).public_key.to_compressed_bytes()
+    by_app, by_root = (Signature(signature) for signature in answer.decode_signature_chain())
+    app = by_app.recover_public_key_from_msg_hash(keccak(f"signing:{public_key.hex()}".encode()))
+    info = client.info()
+    issued = b"dstack-kms-issued:" + bytes.fromhex(info.app_id) + app.to_compressed_bytes()
+    root = by_root.recover_public_key_from_msg_hash(keccak(issued))
+    assert json.loads(info.key_provider_info) == {"name": "kms", "id": root.to_compressed_bytes().hex()}
+
+
+def test_a_seed_gives_the_same_keys_again_and_no_seed_new_ones(
+    files: Path, client: DstackClient, tmp_path: Path
+) -> None:
+    key = client.get_key("m/key", "signing").key
+    with running(tmp_path / "same", "--seed", SEED), running(tmp_path / "new"):
+        assert client_of(tmp_path / "same").get_key("m/key", "signing").key == key
+        assert client_of(tmp_path / "new").get_key("m/key", "signing").key != key
+    assert list(tmp_path.iterdir()) == []  # nothing is written that was not asked for
+
+
+def test_a_debug_td_shows(tmp_path: Path) -> None:
+    with running(tmp_path / "sock", "--debug-td"):
+        quote = client_of(tmp_path / "sock").get_quote(REPORT_DATA).decode_quote()
+    assert report_of(quote).td_attributes[0] & 1 == 1
+
+
+def test_answers_take_as_long_as_was_asked_for(tmp_path: Path) -> None:
+    with running(tmp_path / "sock", "--delay", "0.5"):
+        started = time.monotonic()
+        client_of(tmp_path / "sock").version()
+        assert time.monotonic() - started >= 0.5
+        with pytest.raises(httpx.ReadTimeout):
+            client_of(tmp_path / "sock", timeout=0.1).version()
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status"),
+    [
+        ("GetQuote", b'{"report_data": "%s"}' % (b"00" * 65), 400),
+        ("GetQuote", b'{"report_data": "xy"}', 400),
+        ("GetQuote", b'{"report_data": 7}', 400),
+        ("GetKey", b'{"path": "p", "algorithm": "rsa"}', 400),
+        ("GetKey", b"[]", 400),
+        ("GetKey", b"{", 400),
+        ("GetKey", b" " * 70_000, 413),
+        ("Sign", b"{}", 404),
+    ],
+)
+def test_bad_calls_are_refused_with_a_reason(files: Path, method: str, body: bytes, status: int) -> None:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(files / "sock"))) as http:
+        answer = http.post(f"http://localhost/{method}", content=body)
+        assert answer.status_code == status
+        assert answer.json()["error"]
+        assert http.post("http://localhost/Version", json={}).status_code == 200
+
+
+def test_only_the_owner_may_connect(files: Path) -> None:
+    assert (files / "sock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_cleanly_and_removes_its_socket(tmp_path: Path, how: signal.Signals) -> None:
+    path = tmp_path / "sock"
+    with running(path) as process:
+        client = client_of(path)
+        client.version()  # and the connection stays open
+        assert process.stop(how) == 0
+    assert process.output == f"listening at {path}\n"
+    assert not path.exists()
+
+
+def test_a_socket_in_use_is_left_alone(files: Path, client: DstackClient) -> None:
+    second = start(files / "sock")
+    assert second.wait() == 1
+    assert second.output == (
+        f"dstack_simulator: {files / 'sock'} is in use by a running server. "
+        "Stop that one or give --socket another path\n"
+    )
+    assert client.is_reachable()
+
+
+def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    with closing(socket.socket(socket.AF_UNIX)) as stale:
+        stale.bind(str(path))
+    with running(path):
+        assert client_of(path).is_reachable()
+
+
+def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    process = start(path)
+    assert process.wait() == 1
+    assert "is no socket" in process.output
+    assert path.read_text() == "data"
+
+
+def test_a_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+    process = start(tmp_path / "sock", "--root", tmp_path / "missing" / "root.pem")
+    assert process.wait() == 1
+    assert process.output.startswith(f"dstack_simulator: {tmp_path / 'missing' / 'root.pem'} cannot be written: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_says_that_nothing_here_is_proof() -> None:
+    process = Process([sys.executable, SCRIPT, "--help"], clean_env())
+    assert process.wait() == 0
+    assert "Nothing that it makes is worth anything as proof" in process.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--seed", "abc"], ["--delay", "-1"], ["--app-compose", "/nonexistent"], ["--app-compose", "/dev/null"]],
+)
+def test_a_bad_option_is_named(tmp_path: Path, arguments: list[str]) -> None:
+    process = start(tmp_path / "sock", *arguments)
+    assert process.wait() == 2
+    assert f"argument {arguments[0]}: " in process.output

@@ -1,0 +1,173 @@
+"""The simulator's quotes, before the verifier that everybody uses."""
+
+import json
+import time
+from dataclasses import dataclass
+
+import dcap_qvl  # type: ignore[import-untyped]  # it has stubs, and no py.typed to say so
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scripts.simulated_collateral import collateral
+from scripts.simulated_event_log import boot_event, runtime_event
+from scripts.simulated_pki import CPU_SVN, FMSPC, PCE_ID, PCE_SVN, SimulatedPki
+from scripts.simulated_tdx import SIGNED_SIZE, SimulatedPlatform, TdMeasurements, td_report, unread_bytes
+
+REPORT_DATA = bytes(range(64))
+MEASURED = TdMeasurements(b"\1" * 48, (b"\2" * 48, b"\3" * 48, b"\4" * 48, b"\5" * 48), mr_config_id=b"\6" * 48)
+WHITE_SPACE = b"\t\n\v\f\r "
+DAY = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Case:
+    """A quote and what verifies it."""
+
+    quote: bytes
+    collateral: dict[str, str]
+    root: bytes
+
+    def verify(self, quote: bytes | None = None, now: float | None = None) -> str:
+        """The verdict on a quote, the case's own by default."""
+        loaded = dcap_qvl.QuoteCollateralV3.from_json(json.dumps(self.collateral))
+        return self._verify(loaded, self.quote if quote is None else quote, now)
+
+    def accepted(self, quotes: list[bytes]) -> list[bool]:
+        """Which of many quotes pass; the collateral is read once."""
+        loaded = dcap_qvl.QuoteCollateralV3.from_json(json.dumps(self.collateral))
+        return [self._accepts(loaded, quote) for quote in quotes]
+
+    def _accepts(self, loaded: dcap_qvl.QuoteCollateralV3, quote: bytes) -> bool:
+        try:
+            self._verify(loaded, quote, None)
+        except ValueError:
+            return False
+        return True
+
+    def _verify(self, loaded: dcap_qvl.QuoteCollateralV3, quote: bytes, now: float | None) -> str:
+        return str(dcap_qvl.verify_with_root_ca(quote, loaded, self.root, int(now or time.time())).status)
+
+
+@pytest.fixture(scope="module")
+def platform() -> SimulatedPlatform:
+    return SimulatedPlatform()
+
+
+@pytest.fixture(scope="module")
+def case(platform: SimulatedPlatform) -> Case:
+    return Case(platform.quote(MEASURED, REPORT_DATA), collateral(platform.pki), platform.pki.root.der)
+
+
+def flipped(quote: bytes, at: int, mask: int) -> bytes:
+    return quote[:at] + bytes([quote[at] ^ mask]) + quote[at + 1 :]
+
+
+def test_dcap_qvl_accepts_a_quote_now_and_for_weeks(case: Case) -> None:
+    assert case.verify() == "UpToDate"
+    assert case.verify(now=time.time() + 29 * DAY) == "UpToDate"
+    assert case.verify(now=time.time() - 1800) == "UpToDate"  # by a clock that is behind
+
+
+def test_the_collateral_expires(case: Case) -> None:
+    with pytest.raises(ValueError, match=r"(?i)expired"):
+        case.verify(now=time.time() + 31 * DAY)
+
+
+def test_no_other_root_will_do(case: Case) -> None:
+    with pytest.raises(ValueError, match="InvalidCrlSignatureForPublicKey"):
+        Case(case.quote, case.collateral, SimulatedPki().root.der).verify()
+    loaded = dcap_qvl.QuoteCollateralV3.from_json(json.dumps(case.collateral))
+    with pytest.raises(ValueError, match="root CA CRL"):  # under Intel's root
+        dcap_qvl.verify(case.quote, loaded, int(time.time()))
+
+
+def test_no_other_platforms_collateral_will_do(case: Case) -> None:
+    with pytest.raises(ValueError, match="root CA CRL"):
+        Case(case.quote, collateral(SimulatedPki()), case.root).verify()
+
+
+@pytest.mark.parametrize("name", ["tcb_info", "qe_identity"])
+def test_signed_collateral_cannot_be_changed(case: Case, name: str) -> None:
+    changed = case.collateral[name].replace("UpToDate", "Revoked")
+    assert changed != case.collateral[name]
+    with pytest.raises(ValueError, match=r"(?i)signature"):
+        Case(case.quote, case.collateral | {name: changed}, case.root).verify()
+
+
+def test_every_byte_of_a_quote_counts(case: Case) -> None:
+    """All bits of every byte in turn: only those that nobody reads can be changed."""
+    accepted = case.accepted([flipped(case.quote, at, 0xFF) for at in range(len(case.quote))])
+    anything, _ = unread_bytes(case.quote)
+    assert {at for at, passed in enumerate(accepted) if passed} == anything
+    assert len(anything) == 3
+
+
+@settings(max_examples=1000, deadline=None)
+@given(where=st.floats(0, 1, exclude_max=True), mask=st.integers(1, 255))
+def test_any_change_of_any_byte_counts(case: Case, where: float, mask: int) -> None:
+    at = int(where * len(case.quote))
+    anything, line_ends = unread_bytes(case.quote)
+    still_white_space = at in line_ends and case.quote[at] ^ mask in WHITE_SPACE
+    if at not in anything and not still_white_space:
+        assert case.accepted([flipped(case.quote, at, mask)]) == [False]
+
+
+def test_few_bytes_do_not_count_and_none_of_them_is_of_the_td_or_a_signature(case: Case) -> None:
+    anything, line_ends = unread_bytes(case.quote)
+    assert min(anything | line_ends) >= SIGNED_SIZE
+    assert {case.quote[at] for at in line_ends} == {0x0A}
+    assert len(anything | line_ends) < 50
+
+
+def test_a_quote_cut_short_is_none(case: Case) -> None:
+    cuts = [case.quote[:size] for size in range(0, len(case.quote), 7)] + [case.quote[:-1]]
+    assert not any(case.accepted(cuts))
+
+
+def test_the_quote_says_what_was_measured(case: Case) -> None:
+    quote = dcap_qvl.parse_quote(case.quote)
+    report = quote.report
+    assert isinstance(report, dcap_qvl.TdReport10)
+    assert (quote.header.version, quote.header.attestation_key_type, quote.header.tee_type) == (4, 2, 0x81)
+    assert quote.header.qe_vendor_id.hex() == "939a7233f79c4ca9940a0db3957f0607"
+    assert (report.mr_td, report.mr_config_id, report.report_data) == (b"\1" * 48, b"\6" * 48, REPORT_DATA)
+    assert (report.rt_mr0, report.rt_mr1, report.rt_mr2, report.rt_mr3) == MEASURED.rtmrs
+    assert report.td_attributes[0] & 1 == 0
+
+
+def test_the_pck_certificate_says_which_platform(case: Case, platform: SimulatedPlatform) -> None:
+    quote = dcap_qvl.parse_quote(case.quote)
+    assert (quote.fmspc(), quote.ca()) == (FMSPC.hex().upper(), "platform")
+    extension = quote.pck_extension()
+    assert extension is not None
+    assert (extension.ppid, extension.fmspc, extension.pce_id) == (platform.pki.ppid, FMSPC, PCE_ID)
+    assert (extension.cpu_svn, extension.pce_svn) == (CPU_SVN, PCE_SVN)
+
+
+def test_a_debug_td_shows_and_is_refused(platform: SimulatedPlatform, case: Case) -> None:
+    quote = platform.quote(TdMeasurements(b"\1" * 48, MEASURED.rtmrs, debug=True), REPORT_DATA)
+    report = dcap_qvl.parse_quote(quote).report
+    assert isinstance(report, dcap_qvl.TdReport10)
+    assert report.td_attributes[0] & 1 == 1
+    with pytest.raises(ValueError, match=r"(?i)debug"):
+        case.verify(quote)
+
+
+@pytest.mark.parametrize("size", [0, 63, 65])
+def test_report_data_of_another_size_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="report_data"):
+        td_report(MEASURED, bytes(size))
+
+
+def test_event_digests_are_those_of_a_real_dstack() -> None:
+    """Known answers, from the log of a dstack TD on real hardware."""
+    assert runtime_event("system-preparing", b"").digest == (
+        "f9974020ef507068183313d0ca808e0d1ca9b2d1ad0c61f5784e7157c362c06536f5ddacdad4451693f48fcc72fff624"
+    )
+    assert runtime_event("app-id", bytes.fromhex("5b979a9a745405d4de53aae0e2c3a09d24b174a3")).digest == (
+        "785954615488bc4e84475a787aa55ba46443b3f47f649790847a2d3c9009c5004793c0c710ceecd117a2702d68353d79"
+    )
+    assert boot_event(1, 0x80000007, b"Exit Boot Services Returned with Success").digest == (
+        "0a2e01c85deae718a530ad8c6d20a84009babe6c8989269e950d8cf440c6e997695e64d455c4174a652cd080f6230b74"
+    )
