@@ -157,7 +157,7 @@ def unread_bytes(quote: bytes) -> tuple[frozenset[int], frozenset[int]]:
     """Where a quote from here can be changed without dcap-qvl (0.7) minding.
 
     The certificates in the quote are bound by their signatures, not by the quote's; what PEM has around them is bound
-    by nothing. Every other byte counts.
+    by nothing. Every other byte counts. (It does not mind bytes behind the quote either: real quotes come padded.)
 
     Returns:
         Two sets of offsets. Bytes that can be anything: the outer certification data's type, which dcap-qvl takes to

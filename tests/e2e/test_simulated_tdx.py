@@ -125,6 +125,13 @@ def test_a_quote_cut_short_is_none(case: Case) -> None:
     assert not any(case.accepted(cuts))
 
 
+def test_nothing_stands_behind_the_quotes_end(case: Case) -> None:
+    """It would count for nothing: dcap-qvl does not look there."""
+    assert case.verify(case.quote + b"anything") == "UpToDate"
+    signature_size = int.from_bytes(case.quote[SIGNED_SIZE : SIGNED_SIZE + 4], "little")
+    assert len(case.quote) == SIGNED_SIZE + 4 + signature_size
+
+
 def test_the_quote_says_what_was_measured(case: Case) -> None:
     quote = dcap_qvl.parse_quote(case.quote)
     report = quote.report
