@@ -25,6 +25,9 @@ import tempfile
 import threading
 from typing import Any, BinaryIO
 
+DRIVER_TIMEOUT = 20
+"""Seconds that the library waits for a call to the driver: fewer than the proxy waits, so that it can say which."""
+
 
 def main() -> None:
     """Answer requests until the standard input ends."""
@@ -77,22 +80,37 @@ def _import_library() -> Any:
         cc_admin = importlib.import_module("verifier.cc_admin")
         os.chdir("/")
     logging.getLogger("gpu-verifier-event").handlers.clear()
+    cc_admin.BaseSettings.MAX_NVML_TIME_DELAY = DRIVER_TIMEOUT
     return cc_admin
 
 
+def _ask_driver() -> None:
+    """Raise the driver's own error where there is no driver, or none for confidential computing.
+
+    The library loses the driver's errors, waits until its time is up, and says that the driver did not answer.
+    """
+    nvml: Any = importlib.import_module("pynvml")
+    nvml.nvmlInit()
+    nvml.nvmlSystemGetConfComputeState()
+    nvml.nvmlShutdown()
+
+
 def _answer(line: bytes, cc_admin: Any, no_hw_mode: bool) -> dict[str, Any]:
-    request: dict[str, Any] = {}
+    request_id = None
     try:
         request = json.loads(line)
+        request_id = request["id"]
+        if not no_hw_mode:
+            _ask_driver()
         # ppcie_mode=True would refuse machines whose GPUs are attested together, with their switches (Protected PCIe).
         evidence = cc_admin.collect_gpu_evidence_remote(request["nonce"], no_gpu_mode=no_hw_mode, ppcie_mode=False)
         fields = [(each["certificate"], each["evidence"], each.get("arch") or "HOPPER") for each in evidence]
         return {
-            "id": request["id"],
+            "id": request_id,
             "evidence": [{"certificate": chain, "evidence": report, "arch": arch} for chain, report, arch in fields],
         }
     except Exception as error:
-        return {"id": request.get("id"), "error": _one_line(error)}
+        return {"id": request_id, "error": _one_line(error)}
 
 
 def _one_line(error: BaseException) -> str:
