@@ -93,23 +93,111 @@ def test_one_that_is_named_and_does_not_do_is_not_replaced_by_another(bare_path:
 
 
 def test_setup_does_nothing_when_nothing_has_changed() -> None:
-    ready = ROOT / ".venv" / ".ready"
-    if not ready.exists():
-        pytest.skip("this environment was not made by scripts/setup")
-    before = ready.stat()
-    for env in (clean_env(), clean_env(PYTHON=ready.read_text().splitlines()[1])):
+    stamps = [ROOT / ".venv" / ".ready", ROOT / ".venv-gpu" / ".ready"]
+    if not all(stamp.exists() for stamp in stamps):
+        pytest.skip("these environments were not made by scripts/setup")
+    before = [stamp.stat().st_mtime_ns for stamp in stamps]
+    for env in (clean_env(), clean_env(PYTHON=stamps[0].read_text().splitlines()[1])):
         answer = subprocess.run([SCRIPTS / "setup"], env=env, capture_output=True, text=True, timeout=30, check=True)
         assert answer.stdout + answer.stderr == ""
-        assert ready.stat().st_mtime_ns == before.st_mtime_ns
+        assert [stamp.stat().st_mtime_ns for stamp in stamps] == before
 
 
-def test_the_lock_file_has_hashes_for_all_and_names_no_host() -> None:
-    lock = (ROOT / "requirements.lock").read_text()
+class Checkout:
+    """A checkout with a stand-in for Python, which makes nothing and writes down what it is asked to do."""
+
+    def __init__(self, path: Path, bare_path: Path, suits_gpu: bool, installs_gpu: bool) -> None:
+        self.path = path / "checkout"
+        (self.path / "scripts").mkdir(parents=True)
+        shutil.copy(SCRIPTS / "setup", self.path / "scripts")
+        for name in ("pyproject.toml", "requirements.lock", "requirements-gpu.lock"):
+            (self.path / name).touch()
+        for tool in ("cat", "cp", "cut", "flock", "head", "mkdir", "rm", "sha256sum", "tail"):
+            found = shutil.which(tool)
+            assert found
+            (bare_path / tool).symlink_to(found)
+        self._env = {"PATH": str(bare_path), "HOME": str(path)}
+        self._asked = path / "asked"
+        fake(
+            bare_path / "python3",
+            f"""echo "$@" >> {self._asked}
+case "$*" in
+  *"(3, 10)"*) exit {int(not suits_gpu)} ;;
+  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  *requirements-gpu.lock) exit {int(not installs_gpu)} ;;
+esac""",
+        )
+
+    def setup(self, **env: str) -> list[str]:
+        """Run scripts/setup, which must not fail; give what it said."""
+        self._asked.write_text("")
+        command = [self.path / "scripts/setup"]
+        answer = subprocess.run(
+            command, env=self._env | env, capture_output=True, text=True, timeout=30, check=True, cwd="/"
+        )
+        return answer.stderr.splitlines()
+
+    @property
+    def made(self) -> list[str]:
+        """The environments that were made in the last run."""
+        return re.findall(r"^-m venv (\S+)$", self._asked.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("suits_gpu", "installs_gpu", "problem"),
+    [(False, True, r"no Python 3\.10 to 3\.12 .*install one"), (True, False, "could not be installed")],
+)
+def test_without_nvidias_environment_the_rest_is_ready_and_one_line_says_so_once(
+    tmp_path: Path, bare_path: Path, suits_gpu: bool, installs_gpu: bool, problem: str
+) -> None:
+    checkout = Checkout(tmp_path, bare_path, suits_gpu, installs_gpu)
+    said = checkout.setup()
+    assert "setup: ready" in said
+    [line] = [line for line in said if "no GPU evidence" in line]
+    assert re.search(problem + ".*remove .venv-gpu and run scripts/setup again", line)
+    assert not (checkout.path / ".venv-gpu/bin").exists()
+    assert checkout.setup() == []
+    assert checkout.made == []
+    shutil.rmtree(checkout.path / ".venv-gpu")
+    assert line in checkout.setup(), "it has to try again when it is told to as it said"
+
+
+def test_each_environment_is_made_anew_only_when_its_own_lock_file_changes(tmp_path: Path, bare_path: Path) -> None:
+    checkout = Checkout(tmp_path, bare_path, suits_gpu=True, installs_gpu=True)
+    checkout.setup()
+    assert checkout.made == [".venv", ".venv-gpu"]
+    (checkout.path / "requirements-gpu.lock").write_text("changed")
+    checkout.setup()
+    assert checkout.made == [".venv-gpu"]
+    (checkout.path / "requirements.lock").write_text("changed")
+    checkout.setup()
+    assert checkout.made == [".venv"]
+    assert checkout.setup() == []
+
+
+def test_nvidias_environment_can_be_left_out(tmp_path: Path, bare_path: Path) -> None:
+    checkout = Checkout(tmp_path, bare_path, suits_gpu=True, installs_gpu=True)
+    checkout.setup(SKIP_GPU="1")
+    assert checkout.made == [".venv"]
+    assert not (checkout.path / ".venv-gpu").exists()
+    checkout.setup()
+    assert checkout.made == [".venv-gpu"]
+
+
+LOCKED = ("mitmproxy", "coincurve", "pynacl", "pycryptodome", "cachetools", "flask", "waitress", "hatchling")
+
+
+@pytest.mark.parametrize(
+    ("file", "locked"),
+    [("requirements.lock", LOCKED), ("requirements-gpu.lock", ("nv-attestation-sdk", "nv-local-gpu-verifier"))],
+)
+def test_the_lock_files_have_hashes_for_all_and_name_no_host(file: str, locked: tuple[str, ...]) -> None:
+    lock = (ROOT / file).read_text()
     assert not re.search(r"https?://|index-url|find-links|trusted-host", lock)
     requirements = re.findall(r"^(\S+?)==.*\\\n((?: +--hash=sha256:[0-9a-f]{64}.*\n?)+)", lock, re.MULTILINE)
     names = [name for name, _ in requirements]
     assert len(names) == len(re.findall(r"^\w", lock, re.MULTILINE))
-    for name in ("mitmproxy", "coincurve", "pynacl", "pycryptodome", "cachetools", "flask", "waitress", "hatchling"):
+    for name in locked:
         assert name in names
 
 
