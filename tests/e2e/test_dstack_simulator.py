@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import dcap_qvl  # type: ignore[import-untyped]  # it has stubs, and no py.typed to say so
+import dcap_qvl  # it has stubs, and no py.typed to say so
 import httpx
 import pytest
 from cryptography import x509

@@ -4,7 +4,7 @@ import json
 import time
 from dataclasses import dataclass
 
-import dcap_qvl  # type: ignore[import-untyped]  # it has stubs, and no py.typed to say so
+import dcap_qvl  # it has stubs, and no py.typed to say so
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
