@@ -1,0 +1,97 @@
+"""Attestation reports: what binds the signing keys to this TD, its GPU and, if asked for, its TLS key."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from attest_web.dstack import Quote
+from attest_web.keys import SigningKeys
+from attest_web.report_data import report_data
+from attest_web.signatures import SigningAlgo
+
+
+class QuoteSource(Protocol):
+    """Makes quotes; `attest_web.dstack.Dstack` in earnest."""
+
+    def quote(self, report_data: bytes) -> Quote:
+        """A fresh quote over 64 bytes."""
+
+    def info(self) -> dict[str, Any]:
+        """What is known of the app that is quoted."""
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What a report is to be about.
+
+    Attributes:
+        algo: Which key.
+        with_tls: Whether to bind the TLS key as well, where there is a certificate.
+    """
+
+    algo: SigningAlgo
+    with_tls: bool = False
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """Makes reports. Each takes as long as dstack and the GPU take, seconds perhaps.
+
+    Attributes:
+        keys: The keys to be bound.
+        model_name: Goes into the report.
+        quotes: Where quotes come from.
+        gpu_evidence: Gives the `nvidia_payload` for a nonce in hex.
+        tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
+        dev: Whether the keys are random: every report then says so.
+    """
+
+    keys: SigningKeys
+    model_name: str
+    quotes: QuoteSource
+    gpu_evidence: Callable[[str], str]
+    tls_fingerprint: Callable[[], bytes] | None
+    dev: bool
+
+    def address(self, algo: SigningAlgo) -> str:
+        """The address that verifiers know a key by."""
+        return self.keys.ecdsa_address if algo == "ecdsa" else self.keys.ed25519_address
+
+    def report(self, request: ReportRequest, nonce: bytes) -> bytes:
+        """Make a report with fresh evidence.
+
+        Args:
+            request: What it is to be about.
+            nonce: 32 bytes.
+
+        Returns:
+            The report as JSON.
+
+        Raises:
+            DstackError: No quote can be had.
+            GpuEvidenceError: No GPU evidence can be had.
+            TlsCertificateError: The certificate file is none.
+        """
+        ecdsa = request.algo == "ecdsa"
+        address = bytes.fromhex(self.address(request.algo).removeprefix("0x"))
+        fingerprint = self.tls_fingerprint() if request.with_tls and self.tls_fingerprint is not None else None
+        quote = self.quotes.quote(report_data(address, nonce, fingerprint))
+        report: dict[str, Any] = {
+            "model_name": self.model_name,
+            "signing_address": self.address(request.algo),
+            "signing_algo": request.algo,
+            "signing_public_key": (self.keys.ecdsa_public_key if ecdsa else self.keys.ed25519_public_key).hex(),
+            "request_nonce": nonce.hex(),
+            "intel_quote": quote.quote,
+            "nvidia_payload": self.gpu_evidence(nonce.hex()),
+            "event_log": quote.event_log,
+            "info": self.quotes.info(),
+        }
+        if fingerprint is not None:
+            report["tls_cert_fingerprint"] = fingerprint.hex()
+        if self.dev:
+            report["dev"] = True
+        # The report stands in a list as well; it is large, and needs to be serialised only once.
+        alone = json.dumps(report, separators=(",", ":"), ensure_ascii=False).encode()
+        return b'%s,"all_attestations":[%s]}' % (alone[:-1], alone)

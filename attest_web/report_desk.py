@@ -1,0 +1,134 @@
+"""Who gets which report, and when one is made: caching, sharing, and a bound on the work."""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from attest_web.attestation import ReportRequest
+from attest_web.report_data import NONCE_BYTES
+
+logger = logging.getLogger(__name__)
+
+MAX_ASKING = 8
+"""Requests that may wait for fresh evidence at once; one more is turned away."""
+
+MAX_WAIT = 90.0
+"""Seconds that a request waits for evidence that another one is making."""
+
+
+class DeskBusyError(Exception):
+    """Too many are waiting for fresh evidence already. Come again in a second."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    report: bytes
+    made_at: float
+
+
+class ReportDesk:
+    """Hands out reports. Safe in any thread.
+
+    Without a nonce of the caller's, a report may be up to `lifetime` old; from half of that on, whoever asks sets a new
+    one going in the background, and still gets the old one. With a nonce, it is always fresh; those who bring the same
+    nonce at the same time share it.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[ReportRequest, bytes], bytes],
+        lifetime: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open the desk.
+
+        Args:
+            make: Makes a report, e.g. `Attestation.report`; takes as long as it takes.
+            lifetime: Seconds that a report without a nonce may be handed out.
+            clock: Seconds, monotonic.
+        """
+        self._make = make
+        self._lifetime = lifetime
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[ReportRequest, _Kept] = {}  # four kinds of request, so four at most
+        self._refreshing: set[ReportRequest] = set()
+        self._under_way: dict[tuple[ReportRequest, bytes | None], Future[bytes]] = {}
+        self._asking = 0
+        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="report refresh")
+
+    def report(self, request: ReportRequest, nonce: bytes | None) -> bytes:
+        """The report for a request, as JSON.
+
+        Args:
+            request: What it is to be about.
+            nonce: 32 bytes of the caller's, or None.
+
+        Raises:
+            DeskBusyError: Too much is under way.
+            Exception: Whatever `make` raises.
+        """
+        if nonce is None and (kept := self._still_good(request)) is not None:
+            return kept
+        return self._fresh(request, nonce)
+
+    def close(self) -> None:
+        """Begin no more work in the background."""
+        self._background.shutdown(wait=False, cancel_futures=True)
+
+    def _still_good(self, request: ReportRequest) -> bytes | None:
+        with self._lock:
+            kept = self._kept.get(request)
+            age = self._clock() - kept.made_at if kept else 0
+            if kept is None or age >= self._lifetime:
+                return None
+            if age >= self._lifetime / 2 and request not in self._refreshing:
+                self._refreshing.add(request)
+                self._background.submit(self._refresh, request)
+            return kept.report
+
+    def _refresh(self, request: ReportRequest) -> None:
+        try:
+            self._make_and_keep(request)
+        except Exception as error:
+            # The old one is handed out for as long as it is good; who asks then learns the reason.
+            logger.warning("a report could not be refreshed: %s", type(error).__name__)
+        finally:
+            with self._lock:
+                self._refreshing.discard(request)
+
+    def _make_and_keep(self, request: ReportRequest) -> bytes:
+        made_at = self._clock()
+        report = self._make(request, secrets.token_bytes(NONCE_BYTES))
+        with self._lock:
+            self._kept[request] = _Kept(report, made_at)
+        return report
+
+    def _fresh(self, request: ReportRequest, nonce: bytes | None) -> bytes:
+        key = (request, nonce)
+        with self._lock:
+            if self._asking >= MAX_ASKING:
+                raise DeskBusyError
+            self._asking += 1
+            shared = self._under_way.get(key)
+            mine: Future[bytes] = Future()
+            if shared is None:
+                self._under_way[key] = mine
+        try:
+            if shared is not None:
+                return shared.result(MAX_WAIT)
+            try:
+                mine.set_result(self._make_and_keep(request) if nonce is None else self._make(request, nonce))
+            except BaseException as error:
+                mine.set_exception(error)
+            finally:
+                with self._lock:
+                    del self._under_way[key]
+            return mine.result()
+        finally:
+            with self._lock:
+                self._asking -= 1

@@ -1,0 +1,165 @@
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from attest_web.attestation import ReportRequest
+from attest_web.report_desk import MAX_ASKING, DeskBusyError, ReportDesk
+
+ECDSA, ED25519 = ReportRequest("ecdsa"), ReportRequest("ed25519")
+TIMEOUT = 10.0
+
+
+class Maker:
+    """Makes numbered reports; waits for `go` where it is told to."""
+
+    def __init__(self) -> None:
+        self.nonces: list[bytes] = []
+        self.fail = False
+        self.go = threading.Event()
+        self.go.set()
+        self.begun = threading.Semaphore(0)
+        self._lock = threading.Lock()
+
+    def __call__(self, request: ReportRequest, nonce: bytes) -> bytes:
+        with self._lock:
+            self.nonces.append(nonce)
+            number = len(self.nonces)
+        self.begun.release()
+        assert self.go.wait(TIMEOUT)
+        if self.fail:
+            raise RuntimeError
+        return b"%s %d" % (request.algo.encode(), number)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def maker() -> Maker:
+    return Maker()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def desk(maker: Maker, clock: Clock) -> Iterator[ReportDesk]:
+    desk = ReportDesk(maker, lifetime=10, clock=clock)
+    yield desk
+    maker.go.set()
+    desk.close()
+
+
+def asked(desk: ReportDesk, request: ReportRequest, nonce: bytes | None, answers: list[object]) -> threading.Thread:
+    """Ask in a thread; the answer, or the error, goes into the list."""
+
+    def ask() -> None:
+        try:
+            answers.append(desk.report(request, nonce))
+        except Exception as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread
+
+
+def test_without_a_nonce_it_comes_from_the_cache(desk: ReportDesk, maker: Maker, clock: Clock) -> None:
+    assert [desk.report(ECDSA, None) for _ in range(3)] == [b"ecdsa 1"] * 3
+    assert desk.report(ED25519, None) == b"ed25519 2"
+    clock.now = 10
+    assert desk.report(ECDSA, None) == b"ecdsa 3"
+    assert len(set(maker.nonces)) == 3
+    assert {len(nonce) for nonce in maker.nonces} == {32}
+
+
+def test_from_half_its_lifetime_on_it_is_refreshed_in_the_background(
+    desk: ReportDesk, maker: Maker, clock: Clock
+) -> None:
+    desk.report(ECDSA, None)
+    assert maker.begun.acquire(timeout=TIMEOUT)
+    clock.now = 5
+    maker.go.clear()
+    assert [desk.report(ECDSA, None) for _ in range(3)] == [b"ecdsa 1"] * 3, "nobody waits, and one refresh is enough"
+    assert maker.begun.acquire(timeout=TIMEOUT)
+    maker.go.set()
+    desk._background.submit(lambda: None).result(TIMEOUT)  # behind the refresh
+    assert desk.report(ECDSA, None) == b"ecdsa 2"
+    clock.now = 9.9  # the first one would be refreshed again, the second one is young
+    assert desk.report(ECDSA, None) == b"ecdsa 2"
+    assert len(maker.nonces) == 2
+
+
+def test_a_refresh_that_fails_leaves_the_old_one_as_long_as_it_is_good(
+    desk: ReportDesk, maker: Maker, clock: Clock
+) -> None:
+    desk.report(ECDSA, None)
+    clock.now, maker.fail = 6, True
+    assert desk.report(ECDSA, None) == b"ecdsa 1"
+    desk._background.submit(lambda: None).result(TIMEOUT)
+    assert desk.report(ECDSA, None) == b"ecdsa 1"
+    clock.now = 10
+    with pytest.raises(RuntimeError):
+        desk.report(ECDSA, None)
+
+
+def test_with_a_nonce_it_is_always_fresh(desk: ReportDesk, maker: Maker) -> None:
+    nonce = b"n" * 32
+    assert [desk.report(ECDSA, nonce), desk.report(ECDSA, nonce)] == [b"ecdsa 1", b"ecdsa 2"]
+    assert maker.nonces == [nonce, nonce]
+
+
+def test_those_who_bring_the_same_nonce_at_the_same_time_share(desk: ReportDesk, maker: Maker) -> None:
+    maker.go.clear()
+    answers: list[object] = []
+    threads = [asked(desk, ECDSA, b"n" * 32, answers)]
+    assert maker.begun.acquire(timeout=TIMEOUT)
+    threads += [asked(desk, ECDSA, b"n" * 32, answers) for _ in range(3)]
+    threads += [asked(desk, ED25519, b"n" * 32, answers)]  # another key is another report
+    assert maker.begun.acquire(timeout=TIMEOUT)
+    while desk._asking < 5:
+        threading.Event().wait(0.001)
+    maker.go.set()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert sorted(map(str, answers)) == ["b'ecdsa 1'"] * 4 + ["b'ed25519 2'"]
+
+
+def test_those_who_share_share_the_failure(desk: ReportDesk, maker: Maker) -> None:
+    maker.go.clear()
+    maker.fail = True
+    answers: list[object] = []
+    threads = [asked(desk, ECDSA, b"n" * 32, answers) for _ in range(3)]
+    assert maker.begun.acquire(timeout=TIMEOUT)
+    while desk._asking < 3:
+        threading.Event().wait(0.001)
+    maker.go.set()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert [type(answer) for answer in answers] == [RuntimeError] * 3
+    maker.fail = False
+    assert desk.report(ECDSA, b"n" * 32) == b"ecdsa 2"
+
+
+def test_a_flood_of_nonces_is_turned_away_and_cached_reports_still_come(desk: ReportDesk, maker: Maker) -> None:
+    desk.report(ECDSA, None)
+    maker.go.clear()
+    answers: list[object] = []
+    threads = [asked(desk, ECDSA, bytes([number]) * 32, answers) for number in range(MAX_ASKING)]
+    for _ in range(MAX_ASKING + 1):
+        assert maker.begun.acquire(timeout=TIMEOUT)
+    with pytest.raises(DeskBusyError):
+        desk.report(ECDSA, b"n" * 32)
+    assert desk.report(ECDSA, None) == b"ecdsa 1"
+    maker.go.set()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert len(answers) == MAX_ASKING
+    assert desk.report(ECDSA, b"n" * 32)
