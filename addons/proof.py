@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -29,15 +30,17 @@ SLOW_PATHS = frozenset({"/ready", "/v1/attestation/report"})
 class ProofPages:
     """Answers requests to the proof pages, off the event loop: a slow page delays no token."""
 
-    def __init__(self, app: "WSGIApplication", side_port: SidePort) -> None:
+    def __init__(self, app: "WSGIApplication", side_port: SidePort, closing: Sequence[Callable[[], None]] = ()) -> None:
         """Take over the pages and the side port.
 
         Args:
             app: The proof pages.
             side_port: Listening, not started. It starts and stops with the proxy.
+            closing: What else ends with the proxy.
         """
         self._app = app
         self._side_port = side_port
+        self._closing = closing
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="proof page")
         self._slow_threads = ThreadPoolExecutor(max_workers=12, thread_name_prefix="slow proof page")
         self._waiting = 0
@@ -76,8 +79,10 @@ class ProofPages:
             self._waiting -= 1
 
     def done(self) -> None:
-        """Stop the side port and the threads."""
+        """Stop the side port, the threads and what the pages use."""
         self._side_port.stop()
+        for close in self._closing:
+            close()
         for threads in (self._threads, self._slow_threads):
             threads.shutdown(wait=False, cancel_futures=True)
 

@@ -5,6 +5,7 @@ Declares the options, reads the settings, and wires the chain of addons that do 
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Optional
 
 from mitmproxy import ctx, exceptions
@@ -23,16 +24,23 @@ from addons.reverse_proxy import (
 )
 from addons.signer import Signer, SigningRules
 from attest_web.app import ProofSources, create_app
+from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
 from attest_web.core_dumps import forbid_core_dumps
+from attest_web.dstack import Dstack, DstackError
+from attest_web.gpu_evidence import GpuEvidenceWorker, find_gpu_python
 from attest_web.keys import SigningKeys
 from attest_web.readiness import UpstreamProbe
+from attest_web.report_desk import ReportDesk
 from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings, split_tokens
 from attest_web.side_port import SidePort
 from attest_web.store import MemorySignatureStore
+from attest_web.tls_fingerprint import TlsFingerprint
 from attest_web.version import checkout_revision, release
 
 logger = logging.getLogger(__name__)
+
+CHECKOUT = Path(__file__).resolve().parent.parent
 
 MASKED = "********"
 """Stands in for a secret wherever mitmproxy shows its options."""
@@ -101,16 +109,24 @@ def _wire(settings: Settings) -> Sequence[Any]:
     Raises:
         SettingsError: The keys cannot be had, or the side port cannot be opened.
     """
-    if not settings.dev:
-        raise SettingsError(["DEV is 0, and this release has no other keys than random ones. Set DEV=1 to try it out"])
     if problems := side_port_problems(ctx.options, settings.attest_port):
         raise SettingsError(problems)
-    keys = SigningKeys.random()
+    dstack = Dstack()
+    try:
+        keys = SigningKeys.random() if settings.dev else dstack.signing_keys(settings.model_name)
+    except DstackError as error:
+        raise SettingsError([f"{error}. Without a TEE, DEV=1 signs with random keys"]) from None
     tokens = Tokens(split_tokens(settings.token))
     store = MemorySignatureStore(settings.model_name, settings.chat_cache_expiration)
     revision = settings.git_revision or checkout_revision()
     probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
-    app = create_app(ProofSources(tokens, store, probe, release(), revision))
+    gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
+    tls_fingerprint = TlsFingerprint(settings.tls_cert_path) if settings.tls_cert_path else None
+    attestation = Attestation(keys, settings.model_name, dstack, gpu.collect, tls_fingerprint, settings.dev)
+    desk = ReportDesk(attestation.report, settings.attestation_cache_ttl)
+    app = create_app(
+        ProofSources(tokens, store, probe, attestation, desk, settings.attestation_public, release(), revision)
+    )
     try:
         side_port = SidePort(app, ctx.options.listen_host, settings.attest_port)
     except OSError as error:
@@ -119,11 +135,12 @@ def _wire(settings: Settings) -> Sequence[Any]:
     gate = Gate(tokens, settings.vllm_proxy_max_request_size)
     rules = SigningRules(settings.signed_model, settings.allow_request_hash_header)
     logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
-    logger.warning("DEV=1: the keys are random and nothing vouches for them")
+    if settings.dev:
+        logger.warning("DEV=1: the keys are random and nothing vouches for them")
     return [
         LogPrivacy(),
         ReverseProxy(HttpLimits(gate.body_limit, settings.vllm_proxy_timeout_secs)),
-        ProofPages(app, side_port),
+        ProofPages(app, side_port, closing=[desk.close, gpu.close]),
         gate,
         Signer(keys, store, rules),
     ]

@@ -8,9 +8,11 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from attest_web import signature_page, status_pages
+from attest_web import attestation_page, signature_page, status_pages
+from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
 from attest_web.errors import error_body, error_headers
+from attest_web.report_desk import ReportDesk
 from attest_web.store import SignatureStore
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,9 @@ class ProofSources:
         tokens: Who may ask for signatures.
         store: Where the signatures are.
         upstream_answers: Whether the model server answers; may block for a few seconds.
+        attestation: Knows the keys' addresses.
+        desk: Hands out attestation reports; may block for as long as one takes to make.
+        attestation_public: Whether reports need no token.
         release: Installed release of this proxy.
         git_revision: Revision of its source, if known.
     """
@@ -31,6 +36,9 @@ class ProofSources:
     tokens: Tokens
     store: SignatureStore
     upstream_answers: Callable[[], bool]
+    attestation: Attestation
+    desk: ReportDesk
+    attestation_public: bool
     release: str
     git_revision: str | None
 
@@ -51,6 +59,8 @@ def create_app(sources: ProofSources) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.register_blueprint(status_pages.blueprint(sources.upstream_answers, sources.release, sources.git_revision))
     app.register_blueprint(signature_page.blueprint(sources.tokens, sources.store))
+    asked_for = None if sources.attestation_public else sources.tokens
+    app.register_blueprint(attestation_page.blueprint(asked_for, sources.attestation, sources.desk))
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_bug)
     return app

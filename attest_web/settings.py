@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -89,6 +90,20 @@ class Settings(LaunchSettings):
         gt=0,
         allow_inf_nan=False,
         description="how long the model server may take to begin an answer or to go on with it, in seconds, above 0",
+    )
+    tls_cert_path: Path | None = Field(
+        default=None, description="the certificate that clients see, in PEM; reports can then bind its key"
+    )
+    attestation_cache_ttl: int = Field(
+        default=300, ge=2, description="how old a report without a nonce may be, in seconds, 2 or more"
+    )
+    attestation_public: bool = Field(default=False, description="1 hands out reports without a token; 0 or 1")
+    gpu_no_hw_mode: bool = Field(
+        default=False, description="1 shows NVIDIA's canned evidence, which proves nothing; 0 or 1"
+    )
+    gpu_python: Path | None = Field(
+        default=None,
+        description="the Python that has nv-attestation-sdk; by default .venv-gpu's, which scripts/setup makes",
     )
     git_revision: str | None = Field(
         default=None,

@@ -4,6 +4,7 @@ from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 
 from attest_web.auth import Tokens
+from attest_web.bearer import require_token
 from attest_web.signatures import SIGNING_ALGOS
 from attest_web.store import SignatureStore
 
@@ -20,9 +21,7 @@ def blueprint(tokens: Tokens, store: SignatureStore) -> Blueprint:
     # A client may choose its request id, and with it what the response id contains: slashes too.
     @pages.get("/v1/signature/<anything:chat_id>")
     def signature(chat_id: str) -> ResponseReturnValue:
-        # WSGI hands header bytes over as Latin-1 (PEP 3333).
-        if not tokens.accept(request.headers.get("Authorization", "").encode("latin-1", "replace")):
-            abort(401, "A valid token is needed: send Authorization: Bearer <token>.")
+        require_token(tokens)
         algo = request.args.get("signing_algo", "ecdsa")
         if algo not in SIGNING_ALGOS:
             abort(400, "signing_algo must be ecdsa or ed25519.")

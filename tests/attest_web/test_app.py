@@ -7,12 +7,39 @@ import pytest
 from flask.testing import FlaskClient
 
 from attest_web.app import ProofSources, create_app
+from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
+from attest_web.dstack import DstackError, Quote
+from attest_web.gpu_evidence import GpuEvidenceError
 from attest_web.keys import SigningKeys
+from attest_web.report_desk import DeskBusyError, ReportDesk
 from attest_web.signatures import SignedExchange, sign_text
 from attest_web.store import MemorySignatureStore, SignatureStore
+from attest_web.tls_fingerprint import TlsCertificateError
 
 AUTHORIZED = {"Authorization": "Bearer s3cret"}
+
+
+class Evidence:
+    """A dstack and a GPU that do as they are told."""
+
+    error: Exception | None = None
+
+    def quote(self, report_data: bytes) -> Quote:
+        if self.error is not None:
+            raise self.error
+        return Quote(report_data.hex(), [])
+
+    def info(self) -> dict[str, Any]:
+        return {}
+
+    def gpu(self, nonce: str) -> str:
+        return json.dumps({"nonce": nonce})
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    return Evidence()
 
 
 class BrokenStore:
@@ -31,14 +58,19 @@ def signed(keys: SigningKeys, vectors: dict[str, str]) -> SignedExchange:
 
 
 @pytest.fixture
-def make_client(signed: SignedExchange) -> Callable[..., FlaskClient]:
-    def make(store: SignatureStore | None = None, *, upstream_answers: bool = True) -> FlaskClient:
+def make_client(keys: SigningKeys, signed: SignedExchange, evidence: "Evidence") -> Callable[..., FlaskClient]:
+    def make(
+        store: SignatureStore | None = None, *, upstream_answers: bool = True, public: bool = False
+    ) -> FlaskClient:
         if store is None:
             store = MemorySignatureStore("model", 60)
             store.put("chatcmpl-123", signed)
             store.put("chatcmpl-with/slash and ü", signed)
             store.put("/with//slashes/", signed)
-        sources = ProofSources(Tokens(["other", "s3cret"]), store, lambda: upstream_answers, "1.2.3", "abc123")
+        tokens = Tokens(["other", "s3cret"])
+        attestation = Attestation(keys, "org/m", evidence, evidence.gpu, lambda: b"f" * 32, dev=True)
+        desk = ReportDesk(attestation.report, 300)
+        sources = ProofSources(tokens, store, lambda: upstream_answers, attestation, desk, public, "1.2.3", "abc123")
         return create_app(sources).test_client()
 
     return make
@@ -152,3 +184,75 @@ def test_two_apps_share_nothing(make_client: Callable[..., FlaskClient], signed:
     stores[0].put("only-here", signed)
     statuses = [client.get("/v1/signature/only-here", headers=AUTHORIZED).status_code for client in clients]
     assert statuses == [200, 404]
+
+
+REPORT = "/v1/attestation/report"
+
+
+def test_a_report_needs_a_token_unless_it_is_public(make_client: Callable[..., FlaskClient]) -> None:
+    check_error(make_client().get(REPORT), 401, "unauthorized")
+    assert make_client().get(REPORT, headers=AUTHORIZED).status_code == 200
+    assert make_client(public=True).get(REPORT).status_code == 200
+
+
+def test_a_report_is_about_the_key_that_is_asked_for(client: FlaskClient, vectors: dict[str, str]) -> None:
+    def asked(**query: str) -> Any:
+        return client.get(REPORT, query_string=query, headers=AUTHORIZED).get_json()
+
+    ecdsa, ed25519 = vectors["ecdsa_address"], vectors["ed25519_public_key"]
+    assert asked()["signing_address"] == ecdsa
+    assert asked(signing_algo="ecdsa", signing_address=ecdsa.lower())["signing_address"] == ecdsa
+    assert asked(signing_algo="ed25519")["signing_address"] == ed25519
+    assert asked(signing_address=ed25519)["signing_algo"] == "ed25519"
+    report = asked(nonce=vectors["nonce"])
+    assert (report["request_nonce"], report["intel_quote"]) == (vectors["nonce"], vectors["report_data_ecdsa"])
+    assert "tls_cert_fingerprint" not in report
+    assert asked(include_tls_fingerprint="true")["tls_cert_fingerprint"] == (b"f" * 32).hex()
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "kind"),
+    [
+        ({"nonce": ""}, 400, "bad_request"),
+        ({"nonce": "ab"}, 400, "bad_request"),
+        ({"nonce": "0x" + "ab" * 31}, 400, "bad_request"),
+        ({"nonce": "ab" * 33}, 400, "bad_request"),
+        ({"nonce": "zz" * 32}, 400, "bad_request"),
+        ({"nonce": "ab" * 32 + "\n"}, 400, "bad_request"),
+        ({"nonce": "\u0661" * 64}, 400, "bad_request"),
+        ({"signing_algo": "rsa"}, 400, "bad_request"),
+        ({"include_tls_fingerprint": "perhaps"}, 400, "bad_request"),
+        ({"signing_address": "0x" + "00" * 20}, 404, "not_found"),
+        ({"signing_address": ""}, 404, "not_found"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_told_so(
+    client: FlaskClient, query: dict[str, str], status: int, kind: str
+) -> None:
+    check_error(client.get(REPORT, query_string=query, headers=AUTHORIZED), status, kind)
+
+
+def test_the_address_of_the_other_key_is_not_this_ones(client: FlaskClient, vectors: dict[str, str]) -> None:
+    query = {"signing_algo": "ecdsa", "signing_address": vectors["ed25519_public_key"]}
+    check_error(client.get(REPORT, query_string=query, headers=AUTHORIZED), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "error", [DstackError("dstack is down"), GpuEvidenceError("the GPU is gone"), TlsCertificateError("no certificate")]
+)
+def test_when_evidence_cannot_be_had_the_reason_is_told(
+    client: FlaskClient, evidence: Evidence, error: Exception
+) -> None:
+    evidence.error = error
+    for _ in range(2):
+        response = client.get(REPORT, headers=AUTHORIZED)
+        assert str(error) in check_error(response, 503, "server_error")
+    evidence.error = None
+    assert client.get(REPORT, headers=AUTHORIZED).status_code == 200
+
+
+def test_a_flood_is_turned_away(client: FlaskClient, evidence: Evidence) -> None:
+    evidence.error = DeskBusyError()
+    response = client.get(REPORT, headers=AUTHORIZED)
+    check_error(response, 429, "rate_limited")
+    assert response.headers["Retry-After"] == "1"

@@ -1,0 +1,71 @@
+"""`/v1/attestation/report`: evidence that the signing keys are this TD's."""
+
+import re
+
+from flask import Blueprint, Response, abort, request
+from flask.typing import ResponseReturnValue
+
+from attest_web.attestation import Attestation, ReportRequest
+from attest_web.auth import Tokens
+from attest_web.bearer import require_token
+from attest_web.dstack import DstackError
+from attest_web.errors import error_body, error_headers
+from attest_web.gpu_evidence import GpuEvidenceError
+from attest_web.report_desk import DeskBusyError, ReportDesk
+from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
+from attest_web.tls_fingerprint import TlsCertificateError
+
+
+def blueprint(tokens: Tokens | None, attestation: Attestation, desk: ReportDesk) -> Blueprint:
+    """The report page.
+
+    Args:
+        tokens: Who may ask; None where everybody may.
+        attestation: Knows the addresses.
+        desk: Hands out the reports.
+    """
+    pages = Blueprint("attestation_page", __name__)
+
+    @pages.get("/v1/attestation/report")
+    def report() -> ResponseReturnValue:
+        if tokens is not None:
+            require_token(tokens)
+        algo = _algo(attestation)
+        address = request.args.get("signing_address")
+        if address is not None and address.lower() != attestation.address(algo).lower():
+            abort(404, "signing_address is not an address of this proxy.")
+        wanted = ReportRequest(algo, with_tls=_flag("include_tls_fingerprint"))
+        nonce = request.args.get("nonce")
+        if nonce is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", nonce):
+            abort(400, "nonce must be 32 bytes in hex: 64 digits, no 0x.")
+        try:
+            made = desk.report(wanted, None if nonce is None else bytes.fromhex(nonce))
+        except DeskBusyError:
+            headers = {"retry-after": "1", **error_headers(429)}
+            return Response(error_body(429, "Too many reports are being made. Try again in a second."), 429, headers)
+        except (DstackError, GpuEvidenceError, TlsCertificateError) as error:
+            # Their messages say what is missing, and quote nothing.
+            return Response(error_body(503, f"No report can be made: {error}."), 503, error_headers(503))
+        except TimeoutError:
+            return Response(error_body(503, "No report was made in time. Try again."), 503, error_headers(503))
+        return Response(made, content_type="application/json")
+
+    return pages
+
+
+def _algo(attestation: Attestation) -> SigningAlgo:
+    asked = request.args.get("signing_algo")
+    if asked is None:
+        # Whoever names an address means its key.
+        address = request.args.get("signing_address", "").lower()
+        return "ed25519" if address == attestation.address("ed25519").lower() else "ecdsa"
+    if asked not in SIGNING_ALGOS:
+        abort(400, "signing_algo must be ecdsa or ed25519.")
+    return cast("SigningAlgo", asked)
+
+
+def _flag(name: str) -> bool:
+    value = request.args.get(name, "false").lower()
+    if value not in ("true", "false", "1", "0"):
+        abort(400, f"{name} must be true or false.")
+    return value in ("true", "1")
