@@ -61,7 +61,7 @@ def _algo(attestation: Attestation) -> SigningAlgo:
         return "ed25519" if address == attestation.address("ed25519").lower() else "ecdsa"
     if asked not in SIGNING_ALGOS:
         abort(400, "signing_algo must be ecdsa or ed25519.")
-    return cast("SigningAlgo", asked)
+    return asked
 
 
 def _flag(name: str) -> bool:

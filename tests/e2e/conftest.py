@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.processes import Proxy, running_proxy, running_stand_in
+from tests.e2e.processes import Proxy, Simulator, running_proxy, running_simulator, running_stand_in
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +17,13 @@ def stand_in() -> Iterator[str]:
 def proxy(stand_in: str) -> Iterator[Proxy]:
     """A proxy before the stand-in model, shared by all tests that do it no harm."""
     with running_proxy(stand_in) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
+    """A dstack simulator, shared by all tests that do it no harm."""
+    with running_simulator(tmp_path_factory.mktemp("dstack"), "--seed", "5eed" * 16) as running:
         yield running
 
 

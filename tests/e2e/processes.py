@@ -142,6 +142,35 @@ def running_proxy(
     assert "has crashed" not in process.output
 
 
+@dataclass(frozen=True)
+class Simulator:
+    """A running dstack simulator and what it wrote."""
+
+    process: Process
+    socket: Path
+    root: Path
+    collateral: Path
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What leads a proxy to it, with NVIDIA's canned evidence."""
+        return {"DSTACK_SIMULATOR_ENDPOINT": str(self.socket), "GPU_NO_HW_MODE": "1"}
+
+
+@contextmanager
+def running_simulator(where: Path, *arguments: str) -> Iterator[Simulator]:
+    """A dstack simulator with its socket and files in a directory, for as long as the context lasts."""
+    socket, root, collateral = where / "dstack.sock", where / "root.pem", where / "collateral.json"
+    script = ROOT / "scripts" / "dstack_simulator.py"
+    files: list[str | Path] = ["--socket", socket, "--root", root, "--collateral", collateral]
+    process = Process([sys.executable, script, *files, *arguments], clean_env())
+    try:
+        process.wait_for("listening at")
+        yield Simulator(process, socket, root, collateral)
+    finally:
+        assert process.stop() == 0, process.output
+
+
 @contextmanager
 def running_stand_in(*arguments: str) -> Iterator[str]:
     """The stand-in model, for as long as the context lasts; gives its address."""

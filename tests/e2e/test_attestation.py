@@ -1,0 +1,256 @@
+"""Attestation reports of a real proxy, before the dstack simulator and NVIDIA's own library."""
+
+import http.client
+import json
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import dcap_qvl
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from attest_web.gpu_evidence import find_gpu_python
+from tests.certificates import PrivateKey, self_signed
+from tests.e2e.processes import MODEL, ROOT, TOKEN, Proxy, Simulator, running_proxy, running_simulator, start_mitmdump
+from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
+from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk
+
+NONCE = "ab" * 32
+
+pytestmark = pytest.mark.skipif(
+    find_gpu_python(ROOT) is None, reason="no .venv-gpu with NVIDIA's library: see what scripts/setup says"
+)
+
+
+def ask(port: int, query: str = "", token: str | None = TOKEN) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        connection.request("GET", f"/v1/attestation/report?{query}", headers=headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def verified(report: dict[str, Any], simulator: Simulator) -> dcap_qvl.TdReport10:
+    """The quoted TD report, if the quote is true."""
+    raw = bytes.fromhex(report["intel_quote"])
+    collateral = dcap_qvl.QuoteCollateralV3.from_json(simulator.collateral.read_text())
+    root = ssl.PEM_cert_to_DER_cert(simulator.root.read_text())
+    assert dcap_qvl.verify_with_root_ca(raw, collateral, root, int(time.time())).status == "UpToDate"
+    quoted = dcap_qvl.parse_quote(raw).report
+    assert isinstance(quoted, dcap_qvl.TdReport10)
+    return quoted
+
+
+@pytest.fixture(scope="module")
+def attesting(stand_in: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A proxy in earnest: its keys come from the (simulated) KMS."""
+    certificate = tmp_path_factory.mktemp("tls") / "cert.pem"
+    certificate.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
+    with running_proxy(stand_in, DEV="0", TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("algo", ["ecdsa", "ed25519"])
+def test_a_report_binds_the_key_that_signs_chats_to_a_true_quote(
+    attesting: Proxy, simulator: Simulator, algo: str
+) -> None:
+    status, report = ask(attesting.port, f"signing_algo={algo}&nonce={NONCE}")
+    assert status == 200
+    assert report["all_attestations"] == [{name: report[name] for name in report if name != "all_attestations"}]
+    quoted = verified(report, simulator)
+    address = bytes.fromhex(report["signing_address"].removeprefix("0x"))
+    assert quoted.report_data == address.ljust(32, b"\0") + bytes.fromhex(NONCE)
+    assert "dev" not in report
+    assert report["model_name"] == MODEL
+    assert report["info"]["tcb_info"]["app_compose"]
+    payload = json.loads(report["nvidia_payload"])
+    assert (payload["nonce"], payload["arch"]) == (NONCE, "HOPPER")
+    assert payload["evidence_list"][0].keys() == {"certificate", "evidence", "arch"}
+    with RawClient(attesting.port) as client, Asker(attesting.side_port) as asker:
+        client.send(chat_request(chat_body()))
+        _, headers, _ = client.read_response()
+        assert asker.signature(headers["x-receipt-id"], algo)[1]["signing_address"] == report["signing_address"]
+
+
+def test_keys_from_the_kms_are_the_same_after_a_restart_and_random_ones_are_not(
+    attesting: Proxy, stand_in: str, simulator: Simulator
+) -> None:
+    address = ask(attesting.port)[1]["signing_address"]
+    with running_proxy(stand_in, DEV="0", **simulator.settings) as again:
+        assert ask(again.port)[1]["signing_address"] == address
+    with running_proxy(stand_in, DEV="1", **simulator.settings) as dev:
+        report = ask(dev.port)[1]
+        assert report["signing_address"] != address
+        assert report["dev"] is True
+
+
+def test_both_ports_hand_out_the_same_cached_report_and_fresh_ones_for_a_nonce(attesting: Proxy) -> None:
+    cached = ask(attesting.port)[1]
+    assert ask(attesting.side_port)[1] == cached
+    nonces = [ask(port, f"nonce={NONCE}")[1]["intel_quote"] for port in (attesting.port, attesting.side_port)]
+    assert cached["intel_quote"] not in nonces
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "kind"),
+    [
+        ("nonce=abc", 400, "bad_request"),
+        (f"nonce={NONCE}00", 400, "bad_request"),
+        ("nonce=%00" + "ab" * 31, 400, "bad_request"),
+        ("signing_algo=rsa", 400, "bad_request"),
+        ("signing_address=0x00", 404, "not_found"),
+    ],
+)
+def test_malformed_questions_are_told_so(attesting: Proxy, query: str, status: int, kind: str) -> None:
+    for port in (attesting.port, attesting.side_port):
+        answer = ask(port, query)
+        assert answer[0] == status
+        assert error_of(json.dumps(answer[1]).encode())["type"] == kind
+
+
+def test_a_report_needs_a_token_unless_it_is_public(attesting: Proxy, stand_in: str, simulator: Simulator) -> None:
+    assert ask(attesting.port, token=None)[0] == 401
+    with running_proxy(stand_in, ATTESTATION_PUBLIC="1", **simulator.settings) as public:
+        assert ask(public.port, token=None)[0] == 200
+        with Asker(public.port) as asker:
+            assert asker.get("/v1/signature/x", token=None)[0] == 401
+
+
+@pytest.mark.parametrize("kind", ["ec", "rsa"])
+def test_the_tls_key_is_bound_and_a_renewed_certificate_is_noticed(
+    stand_in: str, simulator: Simulator, tmp_path: Path, kind: str
+) -> None:
+    def key() -> PrivateKey:
+        return ec.generate_private_key(ec.SECP256R1()) if kind == "ec" else rsa.generate_private_key(65537, 2048)
+
+    certificate = tmp_path / "cert.pem"
+    certificate.write_bytes(self_signed(key()))
+    query = f"include_tls_fingerprint=true&nonce={NONCE}"
+    with running_proxy(stand_in, TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
+        first = ask(proxy.port, query)[1]
+        certificate.write_bytes(self_signed(key()) + self_signed(key()))
+        second = ask(proxy.port, query)[1]
+        assert first["tls_cert_fingerprint"] != second["tls_cert_fingerprint"]
+        assert verified(first, simulator).report_data != verified(second, simulator).report_data
+        certificate.write_text("not a certificate")
+        status, error = ask(proxy.port, query)
+        assert status == 503
+        assert "TLS_CERT_PATH" in error["error"]["message"]
+        assert ask(proxy.port, f"nonce={NONCE}")[0] == 200, "who does not ask for it needs no certificate"
+
+
+def test_dstack_down_at_the_start_is_one_line(stand_in: str, tmp_path: Path) -> None:
+    process = start_mitmdump(stand_in, DEV="0", DSTACK_SIMULATOR_ENDPOINT=str(tmp_path / "none.sock"))
+    assert process.wait() == 1
+    [line] = [line for line in process.output.splitlines() if "signing keys" in line]
+    assert "its socket is not there" in line
+    assert "DEV=1" in line
+    assert "Traceback" not in process.output
+
+
+def test_dstack_down_later_fails_reports_with_a_reason_and_chats_go_on(stand_in: str, tmp_path: Path) -> None:
+    with running_simulator(tmp_path) as simulator:
+        with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+            assert ask(proxy.port, f"nonce={NONCE}")[0] == 200
+            simulator.process.stop()
+            status, error = ask(proxy.port, f"nonce={NONCE}")
+            assert status == 503
+            assert "dstack's guest agent" in error["error"]["message"]
+            assert error["error"]["type"] == "server_error"
+            with RawClient(proxy.port) as client, Asker(proxy.port) as asker:
+                client.send(chat_request(chat_body()))
+                _, headers, _ = client.read_response()
+                assert asker.signature(headers["x-receipt-id"])[0] == 200
+            with running_simulator(tmp_path):
+                assert ask(proxy.port, f"nonce={NONCE}")[0] == 200, "and it recovers"
+
+
+def test_a_quote_that_takes_seconds_delays_no_token_no_signature_and_no_cached_report(tmp_path: Path) -> None:
+    """While it is made, a stream passes in lockstep: the upstream sends a piece when the client has the one before."""
+    pieces = [b'data: {"id":"chatcmpl-1","choices":[%d]}\n\n' % number for number in range(50)]
+    arrived = threading.Semaphore(0)
+
+    def script(peer: Peer) -> None:
+        assert peer.read_request()
+        peer.send(SSE_HEAD)
+        for piece in pieces:
+            peer.send(chunk(piece))
+            assert arrived.acquire(timeout=10)
+        peer.send(chunk(b"data: [DONE]\n\n") + LAST_CHUNK)
+        peer.wait_closed()
+
+    answers: list[int] = []
+    with running_simulator(tmp_path, "--delay", "1") as simulator, ScriptedUpstream(script) as upstream:
+        with running_proxy(upstream.url, **simulator.settings) as proxy:
+            assert ask(proxy.port)[0] == 200  # this one is cached
+            asking = [
+                threading.Thread(target=lambda n=n: answers.append(ask(proxy.port, f"nonce={n:064x}")[0]))
+                for n in range(6)
+            ]
+            for thread in asking:
+                thread.start()
+            with RawClient(proxy.port) as client, Asker(proxy.port) as asker:
+                client.send(chat_request(chat_body(stream=True)))
+                for piece in pieces:
+                    client.read_until(chunk(piece))
+                    arrived.release()
+                client.read_until(LAST_CHUNK)
+                assert asker.signature("chatcmpl-1")[0] == 200
+                assert ask(proxy.port)[0] == 200
+            assert not answers, "all this took less time than one quote"
+            for thread in asking:
+                thread.join(60)
+    assert answers == [200] * 6
+
+
+def test_a_flood_of_nonces_is_turned_away_with_429(tmp_path: Path, stand_in: str) -> None:
+    answers: list[int] = []
+    with running_simulator(tmp_path, "--delay", "1") as simulator:
+        with running_proxy(stand_in, **simulator.settings) as proxy:
+            asking = [
+                threading.Thread(
+                    target=lambda n=n: answers.append(ask((proxy.port, proxy.side_port)[n % 2], f"nonce={n:064x}")[0])
+                )
+                for n in range(30)
+            ]
+            for thread in asking:
+                thread.start()
+            for thread in asking:
+                thread.join(60)
+            assert ask(proxy.port, f"nonce={NONCE}")[0] == 200
+    assert set(answers) == {200, 429}
+    assert answers.count(200) >= 8
+
+
+def test_without_nvidias_library_the_reason_is_told_and_chats_go_on(stand_in: str, simulator: Simulator) -> None:
+    with running_proxy(stand_in, GPU_PYTHON="/nonexistent/python", **simulator.settings) as proxy:
+        status, error = ask(proxy.port)
+        assert status == 503
+        assert "/nonexistent/python" in error["error"]["message"]
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(chat_body()))
+            assert client.read_response()[0] == 200
+
+
+def test_the_gpu_worker_ends_with_the_proxy_and_gets_no_token(stand_in: str, simulator: Simulator) -> None:
+    with running_proxy(stand_in, **simulator.settings) as proxy:
+        assert ask(proxy.port)[0] == 200
+        workers = [
+            pid
+            for pid in Path("/proc").glob("[0-9]*")
+            if b"gpu_worker" in (pid / "cmdline").read_bytes() and str(proxy.process.popen.pid) in parent(pid)
+        ]
+        assert len(workers) == 1
+        assert TOKEN.encode() not in (workers[0] / "environ").read_bytes()
+        proxy.process.stop()
+        assert not workers[0].exists()
+
+
+def parent(pid: Path) -> list[str]:
+    return (pid / "stat").read_text().rpartition(") ")[2].split()[1:2]
