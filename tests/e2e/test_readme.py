@@ -25,9 +25,9 @@ def block(beginning: str) -> str:
 
 
 def test_all_blocks_are_run_by_a_test_here() -> None:
-    beginnings = ["scripts/run ", "export TOKEN", "echo ", "VLLM_BASE_URL=", "MODEL_NAME="]
+    beginnings = ["scripts/run ", "export TOKEN", "echo ", ".venv/bin/tee-verify", "VLLM_BASE_URL=", "MODEL_NAME="]
     assert all(any(text.startswith(beginning) for beginning in beginnings) for text in BASH)
-    assert (len(BASH), len(PYTHON)) == (6, 1)
+    assert (len(BASH), len(PYTHON)) == (7, 1)
 
 
 def test_the_two_commands_are_there() -> None:
