@@ -1,0 +1,75 @@
+"""What binds a signing key, a nonce and a TLS key to a quote: its report_data.
+
+    report_data = address padded with zeros to 32 bytes ‖ nonce
+                  sha256(address ‖ sha256(SPKI DER)) ‖ nonce         where a TLS key is bound too
+"""
+
+import hashlib
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from attest_web.keys import keccak256
+from attest_web.signatures import SigningAlgo
+from attest_web.verify.checks import FailedError
+from attest_web.verify.exchange import ADDRESS_BYTES, shown_address
+
+NONCE_BYTES = 32
+SHA256_BYTES = 32
+PUBLIC_KEY_BYTES: dict[SigningAlgo, int] = {"ecdsa": 64, "ed25519": 32}
+
+
+def report_data(address: bytes, nonce: bytes, spki_sha256: bytes | None = None) -> bytes:
+    """The 64 bytes that a quote about this address has to carry.
+
+    Args:
+        address: 20 bytes (ECDSA) or 32 (Ed25519).
+        nonce: 32 bytes.
+        spki_sha256: SHA-256 of the TLS certificate's SubjectPublicKeyInfo (RFC 5280, 4.1), 32 bytes, where it is bound.
+    """
+    bound = address.ljust(32, b"\0") if spki_sha256 is None else hashlib.sha256(address + spki_sha256).digest()
+    return bound + nonce
+
+
+def spki_sha256(certificate: bytes) -> bytes:
+    """SHA-256 of the SubjectPublicKeyInfo of a certificate in DER.
+
+    Raises:
+        ValueError: It is not a certificate.
+    """
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+
+
+def check_address_bound(
+    algo: SigningAlgo, address: bytes, nonce: bytes, spki: bytes | None, quoted_report_data: bytes
+) -> str:
+    """Check the first half of report_data; return what was found.
+
+    Raises:
+        FailedError: The quote is about something else.
+    """
+    if quoted_report_data[:32] != report_data(address, nonce, spki)[:32]:
+        what = "this address" if spki is None else "this address together with this TLS key"
+        raise FailedError(f"the quote does not carry {what} ({shown_address(algo, address)})")
+    with_tls = "" if spki is None else " with the TLS key"
+    return f"the quote carries {shown_address(algo, address)}{with_tls}"
+
+
+def check_public_key(algo: SigningAlgo, public_key: bytes, address: bytes) -> str:
+    """Check that a public key gives an address; return what was found.
+
+    Args:
+        algo: The algorithm.
+        public_key: 64 bytes, uncompressed without `04` (ECDSA), or 32 (Ed25519).
+        address: 20 bytes or 32.
+
+    Raises:
+        FailedError: It gives another one.
+    """
+    if len(public_key) != PUBLIC_KEY_BYTES[algo] or len(address) != ADDRESS_BYTES[algo]:
+        raise FailedError("the public key or the address has the wrong length")
+    gives = keccak256(public_key)[-20:] if algo == "ecdsa" else public_key
+    if gives != address:
+        raise FailedError(f"the public key gives {shown_address(algo, gives)}, not {shown_address(algo, address)}")
+    return f"it gives {shown_address(algo, address)}"

@@ -1,0 +1,114 @@
+"""Reading JSON that the checked party made: every access says what it expects, and fails as a check does."""
+
+import json
+import re
+from typing import Any
+
+from attest_web.verify.checks import FailedError
+
+JsonObject = dict[str, Any]
+
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
+
+
+def parse_json(data: bytes | str, what: str) -> Any:
+    """The value that a JSON text stands for.
+
+    Raises:
+        FailedError: It is not JSON, or JSON too deep or with numbers too long to be read.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        reason = f"{error.msg}, at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else "cannot be read"
+        raise FailedError(f"{what} is not JSON ({reason})") from None
+
+
+def parse_object(data: bytes | str, what: str) -> JsonObject:
+    """The object that a JSON text stands for.
+
+    Raises:
+        FailedError: It is not JSON, or not an object.
+    """
+    return as_object(parse_json(data, what), what)
+
+
+def as_object(value: object, what: str) -> JsonObject:
+    """The value, which must be a JSON object.
+
+    Raises:
+        FailedError: It is not.
+    """
+    if not isinstance(value, dict):
+        raise FailedError(f"{what} is not a JSON object")
+    return value
+
+
+def member(source: JsonObject, name: str, what: str) -> Any:
+    """A member that must be there and not be null.
+
+    Raises:
+        FailedError: It is not.
+    """
+    if source.get(name) is None:
+        raise FailedError(f"{what} has no {name!r}")
+    return source[name]
+
+
+def text(source: JsonObject, name: str, what: str) -> str:
+    """A member that must be a string that UTF-8 can carry.
+
+    Raises:
+        FailedError: It is not.
+    """
+    value = member(source, name, what)
+    if not isinstance(value, str):
+        raise FailedError(f"{name!r} of {what} is not a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise FailedError(f"{name!r} of {what} is not a string of Unicode characters") from None
+    return value
+
+
+def integer(source: JsonObject, name: str, what: str) -> int:
+    """A member that must be an integer.
+
+    Raises:
+        FailedError: It is not.
+    """
+    value = member(source, name, what)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise FailedError(f"{name!r} of {what} is not an integer")
+    return value
+
+
+def items(source: JsonObject, name: str, what: str) -> list[Any]:
+    """A member that must be a list.
+
+    Raises:
+        FailedError: It is not.
+    """
+    value = member(source, name, what)
+    if not isinstance(value, list):
+        raise FailedError(f"{name!r} of {what} is not a list")
+    return value
+
+
+def hex_bytes(digits: str, what: str, size: int | None = None) -> bytes:
+    """What hex digits stand for, without prefix and spaces (`bytes.fromhex` lets spaces through).
+
+    Args:
+        digits: The digits, in either case.
+        what: What they are, for the error.
+        size: How many bytes they must be, if that is known.
+
+    Raises:
+        FailedError: They are something else.
+    """
+    if not _HEX.fullmatch(digits):
+        raise FailedError(f"{what} is not hex")
+    value = bytes.fromhex(digits)
+    if size is not None and len(value) != size:
+        raise FailedError(f"{what} is {len(value)} bytes long, not {size}")
+    return value
