@@ -1,0 +1,185 @@
+"""HTTP with a server that is not trusted: bounded in size and in time, and with its TLS key noted."""
+
+import contextlib
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from attest_web.verify.binding import spki_sha256
+
+MAX_BYTES = 32 * 1024 * 1024
+"""Bytes of an answer that are read at most."""
+
+_PIECE = 64 * 1024
+
+
+class FetchError(Exception):
+    """No answer could be had; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered.
+
+    Attributes:
+        status: HTTP status.
+        headers: By lower-case name.
+        body: After transfer-decoding.
+        spki_sha256: SHA-256 of the SPKI of the server's certificate; None where the connection was not TLS.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    spki_sha256: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a server is: `http(s)://host:port/path`."""
+
+    tls: bool
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> "Origin":
+        """Read an address; the path is without a slash at its end.
+
+        Raises:
+            ValueError: It is none that this client takes. The message says why.
+        """
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError("not a URL") from None
+        if parts.scheme not in ("http", "https") or not host:
+            raise ValueError("not a URL of the form http://HOST:PORT or https://HOST:PORT")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("a URL with a user, a query or a fragment is not taken here")
+        if not (url.isascii() and url.isprintable() and " " not in url):
+            raise ValueError("a URL has no spaces, control characters or letters beyond ASCII")
+        tls = parts.scheme == "https"
+        return cls(tls, host, port or (443 if tls else 80), parts.path.rstrip("/"))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class HttpClient:
+    """Asks one server, over a connection for each request. It follows no redirects and keeps no cookies."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        token: str | None = None,
+        timeout: float = 60.0,
+        tls: ssl.SSLContext | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        """Make a client.
+
+        Args:
+            origin: Where the server is.
+            token: Bearer token to send, if any.
+            timeout: Seconds that a request may take, from connecting to the last byte.
+            tls: How to check the server's certificate; as the system does where it is None.
+            max_bytes: Bytes of an answer that are read at most.
+        """
+        self.origin = origin
+        self._token = token
+        self._timeout = timeout
+        self._tls = tls
+        self._max_bytes = max_bytes
+
+    def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        """Send a request and read the whole answer, whatever its status.
+
+        Args:
+            method: `GET` or `POST`.
+            path: With its query, quoted; it goes behind the path of the origin.
+            body: JSON to send, if any.
+
+        Raises:
+            FetchError: No whole answer came.
+        """
+        try:
+            raw = socket.create_connection((self.origin.host, self.origin.port), self._timeout)
+        except OSError as error:
+            raise FetchError(f"cannot connect to {self.origin} ({_reason(error)})") from None
+        # A timeout of the socket's is for each byte. This one is for all of them, and ends whatever goes on.
+        expired = threading.Event()
+        guard = raw.dup()
+
+        def expire() -> None:
+            expired.set()
+            with contextlib.suppress(OSError):
+                guard.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self._timeout, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            answer = self._exchange(raw, method, path, body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if expired.is_set() or isinstance(error, TimeoutError):
+                raise FetchError(f"{self.origin} took longer than {self._timeout:g} seconds (see --timeout)") from None
+            raise FetchError(f"no whole answer from {self.origin} ({_reason(error)})") from None
+        finally:
+            timer.cancel()
+            guard.close()
+            raw.close()
+        if expired.is_set():  # the end of the connection may look like the end of the answer
+            raise FetchError(f"{self.origin} took longer than {self._timeout:g} seconds (see --timeout)")
+        return answer
+
+    def _exchange(self, raw: socket.socket, method: str, path: str, body: bytes | None) -> Answer:
+        connection = http.client.HTTPConnection(self.origin.host, self.origin.port, timeout=self._timeout)
+        spki = None
+        try:
+            connection.sock = raw
+            if self.origin.tls:
+                context = self._tls or ssl.create_default_context()
+                connection.sock = tls = context.wrap_socket(raw, server_hostname=self.origin.host)
+                spki = spki_sha256(tls.getpeercert(binary_form=True) or b"")
+            headers = {"Accept-Encoding": "identity", "Connection": "close"}
+            if body is not None:
+                headers["Content-Type"] = "application/json"
+            if self._token is not None:
+                headers["Authorization"] = f"Bearer {self._token}"
+            connection.request(method, self.origin.path + path, body, headers)
+            response = connection.getresponse()
+            content = bytearray()
+            while piece := response.read(_PIECE):
+                content += piece
+                if len(content) > self._max_bytes:
+                    raise FetchError(f"{self.origin} answered with more than {self._max_bytes} bytes")
+            if response.length:  # http.client says nothing where the connection ends before its Content-Length
+                raise FetchError(f"no whole answer from {self.origin} ({response.length} bytes are missing)")
+            names = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, names, bytes(content), spki)
+        finally:
+            connection.close()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}; --cacert names one that is"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

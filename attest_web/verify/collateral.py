@@ -1,0 +1,144 @@
+"""Who made a quote: its signature and certificates, checked by dcap-qvl against Intel's collateral.
+
+Collateral is what Intel publishes about its platforms: revocation lists, TCB levels, the quoting enclave's identity. It is
+signed, so it does not matter where it comes from.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dcap_qvl
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from attest_web.verify.checks import FailedError, NotMadeError
+
+INTEL_PCS_URL: str = dcap_qvl.INTEL_PCS_URL
+
+TCB_UP_TO_DATE = "UpToDate"
+TCB_STATUSES = (
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "TDRelaunchAdvised",
+    "TDRelaunchAdvisedConfigurationNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+)
+"""What a verifier may put up with besides `UpToDate`. `Revoked` is not among them."""
+
+
+@dataclass(frozen=True)
+class QuoteVerdict:
+    """What is known of the platform of a quote whose signature holds.
+
+    Attributes:
+        tcb_status: Intel's word on its firmware and microcode: `UpToDate` or another.
+        advisory_ids: Intel's security advisories that apply to it.
+    """
+
+    tcb_status: str
+    advisory_ids: tuple[str, ...] = ()
+
+
+QuoteVerifier = Callable[[bytes], QuoteVerdict]
+"""Checks the bytes of a quote. Raises `FailedError` where it does not hold, `NotMadeError` where it cannot be told."""
+
+CollateralSource = Callable[[bytes], Any]
+"""Gives the `dcap_qvl.QuoteCollateralV3` for the bytes of a quote. Raises `NotMadeError` where it cannot be had."""
+
+
+def collateral_from_json(text: str) -> Any:
+    """The collateral in a JSON text as `dcap_qvl.QuoteCollateralV3.to_json` writes it.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    return dcap_qvl.QuoteCollateralV3.from_json(text)
+
+
+def collateral_from_service(url: str, timeout: float) -> CollateralSource:
+    """Collateral from Intel's PCS or a cache of it (PCCS).
+
+    Args:
+        url: Where the service is, without a path.
+        timeout: Seconds that all of it may take.
+    """
+
+    async def fetch(quote: bytes) -> Any:
+        return await asyncio.wait_for(dcap_qvl.get_collateral(url, quote), timeout)
+
+    def source(quote: bytes) -> Any:
+        try:
+            return asyncio.run(fetch(quote))
+        except TimeoutError:
+            reason = f"no answer within {timeout:g} seconds"
+        except BaseException as error:
+            reason = _message(error)
+        raise NotMadeError(f"no collateral from {url} ({reason}); give it with --collateral, or another --pccs-url")
+
+    return source
+
+
+class DcapVerifier:
+    """A `QuoteVerifier` that asks dcap-qvl.
+
+    Attributes:
+        used: The collateral of the last quote, in JSON, once there was one.
+    """
+
+    def __init__(
+        self, collateral: CollateralSource, root_ca: bytes | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Make a verifier.
+
+        Args:
+            collateral: Where the collateral comes from.
+            root_ca: The root certificate to trust, in DER; Intel's where it is None.
+            clock: Seconds since 1970, at which certificates must be valid.
+        """
+        self._collateral = collateral
+        self._root_ca = root_ca
+        self._clock = clock
+        self.used: str | None = None
+
+    def __call__(self, quote: bytes) -> QuoteVerdict:
+        """See `QuoteVerifier`."""
+        collateral = self._collateral(quote)
+        now = int(self._clock())
+        try:
+            self.used = str(collateral.to_json())
+            if self._root_ca is None:
+                verified = dcap_qvl.verify(quote, collateral, now)
+            else:
+                verified = dcap_qvl.verify_with_root_ca(quote, collateral, self._root_ca, now)
+            return QuoteVerdict(str(verified.status), tuple(map(str, verified.advisory_ids)))
+        except BaseException as error:
+            raise FailedError(_message(error)) from None
+
+
+def root_certificate(data: bytes) -> bytes:
+    """A certificate in DER, from PEM or DER.
+
+    Raises:
+        ValueError: It is no certificate.
+    """
+    try:
+        load = x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
+        return load(data).public_bytes(Encoding.DER)
+    except ValueError:
+        raise ValueError("not a certificate in PEM or DER") from None
+
+
+def _message(error: BaseException) -> str:
+    """One line about an error of dcap-qvl's. What stops the program goes on.
+
+    A panic in its Rust code is no `Exception`, but it says as little about a quote as any other error does: so the
+    callers catch everything, and let this tell what not to keep.
+    """
+    if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)):
+        raise error
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__

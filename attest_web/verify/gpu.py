@@ -1,0 +1,146 @@
+"""GPU evidence: that it was made for this nonce, and what NVIDIA's attestation service (NRAS) says about it.
+
+The evidence is an SPDM exchange (DMTF DSP0274, 10.11): the GET_MEASUREMENTS request, whose nonce the GPU signs together with its
+measurements, and the GPU's answer. Only the nonce is read here; the GPU's signature and measurements are NVIDIA's to judge.
+"""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from enum import StrEnum
+
+from attest_web.verify.checks import FailedError, NotMadeError
+from attest_web.verify.untrusted_json import as_object, hex_bytes, items, parse_json, parse_object, text
+
+NRAS_URL = "https://nras.attestation.nvidia.com/v3/attest/gpu"
+
+CANNED_NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb")
+"""The nonce in the canned evidence that NVIDIA's library gives where there is no GPU (`GPU_NO_HW_MODE`)."""
+
+MAX_GPUS = 64
+
+_GET_MEASUREMENTS = 0xE0
+_SPDM_NONCE = slice(4, 36)
+
+
+class GpuDemand(StrEnum):
+    """What GPU evidence a report must have."""
+
+    REQUIRED = "required"
+    CANNED = "canned"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class GpuPayload:
+    """`nvidia_payload` of a report.
+
+    Attributes:
+        text: The JSON text itself, as NRAS takes it.
+        nonce: 32 bytes that it says it was made with.
+        evidence_nonces: 32 bytes for each GPU, from the request that its evidence answers.
+    """
+
+    text: str
+    nonce: bytes
+    evidence_nonces: tuple[bytes, ...]
+
+    @classmethod
+    def parse(cls, payload: str) -> "GpuPayload":
+        """Read a payload.
+
+        Raises:
+            FailedError: It is malformed, or has no evidence in it.
+        """
+        source = parse_object(payload, "nvidia_payload")
+        evidence = items(source, "evidence_list", "nvidia_payload")
+        if not 0 < len(evidence) <= MAX_GPUS:
+            raise FailedError(f"nvidia_payload has the evidence of {len(evidence)} GPUs, not of 1 to {MAX_GPUS}")
+        return cls(
+            text=payload,
+            nonce=hex_bytes(text(source, "nonce", "nvidia_payload"), "the nonce of nvidia_payload", 32),
+            evidence_nonces=tuple(_evidence_nonce(item, f"the evidence of GPU {n}") for n, item in enumerate(evidence)),
+        )
+
+
+def check_payload_nonce(payload: GpuPayload, nonce: bytes) -> str:
+    """Check that the payload says it was made with a nonce; return what was found.
+
+    Raises:
+        FailedError: It was made with another one.
+    """
+    if payload.nonce != nonce:
+        raise FailedError(f"nvidia_payload was made with the nonce {payload.nonce.hex()}, not {nonce.hex()}")
+    return f"nvidia_payload was made with {nonce.hex()}"
+
+
+def check_evidence_nonces(payload: GpuPayload, nonce: bytes, demand: GpuDemand) -> str:
+    """Check that every GPU was asked with a nonce; return what was found.
+
+    Raises:
+        FailedError: One was asked with another one.
+        NotMadeError: It is NVIDIA's canned evidence, and the verifier has said that it will do.
+    """
+    for number, asked_with in enumerate(payload.evidence_nonces):
+        if asked_with == nonce:
+            continue
+        if asked_with != CANNED_NONCE:
+            raise FailedError(f"GPU {number} was asked with the nonce {asked_with.hex()}, not {nonce.hex()}")
+        if demand is not GpuDemand.CANNED:
+            raise FailedError(
+                "this is NVIDIA's canned evidence (GPU_NO_HW_MODE), which no GPU has made; --gpu canned lets it pass"
+            )
+    if CANNED_NONCE in payload.evidence_nonces and nonce != CANNED_NONCE:
+        raise NotMadeError("NVIDIA's canned evidence, which says nothing about any GPU (--gpu canned)")
+    return f"{len(payload.evidence_nonces)} GPU(s) were asked with {nonce.hex()}; what they answered is NVIDIA's to judge"
+
+
+def check_verdict(answer: bytes, nonce: bytes) -> str:
+    """Check what NRAS answered; return what was found.
+
+    The answer is believed because it came over TLS from NRAS; the signature of the token in it is not checked again.
+
+    Args:
+        answer: Its body: `[["JWT", overall token], {GPU: token}]`.
+        nonce: 32 bytes that the verdict must be about.
+
+    Raises:
+        FailedError: NVIDIA does not vouch for this evidence.
+        NotMadeError: The answer is no verdict.
+    """
+    try:
+        claims = _overall_claims(answer)
+    except FailedError as error:
+        raise NotMadeError(f"no verdict came from NVIDIA's service: {error}") from None
+    about = claims.get("eat_nonce")
+    if not isinstance(about, str) or about.lower() != nonce.hex():
+        raise FailedError("NVIDIA's verdict is about another nonce")
+    if claims.get("x-nvidia-overall-att-result") is not True:
+        raise FailedError("NVIDIA's verdict is that this evidence does not hold")
+    return "NVIDIA vouches for all GPUs"
+
+
+def _evidence_nonce(item: object, what: str) -> bytes:
+    source = as_object(item, what)
+    try:
+        message = base64.b64decode(text(source, "evidence", what), validate=True)
+    except (binascii.Error, ValueError):
+        raise FailedError(f"{what} is not base64") from None
+    if len(message) <= _SPDM_NONCE.stop or message[1] != _GET_MEASUREMENTS:
+        raise FailedError(f"{what} does not begin with an SPDM request for measurements")
+    return message[_SPDM_NONCE]
+
+
+def _overall_claims(answer: bytes) -> dict[str, object]:
+    parsed = parse_json(answer, "its answer")
+    overall = parsed[0] if isinstance(parsed, list) and parsed else None
+    if not (isinstance(overall, list) and len(overall) == 2 and overall[0] == "JWT" and isinstance(overall[1], str)):
+        raise FailedError("its answer does not begin with a token")
+    parts = overall[1].split(".")
+    if len(parts) != 3:
+        raise FailedError("its token is not a JWT")
+    try:
+        claims = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise FailedError("the claims of its token are not base64url") from None
+    return parse_object(claims, "the claims of its token")
