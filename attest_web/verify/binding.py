@@ -1,7 +1,7 @@
 """What binds a signing key, a nonce and a TLS key to a quote: its report_data.
 
-    report_data = address padded with zeros to 32 bytes ‖ nonce
-                  sha256(address ‖ sha256(SPKI DER)) ‖ nonce         where a TLS key is bound too
+report_data = address padded with zeros to 32 bytes ‖ nonce
+              sha256(address ‖ sha256(SPKI DER)) ‖ nonce         where a TLS key is bound too
 """
 
 import hashlib

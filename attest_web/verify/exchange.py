@@ -116,7 +116,7 @@ def signer(answer: SignatureAnswer) -> bytes:
         key = coincurve.PublicKey.from_signature_and_message(
             answer.signature[:64] + bytes([recovery_id]), eip191_hash(message), hasher=None
         )
-    except Exception:  # noqa: BLE001  # coincurve raises a bare Exception where no key fits
+    except Exception:  # coincurve raises a bare Exception where no key fits
         raise FailedError("no key can have made this ECDSA signature") from None
     address = keccak256(key.format(compressed=False)[1:])[-20:]
     if address != answer.address:

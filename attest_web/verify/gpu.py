@@ -1,7 +1,8 @@
 """GPU evidence: that it was made for this nonce, and what NVIDIA's attestation service (NRAS) says about it.
 
-The evidence is an SPDM exchange (DMTF DSP0274, 10.11): the GET_MEASUREMENTS request, whose nonce the GPU signs together with its
-measurements, and the GPU's answer. Only the nonce is read here; the GPU's signature and measurements are NVIDIA's to judge.
+The evidence is an SPDM exchange (DMTF DSP0274, 10.11): the GET_MEASUREMENTS request, whose nonce the GPU signs together
+with its measurements, and the GPU's answer. Only the nonce is read here; signature and measurements are NVIDIA's to
+judge.
 """
 
 import base64
@@ -92,7 +93,9 @@ def check_evidence_nonces(payload: GpuPayload, nonce: bytes, demand: GpuDemand) 
             )
     if CANNED_NONCE in payload.evidence_nonces and nonce != CANNED_NONCE:
         raise NotMadeError("NVIDIA's canned evidence, which says nothing about any GPU (--gpu canned)")
-    return f"{len(payload.evidence_nonces)} GPU(s) were asked with {nonce.hex()}; what they answered is NVIDIA's to judge"
+    return (
+        f"{len(payload.evidence_nonces)} GPU(s) were asked with {nonce.hex()}; what they answered is NVIDIA's to judge"
+    )
 
 
 def check_verdict(answer: bytes, nonce: bytes) -> str:

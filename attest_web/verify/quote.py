@@ -1,7 +1,7 @@
 """A TDX quote's header and body, read at their offsets (Intel TDX DCAP Quoting Library API, A.3, "Version 4").
 
-Reading says nothing about who made the quote; that is `collateral.py`. The body is that of TDX 1.0, which TDX 1.5 fills as
-well in a quote of version 4.
+Reading says nothing about who made the quote; that is `collateral.py`. The body is that of TDX 1.0, which TDX 1.5
+fills as well in a quote of version 4.
 """
 
 import struct

@@ -80,6 +80,14 @@ class Report:
         """Whether it says that its keys are those of a developer's machine."""
         return self._source.get("dev") not in (None, False)
 
+    @property
+    def holds_canned_evidence(self) -> bool:
+        """Whether its GPU evidence is NVIDIA's canned one."""
+        try:
+            return gpu.CANNED_NONCE in self.gpu_payload.evidence_nonces
+        except FailedError:
+            return False
+
     @cached_property
     def algo(self) -> SigningAlgo:
         """The algorithm of the key that it is about."""

@@ -20,7 +20,9 @@ def parse_json(data: bytes | str, what: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        reason = f"{error.msg}, at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else "cannot be read"
+        reason = (
+            f"{error.msg}, at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "cannot be read"
+        )
         raise FailedError(f"{what} is not JSON ({reason})") from None
 
 

@@ -1,0 +1,155 @@
+"""The arguments of `tee-verify`."""
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Sequence
+
+from attest_web.verify.collateral import TCB_STATUSES
+from attest_web.verify.gpu import NRAS_URL, GpuDemand
+from attest_web.version import release
+
+_DESCRIPTION = """\
+Check an AI answer that passed through a tee-signer: that request and answer are what was signed, that both signatures
+hold, and that the keys behind them are attested by the hardware.
+
+  tee-verify --url URL [--model M] [--message TEXT] [--stream]             send a chat and check everything
+  tee-verify --request FILE --response FILE --signature FILE ...           check saved bytes
+  tee-verify --report FILE ... [--nonce HEX]                               check saved reports
+"""
+_EPILOG = """\
+Every check is a line: ✓ it holds, ✗ it does not, – it was not made. Exit status: 0 when every check that was asked for holds,
+1 when one does not or could not be made, 2 for wrong usage.
+
+environment:
+  TOKEN      the proxy's bearer token, which other users of this machine cannot see there as they can on a command line
+  NO_COLOR   no colours, not even on a terminal
+"""
+
+
+class WrongUsageError(Exception):
+    """The arguments make no sense; the message says which and why."""
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line. Ends the program with status 2 where it makes no sense."""
+    parser = argparse.ArgumentParser(
+        prog="tee-verify",
+        usage="tee-verify (--url URL | --request FILE --response FILE --signature FILE | --report FILE) [OPTIONS]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tee-verify {release()}")
+    _add_online(parser)
+    _add_saved(parser)
+    _add_demands(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each request as a whole [60]"
+    )
+    options = parser.parse_args(arguments)
+    if (problem := _problem(options)) is not None:
+        parser.error(problem)
+    if options.url is not None:
+        options.token = options.token or os.environ.get("TOKEN", "").partition(",")[0].strip() or None
+        if options.token is None:
+            parser.error("--url needs the proxy's token, in TOKEN or with --token")
+        if not (options.token.isascii() and options.token.isprintable() and " " not in options.token):
+            parser.error("the token has characters that no bearer token has")
+    return options
+
+
+def _add_online(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a chat with a proxy")
+    group.add_argument("--url", help="where the proxy is: http(s)://HOST:PORT")
+    group.add_argument("--token", help="its bearer token; better in TOKEN")
+    group.add_argument("--model", help="which model to ask [the first one that the proxy lists]")
+    group.add_argument("--message", default="Say hello in one short sentence.", help="what to say to it")
+    group.add_argument("--stream", action="store_true", help="have the answer streamed")
+    group.add_argument("--cacert", metavar="FILE", help="certificates to trust the proxy's TLS by, in PEM")
+    group.add_argument("--no-tls-binding", action="store_true", help="do not ask for the TLS key to be attested")
+    group.add_argument("--save", metavar="DIR", help="keep all that was fetched there, to be checked again")
+
+
+def _add_saved(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("saved bytes")
+    group.add_argument("--request", metavar="FILE", help="the request body as it was sent")
+    group.add_argument("--response", metavar="FILE", help="the response body as it came")
+    group.add_argument("--signature", metavar="FILE", nargs="+", action="extend", default=[], help="signature answers")
+    group.add_argument("--report", metavar="FILE", nargs="+", action="extend", default=[], help="attestation reports")
+    group.add_argument(
+        "--tls-spki",
+        metavar="HEX",
+        type=_hex(32),
+        action="append",
+        default=[],
+        help="SHA-256 of the SPKI that the server's certificate had",
+    )
+
+
+def _add_demands(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to demand of the attestation")
+    group.add_argument("--nonce", metavar="HEX", type=_hex(32), help="the reports' nonce [a random one with --url]")
+    group.add_argument("--collateral", metavar="FILE", help="Intel's collateral in dcap-qvl's JSON")
+    group.add_argument("--pccs-url", metavar="URL", help="fetch the collateral from this cache [Intel's own service]")
+    group.add_argument("--dev-root", metavar="FILE", help="trust this root certificate instead of Intel's (simulator)")
+    group.add_argument(
+        "--allow-tcb-status",
+        metavar="STATUS",
+        choices=TCB_STATUSES,
+        action="append",
+        default=[],
+        help="put up with this besides UpToDate: " + ", ".join(TCB_STATUSES),
+    )
+    group.add_argument("--expect-compose-hash", metavar="HEX", type=_hex(32), help="SHA-256 of the compose file")
+    group.add_argument("--expect-mrtd", metavar="HEX", type=_hex(48), help="the TD's initial measurement")
+    group.add_argument(
+        "--gpu",
+        choices=[str(demand) for demand in GpuDemand],
+        default=str(GpuDemand.REQUIRED),
+        help="GPU evidence: of real GPUs (required, the default), canned will do, or none is asked for",
+    )
+    group.add_argument("--nvidia", action="store_true", help="ask NVIDIA's service for its verdict")
+    group.add_argument("--nras-url", metavar="URL", default=NRAS_URL, help="where that service is [%(default)s]")
+
+
+def _problem(options: argparse.Namespace) -> str | None:
+    """What is wrong with options that are each right."""
+    saved = [options.request, options.response, *options.signature, *options.report]
+    if options.url is not None:
+        if any(name is not None for name in saved) or options.tls_spki:
+            return "--url fetches everything itself: leave out --request, --response, --signature, --report, --tls-spki"
+    elif not any(name is not None for name in saved):
+        return "give --url, or --request, --response and --signature, or --report"
+    elif len({options.request is None, options.response is None, not options.signature}) > 1:
+        return "--request, --response and --signature go together"
+    elif options.save is not None:
+        return "--save goes with --url"
+    if options.collateral is not None and options.pccs_url is not None:
+        return "--collateral and --pccs-url: give one of them"
+    if options.dev_root is not None and options.collateral is None and options.pccs_url is None:
+        return "--dev-root needs the collateral that goes with it: --collateral or --pccs-url"
+    if options.nvidia and options.gpu == GpuDemand.NONE:
+        return "--nvidia has nothing to ask about with --gpu none"
+    return None
+
+
+def _hex(size: int) -> Callable[[str], bytes]:
+    def parse(digits: str) -> bytes:
+        if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * size}}}", digits):
+            raise argparse.ArgumentTypeError(f"takes {2 * size} hex digits")
+        return bytes.fromhex(digits)
+
+    return parse
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError("takes a number of seconds, up to 3600")
+    return seconds

@@ -1,0 +1,107 @@
+"""All checks of a body of evidence, and what ties its parts to each other."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from attest_web.signatures import SigningAlgo
+from attest_web.verify.checks import Check, FailedError, Status, all_hold, not_asked
+from attest_web.verify.evidence import Evidence
+from attest_web.verify.exchange import SignatureAnswer, check_signature, shown_address
+from attest_web.verify.gpu import GpuDemand
+from attest_web.verify.report import Expected, Policy, Report, check_report
+
+CANNED_GPU = "NVIDIA's canned GPU evidence was let pass (--gpu canned): this proves nothing about any GPU"
+DEV_KEYS = "the report says that its keys are random ones of a development run (DEV=1): nothing vouches for them"
+
+
+@dataclass
+class Audit:
+    """What became of the checks.
+
+    Attributes:
+        checks: In the order in which they were made.
+        warnings: What the checks do not say and whoever reads them must know, a line each.
+    """
+
+    checks: list[Check] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that was asked for holds."""
+        return all_hold(self.checks)
+
+    def warn(self, warning: str) -> None:
+        """Add a warning, once."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+
+
+def check_evidence(evidence: Evidence, policy: Policy) -> Audit:
+    """Make all checks of the evidence; nothing that it holds raises an exception."""
+    audit = Audit()
+    signers = _check_signatures(evidence, audit)
+    attested = _check_reports(evidence, signers, policy, audit)
+    _check_all_attested(evidence, signers, attested, audit)
+    return audit
+
+
+_Addresses = dict[SigningAlgo, set[bytes]]
+
+
+def _check_signatures(evidence: Evidence, audit: Audit) -> _Addresses:
+    signers: _Addresses = defaultdict(set)
+    for number, saying in enumerate(evidence.signatures, 1):
+        name = saying.algo or f"signature {number}"
+        try:
+            answer = SignatureAnswer.parse(saying.body)
+            if saying.algo not in (None, answer.algo):
+                raise FailedError(f"an {saying.algo} signature was asked for, an {answer.algo} one came")
+            if evidence.exchange is None:
+                raise FailedError("there is no exchange that it could be of")
+        except FailedError as error:
+            audit.checks.append(Check(f"{name} signature", Status.FAILED, str(error)))
+            continue
+        audit.checks += check_signature(answer.algo, answer, evidence.exchange)
+        signers[answer.algo].add(answer.address)
+    return signers
+
+
+def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audit: Audit) -> _Addresses:
+    attested: _Addresses = defaultdict(set)
+    for number, saying in enumerate(evidence.reports, 1):
+        name = saying.algo or f"report {number}"
+        try:
+            report = Report.parse(saying.body)
+            if saying.algo not in (None, report.algo):
+                raise FailedError(f"a report about an {saying.algo} key was asked for, one about {report.algo} came")
+        except FailedError as error:
+            audit.checks.append(Check(f"{name} report", Status.FAILED, str(error)))
+            continue
+        expected = Expected(
+            signers=frozenset(signers.get(report.algo, ())) if evidence.exchange is not None else None,
+            nonce=evidence.nonce,
+            tls_keys=evidence.tls_keys,
+        )
+        checks = check_report(report.algo, report, expected, policy)
+        audit.checks += checks
+        if report.dev:
+            audit.warn(DEV_KEYS)
+        if policy.gpu is GpuDemand.CANNED and report.holds_canned_evidence:
+            audit.warn(CANNED_GPU)
+        if checks[0].status is Status.PASSED:
+            attested[report.algo].add(report.address)
+    return attested
+
+
+def _check_all_attested(evidence: Evidence, signers: _Addresses, attested: _Addresses, audit: Audit) -> None:
+    if not evidence.reports and not evidence.attestation_asked:
+        why = "no --report: who has signed is known, not where that key lives"
+        audit.checks.append(not_asked("attestation", why))
+        return
+    for algo, addresses in signers.items():
+        already = {check.name for check in audit.checks}
+        for address in sorted(addresses - attested.get(algo, set())):
+            if f"{algo} key attested" not in already:
+                detail = f"there is no report about {shown_address(algo, address)}"
+                audit.checks.append(Check(f"{algo} key attested", Status.NOT_MADE, detail))

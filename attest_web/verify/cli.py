@@ -1,0 +1,167 @@
+"""`tee-verify`: checks an AI answer, its signatures and the attestation of the keys behind them."""
+
+import argparse
+import os
+import secrets
+import shlex
+import ssl
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from attest_web.verify.arguments import WrongUsageError, parse_arguments
+from attest_web.verify.audit import Audit, check_evidence
+from attest_web.verify.client import HttpClient, Origin
+from attest_web.verify.collateral import (
+    INTEL_PCS_URL,
+    TCB_UP_TO_DATE,
+    DcapVerifier,
+    collateral_from_json,
+    collateral_from_service,
+    root_certificate,
+)
+from attest_web.verify.evidence import Evidence, Saying, save
+from attest_web.verify.exchange import Exchange
+from attest_web.verify.gpu import GpuDemand
+from attest_web.verify.online import Chat, Conversation, NvidiaAsker
+from attest_web.verify.output import as_json, as_text, printable
+from attest_web.verify.report import Policy
+
+DEV_ROOT = "the quotes were checked against --dev-root: this proves nothing about real hardware"
+
+MAX_FILE = 64 * 1024 * 1024
+"""Bytes of a file that are read at most."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status: 0 when all that was asked for holds, 1 when not, 2 for wrong usage."""
+    options = parse_arguments(arguments)
+    # A terminal that cannot show a ✓ is no reason to say nothing.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        audit = _run(options)
+    except WrongUsageError as error:
+        print(f"tee-verify: {printable(str(error))} (see --help)", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(as_json(audit) if options.json else as_text(audit, colours))  # noqa: T201
+    return 0 if audit.ok else 1
+
+
+def _run(options: argparse.Namespace) -> Audit:
+    verifier = _quote_verifier(options)
+    policy = Policy(
+        verify_quote=verifier,
+        allowed_tcb=frozenset({TCB_UP_TO_DATE, *options.allow_tcb_status}),
+        compose_hash=options.expect_compose_hash,
+        mrtd=options.expect_mrtd,
+        gpu=GpuDemand(options.gpu),
+        ask_nvidia=_nvidia_asker(options),
+    )
+    if options.url is None:
+        audit = check_evidence(_saved_evidence(options), policy)
+    else:
+        audit = _online_audit(options, policy, verifier)
+    if options.dev_root is not None:
+        audit.warn(DEV_ROOT)
+    return audit
+
+
+def _online_audit(options: argparse.Namespace, policy: Policy, verifier: DcapVerifier) -> Audit:
+    directory = Path(options.save) if options.save is not None else None
+    if directory is not None:
+        _writable(directory)
+    nonce = options.nonce if options.nonce is not None else secrets.token_bytes(32)
+    client = HttpClient(_origin(options.url), options.token, options.timeout, _tls_context(options.cacert))
+    conversation = Conversation(client, nonce, tls_binding=not options.no_tls_binding)
+    conversation.hold(Chat(options.message, options.model, options.stream))
+    audit = check_evidence(conversation.evidence, policy)
+    audit.checks[:0] = conversation.checks
+    if directory is not None:
+        try:
+            again = save(conversation.evidence, verifier.used, directory)
+        except OSError as error:
+            raise WrongUsageError(f"--save {directory}: {error.strerror}") from None
+        print(f"saved; to check it again: tee-verify {shlex.join(again)}", file=sys.stderr)  # noqa: T201
+    return audit
+
+
+def _saved_evidence(options: argparse.Namespace) -> Evidence:
+    exchange = None
+    if options.request is not None:
+        exchange = Exchange(_read("--request", options.request), _read("--response", options.response))
+    return Evidence(
+        exchange=exchange,
+        signatures=[Saying(_read("--signature", name)) for name in options.signature],
+        reports=[Saying(_read("--report", name)) for name in options.report],
+        attestation_asked=bool(options.report),
+        nonce=options.nonce,
+        tls_keys=frozenset(options.tls_spki) if options.tls_spki else None,
+    )
+
+
+def _quote_verifier(options: argparse.Namespace) -> DcapVerifier:
+    root_ca = None
+    if options.dev_root is not None:
+        try:
+            root_ca = root_certificate(_read("--dev-root", options.dev_root))
+        except ValueError as error:
+            raise WrongUsageError(f"--dev-root {options.dev_root}: {error}") from None
+    if options.collateral is None:
+        return DcapVerifier(collateral_from_service(options.pccs_url or INTEL_PCS_URL, options.timeout), root_ca)
+    try:
+        collateral = collateral_from_json(_read("--collateral", options.collateral).decode())
+    except ValueError:
+        raise WrongUsageError(f"--collateral {options.collateral}: not collateral in JSON") from None
+    return DcapVerifier(lambda _quote: collateral, root_ca)
+
+
+def _nvidia_asker(options: argparse.Namespace) -> NvidiaAsker | None:
+    if not options.nvidia:
+        return None
+    origin = _origin(options.nras_url)
+    if not (origin.tls or origin.is_loopback):
+        raise WrongUsageError("--nras-url: a verdict is believed because of TLS, so it has to be https")
+    return NvidiaAsker(HttpClient(origin, timeout=options.timeout))
+
+
+def _origin(url: str) -> Origin:
+    try:
+        return Origin.parse(url)
+    except ValueError as error:
+        raise WrongUsageError(f"{url!r}: {error}") from None
+
+
+def _tls_context(cacert: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=cacert)
+    except OSError as error:  # an SSLError is one
+        raise WrongUsageError(f"--cacert {cacert}: {error.strerror or 'not certificates in PEM'}") from None
+
+
+def _read(option: str, name: str) -> bytes:
+    try:
+        with Path(name).open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        raise WrongUsageError(f"{option} {name}: {getattr(error, 'strerror', None) or 'cannot be read'}") from None
+    if len(content) > MAX_FILE:
+        raise WrongUsageError(f"{option} {name}: longer than {MAX_FILE} bytes")
+    return content
+
+
+def _writable(directory: Path) -> None:
+    """Find out before anything is sent whether the answer can be kept."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongUsageError(f"--save {directory}: {error.strerror}") from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise WrongUsageError(f"--save {directory}: cannot be written to")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

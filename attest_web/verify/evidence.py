@@ -1,0 +1,82 @@
+"""What is checked: the bytes of an exchange, its signatures and the reports about their keys; fetched, or from files."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attest_web.signatures import SigningAlgo
+from attest_web.verify.exchange import Exchange
+
+
+@dataclass(frozen=True)
+class Saying:
+    """The body of an answer of a proof endpoint, as it came.
+
+    Attributes:
+        body: JSON, not yet read.
+        algo: The algorithm that was asked for; None where it is whatever the body says.
+    """
+
+    body: bytes
+    algo: SigningAlgo | None = None
+
+
+@dataclass
+class Evidence:
+    """Everything that there is to check.
+
+    Attributes:
+        exchange: Request and response; None where only reports are checked.
+        signatures: What `/v1/signature/{id}` answered, each time.
+        reports: What `/v1/attestation/report` answered, each time.
+        attestation_asked: Whether reports must be there.
+        nonce: 32 bytes that the reports were asked for with; None where nobody knows.
+        tls_keys: SHA-256 of the SPKI of every certificate that the server has shown; None where TLS does not come into it.
+    """
+
+    exchange: Exchange | None = None
+    signatures: list[Saying] = field(default_factory=list)
+    reports: list[Saying] = field(default_factory=list)
+    attestation_asked: bool = True
+    nonce: bytes | None = None
+    tls_keys: frozenset[bytes] | None = None
+
+
+def save(evidence: Evidence, collateral: str | None, directory: Path) -> list[str]:
+    """Write everything into a directory, which nobody else can read; return the arguments that check it again.
+
+    Args:
+        evidence: What was fetched.
+        collateral: What the quotes were checked against, in JSON, if they were.
+        directory: Made where it is not there.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    arguments: list[str] = []
+
+    def keep(option: str, name: str, content: bytes) -> None:
+        path = directory / name
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123  # of a descriptor
+            os.fchmod(descriptor, 0o600)  # where it was there before
+            file.write(content)
+        arguments.extend((option, str(path)))
+
+    if evidence.exchange is not None:
+        keep("--request", "request.json", evidence.exchange.request)
+        keep("--response", "response", evidence.exchange.response)
+    for option, kind, sayings in (
+        ("--signature", "signature", evidence.signatures),
+        ("--report", "report", evidence.reports),
+    ):
+        for number, saying in enumerate(sayings):
+            keep(option, f"{kind}-{saying.algo or number}.json", saying.body)
+    if evidence.reports and evidence.nonce is not None:
+        arguments += ["--nonce", evidence.nonce.hex()]
+    for key in sorted(evidence.tls_keys or ()):
+        arguments += ["--tls-spki", key.hex()]
+    if collateral is not None:
+        keep("--collateral", "collateral.json", collateral.encode())
+    return arguments

@@ -1,0 +1,61 @@
+"""How the outcome is shown: a line for each check, or one JSON object."""
+
+import json
+
+from attest_web.verify.audit import Audit
+from attest_web.verify.checks import Check, Status
+
+MAX_DETAIL = 400
+"""Characters of a detail that are shown at most."""
+
+_MARKS = {Status.PASSED: "✓", Status.FAILED: "✗", Status.NOT_MADE: "–"}  # noqa: RUF001
+_GREEN, _RED, _YELLOW, _GREY, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[90m", "\x1b[0m"
+
+
+def printable(text: str) -> str:
+    """A text on one line and without control characters, with which its sender could draw a ✓ of its own."""
+    text = text if len(text) <= MAX_DETAIL else text[:MAX_DETAIL] + "…"
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def as_text(audit: Audit, colours: bool) -> str:
+    """The outcome for people.
+
+    Args:
+        audit: The outcome.
+        colours: Whether the terminal takes ANSI colours.
+    """
+
+    def coloured(colour: str, text: str) -> str:
+        return f"{colour}{text}{_PLAIN}" if colours else text
+
+    lines = [coloured(_YELLOW, f"! warning: {printable(warning)}") for warning in audit.warnings]
+    lines += [f"{coloured(_colour(check), _MARKS[check.status])} {_line(check)}" for check in audit.checks]
+    lines += ["", coloured(_GREEN if audit.ok else _RED, _summary(audit))]
+    return "\n".join(lines)
+
+
+def as_json(audit: Audit) -> str:
+    """The outcome for machines, on one line."""
+    checks = [{"name": c.name, "status": str(c.status), "detail": printable(c.detail)} for c in audit.checks]
+    return json.dumps({"ok": audit.ok, "checks": checks, "warnings": [printable(line) for line in audit.warnings]})
+
+
+def _line(check: Check) -> str:
+    not_made = "not made, " if check.status is Status.NOT_MADE else ""
+    return f"{check.name}: {not_made}{printable(check.detail)}"
+
+
+def _colour(check: Check) -> str:
+    if check.status is Status.PASSED:
+        return _GREEN
+    return _GREY if check.holds else _RED
+
+
+def _summary(audit: Audit) -> str:
+    passed = sum(check.status is Status.PASSED for check in audit.checks)
+    failed = sum(check.status is Status.FAILED for check in audit.checks)
+    left_open = sum(check.status is Status.NOT_MADE and check.asked for check in audit.checks)
+    if audit.ok:
+        return f"verified: all {passed} checks that were asked for hold"
+    return f"NOT verified: {failed} checks failed, {left_open} could not be made, {passed} hold"
