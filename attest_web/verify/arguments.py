@@ -18,8 +18,8 @@ hold, and that the keys behind them are attested by the hardware.
   tee-verify --report FILE ... [--nonce HEX]                               check saved reports
 """
 _EPILOG = """\
-Every check is a line: ✓ it holds, ✗ it does not, – it was not made. Exit status: 0 when every check that was asked for holds,
-1 when one does not or could not be made, 2 for wrong usage.
+Every check is a line: ✓ it holds, ✗ it does not, \N{EN DASH} it was not made. Exit status: 0 when every check that was
+asked for holds, 1 when one does not or could not be made, 2 for wrong usage.
 
 environment:
   TOKEN      the proxy's bearer token, which other users of this machine cannot see there as they can on a command line

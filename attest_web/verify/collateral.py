@@ -1,7 +1,7 @@
 """Who made a quote: its signature and certificates, checked by dcap-qvl against Intel's collateral.
 
-Collateral is what Intel publishes about its platforms: revocation lists, TCB levels, the quoting enclave's identity. It is
-signed, so it does not matter where it comes from.
+Collateral is what Intel publishes about its platforms: revocation lists, TCB levels, the quoting enclave's identity.
+It is signed, so it does not matter where it comes from.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The event log behind the run-time measurement registers (RTMR) of a quote, replayed.
 
-A register starts as zeros and every event extends it: `rtmr = sha384(rtmr ‖ digest)`. A log that gives the quoted registers is
-the one that happened. That fixes the digests of its events, not what else is written beside them: the payload of
-dstack's own events is taken only after its digest has been made again from it.
+A register starts as zeros and every event extends it: `rtmr = sha384(rtmr ‖ digest)`. A log that gives the quoted
+registers is the one that happened. That fixes the digests of its events, not what else is written beside them: the
+payload of dstack's own events is taken only after its digest has been made again from it.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What is checked: the bytes of an exchange, its signatures and the reports about their keys; fetched, or from files."""
+"""What is checked: the bytes of an exchange, its signatures and the reports about their keys."""
 
 import os
 from dataclasses import dataclass, field
@@ -31,7 +31,8 @@ class Evidence:
         reports: What `/v1/attestation/report` answered, each time.
         attestation_asked: Whether reports must be there.
         nonce: 32 bytes that the reports were asked for with; None where nobody knows.
-        tls_keys: SHA-256 of the SPKI of every certificate that the server has shown; None where TLS does not come into it.
+        tls_keys: SHA-256 of the SPKI of every certificate that the server has shown; None where TLS is not
+            asked about.
     """
 
     exchange: Exchange | None = None

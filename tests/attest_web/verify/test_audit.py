@@ -1,0 +1,221 @@
+"""Each kind of lie in a body of evidence, and which check tells it."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from attest_web.verify.audit import DEV_KEYS, Audit, check_evidence
+from attest_web.verify.checks import NotMadeError, Status
+from attest_web.verify.collateral import QuoteVerdict
+from attest_web.verify.evidence import Evidence, Saying
+from attest_web.verify.exchange import Exchange
+from attest_web.verify.gpu import GpuDemand
+from attest_web.verify.report import Policy
+from tests.attest_web.verify.minting import (
+    COMPOSE_HASH,
+    MRTD,
+    NONCE,
+    OTHER_KEYS,
+    REQUEST,
+    RESPONSE,
+    SPKI,
+    QuoteBook,
+    evidence,
+    gpu_payload,
+    report,
+    signature,
+)
+
+
+def audit(*reports: dict[str, Any], about: Evidence | None = None, verdict: str = "UpToDate", **policy: Any) -> Audit:
+    shown = reports or (report("ecdsa"), report("ed25519"))
+    book = QuoteBook(*shown, verdict=QuoteVerdict(verdict))
+    return check_evidence(about or evidence(*shown), Policy(**({"verify_quote": book} | policy)))
+
+
+def wrong(found: Audit) -> set[str]:
+    return {check.name for check in found.checks if not check.holds}
+
+
+def status(found: Audit, name: str) -> Status:
+    (check,) = (check for check in found.checks if check.name == name)
+    return check.status
+
+
+def test_evidence_that_holds_passes_and_what_was_not_asked_for_is_listed_as_not_made() -> None:
+    found = audit()
+    assert found.ok
+    assert not found.warnings
+    not_made = {check.name.partition(" ")[2] for check in found.checks if check.status is Status.NOT_MADE}
+    assert not_made == {"TLS key", "MRTD", "NVIDIA verdict"}
+    assert sum(check.status is Status.PASSED for check in found.checks) == 2 * (3 + 14 - 1)
+
+
+@pytest.mark.parametrize(
+    ("told", "reports"),
+    [
+        ({"ecdsa key attested", "ed25519 key attested"}, [report(keys=OTHER_KEYS), report("ed25519", keys=OTHER_KEYS)]),
+        ({"ecdsa nonce", "ecdsa GPU nonce", "ecdsa GPU evidence"}, [report(nonce=b"\7" * 32)]),
+        ({"ecdsa nonce", "ecdsa address bound"}, []),
+        ({"ecdsa address bound"}, [report(tls_cert_fingerprint=SPKI.hex())]),
+        ({"ecdsa public key"}, [report(signing_public_key=OTHER_KEYS.ecdsa_public_key.hex())]),
+        ({"ecdsa TD debug"}, [report(attributes=b"\1\0\0\x10\0\0\0\0")]),
+        ({"ecdsa RTMR3", "ecdsa compose hash"}, [report(event_log=report()["event_log"][:-1])]),
+        ({"ecdsa RTMR0"}, [report(event_log=report()["event_log"][1:])]),
+        ({"ecdsa compose hash"}, [report(info={"tcb_info": {"app_compose": "{}"}})]),
+        ({"ecdsa GPU nonce", "ecdsa GPU evidence"}, [report(nvidia_payload=gpu_payload(b"\7" * 32))]),
+        ({"ecdsa GPU evidence"}, [report(nvidia_payload=gpu_payload(evidence_nonce=b"\7" * 32))]),
+        ({"ecdsa GPU evidence"}, [report(canned_gpu=True)]),
+    ],
+)
+def test_a_lie_is_told_by_the_check_that_is_there_for_it(told: set[str], reports: list[dict[str, Any]]) -> None:
+    if not reports:  # a quote of the same TD about something else
+        reports = [report(intel_quote=report(keys=OTHER_KEYS, nonce=b"\7" * 32)["intel_quote"])]
+    if len(reports) == 1:
+        reports = [*reports, report("ed25519")]
+    found = audit(*reports)
+    assert wrong(found) == told
+    assert not found.ok
+
+
+def test_a_quote_that_nobody_has_signed_fails_and_leaves_its_tcb_open() -> None:
+    found = check_evidence(evidence(), Policy(QuoteBook(report("ed25519"))))
+    assert status(found, "ecdsa quote signature") is Status.FAILED
+    assert status(found, "ecdsa TCB status") is Status.NOT_MADE
+    assert wrong(found) == {"ecdsa quote signature", "ecdsa TCB status"}
+
+
+def test_collateral_that_cannot_be_had_leaves_the_quote_open_and_that_is_no_pass() -> None:
+    def verify_quote(quote: bytes) -> QuoteVerdict:
+        raise NotMadeError("no collateral")
+
+    found = check_evidence(evidence(), Policy(verify_quote))
+    assert status(found, "ecdsa quote signature") is Status.NOT_MADE
+    assert not found.ok
+
+
+def test_a_tcb_that_is_not_up_to_date_passes_only_where_it_is_put_up_with() -> None:
+    assert wrong(audit(verdict="OutOfDate")) == {"ecdsa TCB status", "ed25519 TCB status"}
+    assert audit(verdict="OutOfDate", allowed_tcb=frozenset({"UpToDate", "OutOfDate"})).ok
+    assert not audit(verdict="Revoked", allowed_tcb=frozenset({"UpToDate", "OutOfDate"})).ok
+
+
+def test_expected_measurements() -> None:
+    assert audit(compose_hash=COMPOSE_HASH, mrtd=MRTD).ok
+    assert wrong(audit(compose_hash=b"\0" * 32)) == {"ecdsa compose hash", "ed25519 compose hash"}
+    assert wrong(audit(mrtd=b"\0" * 48)) == {"ecdsa MRTD", "ed25519 MRTD"}
+
+
+@pytest.mark.parametrize("missing", sorted(set(report()) - {"model_name"}))
+def test_a_report_without_one_of_its_fields_never_holds(missing: str) -> None:
+    bent = report(**{missing: None})
+    found = check_evidence(evidence(bent, report("ed25519")), Policy(QuoteBook(report(), report("ed25519"))))
+    assert not found.ok
+
+
+def test_tcb_info_may_be_the_text_of_an_object() -> None:
+    made = report(info={"tcb_info": json.dumps(report()["info"]["tcb_info"])})
+    assert audit(made, report("ed25519")).ok
+
+
+def test_the_tls_key_has_to_be_the_one_that_the_server_shows() -> None:
+    bound = report(spki=SPKI), report("ed25519", spki=SPKI)
+    assert audit(*bound, about=evidence(*bound, tls_keys=frozenset({SPKI}))).ok
+    other = audit(*bound, about=evidence(*bound, tls_keys=frozenset({b"\7" * 32})))
+    assert wrong(other) == {"ecdsa TLS key", "ed25519 TLS key"}
+    two_servers = audit(*bound, about=evidence(*bound, tls_keys=frozenset({SPKI, b"\7" * 32})))
+    assert wrong(two_servers) == {"ecdsa TLS key", "ed25519 TLS key"}
+    unbound = audit(about=evidence(tls_keys=frozenset({SPKI})))
+    assert wrong(unbound) == {"ecdsa TLS key", "ed25519 TLS key"}
+    # The report names the server's key, but the quote does not carry it.
+    claimed = report(tls_cert_fingerprint=SPKI.hex()), report("ed25519", spki=SPKI)
+    found = audit(*claimed, about=evidence(*claimed, tls_keys=frozenset({SPKI})))
+    assert wrong(found) == {"ecdsa TLS key", "ecdsa address bound"}
+
+
+def test_without_a_nonce_of_its_own_a_verifier_is_told_that_a_report_may_be_old() -> None:
+    found = audit(about=evidence(nonce=None))
+    assert found.ok
+    assert status(found, "ecdsa nonce") is Status.NOT_MADE
+    other = report(request_nonce="07" * 32)
+    assert status(audit(other, about=evidence(other, nonce=None)), "ecdsa nonce") is Status.FAILED
+
+
+def test_a_signature_without_a_report_about_its_key_is_left_open() -> None:
+    found = audit(report("ecdsa"))
+    assert wrong(found) == {"ed25519 key attested"}
+    assert status(found, "ed25519 key attested") is Status.NOT_MADE
+    missing = check_evidence(evidence(reports=[]), Policy(QuoteBook()))
+    assert wrong(missing) == {"ecdsa key attested", "ed25519 key attested"}
+
+
+def test_signatures_alone_hold_where_no_attestation_is_asked_for() -> None:
+    found = check_evidence(evidence(reports=[], attestation_asked=False), Policy(QuoteBook()))
+    assert found.ok
+    assert status(found, "attestation") is Status.NOT_MADE
+
+
+def test_reports_alone_can_be_checked() -> None:
+    found = audit(about=evidence(exchange=None, signatures=[]))
+    assert found.ok
+    assert status(found, "ecdsa key attested") is Status.NOT_MADE
+
+
+def test_no_evidence_at_all_is_no_success() -> None:
+    assert not check_evidence(Evidence(attestation_asked=False), Policy(QuoteBook())).ok
+
+
+def test_an_answer_about_another_algorithm_than_was_asked_for_fails() -> None:
+    ed25519 = json.dumps(signature("ed25519")).encode()
+    about = evidence(signatures=[Saying(ed25519, "ecdsa")], reports=[Saying(json.dumps(report()).encode(), "ed25519")])
+    assert {"ecdsa signature", "ed25519 report"} <= wrong(audit(about=about))
+
+
+def test_a_changed_response_is_told_by_both_signatures() -> None:
+    found = audit(about=evidence(exchange=Exchange(REQUEST, RESPONSE[:-1])))
+    assert wrong(found) == {"ecdsa response hash", "ed25519 response hash"}
+
+
+def test_keys_of_a_development_run_are_warned_of() -> None:
+    found = audit(report(dev=True), report("ed25519", dev=True))
+    assert found.warnings == [DEV_KEYS]
+    assert not audit(report(dev=False), report("ed25519")).warnings
+
+
+def test_canned_gpu_evidence_passes_only_by_name_and_never_as_made() -> None:
+    canned = report(canned_gpu=True), report("ed25519", canned_gpu=True)
+    found = audit(*canned, gpu=GpuDemand.CANNED)
+    assert found.ok
+    assert status(found, "ecdsa GPU evidence") is Status.NOT_MADE
+    assert found.warnings
+    neither = report(nvidia_payload=gpu_payload(evidence_nonce=b"\7" * 32))
+    assert not audit(neither, report("ed25519"), gpu=GpuDemand.CANNED).ok
+
+
+def test_without_gpus_nothing_is_said_of_them() -> None:
+    without = report(nvidia_payload=None), report("ed25519", nvidia_payload=None)
+    assert not audit(*without).ok
+    assert audit(*without, gpu=GpuDemand.NONE).ok
+
+
+def nras(result: object = True, nonce: object = NONCE.hex()) -> bytes:
+    claims = json.dumps({"x-nvidia-overall-att-result": result, "eat_nonce": nonce}).encode()
+    token = base64.urlsafe_b64encode(claims).rstrip(b"=").decode()
+    return json.dumps([["JWT", f"e30.{token}.c2ln"], {"GPU-0": "e30.e30.c2ln"}]).encode()
+
+
+def test_nvidias_verdict() -> None:
+    assert status(audit(ask_nvidia=lambda _: nras()), "ecdsa NVIDIA verdict") is Status.PASSED
+    for answer in (nras(result=False), nras(result="true"), nras(result=1), nras(nonce="07" * 32), nras(nonce=None)):
+        assert status(audit(ask_nvidia=lambda _, said=answer: said), "ecdsa NVIDIA verdict") is Status.FAILED
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"{}", b"[]", b'[["JWT"]]', b'[["JWT","a"]]', b'[["JWT","a.!.c"]]', b'[["JWT","a.W10.c"]]', b"\xff"]
+)
+def test_what_is_no_verdict_leaves_it_open(answer: bytes) -> None:
+    found = audit(ask_nvidia=lambda _: answer)
+    assert status(found, "ecdsa NVIDIA verdict") is Status.NOT_MADE
+    assert not found.ok
