@@ -50,7 +50,7 @@ def test_evidence_that_holds_passes_and_what_was_not_asked_for_is_listed_as_not_
     assert not found.warnings
     not_made = {check.name.partition(" ")[2] for check in found.checks if check.status is Status.NOT_MADE}
     assert not_made == {"TLS key", "MRTD", "NVIDIA verdict"}
-    assert sum(check.status is Status.PASSED for check in found.checks) == 2 * (3 + 14 - 1)
+    assert sum(check.status is Status.PASSED for check in found.checks) == 2 * (3 + 14)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_expected_measurements() -> None:
 
 @pytest.mark.parametrize("missing", sorted(set(report()) - {"model_name"}))
 def test_a_report_without_one_of_its_fields_never_holds(missing: str) -> None:
-    bent = report(**{missing: None})
+    bent = {name: value for name, value in report().items() if name != missing}
     found = check_evidence(evidence(bent, report("ed25519")), Policy(QuoteBook(report(), report("ed25519"))))
     assert not found.ok
 
