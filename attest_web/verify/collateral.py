@@ -141,4 +141,5 @@ def _message(error: BaseException) -> str:
     """
     if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)):
         raise error
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines()]
+    return ": ".join(line for line in lines if line not in ("", "Caused by:")) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Evidence that holds, made from the vectors' keys, for tests to bend. Its quotes are structurally true, and unsigned."""
+"""Evidence that holds, made from the vectors' keys, for tests to bend. Its quotes have true shapes and no signature."""
 
 import base64
 import hashlib

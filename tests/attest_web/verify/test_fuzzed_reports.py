@@ -65,7 +65,7 @@ def at(source: Any, path: Path) -> Any:
 
 def means_the_same(path: Path, old: Any, new: Any) -> bool:
     """Whether the values differ in spelling only: hex digits in another case, digests with zeros behind them."""
-    if path == ("info",) or path == ("info", "tcb_info"):
+    if path in {("info",), ("info", "tcb_info")}:
         tcb_info = new.get("tcb_info") if path == ("info",) and isinstance(new, dict) else new
         return isinstance(tcb_info, dict) and tcb_info.get("app_compose") == APP_COMPOSE
     return isinstance(old, str) and isinstance(new, str) and old.lower().rstrip("0") == new.lower().rstrip("0")

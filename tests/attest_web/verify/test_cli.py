@@ -1,0 +1,306 @@
+import datetime
+import ipaddress
+import json
+import shlex
+import ssl
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from attest_web.verify import cli
+from attest_web.verify.binding import spki_sha256
+from attest_web.verify.collateral import QuoteVerdict
+from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
+from tests.attest_web.verify.minting import NONCE, REQUEST, RESPONSE, report, signature
+from tests.attest_web.verify.test_audit import nras
+
+
+class LenientVerifier:
+    """Stands in for dcap-qvl, and vouches for every quote."""
+
+    used = '{"collateral":"used"}'
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, quote: bytes) -> QuoteVerdict:
+        return QuoteVerdict("UpToDate")
+
+
+@pytest.fixture(autouse=True)
+def no_token_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOKEN", raising=False)
+
+
+@pytest.fixture
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "DcapVerifier", LenientVerifier)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        status = cli.main(arguments)
+    except SystemExit as end:
+        assert isinstance(end.code, int)
+        status = end.code
+    said = capsys.readouterr()
+    assert TOKEN not in said.out + said.err
+    assert "Traceback" not in said.err
+    return status, said.out, said.err
+
+
+def online(capsys: pytest.CaptureFixture[str], url: str, *arguments: str) -> tuple[int, dict[str, Any]]:
+    status, out, _ = run(capsys, "--url", url, "--token", TOKEN, "--json", *arguments)
+    found = json.loads(out)
+    assert set(found) == {"ok", "checks", "warnings"}
+    assert found["ok"] is (status == 0)
+    return status, found
+
+
+def failed(found: dict[str, Any]) -> dict[str, str]:
+    return {check["name"]: check["detail"] for check in found["checks"] if check["status"] == "failed"}
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_a_true_proxy_is_verified(capsys: pytest.CaptureFixture[str], stream: list[str]) -> None:
+    with fake_proxy() as proxy:
+        status, found = online(capsys, proxy.url, *stream)
+        assert status == 0
+        assert set(proxy.tokens) == {f"Bearer {TOKEN}"}
+        nonces = {path.partition("nonce=")[2][:64] for path in proxy.asked if "nonce=" in path}
+    assert len(nonces) == 1
+    assert nonces != {NONCE.hex()}
+    passed = {check["name"] for check in found["checks"] if check["status"] == "passed"}
+    assert {"chat", "ecdsa receipt", "ed25519 receipt", "ecdsa signature", "ed25519 quote signature"} <= passed
+    assert "DEV=1" in found["warnings"][0]
+
+
+@pytest.mark.usefixtures("lenient")
+def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", f"{TOKEN},another")
+    with fake_proxy(
+        {"/v1/attestation/report?signing_algo=ed25519": (503, b'{"error":{"message":"no dstack\x1b[2J"}}')}
+    ) as proxy:
+        status, out, _ = run(capsys, "--url", proxy.url)
+    assert status == 1
+    lines = out.splitlines()
+    assert lines[0].startswith("! warning: ")
+    assert all(line[:2] in ("✓ ", "✗ ", "\N{EN DASH} ", "! ") for line in lines[:-2])
+    (wrong,) = (line for line in lines if line.startswith("✗"))
+    assert wrong.startswith("✗ ed25519 report: /v1/attestation/report answered 503")
+    assert lines[-1].startswith("NOT verified: 1 checks failed, 1 could not be made")
+    assert "\x1b" not in out
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(
+    ("path", "answer", "name", "why"),
+    [
+        ("/v1/models", (401, b'{"error":{"message":"no"}}'), "chat", "TOKEN"),
+        ("/v1/chat", (401, b""), "chat", "TOKEN"),
+        ("/v1/chat", (502, b'{"error":{"message":"upstream is down"}}'), "chat", "502: upstream is down"),
+        ("/v1/chat", (200, b"[]"), "chat", "no id"),
+        ("/v1/signature", (404, b"not json"), "ecdsa signature", "answered 404"),
+        ("/v1/signature", (200, b"{}"), "ecdsa signature", "has no 'signing_algo'"),
+        ("/v1/signature/rcpt-", (200, json.dumps(signature()).encode()), "ecdsa receipt", "another signature"),
+        ("/v1/signature/rcpt-", (404, b""), "ecdsa receipt", "answered 404"),
+        ("/v1/attestation", (404, b""), "ecdsa report", "answered 404"),
+        ("/v1/attestation", (200, b"<html>"), "ecdsa report", "not JSON"),
+        ("/v1/attestation", (200, b"{}"), "ecdsa report", "has no 'signing_algo'"),
+        ("/v1/attestation", (200, json.dumps(report()).encode()), "ecdsa nonce", "made for the nonce"),
+    ],
+)
+def test_a_proxy_that_does_not_answer_well_fails_in_one_line(
+    capsys: pytest.CaptureFixture[str], path: str, answer: tuple[int, bytes], name: str, why: str
+) -> None:
+    with fake_proxy({path: answer}) as proxy:
+        status, found = online(capsys, proxy.url)
+    assert status == 1
+    assert why in failed(found)[name]
+
+
+def test_an_unreachable_proxy(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = online(capsys, "http://127.0.0.1:9", "--timeout", "5")
+    assert status == 1
+    assert "cannot connect" in failed(found)["chat"]
+
+
+def test_a_quote_that_dcap_does_not_take_fails_with_the_real_library(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    names = saved_files(tmp_path)
+    collateral = tmp_path / "collateral.json"
+    empty = {
+        "pck_crl_issuer_chain": "",
+        "root_ca_crl": "",
+        "pck_crl": "",
+        "tcb_info_issuer_chain": "",
+        "tcb_info": "{}",
+    }
+    empty |= {
+        "tcb_info_signature": "",
+        "qe_identity_issuer_chain": "",
+        "qe_identity": "{}",
+        "qe_identity_signature": "",
+    }
+    collateral.write_text(json.dumps(empty))
+    status, out, _ = run(capsys, *names, "--collateral", str(collateral), "--json", "--nonce", NONCE.hex())
+    assert status == 1
+    assert set(failed(json.loads(out))) == {"ecdsa quote signature"}
+
+
+def saved_files(directory: Path) -> list[str]:
+    contents = {"request": REQUEST, "response": RESPONSE}
+    contents |= {"signature": json.dumps(signature()).encode(), "report": json.dumps(report()).encode()}
+    arguments = []
+    for name, content in contents.items():
+        (directory / name).write_bytes(content)
+        arguments += [f"--{name}", str(directory / name)]
+    return arguments
+
+
+@pytest.mark.usefixtures("lenient")
+def test_saved_bytes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    names = saved_files(tmp_path)
+    assert run(capsys, *names, "--nonce", NONCE.hex())[0] == 0
+    assert run(capsys, *names[:6])[0] == 0
+    assert run(capsys, *names[6:])[0] == 0
+    assert run(capsys, *names, "--nonce", "07" * 32)[0] == 1
+    (tmp_path / "response").write_bytes(RESPONSE + b" ")
+    assert run(capsys, *names)[0] == 1
+
+
+@pytest.mark.usefixtures("lenient")
+def test_what_is_saved_can_be_checked_again_and_nobody_else_can_read_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "a b"
+    with fake_proxy() as proxy:
+        status, _, said = run(capsys, "--url", proxy.url, "--token", TOKEN, "--save", str(directory))
+    assert status == 0
+    files = sorted(directory.iterdir())
+    kept = ["request.json", "response", "signature-ecdsa.json", "signature-ed25519.json"]
+    assert [file.name for file in files] == ["collateral.json", "report-ecdsa.json", "report-ed25519.json", *kept]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert not any(TOKEN.encode() in file.read_bytes() for file in files)
+    monkeypatch.setattr(cli, "collateral_from_json", lambda text: text)
+    again = shlex.split(said.partition("tee-verify ")[2])
+    assert run(capsys, *again)[0] == 0
+    assert run(capsys, *again, "--nonce", "07" * 32)[0] == 1
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, bytes]:
+    """A certificate for 127.0.0.1 with its key in one file, and SHA-256 of its SPKI."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    alternatives = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+        .add_extension(alternatives, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "tls.pem"
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(made.public_bytes(Encoding.PEM) + pem)
+    return file, spki_sha256(made.public_bytes(Encoding.DER))
+
+
+@pytest.mark.usefixtures("lenient")
+def test_over_tls_the_key_that_the_server_shows_must_be_attested(
+    capsys: pytest.CaptureFixture[str], certificate: tuple[Path, bytes]
+) -> None:
+    file, spki = certificate
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(file)
+    for bound, told in ((spki, set()), (b"\7" * 32, {"ecdsa TLS key", "ed25519 TLS key"})):
+        with fake_proxy(spki=bound, tls=tls) as proxy:
+            url = proxy.url.replace("http:", "https:")
+            _, found = online(capsys, url, "--cacert", str(file))
+            assert set(failed(found)) == told
+    with fake_proxy(tls=tls) as proxy:
+        url = proxy.url.replace("http:", "https:")
+        assert set(failed(online(capsys, url, "--cacert", str(file))[1])) == {"ecdsa TLS key", "ed25519 TLS key"}
+        assert online(capsys, url, "--cacert", str(file), "--no-tls-binding")[0] == 0
+        asked = len(proxy.asked)
+        assert "--cacert" in failed(online(capsys, url)[1])["chat"]
+        assert len(proxy.asked) == asked, "a server that is not trusted got the token"
+
+
+@pytest.mark.usefixtures("lenient")
+def test_nvidias_verdict_where_it_is_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    names = saved_files(tmp_path)
+    for answer, status, outcome in (
+        ((200, nras()), 0, "passed"),
+        ((200, nras(result=False)), 1, "failed"),
+        ((500, b"{}"), 1, "not made"),
+    ):
+        with fake_proxy({"/v3/attest/gpu": answer}) as service:
+            got, out, _ = run(capsys, *names, "--nvidia", "--nras-url", service.url + "/v3/attest/gpu", "--json")
+            assert service.tokens == [None]
+        assert got == status
+        assert [c["status"] for c in json.loads(out)["checks"] if c["name"] == "ecdsa NVIDIA verdict"] == [outcome]
+    got, out, _ = run(capsys, *names, "--nvidia", "--nras-url", "http://127.0.0.1:9/", "--json")
+    assert got == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "give --url"),
+        (["--url", "http://h"], "token"),
+        (["--url", "http://h", "--token", "a\nb"], "token"),
+        (["--url", "nonsense", "--token", "t"], "not a URL"),
+        (["--url", "http://h", "--token", "t", "--report", "f"], "leave out"),
+        (["--request", "f"], "go together"),
+        (["--signature", "f"], "go together"),
+        (["--report", "/nowhere/f"], "No such file"),
+        (["--report", "f", "--nonce", "12"], "64 hex digits"),
+        (["--report", "f", "--dev-root", "f"], "--collateral or --pccs-url"),
+        (["--report", "f", "--collateral", "f", "--pccs-url", "u"], "give one"),
+        (["--report", "f", "--allow-tcb-status", "Revoked"], "invalid choice"),
+        (["--report", "f", "--nvidia", "--gpu", "none"], "nothing to ask"),
+        (["--report", "f", "--nvidia", "--nras-url", "http://example.com"], "https"),
+        (["--report", "f", "--collateral", __file__], "not collateral"),
+        (["--report", "f", "--pccs-url", "u", "--dev-root", __file__], "not a certificate"),
+        (["--report", "f", "--save", "d"], "--save goes with --url"),
+        (["--report", "f", "--timeout", "nan"], "seconds"),
+        (["--url", "http://h", "--token", "t", "--cacert", "/nowhere/f"], "No such file"),
+        (["--url", "http://h", "--token", "t", "--save", __file__], "File exists"),
+    ],
+)
+def test_wrong_usage_is_told_apart(capsys: pytest.CaptureFixture[str], arguments: list[str], why: str) -> None:
+    status, out, said = run(capsys, *arguments)
+    assert status == 2
+    assert why in said
+    assert not out
+
+
+def test_the_root_of_a_simulator_is_warned_of(
+    capsys: pytest.CaptureFixture[str], certificate: tuple[Path, bytes], tmp_path: Path
+) -> None:
+    names = saved_files(tmp_path)
+    arguments = [*names, "--dev-root", str(certificate[0]), "--pccs-url", "http://127.0.0.1:9", "--timeout", "5"]
+    status, out, _ = run(capsys, *arguments)
+    assert status == 1
+    assert cli.DEV_ROOT in out
+
+
+def test_the_command_itself() -> None:
+    command = Path(sys.executable).with_name("tee-verify")
+    helped = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    assert "--expect-compose-hash" in helped.stdout
+    wrong = subprocess.run([command], capture_output=True, text=True, timeout=30, check=False)
+    assert wrong.returncode == 2

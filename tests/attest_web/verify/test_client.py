@@ -1,0 +1,115 @@
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from attest_web.verify.client import Answer, FetchError, HttpClient, Origin
+
+
+@contextmanager
+def answering(*pieces: bytes, pause: float = 0, close: bool = True) -> Iterator[Origin]:
+    """A server that answers one connection with these bytes, whatever it is asked."""
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                try:
+                    for piece in pieces:
+                        connection.sendall(piece)
+                        if pause and done.wait(pause):
+                            return
+                    if not close:
+                        done.wait(10)
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield Origin(False, "127.0.0.1", listener.getsockname()[1], "")
+        finally:
+            done.set()
+            thread.join(5)
+
+
+def get(origin: Origin, timeout: float = 5, max_bytes: int = 1000) -> Answer:
+    return HttpClient(origin, "token", timeout, max_bytes=max_bytes).request("GET", "/x")
+
+
+def test_an_answer_comes_after_transfer_decoding() -> None:
+    with answering(
+        b"HTTP/1.1 200 OK\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
+    ) as origin:
+        answer = get(origin)
+    assert (answer.status, answer.body, answer.headers["x-a"], answer.spki_sha256) == (200, b"hello", "b", None)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"\x00\xff\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nshort",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nshort",
+    ],
+)
+def test_what_is_no_whole_answer_is_an_error_of_one_line(sent: bytes) -> None:
+    with answering(sent) as origin, pytest.raises(FetchError, match="no whole answer") as refused:
+        get(origin)
+    assert "token" not in str(refused.value)
+
+
+def test_an_answer_that_is_too_long_is_cut_off() -> None:
+    for head in (b"Content-Length: 1001", b"Connection: close"):
+        with answering(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + b"x" * 1001) as origin:
+            with pytest.raises(FetchError, match="more than 1000 bytes"):
+                get(origin)
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_a_server_that_drips_or_is_silent_is_left_in_time(head: bytes) -> None:
+    for drops in (0, 200):
+        with answering(head, *[b"A"] * drops, pause=0.02 if drops else 0, close=False) as origin:
+            started = time.monotonic()
+            with pytest.raises(FetchError, match=r"longer than 0\.3 seconds"):
+                get(origin, timeout=0.3)
+            assert time.monotonic() - started < 2
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(FetchError, match=f"cannot connect to 127.0.0.1:{port}"):
+        get(Origin(False, "127.0.0.1", port, ""))
+
+
+def test_origins() -> None:
+    assert Origin.parse("http://h:81/a/") == Origin(False, "h", 81, "/a")
+    assert Origin.parse("https://[::1]") == Origin(True, "::1", 443, "")
+    for url in (
+        "",
+        "h:80",
+        "ftp://h",
+        "http://",
+        "http://u:p@h",
+        "http://h:x",
+        "http://h?q",
+        "http://h/\r\nA:b",
+        "http://[",
+        "http://h:99999",
+    ):
+        with pytest.raises(ValueError, match="URL"):
+            Origin.parse(url)
+    assert Origin.parse("http://[::1]:1").is_loopback
+    assert not Origin.parse("http://localhost.example").is_loopback
