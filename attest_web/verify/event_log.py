@@ -2,7 +2,7 @@
 
 A register starts as zeros and every event extends it: `rtmr = sha384(rtmr ‖ digest)`. A log that gives the quoted
 registers is the one that happened. That fixes the digests of its events, not what else is written beside them: the
-payload of dstack's own events is taken only after its digest has been made again from it.
+payload of dstack's own events is taken only after its digest has been made again from it, and RTMR3 has no others.
 """
 
 import hashlib
@@ -106,8 +106,12 @@ def _parse_event(entry: object, what: str) -> Event:
     if not 0 < len(digest) <= REGISTER_BYTES:
         raise FailedError(f"the digest of {what} is {len(digest)} bytes long, not 1 to {REGISTER_BYTES}")
     digest = digest.ljust(REGISTER_BYTES, b"\0")
-    if register != RUNTIME_REGISTER or integer(event, "event_type", what) != RUNTIME_EVENT_TYPE:
+    if register != RUNTIME_REGISTER:
         return Event(register, digest)
+    # An event of another type would be one whose name nothing vouches for. With one, a TD that has measured two
+    # compose files could hide the first.
+    if integer(event, "event_type", what) != RUNTIME_EVENT_TYPE:
+        raise FailedError(f"{what} is in RTMR{register} and not a run-time event (type {RUNTIME_EVENT_TYPE:#x})")
     name = text(event, "event", what)
     payload = hex_bytes(text(event, "event_payload", what), f"the payload of {what}")
     if runtime_digest(name, payload) != digest:

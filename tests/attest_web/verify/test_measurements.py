@@ -159,9 +159,23 @@ def test_a_second_or_a_missing_compose_event_is_refused() -> None:
             check_compose(parse_event_log(events), APP_COMPOSE, None)
 
 
-def test_a_compose_event_outside_of_dstacks_own_does_not_count() -> None:
-    hidden = runtime_event("compose-hash", COMPOSE_HASH) | {"event_type": 1}
+def test_a_compose_event_in_another_register_does_not_count() -> None:
     elsewhere = runtime_event("compose-hash", COMPOSE_HASH) | {"imr": 2}
-    for event in (hidden, elsewhere):
-        with pytest.raises(FailedError, match="has 0 events"):
-            check_compose(parse_event_log([event]), APP_COMPOSE, None)
+    with pytest.raises(FailedError, match="has 0 events"):
+        check_compose(parse_event_log([elsewhere]), APP_COMPOSE, None)
+
+
+def test_the_first_of_two_compose_events_cannot_be_hidden_behind_another_type() -> None:
+    # A TD with an evil compose file measures the good one as well, by an event of its own, and retypes the first.
+    events = [runtime_event("compose-hash", b"evil"), runtime_event("compose-hash", COMPOSE_HASH)]
+    for hidden in ({"event_type": 1}, {"event_type": 1, "event": "", "event_payload": ""}, {"event": "other"}):
+        with pytest.raises(FailedError):
+            check_compose(parse_event_log([events[0] | hidden, events[1]]), APP_COMPOSE, None)
+
+
+@pytest.mark.parametrize("place", [3, 4, 5])
+def test_every_event_of_rtmr3_is_a_run_time_event(place: int) -> None:
+    events = event_log()
+    events[place]["event_type"] = 0
+    with pytest.raises(FailedError, match="not a run-time event"):
+        replays(events, registers(event_log()))
