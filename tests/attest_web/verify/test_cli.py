@@ -1,5 +1,3 @@
-import datetime
-import ipaddress
 import json
 import shlex
 import ssl
@@ -10,13 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from attest_web.verify import cli
-from attest_web.verify.binding import spki_sha256
 from attest_web.verify.collateral import QuoteVerdict
 from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
 from tests.attest_web.verify.minting import NONCE, REQUEST, RESPONSE, report, signature
@@ -196,25 +189,6 @@ def test_what_is_saved_can_be_checked_again_and_nobody_else_can_read_it(
     again = shlex.split(said.partition("tee-verify ")[2])
     assert run(capsys, *again)[0] == 0
     assert run(capsys, *again, "--nonce", "07" * 32)[0] == 1
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, bytes]:
-    """A certificate for 127.0.0.1 with its key in one file, and SHA-256 of its SPKI."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    alternatives = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
-        .add_extension(alternatives, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path / "tls.pem"
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    file.write_bytes(made.public_bytes(Encoding.PEM) + pem)
-    return file, spki_sha256(made.public_bytes(Encoding.DER))
 
 
 @pytest.mark.usefixtures("lenient")
