@@ -5,7 +5,6 @@ a process of its own, `attest_web/gpu_worker.py`, which is started on first use,
 and killed and started anew when it fails.
 """
 
-import base64
 import json
 import os
 import select
@@ -15,6 +14,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
+
+from attest_web.spdm import evidence_nonce
 
 WORKER = Path(__file__).with_name("gpu_worker.py")
 
@@ -38,25 +39,6 @@ def find_gpu_python(root: Path) -> Path | None:
     """The Python that has NVIDIA's library, where `scripts/setup` made one in this checkout."""
     python = root / ".venv-gpu" / "bin" / "python"
     return python if python.is_file() else None
-
-
-def evidence_nonce(evidence: str) -> bytes:
-    """The nonce that a GPU signed.
-
-    Args:
-        evidence: An attestation report in base64, the `evidence` of one GPU: the SPDM GET_MEASUREMENTS request, 37
-            bytes, and the response to it. The signature at the end covers both.
-
-    Returns:
-        32 bytes, at offset 4 of the request (DMTF DSP0274 1.1, GET_MEASUREMENTS request message format).
-
-    Raises:
-        ValueError: This is no such report.
-    """
-    report = base64.b64decode(evidence, validate=True)
-    if len(report) <= 37 or report[1] != 0xE0:
-        raise ValueError("the evidence does not begin with an SPDM GET_MEASUREMENTS request")
-    return report[4:36]
 
 
 class GpuEvidenceWorker:

@@ -14,6 +14,12 @@ class TlsCertificateError(Exception):
     """The certificate file cannot be read, or is none. The message names the file."""
 
 
+def spki_sha256(certificate: x509.Certificate) -> bytes:
+    """SHA-256 of a certificate's SubjectPublicKeyInfo (RFC 5280, 4.1.2.7) in DER, 32 bytes."""
+    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).digest()
+
+
 class TlsFingerprint:
     """SHA-256 of the SubjectPublicKeyInfo of the first certificate in a PEM file: a chain has its leaf there.
 
@@ -48,7 +54,6 @@ class TlsFingerprint:
             if size > MAX_FILE:
                 raise ValueError
             certificate, *_ = x509.load_pem_x509_certificates(self._path.read_bytes())
-            spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            return spki_sha256(certificate)
         except ValueError:
             raise TlsCertificateError(f"TLS_CERT_PATH {self._path} holds no certificate in PEM") from None
-        return hashlib.sha256(spki).digest()

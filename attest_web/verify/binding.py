@@ -1,44 +1,25 @@
-"""What binds a signing key, a nonce and a TLS key to a quote: its report_data.
-
-report_data = address padded with zeros to 32 bytes ‖ nonce
-              sha256(address ‖ sha256(SPKI DER)) ‖ nonce         where a TLS key is bound too
-"""
-
-import hashlib
+"""What binds a signing key, a nonce and a TLS key to a quote: its report_data, see `attest_web.report_data`."""
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attest_web.keys import keccak256
+from attest_web.report_data import report_data
 from attest_web.signatures import SigningAlgo
+from attest_web.tls_fingerprint import spki_sha256
 from attest_web.verify.checks import FailedError
 from attest_web.verify.exchange import ADDRESS_BYTES, shown_address
 
-NONCE_BYTES = 32
 SHA256_BYTES = 32
 PUBLIC_KEY_BYTES: dict[SigningAlgo, int] = {"ecdsa": 64, "ed25519": 32}
 
 
-def report_data(address: bytes, nonce: bytes, spki_sha256: bytes | None = None) -> bytes:
-    """The 64 bytes that a quote about this address has to carry.
-
-    Args:
-        address: 20 bytes (ECDSA) or 32 (Ed25519).
-        nonce: 32 bytes.
-        spki_sha256: SHA-256 of the TLS certificate's SubjectPublicKeyInfo (RFC 5280, 4.1), 32 bytes, where it is bound.
-    """
-    bound = address.ljust(32, b"\0") if spki_sha256 is None else hashlib.sha256(address + spki_sha256).digest()
-    return bound + nonce
-
-
-def spki_sha256(certificate: bytes) -> bytes:
+def certificate_spki_sha256(certificate: bytes) -> bytes:
     """SHA-256 of the SubjectPublicKeyInfo of a certificate in DER.
 
     Raises:
         ValueError: It is not a certificate.
     """
-    key = x509.load_der_x509_certificate(certificate).public_key()
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    return spki_sha256(x509.load_der_x509_certificate(certificate))
 
 
 def check_address_bound(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from attest_web.verify.binding import spki_sha256
+from attest_web.verify.binding import certificate_spki_sha256
 
 MAX_BYTES = 32 * 1024 * 1024
 """Bytes of an answer that are read at most."""
@@ -156,7 +156,7 @@ class HttpClient:
             if self.origin.tls:
                 context = self._tls or ssl.create_default_context()
                 connection.sock = tls = context.wrap_socket(raw, server_hostname=self.origin.host)
-                spki = spki_sha256(tls.getpeercert(binary_form=True) or b"")
+                spki = certificate_spki_sha256(tls.getpeercert(binary_form=True) or b"")
             headers = {"Accept-Encoding": "identity", "Connection": "close"}
             if body is not None:
                 headers["Content-Type"] = "application/json"

@@ -10,6 +10,7 @@ import binascii
 from dataclasses import dataclass
 from enum import StrEnum
 
+from attest_web.spdm import evidence_nonce
 from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.untrusted_json import as_object, hex_bytes, items, parse_json, parse_object, text
 
@@ -19,9 +20,6 @@ CANNED_NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671
 """The nonce in the canned evidence that NVIDIA's library gives where there is no GPU (`GPU_NO_HW_MODE`)."""
 
 MAX_GPUS = 64
-
-_GET_MEASUREMENTS = 0xE0
-_SPDM_NONCE = slice(4, 36)
 
 
 class GpuDemand(StrEnum):
@@ -126,12 +124,9 @@ def check_verdict(answer: bytes, nonce: bytes) -> str:
 def _evidence_nonce(item: object, what: str) -> bytes:
     source = as_object(item, what)
     try:
-        message = base64.b64decode(text(source, "evidence", what), validate=True)
-    except (binascii.Error, ValueError):
-        raise FailedError(f"{what} is not base64") from None
-    if len(message) <= _SPDM_NONCE.stop or message[1] != _GET_MEASUREMENTS:
-        raise FailedError(f"{what} does not begin with an SPDM request for measurements")
-    return message[_SPDM_NONCE]
+        return evidence_nonce(text(source, "evidence", what))
+    except ValueError:
+        raise FailedError(f"{what} is not an SPDM request for measurements with its response, in base64") from None
 
 
 def _overall_claims(answer: bytes) -> dict[str, object]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from attest_web.report_data import NONCE_BYTES
 from attest_web.signatures import SigningAlgo
 from attest_web.verify import binding, event_log, gpu, quote
 from attest_web.verify.checks import Check, FailedError, NotMadeError, Status, make, not_asked
@@ -108,7 +109,7 @@ class Report:
     @cached_property
     def nonce(self) -> bytes:
         """The 32 bytes that it says it was made with."""
-        return hex_bytes(text(self._source, "request_nonce", _WHAT), "request_nonce", binding.NONCE_BYTES)
+        return hex_bytes(text(self._source, "request_nonce", _WHAT), "request_nonce", NONCE_BYTES)
 
     @cached_property
     def tls_key(self) -> bytes | None:

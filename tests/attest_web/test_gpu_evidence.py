@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from attest_web.gpu_evidence import GpuEvidenceError, GpuEvidenceWorker, evidence_nonce, find_gpu_python
+from attest_web.gpu_evidence import GpuEvidenceError, GpuEvidenceWorker, find_gpu_python
+from attest_web.spdm import evidence_nonce
 
 NONCE = "5a" * 32
 OTHER = "a5" * 32

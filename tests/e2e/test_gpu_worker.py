@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from attest_web.gpu_evidence import WORKER, GpuEvidenceError, GpuEvidenceWorker, evidence_nonce, find_gpu_python
+from attest_web.gpu_evidence import WORKER, GpuEvidenceError, GpuEvidenceWorker, find_gpu_python
+from attest_web.spdm import evidence_nonce
 from tests.e2e.processes import ROOT, Process, clean_env
 
 NONCE = "5a" * 32

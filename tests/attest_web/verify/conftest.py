@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from attest_web.verify.binding import spki_sha256
+from attest_web.verify.binding import certificate_spki_sha256
 
 
 @pytest.fixture
@@ -27,4 +27,4 @@ def certificate(tmp_path: Path) -> tuple[Path, bytes]:
     file = tmp_path / "tls.pem"
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     file.write_bytes(made.public_bytes(Encoding.PEM) + pem)
-    return file, spki_sha256(made.public_bytes(Encoding.DER))
+    return file, certificate_spki_sha256(made.public_bytes(Encoding.DER))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from attest_web.keys import SigningKeys
+from attest_web.report_data import report_data
 from attest_web.signatures import SigningAlgo, sign_text, signed_text
-from attest_web.verify.binding import report_data
 from attest_web.verify.checks import FailedError
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.evidence import Evidence, Saying

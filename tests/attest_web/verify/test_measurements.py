@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from attest_web.verify.binding import check_public_key, report_data
+from attest_web.report_data import report_data
+from attest_web.verify.binding import check_public_key
 from attest_web.verify.checks import FailedError
 from attest_web.verify.event_log import check_compose, check_replay, parse_event_log
 from attest_web.verify.quote import TdxQuote, check_debug_off
