@@ -6,10 +6,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from attest_web.gpu_evidence import find_gpu_python
 from attest_web.settings import Settings
 from tests.e2e.processes import BIN, ROOT, Process, clean_env
 
@@ -36,23 +38,49 @@ def test_the_two_commands_are_there() -> None:
         assert os.access(ROOT / script, os.X_OK)
 
 
+@dataclass(frozen=True)
+class Run:
+    """A running `scripts/run`."""
+
+    port: int
+    files: str
+    """Where the simulator's files are."""
+
+
 @pytest.fixture
-def run(free_ports: list[int]) -> Iterator[int]:
-    """The README's own `scripts/run`, on other ports; gives the proxied one."""
+def run(free_ports: list[int]) -> Iterator[Run]:
+    """The README's own `scripts/run`, on other ports."""
     command = re.search(r"`(TOKEN=my-token scripts/run)`", README)
     assert command
     env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT=str(free_ports[1]))
     process = Process(["setsid", "bash", "-c", f"exec env {command[1]}"], env, cwd=ROOT)
     try:
-        process.wait_for("Try it:", timeout=120)
-        yield free_ports[0]
+        files = process.wait_for(r"(?s)Try it:.*--dev-root (\S+)/root\.pem", timeout=120)[1]
+        yield Run(free_ports[0], files)
     finally:
         process.stop()
 
 
-def test_a_chat_is_verified_by_hand_and_a_lie_is_found(run: int, tmp_path: Path) -> None:
+@pytest.mark.skipif(find_gpu_python(ROOT) is None, reason="no .venv-gpu: see what scripts/setup says")
+def test_a_chat_is_verified_by_tee_verify(run: Run) -> None:
+    command = block(".venv/bin/tee-verify")
+    for written, meant in (
+        ("localhost:8000", f"localhost:{run.port}"),
+        ("root.pem", f"{run.files}/root.pem"),
+        ("collateral.json", f"{run.files}/collateral.json"),
+        (".venv/bin/", f"{BIN}/"),
+    ):
+        command = command.replace(written, meant)
+    done = subprocess.run(
+        ["bash", "-c", command], env=clean_env(), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "✓ ecdsa quote signature" in done.stdout
+
+
+def test_a_chat_is_verified_by_hand_and_a_lie_is_found(run: Run, tmp_path: Path) -> None:
     def bash(script: str) -> None:
-        script = script.replace("localhost:8000", f"localhost:{run}")
+        script = script.replace("localhost:8000", f"localhost:{run.port}")
         subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script], env=clean_env(), cwd=tmp_path, timeout=30, check=True
         )
