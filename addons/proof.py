@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -12,6 +11,8 @@ from mitmproxy import http
 from addons import wsgi
 from addons.answers import error_answer
 from addons.routes import Kind, find_route
+from attest_web.daemon_threads import DaemonThreads
+from attest_web.report_desk import MAX_MAKING, MAX_SHARING
 from attest_web.side_port import SidePort
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ class ProofPages:
         self._app = app
         self._side_port = side_port
         self._closing = closing
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="proof page")
-        self._slow_threads = ThreadPoolExecutor(max_workers=12, thread_name_prefix="slow proof page")
+        self._threads = DaemonThreads("proof page", 4)
+        self._slow_threads = DaemonThreads("slow proof page", MAX_MAKING + MAX_SHARING + 4)
         self._waiting = 0
         self._authorizations: WeakKeyDictionary[http.HTTPFlow, str] = WeakKeyDictionary()
 
@@ -72,9 +73,8 @@ class ProofPages:
             environ["HTTP_AUTHORIZATION"] = authorization.encode("utf-8", "surrogateescape").decode("latin-1")
         self._waiting += 1
         try:
-            loop = asyncio.get_running_loop()
             threads = self._slow_threads if environ["PATH_INFO"] in SLOW_PATHS else self._threads
-            flow.response = await loop.run_in_executor(threads, wsgi.call, self._app, environ)
+            flow.response = await asyncio.wrap_future(threads.submit(wsgi.call, self._app, environ))
         finally:
             self._waiting -= 1
 
@@ -83,8 +83,8 @@ class ProofPages:
         self._side_port.stop()
         for close in self._closing:
             close()
-        for threads in (self._threads, self._slow_threads):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+        self._slow_threads.close()
 
 
 def _is_proof(flow: http.HTTPFlow) -> bool:

@@ -118,14 +118,23 @@ def _wire(settings: Settings) -> Sequence[Any]:
         raise SettingsError([f"{error}. Without a TEE, DEV=1 signs with random keys"]) from None
     tokens = Tokens(split_tokens(settings.token))
     store = MemorySignatureStore(settings.model_name, settings.chat_cache_expiration)
-    revision = settings.git_revision or checkout_revision()
     probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
     gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
     tls_fingerprint = TlsFingerprint(settings.tls_cert_path) if settings.tls_cert_path else None
-    attestation = Attestation(keys, settings.model_name, dstack, gpu.collect, tls_fingerprint, settings.dev)
+    attestation = Attestation(keys, settings.model_name, dstack, gpu.collect, settings.dev)
     desk = ReportDesk(attestation.report, settings.attestation_cache_ttl)
     app = create_app(
-        ProofSources(tokens, store, probe, attestation, desk, settings.attestation_public, release(), revision)
+        ProofSources(
+            tokens=tokens,
+            store=store,
+            upstream_answers=probe,
+            attestation=attestation,
+            desk=desk,
+            tls_fingerprint=tls_fingerprint,
+            attestation_public=settings.attestation_public,
+            release=release(),
+            git_revision=settings.git_revision or checkout_revision(),
+        )
     )
     try:
         side_port = SidePort(app, ctx.options.listen_host, settings.attest_port)

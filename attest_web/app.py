@@ -28,6 +28,7 @@ class ProofSources:
         upstream_answers: Whether the model server answers; may block for a few seconds.
         attestation: Knows the keys' addresses.
         desk: Hands out attestation reports; may block for as long as one takes to make.
+        tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
         attestation_public: Whether reports need no token.
         release: Installed release of this proxy.
         git_revision: Revision of its source, if known.
@@ -38,6 +39,7 @@ class ProofSources:
     upstream_answers: Callable[[], bool]
     attestation: Attestation
     desk: ReportDesk
+    tls_fingerprint: Callable[[], bytes] | None
     attestation_public: bool
     release: str
     git_revision: str | None
@@ -60,7 +62,9 @@ def create_app(sources: ProofSources) -> Flask:
     app.register_blueprint(status_pages.blueprint(sources.upstream_answers, sources.release, sources.git_revision))
     app.register_blueprint(signature_page.blueprint(sources.tokens, sources.store))
     asked_for = None if sources.attestation_public else sources.tokens
-    app.register_blueprint(attestation_page.blueprint(asked_for, sources.attestation, sources.desk))
+    app.register_blueprint(
+        attestation_page.blueprint(asked_for, sources.attestation, sources.desk, sources.tls_fingerprint)
+    )
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_bug)
     return app

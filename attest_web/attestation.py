@@ -27,11 +27,11 @@ class ReportRequest:
 
     Attributes:
         algo: Which key.
-        with_tls: Whether to bind the TLS key as well, where there is a certificate.
+        tls_fingerprint: SHA-256 of the TLS key's SPKI, to bind that key too.
     """
 
     algo: SigningAlgo
-    with_tls: bool = False
+    tls_fingerprint: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class Attestation:
         model_name: Goes into the report.
         quotes: Where quotes come from.
         gpu_evidence: Gives the `nvidia_payload` for a nonce in hex.
-        tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
         dev: Whether the keys are random: every report then says so.
     """
 
@@ -51,7 +50,6 @@ class Attestation:
     model_name: str
     quotes: QuoteSource
     gpu_evidence: Callable[[str], str]
-    tls_fingerprint: Callable[[], bytes] | None
     dev: bool
 
     def address(self, algo: SigningAlgo) -> str:
@@ -71,12 +69,10 @@ class Attestation:
         Raises:
             DstackError: No quote can be had.
             GpuEvidenceError: No GPU evidence can be had.
-            TlsCertificateError: The certificate file is none.
         """
         ecdsa = request.algo == "ecdsa"
         address = bytes.fromhex(self.address(request.algo).removeprefix("0x"))
-        fingerprint = self.tls_fingerprint() if request.with_tls and self.tls_fingerprint is not None else None
-        quote = self.quotes.quote(report_data(address, nonce, fingerprint))
+        quote = self.quotes.quote(report_data(address, nonce, request.tls_fingerprint))
         report: dict[str, Any] = {
             "model_name": self.model_name,
             "signing_address": self.address(request.algo),
@@ -88,8 +84,8 @@ class Attestation:
             "event_log": quote.event_log,
             "info": self.quotes.info(),
         }
-        if fingerprint is not None:
-            report["tls_cert_fingerprint"] = fingerprint.hex()
+        if request.tls_fingerprint is not None:
+            report["tls_cert_fingerprint"] = request.tls_fingerprint.hex()
         if self.dev:
             report["dev"] = True
         # The report stands in a list as well; it is large, and needs to be serialised only once.

@@ -1,6 +1,7 @@
 """`/v1/attestation/report`: evidence that the signing keys are this TD's."""
 
 import re
+from collections.abc import Callable
 
 from flask import Blueprint, Response, abort, request
 from flask.typing import ResponseReturnValue
@@ -16,13 +17,19 @@ from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.tls_fingerprint import TlsCertificateError
 
 
-def blueprint(tokens: Tokens | None, attestation: Attestation, desk: ReportDesk) -> Blueprint:
+def blueprint(
+    tokens: Tokens | None,
+    attestation: Attestation,
+    desk: ReportDesk,
+    tls_fingerprint: Callable[[], bytes] | None,
+) -> Blueprint:
     """The report page.
 
     Args:
         tokens: Who may ask; None where everybody may.
         attestation: Knows the addresses.
         desk: Hands out the reports.
+        tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
     """
     pages = Blueprint("attestation_page", __name__)
 
@@ -34,12 +41,14 @@ def blueprint(tokens: Tokens | None, attestation: Attestation, desk: ReportDesk)
         address = request.args.get("signing_address")
         if address is not None and address.lower() != attestation.address(algo).lower():
             abort(404, "signing_address is not an address of this proxy.")
-        wanted = ReportRequest(algo, with_tls=_flag("include_tls_fingerprint"))
+        with_tls = _flag("include_tls_fingerprint")
         nonce = request.args.get("nonce")
         if nonce is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", nonce):
             abort(400, "nonce must be 32 bytes in hex: 64 digits, no 0x.")
         try:
-            made = desk.report(wanted, None if nonce is None else bytes.fromhex(nonce))
+            # Asked for anew each time: a cached report is about the certificate of the moment, too.
+            fingerprint = tls_fingerprint() if with_tls and tls_fingerprint is not None else None
+            made = desk.report(ReportRequest(algo, fingerprint), None if nonce is None else bytes.fromhex(nonce))
         except DeskBusyError:
             headers = {"retry-after": "1", **error_headers(429)}
             return Response(error_body(429, "Too many reports are being made. Try again in a second."), 429, headers)

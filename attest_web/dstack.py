@@ -111,6 +111,6 @@ class Dstack:
             reason = f"it answered with HTTP status {error.response.status_code}"
         except httpx.HTTPError as error:
             reason = f"it cannot be talked to ({type(error).__name__})"
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             reason = f"its answer could not be read ({type(error).__name__})"
         raise DstackError(f"dstack's guest agent gave no answer on {what}: {reason}") from None

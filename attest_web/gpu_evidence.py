@@ -26,8 +26,16 @@ KILL_TIMEOUT = 5.0
 """Seconds that a killed worker is waited for. One that is stuck in the driver is reaped when it comes back."""
 
 _READ = 64 * 1024
-_PASSED_ON = ("PATH", "HOME", "LD_LIBRARY_PATH")
-_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_")
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LD_LIBRARY_PATH",
+    "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+)
+"""By name: there are variables that begin alike and hold secrets, NVIDIA_API_KEY for one."""
 _EVIDENCE_FIELDS = {"certificate", "evidence", "arch"}
 
 
@@ -171,7 +179,7 @@ class _WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            env={k: v for k, v in os.environ.items() if k in _PASSED_ON or k.startswith(_PASSED_ON_PREFIXES)},
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             # Ctrl-C in a terminal is for the proxy, which may still have reports to finish. The worker ends when its
             # standard input does, so it cannot outlive the proxy, however that ends.
             start_new_session=True,

@@ -35,25 +35,26 @@ def main() -> None:
     parser.add_argument("--no-hw-mode", action="store_true", help="NVIDIA's canned evidence; no GPU is asked")
     options = parser.parse_args()
     requests, answers = _take_standard_streams()
-    try:
-        cc_admin = _import_library()
-    except Exception as error:
-        _write(answers, {"ready": False, "error": _one_line(error)})
-        return
-    _write(answers, {"ready": True})
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def answer_all() -> None:
         try:
+            try:
+                cc_admin = _import_library()
+            except Exception as error:
+                _write(answers, {"ready": False, "error": _one_line(error)})
+                os._exit(0)
+            _write(answers, {"ready": True})
             while True:
                 _write(answers, _answer(waiting.get(), cc_admin, options.no_hw_mode))
         finally:
-            os._exit(1)  # nobody reads the answers any more
+            os._exit(1)  # there will be no more answers, or nobody reads them any more
 
     threading.Thread(target=answer_all, daemon=True).start()
     for line in requests:
         waiting.put(line)
-    # The proxy has gone. The thread may be deep in a driver that does not answer, and must not keep the process alive.
+    # The proxy has gone. The thread may be deep in an import or in a driver that does not answer, and must not keep the
+    # process alive.
     os._exit(0)
 
 

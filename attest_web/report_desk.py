@@ -5,16 +5,20 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from attest_web.attestation import ReportRequest
+from attest_web.daemon_threads import DaemonThreads
 from attest_web.report_data import NONCE_BYTES
 
 logger = logging.getLogger(__name__)
 
-MAX_ASKING = 8
-"""Requests that may wait for fresh evidence at once; one more is turned away."""
+MAX_MAKING = 8
+"""Pieces of fresh evidence that may be under way at once; a request for one more is turned away."""
+
+MAX_SHARING = 12
+"""Requests that may wait at once for evidence that others are making; one more is turned away."""
 
 MAX_WAIT = 90.0
 """Seconds that a request waits for evidence that another one is making."""
@@ -55,11 +59,11 @@ class ReportDesk:
         self._lifetime = lifetime
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: dict[ReportRequest, _Kept] = {}  # four kinds of request, so four at most
+        self._kept: dict[ReportRequest, _Kept] = {}  # those that are still good: as many as there are kinds of request
         self._refreshing: set[ReportRequest] = set()
         self._under_way: dict[tuple[ReportRequest, bytes | None], Future[bytes]] = {}
-        self._asking = 0
-        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="report refresh")
+        self._sharing = 0
+        self._background = DaemonThreads("report refresh", 1)
 
     def report(self, request: ReportRequest, nonce: bytes | None) -> bytes:
         """The report for a request, as JSON.
@@ -78,7 +82,7 @@ class ReportDesk:
 
     def close(self) -> None:
         """Begin no more work in the background."""
-        self._background.shutdown(wait=False, cancel_futures=True)
+        self._background.close()
 
     def _still_good(self, request: ReportRequest) -> bytes | None:
         with self._lock:
@@ -105,30 +109,35 @@ class ReportDesk:
         made_at = self._clock()
         report = self._make(request, secrets.token_bytes(NONCE_BYTES))
         with self._lock:
-            self._kept[request] = _Kept(report, made_at)
+            # A renewed TLS key makes another kind of request; the old kind is asked for no more.
+            good = {kind: kept for kind, kept in self._kept.items() if made_at - kept.made_at < self._lifetime}
+            self._kept = good | {request: _Kept(report, made_at)}
         return report
 
     def _fresh(self, request: ReportRequest, nonce: bytes | None) -> bytes:
         key = (request, nonce)
         with self._lock:
-            if self._asking >= MAX_ASKING:
-                raise DeskBusyError
-            self._asking += 1
             shared = self._under_way.get(key)
-            mine: Future[bytes] = Future()
+            if shared is None and len(self._under_way) >= MAX_MAKING:
+                raise DeskBusyError
+            if shared is not None and self._sharing >= MAX_SHARING:
+                raise DeskBusyError
             if shared is None:
+                mine: Future[bytes] = Future()
                 self._under_way[key] = mine
-        try:
-            if shared is not None:
-                return shared.result(MAX_WAIT)
+            else:
+                self._sharing += 1
+        if shared is not None:
             try:
-                mine.set_result(self._make_and_keep(request) if nonce is None else self._make(request, nonce))
-            except BaseException as error:
-                mine.set_exception(error)
+                return shared.result(MAX_WAIT)
             finally:
                 with self._lock:
-                    del self._under_way[key]
-            return mine.result()
+                    self._sharing -= 1
+        try:
+            mine.set_result(self._make_and_keep(request) if nonce is None else self._make(request, nonce))
+        except BaseException as error:
+            mine.set_exception(error)
         finally:
             with self._lock:
-                self._asking -= 1
+                del self._under_way[key]
+        return mine.result()

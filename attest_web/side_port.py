@@ -33,7 +33,7 @@ class SidePort:
         self._server = waitress.create_server(
             app,
             sockets=[listener],
-            threads=16,
+            threads=32,  # enough for every report that may be waited for, and for signatures beside them
             ident="",
             connection_limit=200,
             channel_timeout=30,

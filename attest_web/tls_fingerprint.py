@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 MAX_FILE = 1024 * 1024
@@ -57,3 +58,7 @@ class TlsFingerprint:
             return spki_sha256(certificate)
         except ValueError:
             raise TlsCertificateError(f"TLS_CERT_PATH {self._path} holds no certificate in PEM") from None
+        except UnsupportedAlgorithm:
+            raise TlsCertificateError(
+                f"TLS_CERT_PATH {self._path} has a key of a kind that is not known here"
+            ) from None

@@ -36,6 +36,9 @@ class Evidence:
     def gpu(self, nonce: str) -> str:
         return json.dumps({"nonce": nonce})
 
+    def tls(self) -> bytes:
+        return b"f" * 32
+
 
 @pytest.fixture
 def evidence() -> Evidence:
@@ -68,9 +71,18 @@ def make_client(keys: SigningKeys, signed: SignedExchange, evidence: "Evidence")
             store.put("chatcmpl-with/slash and ü", signed)
             store.put("/with//slashes/", signed)
         tokens = Tokens(["other", "s3cret"])
-        attestation = Attestation(keys, "org/m", evidence, evidence.gpu, lambda: b"f" * 32, dev=True)
-        desk = ReportDesk(attestation.report, 300)
-        sources = ProofSources(tokens, store, lambda: upstream_answers, attestation, desk, public, "1.2.3", "abc123")
+        attestation = Attestation(keys, "org/m", evidence, evidence.gpu, dev=True)
+        sources = ProofSources(
+            tokens=tokens,
+            store=store,
+            upstream_answers=lambda: upstream_answers,
+            attestation=attestation,
+            desk=ReportDesk(attestation.report, 300),
+            tls_fingerprint=evidence.tls,
+            attestation_public=public,
+            release="1.2.3",
+            git_revision="abc123",
+        )
         return create_app(sources).test_client()
 
     return make

@@ -29,7 +29,7 @@ def quotes() -> Quotes:
 
 
 def made(keys: SigningKeys, quotes: Quotes, request: ReportRequest, nonce: bytes, **more: Any) -> dict[str, Any]:
-    options: dict[str, Any] = {"tls_fingerprint": None, "dev": False} | more
+    options: dict[str, Any] = {"dev": False} | more
     attestation = Attestation(keys, "org/m", quotes, lambda nonce: f'{{"nonce":"{nonce}"}}', **options)
     report: dict[str, Any] = json.loads(attestation.report(request, nonce))
     return report
@@ -62,17 +62,13 @@ def test_what_is_quoted_binds_address_and_nonce(keys: SigningKeys, quotes: Quote
     assert quotes.quoted == [bytes.fromhex(vectors["report_data_ecdsa"]), report_data(keys.ed25519_public_key, nonce)]
 
 
-def test_the_tls_key_is_bound_where_it_is_asked_for_and_there_is_one(
-    keys: SigningKeys, quotes: Quotes, vectors: dict[str, str]
-) -> None:
+def test_the_tls_key_is_bound_where_it_is_asked_for(keys: SigningKeys, quotes: Quotes, vectors: dict[str, str]) -> None:
     nonce, spki = bytes.fromhex(vectors["nonce"]), bytes.fromhex(vectors["spki_sha256"])
-    with_tls = made(keys, quotes, ReportRequest("ecdsa", with_tls=True), nonce, tls_fingerprint=lambda: spki)
+    with_tls = made(keys, quotes, ReportRequest("ecdsa", spki), nonce)
     assert with_tls["tls_cert_fingerprint"] == vectors["spki_sha256"]
     assert quotes.quoted.pop().hex() == vectors["report_data_ecdsa_with_tls"]
-    for request, fingerprint in ((ReportRequest("ecdsa"), lambda: spki), (ReportRequest("ecdsa", with_tls=True), None)):
-        report = made(keys, quotes, request, nonce, tls_fingerprint=fingerprint)
-        assert "tls_cert_fingerprint" not in report
-        assert quotes.quoted.pop().hex() == vectors["report_data_ecdsa"]
+    assert "tls_cert_fingerprint" not in made(keys, quotes, ReportRequest("ecdsa"), nonce)
+    assert quotes.quoted.pop().hex() == vectors["report_data_ecdsa"]
 
 
 def test_random_keys_are_said_to_be_so(keys: SigningKeys, quotes: Quotes) -> None:

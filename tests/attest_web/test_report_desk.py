@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from attest_web.attestation import ReportRequest
-from attest_web.report_desk import MAX_ASKING, DeskBusyError, ReportDesk
+from attest_web.report_desk import MAX_MAKING, MAX_SHARING, DeskBusyError, ReportDesk
 
 ECDSA, ED25519 = ReportRequest("ecdsa"), ReportRequest("ed25519")
 TIMEOUT = 10.0
@@ -124,7 +124,7 @@ def test_those_who_bring_the_same_nonce_at_the_same_time_share(desk: ReportDesk,
     threads += [asked(desk, ECDSA, b"n" * 32, answers) for _ in range(3)]
     threads += [asked(desk, ED25519, b"n" * 32, answers)]  # another key is another report
     assert maker.begun.acquire(timeout=TIMEOUT)
-    while desk._asking < 5:
+    while desk._sharing < 3:
         threading.Event().wait(0.001)
     maker.go.set()
     for thread in threads:
@@ -138,7 +138,7 @@ def test_those_who_share_share_the_failure(desk: ReportDesk, maker: Maker) -> No
     answers: list[object] = []
     threads = [asked(desk, ECDSA, b"n" * 32, answers) for _ in range(3)]
     assert maker.begun.acquire(timeout=TIMEOUT)
-    while desk._asking < 3:
+    while desk._sharing < 2:
         threading.Event().wait(0.001)
     maker.go.set()
     for thread in threads:
@@ -152,8 +152,8 @@ def test_a_flood_of_nonces_is_turned_away_and_cached_reports_still_come(desk: Re
     desk.report(ECDSA, None)
     maker.go.clear()
     answers: list[object] = []
-    threads = [asked(desk, ECDSA, bytes([number]) * 32, answers) for number in range(MAX_ASKING)]
-    for _ in range(MAX_ASKING + 1):
+    threads = [asked(desk, ECDSA, bytes([number]) * 32, answers) for number in range(MAX_MAKING)]
+    for _ in range(MAX_MAKING + 1):
         assert maker.begun.acquire(timeout=TIMEOUT)
     with pytest.raises(DeskBusyError):
         desk.report(ECDSA, b"n" * 32)
@@ -161,5 +161,32 @@ def test_a_flood_of_nonces_is_turned_away_and_cached_reports_still_come(desk: Re
     maker.go.set()
     for thread in threads:
         thread.join(TIMEOUT)
-    assert len(answers) == MAX_ASKING
+    assert len(answers) == MAX_MAKING
     assert desk.report(ECDSA, b"n" * 32)
+
+
+def test_many_may_share_one_piece_of_work_but_not_without_end(desk: ReportDesk, maker: Maker) -> None:
+    maker.go.clear()
+    answers: list[object] = []
+    threads = [asked(desk, ECDSA, None, answers)]
+    assert maker.begun.acquire(timeout=TIMEOUT)
+    threads += [asked(desk, ECDSA, None, answers) for _ in range(MAX_SHARING)]
+    while desk._sharing < MAX_SHARING:
+        threading.Event().wait(0.001)
+    with pytest.raises(DeskBusyError):
+        desk.report(ECDSA, None)
+    maker.go.set()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert answers == [b"ecdsa 1"] * (MAX_SHARING + 1)
+    assert (desk._sharing, desk._under_way) == (0, {})
+
+
+def test_a_renewed_tls_key_is_not_answered_for_with_the_old_ones_report(
+    desk: ReportDesk, maker: Maker, clock: Clock
+) -> None:
+    assert desk.report(ReportRequest("ecdsa", b"old"), None) == b"ecdsa 1"
+    assert desk.report(ReportRequest("ecdsa", b"new"), None) == b"ecdsa 2"
+    clock.now = 10
+    desk.report(ECDSA, None)
+    assert list(desk._kept) == [ECDSA], "what is over is not kept"

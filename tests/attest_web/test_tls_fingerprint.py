@@ -59,6 +59,19 @@ def test_a_file_that_is_no_certificate_is_an_error_that_names_it(tmp_path: Path,
     assert len(fingerprint()) == 32
 
 
+def test_a_key_of_an_unknown_kind_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "cert.pem"
+    subprocess.run(
+        f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:secp160k1 -nodes -subj /CN=test"
+        f" -keyout {tmp_path / 'key.pem'} -out {path}".split(),
+        capture_output=True,
+        timeout=10,
+        check=True,
+    )
+    with pytest.raises(TlsCertificateError, match=r"cert\.pem has a key of a kind that is not known"):
+        TlsFingerprint(path)()
+
+
 def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(TlsCertificateError, match=r"none\.pem cannot be read: No such file"):
         TlsFingerprint(tmp_path / "none.pem")()

@@ -1,5 +1,6 @@
 """Attestation reports of a real proxy, before the dstack simulator and NVIDIA's own library."""
 
+import contextlib
 import http.client
 import json
 import ssl
@@ -143,6 +144,41 @@ def test_the_tls_key_is_bound_and_a_renewed_certificate_is_noticed(
         assert status == 503
         assert "TLS_CERT_PATH" in error["error"]["message"]
         assert ask(proxy.port, f"nonce={NONCE}")[0] == 200, "who does not ask for it needs no certificate"
+
+
+def test_a_cached_report_is_about_the_certificate_of_the_moment(
+    stand_in: str, simulator: Simulator, tmp_path: Path
+) -> None:
+    certificate = tmp_path / "cert.pem"
+    query = "include_tls_fingerprint=true"
+    with running_proxy(stand_in, TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
+        seen = []
+        for _ in range(2):
+            certificate.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
+            seen += [ask(proxy.port, query)[1]["tls_cert_fingerprint"] for _ in range(2)]
+        certificate.write_text("not a certificate")
+        assert ask(proxy.port, query)[0] == 503
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+
+
+def test_a_dstack_that_never_answers_holds_up_no_stop(stand_in: str, tmp_path: Path) -> None:
+    with running_simulator(tmp_path, "--delay", "3600") as simulator:
+        with running_proxy(stand_in, **simulator.settings) as proxy:
+            asking = [
+                threading.Thread(target=ask_in_vain, args=(port, number))
+                for number, port in enumerate([proxy.port, proxy.side_port] * 2)
+            ]
+            for thread in asking:
+                thread.start()
+            proxy.process.wait_for("(?s)(client connect.*){2}")
+            assert proxy.process.stop(timeout=10) == 0
+            for thread in asking:
+                thread.join(10)
+
+
+def ask_in_vain(port: int, number: int) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        ask(port, f"nonce={number:064x}")
 
 
 def test_dstack_down_at_the_start_is_one_line(stand_in: str, tmp_path: Path) -> None:

@@ -253,3 +253,15 @@ def test_it_dies_with_the_proxy_even_when_the_driver_does_not_answer(
 
 def test_it_is_written_for_the_oldest_python_that_the_package_takes() -> None:
     ast.parse(WORKER.read_text(), feature_version=(3, 10))
+
+
+def test_it_ends_with_the_proxy_even_while_the_library_hangs_in_its_import() -> None:
+    program = (
+        "import importlib, runpy, sys, time\n"
+        "importlib.import_module = lambda name: time.sleep(3600)\n"
+        f"sys.argv = ['gpu_worker']\nrunpy.run_path({str(WORKER)!r}, run_name='__main__')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(10) == 0

@@ -143,23 +143,31 @@ esac""",
         return re.findall(r"^-m venv (\S+)$", self._asked.read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    ("suits_gpu", "installs_gpu", "problem"),
-    [(False, True, r"no Python 3\.10 to 3\.12 .*install one"), (True, False, "could not be installed")],
-)
-def test_without_nvidias_environment_the_rest_is_ready_and_one_line_says_so_once(
-    tmp_path: Path, bare_path: Path, suits_gpu: bool, installs_gpu: bool, problem: str
+def test_without_a_python_for_nvidias_library_the_rest_is_ready_and_one_line_says_so_once(
+    tmp_path: Path, bare_path: Path
 ) -> None:
-    checkout = Checkout(tmp_path, bare_path, suits_gpu, installs_gpu)
+    checkout = Checkout(tmp_path, bare_path, suits_gpu=False, installs_gpu=True)
     said = checkout.setup()
     assert "setup: ready" in said
     [line] = [line for line in said if "no GPU evidence" in line]
-    assert re.search(problem + ".*remove .venv-gpu and run scripts/setup again", line)
+    assert re.search(r"no Python 3\.10 to 3\.12 .*install one, remove .venv-gpu and run scripts/setup again", line)
     assert not (checkout.path / ".venv-gpu/bin").exists()
     assert checkout.setup() == []
     assert checkout.made == []
     shutil.rmtree(checkout.path / ".venv-gpu")
     assert line in checkout.setup(), "it has to try again when it is told to as it said"
+
+
+def test_when_nvidias_library_cannot_be_installed_the_rest_is_ready_and_it_is_tried_again(
+    tmp_path: Path, bare_path: Path
+) -> None:
+    checkout = Checkout(tmp_path, bare_path, suits_gpu=True, installs_gpu=False)
+    for made in ([".venv", ".venv-gpu"], [".venv-gpu"]):
+        [line] = [line for line in checkout.setup() if "no GPU evidence" in line]
+        assert "could not be installed" in line
+        assert checkout.made == made
+        assert not (checkout.path / ".venv-gpu").exists()
+    assert checkout.setup(SKIP_GPU="1") == []
 
 
 def test_each_environment_is_made_anew_only_when_its_own_lock_file_changes(tmp_path: Path, bare_path: Path) -> None:
@@ -240,6 +248,37 @@ def test_run_gives_a_newcomer_a_signed_chat_and_stops_everything(how: signal.Sig
         os.killpg(process.popen.pid, how)  # as the terminal does on Ctrl-C
         process.wait()
     assert not is_there(process.popen.pid)
+
+
+def test_an_interrupted_setup_stops_and_is_taken_up_again(tmp_path: Path) -> None:
+    """As when Ctrl-C comes while NVIDIA's library is installed: pip ends with a status like that of any failure."""
+    checkout = tmp_path / "checkout"
+    (checkout / "scripts").mkdir(parents=True)
+    for name in ("pyproject.toml", "requirements.lock", "requirements-gpu.lock", "scripts/setup"):
+        shutil.copy(ROOT / name, checkout / name)
+    fake(checkout / ".venv/bin/python", "exit 0")
+    state = subprocess.run(
+        ["bash", "-c", '(cat scripts/setup pyproject.toml requirements.lock; echo "$PWD") | sha256sum | cut -d" " -f1'],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    ).stdout
+    (checkout / ".venv/.ready").write_text(f"{state}python\n")
+    # A Python whose `-m venv` makes an environment whose pip hangs until it is interrupted.
+    hanging = "#!/usr/bin/env bash\ntrap 'exit 1' INT\necho installing >&2\nwhile :; do sleep 0.1; done\n"
+    script = f"""case "$*" in
+      *"-m venv"*) mkdir -p .venv-gpu/bin; printf '%s' {shlex.quote(hanging)} > .venv-gpu/bin/python
+        chmod +x .venv-gpu/bin/python ;;
+    esac"""
+    fake(tmp_path / "bin/python3.12", script)
+    env = clean_env(PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    process = Process(["setsid", checkout / "scripts/setup"], env)
+    process.wait_for(r"(?s)installing NVIDIA.*installing\n")
+    os.killpg(process.popen.pid, signal.SIGINT)
+    assert process.wait(20) == 130
+    assert not (checkout / ".venv-gpu/.ready").exists(), "or it would not be tried again"
 
 
 def test_run_says_which_port_is_taken_before_it_says_ready(free_ports: list[int]) -> None:
