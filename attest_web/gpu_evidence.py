@@ -133,7 +133,7 @@ class GpuEvidenceWorker:
         if self._python is None:
             raise GpuEvidenceError(
                 "the environment for NVIDIA's library is missing: scripts/setup makes it where it finds a Python 3.10"
-                " to 3.12; install one, remove .venv-gpu and run scripts/setup again"
+                " to 3.12; install one, remove .venv-gpu and run scripts/setup again, or name one with GPU_PYTHON"
             )
         with self._state:
             if self._closed:
