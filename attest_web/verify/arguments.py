@@ -26,6 +26,21 @@ environment:
   NO_COLOR   no colours, not even on a terminal
 """
 
+_DEMANDS = (
+    "nonce",
+    "tls_spki",
+    "collateral",
+    "pccs_url",
+    "dev_root",
+    "allow_tcb_status",
+    "expect_compose_hash",
+    "expect_mrtd",
+    "gpu",
+    "nvidia",
+    "nras_url",
+)
+"""Options, as `argparse` names them, that only a report can meet."""
+
 
 class WrongUsageError(Exception):
     """The arguments make no sense; the message says which and why."""
@@ -50,7 +65,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each request as a whole [60]"
     )
     options = parser.parse_args(arguments)
-    if (problem := _problem(options)) is not None:
+    if (problem := _problem(options) or _dropped_demand(parser, options)) is not None:
         parser.error(problem)
     if options.url is not None:
         options.token = options.token or os.environ.get("TOKEN", "").partition(",")[0].strip() or None
@@ -133,6 +148,16 @@ def _problem(options: argparse.Namespace) -> str | None:
         return "--dev-root needs the collateral that goes with it: --collateral or --pccs-url"
     if options.nvidia and options.gpu == GpuDemand.NONE:
         return "--nvidia has nothing to ask about with --gpu none"
+    return None
+
+
+def _dropped_demand(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str | None:
+    """What is wrong with a demand that there is no report for: to leave it out would look like a pass."""
+    if options.url is not None or options.report:
+        return None
+    for name in _DEMANDS:
+        if getattr(options, name) != parser.get_default(name):
+            return f"--{name.replace('_', '-')} is about the attestation: it needs --report (or --url)"
     return None
 
 

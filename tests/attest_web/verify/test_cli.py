@@ -261,6 +261,35 @@ def test_wrong_usage_is_told_apart(capsys: pytest.CaptureFixture[str], arguments
     assert not out
 
 
+@pytest.mark.parametrize(
+    "demand",
+    [
+        ["--nonce", "07" * 32],
+        ["--tls-spki", "07" * 32],
+        ["--collateral", "f"],
+        ["--pccs-url", "u"],
+        ["--dev-root", "f", "--collateral", "f"],
+        ["--allow-tcb-status", "OutOfDate"],
+        ["--expect-compose-hash", "07" * 32],
+        ["--expect-mrtd", "07" * 48],
+        ["--gpu", "canned"],
+        ["--gpu", "none"],
+        ["--nvidia"],
+        ["--nras-url", "https://example.com"],
+    ],
+    ids=lambda demand: demand[0] + demand[-1][:6],
+)
+def test_a_demand_that_no_report_can_meet_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demand: list[str]
+) -> None:
+    status, out, said = run(capsys, *saved_files(tmp_path)[:6], *demand)
+    assert status == 2
+    assert not out
+    last = said.splitlines()[-1]
+    assert "needs --report" in last
+    assert any(option in last for option in demand)
+
+
 def test_the_root_of_a_simulator_is_warned_of(
     capsys: pytest.CaptureFixture[str], certificate: tuple[Path, bytes], tmp_path: Path
 ) -> None:
