@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from attest_web.signatures import SigningAlgo
+from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.checks import Check, FailedError, Status, all_hold, not_asked
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.exchange import SignatureAnswer, check_signature, shown_address
@@ -51,6 +51,7 @@ _Addresses = dict[SigningAlgo, set[bytes]]
 
 def _check_signatures(evidence: Evidence, audit: Audit) -> _Addresses:
     signers: _Addresses = defaultdict(set)
+    names = _Names()
     for number, saying in enumerate(evidence.signatures, 1):
         name = saying.algo or f"signature {number}"
         try:
@@ -62,13 +63,25 @@ def _check_signatures(evidence: Evidence, audit: Audit) -> _Addresses:
         except FailedError as error:
             audit.checks.append(Check(f"{name} signature", Status.FAILED, str(error)))
             continue
-        audit.checks += check_signature(answer.algo, answer, evidence.exchange)
+        audit.checks += check_signature(names.next(answer.algo), answer, evidence.exchange)
         signers[answer.algo].add(answer.address)
+    for algo, addresses in signers.items():
+        if len(addresses) > 1:
+            shown = ", ".join(shown_address(algo, address) for address in sorted(addresses))
+            detail = f"the {algo} signatures of one exchange are by different keys: {shown}"
+            audit.checks.append(Check(f"{algo} signer", Status.FAILED, detail))
+    if signers and all(saying.algo is None for saying in evidence.signatures):
+        audit.checks += [
+            not_asked(f"{algo} signature", f"no --signature is an {algo} one")
+            for algo in SIGNING_ALGOS
+            if algo not in signers
+        ]
     return signers
 
 
 def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audit: Audit) -> _Addresses:
     attested: _Addresses = defaultdict(set)
+    names = _Names()
     for number, saying in enumerate(evidence.reports, 1):
         name = saying.algo or f"report {number}"
         try:
@@ -83,7 +96,7 @@ def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audi
             nonce=evidence.nonce,
             tls_keys=evidence.tls_keys,
         )
-        checks = check_report(report.algo, report, expected, policy)
+        checks = check_report(names.next(report.algo), report, expected, policy)
         audit.checks += checks
         if report.dev:
             audit.warn(DEV_KEYS)
@@ -100,8 +113,25 @@ def _check_all_attested(evidence: Evidence, signers: _Addresses, attested: _Addr
         audit.checks.append(not_asked("attestation", why))
         return
     for algo, addresses in signers.items():
-        already = {check.name for check in audit.checks}
         for address in sorted(addresses - attested.get(algo, set())):
-            if f"{algo} key attested" not in already:
-                detail = f"there is no report about {shown_address(algo, address)}"
-                audit.checks.append(Check(f"{algo} key attested", Status.NOT_MADE, detail))
+            made = [check for check in audit.checks if check.name.startswith(f"{algo} ") and _is_key_attested(check)]
+            if any(check.status is Status.FAILED for check in made):
+                break  # a report about another key has failed already, for want of one about this
+            name = algo if not made else f"{algo} {len(made) + 1}"
+            detail = f"there is no report about {shown_address(algo, address)}"
+            audit.checks.append(Check(f"{name} key attested", Status.NOT_MADE, detail))
+
+
+def _is_key_attested(check: Check) -> bool:
+    return check.name.endswith(" key attested")
+
+
+class _Names:
+    """First words of the names of checks: the algorithm, and which one it is where there is more than one of it."""
+
+    def __init__(self) -> None:
+        self._used: dict[SigningAlgo, int] = defaultdict(int)
+
+    def next(self, algo: SigningAlgo) -> str:
+        self._used[algo] += 1
+        return algo if self._used[algo] == 1 else f"{algo} {self._used[algo]}"

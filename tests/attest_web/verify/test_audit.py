@@ -151,6 +151,41 @@ def test_a_signature_without_a_report_about_its_key_is_left_open() -> None:
     assert wrong(missing) == {"ecdsa key attested", "ed25519 key attested"}
 
 
+def sayings(*answers: dict[str, Any]) -> list[Saying]:
+    return [Saying(json.dumps(answer).encode()) for answer in answers]
+
+
+def test_a_second_signer_does_not_hide_behind_one_whose_key_is_attested() -> None:
+    both = sayings(signature(), signature(keys=OTHER_KEYS))
+    for signatures in (both, both[::-1]):
+        found = audit(report(), about=evidence(report(), signatures=signatures))
+        assert status(found, "ecdsa signer") is Status.FAILED
+        assert status(found, "ecdsa key attested") is Status.PASSED
+        assert status(found, "ecdsa 2 key attested") is Status.NOT_MADE
+        assert not found.ok
+    reports = report(), report(keys=OTHER_KEYS)
+    found = audit(*reports, about=evidence(*reports, signatures=both))
+    assert wrong(found) == {"ecdsa signer"}
+
+
+def test_answers_of_the_same_algorithm_are_told_apart_by_number() -> None:
+    about = evidence(report(), report(), signatures=sayings(signature(), signature()))
+    found = audit(report(), about=about)
+    assert found.ok
+    names = [check.name for check in found.checks]
+    assert len(names) == len(set(names))
+    assert {"ecdsa signature", "ecdsa 2 signature", "ecdsa quote signature", "ecdsa 2 quote signature"} <= set(names)
+
+
+def test_the_algorithm_that_no_saved_signature_is_of_is_listed() -> None:
+    for algo, other in (("ecdsa", "ed25519"), ("ed25519", "ecdsa")):
+        made = signature("ecdsa" if algo == "ecdsa" else "ed25519")
+        found = audit(about=evidence(reports=[], signatures=sayings(made), attestation_asked=False))
+        assert found.ok
+        assert status(found, f"{other} signature") is Status.NOT_MADE
+        assert status(found, f"{algo} signature") is Status.PASSED
+
+
 def test_signatures_alone_hold_where_no_attestation_is_asked_for() -> None:
     found = check_evidence(evidence(reports=[], attestation_asked=False), Policy(QuoteBook()))
     assert found.ok
