@@ -124,9 +124,10 @@ def _add_demands(parser: argparse.ArgumentParser) -> None:
         "--gpu",
         choices=[str(demand) for demand in GpuDemand],
         default=str(GpuDemand.REQUIRED),
-        help="GPU evidence: of real GPUs (required, the default), canned will do, or none is asked for",
+        help="GPU evidence: required (the default) asks for NVIDIA's verdict, so give --nvidia;"
+        " unverified: for this nonce, whoever has made it; canned: NVIDIA's canned one will do; none: is not looked at",
     )
-    group.add_argument("--nvidia", action="store_true", help="ask NVIDIA's service for its verdict")
+    group.add_argument("--nvidia", action="store_true", help="ask NVIDIA's service for its verdict on the GPUs")
     group.add_argument("--nras-url", metavar="URL", default=NRAS_URL, help="where that service is [%(default)s]")
 
 
@@ -148,6 +149,8 @@ def _problem(options: argparse.Namespace) -> str | None:
         return "--dev-root needs the collateral that goes with it: --collateral or --pccs-url"
     if options.nvidia and options.gpu == GpuDemand.NONE:
         return "--nvidia has nothing to ask about with --gpu none"
+    if options.nvidia and options.gpu == GpuDemand.UNVERIFIED:
+        return "--nvidia asks for the verdict that --gpu unverified does without: give one of them"
     return None
 
 

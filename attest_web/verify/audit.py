@@ -11,6 +11,7 @@ from attest_web.verify.gpu import GpuDemand
 from attest_web.verify.report import Expected, Policy, Report, check_report
 
 CANNED_GPU = "NVIDIA's canned GPU evidence was let pass (--gpu canned): this proves nothing about any GPU"
+UNVERIFIED_GPU = "nobody has vouched for any GPU (no --nvidia): anybody can make such evidence for this nonce"
 DEV_KEYS = "the report says that its keys are random ones of a development run (DEV=1): nothing vouches for them"
 
 
@@ -102,6 +103,8 @@ def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audi
             audit.warn(DEV_KEYS)
         if policy.gpu is GpuDemand.CANNED and report.holds_canned_evidence:
             audit.warn(CANNED_GPU)
+        elif policy.gpu in (GpuDemand.UNVERIFIED, GpuDemand.CANNED) and policy.ask_nvidia is None:
+            audit.warn(UNVERIFIED_GPU)
         if checks[0].status is Status.PASSED:
             attested[report.algo].add(report.address)
     return attested

@@ -26,6 +26,7 @@ class GpuDemand(StrEnum):
     """What GPU evidence a report must have."""
 
     REQUIRED = "required"
+    UNVERIFIED = "unverified"
     CANNED = "canned"
     NONE = "none"
 
@@ -70,30 +71,30 @@ def check_payload_nonce(payload: GpuPayload, nonce: bytes) -> str:
     """
     if payload.nonce != nonce:
         raise FailedError(f"nvidia_payload was made with the nonce {payload.nonce.hex()}, not {nonce.hex()}")
-    return f"nvidia_payload was made with {nonce.hex()}"
+    return f"nvidia_payload says that it was made with {nonce.hex()}"
 
 
 def check_evidence_nonces(payload: GpuPayload, nonce: bytes, demand: GpuDemand) -> str:
-    """Check that every GPU was asked with a nonce; return what was found.
+    """Check that the evidence of every GPU carries a nonce; return what was found.
+
+    Anybody can write such evidence: that a GPU has signed the nonce is NVIDIA's to say, see `check_verdict`.
 
     Raises:
-        FailedError: One was asked with another one.
+        FailedError: One carries another one.
         NotMadeError: It is NVIDIA's canned evidence, and the verifier has said that it will do.
     """
     for number, asked_with in enumerate(payload.evidence_nonces):
         if asked_with == nonce:
             continue
         if asked_with != CANNED_NONCE:
-            raise FailedError(f"GPU {number} was asked with the nonce {asked_with.hex()}, not {nonce.hex()}")
+            raise FailedError(f"GPU {number} has evidence for the nonce {asked_with.hex()}, not {nonce.hex()}")
         if demand is not GpuDemand.CANNED:
             raise FailedError(
                 "this is NVIDIA's canned evidence (GPU_NO_HW_MODE), which no GPU has made; --gpu canned lets it pass"
             )
     if CANNED_NONCE in payload.evidence_nonces and nonce != CANNED_NONCE:
         raise NotMadeError("NVIDIA's canned evidence, which says nothing about any GPU (--gpu canned)")
-    return (
-        f"{len(payload.evidence_nonces)} GPU(s) were asked with {nonce.hex()}; what they answered is NVIDIA's to judge"
-    )
+    return f"the evidence of {len(payload.evidence_nonces)} GPU(s) carries {nonce.hex()}"
 
 
 def check_verdict(answer: bytes, nonce: bytes) -> str:

@@ -271,15 +271,25 @@ def _gpu_checks(name: str, report: Report, expected: Expected, policy: Policy) -
 
     def verdict() -> str:
         if policy.ask_nvidia is None:
-            raise NotMadeError("not asked for; --nvidia asks NVIDIA")
+            raise NotMadeError("--nvidia asks NVIDIA; --gpu unverified does without")
         return gpu.check_verdict(policy.ask_nvidia(report.gpu_payload.text), nonce())
 
-    evidence = make(evidence_nonce, lambda: gpu.check_evidence_nonces(report.gpu_payload, nonce(), policy.gpu))
-    if evidence.status is Status.NOT_MADE:  # canned, and the verifier has said that it will do
-        evidence = not_asked(evidence_nonce, evidence.detail)
     asked = make(nvidia, verdict)
+    if policy.ask_nvidia is None and policy.gpu is not GpuDemand.REQUIRED:
+        asked = not_asked(nvidia, f"not asked for (--gpu {policy.gpu}); --nvidia with --gpu required asks NVIDIA")
+
+    def vouched_evidence() -> str:
+        found = gpu.check_evidence_nonces(report.gpu_payload, nonce(), policy.gpu)
+        if asked.status is not Status.PASSED:
+            # Whoever knows the nonce can write it there: only NVIDIA can tell that a GPU has signed it.
+            raise NotMadeError(f"{'' if asked.asked else 'not asked for; '}{found}, and nobody has vouched for it")
+        return f"{found}, and NVIDIA vouches for it"
+
+    evidence = make(evidence_nonce, vouched_evidence)
+    if evidence.status is Status.NOT_MADE and policy.gpu is not GpuDemand.REQUIRED:
+        evidence = not_asked(evidence_nonce, evidence.detail)
     return [
         make(payload_nonce, lambda: gpu.check_payload_nonce(report.gpu_payload, nonce())),
         evidence,
-        asked if policy.ask_nvidia is not None else not_asked(nvidia, asked.detail),
+        asked,
     ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from attest_web.verify.audit import DEV_KEYS, Audit, check_evidence
+from attest_web.verify.audit import DEV_KEYS, UNVERIFIED_GPU, Audit, check_evidence
 from attest_web.verify.checks import NotMadeError, Status
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.evidence import Evidence, Saying
@@ -32,7 +32,8 @@ from tests.attest_web.verify.minting import (
 def audit(*reports: dict[str, Any], about: Evidence | None = None, verdict: str = "UpToDate", **policy: Any) -> Audit:
     shown = reports or (report("ecdsa"), report("ed25519"))
     book = QuoteBook(*shown, verdict=QuoteVerdict(verdict))
-    return check_evidence(about or evidence(*shown), Policy(**({"verify_quote": book} | policy)))
+    demands: dict[str, Any] = {"verify_quote": book, "ask_nvidia": lambda _: nras()}
+    return check_evidence(about or evidence(*shown), Policy(**(demands | policy)))
 
 
 def wrong(found: Audit) -> set[str]:
@@ -49,8 +50,8 @@ def test_evidence_that_holds_passes_and_what_was_not_asked_for_is_listed_as_not_
     assert found.ok
     assert not found.warnings
     not_made = {check.name.partition(" ")[2] for check in found.checks if check.status is Status.NOT_MADE}
-    assert not_made == {"TLS key", "MRTD", "NVIDIA verdict"}
-    assert sum(check.status is Status.PASSED for check in found.checks) == 2 * (3 + 14)
+    assert not_made == {"TLS key", "MRTD"}
+    assert sum(check.status is Status.PASSED for check in found.checks) == 2 * (3 + 15)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_lie_is_told_by_the_check_that_is_there_for_it(told: set[str], reports
 
 
 def test_a_quote_that_nobody_has_signed_fails_and_leaves_its_tcb_open() -> None:
-    found = check_evidence(evidence(), Policy(QuoteBook(report("ed25519"))))
+    found = check_evidence(evidence(), Policy(QuoteBook(report("ed25519")), gpu=GpuDemand.UNVERIFIED))
     assert status(found, "ecdsa quote signature") is Status.FAILED
     assert status(found, "ecdsa TCB status") is Status.NOT_MADE
     assert wrong(found) == {"ecdsa quote signature", "ecdsa TCB status"}
@@ -111,7 +112,8 @@ def test_expected_measurements() -> None:
 @pytest.mark.parametrize("missing", sorted(set(report()) - {"model_name"}))
 def test_a_report_without_one_of_its_fields_never_holds(missing: str) -> None:
     bent = {name: value for name, value in report().items() if name != missing}
-    found = check_evidence(evidence(bent, report("ed25519")), Policy(QuoteBook(report(), report("ed25519"))))
+    policy = Policy(QuoteBook(report(), report("ed25519")), gpu=GpuDemand.UNVERIFIED)
+    found = check_evidence(evidence(bent, report("ed25519")), policy)
     assert not found.ok
 
 
@@ -221,12 +223,41 @@ def test_keys_of_a_development_run_are_warned_of() -> None:
 
 def test_canned_gpu_evidence_passes_only_by_name_and_never_as_made() -> None:
     canned = report(canned_gpu=True), report("ed25519", canned_gpu=True)
-    found = audit(*canned, gpu=GpuDemand.CANNED)
+    found = audit(*canned, gpu=GpuDemand.CANNED, ask_nvidia=None)
     assert found.ok
     assert status(found, "ecdsa GPU evidence") is Status.NOT_MADE
     assert found.warnings
     neither = report(nvidia_payload=gpu_payload(evidence_nonce=b"\7" * 32))
-    assert not audit(neither, report("ed25519"), gpu=GpuDemand.CANNED).ok
+    assert not audit(neither, report("ed25519"), gpu=GpuDemand.CANNED, ask_nvidia=None).ok
+
+
+def test_evidence_that_nobody_has_vouched_for_is_no_pass_where_gpus_are_required() -> None:
+    # Its nonces are right, and no GPU has signed anything.
+    found = audit(ask_nvidia=None)
+    told = {f"{algo} {what}" for algo in ("ecdsa", "ed25519") for what in ("GPU evidence", "NVIDIA verdict")}
+    assert wrong(found) == told
+    assert status(found, "ecdsa NVIDIA verdict") is Status.NOT_MADE
+    assert status(found, "ecdsa GPU evidence") is Status.NOT_MADE
+    details = {check.detail for check in found.checks if check.name.endswith("NVIDIA verdict")}
+    assert details == {"--nvidia asks NVIDIA; --gpu unverified does without"}
+
+
+def test_evidence_that_nvidia_rejects_is_not_made() -> None:
+    assert status(audit(ask_nvidia=lambda _: nras(result=False)), "ecdsa GPU evidence") is Status.NOT_MADE
+
+
+@pytest.mark.parametrize("demand", [GpuDemand.UNVERIFIED, GpuDemand.CANNED])
+def test_unverified_gpu_evidence_passes_only_by_name_and_never_as_made(demand: GpuDemand) -> None:
+    found = audit(ask_nvidia=None, gpu=demand)
+    assert found.ok
+    assert status(found, "ecdsa GPU evidence") is Status.NOT_MADE
+    assert status(found, "ecdsa NVIDIA verdict") is Status.NOT_MADE
+    assert UNVERIFIED_GPU in found.warnings
+    for payload in (gpu_payload(b"\7" * 32), gpu_payload(evidence_nonce=b"\7" * 32)):
+        bent = report(nvidia_payload=payload)
+        assert "ecdsa GPU evidence" in wrong(audit(bent, report("ed25519"), ask_nvidia=None, gpu=demand))
+    canned = report(canned_gpu=True), report("ed25519", canned_gpu=True)
+    assert audit(*canned, ask_nvidia=None, gpu=demand).ok is (demand is GpuDemand.CANNED)
 
 
 def test_without_gpus_nothing_is_said_of_them() -> None:

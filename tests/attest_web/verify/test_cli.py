@@ -15,6 +15,8 @@ from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
 from tests.attest_web.verify.minting import NONCE, REQUEST, RESPONSE, report, signature
 from tests.attest_web.verify.test_audit import nras
 
+UNVERIFIED_GPU = ["--gpu", "unverified"]
+
 
 class LenientVerifier:
     """Stands in for dcap-qvl, and vouches for every quote."""
@@ -50,7 +52,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 
 def online(capsys: pytest.CaptureFixture[str], url: str, *arguments: str) -> tuple[int, dict[str, Any]]:
-    status, out, _ = run(capsys, "--url", url, "--token", TOKEN, "--json", *arguments)
+    status, out, _ = run(capsys, "--url", url, "--token", TOKEN, "--json", *UNVERIFIED_GPU, *arguments)
     found = json.loads(out)
     assert set(found) == {"ok", "checks", "warnings"}
     assert found["ok"] is (status == 0)
@@ -82,7 +84,7 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     with fake_proxy(
         {"/v1/attestation/report?signing_algo=ed25519": (503, b'{"error":{"message":"no dstack\x1b[2J"}}')}
     ) as proxy:
-        status, out, _ = run(capsys, "--url", proxy.url)
+        status, out, _ = run(capsys, "--url", proxy.url, *UNVERIFIED_GPU)
     assert status == 1
     lines = out.splitlines()
     assert lines[0].startswith("! warning: ")
@@ -145,7 +147,7 @@ def test_a_quote_that_dcap_does_not_take_fails_with_the_real_library(
         "qe_identity_signature": "",
     }
     collateral.write_text(json.dumps(empty))
-    status, out, _ = run(capsys, *names, "--collateral", str(collateral), "--json", "--nonce", NONCE.hex())
+    status, out, _ = run(capsys, *names, *UNVERIFIED_GPU, "--collateral", str(collateral), "--json")
     assert status == 1
     assert set(failed(json.loads(out))) == {"ecdsa quote signature"}
 
@@ -163,12 +165,13 @@ def saved_files(directory: Path) -> list[str]:
 @pytest.mark.usefixtures("lenient")
 def test_saved_bytes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     names = saved_files(tmp_path)
-    assert run(capsys, *names, "--nonce", NONCE.hex())[0] == 0
+    assert run(capsys, *names, *UNVERIFIED_GPU, "--nonce", NONCE.hex())[0] == 0
+    assert run(capsys, *names, "--nonce", NONCE.hex())[0] == 1, "nobody has vouched for the GPUs"
     assert run(capsys, *names[:6])[0] == 0
-    assert run(capsys, *names[6:])[0] == 0
-    assert run(capsys, *names, "--nonce", "07" * 32)[0] == 1
+    assert run(capsys, *names[6:], *UNVERIFIED_GPU)[0] == 0
+    assert run(capsys, *names, *UNVERIFIED_GPU, "--nonce", "07" * 32)[0] == 1
     (tmp_path / "response").write_bytes(RESPONSE + b" ")
-    assert run(capsys, *names)[0] == 1
+    assert run(capsys, *names, *UNVERIFIED_GPU)[0] == 1
 
 
 @pytest.mark.usefixtures("lenient")
@@ -177,7 +180,8 @@ def test_what_is_saved_can_be_checked_again_and_nobody_else_can_read_it(
 ) -> None:
     directory = tmp_path / "a b"
     with fake_proxy() as proxy:
-        status, _, said = run(capsys, "--url", proxy.url, "--token", TOKEN, "--save", str(directory))
+        arguments = ["--url", proxy.url, "--token", TOKEN, *UNVERIFIED_GPU, "--save", str(directory)]
+        status, _, said = run(capsys, *arguments)
     assert status == 0
     files = sorted(directory.iterdir())
     kept = ["request.json", "response", "signature-ecdsa.json", "signature-ed25519.json"]
@@ -187,6 +191,7 @@ def test_what_is_saved_can_be_checked_again_and_nobody_else_can_read_it(
     assert not any(TOKEN.encode() in file.read_bytes() for file in files)
     monkeypatch.setattr(cli, "collateral_from_json", lambda text: text)
     again = shlex.split(said.partition("tee-verify ")[2])
+    again += UNVERIFIED_GPU
     assert run(capsys, *again)[0] == 0
     assert run(capsys, *again, "--nonce", "07" * 32)[0] == 1
 
@@ -245,6 +250,7 @@ def test_nvidias_verdict_where_it_is_asked_for(capsys: pytest.CaptureFixture[str
         (["--report", "f", "--collateral", "f", "--pccs-url", "u"], "give one"),
         (["--report", "f", "--allow-tcb-status", "Revoked"], "invalid choice"),
         (["--report", "f", "--nvidia", "--gpu", "none"], "nothing to ask"),
+        (["--report", "f", "--nvidia", "--gpu", "unverified"], "does without"),
         (["--report", "f", "--nvidia", "--nras-url", "http://example.com"], "https"),
         (["--report", "f", "--collateral", __file__], "not collateral"),
         (["--report", "f", "--pccs-url", "u", "--dev-root", __file__], "not a certificate"),

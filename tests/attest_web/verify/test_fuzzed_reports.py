@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from attest_web.verify.audit import check_evidence
 from attest_web.verify.evidence import Evidence, Saying
+from attest_web.verify.gpu import GpuDemand
 from attest_web.verify.output import as_json, as_text
 from attest_web.verify.report import Policy
 from tests.attest_web.verify.minting import ALGOS, APP_COMPOSE, QuoteBook, evidence, gpu_payload, report, signature
@@ -17,7 +18,7 @@ from tests.attest_web.verify.minting import ALGOS, APP_COMPOSE, QuoteBook, evide
 Path = tuple[str | int, ...]
 
 WHOLE = {algo: report(algo) for algo in ALGOS}
-POLICY = Policy(QuoteBook(*WHOLE.values()))
+POLICY = Policy(QuoteBook(*WHOLE.values()), gpu=GpuDemand.UNVERIFIED)
 
 numbers = st.integers() | st.floats() | st.sampled_from([2**63, -1, 10**400])
 scalars = st.none() | st.booleans() | numbers | st.text(max_size=80) | st.text("0123456789abcdefABCDEFx ", max_size=140)
