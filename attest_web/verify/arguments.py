@@ -35,6 +35,10 @@ _DEMANDS = (
     "allow_tcb_status",
     "expect_compose_hash",
     "expect_mrtd",
+    "expect_rtmr0",
+    "expect_rtmr1",
+    "expect_rtmr2",
+    "allow_dev",
     "gpu",
     "nvidia",
     "nras_url",
@@ -76,6 +80,39 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return options
 
 
+def demands(options: argparse.Namespace) -> list[str]:
+    """The arguments that make a run as strict as this one, except for what goes with the evidence itself.
+
+    That is the nonce and the TLS keys, and the collateral, for which see `collateral_demand`.
+    """
+    arguments: list[str] = []
+    for name in ("expect_compose_hash", "expect_mrtd", "expect_rtmr0", "expect_rtmr1", "expect_rtmr2"):
+        if (value := getattr(options, name)) is not None:
+            arguments += [_flag(name), value.hex()]
+    for status in options.allow_tcb_status:
+        arguments += ["--allow-tcb-status", status]
+    if options.dev_root is not None:
+        arguments += ["--dev-root", options.dev_root]
+    if options.allow_dev:
+        arguments.append("--allow-dev")
+    if options.gpu != GpuDemand.REQUIRED:
+        arguments += ["--gpu", options.gpu]
+    if options.nvidia:
+        arguments += ["--nvidia", "--nras-url", options.nras_url]
+    return arguments
+
+
+def collateral_demand(options: argparse.Namespace) -> list[str]:
+    """The arguments that say where this run's collateral came from."""
+    if options.collateral is not None:
+        return ["--collateral", options.collateral]
+    return ["--pccs-url", options.pccs_url] if options.pccs_url is not None else []
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _add_online(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a chat with a proxy")
     group.add_argument("--url", help="where the proxy is: http(s)://HOST:PORT")
@@ -109,7 +146,7 @@ def _add_demands(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--nonce", metavar="HEX", type=_hex(32), help="the reports' nonce [a random one with --url]")
     group.add_argument("--collateral", metavar="FILE", help="Intel's collateral in dcap-qvl's JSON")
     group.add_argument("--pccs-url", metavar="URL", help="fetch the collateral from this cache [Intel's own service]")
-    group.add_argument("--dev-root", metavar="FILE", help="trust this root certificate instead of Intel's (simulator)")
+    group.add_argument("--dev-root", metavar="FILE", help="trust this root instead of Intel's (simulator); allows dev")
     group.add_argument(
         "--allow-tcb-status",
         metavar="STATUS",
@@ -120,6 +157,9 @@ def _add_demands(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--expect-compose-hash", metavar="HEX", type=_hex(32), help="SHA-256 of the compose file")
     group.add_argument("--expect-mrtd", metavar="HEX", type=_hex(48), help="the TD's initial measurement")
+    for register, what in enumerate(("its firmware's configuration", "its kernel", "its command line and initrd")):
+        group.add_argument(f"--expect-rtmr{register}", metavar="HEX", type=_hex(48), help=f"the measurement of {what}")
+    group.add_argument("--allow-dev", action="store_true", help="put up with keys of a development run (DEV=1)")
     group.add_argument(
         "--gpu",
         choices=[str(demand) for demand in GpuDemand],
@@ -160,7 +200,7 @@ def _dropped_demand(parser: argparse.ArgumentParser, options: argparse.Namespace
         return None
     for name in _DEMANDS:
         if getattr(options, name) != parser.get_default(name):
-            return f"--{name.replace('_', '-')} is about the attestation: it needs --report (or --url)"
+            return f"{_flag(name)} is about the attestation: it needs --report (or --url)"
     return None
 
 

@@ -11,6 +11,10 @@ from attest_web.verify.gpu import GpuDemand
 from attest_web.verify.report import Expected, Policy, Report, check_report
 
 CANNED_GPU = "NVIDIA's canned GPU evidence was let pass (--gpu canned): this proves nothing about any GPU"
+UNPINNED_GUEST = (
+    "MRTD and RTMR0 to RTMR2 were not all held against known values, so another guest image could claim this compose"
+    " file (--expect-mrtd, --expect-rtmr0, --expect-rtmr1, --expect-rtmr2)"
+)
 UNVERIFIED_GPU = "nobody has vouched for any GPU (no --nvidia): anybody can make such evidence for this nonce"
 DEV_KEYS = "the report says that its keys are random ones of a development run (DEV=1): nothing vouches for them"
 
@@ -99,6 +103,8 @@ def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audi
         )
         checks = check_report(names.next(report.algo), report, expected, policy)
         audit.checks += checks
+        if not policy.pins_guest:
+            audit.warn(UNPINNED_GUEST)
         if report.dev:
             audit.warn(DEV_KEYS)
         if policy.gpu is GpuDemand.CANNED and report.holds_canned_evidence:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attest_web.verify.arguments import WrongUsageError, parse_arguments
+from attest_web.verify.arguments import WrongUsageError, collateral_demand, demands, parse_arguments
 from attest_web.verify.audit import Audit, check_evidence
 from attest_web.verify.client import HttpClient, Origin
 from attest_web.verify.collateral import (
@@ -53,11 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> Audit:
     verifier = _quote_verifier(options)
+    rtmrs = (options.expect_rtmr0, options.expect_rtmr1, options.expect_rtmr2)
     policy = Policy(
         verify_quote=verifier,
         allowed_tcb=frozenset({TCB_UP_TO_DATE, *options.allow_tcb_status}),
         compose_hash=options.expect_compose_hash,
         mrtd=options.expect_mrtd,
+        rtmrs={register: value for register, value in enumerate(rtmrs) if value is not None},
+        allow_dev=options.allow_dev or options.dev_root is not None,
         gpu=GpuDemand(options.gpu),
         ask_nvidia=_nvidia_asker(options),
     )
@@ -85,7 +88,16 @@ def _online_audit(options: argparse.Namespace, policy: Policy, verifier: DcapVer
             again = save(conversation.evidence, verifier.used, directory)
         except OSError as error:
             raise WrongUsageError(f"--save {directory}: {error.strerror}") from None
-        print(f"saved; to check it again: tee-verify {shlex.join(again)}", file=sys.stderr)  # noqa: T201
+        if verifier.used is None:
+            again += collateral_demand(options)
+        again += demands(options)
+        if conversation.evidence.complete:
+            said = f"saved; to check it again: tee-verify {shlex.join(again)}"
+        else:
+            said = (
+                f"what was saved in {printable(str(directory))} is not complete: see which checks failed, and try again"
+            )
+        print(said, file=sys.stderr)  # noqa: T201
     return audit
 
 

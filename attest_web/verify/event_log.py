@@ -56,17 +56,25 @@ def replay(events: Sequence[Event], register: int) -> bytes:
     return value
 
 
-def check_replay(events: Sequence[Event], register: int, quote: TdxQuote) -> str:
+def check_replay(events: Sequence[Event], register: int, quote: TdxQuote, expected: bytes | None = None) -> str:
     """Check that the log gives a quoted register; return what was found.
 
+    Args:
+        events: The log.
+        register: Which RTMR, 0 to 3.
+        quote: The quote.
+        expected: 48 bytes that the register must be, where the verifier knows them.
+
     Raises:
-        FailedError: It gives something else.
+        FailedError: It gives something else, or the register is not the expected one.
     """
     count = sum(event.register == register for event in events)
     gives, quoted = replay(events, register), quote.rtmrs[register]
     if gives != quoted:
         raise FailedError(f"its {count} events in the log give {gives.hex()}, the quote has {quoted.hex()}")
-    return f"{count} events give {quoted.hex()}"
+    if expected is not None and quoted != expected:
+        raise FailedError(f"it is {quoted.hex()}, not the expected {expected.hex()}")
+    return f"{count} events give {quoted.hex()}" + (", as expected" if expected is not None else "")
 
 
 def check_compose(events: Sequence[Event], app_compose: str, expected: bytes | None) -> str:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attest_web.signatures import SigningAlgo
+from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.exchange import Exchange
 
 
@@ -41,6 +41,13 @@ class Evidence:
     attestation_asked: bool = True
     nonce: bytes | None = None
     tls_keys: frozenset[bytes] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a chat, and a signature and a report by each algorithm."""
+        return self.exchange is not None and all(
+            {saying.algo for saying in sayings} >= set(SIGNING_ALGOS) for sayings in (self.signatures, self.reports)
+        )
 
 
 def save(evidence: Evidence, collateral: str | None, directory: Path) -> list[str]:

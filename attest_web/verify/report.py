@@ -1,7 +1,7 @@
 """All checks of one attestation report."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from attest_web.report_data import NONCE_BYTES
@@ -33,6 +33,8 @@ class Policy:
         allowed_tcb: The TCB statuses that will do.
         compose_hash: SHA-256 that the compose file must have; None where any will do.
         mrtd: 48 bytes that MRTD must be; None where any will do.
+        rtmrs: 48 bytes that a register must be, by its number; any will do for those that are not there.
+        allow_dev: Whether a report may say that its keys are those of a development run.
         gpu: What GPU evidence there must be.
         ask_nvidia: Sends an `nvidia_payload` to NVIDIA's service and gives its answer; raises `NotMadeError` where it
             cannot. None where NVIDIA is not to be asked.
@@ -42,8 +44,15 @@ class Policy:
     allowed_tcb: frozenset[str] = frozenset({TCB_UP_TO_DATE})
     compose_hash: bytes | None = None
     mrtd: bytes | None = None
+    rtmrs: Mapping[int, bytes] = field(default_factory=dict)
+    allow_dev: bool = False
     gpu: GpuDemand = GpuDemand.REQUIRED
     ask_nvidia: Callable[[str], bytes] | None = None
+
+    @property
+    def pins_guest(self) -> bool:
+        """Whether only one guest image will do: what MRTD and RTMR0 to RTMR2 measure before RTMR3 is extended."""
+        return self.mrtd is not None and all(register in self.rtmrs for register in range(event_log.RUNTIME_REGISTER))
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,7 @@ def check_report(name: str, report: Report, expected: Expected, policy: Policy) 
     """
     return [
         *_key_checks(name, report, expected),
+        *_dev_checks(name, report, policy),
         *_quote_checks(name, report, policy),
         *_measurement_checks(name, report, policy),
         *_gpu_checks(name, report, expected, policy),
@@ -215,6 +225,16 @@ def _key_checks(name: str, report: Report, expected: Expected) -> list[Check]:
     ]
 
 
+def _dev_checks(name: str, report: Report, policy: Policy) -> list[Check]:
+    # Nothing vouches for a report that does not say so, so there is no check that could pass.
+    if not report.dev:
+        return []
+    if policy.allow_dev:
+        return [not_asked(f"{name} keys", "not asked for: keys of a development run will do")]
+    detail = "the report says that they are random ones of a development run (DEV=1); --allow-dev puts up with them"
+    return [Check(f"{name} keys", Status.FAILED, detail)]
+
+
 def _quote_checks(name: str, report: Report, policy: Policy) -> list[Check]:
     tcb_status = f"{name} TCB status"
     try:
@@ -239,7 +259,7 @@ def _quote_checks(name: str, report: Report, policy: Policy) -> list[Check]:
 
 def _measurement_checks(name: str, report: Report, policy: Policy) -> list[Check]:
     def rtmr(register: int) -> Callable[[], str]:
-        return lambda: event_log.check_replay(report.events, register, report.quote)
+        return lambda: event_log.check_replay(report.events, register, report.quote, policy.rtmrs.get(register))
 
     def compose() -> str:
         # Of another log than the one that happened, nothing can be learnt.

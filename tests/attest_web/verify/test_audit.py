@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from attest_web.verify.audit import DEV_KEYS, UNVERIFIED_GPU, Audit, check_evidence
+from attest_web.verify.audit import DEV_KEYS, UNPINNED_GUEST, UNVERIFIED_GPU, Audit, check_evidence
 from attest_web.verify.checks import NotMadeError, Status
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.evidence import Evidence, Saying
@@ -24,6 +24,7 @@ from tests.attest_web.verify.minting import (
     QuoteBook,
     evidence,
     gpu_payload,
+    registers,
     report,
     signature,
 )
@@ -48,7 +49,7 @@ def status(found: Audit, name: str) -> Status:
 def test_evidence_that_holds_passes_and_what_was_not_asked_for_is_listed_as_not_made() -> None:
     found = audit()
     assert found.ok
-    assert not found.warnings
+    assert found.warnings == [UNPINNED_GUEST]
     not_made = {check.name.partition(" ")[2] for check in found.checks if check.status is Status.NOT_MADE}
     assert not_made == {"TLS key", "MRTD"}
     assert sum(check.status is Status.PASSED for check in found.checks) == 2 * (3 + 15)
@@ -107,6 +108,20 @@ def test_expected_measurements() -> None:
     assert audit(compose_hash=COMPOSE_HASH, mrtd=MRTD).ok
     assert wrong(audit(compose_hash=b"\0" * 32)) == {"ecdsa compose hash", "ed25519 compose hash"}
     assert wrong(audit(mrtd=b"\0" * 48)) == {"ecdsa MRTD", "ed25519 MRTD"}
+
+
+def test_a_guest_image_that_is_not_pinned_is_warned_of() -> None:
+    rtmrs = dict(enumerate(registers(report()["event_log"])[:3]))
+    pinned = audit(mrtd=MRTD, rtmrs=rtmrs)
+    assert pinned.ok
+    assert not pinned.warnings
+    assert all(", as expected" in c.detail for c in pinned.checks if c.name[-5:] in ("RTMR0", "RTMR1", "RTMR2"))
+    assert audit(rtmrs=rtmrs).warnings == [UNPINNED_GUEST]
+    for register in rtmrs:
+        others = {other: value for other, value in rtmrs.items() if other != register}
+        assert audit(mrtd=MRTD, rtmrs=others).warnings == [UNPINNED_GUEST]
+        found = audit(mrtd=MRTD, rtmrs=rtmrs | {register: b"\7" * 48})
+        assert wrong(found) == {f"ecdsa RTMR{register}", f"ed25519 RTMR{register}"}
 
 
 @pytest.mark.parametrize("missing", sorted(set(report()) - {"model_name"}))
@@ -215,10 +230,18 @@ def test_a_changed_response_is_told_by_both_signatures() -> None:
     assert wrong(found) == {"ecdsa response hash", "ed25519 response hash"}
 
 
-def test_keys_of_a_development_run_are_warned_of() -> None:
-    found = audit(report(dev=True), report("ed25519", dev=True))
-    assert found.warnings == [DEV_KEYS]
-    assert not audit(report(dev=False), report("ed25519")).warnings
+def test_keys_of_a_development_run_pass_only_by_name_and_are_warned_of() -> None:
+    dev = report(dev=True), report("ed25519", dev=True)
+    found = audit(*dev)
+    assert wrong(found) == {"ecdsa keys", "ed25519 keys"}
+    assert status(found, "ecdsa keys") is Status.FAILED
+    assert DEV_KEYS in found.warnings
+    allowed = audit(*dev, allow_dev=True)
+    assert allowed.ok
+    assert status(allowed, "ecdsa keys") is Status.NOT_MADE
+    assert DEV_KEYS in allowed.warnings
+    assert DEV_KEYS not in audit(report(dev=False), report("ed25519")).warnings
+    assert wrong(audit(report(dev="no"), report("ed25519"))) == {"ecdsa keys"}
 
 
 def test_canned_gpu_evidence_passes_only_by_name_and_never_as_made() -> None:

@@ -52,7 +52,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 
 def online(capsys: pytest.CaptureFixture[str], url: str, *arguments: str) -> tuple[int, dict[str, Any]]:
-    status, out, _ = run(capsys, "--url", url, "--token", TOKEN, "--json", *UNVERIFIED_GPU, *arguments)
+    status, out, _ = run(capsys, "--url", url, "--token", TOKEN, "--json", *UNVERIFIED_GPU, "--allow-dev", *arguments)
     found = json.loads(out)
     assert set(found) == {"ok", "checks", "warnings"}
     assert found["ok"] is (status == 0)
@@ -75,7 +75,7 @@ def test_a_true_proxy_is_verified(capsys: pytest.CaptureFixture[str], stream: li
     assert nonces != {NONCE.hex()}
     passed = {check["name"] for check in found["checks"] if check["status"] == "passed"}
     assert {"chat", "ecdsa receipt", "ed25519 receipt", "ecdsa signature", "ed25519 quote signature"} <= passed
-    assert "DEV=1" in found["warnings"][0]
+    assert any("DEV=1" in warning for warning in found["warnings"])
 
 
 @pytest.mark.usefixtures("lenient")
@@ -84,7 +84,7 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     with fake_proxy(
         {"/v1/attestation/report?signing_algo=ed25519": (503, b'{"error":{"message":"no dstack\x1b[2J"}}')}
     ) as proxy:
-        status, out, _ = run(capsys, "--url", proxy.url, *UNVERIFIED_GPU)
+        status, out, _ = run(capsys, "--url", proxy.url, *UNVERIFIED_GPU, "--allow-dev")
     assert status == 1
     lines = out.splitlines()
     assert lines[0].startswith("! warning: ")
@@ -180,7 +180,7 @@ def test_what_is_saved_can_be_checked_again_and_nobody_else_can_read_it(
 ) -> None:
     directory = tmp_path / "a b"
     with fake_proxy() as proxy:
-        arguments = ["--url", proxy.url, "--token", TOKEN, *UNVERIFIED_GPU, "--save", str(directory)]
+        arguments = ["--url", proxy.url, "--token", TOKEN, *UNVERIFIED_GPU, "--allow-dev", "--save", str(directory)]
         status, _, said = run(capsys, *arguments)
     assert status == 0
     files = sorted(directory.iterdir())
@@ -191,9 +191,49 @@ def test_what_is_saved_can_be_checked_again_and_nobody_else_can_read_it(
     assert not any(TOKEN.encode() in file.read_bytes() for file in files)
     monkeypatch.setattr(cli, "collateral_from_json", lambda text: text)
     again = shlex.split(said.partition("tee-verify ")[2])
-    again += UNVERIFIED_GPU
     assert run(capsys, *again)[0] == 0
     assert run(capsys, *again, "--nonce", "07" * 32)[0] == 1
+
+
+@pytest.mark.usefixtures("lenient")
+def test_the_command_that_checks_again_is_as_strict(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    certificate: tuple[Path, bytes],
+) -> None:
+    monkeypatch.setattr(cli, "collateral_from_json", lambda text: text)
+    saved = ["--save", str(tmp_path / "saved"), "--token", TOKEN]
+    demands = ["--expect-compose-hash", "07" * 32, "--expect-mrtd", "08" * 48, "--expect-rtmr0", "09" * 48]
+    demands += ["--expect-rtmr1", "0a" * 48, "--expect-rtmr2", "0b" * 48, "--allow-tcb-status", "OutOfDate"]
+    demands += ["--allow-tcb-status", "TDRelaunchAdvised", "--dev-root", str(certificate[0]), "--allow-dev"]
+    given = [*demands, "--nvidia", "--nras-url", "http://127.0.0.1:9/x"]
+    with fake_proxy() as proxy:
+        status, out, said = run(capsys, "--url", proxy.url, *given, "--pccs-url", "u", *saved, "--json")
+        again = shlex.split(said.partition("tee-verify ")[2])
+        assert " ".join(given) in " ".join(again)
+        assert "--pccs-url" not in again, "the collateral itself was saved"
+        _, out_again, _ = run(capsys, *again, "--json")
+        assert status == 1
+        assert {"ecdsa compose hash", "ecdsa MRTD", "ecdsa RTMR0", "ecdsa RTMR2"} <= set(failed(json.loads(out_again)))
+        assert failed(json.loads(out_again)) == failed(json.loads(out))
+        monkeypatch.setattr(LenientVerifier, "used", None)
+        _, _, said = run(capsys, "--url", proxy.url, "--pccs-url", "u", "--gpu", "canned", *saved)
+        assert said.strip().endswith("--pccs-url u --gpu canned")
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(
+    "missing",
+    ["/v1/chat", "/v1/signature/chatcmpl-1?signing_algo=ed25519", "/v1/attestation/report?signing_algo=ecdsa"],
+)
+def test_what_was_not_fetched_whole_is_said_to_be_not_complete(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, missing: str
+) -> None:
+    with fake_proxy({missing: (503, b"")}) as proxy:
+        _, _, said = run(capsys, "--url", proxy.url, "--token", TOKEN, "--save", str(tmp_path / "saved"))
+    assert "not complete" in said
+    assert "tee-verify" not in said
 
 
 @pytest.mark.usefixtures("lenient")
@@ -278,6 +318,10 @@ def test_wrong_usage_is_told_apart(capsys: pytest.CaptureFixture[str], arguments
         ["--allow-tcb-status", "OutOfDate"],
         ["--expect-compose-hash", "07" * 32],
         ["--expect-mrtd", "07" * 48],
+        ["--expect-rtmr0", "07" * 48],
+        ["--expect-rtmr1", "07" * 48],
+        ["--expect-rtmr2", "07" * 48],
+        ["--allow-dev"],
         ["--gpu", "canned"],
         ["--gpu", "none"],
         ["--nvidia"],
