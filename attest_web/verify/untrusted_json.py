@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 from attest_web.verify.checks import FailedError
@@ -15,10 +16,19 @@ def parse_json(data: bytes | str, what: str) -> Any:
     """The value that a JSON text stands for.
 
     Raises:
-        FailedError: It is not JSON, or JSON too deep or with numbers too long to be read.
+        FailedError: It is not JSON, or JSON too deep or with numbers too long to be read, or an object in it has two
+            members of one name, of which another reader may take the other.
     """
+
+    def without_duplicates(members: list[tuple[str, Any]]) -> JsonObject:
+        made = dict(members)
+        if len(made) != len(members):
+            names = Counter(name for name, _ in members)
+            raise FailedError(f"{what} has an object with more than one {names.most_common(1)[0][0]!r}")
+        return made
+
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:
         reason = (
             f"{error.msg}, at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "cannot be read"
@@ -30,7 +40,7 @@ def parse_object(data: bytes | str, what: str) -> JsonObject:
     """The object that a JSON text stands for.
 
     Raises:
-        FailedError: It is not JSON, or not an object.
+        FailedError: It is not JSON that `parse_json` takes, or not an object.
     """
     return as_object(parse_json(data, what), what)
 

@@ -93,6 +93,13 @@ def test_what_is_no_answer_at_all_is_refused(body: bytes) -> None:
         SignatureAnswer.parse(body)
 
 
+def test_two_members_of_one_name_are_refused() -> None:
+    whole = json.dumps(signature())
+    for twice in (whole[:-1] + ', "text": "a:b"}', whole[:-1] + ', "more": [{"a": 1, "a": 1}]}'):
+        with pytest.raises(FailedError, match="more than one"):
+            SignatureAnswer.parse(twice.encode())
+
+
 def test_an_ed25519_key_of_small_order_signs_nothing() -> None:
     # With the neutral element as key, a signature of itself and zero fits every message.
     neutral = "01" + "00" * 31
