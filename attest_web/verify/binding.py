@@ -1,6 +1,7 @@
 """What binds a signing key, a nonce and a TLS key to a quote: its report_data, see `attest_web.report_data`."""
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from attest_web.keys import keccak256
 from attest_web.report_data import report_data
@@ -17,9 +18,12 @@ def certificate_spki_sha256(certificate: bytes) -> bytes:
     """SHA-256 of the SubjectPublicKeyInfo of a certificate in DER.
 
     Raises:
-        ValueError: It is not a certificate.
+        ValueError: It is not a certificate, or one with a key of a kind that is not known here.
     """
-    return spki_sha256(x509.load_der_x509_certificate(certificate))
+    try:
+        return spki_sha256(x509.load_der_x509_certificate(certificate))
+    except UnsupportedAlgorithm:
+        raise ValueError("its certificate has a key of an unknown kind") from None
 
 
 def check_address_bound(

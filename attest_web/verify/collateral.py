@@ -12,6 +12,7 @@ from typing import Any
 
 import dcap_qvl
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest_web.verify.checks import FailedError, NotMadeError
@@ -129,7 +130,7 @@ def root_certificate(data: bytes) -> bytes:
     try:
         load = x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
         return load(data).public_bytes(Encoding.DER)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise ValueError("not a certificate in PEM or DER") from None
 
 

@@ -1,11 +1,14 @@
 import copy
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest_web.report_data import report_data
-from attest_web.verify.binding import check_public_key
+from attest_web.verify.binding import certificate_spki_sha256, check_public_key
 from attest_web.verify.checks import FailedError
 from attest_web.verify.event_log import check_compose, check_replay, parse_event_log
 from attest_web.verify.quote import TdxQuote, check_debug_off
@@ -38,6 +41,14 @@ def test_public_keys_give_their_addresses() -> None:
     check_public_key("ed25519", KEYS.ed25519_public_key, address(KEYS, "ed25519"))
     with pytest.raises(FailedError, match="gives 0x"):
         check_public_key("ecdsa", KEYS.ecdsa_public_key[::-1], address(KEYS, "ecdsa"))
+
+
+def test_a_certificate_with_an_unknown_curve_is_a_clear_failure(certificate: tuple[Path, bytes]) -> None:
+    der = x509.load_pem_x509_certificate(certificate[0].read_bytes()).public_bytes(Encoding.DER)
+    p256 = bytes.fromhex("2a8648ce3d030107")
+    assert p256 in der
+    with pytest.raises(ValueError, match="unknown kind"):
+        certificate_spki_sha256(der.replace(p256, p256[:-1] + b"\x77"))
 
 
 def test_the_fields_of_a_quote_are_read_from_their_offsets() -> None:
