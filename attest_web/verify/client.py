@@ -2,18 +2,23 @@
 
 import contextlib
 import http.client
+import io
 import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Buffer, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from attest_web.verify.binding import certificate_spki_sha256
 
 MAX_BYTES = 32 * 1024 * 1024
 """Bytes of an answer that are read at most."""
+
+_HEAD = 256 * 1024
+"""Bytes of status line, header and chunk sizes that are read at most besides."""
 
 _PIECE = 64 * 1024
 
@@ -66,6 +71,14 @@ class Origin:
             raise ValueError("a URL with a user, a query or a fragment is not taken here")
         if not (url.isascii() and url.isprintable() and " " not in url):
             raise ValueError("a URL has no spaces, control characters or letters beyond ASCII")
+        if port == 0:
+            raise ValueError("a URL has a port from 1 to 65535")
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            raise ValueError(
+                "not the URL of a host: its name has an empty part, or one of more than 63 letters"
+            ) from None
         tls = parts.scheme == "https"
         return cls(tls, host, port or (443 if tls else 80), parts.path.rstrip("/"))
 
@@ -79,6 +92,60 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+class _BoundedReader(io.RawIOBase):
+    """What comes over a connection, up to a number of bytes.
+
+    It stands below `http.client`, which takes some chunk sizes for "as much as there is".
+    """
+
+    def __init__(self, source: io.RawIOBase, limit: int, too_long: FetchError) -> None:
+        super().__init__()
+        self._source = source
+        self._left = limit
+        self._too_long = too_long
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int | None:
+        if self._left <= 0:
+            raise self._too_long
+        count: int | None = self._source.readinto(memoryview(buffer)[: self._left])
+        self._left -= count or 0
+        return count
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
+class _BoundedSocket:
+    """As much of a socket as `http.client.HTTPResponse` uses."""
+
+    def __init__(self, connection: socket.socket, limit: int, too_long: FetchError) -> None:
+        self._connection = connection
+        self._limit = limit
+        self._too_long = too_long
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        source = self._connection.makefile("rb", buffering=0)
+        return io.BufferedReader(_BoundedReader(source, self._limit, self._too_long))
+
+
+def _bounded_response(origin: Origin, max_bytes: int) -> Any:
+    """What `http.client` is to make its responses with."""
+
+    def response(connection: socket.socket, *args: Any, **more: Any) -> http.client.HTTPResponse:
+        bounded: Any = _BoundedSocket(connection, max_bytes + _HEAD, _too_long(origin, max_bytes))
+        return http.client.HTTPResponse(bounded, *args, **more)
+
+    return response
+
+
+def _too_long(origin: Origin, max_bytes: int) -> FetchError:
+    return FetchError(f"{origin} answered with more than {max_bytes} bytes")
 
 
 class HttpClient:
@@ -120,7 +187,7 @@ class HttpClient:
         """
         try:
             raw = socket.create_connection((self.origin.host, self.origin.port), self._timeout)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise FetchError(f"cannot connect to {self.origin} ({_reason(error)})") from None
         # A timeout of the socket's is for each byte. This one is for all of them, and ends whatever goes on.
         expired = threading.Event()
@@ -150,6 +217,7 @@ class HttpClient:
 
     def _exchange(self, raw: socket.socket, method: str, path: str, body: bytes | None) -> Answer:
         connection = http.client.HTTPConnection(self.origin.host, self.origin.port, timeout=self._timeout)
+        connection.response_class = _bounded_response(self.origin, self._max_bytes)
         spki = None
         try:
             connection.sock = raw
@@ -168,7 +236,7 @@ class HttpClient:
             while piece := response.read(_PIECE):
                 content += piece
                 if len(content) > self._max_bytes:
-                    raise FetchError(f"{self.origin} answered with more than {self._max_bytes} bytes")
+                    raise _too_long(self.origin, self._max_bytes)
             if response.length:  # http.client says nothing where the connection ends before its Content-Length
                 raise FetchError(f"no whole answer from {self.origin} ({response.length} bytes are missing)")
             names = {name.lower(): value for name, value in response.getheaders()}

@@ -3,6 +3,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import pytest
 
@@ -10,7 +11,7 @@ from attest_web.verify.client import Answer, FetchError, HttpClient, Origin
 
 
 @contextmanager
-def answering(*pieces: bytes, pause: float = 0, close: bool = True) -> Iterator[Origin]:
+def answering(*pieces: bytes | Iterator[bytes], pause: float = 0, close: bool = True) -> Iterator[Origin]:
     """A server that answers one connection with these bytes, whatever it is asked."""
     done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -20,7 +21,7 @@ def answering(*pieces: bytes, pause: float = 0, close: bool = True) -> Iterator[
             with connection:
                 connection.recv(65536)
                 try:
-                    for piece in pieces:
+                    for piece in chain.from_iterable([each] if isinstance(each, bytes) else each for each in pieces):
                         connection.sendall(piece)
                         if pause and done.wait(pause):
                             return
@@ -77,6 +78,22 @@ def test_an_answer_that_is_too_long_is_cut_off() -> None:
                 get(origin)
 
 
+def test_no_chunk_size_lets_a_server_send_without_end() -> None:
+    """http.client takes the size -1 for "as much as there is"."""
+    sent = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal sent
+        yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
+        for _ in range(1024):
+            yield b"x" * 65536
+            sent += 65536
+
+    with answering(pieces()) as origin, pytest.raises(FetchError, match="more than 1000 bytes"):
+        get(origin)
+    assert sent < 32 * 1024 * 1024, "a socket's buffers hold some, but not this"
+
+
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_a_server_that_drips_or_is_silent_is_left_in_time(head: bytes) -> None:
     for drops in (0, 200):
@@ -94,6 +111,11 @@ def test_nobody_there() -> None:
         get(Origin(False, "127.0.0.1", port, ""))
 
 
+def test_a_name_that_cannot_be_looked_up() -> None:
+    with pytest.raises(FetchError, match=r"cannot connect to a\.\.b:80"):
+        get(Origin(False, "a..b", 80, ""))
+
+
 def test_origins() -> None:
     assert Origin.parse("http://h:81/a/") == Origin(False, "h", 81, "/a")
     assert Origin.parse("https://[::1]") == Origin(True, "::1", 443, "")
@@ -108,8 +130,14 @@ def test_origins() -> None:
         "http://h/\r\nA:b",
         "http://[",
         "http://h:99999",
+        "http://h:0",
+        "https://h:0/a",
+        "http://a..b",
+        "http://.b",
+        f"http://{'a' * 64}.b",
     ):
         with pytest.raises(ValueError, match="URL"):
             Origin.parse(url)
+    assert Origin.parse(f"http://{'a' * 63}.b.").host == f"{'a' * 63}.b."
     assert Origin.parse("http://[::1]:1").is_loopback
     assert not Origin.parse("http://localhost.example").is_loopback
