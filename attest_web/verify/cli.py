@@ -35,6 +35,18 @@ MAX_FILE = 64 * 1024 * 1024
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status: 0 when all that was asked for holds, 1 when not, 2 for wrong usage."""
+    try:
+        try:
+            return _main(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on, so nobody has been told that anything holds
+        # What is left in the buffer would be written once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = parse_arguments(arguments)
     # A terminal that cannot show a ✓ is no reason to say nothing.
     if hasattr(sys.stdout, "reconfigure"):
@@ -94,9 +106,7 @@ def _online_audit(options: argparse.Namespace, policy: Policy, verifier: DcapVer
         if conversation.evidence.complete:
             said = f"saved; to check it again: tee-verify {shlex.join(again)}"
         else:
-            said = (
-                f"what was saved in {printable(str(directory))} is not complete: see which checks failed, and try again"
-            )
+            said = f"what was saved in {printable(str(directory))} is not complete: see what failed, and try again"
         print(said, file=sys.stderr)  # noqa: T201
     return audit
 

@@ -1,4 +1,5 @@
 import json
+import os
 import shlex
 import ssl
 import stat
@@ -281,6 +282,9 @@ def test_nvidias_verdict_where_it_is_asked_for(capsys: pytest.CaptureFixture[str
         (["--url", "http://h"], "token"),
         (["--url", "http://h", "--token", "a\nb"], "token"),
         (["--url", "nonsense", "--token", "t"], "not a URL"),
+        (["--url", "http://a..b", "--token", "t"], "not the URL of a host"),
+        (["--url", "http://h:0", "--token", "t"], "port"),
+        (["--report", "f", "--nvidia", "--nras-url", "https://a..b"], "not the URL of a host"),
         (["--url", "http://h", "--token", "t", "--report", "f"], "leave out"),
         (["--request", "f"], "go together"),
         (["--signature", "f"], "go together"),
@@ -356,3 +360,15 @@ def test_the_command_itself() -> None:
     assert "--expect-compose-hash" in helped.stdout
     wrong = subprocess.run([command], capture_output=True, text=True, timeout=30, check=False)
     assert wrong.returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]], ids=["lines", "json"])
+def test_nobody_who_reads_on_is_no_success_and_no_traceback(tmp_path: Path, arguments: list[str]) -> None:
+    command = [str(Path(sys.executable).with_name("tee-verify")), *saved_files(tmp_path)[:6], *arguments]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
