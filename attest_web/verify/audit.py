@@ -8,7 +8,8 @@ from attest_web.verify.checks import Check, FailedError, Status, all_hold, not_a
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.exchange import SignatureAnswer, check_signature, shown_address
 from attest_web.verify.gpu import GpuDemand
-from attest_web.verify.report import Expected, Policy, Report, check_report
+from attest_web.verify.policy import Expected, Policy
+from attest_web.verify.report import Report, check_report
 
 CANNED_GPU = "NVIDIA's canned GPU evidence was let pass (--gpu canned): this proves nothing about any GPU"
 UNPINNED_GUEST = (

@@ -25,7 +25,7 @@ from attest_web.verify.exchange import Exchange
 from attest_web.verify.gpu import GpuDemand
 from attest_web.verify.online import Chat, Conversation, NvidiaAsker
 from attest_web.verify.output import as_json, as_text, printable
-from attest_web.verify.report import Policy
+from attest_web.verify.policy import Policy
 
 DEV_ROOT = "the quotes were checked against --dev-root: this proves nothing about real hardware"
 

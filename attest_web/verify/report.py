@@ -1,16 +1,15 @@
 """All checks of one attestation report."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cached_property
 
 from attest_web.report_data import NONCE_BYTES
 from attest_web.signatures import SigningAlgo
 from attest_web.verify import binding, event_log, gpu, quote
 from attest_web.verify.checks import Check, FailedError, NotMadeError, Status, make, not_asked
-from attest_web.verify.collateral import TCB_UP_TO_DATE, QuoteVerifier
 from attest_web.verify.exchange import address_bytes, shown_address, signing_algo
 from attest_web.verify.gpu import GpuDemand, GpuPayload
+from attest_web.verify.policy import Expected, Policy
 from attest_web.verify.untrusted_json import (
     JsonObject,
     as_object,
@@ -22,52 +21,6 @@ from attest_web.verify.untrusted_json import (
 )
 
 _WHAT = "the report"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What a verifier demands of every report.
-
-    Attributes:
-        verify_quote: Checks who made the quote.
-        allowed_tcb: The TCB statuses that will do.
-        compose_hash: SHA-256 that the compose file must have; None where any will do.
-        mrtd: 48 bytes that MRTD must be; None where any will do.
-        rtmrs: 48 bytes that a register must be, by its number; any will do for those that are not there.
-        allow_dev: Whether a report may say that its keys are those of a development run.
-        gpu: What GPU evidence there must be.
-        ask_nvidia: Sends an `nvidia_payload` to NVIDIA's service and gives its answer; raises `NotMadeError` where it
-            cannot. None where NVIDIA is not to be asked.
-    """
-
-    verify_quote: QuoteVerifier
-    allowed_tcb: frozenset[str] = frozenset({TCB_UP_TO_DATE})
-    compose_hash: bytes | None = None
-    mrtd: bytes | None = None
-    rtmrs: Mapping[int, bytes] = field(default_factory=dict)
-    allow_dev: bool = False
-    gpu: GpuDemand = GpuDemand.REQUIRED
-    ask_nvidia: Callable[[str], bytes] | None = None
-
-    @property
-    def pins_guest(self) -> bool:
-        """Whether only one guest image will do: what MRTD and RTMR0 to RTMR2 measure before RTMR3 is extended."""
-        return self.mrtd is not None and all(register in self.rtmrs for register in range(event_log.RUNTIME_REGISTER))
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a report must be about.
-
-    Attributes:
-        signers: Addresses, one of which must be attested; None where there is no signature to hold it against.
-        nonce: 32 bytes that it must have been made with; None where the verifier has chosen none.
-        tls_keys: SHA-256 of the SPKI of every certificate that the server has shown; None where that is not asked for.
-    """
-
-    signers: frozenset[bytes] | None = None
-    nonce: bytes | None = None
-    tls_keys: frozenset[bytes] | None = None
 
 
 class Report:

@@ -12,7 +12,7 @@ from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.evidence import Evidence, Saying
 from attest_web.verify.exchange import Exchange
 from attest_web.verify.gpu import GpuDemand
-from attest_web.verify.report import Policy
+from attest_web.verify.policy import Policy
 from tests.attest_web.verify.minting import (
     COMPOSE_HASH,
     MRTD,

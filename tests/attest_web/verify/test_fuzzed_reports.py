@@ -12,7 +12,7 @@ from attest_web.verify.audit import check_evidence
 from attest_web.verify.evidence import Evidence, Saying
 from attest_web.verify.gpu import GpuDemand
 from attest_web.verify.output import as_json, as_text
-from attest_web.verify.report import Policy
+from attest_web.verify.policy import Policy
 from tests.attest_web.verify.minting import ALGOS, APP_COMPOSE, QuoteBook, evidence, gpu_payload, report, signature
 
 Path = tuple[str | int, ...]
