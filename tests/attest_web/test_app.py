@@ -268,3 +268,9 @@ def test_a_flood_is_turned_away(client: FlaskClient, evidence: Evidence) -> None
     response = client.get(REPORT, headers=AUTHORIZED)
     check_error(response, 429, "rate_limited")
     assert response.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize("path", ["/v1//signature/chatcmpl-123", "/v1//attestation/report"])
+def test_slashes_are_not_merged_and_nobody_is_redirected(client: FlaskClient, path: str) -> None:
+    """A redirect would name the address that this proxy has on the inside."""
+    check_error(client.get(path, headers=AUTHORIZED), 404, "not_found")

@@ -1,7 +1,9 @@
 """At its most verbose, the proxy writes nothing of what clients and models say, and none of their tokens."""
 
 import base64
+import json
 import signal
+import urllib.request
 from pathlib import Path
 
 from tests.e2e.processes import TOKEN, Proxy, running_proxy
@@ -133,3 +135,29 @@ def test_a_request_in_flight_at_the_stop_is_not_saved_with_its_body(tmp_path: Pa
     assert b"/v1/chat/completions" in saved
     assert PROMPT.encode() not in saved
     assert TOKEN.encode() not in saved
+
+
+def test_mitmweb_shows_no_prompt_while_the_upstream_works_on_it(free_ports: list[int]) -> None:
+    def silent(peer: Peer) -> None:
+        assert peer.read_request()
+        peer.wait_closed()
+
+    web = ["--no-web-open-browser", "--set", f"web_port={free_ports[0]}", "--set", "web_password=pw"]
+
+    def shown(path: str) -> bytes:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{free_ports[0]}{path}", headers={"Authorization": "Bearer pw"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            found: bytes = response.read()
+            return found
+
+    with ScriptedUpstream(silent) as upstream, running_proxy(upstream.url, *web, program="mitmweb") as proxy:
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(chat_body(PROMPT)))
+            upstream.requests.get(timeout=10)
+            [flow] = json.loads(shown("/flows"))
+            for path in ("/flows", f"/flows/{flow['id']}/request/content.data", "/flows/dump"):
+                content = shown(path)
+                assert PROMPT.encode() not in content
+                assert TOKEN.encode() not in content
