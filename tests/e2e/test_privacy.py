@@ -156,8 +156,8 @@ def test_mitmweb_shows_no_prompt_while_the_upstream_works_on_it(free_ports: list
         with RawClient(proxy.port) as client:
             client.send(chat_request(chat_body(PROMPT)))
             upstream.requests.get(timeout=10)
-            [flow] = json.loads(shown("/flows"))
-            for path in ("/flows", f"/flows/{flow['id']}/request/content.data", "/flows/dump"):
+            assert len(json.loads(shown("/flows"))) == 1
+            for path in ("/flows", "/flows/dump"):  # the dump has the bodies, where there are any
                 content = shown(path)
                 assert PROMPT.encode() not in content
                 assert TOKEN.encode() not in content
