@@ -14,7 +14,6 @@ from addons.answers import error_answer
 
 _MESSAGES = {
     400: "The request could not be read: it is not valid HTTP.",
-    413: "The request body is too large.",
     502: "The model server could not be reached, or did not answer properly. Try again later.",
     504: "The model server took too long to answer. Try again later, or ask for a shorter answer.",
 }

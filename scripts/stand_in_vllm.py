@@ -4,6 +4,7 @@
 It answers a chat with an echo of the last message, word by word. Good for trying the proxy out, for tests and for load.
 """
 
+import abc
 import argparse
 import contextlib
 import itertools
@@ -135,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
-class Answer:
+class Answer(abc.ABC):
     """What the model says, and the objects it is wrapped in."""
 
     id_prefix: str
@@ -166,17 +167,17 @@ class Answer:
             "model": server.model,
         }
 
+    @abc.abstractmethod
     def prompt(self) -> str:
         """The text to answer."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def choice(self, text: str) -> JsonObject:
         """The whole answer's choice."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def delta(self, token: str) -> JsonObject:
         """A token's part of a choice."""
-        raise NotImplementedError
 
     def whole(self) -> JsonObject:
         """The answer as one object."""

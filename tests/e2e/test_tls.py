@@ -1,7 +1,5 @@
 """TLS on either side."""
 
-import datetime
-import ipaddress
 import select
 import ssl
 import threading
@@ -10,13 +8,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from scripts.stand_in_vllm import StandIn
 from tests import verification
+from tests.certificates import key_pem, self_signed
 from tests.e2e.processes import MODEL, TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import RawClient, chat_body, error_of
 
@@ -70,26 +66,8 @@ def test_a_tls_handshake_that_comes_a_byte_at_a_time_is_one(proxy: Proxy) -> Non
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate for 127.0.0.1, with its key, in one PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "upstream")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
     path = tmp_path_factory.mktemp("tls") / "upstream.pem"
-    encoding = serialization.Encoding.PEM
-    path.write_bytes(
-        certificate.public_bytes(encoding)
-        + key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    path.write_bytes(self_signed(key) + key_pem(key))
     return path
 
 
