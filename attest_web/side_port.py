@@ -8,6 +8,8 @@ import waitress
 from waitress import wasyncore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed.wsgi import WSGIApplication
 
 STOP_TIMEOUT = 5.0
@@ -50,12 +52,39 @@ class SidePort:
     def stop(self) -> None:
         """Stop answering, close every connection and end the thread."""
         if self._thread.is_alive():
-            # The server's loop ends when its map of sockets is empty, and only its own thread may empty it.
-            self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._server._map))
-            self._thread.join(STOP_TIMEOUT)
+            self._in_its_thread(self._close_sockets)
+            # The trigger comes last: every worker that ends pulls it, and its descriptor must not be another file's.
+            self._server.task_dispatcher.shutdown(timeout=STOP_TIMEOUT)
+            self._in_its_thread(self._server.trigger.close)
+            self._thread.join(STOP_TIMEOUT)  # its loop ends when its map of sockets is empty
         else:
+            self._server.task_dispatcher.shutdown(timeout=STOP_TIMEOUT)
             self._server.close()
-        self._server.task_dispatcher.shutdown(timeout=STOP_TIMEOUT)
+
+    def _close_sockets(self) -> None:
+        for dispatcher in list(self._server._map.values()):
+            if dispatcher is self._server:
+                wasyncore.dispatcher.close(dispatcher)  # its own close would take the trigger along
+            elif dispatcher is not self._server.trigger:
+                dispatcher.close()
+
+    def _in_its_thread(self, step: "Callable[[], None]") -> None:
+        """Have the server's thread take a step: only it may touch its sockets.
+
+        The step waits for the pull to be over: the thread may be awake already, and would close what is being pulled.
+        """
+        pulled, done = threading.Event(), threading.Event()
+
+        def when_pulled() -> None:
+            try:
+                pulled.wait(STOP_TIMEOUT)
+                step()
+            finally:
+                done.set()
+
+        self._server.trigger.pull_trigger(when_pulled)
+        pulled.set()
+        done.wait(STOP_TIMEOUT)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -39,7 +39,10 @@ def test_it_answers_until_it_is_stopped_and_leaves_nothing_behind(host: str) -> 
     idle = http.client.HTTPConnection("127.0.0.1", side_port.port, timeout=5)
     idle.request("GET", "/")
     assert idle.getresponse().read() == b"hello"
+    threads = side_port_threads()
     side_port.stop()
+    for thread in threads:  # a worker signs off a moment before its thread is gone
+        thread.join(5)
     assert not side_port_threads()
     assert idle.sock.recv(1) == b""  # a kept-alive connection is closed
     idle.close()
@@ -50,6 +53,24 @@ def test_it_answers_until_it_is_stopped_and_leaves_nothing_behind(host: str) -> 
     again.start()
     assert ask(again.port) == b"hello"
     again.stop()
+
+
+def test_a_stop_waits_for_the_pull_that_its_thread_did_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An answer on its way wakes the server's thread too. It then finds the steps of the stop before it is told of them.
+    side_port = SidePort(hello, "127.0.0.1", 0)
+    side_port.start()
+    [thread] = [thread for thread in side_port_threads() if thread.name == "side port"]
+    trigger = side_port._server.trigger
+    pull = trigger._physical_pull
+
+    def pull_late() -> None:
+        pull()
+        thread.join(0.2)
+        pull()  # into a closed descriptor, if the thread has gone ahead
+
+    monkeypatch.setattr(trigger, "_physical_pull", pull_late)
+    side_port.stop()
+    assert not thread.is_alive()
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
