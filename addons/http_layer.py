@@ -31,7 +31,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
 
-from addons.answers import error_answer
+from addons.answers import too_large
 from addons.http1_server import ApiHttp1Server, UpstreamTimedOut
 
 IDLE_LOSS = 1.0
@@ -43,12 +43,14 @@ class HttpLimits:
     """What the layers hold requests to.
 
     Attributes:
-        body_limit: Largest body of this request that may be buffered, in bytes.
+        body_limit: Largest body of this flow's request, in bytes.
         upstream_timeout: Seconds that an upstream may take to begin its answer, connecting included.
+        keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
     """
 
-    body_limit: Callable[[http.Request], int]
+    body_limit: Callable[[http.HTTPFlow], int]
     upstream_timeout: float
+    keeps_plaintext: bool = False
 
 
 class ApiHttpStream(HttpStream):
@@ -73,6 +75,7 @@ class ApiHttpStream(HttpStream):
         self._limits = limits
         self._watch = watch
         self._sent_at = 0.0
+        self._streamed = 0
         self._sent_body: bytes | None = None
         """The body that was forwarded, as long as it may be needed again."""
         self.deadline: float | None = None
@@ -86,7 +89,12 @@ class ApiHttpStream(HttpStream):
             yield from self._answer_now(self.flow.response)
 
     def state_stream_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Forward a body as it comes. The upstream's time begins with its end."""
+        """Forward a body as it comes, up to its limit. The upstream's time begins with its end."""
+        if isinstance(event, RequestData):
+            self._streamed += len(event.data)
+            if self._streamed > (limit := self._limits.body_limit(self.flow)):
+                yield from self._give_up_streaming(limit)
+                return
         if isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
             yield from self._expect_answer()
         yield from super().state_stream_request_body(event)
@@ -94,18 +102,29 @@ class ApiHttpStream(HttpStream):
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Buffer a body, up to its limit, and forward it when it is complete."""
         if isinstance(event, RequestData) and self.flow.response is None:
-            limit = self._limits.body_limit(self.flow.request)
+            limit = self._limits.body_limit(self.flow)
             if len(self.request_body_buf) + len(event.data) > limit:
                 self.request_body_buf.clear()
-                self.flow.response = error_answer(413, f"The request body is larger than {limit} bytes.")
+                self.flow.response = too_large(limit)
                 yield from self._answer_now(self.flow.response)
                 return
         yield from super().state_consume_request_body(event)
         if isinstance(event, RequestEndOfMessage):
-            # Nothing that shows or saves flows has any use for it from here on.
             if self.server_state == self.state_wait_for_response_headers:
                 self._sent_body = self.flow.request.raw_content
-            self.flow.request.data.content = None
+            if not self._limits.keeps_plaintext:
+                self.flow.request.data.content = None
+
+    def _give_up_streaming(self, limit: int) -> layer.CommandGenerator[None]:
+        self.request_body_buf.clear()
+        yield SendHttp(RequestProtocolError(self.stream_id, "too large", ErrorCode.CANCEL), self.context.server)
+        if self.server_state == self.state_wait_for_response_headers:
+            self.deadline = None
+            self.flow.response = too_large(limit)
+            yield from self._answer_now(self.flow.response)
+        else:  # the answer has begun, and cannot be taken back
+            error = ResponseProtocolError(self.stream_id, "too large", ErrorCode.KILL)
+            yield from super().handle_protocol_error(error)
 
     def _answer_now(self, answer: http.Response) -> layer.CommandGenerator[None]:
         """Send an answer in the middle of the request. What still comes of the request is read and dropped."""

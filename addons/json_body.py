@@ -9,7 +9,7 @@ kept. What is not JSON gives no id and no error: the bytes are the client's to j
 import json
 import re
 
-from addons.sse import MAX_ID, usable_id
+from addons.dialects import MAX_ID, usable_id
 
 _NEXT_AT_TOP = re.compile(rb'["{}\[\]:,]')
 _NEXT_DEEPER = re.compile(rb'["{}\[\]]')

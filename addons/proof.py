@@ -10,7 +10,7 @@ from mitmproxy import http
 
 from addons import wsgi
 from addons.answers import error_answer
-from addons.routes import Kind, find_route
+from addons.routes import Kind, Router
 from attest_web.daemon_threads import DaemonThreads
 from attest_web.report_desk import MAX_MAKING, MAX_SHARING
 from attest_web.side_port import SidePort
@@ -31,16 +31,24 @@ SLOW_PATHS = frozenset({"/ready", "/v1/attestation/report"})
 class ProofPages:
     """Answers requests to the proof pages, off the event loop: a slow page delays no token."""
 
-    def __init__(self, app: "WSGIApplication", side_port: SidePort, closing: Sequence[Callable[[], None]] = ()) -> None:
+    def __init__(
+        self,
+        app: "WSGIApplication",
+        side_port: SidePort,
+        router: Router,
+        closing: Sequence[Callable[[], None]] = (),
+    ) -> None:
         """Take over the pages and the side port.
 
         Args:
             app: The proof pages.
             side_port: Listening, not started. It starts and stops with the proxy.
+            router: Knows the requests' routes.
             closing: What else ends with the proxy.
         """
         self._app = app
         self._side_port = side_port
+        self._router = router
         self._closing = closing
         self._threads = DaemonThreads("proof page", 4)
         self._slow_threads = DaemonThreads("slow proof page", MAX_MAKING + MAX_SHARING + 4)
@@ -49,7 +57,7 @@ class ProofPages:
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Take the authorization along for the pages, which check it themselves; the gate takes it out of the flow."""
-        if "authorization" in flow.request.headers and _is_proof(flow):
+        if "authorization" in flow.request.headers and self._is_proof(flow):
             self._authorizations[flow] = flow.request.headers["authorization"]
 
     def running(self) -> None:
@@ -59,7 +67,7 @@ class ProofPages:
 
     async def request(self, flow: http.HTTPFlow) -> None:
         """Answer a request to a proof page."""
-        if flow.response is not None or not _is_proof(flow):
+        if flow.response is not None or not self._is_proof(flow):
             return
         authorization = self._authorizations.pop(flow, None)
         if self._waiting >= MAX_WAITING:
@@ -86,6 +94,5 @@ class ProofPages:
         self._threads.close()
         self._slow_threads.close()
 
-
-def _is_proof(flow: http.HTTPFlow) -> bool:
-    return find_route(flow.request).kind is Kind.PROOF
+    def _is_proof(self, flow: http.HTTPFlow) -> bool:
+        return self._router.route_of(flow).kind is Kind.PROOF

@@ -21,16 +21,21 @@ class BodyReader(Protocol):
 class ResponseTap:
     """Hashes a response body on its way, and has it signed before its last bytes are given out."""
 
-    def __init__(self, reader: BodyReader, complete: Callable[[str, BodyReader], None]) -> None:
+    def __init__(
+        self, reader: BodyReader, complete: Callable[[str, BodyReader], None], size: int | None = None
+    ) -> None:
         """Make a tap for one response.
 
         Args:
             reader: Decides what goes out when.
             complete: Called once, when the message is complete, with the SHA-256 of the whole body in hex and the
                 reader. The last bytes go out when it returns. Never called for a message that is cut short.
+            size: Bytes of the body, where that is known beforehand, to the client too.
         """
         self._reader = reader
         self._complete = complete
+        self._missing = size
+        self._last = b""
         self._sha256 = hashlib.sha256()
 
     def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
@@ -40,7 +45,13 @@ class ResponseTap:
         """
         if piece:
             self._sha256.update(piece)
-            return self._reader.feed(piece) or []
-        rest = self._reader.end()
+            released = self._reader.feed(piece)
+            if self._missing is not None:
+                self._missing -= len(piece)
+                if self._missing <= 0:
+                    # A client that counts knows by the last byte that it has all, whatever the reader makes of it.
+                    released, self._last = released[:-1], released[-1:]
+            return released or []
+        rest = self._last + self._reader.end()
         self._complete(self._sha256.hexdigest(), self._reader)
         return rest or []

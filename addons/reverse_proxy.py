@@ -3,8 +3,9 @@
 import ipaddress
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import SplitResult
 
 import certifi
 from mitmproxy import ctx, exceptions
@@ -20,7 +21,6 @@ from addons.http_layer import ApiHttpLayer, HttpLimits
 _FORBIDDEN: dict[str, tuple[Any, str]] = {
     "stream_large_bodies": (None, "a request that streams past the signer cannot be signed"),
     "body_size_limit": (None, "it answers in HTML and holds for answers too; use VLLM_PROXY_MAX_REQUEST_SIZE"),
-    "store_streamed_bodies": (False, "it would keep answers in memory, and in every file of saved flows"),
     "validate_inbound_headers": (True, "without it, requests can be smuggled past the gate"),
 }
 """Options of mitmproxy that must stay as they are: the value that each must have, and why."""
@@ -58,6 +58,16 @@ def side_port_problems(options: Options, side_port: int) -> list[str]:
         if side_port == mode.address[1] and _is_this_machine(mode.address[0]):
             problems.append(f"ATTEST_PORT {side_port} is the model server's port; set another")
     return problems
+
+
+def override_problems(options: Options, overrides: Mapping[str, SplitResult]) -> list[str]:
+    """What is wrong with the endpoints of other servers, a line each. The options are free of problems."""
+    own_ports = {ProxyMode.parse(spec).listen_port(options.listen_port) for spec in options.mode}
+    return [
+        f"the address {url.geturl()} for {path} is this proxy's own; name another server's"
+        for path, url in overrides.items()
+        if (url.port or (443 if url.scheme == "https" else 80)) in own_ports and _is_this_machine(url.hostname or "")
+    ]
 
 
 def upstream_base_url(mode: Sequence[str]) -> str:
@@ -112,6 +122,7 @@ class ReverseProxy:
             "tcp_timeout": int(limits.upstream_timeout) + 2,
             # Forwarded to an upstream of HTTP/1, a body that HTTP/2 framed would have no framing at all.
             "http2": False,
+            "store_streamed_bodies": limits.keeps_plaintext,
             # By default, clients with a public address are turned away.
             "block_global": False,
         }

@@ -1,9 +1,18 @@
 """Which request goes where: one table, and the rules for what stands in no row of it."""
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+from weakref import WeakKeyDictionary
 
 from mitmproxy import http
+
+from addons.dialects import ANY, CHAT, MESSAGES, RESPONSES, Dialect
+from attest_web.settings import Settings
+
+MAX_PROOF_REQUEST = 64 * 1024
+"""Largest body of a request to a proof page, in bytes. They take none; a client may send one all the same."""
 
 
 class Kind(enum.Enum):
@@ -14,6 +23,16 @@ class Kind(enum.Enum):
     PASSED = "proxied, as it is"
 
 
+class Size(enum.Enum):
+    """Which limit a request body is held to."""
+
+    PROOF = "of the proof pages"
+    REQUEST = "VLLM_PROXY_MAX_REQUEST_SIZE"
+    IMAGE = "VLLM_PROXY_MAX_IMAGE_REQUEST_SIZE"
+    AUDIO = "VLLM_PROXY_MAX_AUDIO_REQUEST_SIZE"
+    LARGEST = "the largest of them"
+
+
 @dataclass(frozen=True)
 class Route:
     """What happens to the requests of one row.
@@ -21,28 +40,82 @@ class Route:
     Attributes:
         kind: What this proxy does with them.
         needs_token: Whether the gate asks for a token. The proof pages ask by themselves.
+        size: The limit of their bodies.
+        is_json: Whether the body is a JSON object. It is held until it is complete then, and looked into; all others
+            stream through.
+        dialect: What the events of a streamed answer tell.
+        signs_any_type: Whether an answer is signed that is neither JSON nor an event stream.
+        wraps_errors: Whether the upstream's errors are given the shape of this proxy's.
+        path: Where the upstream has it, if elsewhere.
     """
 
     kind: Kind
     needs_token: bool = True
+    size: Size = Size.REQUEST
+    is_json: bool = False
+    dialect: Dialect = ANY
+    signs_any_type: bool = False
+    wraps_errors: bool = False
+    path: str | None = None
 
 
-_PROOF = Route(Kind.PROOF, needs_token=False)
-_SIGNED = Route(Kind.SIGNED)
+_PROOF = Route(Kind.PROOF, needs_token=False, size=Size.PROOF)
+_JSON = Route(Kind.SIGNED, is_json=True)
+_CHAT = Route(Kind.SIGNED, is_json=True, dialect=CHAT)
 _OPEN = Route(Kind.PASSED, needs_token=False)
-_CATCH_ALL = Route(Kind.PASSED)
+_CATCH_ALL = Route(Kind.SIGNED, size=Size.LARGEST, wraps_errors=True)
 
 PROOF_PATHS = frozenset({"/", "/version", "/health", "/ready", "/metrics", "/v1/attestation/report"})
 """Paths of the proof pages, whatever the method. Those that are not there yet are 404 here, never the upstream's."""
 
 SIGNATURE_PREFIX = "/v1/signature/"
 
+IMAGES = "/v1/images/generations"
+IMAGE_EDITS = "/v1/images/edits"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+RERANK = "/v1/rerank"
+SCORE = "/v1/score"
+
 _TABLE = {
-    ("POST", "/v1/chat/completions"): _SIGNED,
-    ("POST", "/v1/completions"): _SIGNED,
+    ("POST", "/v1/chat/completions"): _CHAT,
+    ("POST", "/v1/completions"): _CHAT,
+    ("POST", "/v1/responses"): Route(Kind.SIGNED, is_json=True, dialect=RESPONSES),
+    ("POST", "/v1/messages"): Route(Kind.SIGNED, is_json=True, dialect=MESSAGES),
+    ("POST", "/v1/embeddings"): _JSON,
+    ("POST", RERANK): _JSON,
+    ("POST", SCORE): _JSON,
+    ("POST", IMAGES): Route(Kind.SIGNED, is_json=True, size=Size.IMAGE),
+    ("POST", IMAGE_EDITS): Route(Kind.SIGNED, size=Size.IMAGE),
+    ("POST", TRANSCRIPTIONS): Route(Kind.SIGNED, size=Size.AUDIO, signs_any_type=True),
+    ("POST", "/v1/tokenize"): Route(Kind.PASSED, path="/tokenize"),
     ("GET", "/v1/models"): _OPEN,
     ("HEAD", "/v1/models"): _OPEN,
+    ("GET", "/v1/metrics"): Route(Kind.PASSED, needs_token=False, path="/metrics"),
+    ("HEAD", "/v1/metrics"): Route(Kind.PASSED, needs_token=False, path="/metrics"),
 }
+
+
+def body_sizes(settings: Settings) -> dict[Size, int]:
+    """Largest request bodies, in bytes."""
+    sizes = {
+        Size.PROOF: MAX_PROOF_REQUEST,
+        Size.REQUEST: settings.vllm_proxy_max_request_size,
+        Size.IMAGE: settings.vllm_proxy_max_image_request_size,
+        Size.AUDIO: settings.vllm_proxy_max_audio_request_size,
+    }
+    return {**sizes, Size.LARGEST: max(sizes.values())}
+
+
+def endpoint_overrides(settings: Settings) -> dict[str, SplitResult]:
+    """The full URLs of the endpoints that other servers have, by their paths here."""
+    urls = {
+        IMAGES: settings.vllm_images_url,
+        IMAGE_EDITS: settings.vllm_images_edits_url,
+        TRANSCRIPTIONS: settings.vllm_transcriptions_url,
+        RERANK: settings.vllm_rerank_url,
+        SCORE: settings.vllm_score_url,
+    }
+    return {path: urlsplit(url) for path, url in urls.items() if url is not None}
 
 
 def find_route(request: http.Request) -> Route:
@@ -53,7 +126,7 @@ def find_route(request: http.Request) -> Route:
     """
     # mitmproxy's `method` is in capitals whatever came, and the upstream gets what came.
     method = request.data.method.decode("latin-1")
-    path = request.data.path.partition(b"?")[0].decode("latin-1")
+    path = request_path(request)
     if path in PROOF_PATHS or path.startswith(SIGNATURE_PREFIX):
         return _PROOF
     route = _TABLE.get((method, path))
@@ -62,6 +135,46 @@ def find_route(request: http.Request) -> Route:
     return route
 
 
+def request_path(request: http.Request) -> str:
+    """The path of a request's target, as it stands, without the query."""
+    return request.data.path.partition(b"?")[0].decode("latin-1")
+
+
 def _is_preflight(request: http.Request) -> bool:
     """Whether this is a browser's question before a cross-origin request, which carries no token (Fetch, 4.8)."""
     return "origin" in request.headers and "access-control-request-method" in request.headers
+
+
+class Router:
+    """Knows the route of every request that is under way, and where the upstream has what it asks for."""
+
+    def __init__(self, overrides: Mapping[str, SplitResult] | None = None) -> None:
+        """Take the endpoints that other servers have.
+
+        Args:
+            overrides: Full URL of the endpoint by its path here, for those that are not where all others are.
+        """
+        self._overrides = overrides or {}
+        # Found once: a request may be redirected, and its path is another one then.
+        self._routes: WeakKeyDictionary[http.HTTPFlow, Route] = WeakKeyDictionary()
+
+    def route_of(self, flow: http.HTTPFlow) -> Route:
+        """The route of a flow's request."""
+        route = self._routes.get(flow)
+        if route is None:
+            route = self._routes[flow] = find_route(flow.request)
+        return route
+
+    def redirect(self, flow: http.HTTPFlow) -> None:
+        """Have a request ask where the upstream has it. Its query stays."""
+        path = self.route_of(flow).path
+        request = flow.request
+        url = self._overrides.get(request_path(request)) if request.data.method == b"POST" else None
+        if url is not None and url.hostname is not None:
+            request.scheme = url.scheme
+            request.port = url.port or (443 if url.scheme == "https" else 80)
+            request.host = url.hostname  # and with it the Host header
+            path = url.path
+        if path is not None:
+            _, mark, query = request.data.path.partition(b"?")
+            request.data.path = path.encode("ascii") + mark + query

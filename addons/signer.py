@@ -1,21 +1,22 @@
 """Signs what passes: takes the request's hash, lets the response stream through a tap, signs the pair and stores it."""
 
-import hashlib
 import logging
 import re
 import secrets
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
 
-from addons.answers import error_answer
+from addons.answers import error_answer, refuse
 from addons.json_body import JsonReader
+from addons.opaque_body import OpaqueReader
 from addons.request_body import forwarded_body
+from addons.request_digest import RequestDigest
 from addons.response_tap import BodyReader, ResponseTap
-from addons.routes import Kind, find_route
+from addons.routes import Kind, Route, Router
 from addons.sse import SseReader
 from attest_web.keys import SigningKeys
 from attest_web.signatures import sign_text, signed_text
@@ -36,10 +37,12 @@ class SigningRules:
     Attributes:
         model: Model name to put in front of the text, or None.
         allow_request_hash_header: Whether a client's `X-Request-Hash` stands for its body's hash.
+        keeps_plaintext: Whether prompts stay in the flows when they have been forwarded.
     """
 
     model: str | None = None
     allow_request_hash_header: bool = False
+    keeps_plaintext: bool = False
 
 
 class Signer:
@@ -53,32 +56,42 @@ class Signer:
         id_conflicts: How many signed exchanges had an id that was taken, and can be found by their receipt alone.
     """
 
-    def __init__(self, keys: SigningKeys, store: SignatureStore, rules: SigningRules) -> None:
+    def __init__(self, keys: SigningKeys, store: SignatureStore, router: Router, rules: SigningRules) -> None:
         self._keys = keys
         self._store = store
+        self._router = router
         self._rules = rules
-        # SHA-256 of the request, for the flows whose response is still to come. Weak: a flow that ends in a way that no
-        # hook tells of takes its entry along.
-        self._request_sha256: WeakKeyDictionary[http.HTTPFlow, str] = WeakKeyDictionary()
+        # Of the flows whose response is still to come. Weak: a flow that ends in a way that no hook tells of takes its
+        # entry along.
+        self._digests: WeakKeyDictionary[http.HTTPFlow, RequestDigest] = WeakKeyDictionary()
         self.outcomes: Counter[str] = Counter()
         self.id_conflicts = 0
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Ask the upstream not to encode: what the client decodes is then what was hashed."""
-        if _is_signed(flow):
-            flow.request.headers["accept-encoding"] = "identity"
-
-    def request(self, flow: http.HTTPFlow) -> None:
-        """Hash the request body and make it ready to be forwarded."""
-        if flow.response is not None or not _is_signed(flow):
+        """Get ready to hash the body. Ask for no encoding: what the client decodes is then what was hashed."""
+        if flow.response is not None or flow.error is not None or not self._is_signed(flow):
             return
-        body = flow.request.raw_content or b""
-        request_sha256 = hashlib.sha256(body).hexdigest()
+        given = None
         if self._rules.allow_request_hash_header and (given := flow.request.headers.get("x-request-hash")):
             if not re.fullmatch(r"[0-9a-fA-F]{64}", given):
-                flow.response = error_answer(400, "X-Request-Hash must be a SHA-256 in 64 hex digits.")
+                refuse(flow, 400, "X-Request-Hash must be a SHA-256 in 64 hex digits.")
                 return
-            request_sha256 = given.lower()
+            given = given.lower()
+        flow.request.headers["accept-encoding"] = "identity"
+        digest = self._digests[flow] = RequestDigest(given)
+        if flow.request.stream:
+            flow.request.stream = digest
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """Finish the hash of the request body; where it was held, make it ready to be forwarded."""
+        digest = self._digests.get(flow)
+        if digest is None or flow.response is not None:
+            return
+        digest.complete = True
+        if flow.request.stream:
+            return
+        body = flow.request.raw_content or b""
+        digest(body)
         if flow.request.headers.get("content-encoding", "identity").lower() == "identity":
             try:
                 forwarded = forwarded_body(body)
@@ -87,19 +100,19 @@ class Signer:
                 return
             if forwarded is not body:
                 flow.request.content = forwarded
-        self._request_sha256[flow] = request_sha256
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Put the tap into the response, where it is to be signed; let it stream in any case."""
-        flow.request.content = None  # it has been forwarded or refused, and nothing should hold it any longer
+        self._forget_request(flow)  # it has been forwarded or refused
         response = flow.response
         if response is None or response.raw_content is not None:  # an answer that was made here
             return
         response.stream = True
-        request_sha256 = self._request_sha256.pop(flow, None)
-        if request_sha256 is None:
+        digest = self._digests.pop(flow, None)
+        if digest is None:
             return
-        reader = _reader_for(flow.request, response)
+        size = _body_size(flow.request, response)
+        reader = _reader_for(self._router.route_of(flow), response, size)
         if isinstance(reader, str):
             self._leave_unsigned(flow, reader)
             return
@@ -110,24 +123,34 @@ class Signer:
             if not reader.finished:
                 self._leave_unsigned(flow, "the stream ended without its last event")
                 return
+            if not digest.complete:
+                self._leave_unsigned(flow, "the answer ended before the request did")
+                return
             try:
-                self._sign(request_sha256, response_sha256, reader.id, receipt_id)
+                self._sign(digest.hex(), response_sha256, reader.id, receipt_id)
             except Exception as error:
                 logger.error("a chat goes on unsigned, signing failed: %s", type(error).__name__, exc_info=error)
                 self.outcomes["signing failed"] += 1
 
-        response.stream = ResponseTap(reader, complete)
+        response.stream = ResponseTap(reader, complete, size if size != _READ_UNTIL_CLOSE else None)
 
     def error(self, flow: http.HTTPFlow) -> None:
         """Let go of an exchange that was cut short."""
-        flow.request.content = None
-        self._request_sha256.pop(flow, None)
-        if _is_signed(flow):
+        self._forget_request(flow)
+        self._digests.pop(flow, None)
+        if self._is_signed(flow):
             self._leave_unsigned(flow, "the exchange was cut short")
 
     def done(self) -> None:
         """Take the requests that are still on their way out of their flows, before something saves those."""
-        for flow in list(self._request_sha256):
+        for flow in list(self._digests):
+            self._forget_request(flow)
+
+    def _is_signed(self, flow: http.HTTPFlow) -> bool:
+        return self._router.route_of(flow).kind is Kind.SIGNED
+
+    def _forget_request(self, flow: http.HTTPFlow) -> None:
+        if not self._rules.keeps_plaintext:
             flow.request.content = None
 
     def _sign(self, request_sha256: str, response_sha256: str, chat_id: str | None, receipt_id: str) -> None:
@@ -146,11 +169,15 @@ class Signer:
         logger.info("not signed: %s", reason, extra={"client": flow.client_conn.peername})
 
 
-def _is_signed(flow: http.HTTPFlow) -> bool:
-    return find_route(flow.request).kind is Kind.SIGNED
+def _body_size(request: http.Request, response: http.Response) -> int | None:
+    """Bytes of the response body; None where its framing tells the end, and `_READ_UNTIL_CLOSE`."""
+    try:
+        return expected_http_body_size(request, response)
+    except ValueError:  # mitmproxy is about to refuse it
+        return _READ_UNTIL_CLOSE
 
 
-def _reader_for(request: http.Request, response: http.Response) -> BodyReader | str:
+def _reader_for(route: Route, response: http.Response, size: int | None) -> BodyReader | str:
     """The reader for a response, or the reason why it is not to be signed."""
     if not 200 <= response.status_code < 300:
         return "the upstream answered with an error"
@@ -158,14 +185,14 @@ def _reader_for(request: http.Request, response: http.Response) -> BodyReader | 
         return "the upstream encoded its answer although identity was asked for"
     if response.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
         return "the upstream's transfer encoding is not only chunked"
-    size = expected_http_body_size(request, response)
     if size == 0:
         return "the answer is empty"
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "text/event-stream":
-        return SseReader()
-    if media_type != "application/json":
+        told_by_message = route.dialect.ends_with_message and size != _READ_UNTIL_CLOSE
+        return SseReader(replace(route.dialect, ends_with_message=told_by_message))
+    if media_type != "application/json" and not route.signs_any_type:
         return "the answer is neither JSON nor an event stream"
     if size == _READ_UNTIL_CLOSE:
         return "nothing tells the end of the answer from a broken connection"
-    return JsonReader()
+    return JsonReader() if media_type == "application/json" else OpaqueReader()

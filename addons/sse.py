@@ -1,9 +1,10 @@
 """Server-sent events, read while they pass (WHATWG HTML, 9.2.6, "Interpreting an event stream").
 
 The reader gets the bytes of a stream in whatever pieces they arrive and gives them back, unchanged and in order, to be
-sent on. From every piece it gives back all that it can: it keeps only bytes that are, or may become, the line that
-ends the stream. A client acts on `data: [DONE]` as soon as it has it, and by then the signature must exist; so that
-line, and what little comes behind it, is given out by `end` alone.
+sent on. From every piece it gives back all that it can: it keeps only bytes that are, or may become, the end of the
+stream. A client acts on `data: [DONE]` as soon as it has it, and by then the signature must exist; so that line, and
+what little comes behind it, is given out by `end` alone. Where an event of a certain type ends the stream, as in
+`event: message_stop`, it may be long; there, the line end by which a client would know is what is kept.
 
 On the way it picks up the response id and the token usage. JSON is parsed only in events that can matter: those before
 the id is known, and those that have usage in them.
@@ -13,31 +14,36 @@ import json
 import re
 from typing import Any
 
+from addons.dialects import Dialect
+
 MAX_EVENT = 256 * 1024
 """Bytes of an event that are kept for reading at most. A longer one passes all the same, unread."""
-
-MAX_ID = 512
-"""Characters of a response id at most; a longer one is no id that anybody looks a signature up by."""
 
 MAX_HELD = 64 * 1024
 """Bytes behind the end of the stream that are held back at most. With more, it was not the end."""
 
-_ENDS = (b"data: [DONE]", b"data:[DONE]")
-_LONGEST_END = max(map(len, _ENDS))
+MAX_EVENT_TYPE = 128
+"""Bytes of an event's type that are kept."""
+
+_DONE_LINES = (b"data: [DONE]", b"data:[DONE]")
+_LONGEST_DONE_LINE = max(map(len, _DONE_LINES))
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"[\r\n]")
 
 
 class SseReader:
-    """Reads the server-sent events of an OpenAI chat or completion.
+    """Reads the server-sent events of one response.
 
     Attributes:
-        id: `id` of the first event that has one, once it has passed.
+        id: The response id in the first event that has one, once it has passed.
         usage: `usage` of the last event that has one.
-        finished: Whether `data: [DONE]` has come and nothing speaks against its being the end.
+        finished: Whether the end of the stream has come and nothing speaks against its being the end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        # What stands in every piece that has to be looked into once the id is known.
+        self._marks = (b'"usage"', *([b"[DONE]"] if dialect.ends_with_done else []), *dialect.last_events)
         self.id: str | None = None
         self.usage: dict[str, Any] | None = None
         self.finished = False
@@ -50,6 +56,7 @@ class SseReader:
         self._data: list[bytes] = []
         self._data_lines = 0
         self._data_size = 0
+        self._event_type = b""
         self._at_start = True
         self._after_cr = False
         # Everything from the line that ends the stream on, once it has come.
@@ -63,24 +70,30 @@ class SseReader:
             and not self._line
             and not self._line_too_long
             and not self._data_lines
+            and not self._event_type
             and self._held is None
             and piece.endswith((b"\n\n", b"\r\n\r\n"))
-            and b"[DONE]" not in piece
-            and b'"usage"' not in piece
         ):
-            self._after_cr = False
-            return piece
+            for mark in self._marks:
+                if mark in piece:
+                    break
+            else:
+                self._after_cr = False
+                return piece
         if self._held is not None:
             return self._feed_behind_end(self._held, piece)
         return self._feed_lines(piece)
 
     def end(self) -> bytes:
         """Take note that the message is complete; return what was kept back."""
-        if self._held is None and bytes(self._line) in _ENDS and not self._data_lines:
-            self.finished = True
-        kept = bytes(self._held) if self._held is not None else bytes(self._line[len(self._line) - self._held_line :])
-        self._held = None
-        self._line.clear()
+        if self._held is None:
+            kept = bytes(self._line[len(self._line) - self._held_line :])
+            line = self._take_line(b"")
+            self.finished = line is not None and self._is_done_line(line)
+        else:
+            kept = bytes(self._held)
+            self._held.clear()
+        self.finished = self.finished or self._dialect.ends_with_message
         self._held_line = 0
         return kept
 
@@ -96,7 +109,6 @@ class SseReader:
 
     def _feed_lines(self, piece: bytes) -> bytes:
         start = 0  # of the line, in piece
-        released = 0  # bytes of piece that go out now
         kept_before = bytes(self._line[len(self._line) - self._held_line :])
         self._held_line = 0
         if self._after_cr and piece.startswith(b"\n"):
@@ -107,14 +119,11 @@ class SseReader:
                 continue
             began_before = bool(self._line) or self._line_too_long
             line = self._take_line(piece[start : end.start()])
-            if line is not None and self._ends_stream(line):
-                self.finished = True
-                self._held = bytearray(kept_before if began_before else b"")
-                self._held += piece[start:]
-                if began_before:
-                    return b""
-                return kept_before + piece[:start]
-            self._read_line(line)
+            if line is not None and self._is_done_line(line):
+                return self._hold(kept_before + piece, 0 if began_before else len(kept_before) + start)
+            if self._read_line(line):
+                self._read_event()  # nothing that comes still belongs to it
+                return self._hold(kept_before + piece, len(kept_before) + end.start())
             start = end.end()
             if end.group() == b"\r":
                 if start == len(piece):
@@ -122,15 +131,19 @@ class SseReader:
                 elif piece[start] == 0x0A:
                     start += 1
         self._keep_line(piece[start:])
-        if self._may_end_stream():
+        released = len(piece)
+        if self._may_become_done_line():
             if start == 0:  # nothing but more of the line that has been kept back, or was begun just now
                 self._held_line = len(kept_before) + len(piece)
                 return b""
             self._held_line = len(piece) - start
             released = start
-        else:
-            released = len(piece)
         return kept_before + piece[:released]
+
+    def _hold(self, passing: bytes, at: int) -> bytes:
+        self.finished = True
+        self._held = bytearray(passing[at:])
+        return passing[:at]
 
     def _keep_line(self, part: bytes) -> None:
         if self._line_too_long:
@@ -154,29 +167,44 @@ class SseReader:
         self._at_start = False
         return line
 
-    def _ends_stream(self, line: bytes) -> bool:
-        return line in _ENDS and not self._data_lines
+    def _is_done_line(self, line: bytes) -> bool:
+        return self._dialect.ends_with_done and line in _DONE_LINES and not self._data_lines
 
-    def _may_end_stream(self) -> bool:
-        size = len(self._line)
-        if not size or size > _LONGEST_END or self._data_lines:
+    def _may_become_done_line(self) -> bool:
+        if not self._line or not self._dialect.ends_with_done or self._data_lines:
             return False
-        line = bytes(self._line)
-        return any(end.startswith(line) for end in _ENDS)
+        line = bytes(self._line[: len(_BYTE_ORDER_MARK) + _LONGEST_DONE_LINE + 1])
+        if self._at_start:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        return bool(line) and any(done.startswith(line) for done in _DONE_LINES)
 
-    def _read_line(self, line: bytes | None) -> None:
+    def _read_line(self, line: bytes | None) -> bool:
+        """Take a line in; say whether by it a client knows that the stream is over."""
         if line is None:
             self._data_lines += 1
             self._data_size = MAX_EVENT + 1
         elif not line:
+            is_last = self._event_type in self._dialect.last_events
+            self._event_type = b""
             if self._data_lines:
                 self._read_event()
+            return is_last
         elif line.startswith(b"data:") or line == b"data":
             value = line[5:].removeprefix(b" ")
             self._data_lines += 1
             self._data_size += len(value) + 1
             if self._data_size <= MAX_EVENT:
                 self._data.append(value)
+                if not self._event_type and any(mark in value for mark in self._dialect.last_events):
+                    self._event_type = self._type_in_data()
+        elif line.startswith(b"event:"):
+            self._event_type = line[6:].removeprefix(b" ")[:MAX_EVENT_TYPE]
+        return bool(self._data_lines) and self._event_type in self._dialect.last_events
+
+    def _type_in_data(self) -> bytes:
+        event = _json_object(b"\n".join(self._data))
+        found = event.get("type") if event is not None else None
+        return found.encode("utf-8", "replace") if isinstance(found, str) else b""
 
     def _read_event(self) -> None:
         data = b"\n".join(self._data)
@@ -188,26 +216,18 @@ class SseReader:
         has_id = self.id is None and b'"id"' in data
         # With stream_options.include_usage, every event but the last says "usage":null.
         has_usage = b'"usage"' in data and not (data.count(b'"usage"') == 1 and b'"usage":null' in data)
-        if not (has_id or has_usage):
-            return
-        try:
-            event = json.loads(data)
-        except (ValueError, RecursionError):
-            return
-        if not isinstance(event, dict):
+        event = _json_object(data) if has_id or has_usage else None
+        if event is None:
             return
         if self.id is None:
-            self.id = usable_id(event.get("id"))
+            self.id = self._dialect.id_of(event)
         if isinstance(usage := event.get("usage"), dict):
             self.usage = usage
 
 
-def usable_id(value: object) -> str | None:
-    """The value, where it can serve as a response id: a string of 1 to `MAX_ID` characters that UTF-8 can carry."""
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
-        return None
+def _json_object(data: bytes) -> dict[str, Any] | None:
     try:
-        value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
+        event = json.loads(data)
+    except (ValueError, RecursionError):
         return None
-    return value
+    return event if isinstance(event, dict) else None

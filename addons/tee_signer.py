@@ -18,11 +18,14 @@ from addons.proof import ProofPages
 from addons.reverse_proxy import (
     ReverseProxy,
     option_problems,
+    override_problems,
     side_port_problems,
     upstream_base_url,
     upstream_tls,
 )
+from addons.routes import Router, body_sizes, endpoint_overrides
 from addons.signer import Signer, SigningRules
+from addons.upstream_errors import UpstreamErrors
 from attest_web.app import ProofSources, create_app
 from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
@@ -109,8 +112,11 @@ def _wire(settings: Settings) -> Sequence[Any]:
     Raises:
         SettingsError: The keys cannot be had, or the side port cannot be opened.
     """
-    if problems := side_port_problems(ctx.options, settings.attest_port):
+    overrides = endpoint_overrides(settings)
+    problems = side_port_problems(ctx.options, settings.attest_port) + override_problems(ctx.options, overrides)
+    if problems:
         raise SettingsError(problems)
+    router = Router(overrides)
     dstack = Dstack()
     try:
         keys = SigningKeys.random() if settings.dev else dstack.signing_keys(settings.model_name)
@@ -141,17 +147,23 @@ def _wire(settings: Settings) -> Sequence[Any]:
     except OSError as error:
         problem = f"ATTEST_PORT {settings.attest_port} cannot be opened: {error.strerror}. Free it or set another"
         raise SettingsError([problem]) from None
-    gate = Gate(tokens, settings.vllm_proxy_max_request_size)
-    rules = SigningRules(settings.signed_model, settings.allow_request_hash_header)
+    gate = Gate(tokens, router, body_sizes(settings))
+    limits = HttpLimits(gate.body_limit, settings.vllm_proxy_timeout_secs, settings.keeps_plaintext)
+    rules = SigningRules(settings.signed_model, settings.allow_request_hash_header, settings.keeps_plaintext)
     logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
     if settings.dev:
         logger.warning("DEV=1: the keys are random and nothing vouches for them")
+    if settings.keeps_plaintext:
+        logger.warning(
+            "prompts and answers stay in memory, in mitmweb and in saved flows; INSPECT_PLAINTEXT=0 ends that"
+        )
     return [
         LogPrivacy(),
-        ReverseProxy(HttpLimits(gate.body_limit, settings.vllm_proxy_timeout_secs)),
-        ProofPages(app, side_port, closing=[desk.close, gpu.close]),
+        ReverseProxy(limits),
+        ProofPages(app, side_port, router, closing=[desk.close, gpu.close]),
         gate,
-        Signer(keys, store, rules),
+        Signer(keys, store, router, rules),
+        UpstreamErrors(router),
     ]
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -33,9 +33,29 @@ def _base_url(value: str) -> str:
     return f"{url.scheme}://{url.netloc}"
 
 
+def _endpoint_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
+        raise ValueError("it is not an http:// or https:// address")
+    if not re.fullmatch(r"/[!-~]+", url.path) or url.query or url.fragment:
+        raise ValueError("it has no path, or a query; write all of the endpoint's address")
+    _ = url.port  # raises ValueError where it is no port
+    return value
+
+
+EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
+
+
 def split_tokens(value: SecretStr) -> list[str]:
     """The single tokens of a comma-separated `TOKEN`."""
     return [token.strip() for token in value.get_secret_value().split(",")]
+
+
+def _endpoint(name: str) -> Any:
+    return Field(
+        default=None,
+        description=f"the full address of another server's /v1/{name}; by default the model server's own",
+    )
 
 
 class LaunchSettings(BaseSettings):
@@ -85,11 +105,26 @@ class Settings(LaunchSettings):
     vllm_proxy_max_request_size: int = Field(
         default=10 * 2**20, ge=1, description="the largest request body, in bytes, 1 or more"
     )
+    vllm_proxy_max_image_request_size: int = Field(
+        default=50 * 2**20, ge=1, description="the largest request body to the image endpoints, in bytes, 1 or more"
+    )
+    vllm_proxy_max_audio_request_size: int = Field(
+        default=100 * 2**20, ge=1, description="the largest request body to the transcriptions, in bytes, 1 or more"
+    )
+    vllm_images_url: EndpointUrl | None = _endpoint("images/generations")
+    vllm_images_edits_url: EndpointUrl | None = _endpoint("images/edits")
+    vllm_transcriptions_url: EndpointUrl | None = _endpoint("audio/transcriptions")
+    vllm_rerank_url: EndpointUrl | None = _endpoint("rerank")
+    vllm_score_url: EndpointUrl | None = _endpoint("score")
     vllm_proxy_timeout_secs: float = Field(
         default=3600,
         gt=0,
         allow_inf_nan=False,
         description="how long the model server may take to begin an answer or to go on with it, in seconds, above 0",
+    )
+    inspect_plaintext: bool | None = Field(
+        default=None,
+        description="1 keeps prompts and answers in flows, which mitmweb shows and -w saves; by default as DEV; 0 or 1",
     )
     tls_cert_path: Path | None = Field(
         default=None, description="the certificate that clients see, in PEM; reports can then bind its key"
@@ -109,6 +144,11 @@ class Settings(LaunchSettings):
         default=None,
         description="the revision that /version names; by default that of the checkout, if it is one",
     )
+
+    @property
+    def keeps_plaintext(self) -> bool:
+        """Whether prompts and answers may stay in flows."""
+        return self.dev if self.inspect_plaintext is None else self.inspect_plaintext
 
     @property
     def signed_model(self) -> str | None:

@@ -4,14 +4,16 @@ import pytest
 from mitmproxy import flow as mitm_flow
 from mitmproxy import http
 
-from addons.gate import MAX_PROOF_REQUEST, Gate
+from addons.gate import Gate
+from addons.routes import MAX_PROOF_REQUEST, Router, Size
 from attest_web.auth import Tokens
 from tests.addons.conftest import MakeFlow
 
 
 @pytest.fixture
 def gate() -> Gate:
-    return Gate(Tokens(["s3cret"]), max_request_size=100)
+    sizes = {Size.PROOF: MAX_PROOF_REQUEST, Size.REQUEST: 100, Size.IMAGE: 200, Size.AUDIO: 300, Size.LARGEST: 300}
+    return Gate(Tokens(["s3cret"]), Router(), sizes)
 
 
 def error_type(flow: http.HTTPFlow) -> str:
@@ -74,14 +76,51 @@ def test_proof_pages_ask_for_the_token_themselves_and_take_little(gate: Gate, ma
     gate.requestheaders(flow)
     assert flow.response is None
     assert "authorization" not in flow.request.headers
-    assert gate.body_limit(flow.request) == MAX_PROOF_REQUEST
+    assert gate.body_limit(flow) == MAX_PROOF_REQUEST
 
 
-def test_what_is_only_passed_on_streams_through(gate: Gate, make_flow: MakeFlow) -> None:
-    flow = make_flow(path="/v1/files", authorization="Bearer s3cret", content_length="100000000")
+@pytest.mark.parametrize(
+    ("path", "limit", "streams"),
+    [
+        ("/v1/chat/completions", 100, False),
+        ("/v1/embeddings", 100, False),
+        ("/v1/images/generations", 200, False),
+        ("/v1/images/edits", 200, True),
+        ("/v1/audio/transcriptions", 300, True),
+        ("/v1/tokenize", 100, True),
+        ("/v1/files", 300, True),
+    ],
+)
+def test_only_json_is_held_and_each_route_has_its_limit(
+    gate: Gate, make_flow: MakeFlow, path: str, limit: int, streams: bool
+) -> None:
+    fits = make_flow(path=path, authorization="Bearer s3cret", content_length=str(limit))
+    gate.requestheaders(fits)
+    assert fits.response is None
+    assert fits.request.stream is streams
+    larger = make_flow(path=path, authorization="Bearer s3cret", content_length=str(limit + 1))
+    gate.requestheaders(larger)
+    assert error_type(larger) == "payload_too_large"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "opens"),
+    [
+        ("/v1/messages", {"x_api_key": "s3cret"}, True),
+        ("/v1/messages/count_tokens?x", {"x_api_key": "s3cret"}, True),
+        ("/v1/messages", {"x_api_key": "wrong"}, False),
+        ("/v1/messages", {"x_api_key": "s3cret", "authorization": "Bearer wrong"}, False),
+        ("/v1/messagesx", {"x_api_key": "s3cret"}, False),
+        ("/v1/chat/completions", {"x_api_key": "s3cret"}, False),
+    ],
+)
+def test_anthropics_clients_may_send_the_token_as_they_do(
+    gate: Gate, make_flow: MakeFlow, path: str, headers: dict[str, str], opens: bool
+) -> None:
+    flow = make_flow(path=path, **headers)
     gate.requestheaders(flow)
-    assert flow.response is None
-    assert flow.request.stream is True
+    assert (flow.response is None) is opens
+    assert "x-api-key" not in flow.request.headers
 
 
 def test_what_mitmproxy_has_refused_keeps_its_error_and_loses_its_token(gate: Gate, make_flow: MakeFlow) -> None:

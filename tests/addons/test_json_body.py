@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from addons.dialects import usable_id
 from addons.json_body import MAX_KEPT, JsonReader
-from addons.sse import usable_id
 from tests.cutting import cut, cuts
 
 

@@ -45,7 +45,6 @@ def test_another_port_of_this_machine_is_fine() -> None:
     [
         {"stream_large_bodies": "1m"},
         {"body_size_limit": "1m"},
-        {"store_streamed_bodies": True},
         {"validate_inbound_headers": False},
     ],
 )

@@ -8,6 +8,7 @@ from mitmproxy import http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.test import taddons
 
+from addons.routes import Router, find_route
 from addons.signer import Signer, SigningRules
 from attest_web.keys import SigningKeys
 from attest_web.signatures import SignedExchange
@@ -29,13 +30,24 @@ def store() -> MemorySignatureStore:
 
 @pytest.fixture
 def signer(keys: SigningKeys, store: MemorySignatureStore) -> Signer:
-    return Signer(keys, store, SigningRules())
+    return Signer(keys, store, Router(), SigningRules())
+
+
+def begin(signer: Signer, flow: http.HTTPFlow) -> None:
+    """Take a request through the hooks, held or streamed as the gate would have it."""
+    route = find_route(flow.request)
+    flow.request.stream = not route.is_json
+    signer.requestheaders(flow)
+    if callable(flow.request.stream):
+        body, flow.request.data.content = flow.request.raw_content or b"", None
+        for piece in (body[:5], body[5:], b""):
+            assert flow.request.stream(piece) == piece
+    signer.request(flow)
 
 
 def pass_through(signer: Signer, flow: http.HTTPFlow, response: http.Response, *pieces: bytes) -> bytes:
     """Take a flow through the hooks and its body through the stream, as mitmproxy does; return what left."""
-    signer.requestheaders(flow)
-    signer.request(flow)
+    begin(signer, flow)
     flow.response = response
     signer.responseheaders(flow)
     left = b""
@@ -83,7 +95,7 @@ def test_it_is_signed_before_the_last_bytes_leave(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     flow = make_flow(REQUEST)
-    signer.request(flow)
+    begin(signer, flow)
     flow.response = head()
     signer.responseheaders(flow)
     assert callable(flow.response.stream)
@@ -98,8 +110,7 @@ def test_the_request_is_hashed_as_the_client_sent_it_and_forwarded_without_empty
 ) -> None:
     body = b'{"messages":[{"role":"assistant","tool_calls":[]}]}'
     flow = make_flow(body)
-    signer.requestheaders(flow)
-    signer.request(flow)
+    begin(signer, flow)
     assert json.loads(flow.request.content or b"") == {"messages": [{"role": "assistant"}]}
     assert flow.request.headers["content-length"] == str(len(flow.request.content or b""))
     pass_through(signer, make_flow(body), head(), ANSWER)
@@ -132,7 +143,7 @@ def test_an_upstream_cannot_hand_out_receipts(signer: Signer, store: MemorySigna
 def test_the_model_goes_in_front_when_asked_for(
     keys: SigningKeys, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
-    pass_through(Signer(keys, store, SigningRules(model="org/m")), make_flow(REQUEST), head(), ANSWER)
+    pass_through(Signer(keys, store, Router(), SigningRules(model="org/m")), make_flow(REQUEST), head(), ANSWER)
     signed = store.get("chatcmpl-123")
     assert signed is not None
     assert signed["text"] == f"org/m:{sha256(REQUEST)}:{sha256(ANSWER)}"
@@ -142,7 +153,7 @@ def test_the_model_goes_in_front_when_asked_for(
 def test_a_clients_own_request_hash_counts_only_where_it_is_allowed(
     keys: SigningKeys, store: MemorySignatureStore, make_flow: MakeFlow, allowed: bool, expected: str
 ) -> None:
-    signer = Signer(keys, store, SigningRules(allow_request_hash_header=allowed))
+    signer = Signer(keys, store, Router(), SigningRules(allow_request_hash_header=allowed))
     pass_through(signer, make_flow(REQUEST, x_request_hash="AB" * 32), head(), ANSWER)
     signed = store.get("chatcmpl-123")
     assert signed is not None
@@ -153,7 +164,7 @@ def test_a_request_hash_that_is_none_is_400(
     keys: SigningKeys, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     flow = make_flow(REQUEST, x_request_hash="nope")
-    Signer(keys, store, SigningRules(allow_request_hash_header=True)).request(flow)
+    Signer(keys, store, Router(), SigningRules(allow_request_hash_header=True)).requestheaders(flow)
     assert flow.response is not None
     assert flow.response.status_code == 400
 
@@ -161,7 +172,7 @@ def test_a_request_hash_that_is_none_is_400(
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]"])
 def test_a_body_that_is_no_json_object_is_400(signer: Signer, make_flow: MakeFlow, body: bytes) -> None:
     flow = make_flow(body)
-    signer.request(flow)
+    begin(signer, flow)
     assert flow.response is not None
     assert flow.response.status_code == 400
     assert json.loads(flow.response.content or b"")["error"]["type"] == "bad_request"
@@ -207,7 +218,7 @@ def test_a_stream_that_is_cut_short_is_not_signed(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     flow = make_flow(REQUEST)
-    signer.request(flow)
+    begin(signer, flow)
     flow.response = head(content_type="text/event-stream")
     signer.responseheaders(flow)
     assert callable(flow.response.stream)
@@ -227,7 +238,7 @@ def test_a_message_that_ends_before_its_stream_does_is_not_signed(
 
 def test_an_answer_of_our_own_is_left_alone(signer: Signer, make_flow: MakeFlow) -> None:
     flow = make_flow(b"nope")
-    signer.request(flow)
+    begin(signer, flow)
     signer.responseheaders(flow)
     assert flow.request.raw_content is None
     assert flow.response is not None
@@ -236,7 +247,7 @@ def test_an_answer_of_our_own_is_left_alone(signer: Signer, make_flow: MakeFlow)
 
 
 def test_other_routes_are_not_touched(signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow) -> None:
-    flow = make_flow(b"no json", path="/v1/other", accept_encoding="gzip")
+    flow = make_flow(b"no json", path="/v1/tokenize", accept_encoding="gzip")
     pass_through(signer, flow, head(), ANSWER)
     assert flow.request.headers["accept-encoding"] == "gzip"
     assert len(store) == 0
@@ -251,9 +262,9 @@ def test_identity_is_asked_for(signer: Signer, make_flow: MakeFlow) -> None:
 def test_the_request_leaves_the_flow_once_it_is_forwarded_or_failed(signer: Signer, make_flow: MakeFlow) -> None:
     forwarded, failed, under_way = make_flow(REQUEST), make_flow(REQUEST), make_flow(REQUEST)
     pass_through(signer, forwarded, head(), ANSWER)
-    signer.request(failed)
+    begin(signer, failed)
     signer.error(failed)
-    signer.request(under_way)
+    begin(signer, under_way)
     assert under_way.request.raw_content == REQUEST
     signer.done()
     for flow in (forwarded, failed, under_way):
@@ -273,7 +284,7 @@ class BrokenStore:
 def test_when_signing_fails_the_chat_goes_on_and_it_is_counted(
     keys: SigningKeys, make_flow: MakeFlow, caplog: pytest.LogCaptureFixture
 ) -> None:
-    signer = Signer(keys, BrokenStore(), SigningRules())
+    signer = Signer(keys, BrokenStore(), Router(), SigningRules())
     assert pass_through(signer, make_flow(REQUEST), head(), ANSWER) == ANSWER
     assert signer.outcomes == {"signing failed": 1}
     assert "unsigned" in caplog.text
@@ -281,11 +292,108 @@ def test_when_signing_fails_the_chat_goes_on_and_it_is_counted(
 
 def test_no_state_is_left_of_flows_that_are_gone(signer: Signer, make_flow: MakeFlow) -> None:
     for _ in range(10):
-        signer.request(make_flow(REQUEST))
-    assert len(signer._request_sha256) == 0
+        begin(signer, make_flow(REQUEST))
+    assert len(signer._digests) == 0
 
 
 def test_mitmproxy_takes_it_as_an_addon(signer: Signer) -> None:
     with taddons.context(signer) as context:
         assert isinstance(Loader(context.master), Loader)
         assert context.master.addons.get("signer") is signer
+
+
+def test_a_streamed_request_is_hashed_on_its_way(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    pass_through(signer, make_flow(b"--multipart", path="/v1/images/edits"), head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"] == f"{sha256(b'--multipart')}:{sha256(ANSWER)}"
+
+
+def test_an_answer_that_ends_before_its_request_does_is_not_signed(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    flow = make_flow(path="/v1/images/edits")
+    flow.request.stream = True
+    signer.requestheaders(flow)
+    assert callable(flow.request.stream)
+    flow.request.stream(b"a part")
+    response = flow.response = head()
+    signer.responseheaders(flow)
+    assert callable(response.stream)
+    response.stream(ANSWER)
+    response.stream(b"")
+    assert len(store) == 0
+    assert signer.outcomes == {"the answer ended before the request did": 1}
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/images/generations", "/v1/files", "/v1/responses"])
+def test_an_answer_without_an_id_is_signed_under_its_receipt(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, path: str
+) -> None:
+    response = head()
+    pass_through(signer, make_flow(REQUEST, path=path), response, b'{"data":[]}')
+    assert len(store) == 1
+    signed = store.get(response.headers["x-receipt-id"])
+    assert signed is not None
+    assert signed["text"] == f"{sha256(REQUEST)}:{sha256(b'{"data":[]}')}"
+
+
+def test_a_transcription_in_plain_text_is_signed_and_keeps_its_last_byte_back(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    flow = make_flow(b"--multipart", path="/v1/audio/transcriptions")
+    begin(signer, flow)
+    response = flow.response = head(content_type="text/plain; charset=utf-8")
+    signer.responseheaders(flow)
+    assert callable(response.stream)
+    assert response.stream(b"Hello wo") == b"Hello w"
+    assert response.stream(b"r") == b"o"
+    assert len(store) == 0
+    assert response.stream(b"") == b"r"
+    assert store.get(response.headers["x-receipt-id"]) is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "event", "chat_id"),
+    [
+        ("/v1/responses", b'data: {"type":"response.completed","response":{"id":"resp_1"}}\n\n', "resp_1"),
+        (
+            "/v1/messages",
+            b'data: {"type":"message_start","message":{"id":"msg_1"}}\n\ndata: {"type":"message_stop"}\n\n',
+            "msg_1",
+        ),
+        ("/v1/other", b'data: {"id":"other"}\n\n', "other"),
+    ],
+)
+def test_every_dialect_is_read_on_its_route(  # noqa: PLR0917
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, path: str, event: bytes, chat_id: str
+) -> None:
+    pass_through(signer, make_flow(b"{}", path=path), head(content_type="text/event-stream"), event)
+    assert store.get(chat_id) is not None
+
+
+def test_a_client_that_counts_gets_the_last_byte_last(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    event = b'data: {"id":"other"}\n\n'
+    flow = make_flow(b"{}", path="/v1/other")
+    begin(signer, flow)
+    response = flow.response = head(content_type="text/event-stream", content_length=str(2 * len(event)))
+    del response.headers["transfer-encoding"]
+    signer.responseheaders(flow)
+    assert callable(response.stream)
+    assert response.stream(event) == event
+    assert response.stream(event) == event[:-1]
+    assert len(store) == 0
+    assert response.stream(b"") == event[-1:]
+    assert store.get("other") is not None
+
+
+def test_a_prompt_stays_in_its_flow_where_it_may(
+    keys: SigningKeys, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    flow = make_flow(REQUEST)
+    pass_through(Signer(keys, store, Router(), SigningRules(keeps_plaintext=True)), flow, head(), ANSWER)
+    assert flow.request.raw_content == REQUEST

@@ -6,15 +6,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from addons import sse
+from addons.dialects import ANY, CHAT, MESSAGES, RESPONSES, Dialect, usable_id
 from addons.sse import SseReader
 from tests.cutting import cut, cuts
 
 DONE = b"data: [DONE]\n\n"
 
 
-def read(pieces: list[bytes]) -> tuple[SseReader, list[bytes]]:
+def read(pieces: list[bytes], dialect: Dialect = CHAT) -> tuple[SseReader, list[bytes]]:
     """Feed the pieces to a new reader; return it and what it gave back for each, and at the end."""
-    reader = SseReader()
+    reader = SseReader(dialect)
     given_back = [reader.feed(piece) for piece in pieces]
     return reader, [*given_back, reader.end()]
 
@@ -49,7 +50,7 @@ class ReferenceReader:
             return
         if isinstance(event, dict):
             if self.id is None:
-                self.id = sse.usable_id(event.get("id"))
+                self.id = usable_id(event.get("id"))
             if isinstance(event.get("usage"), dict):
                 self.usage = event["usage"]
 
@@ -91,6 +92,7 @@ streams = st.builds(
 @given(stream=streams, where=cuts)
 @example(stream=b"data: [DONE]\r\n\r\n", where=[1, 13, 14, 15])
 @example(stream=b"\xef\xbb\xbfdata: [DONE]\n\n", where=[1, 2, 3, 4])
+@example(stream=b"\xef\xbb\xbfdata: [DONE]\n\n", where=[5])
 @example(stream=b"data: x\rdata: [DONE]\r\r", where=[8, 9])
 def test_however_the_bytes_are_cut_the_same_is_found_and_the_same_leaves(stream: bytes, where: list[int]) -> None:
     pieces = cut(stream, where)
@@ -100,6 +102,7 @@ def test_however_the_bytes_are_cut_the_same_is_found_and_the_same_leaves(stream:
 
 
 @given(stream=streams, where=cuts)
+@example(stream=b"\xef\xbb\xbfdata: [DONE]\n\n", where=[15])
 def test_nothing_of_the_last_event_leaves_before_the_end(stream: bytes, where: list[int]) -> None:
     whole, before = read([stream] if stream else [])
     _, given_back = read(cut(stream, where))
@@ -112,19 +115,19 @@ def test_nothing_of_the_last_event_leaves_before_the_end(stream: bytes, where: l
 @given(stream=streams, where=cuts)
 def test_everything_else_leaves_at_once(stream: bytes, where: list[int]) -> None:
     """After each piece, all has left but what may be the beginning of the last line."""
-    reader = SseReader()
+    reader = SseReader(CHAT)
     came = left = b""
     for piece in cut(stream, where):
         came += piece
         left += reader.feed(piece)
         assert came.startswith(left)
-        kept = came[len(left) :]
+        kept = came[len(left) :].removeprefix(b"\xef\xbb\xbf")
         if not reader.finished:
             assert b"data: [DONE]".startswith(kept) or b"data:[DONE]".startswith(kept)
 
 
 def test_a_token_leaves_with_the_piece_that_brings_it() -> None:
-    reader = SseReader()
+    reader = SseReader(CHAT)
     event = b'data: {"id":"chatcmpl-1","choices":[{"delta":{"content":"hi"}}]}\n\n'
     assert reader.feed(event) == event
     assert reader.feed(event[:20]) == event[:20]
@@ -147,7 +150,7 @@ def test_no_json_is_parsed_once_the_id_is_known(monkeypatch: pytest.MonkeyPatch)
         return {"id": "chatcmpl-1"}
 
     monkeypatch.setattr("addons.sse.json.loads", loads)
-    reader = SseReader()
+    reader = SseReader(CHAT)
     reader.feed(b'data: {"id":"chatcmpl-1"}\n\n')
     for piece in (b'data: {"id":"x","usage":null}\n\n', b'data: {"id":"x"}\n\n', b'data: {"id":', b'"x"}\r\n\r\n'):
         reader.feed(piece)
@@ -160,7 +163,7 @@ def test_a_stream_without_its_last_event_is_not_finished() -> None:
 
 
 def test_what_goes_on_behind_its_end_passes_and_is_not_finished() -> None:
-    reader = SseReader()
+    reader = SseReader(CHAT)
     out = [reader.feed(DONE)]
     flood = b"data: more\n\n" * 1000
     size = 0
@@ -183,7 +186,7 @@ def test_an_event_too_long_to_keep_passes_unread_and_does_no_harm(piece_size: in
 
 
 def test_many_short_lines_of_one_event_are_not_kept_without_bound() -> None:
-    reader = SseReader()
+    reader = SseReader(CHAT)
     for _ in range(3 * sse.MAX_EVENT // 100):
         reader.feed(b"data: " + b"x" * 94 + b"\n")
     assert sum(map(len, reader._data)) <= sse.MAX_EVENT
@@ -195,3 +198,97 @@ def test_many_short_lines_of_one_event_are_not_kept_without_bound() -> None:
 def test_an_unusable_id_is_none(event: bytes) -> None:
     reader, _ = read([b"data: " + event + b"\n\n", DONE])
     assert outcome(reader) == (None, None, True)
+
+
+RESPONSE_STREAM = (
+    b'event: response.created\ndata: {"type":"response.created","response":{"id":"resp_1","status":"in_progress"}}\n\n'
+    b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","item_id":"msg_1","delta":"hi"}\n\n'
+    b'event: response.completed\ndata: {"type":"response.completed","response":{"id":"resp_1"}}\n\n'
+)
+MESSAGE_STREAM = (
+    b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_1","content":[]}}\n\n'
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"message_stop"}}\n\n'
+    b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+)
+
+
+def without_event_lines(stream: bytes) -> bytes:
+    return b"".join(line for line in stream.splitlines(keepends=True) if not line.startswith(b"event:"))
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("change", [bytes, without_event_lines], ids=["typed", "typed in its data alone"])
+@pytest.mark.parametrize("tail", [b"", b"data: [DONE]\n\n"], ids=["", "and done"])
+@pytest.mark.parametrize(
+    ("stream", "dialect", "chat_id"),
+    [
+        (RESPONSE_STREAM, RESPONSES, "resp_1"),
+        (MESSAGE_STREAM, MESSAGES, "msg_1"),
+        (RESPONSE_STREAM, ANY, "resp_1"),
+        (MESSAGE_STREAM, ANY, "msg_1"),
+    ],
+    ids=["responses", "messages", "responses as any", "messages as any"],
+)
+@given(where=cuts)
+def test_a_stream_that_ends_with_a_typed_event_keeps_back_the_line_end_that_tells_it(  # noqa: PLR0917
+    stream: bytes, dialect: Dialect, chat_id: str, tail: bytes, change: Any, line_end: bytes, where: list[int]
+) -> None:
+    stream = (change(stream) + tail).replace(b"\n", line_end)
+    reader, given_back = read(cut(stream, where), dialect)
+    assert b"".join(given_back) == stream
+    assert (reader.id, reader.finished) == (chat_id, True)
+    left_before = b"".join(given_back[:-1])
+    told_by = stream.index(b"}" + line_end, stream.rindex(b"data: {")) + 1
+    assert left_before == stream[:told_by]
+
+
+@pytest.mark.parametrize("last", [b"response.incomplete", b"response.failed"])
+def test_every_end_of_a_response_is_one(last: bytes) -> None:
+    reader, _ = read([RESPONSE_STREAM.replace(b"response.completed", last)], RESPONSES)
+    assert reader.finished
+
+
+@pytest.mark.parametrize(
+    ("stream", "dialect"),
+    [
+        (RESPONSE_STREAM, MESSAGES),
+        (MESSAGE_STREAM, RESPONSES),
+        (MESSAGE_STREAM, CHAT),
+        (RESPONSE_STREAM[:-60], RESPONSES),
+        (b'event: error\ndata: {"type":"error","error":{"message":"message_stop"}}\n\n', MESSAGES),
+        (b'data: {"x":{"type":"message_stop"}}\n\n', MESSAGES),
+        (b"data: [DONE]\n\n", RESPONSES),
+    ],
+)
+def test_the_end_of_another_dialect_or_of_none_is_no_end(stream: bytes, dialect: Dialect) -> None:
+    reader, given_back = read([stream], dialect)
+    assert not reader.finished
+    assert given_back[0] == stream
+
+
+def test_a_last_event_of_any_length_ends_the_stream() -> None:
+    last = b'event: response.completed\ndata: {"response":"' + b"x" * 2 * sse.MAX_EVENT + b'"}\n\n'
+    stream = RESPONSE_STREAM[:110] + b"\n\n" + last
+    reader, given_back = read([stream[at : at + 65535] for at in range(0, len(stream), 65535)], RESPONSES)
+    assert reader.finished
+    assert given_back[-1] == b"\n\n"
+    assert b"".join(given_back) == stream
+
+
+def test_where_the_message_ends_the_stream_no_event_has_to() -> None:
+    reader, given_back = read([b"data: {}\n\n", b"data: {}"], ANY)
+    assert reader.finished
+    assert given_back == [b"data: {}\n\n", b"data: {}", b""]
+
+
+@pytest.mark.parametrize(
+    ("event", "chat_id"),
+    [
+        ({"id": "a", "response": {"id": "b"}}, "a"),
+        ({"response": {"id": "b"}}, "b"),
+        ({"id": 7, "message": {"id": "c"}}, "c"),
+        ({"response": "b", "message": None}, None),
+    ],
+)
+def test_any_dialect_takes_the_first_id_there_is(event: dict[str, Any], chat_id: str | None) -> None:
+    assert ANY.id_of(event) == chat_id

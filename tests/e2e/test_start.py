@@ -38,7 +38,6 @@ def test_a_missing_setting_is_one_line_that_names_it(stand_in: str, setting: str
         (["--set", "tee_dev=maybe"], {}, "DEV (option tee_dev) is wrong"),
         ([], {"CHAT_CACHE_EXPIRATION": "0"}, "CHAT_CACHE_EXPIRATION (environment) is wrong"),
         ([], {"DEV": "0"}, "dstack's guest agent gave no answer on signing keys: its socket is not there"),
-        (["--set", "store_streamed_bodies=true"], {}, "the option store_streamed_bodies must be False"),
         (["--mode", "regular"], {}, "the option mode must be reverse:http://HOST:PORT"),
         (["--mode", "reverse:http://localhost:4711@4711"], {}, "this proxy's own address"),
         (["--mode", "reverse:http://localhost:4711@4712"], {"ATTEST_PORT": "4711"}, "the model server's port"),

@@ -1,0 +1,66 @@
+"""How the APIs that stream say who a stream is and when it is over: one row a dialect."""
+
+from dataclasses import dataclass
+from typing import Any
+
+MAX_ID = 512
+"""Characters of a response id at most; a longer one is no id that anybody looks a signature up by."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What is told by the server-sent events of an API.
+
+    Attributes:
+        id_paths: Where the response id may stand in an event, the first that is there counts.
+        ends_with_done: Whether the line `data: [DONE]` ends the stream.
+        last_events: Types of the events that end it, as in the line `event: …` and in the data's own `type`.
+        ends_with_message: Whether the end of the HTTP message is the end of the stream as well.
+    """
+
+    id_paths: tuple[tuple[str, ...], ...]
+    ends_with_done: bool = False
+    last_events: frozenset[bytes] = frozenset()
+    ends_with_message: bool = False
+
+    def id_of(self, event: dict[str, Any]) -> str | None:
+        """The response id that an event's data tells, if it does."""
+        for path in self.id_paths:
+            value: Any = event
+            for name in path:
+                value = value.get(name) if isinstance(value, dict) else None
+            if (chat_id := usable_id(value)) is not None:
+                return chat_id
+        return None
+
+
+CHAT = Dialect((("id",),), ends_with_done=True)
+"""OpenAI's chat and text completions."""
+
+RESPONSES = Dialect(
+    (("response", "id"),),
+    last_events=frozenset({b"response.completed", b"response.incomplete", b"response.failed"}),
+)
+"""OpenAI's Responses."""
+
+MESSAGES = Dialect((("message", "id"),), last_events=frozenset({b"message_stop"}))
+"""Anthropic's Messages."""
+
+ANY = Dialect(
+    CHAT.id_paths + RESPONSES.id_paths + MESSAGES.id_paths,
+    ends_with_done=True,
+    last_events=RESPONSES.last_events | MESSAGES.last_events,
+    ends_with_message=True,
+)
+"""Whatever else streams: any of these ends, or none."""
+
+
+def usable_id(value: object) -> str | None:
+    """The value, where it can serve as a response id: a string of 1 to `MAX_ID` characters that UTF-8 can carry."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return None
+    return value

@@ -1,0 +1,26 @@
+"""An answer that says nothing about itself."""
+
+
+class OpaqueReader:
+    """Lets a body pass, but for its last byte, which waits for the end of the message.
+
+    Attributes:
+        id: None; there is nothing to find one in.
+        finished: Whether the message is complete.
+    """
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.finished = False
+        self._kept = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take the next piece of the body, of one byte or more; return what may be sent on now."""
+        released = self._kept + piece[:-1]
+        self._kept = piece[-1:]
+        return released
+
+    def end(self) -> bytes:
+        """Take note that the message is complete; return what was kept back."""
+        self.finished = True
+        return self._kept

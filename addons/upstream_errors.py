@@ -1,0 +1,126 @@
+"""Errors of the upstream, given the one shape of this proxy's own, on routes that promise no other."""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from mitmproxy import http
+
+from addons.routes import Router
+from attest_web.errors import error_body, error_type
+
+MAX_ERROR = 64 * 1024
+"""Bytes of an upstream's error that are read. Of a longer one, the status alone is passed on."""
+
+MAX_MESSAGE = 2000
+"""Characters of its message that are passed on."""
+
+UNKNOWN = "The model server answered with an error and did not say more."
+
+# Pydantic quotes what it was given: 'input': … in lists of errors, input_value=… in texts.
+_QUOTED_INPUT = re.compile(r"""['"]?\binput(_value|_type)?['"]?\s*[:=]""")
+
+
+class UpstreamErrors:
+    """Wraps errors on the catch-all."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Have an error's body collected and replaced."""
+        response = flow.response
+        if response is None or response.raw_content is not None or not self._wraps(flow):
+            return
+        readable = response.headers.get("content-encoding", "identity").lower() == "identity"
+        for name in ("content-length", "content-encoding", "transfer-encoding", "etag", "digest", "content-digest"):
+            response.headers.pop(name, None)
+        response.headers["content-type"] = "application/json"
+        if flow.request.http_version == "HTTP/1.1":
+            response.headers["transfer-encoding"] = "chunked"
+        response.stream = ErrorBody(response.status_code, readable)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """Give an error without a body one."""
+        response = flow.response
+        if response is not None and response.raw_content == b"" and self._wraps(flow):
+            response.headers.pop("transfer-encoding", None)
+            response.content = wrapped_error(response.status_code, b"")
+
+    def _wraps(self, flow: http.HTTPFlow) -> bool:
+        return (
+            flow.response is not None
+            and flow.response.status_code >= 400
+            and flow.request.data.method != b"HEAD"
+            and self._router.route_of(flow).wraps_errors
+        )
+
+
+class ErrorBody:
+    """The modifier through which an error streams: nothing passes until all is there."""
+
+    def __init__(self, status: int, readable: bool) -> None:
+        self._status = status
+        self._body: bytearray | None = bytearray() if readable else None
+
+    def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
+        """Take a piece from mitmproxy; at the end, return the wrapped error."""
+        if not piece:
+            return wrapped_error(self._status, bytes(self._body or b""))
+        if self._body is not None:
+            self._body += piece
+            if len(self._body) > MAX_ERROR:
+                self._body = None
+        return []
+
+
+def wrapped_error(status: int, body: bytes) -> bytes:
+    """An upstream's error in the shape of this proxy's.
+
+    Args:
+        status: HTTP status, 400 or more.
+        body: `{"message", "type"}`, `{"error": {"message", "type"}}`, FastAPI's `{"detail"}`, or anything else, of
+            which nothing is passed on.
+    """
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        told = None
+    error = told.get("error", told) if isinstance(told, dict) else None
+    if isinstance(error, str):
+        error = {"message": error}
+    if not isinstance(error, dict):
+        return error_body(status, UNKNOWN)
+    message = error.get("message", _detail(error.get("detail")))
+    if not isinstance(message, str) or not message:
+        message = UNKNOWN
+    kind = error.get("type")
+    if not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", kind):
+        kind = error_type(status)
+    wrapped = {"message": without_input(message)[:MAX_MESSAGE], "type": kind, "param": None, "code": None}
+    return json.dumps({"error": wrapped}, separators=(",", ":")).encode()
+
+
+def without_input(text: str) -> str:
+    """A validation text of pydantic's, up to where it begins to quote what it was given.
+
+    What is quoted may hold anything, the marks of its own end included, so nothing behind it is kept.
+    """
+    found = _QUOTED_INPUT.search(text)
+    return text if found is None else text[: found.start()].rstrip(" ,[{(") + " …"
+
+
+def _detail(detail: Any) -> str | None:
+    """FastAPI's `detail`: a text, or a list of `{"loc", "msg", "input", …}`."""
+    if isinstance(detail, str):
+        return detail
+    if not isinstance(detail, list):
+        return None
+    texts = []
+    for problem in detail:
+        if isinstance(problem, dict) and isinstance(problem.get("msg"), str):
+            where = problem.get("loc")
+            place = ".".join(str(part) for part in where) if isinstance(where, list) else ""
+            texts.append(f"{place}: {problem['msg']}" if place else problem["msg"])
+    return "; ".join(texts) or None
