@@ -155,7 +155,7 @@ def _wire(settings: Settings) -> Sequence[Any]:
         logger.warning("DEV=1: the keys are random and nothing vouches for them")
     if settings.keeps_plaintext:
         logger.warning(
-            "prompts and answers stay in memory, in mitmweb and in saved flows; INSPECT_PLAINTEXT=0 ends that"
+            "prompts and answers stay in flows, which mitmweb shows and -w saves; INSPECT_PLAINTEXT=0 ends that"
         )
     return [
         LogPrivacy(),

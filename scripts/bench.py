@@ -123,6 +123,7 @@ def main() -> None:
     mitmdump = [str(Path(sys.executable).parent / "mitmdump"), "--listen-host", "127.0.0.1", "-p", "0"]
     listening = r"listening at 127\.0\.0\.1:(\d+)"
     settings: dict[str, Any] = {"MODEL_NAME": MODEL, "TOKEN": TOKEN, "DEV": "1", "ATTEST_PORT": "0"}
+    settings["INSPECT_PLAINTEXT"] = "0"
     rows = []
     with running(stand_in, r"http://127\.0\.0\.1:(\d+)") as (_, found):
         mode = ["--mode", f"reverse:{found[0]}"]

@@ -47,6 +47,17 @@ def test_what_is_needed_to_launch_can_be_read_without_the_rest(monkeypatch: pyte
         load_settings(LaunchSettings, {"listen_port": "x"})
 
 
+@pytest.mark.parametrize(
+    ("dev", "inspect", "kept"), [("0", "", False), ("1", "", True), ("1", "0", False), ("0", "1", True)]
+)
+def test_plaintext_is_kept_in_dev_or_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, dev: str, inspect: str, kept: bool
+) -> None:
+    monkeypatch.setenv("DEV", dev)
+    monkeypatch.setenv("INSPECT_PLAINTEXT", inspect)
+    assert load_settings(Settings, NEEDED).keeps_plaintext is kept
+
+
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTEST_PORT", "")
     monkeypatch.setenv("MODEL_NAME", "")
@@ -75,6 +86,12 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("signature_store", "disk"),
         ("signed_text_format", "xml"),
         ("vllm_proxy_max_request_size", "10MB"),
+        ("vllm_images_url", "img:80/v1/images/generations"),
+        ("vllm_images_url", "http://img"),
+        ("vllm_images_url", "http://img/v1/x?y"),
+        ("vllm_images_url", "http://user@img/v1/x"),
+        ("vllm_images_url", "http://img:port/v1/x"),
+        ("vllm_images_url", "http://img/v1/ü"),
         ("vllm_proxy_timeout_secs", "-1"),
         ("vllm_proxy_timeout_secs", "inf"),
     ],

@@ -65,6 +65,9 @@ def exercise(proxy: Proxy) -> None:
         b"%s\r\n\r\n" % PROMPT.encode(),
         chat_request(b"{" + PROMPT.encode()),
         chat_request(body, path="/v1/other"),
+        chat_request(body, path="/v1/other", X_What="error"),
+        chat_request(body, path="/v1/audio/transcriptions", X_What="bad chunk"),
+        chat_request(body, path="/v1/messages", token=None, X_Api_Key=FOREIGN),
         chat_request(body, Content_Length="nope"),
         chat_request(body, Transfer_Encoding="nope"),
         chat_request(b"", Expect="100-continue").replace(b"Content-Length: 0", b"Content-Length: 99999999"),
@@ -118,6 +121,20 @@ def test_nothing_is_written_of_prompts_answers_and_tokens(tmp_path: Path) -> Non
     assert (tmp_path / "flows").stat().st_size > 1000
     assert (tmp_path / "flows.har").stat().st_size > 1000
     check_written(tmp_path, proxy.process.output)
+
+
+def test_where_plaintext_may_be_inspected_flows_hold_it_and_a_warning_says_so(tmp_path: Path) -> None:
+    flows = tmp_path / "flows"
+    with ScriptedUpstream(script) as upstream:
+        with running_proxy(upstream.url, "-w", str(flows), INSPECT_PLAINTEXT="1") as proxy:
+            for path in ("/v1/chat/completions", "/v1/audio/transcriptions"):
+                with RawClient(proxy.port) as client:
+                    client.send(chat_request(chat_body(PROMPT), path=path))
+                    assert client.read_response()[0] == 200
+    assert "prompts and answers stay in flows" in proxy.process.output
+    saved = flows.read_bytes()
+    assert (saved.count(PROMPT.encode()), saved.count(ANSWER.encode())) == (2, 2)
+    assert TOKEN.encode() not in saved
 
 
 def test_a_request_in_flight_at_the_stop_is_not_saved_with_its_body(tmp_path: Path) -> None:
