@@ -1,31 +1,37 @@
 #!/usr/bin/env python3
-"""A stand-in for vLLM's OpenAI server: the same shapes, no model, no GPU, nothing but the standard library.
+"""A stand-in for vLLM's server: the same endpoints and shapes, no model, no GPU, nothing but the standard library.
 
-It answers a chat with an echo of the last message, word by word. Good for trying the proxy out, for tests and for load.
+It answers a chat with an echo of the last message, word by word, and whatever else with something as simple. Good for
+trying the proxy out, for tests and for load. Two request headers make it do more:
+
+- `X-Stand-In-Bytes: N`: an image or a piece of speech of so many bytes.
+- `X-Stand-In-Error: flat|nested|detail`: a refusal that quotes the request, in one of vLLM's shapes.
 """
 
-import abc
 import argparse
 import contextlib
 import itertools
 import json
 import sys
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
-JsonObject = dict[str, Any]
+if __name__ == "__main__":  # any Python may run it, from anywhere
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from scripts.stand_in_answers import OBJECTS, edited_images, model_card, models
+from scripts.stand_in_errors import BadRequestError, JsonObject, error_on_demand, refusal
+from scripts.stand_in_form import Form, read_form
+from scripts.stand_in_streams import ANSWERS, Answer, Transcription
 
-class BadRequestError(Exception):
-    """A request that vLLM would refuse, with the status and error type that it would give."""
+PIECE = 64 * 1024
+"""Bytes that are read or written at once, at most."""
 
-    def __init__(self, message: str, status: int = 400, error_type: str = "BadRequestError") -> None:
-        super().__init__(message)
-        self.status = status
-        self.error_type = error_type
+_FORMS = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits")
+_FILLER = b"A" * PIECE
 
 
 class StandIn(ThreadingHTTPServer):
@@ -71,33 +77,92 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/version":
             self._send_json(200, {"version": "0.0.0-stand-in"})
         elif path == "/metrics":
-            self._send(200, b"# HELP vllm:num_requests_running Requests running.\n", "text/plain; version=0.0.4")
+            self._send(200, self._metrics(), "text/plain; version=0.0.4; charset=utf-8")
         elif path == "/v1/models":
-            model = {"id": self.server.model, "object": "model", "created": int(time.time()), "owned_by": "vllm"}
-            model |= {"root": self.server.model, "parent": None, "max_model_len": 32768, "permission": []}
-            self._send_json(200, {"object": "list", "data": [model]})
+            self._send_json(200, models(self.server.model))
+        elif path == f"/v1/models/{self.server.model}":
+            self._send_json(200, model_card(self.server.model))
         else:
             self._send_json(404, {"detail": "Not Found"})
 
     def do_POST(self) -> None:
-        """Answer a chat or a completion."""
-        body = self._read_body()
+        """Answer whatever a model is asked."""
+        path = self.path.partition("?")[0]
+        pieces = self._body()
         try:
-            if self.path == "/v1/chat/completions":
-                self._complete(Chat(self.server, _parsed(body), self.headers.get("X-Request-Id")))
-            elif self.path == "/v1/completions":
-                self._complete(Completion(self.server, _parsed(body), self.headers.get("X-Request-Id")))
+            if path in _FORMS:
+                self._answer_form(path, read_form(self.headers.get("Content-Type", ""), pieces))
+            elif path in ANSWERS or path in OBJECTS or path == "/v1/audio/speech":
+                self._answer(path, _parsed(b"".join(pieces)))
             else:
                 self._send_json(404, {"detail": "Not Found"})
         except BadRequestError as error:
-            message = {"message": str(error), "type": error.error_type, "param": None, "code": error.status}
-            self._send_json(error.status, {"error": message})
+            self._send_json(error.status, refusal(error, path))
+        finally:
+            for _ in pieces:  # a connection that is used again must not begin with the rest
+                pass
 
-    def _complete(self, answer: "Answer") -> None:
-        if not answer.request.get("stream"):
-            time.sleep(self.server.delay)
-            self._send_json(200, answer.whole())
+    def _answer(self, path: str, request: JsonObject) -> None:
+        if self._failed_on_demand(request):
             return
+        self._check_model(request)
+        if path in ANSWERS:
+            given_id = self.headers.get("X-Request-Id")
+            answer = ANSWERS[path](self.server.model, self.server.tokens, request, given_id)
+            if request.get("stream"):
+                self._stream(answer)
+            else:
+                time.sleep(self.server.delay)
+                self._send_json(200, answer.whole())
+        elif path == "/v1/audio/speech":
+            size = self._size_on_demand() or 1024
+            self._send_pieces("application/octet-stream" if size > 1024 else "audio/mpeg", size, _filler(size))
+        elif path == "/v1/images/generations" and (size := self._size_on_demand()):
+            before, _, after = _dumped({"created": int(time.time()), "data": [{"b64_json": "?"}]}).partition(b"?")
+            pieces = itertools.chain([before], _filler(size), [after])
+            self._send_pieces("application/json", len(before) + size + len(after), pieces)
+        else:
+            self._send_json(200, OBJECTS[path](request))
+
+    def _answer_form(self, path: str, form: Form) -> None:
+        if self._failed_on_demand(dict(form.fields)):
+            return
+        self._check_model(form.fields)
+        if path == "/v1/images/edits":
+            self._send_json(200, edited_images(form))
+            return
+        answer = Transcription(self.server.model, form)
+        if form.fields.get("stream", "").lower() == "true":
+            self._stream(answer)
+        elif form.fields.get("response_format") == "text":
+            self._send(200, answer.text.encode(), "text/plain; charset=utf-8")
+        else:
+            self._send_json(200, answer.whole())
+
+    def _check_model(self, request: JsonObject | dict[str, str]) -> None:
+        # vLLM takes a request that names none.
+        if request.setdefault("model", self.server.model) != self.server.model:
+            raise BadRequestError(f"The model `{request['model']}` does not exist.", 404, "NotFoundError")
+
+    def _failed_on_demand(self, request: JsonObject) -> bool:
+        shape = self.headers.get("X-Stand-In-Error")
+        if shape is None:
+            return False
+        self._send_json(*error_on_demand(shape, request))
+        return True
+
+    def _size_on_demand(self) -> int:
+        return int(self.headers.get("X-Stand-In-Bytes", 0))
+
+    def _metrics(self) -> bytes:
+        lines = [
+            "# HELP vllm:num_requests_running Number of requests in model execution batches.",
+            "# TYPE vllm:num_requests_running gauge",
+            f'vllm:num_requests_running{{engine="0",model_name="{self.server.model}"}} 0.0',
+        ]
+        return "".join(f"{line}\n" for line in lines).encode()
+
+    def _stream(self, answer: Answer) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked")
@@ -105,8 +170,10 @@ class Handler(BaseHTTPRequestHandler):
         for number, event in enumerate(answer.events()):
             if number:
                 time.sleep(self.server.delay)
-            self._send_chunk(b"data: %s\n\n" % _dumped(event))
-        self._send_chunk(b"data: [DONE]\n\n")
+            name = b"event: %s\n" % event["type"].encode() if answer.names_events else b""
+            self._send_chunk(b"%sdata: %s\n\n" % (name, _dumped(event)))
+        if answer.ends_with_done:
+            self._send_chunk(b"data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")
         self.wfile.flush()
 
@@ -114,137 +181,44 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
 
-    def _read_body(self) -> bytes:
+    def _body(self) -> Iterator[bytes]:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body = b""
+            yield from self._read(int(self.headers.get("Content-Length", 0)))
+            return
         while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
+            yield from self._read(size)
             self.rfile.readline()
-        self.rfile.readline()
-        return body
+        while self.rfile.readline().strip():  # trailers
+            pass
+
+    def _read(self, size: int) -> Iterator[bytes]:
+        while size:
+            piece = self.rfile.read1(min(size, PIECE))
+            if not piece:
+                raise ConnectionResetError
+            size -= len(piece)
+            yield piece
 
     def _send_json(self, status: int, answer: JsonObject) -> None:
         self._send(status, _dumped(answer), "application/json")
 
     def _send(self, status: int, body: bytes, content_type: str) -> None:
+        self._send_pieces(content_type, len(body), [body], status)
+
+    def _send_pieces(self, content_type: str, size: int, pieces: Iterable[bytes], status: int = 200) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(size))
         self.end_headers()
-        self.wfile.write(body)
+        for piece in pieces:
+            self.wfile.write(piece)
         self.wfile.flush()
 
 
-class Answer(abc.ABC):
-    """What the model says, and the objects it is wrapped in."""
-
-    id_prefix: str
-    object: str
-    chunk_object: str
-
-    def __init__(self, server: StandIn, request: JsonObject, request_id: str | None) -> None:
-        if request.get("model") != server.model:
-            raise BadRequestError(f"The model `{request.get('model')}` does not exist.", 404, "NotFoundError")
-        self.request = request
-        prompt = self.prompt()
-        words = prompt.split() or ["…"]
-        count = server.tokens if server.tokens is not None else len(words)
-        count = min(count, request.get("max_completion_tokens") or request.get("max_tokens") or count)
-        self.tokens = [
-            f" {word}" if at else word for at, word in enumerate(itertools.islice(itertools.cycle(words), count))
-        ]
-        self.usage = {
-            "prompt_tokens": len(words),
-            "total_tokens": len(words) + count,
-            "completion_tokens": count,
-        }
-        self.head: JsonObject = {
-            # vLLM lets the client choose its id.
-            "id": f"{self.id_prefix}-{request_id or uuid.uuid4().hex}",
-            "object": self.object,
-            "created": int(time.time()),
-            "model": server.model,
-        }
-
-    @abc.abstractmethod
-    def prompt(self) -> str:
-        """The text to answer."""
-
-    @abc.abstractmethod
-    def choice(self, text: str) -> JsonObject:
-        """The whole answer's choice."""
-
-    @abc.abstractmethod
-    def delta(self, token: str) -> JsonObject:
-        """A token's part of a choice."""
-
-    def whole(self) -> JsonObject:
-        """The answer as one object."""
-        choice = {"index": 0, **self.choice("".join(self.tokens)), "logprobs": None, "finish_reason": "stop"}
-        answer = self.head | {"choices": [choice | {"stop_reason": None}], "service_tier": None}
-        return answer | {"system_fingerprint": None, "usage": self.usage | {"prompt_tokens_details": None}}
-
-    def events(self) -> Iterator[JsonObject]:
-        """The answer as the events of a stream, without the last, which is no JSON."""
-        head = self.head | {"object": self.chunk_object}
-        for token in self.tokens:
-            yield head | {"choices": [{"index": 0, **self.delta(token), "logprobs": None, "finish_reason": None}]}
-        last = {"index": 0, **self.delta(""), "logprobs": None, "finish_reason": "stop", "stop_reason": None}
-        yield head | {"choices": [last]}
-        if (self.request.get("stream_options") or {}).get("include_usage"):
-            yield head | {"choices": [], "usage": self.usage}
-
-
-class Chat(Answer):
-    """An answer of `/v1/chat/completions`."""
-
-    id_prefix = "chatcmpl"
-    object = "chat.completion"
-    chunk_object = "chat.completion.chunk"
-
-    def prompt(self) -> str:
-        messages = self.request.get("messages")
-        if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-            raise BadRequestError("messages: a list of one or more objects is required")
-        if any(message.get("tool_calls") == [] for message in messages):
-            raise BadRequestError("tool_calls: an empty list is not allowed")  # the defect that the proxy works around
-        content = messages[-1].get("content") or ""
-        if isinstance(content, list):
-            content = " ".join(part.get("text", "") for part in content)
-        return str(content)
-
-    def choice(self, text: str) -> JsonObject:
-        message = {"role": "assistant", "content": text, "refusal": None, "annotations": None, "audio": None}
-        return {"message": message | {"function_call": None, "tool_calls": [], "reasoning_content": None}}
-
-    def delta(self, token: str) -> JsonObject:
-        return {"delta": {"content": token}}
-
-    def events(self) -> Iterator[JsonObject]:
-        first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
-        yield self.head | {"object": self.chunk_object, "choices": [first]}
-        yield from super().events()
-
-
-class Completion(Answer):
-    """An answer of `/v1/completions`."""
-
-    id_prefix = "cmpl"
-    object = "text_completion"
-    chunk_object = "text_completion"
-
-    def prompt(self) -> str:
-        prompt = self.request.get("prompt")
-        if not isinstance(prompt, str):
-            raise BadRequestError("prompt: a string is required")
-        return prompt
-
-    def choice(self, text: str) -> JsonObject:
-        return {"text": text}
-
-    def delta(self, token: str) -> JsonObject:
-        return {"text": token}
+def _filler(size: int) -> Iterator[bytes]:
+    for _ in range(size // PIECE):
+        yield _FILLER
+    yield _FILLER[: size % PIECE]
 
 
 def _parsed(body: bytes) -> JsonObject:
@@ -263,7 +237,9 @@ def _dumped(value: JsonObject) -> bytes:
 
 def main() -> None:
     """Serve until stopped; say where on the first line of standard output."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], epilog="Ctrl-C stops it.")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Ctrl-C stops it."
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen at; 0 takes a free one (%(default)s)")
     parser.add_argument("--model", default="stand-in", help="name of the served model (%(default)s)")
