@@ -2,8 +2,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from openai import DefaultHttpxClient, OpenAI
 
-from tests.e2e.processes import Proxy, Simulator, running_proxy, running_simulator, running_stand_in
+from tests.e2e.processes import TOKEN, Proxy, Simulator, running_proxy, running_simulator, running_stand_in
+from tests.e2e.recording_transport import RecordingTransport, Wire
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,20 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     """A dstack simulator, shared by all tests that do it no harm."""
     with running_simulator(tmp_path_factory.mktemp("dstack"), "--seed", "5eed" * 16) as running:
         yield running
+
+
+@pytest.fixture
+def wire() -> Wire:
+    """What the clients below put on the wire, and got."""
+    return Wire()
+
+
+@pytest.fixture
+def openai_client(proxy: Proxy, wire: Wire) -> Iterator[OpenAI]:
+    """The openai package, in front of the shared proxy."""
+    http_client = DefaultHttpxClient(transport=RecordingTransport(wire))
+    with OpenAI(base_url=f"{proxy.url}/v1", api_key=TOKEN, http_client=http_client, max_retries=0) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,0 +1,164 @@
+"""Every other endpoint that the openai package has and vLLM serves, each with its signature where it has one."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+
+from tests.e2e.processes import MODEL, Proxy
+from tests.e2e.recording_transport import Wire
+from tests.e2e.signed_exchange import check_signatures
+
+IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 10
+AUDIO = b"RIFF" + b"\r\n--\x00\xff" * 50_000
+"""With what looks like the beginning of a multipart delimiter."""
+
+
+def named(content: bytes, name: str) -> io.BytesIO:
+    file = io.BytesIO(content)
+    file.name = name
+    return file
+
+
+def heard(content: bytes) -> str:
+    """What the stand-in hears in a file."""
+    return f"{len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}"
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_embeddings(proxy: Proxy, openai_client: OpenAI, wire: Wire, encoding: Any) -> None:
+    answer = openai_client.embeddings.create(model=MODEL, input=["one", "two"], encoding_format=encoding)
+    assert [one.index for one in answer.data] == [0, 1]
+    assert answer.data[0].embedding != answer.data[1].embedding
+    assert answer.model_extra  # vLLM gives an id, OpenAI does not
+    check_signatures(proxy, answer.model_extra["id"], wire)
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/score"])
+def test_what_vllm_adds_to_openais_endpoints(proxy: Proxy, openai_client: OpenAI, wire: Wire, path: str) -> None:
+    query, documents = "a red apple", ["the blue sea", "the apple is red"]
+    body = {"model": MODEL, "query": query, "queries": query, "documents": documents}
+    answer: Any = openai_client.post(path, body=body, cast_to=object)
+    if path == "/rerank":
+        assert [result["index"] for result in answer["results"]] == [1, 0]
+    else:
+        assert answer["data"][0]["score"] < answer["data"][1]["score"]
+    check_signatures(proxy, answer["id"], wire)
+
+
+def test_images(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+    answer = openai_client.images.generate(model=MODEL, prompt="a red apple", n=2)
+    assert answer.data
+    assert [image.b64_json is not None for image in answer.data] == [True, True]
+    check_signatures(proxy, None, wire)
+
+
+def test_edited_images(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+    images = [named(IMAGE, "one.png"), named(AUDIO, "two.png")]
+    answer = openai_client.images.edit(model=MODEL, image=images, prompt="greener", mask=named(b"mask", "mask.png"))
+    assert answer.data
+    told = answer.data[0].revised_prompt
+    assert told == "; ".join(["greener", heard(IMAGE), heard(AUDIO), heard(b"mask")])
+    assert AUDIO in wire.request
+    check_signatures(proxy, None, wire)
+
+
+def test_transcriptions(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+    answer = openai_client.audio.transcriptions.create(model=MODEL, file=named(AUDIO, "audio.wav"))
+    assert answer.text == heard(AUDIO)
+    check_signatures(proxy, None, wire)
+
+
+def test_streamed_transcriptions(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+    file = named(AUDIO, "audio.wav")
+    events = list(openai_client.audio.transcriptions.create(model=MODEL, file=file, stream=True))
+    deltas = [event.delta for event in events if event.type == "transcript.text.delta"]
+    assert "".join(deltas) == heard(AUDIO)
+    assert events[-1].type == "transcript.text.done"
+    assert events[-1].text == heard(AUDIO)
+    check_signatures(proxy, None, wire)
+
+
+def test_transcriptions_as_text_come_through(proxy: Proxy, openai_client: OpenAI) -> None:
+    file = named(AUDIO, "audio.wav")
+    text = openai_client.audio.transcriptions.create(model=MODEL, file=file, response_format="text")
+    assert text == heard(AUDIO)
+
+
+def test_uploads_whose_length_nobody_knows_come_through(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+    """Chunked, that is; the openai package has no such uploads of its own."""
+    head = b'--b0undary\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+
+    def pieces() -> Iterator[bytes]:
+        yield head + AUDIO[:1000]
+        yield AUDIO[1000:]
+        yield b"\r\n--b0undary--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b0undary"}
+    url = f"{proxy.url}/v1/audio/transcriptions"
+    content = b"".join(pieces())
+    answer = openai_client._client.post(
+        url, content=pieces(), headers=headers | {"Authorization": f"Bearer {openai_client.api_key}"}
+    )
+    assert answer.json()["text"] == heard(AUDIO)
+    wire.request = content
+    check_signatures(proxy, None, wire)
+
+
+def test_speech_comes_through_and_is_not_signed(openai_client: OpenAI, wire: Wire) -> None:
+    answer = openai_client.audio.speech.create(model=MODEL, voice="alloy", input="hello")
+    assert len(answer.read()) == 1024
+    assert "x-receipt-id" not in wire.headers
+
+
+def test_responses(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+    answer = openai_client.responses.create(model=MODEL, input="say it again")
+    assert answer.output_text == "say it again"
+    assert answer.id.startswith("resp_")
+    check_signatures(proxy, answer.id, wire)
+
+
+@pytest.mark.parametrize(("limit", "end"), [(None, "response.completed"), (2, "response.incomplete")])
+def test_streamed_responses(proxy: Proxy, openai_client: OpenAI, wire: Wire, limit: int | None, end: str) -> None:
+    asked = [{"role": "user", "content": "say it all again"}]
+    with openai_client.responses.stream(model=MODEL, input=asked, max_output_tokens=limit) as stream:  # type: ignore[arg-type]
+        events = list(stream)
+        answer = stream.get_final_response() if limit is None else None
+    assert events[0].type == "response.created"
+    assert events[-1].type == end
+    if answer is not None:
+        assert answer.output_text == "say it all again"
+    check_signatures(proxy, events[0].response.id, wire)
+
+
+def test_moderations(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+    """Through the catch-all, which signs what is JSON."""
+    answer = openai_client.moderations.create(model=MODEL, input=["one", "two"])
+    assert [result.flagged for result in answer.results] == [False, False]
+    check_signatures(proxy, answer.id, wire)
+
+
+def test_a_model_is_described(openai_client: OpenAI) -> None:
+    assert openai_client.models.retrieve(MODEL).id == MODEL
+
+
+@pytest.mark.parametrize("shape", ["flat", "nested"])
+def test_a_refusal_by_the_model_server_reaches_the_client_as_it_is(openai_client: OpenAI, shape: str) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        openai_client.embeddings.create(model=MODEL, input="SECRET", extra_headers={"X-Stand-In-Error": shape})
+    assert b"SECRET" in refused.value.response.content
+    assert "x-receipt-id" not in refused.value.response.headers
+
+
+@pytest.mark.parametrize("shape", ["flat", "nested", "detail"])
+def test_a_refusal_behind_the_catch_all_quotes_nothing(openai_client: OpenAI, shape: str) -> None:
+    with pytest.raises(openai.APIStatusError) as refused:
+        openai_client.moderations.create(model=MODEL, input="SECRET", extra_headers={"X-Stand-In-Error": shape})
+    assert refused.value.status_code == (422 if shape == "detail" else 400)
+    assert refused.value.response.json().keys() == {"error"}
+    assert "SECRET" not in refused.value.response.text
+    assert "x-receipt-id" not in refused.value.response.headers
