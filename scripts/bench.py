@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.process_figures import cpu_seconds
+
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "bench"
 TOKEN = "bench-token"
@@ -63,12 +65,6 @@ def running(command: list[str], ready: str, **env: str) -> Iterator[tuple[int, r
         process.send_signal(signal.SIGTERM)
         process.wait(10)
     drain.wait(10)
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Client:

@@ -45,6 +45,19 @@ class Peer:
 
     def read_request(self) -> Received | None:
         """Read the next request; None where the connection ends first, from either side."""
+        received = self.read_head()
+        if received is None:
+            return None
+        if received.header("transfer-encoding"):
+            body = self._read_chunks()
+        else:
+            body = self._read_exactly(int(received.header("content-length") or 0))
+        received = Received(received.head, body)
+        self._requests.put(received)
+        return received
+
+    def read_head(self) -> Received | None:
+        """Read the head of the next request, and leave its body; None where the connection ends first."""
         while b"\r\n\r\n" not in self._buffer:
             if self._sock.fileno() < 0:
                 return None
@@ -52,13 +65,16 @@ class Peer:
                 return None
             self._buffer += data
         raw_head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-        received = Received(raw_head.decode("latin-1"), b"")
-        body = self._read_exactly(int(received.header("content-length") or 0))
-        if received.header("transfer-encoding"):
-            body = self._read_chunks()
-        received = Received(received.head, body)
-        self._requests.put(received)
-        return received
+        return Received(raw_head.decode("latin-1"), b"")
+
+    def skip_body(self, received: Received) -> None:
+        """Read the body that belongs to a head, and forget it. Its length has to be told."""
+        left = int(received.header("content-length") or 0) - len(self._buffer)
+        self._buffer = b""
+        while left > 0:
+            data = self._sock.recv(65536)
+            assert data
+            left -= len(data)
 
     def _read_exactly(self, size: int) -> bytes:
         while len(self._buffer) < size:

@@ -1,0 +1,63 @@
+"""What the kernel tells of a process: memory, threads, open files (proc(5))."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A process at a moment.
+
+    Attributes:
+        resident: Memory that it holds, in bytes.
+        threads: How many threads it has.
+        sockets: How many sockets it has open.
+        files: How many files it has open, sockets included.
+    """
+
+    resident: int
+    threads: int
+    sockets: int
+    files: int
+
+
+def figures(pid: int) -> Figures:
+    """A process's figures now.
+
+    Raises:
+        OSError: It is gone, or somebody else's.
+    """
+    opened = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            opened.append(str(link.readlink()))
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    sockets = sum(target.startswith("socket:") for target in opened)
+    return Figures(_status(pid, "VmRSS") * 1024, _status(pid, "Threads"), sockets, len(opened))
+
+
+def peak(pid: int) -> int:
+    """The most memory that a process has held since its start or since `forget_peak`, in bytes."""
+    return _status(pid, "VmHWM") * 1024
+
+
+def forget_peak(pid: int) -> int:
+    """Begin anew to watch for the most memory that a process holds; return what it holds now, in bytes."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return _status(pid, "VmRSS") * 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _status(pid: int, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    if found is None:
+        raise ProcessLookupError(f"process {pid} has ended")
+    return int(found[1])
