@@ -2,9 +2,10 @@
 """A stand-in for vLLM's server: the same endpoints and shapes, no model, no GPU, nothing but the standard library.
 
 It answers a chat with an echo of the last message, word by word, and whatever else with something as simple. Good for
-trying the proxy out, for tests and for load. Two request headers make it do more:
+trying the proxy out, for tests and for load. Request headers make it do more:
 
 - `X-Stand-In-Bytes: N`: an image or a piece of speech of so many bytes.
+- `X-Stand-In-Cut: N`: a stream that breaks off behind so many events.
 - `X-Stand-In-Error: flat|nested|detail`: a refusal that quotes the request, in one of vLLM's shapes.
 """
 
@@ -41,16 +42,25 @@ class StandIn(ThreadingHTTPServer):
         model: Name of the one model that is served.
         delay: Seconds between two tokens of a stream.
         tokens: How many tokens an answer has; None for as many as the message has words.
+        keep_alive: Seconds after which an idle connection is closed; vLLM's are 5.
     """
 
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, address: tuple[str, int], model: str, delay: float = 0, tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        model: str,
+        delay: float = 0,
+        tokens: int | None = None,
+        keep_alive: float = 5,
+    ) -> None:
         super().__init__(address, Handler)
         self.model = model
         self.delay = delay
         self.tokens = tokens
+        self.keep_alive = keep_alive
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that have gone away."""
@@ -68,6 +78,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+    def handle_one_request(self) -> None:
+        self.connection.settimeout(self.server.keep_alive)
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        self.connection.settimeout(None)
+        return super().parse_request()
 
     def do_GET(self) -> None:
         """Answer the pages that take no body."""
@@ -167,7 +185,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        cut = int(self.headers.get("X-Stand-In-Cut", -1))
         for number, event in enumerate(answer.events()):
+            if number == cut:
+                raise ConnectionAbortedError
             if number:
                 time.sleep(self.server.delay)
             name = b"event: %s\n" % event["type"].encode() if answer.names_events else b""
@@ -245,9 +266,12 @@ def main() -> None:
     parser.add_argument("--model", default="stand-in", help="name of the served model (%(default)s)")
     parser.add_argument("--delay", type=float, default=0.02, help="seconds between two tokens (%(default)s)")
     parser.add_argument("--tokens", type=int, help="tokens in an answer (as many as the message has words)")
+    keep_alive = "seconds after which an idle connection is closed (%(default)s)"
+    parser.add_argument("--keep-alive", type=float, default=5, help=keep_alive)
     options = parser.parse_args()
     try:
-        server = StandIn((options.host, options.port), options.model, options.delay, options.tokens)
+        address = options.host, options.port
+        server = StandIn(address, options.model, options.delay, options.tokens, options.keep_alive)
     except OSError as error:
         sys.exit(f"stand_in_vllm: cannot listen at {options.host}:{options.port}: {error.strerror}")
     print(f"http://{options.host}:{server.server_address[1]}", flush=True)

@@ -83,10 +83,11 @@ def test_streamed_transcriptions(proxy: Proxy, openai_client: OpenAI, wire: Wire
     check_signatures(proxy, None, wire)
 
 
-def test_transcriptions_as_text_come_through(proxy: Proxy, openai_client: OpenAI) -> None:
+def test_transcriptions_as_text(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     file = named(AUDIO, "audio.wav")
     text = openai_client.audio.transcriptions.create(model=MODEL, file=file, response_format="text")
     assert text == heard(AUDIO)
+    check_signatures(proxy, None, wire)
 
 
 def test_uploads_whose_length_nobody_knows_come_through(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
@@ -140,6 +141,17 @@ def test_moderations(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     answer = openai_client.moderations.create(model=MODEL, input=["one", "two"])
     assert [result.flagged for result in answer.results] == [False, False]
     check_signatures(proxy, answer.id, wire)
+
+
+def test_tokenize_is_vllms_own_and_not_signed(openai_client: OpenAI, wire: Wire) -> None:
+    answer: Any = openai_client.post("/tokenize", body={"model": MODEL, "prompt": "hé"}, cast_to=object)
+    assert answer["tokens"] == [ord("h"), ord("é")]
+    assert "x-receipt-id" not in wire.headers
+
+
+def test_the_model_servers_metrics_need_no_token(openai_client: OpenAI) -> None:
+    text = openai_client.with_options(api_key="wrong").get("/metrics", cast_to=str)
+    assert "vllm:num_requests_running" in text
 
 
 def test_a_model_is_described(openai_client: OpenAI) -> None:

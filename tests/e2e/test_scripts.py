@@ -209,7 +209,9 @@ def test_the_lock_files_have_hashes_for_all_and_name_no_host(file: str, locked: 
         assert name in names
 
 
-@pytest.mark.parametrize("script", ["setup", "run", "test", "pin", "bench", "stand_in_vllm.py", "dstack_simulator.py"])
+@pytest.mark.parametrize(
+    "script", ["setup", "run", "test", "pin", "bench", "soak", "stand_in_vllm.py", "dstack_simulator.py"]
+)
 def test_every_script_has_help(script: str) -> None:
     command = [SCRIPTS / script] if not script.endswith(".py") else [sys.executable, SCRIPTS / script]
     answer = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=30, check=True)
