@@ -1,5 +1,7 @@
 """Answers that this proxy gives by itself."""
 
+from collections.abc import Mapping
+
 from mitmproxy import http
 
 from attest_web.errors import error_body, error_headers
@@ -24,17 +26,25 @@ def too_large(limit: int) -> http.Response:
     return error_answer(413, f"The request body is larger than {limit} bytes.")
 
 
-def refuse(flow: http.HTTPFlow, status: int, message: str) -> None:
-    """Answer a request with an error on its headers alone: in the `requestheaders` hook.
+def refuse(flow: http.HTTPFlow, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    """Answer a request on its headers alone, with an error; its body falls unread.
 
     Args:
-        flow: Its response is set, and its body will fall unread.
-        status: See `error_answer`.
-        message: See `error_answer`.
+        flow: In its `requestheaders` hook.
+        status: HTTP status, 400 or more.
+        message: What went wrong and what to do, for the client.
+        headers: What else the answer is to carry.
     """
-    # With both set, ApiHttpStream answers at once and buffers nothing. Without `expect`, no 100 is sent before it.
-    flow.response = error_answer(status, message, flow.request.method)
+    answer = error_answer(status, message, flow.request.method)
+    answer.headers.update(headers or {})
     if status == 400:
-        flow.response.headers["connection"] = "close"  # who knows what the rest of it was meant to be
+        answer.headers["connection"] = "close"  # who knows what the rest of it was meant to be
+    answer_unread(flow, answer)
+
+
+def answer_unread(flow: http.HTTPFlow, answer: http.Response) -> None:
+    """Set the answer of a request whose body is not wanted, in its `requestheaders` hook."""
+    # With both set, ApiHttpStream answers at once and buffers nothing. Without `expect`, no 100 is sent before it.
+    flow.response = answer
     flow.request.stream = True
     flow.request.headers.pop("expect", None)

@@ -42,7 +42,7 @@ class Gate:
         route = self._router.route_of(flow)
         credentials = _credentials(request)
         _drop_headers(request)
-        if flow.error is not None:  # mitmproxy has refused it already
+        if flow.error is not None or flow.response is not None:  # somebody has refused it already
             return
         if request.http_version not in ("HTTP/1.0", "HTTP/1.1"):
             refuse(flow, 400, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")

@@ -15,6 +15,7 @@ from addons.gate import Gate
 from addons.http_layer import HttpLimits
 from addons.log_privacy import LogPrivacy
 from addons.proof import ProofPages
+from addons.rate_limit import RateLimit
 from addons.reverse_proxy import (
     ReverseProxy,
     option_problems,
@@ -33,6 +34,7 @@ from attest_web.core_dumps import forbid_core_dumps
 from attest_web.dstack import Dstack, DstackError
 from attest_web.gpu_evidence import GpuEvidenceWorker, find_gpu_python
 from attest_web.keys import SigningKeys
+from attest_web.rate_limit import RateLimitedApp, RateLimiter
 from attest_web.readiness import UpstreamProbe
 from attest_web.report_desk import ReportDesk
 from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings, split_tokens
@@ -142,8 +144,11 @@ def _wire(settings: Settings) -> Sequence[Any]:
             git_revision=settings.git_revision or checkout_revision(),
         )
     )
+    limiter = _limiter(settings)
     try:
-        side_port = SidePort(app, ctx.options.listen_host, settings.attest_port)
+        side_port = SidePort(
+            RateLimitedApp(app, limiter) if limiter else app, ctx.options.listen_host, settings.attest_port
+        )
     except OSError as error:
         problem = f"ATTEST_PORT {settings.attest_port} cannot be opened: {error.strerror}. Free it or set another"
         raise SettingsError([problem]) from None
@@ -161,10 +166,21 @@ def _wire(settings: Settings) -> Sequence[Any]:
         LogPrivacy(),
         ReverseProxy(limits),
         ProofPages(app, side_port, router, closing=[desk.close, gpu.close]),
+        *([RateLimit(limiter)] if limiter else []),
         gate,
         Signer(keys, store, router, rules),
         UpstreamErrors(router),
     ]
+
+
+def _limiter(settings: Settings) -> RateLimiter | None:
+    if not settings.rate_limit_per_second:
+        return None
+    return RateLimiter(
+        settings.rate_limit_per_second,
+        settings.rate_limit_burst_size,
+        trust_proxy=not settings.rate_limit_no_trust_proxy,
+    )
 
 
 addons = [TeeSigner()]

@@ -126,6 +126,17 @@ class Settings(LaunchSettings):
         default=None,
         description="1 keeps prompts and answers in flows, which mitmweb shows and -w saves; by default as DEV; 0 or 1",
     )
+    rate_limit_per_second: int = Field(
+        default=100, ge=0, description="requests a second that one client address may make in the long run; 0: no limit"
+    )
+    rate_limit_burst_size: int = Field(
+        default=200, ge=1, description="requests that one client address may make at once, 1 or more"
+    )
+    rate_limit_no_trust_proxy: bool = Field(
+        default=False,
+        description="1 takes whoever connects for the client; 0 believes the last entry of X-Forwarded-For, where a "
+        "private address sends it; 0 or 1",
+    )
     tls_cert_path: Path | None = Field(
         default=None, description="the certificate that clients see, in PEM; reports can then bind its key"
     )

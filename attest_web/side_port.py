@@ -41,7 +41,7 @@ class SidePort:
             channel_timeout=30,
             max_request_header_size=16 * 1024,
             max_request_body_size=64 * 1024,
-            clear_untrusted_proxy_headers=True,
+            clear_untrusted_proxy_headers=False,  # whose X-Forwarded-For is believed is decided by the limiter
         )
         self._thread = threading.Thread(target=self._server.run, name="side port", daemon=True)
 

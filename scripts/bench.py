@@ -120,6 +120,7 @@ def main() -> None:
     listening = r"listening at 127\.0\.0\.1:(\d+)"
     settings: dict[str, Any] = {"MODEL_NAME": MODEL, "TOKEN": TOKEN, "DEV": "1", "ATTEST_PORT": "0"}
     settings["INSPECT_PLAINTEXT"] = "0"
+    settings["RATE_LIMIT_PER_SECOND"] = "1000000"  # counted, as in earnest, and never reached
     rows = []
     with running(stand_in, r"http://127\.0\.0\.1:(\d+)") as (_, found):
         mode = ["--mode", f"reverse:{found[0]}"]

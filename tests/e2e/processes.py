@@ -117,8 +117,14 @@ def start_mitmdump(
     upstream: str, *arguments: str, program: str = "mitmdump", script: str = str(SCRIPT), **given: str
 ) -> Process:
     """Start mitmdump (or another of mitmproxy's programs) with the addon; do not wait for it."""
-    settings = {"MODEL_NAME": MODEL, "TOKEN": f"other-token,{TOKEN}", "DEV": "1", "ATTEST_PORT": "0"}
-    settings = settings | {"INSPECT_PLAINTEXT": "0"} | given
+    settings = {
+        "MODEL_NAME": MODEL,
+        "TOKEN": f"other-token,{TOKEN}",
+        "DEV": "1",
+        "ATTEST_PORT": "0",
+        "INSPECT_PLAINTEXT": "0",
+        "RATE_LIMIT_PER_SECOND": "0",  # all of a test's clients are one address
+    } | given
     listen = ["--listen-host", "127.0.0.1", "-p", "0"]
     command: list[str | Path] = [BIN / program, "-s", script, "--mode", f"reverse:{upstream}", *listen]
     return Process([*command, *arguments], clean_env(**{k: v for k, v in settings.items() if v}))

@@ -1,0 +1,91 @@
+import json
+import threading
+from typing import Any
+
+import pytest
+from throttled import utils
+from throttled.store import MemoryStoreBackend
+from werkzeug.test import Client
+
+from attest_web.rate_limit import NEVER_LIMITED, RateLimitedApp, RateLimiter
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(utils, "now_mono_f", clock)
+    return clock
+
+
+def passed(limiter: RateLimiter, times: int, peer: str = "203.0.113.9") -> int:
+    return sum(limiter.seconds_to_wait(peer, None) is None for _ in range(times))
+
+
+def test_a_burst_passes_and_then_so_many_a_second(clock: Clock) -> None:
+    limiter = RateLimiter(8, 16, trust_proxy=False)
+    assert passed(limiter, 50) == 16
+    clock.now += 0.5
+    assert passed(limiter, 50) == 4
+    clock.now += 60
+    assert passed(limiter, 50) == 16, "silence saves up no more than a burst"
+
+
+def test_the_wait_is_told_in_whole_seconds_and_is_enough(clock: Clock) -> None:
+    limiter = RateLimiter(100, 1, trust_proxy=False)
+    assert limiter.seconds_to_wait("203.0.113.9", None) is None
+    assert limiter.seconds_to_wait("203.0.113.9", None) == 1
+    clock.now += 1
+    assert limiter.seconds_to_wait("203.0.113.9", None) is None
+
+
+def test_clients_are_counted_apart_and_what_is_refused_costs_nothing(clock: Clock) -> None:
+    limiter = RateLimiter(1, 2, trust_proxy=True)
+    assert passed(limiter, 1000) == 2
+    assert passed(limiter, 5, "203.0.113.10") == 2
+    assert limiter.seconds_to_wait("10.0.0.1", "203.0.113.9") == 1, "the same client, by way of a proxy"
+    clock.now += 1
+    assert passed(limiter, 1000) == 1
+
+
+def test_no_more_clients_are_kept_than_there_may_be(clock: Clock) -> None:
+    limiter = RateLimiter(1, 1, trust_proxy=False, max_clients=100)
+    for number in range(1000):
+        assert limiter.seconds_to_wait(f"2001:db8:0:{number:x}::1", None) is None
+    backend = limiter._throttled._store._backend
+    assert isinstance(backend, MemoryStoreBackend)
+    assert len(backend._client) == len(backend.expire_info) == 100
+
+
+def test_threads_share_one_count(clock: Clock) -> None:
+    limiter = RateLimiter(1, 100, trust_proxy=False)
+    counts: list[int] = []
+    threads = [threading.Thread(target=lambda: counts.append(passed(limiter, 100))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sum(counts) == 100
+
+
+def hello(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+
+
+def test_the_application_is_asked_only_for_what_may_pass(clock: Clock) -> None:
+    client = Client(RateLimitedApp(hello, RateLimiter(1, 1, trust_proxy=False)))
+    assert client.get("/v1/signature/x").data == b"hello"
+    refused = client.get("/v1/signature/x")
+    assert (refused.status_code, refused.headers["retry-after"], refused.content_type) == (429, "1", "application/json")
+    assert json.loads(refused.data)["error"]["type"] == "rate_limited"
+    head = client.head("/v1/signature/x")
+    assert (head.status_code, head.data) == (429, b"")
+    for page in NEVER_LIMITED:
+        assert client.get(page).data == b"hello"
