@@ -4,6 +4,7 @@ Declares the options, reads the settings, and wires the chain of addons that do 
 """
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -11,6 +12,7 @@ from typing import Any, Optional
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
+from addons.drain import Drain
 from addons.gate import Gate
 from addons.http_layer import HttpLimits
 from addons.log_privacy import LogPrivacy
@@ -130,12 +132,14 @@ def _wire(settings: Settings) -> Sequence[Any]:
     gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
     tls_fingerprint = TlsFingerprint(settings.tls_cert_path) if settings.tls_cert_path else None
     attestation = Attestation(keys, settings.model_name, dstack, gpu.collect, settings.dev)
+    draining = threading.Event()
     desk = ReportDesk(attestation.report, settings.attestation_cache_ttl)
     app = create_app(
         ProofSources(
             tokens=tokens,
             store=store,
             upstream_answers=probe,
+            draining=draining.is_set,
             attestation=attestation,
             desk=desk,
             tls_fingerprint=tls_fingerprint,
@@ -165,6 +169,7 @@ def _wire(settings: Settings) -> Sequence[Any]:
     return [
         LogPrivacy(),
         ReverseProxy(limits),
+        Drain(settings.drain_seconds, draining, router),
         ProofPages(app, side_port, router, closing=[desk.close, gpu.close]),
         *([RateLimit(limiter)] if limiter else []),
         gate,

@@ -26,6 +26,7 @@ class ProofSources:
         tokens: Who may ask for signatures.
         store: Where the signatures are.
         upstream_answers: Whether the model server answers; may block for a few seconds.
+        draining: Whether the proxy is about to stop.
         attestation: Knows the keys' addresses.
         desk: Hands out attestation reports; may block for as long as one takes to make.
         tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
@@ -37,6 +38,7 @@ class ProofSources:
     tokens: Tokens
     store: SignatureStore
     upstream_answers: Callable[[], bool]
+    draining: Callable[[], bool]
     attestation: Attestation
     desk: ReportDesk
     tls_fingerprint: Callable[[], bytes] | None
@@ -59,7 +61,9 @@ def create_app(sources: ProofSources) -> Flask:
     app.url_map.converters["anything"] = _Anything
     app.json.compact = True  # type: ignore[attr-defined]  # of Flask's default provider
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.register_blueprint(status_pages.blueprint(sources.upstream_answers, sources.release, sources.git_revision))
+    app.register_blueprint(
+        status_pages.blueprint(sources.upstream_answers, sources.draining, sources.release, sources.git_revision)
+    )
     app.register_blueprint(signature_page.blueprint(sources.tokens, sources.store))
     asked_for = None if sources.attestation_public else sources.tokens
     app.register_blueprint(

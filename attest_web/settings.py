@@ -137,6 +137,12 @@ class Settings(LaunchSettings):
         description="1 takes whoever connects for the client; 0 believes the last entry of X-Forwarded-For, where a "
         "private address sends it; 0 or 1",
     )
+    drain_seconds: float = Field(
+        default=30,
+        ge=0,
+        allow_inf_nan=False,
+        description="how long requests under way may take to finish after SIGTERM, in seconds, 0 or more",
+    )
     tls_cert_path: Path | None = Field(
         default=None, description="the certificate that clients see, in PEM; reports can then bind its key"
     )

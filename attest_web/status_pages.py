@@ -6,11 +6,14 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 
-def blueprint(upstream_answers: Callable[[], bool], release: str, git_revision: str | None) -> Blueprint:
+def blueprint(
+    upstream_answers: Callable[[], bool], draining: Callable[[], bool], release: str, git_revision: str | None
+) -> Blueprint:
     """The status pages. None of them needs a token.
 
     Args:
         upstream_answers: Whether the model server answers.
+        draining: Whether the proxy is about to stop.
         release: Installed release of this proxy.
         git_revision: Revision of its source, if known.
     """
@@ -32,7 +35,7 @@ def blueprint(upstream_answers: Callable[[], bool], release: str, git_revision: 
     def ready() -> ResponseReturnValue:
         # The pages are served only once the keys are there, so the upstream is what is left to ask about.
         upstream = upstream_answers()
-        answer = {"status": "ready" if upstream else "not ready", "keys": True, "upstream": upstream}
-        return answer, 200 if upstream else 503
+        status = "draining" if draining() else "ready" if upstream else "not ready"
+        return {"status": status, "keys": True, "upstream": upstream}, 200 if status == "ready" else 503
 
     return pages

@@ -63,7 +63,11 @@ def signed(keys: SigningKeys, vectors: dict[str, str]) -> SignedExchange:
 @pytest.fixture
 def make_client(keys: SigningKeys, signed: SignedExchange, evidence: "Evidence") -> Callable[..., FlaskClient]:
     def make(
-        store: SignatureStore | None = None, *, upstream_answers: bool = True, public: bool = False
+        store: SignatureStore | None = None,
+        *,
+        upstream_answers: bool = True,
+        draining: bool = False,
+        public: bool = False,
     ) -> FlaskClient:
         if store is None:
             store = MemorySignatureStore("model", 60)
@@ -76,6 +80,7 @@ def make_client(keys: SigningKeys, signed: SignedExchange, evidence: "Evidence")
             tokens=tokens,
             store=store,
             upstream_answers=lambda: upstream_answers,
+            draining=lambda: draining,
             attestation=attestation,
             desk=ReportDesk(attestation.report, 300),
             tls_fingerprint=evidence.tls,
@@ -116,6 +121,12 @@ def test_not_ready_while_the_upstream_does_not_answer(make_client: Callable[...,
     assert response.status_code == 503
     assert response.get_json() == {"status": "not ready", "keys": True, "upstream": False}
     assert make_client(upstream_answers=False).get("/health").status_code == 200
+
+
+def test_not_ready_while_the_proxy_stops(make_client: Callable[..., FlaskClient]) -> None:
+    response = make_client(draining=True).get("/ready")
+    assert response.status_code == 503
+    assert response.get_json() == {"status": "draining", "keys": True, "upstream": True}
 
 
 def test_signature_is_ecdsa_unless_asked_otherwise(client: FlaskClient, vectors: dict[str, str]) -> None:

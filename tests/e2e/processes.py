@@ -123,6 +123,7 @@ def start_mitmdump(
         "DEV": "1",
         "ATTEST_PORT": "0",
         "INSPECT_PLAINTEXT": "0",
+        "DRAIN_SECONDS": "1",  # what a test leaves under way is nobody's
         "RATE_LIMIT_PER_SECOND": "0",  # all of a test's clients are one address
     } | given
     listen = ["--listen-host", "127.0.0.1", "-p", "0"]
