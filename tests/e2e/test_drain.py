@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.processes import Process, Proxy, start_mitmdump
+from tests.e2e.processes import MODEL, ROOT, TOKEN, Process, Proxy, clean_env, start_mitmdump
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events
 
@@ -168,3 +168,22 @@ def test_with_nothing_under_way_it_stops_without_waiting(held: HeldStream) -> No
                 assert stops_cleanly(proxy.process)
             assert silent.read_to_end() == half.read_to_end() == b""
         assert re.search("stopping when 0 requests are done", proxy.process.output)
+
+
+def test_run_passes_it_on_and_ends_as_the_proxy_does(held: HeldStream, free_ports: list[int]) -> None:
+    with ScriptedUpstream(held) as upstream:
+        settings = {"VLLM_BASE_URL": upstream.url, "MODEL_NAME": MODEL, "TOKEN": TOKEN, "DEV": "1"}
+        env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT=str(free_ports[1]), **settings)
+        process = Process(["setsid", ROOT / "scripts" / "run"], env)
+        try:
+            process.wait_for(r"Ready\.", timeout=120)
+            with RawClient(free_ports[0]) as client:
+                client.send(chat_request(chat_body(stream=True)))
+                client.read_until(b'"content":"a"')
+                terminate(process)
+                process.wait_for("stopping when 1 requests are done")
+                held.go.set()
+                assert DONE in client.read_until(b"0\r\n\r\n")
+            assert stops_cleanly(process)
+        finally:
+            process.stop(signal.SIGINT)
