@@ -1,12 +1,15 @@
 """HTTP/1 to the client, as mitmproxy speaks it; with errors in OpenAI's shape, which quote nothing of what was sent."""
 
+from collections.abc import Callable
 from typing import cast
 
 import h11
 from h11._receivebuffer import ReceiveBuffer
+from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent, ResponseHeaders, ResponseProtocolError
 from mitmproxy.proxy.layers.http._http1 import Http1Server, TBodyReader
 
@@ -45,6 +48,16 @@ class _WithoutTrailers:
 
 class ApiHttp1Server(Http1Server):
     """A client's connection."""
+
+    def __init__(self, context: Context, complete: Callable[[http.Request | None, http.Response], None]) -> None:
+        """Make the layer.
+
+        Args:
+            context: As for `Http1Server`.
+            complete: Adds to an answer what all answers carry; the request is None where it could not be read.
+        """
+        super().__init__(context)
+        self._complete = complete
 
     @property
     def body_reader(self) -> TBodyReader:
@@ -90,4 +103,5 @@ class ApiHttp1Server(Http1Server):
         method = self.request.method if self.request is not None else "GET"
         self.response = error_answer(status, _MESSAGES.get(status, _MESSAGES[502]), method)
         self.response.headers["connection"] = "close"
+        self._complete(self.request, self.response)
         return cast("bytes", http1.assemble_response(self.response))

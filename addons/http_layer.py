@@ -45,11 +45,14 @@ class HttpLimits:
     Attributes:
         body_limit: Largest body of this flow's request, in bytes.
         upstream_timeout: Seconds that an upstream may take to begin its answer, connecting included.
+        complete: Adds to an answer that the layers make what all answers carry; the request is None where it could not
+            be read.
         keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
     """
 
     body_limit: Callable[[http.HTTPFlow], int]
     upstream_timeout: float
+    complete: Callable[[http.Request | None, http.Response], None]
     keeps_plaintext: bool = False
 
 
@@ -210,7 +213,7 @@ class ApiHttpLayer(HttpLayer):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start):
             # HttpLayer keeps a connection that is there already. HTTP/2 is not offered, and HTTP/3 comes another way.
-            self.connections[self.context.client] = ApiHttp1Server(self.context.fork())
+            self.connections[self.context.client] = ApiHttp1Server(self.context.fork(), self._limits.complete)
         elif isinstance(event, events.Wakeup) and event.command is self._wakeup:
             yield from self._end_overdue_streams()
             return

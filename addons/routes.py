@@ -129,20 +129,12 @@ def find_route(request: http.Request) -> Route:
     path = request_path(request)
     if path in PROOF_PATHS or path.startswith(SIGNATURE_PREFIX):
         return _PROOF
-    route = _TABLE.get((method, path))
-    if route is None:
-        route = _OPEN if method == "OPTIONS" and _is_preflight(request) else _CATCH_ALL
-    return route
+    return _TABLE.get((method, path), _CATCH_ALL)
 
 
 def request_path(request: http.Request) -> str:
     """The path of a request's target, as it stands, without the query."""
     return request.data.path.partition(b"?")[0].decode("latin-1")
-
-
-def _is_preflight(request: http.Request) -> bool:
-    """Whether this is a browser's question before a cross-origin request, which carries no token (Fetch, 4.8)."""
-    return "origin" in request.headers and "access-control-request-method" in request.headers
 
 
 class Router:

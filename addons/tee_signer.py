@@ -12,6 +12,7 @@ from typing import Any, Optional
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
+from addons.cors import Cors
 from addons.drain import Drain
 from addons.gate import Gate
 from addons.http_layer import HttpLimits
@@ -33,6 +34,7 @@ from attest_web.app import ProofSources, create_app
 from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
 from attest_web.core_dumps import forbid_core_dumps
+from attest_web.cors import CorsApp, CorsPolicy
 from attest_web.dstack import Dstack, DstackError
 from attest_web.gpu_evidence import GpuEvidenceWorker, find_gpu_python
 from attest_web.keys import SigningKeys
@@ -149,15 +151,18 @@ def _wire(settings: Settings) -> Sequence[Any]:
         )
     )
     limiter = _limiter(settings)
+    cors_policy = CorsPolicy(settings.cors_origins)
+    side_app = CorsApp(RateLimitedApp(app, limiter) if limiter else app, cors_policy)
     try:
-        side_port = SidePort(
-            RateLimitedApp(app, limiter) if limiter else app, ctx.options.listen_host, settings.attest_port
-        )
+        side_port = SidePort(side_app, ctx.options.listen_host, settings.attest_port)
     except OSError as error:
         problem = f"ATTEST_PORT {settings.attest_port} cannot be opened: {error.strerror}. Free it or set another"
         raise SettingsError([problem]) from None
+    cors = Cors(cors_policy)
     gate = Gate(tokens, router, body_sizes(settings))
-    limits = HttpLimits(gate.body_limit, settings.vllm_proxy_timeout_secs, settings.keeps_plaintext)
+    limits = HttpLimits(
+        gate.body_limit, settings.vllm_proxy_timeout_secs, cors.complete, keeps_plaintext=settings.keeps_plaintext
+    )
     rules = SigningRules(settings.signed_model, settings.allow_request_hash_header, settings.keeps_plaintext)
     logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
     if settings.dev:
@@ -172,6 +177,7 @@ def _wire(settings: Settings) -> Sequence[Any]:
         Drain(settings.drain_seconds, draining, router),
         ProofPages(app, side_port, router, closing=[desk.close, gpu.close]),
         *([RateLimit(limiter)] if limiter else []),
+        cors,
         gate,
         Signer(keys, store, router, rules),
         UpstreamErrors(router),

@@ -58,6 +58,17 @@ def _endpoint(name: str) -> Any:
     )
 
 
+def _origins(value: str) -> str:
+    if value.strip() in ("*", "none"):
+        return value.strip()
+    for origin in value.split(","):
+        if not re.fullmatch(r"[a-z][a-z0-9+.\-]*://[a-z0-9.\-\[\]:]+", origin.strip()):
+            raise ValueError(
+                "an origin is written as browsers send it, e.g. https://chat.example, with no / at its end"
+            )
+    return value
+
+
 class LaunchSettings(BaseSettings):
     """What has to be known before mitmproxy is started, for those who start it by the settings alone."""
 
@@ -137,6 +148,10 @@ class Settings(LaunchSettings):
         description="1 takes whoever connects for the client; 0 believes the last entry of X-Forwarded-For, where a "
         "private address sends it; 0 or 1",
     )
+    cors_allow_origins: Annotated[str, AfterValidator(_origins)] = Field(
+        default="*",
+        description="the origins whose scripts may read answers in a browser, separated by commas; * for any, or none",
+    )
     drain_seconds: float = Field(
         default=30,
         ge=0,
@@ -166,6 +181,12 @@ class Settings(LaunchSettings):
     def keeps_plaintext(self) -> bool:
         """Whether prompts and answers may stay in flows."""
         return self.dev if self.inspect_plaintext is None else self.inspect_plaintext
+
+    @property
+    def cors_origins(self) -> frozenset[str]:
+        """The single origins of `CORS_ALLOW_ORIGINS`; `*` stands for all."""
+        none = self.cors_allow_origins == "none"
+        return frozenset() if none else frozenset(origin.strip() for origin in self.cors_allow_origins.split(","))
 
     @property
     def signed_model(self) -> str | None:

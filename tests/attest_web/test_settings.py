@@ -94,6 +94,13 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("vllm_images_url", "http://img/v1/ü"),
         ("vllm_proxy_timeout_secs", "-1"),
         ("vllm_proxy_timeout_secs", "inf"),
+        ("rate_limit_per_second", "-1"),
+        ("rate_limit_burst_size", "0"),
+        ("drain_seconds", "inf"),
+        ("cors_allow_origins", "chat.example"),
+        ("cors_allow_origins", "https://chat.example/"),
+        ("cors_allow_origins", "*,https://chat.example"),
+        ("cors_allow_origins", "https://a.example,"),
     ],
 )
 def test_each_wrong_setting_is_named_in_one_line_with_what_it_takes(field: str, value: str) -> None:

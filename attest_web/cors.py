@@ -1,0 +1,111 @@
+"""What browsers are told about requests from other origins (Fetch, 3.2: CORS).
+
+A policy without I/O. A client that runs in a browser is let in like any other: by the token in its `Authorization`
+header. There is no mode with credentials, as nothing here goes by cookies; so an origin that is let in gains nothing
+that it could not have had without a browser.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+ANY = "*"
+
+EXPOSED = "x-receipt-id, x-request-id, retry-after"
+"""Response headers that a script may read beside the ones that it always may."""
+
+MAX_AGE = "7200"
+"""Seconds for which a browser may remember a preflight; no browser of today takes more (Chromium: two hours)."""
+
+_METHOD = re.compile(r"[A-Z]{1,20}")
+_HEADERS = re.compile(r"[A-Za-z0-9\-_]{1,64}(?:[ \t]*,[ \t]*[A-Za-z0-9\-_]{1,64}){0,63}")
+_MAX_HEADERS = 2048
+_MAX_ORIGIN = 512
+
+
+class CorsPolicy:
+    """Which origins may read answers."""
+
+    def __init__(self, allowed_origins: frozenset[str]) -> None:
+        """Make a policy.
+
+        Args:
+            allowed_origins: As browsers send them, e.g. `https://chat.example`; `*` among them is any; empty is none.
+        """
+        self._any = ANY in allowed_origins
+        self._allowed = allowed_origins
+
+    def answer_headers(self, origin: str | None) -> dict[str, str]:
+        """What an answer carries.
+
+        Args:
+            origin: The request's `Origin`, or None.
+        """
+        if self._any:
+            return {"access-control-allow-origin": ANY, "access-control-expose-headers": EXPOSED} if origin else {}
+        if not self._allowed:
+            return {}
+        # A cache must not give the answer for the one origin to another.
+        vary = {"vary": "Origin"}
+        if origin is None or len(origin) > _MAX_ORIGIN or origin not in self._allowed:
+            return vary
+        return {"access-control-allow-origin": origin, "access-control-expose-headers": EXPOSED, **vary}
+
+    def preflight_headers(self, origin: str, method: str, headers: str | None) -> dict[str, str]:
+        """What the answer to a preflight carries; what is not allowed, it does not name.
+
+        Args:
+            origin: The request's `Origin`.
+            method: Its `Access-Control-Request-Method`.
+            headers: Its `Access-Control-Request-Headers`, or None.
+        """
+        answer = self.answer_headers(origin)
+        answer.pop("access-control-expose-headers", None)
+        if "access-control-allow-origin" in answer:
+            if _METHOD.fullmatch(method):
+                answer["access-control-allow-methods"] = method
+            if headers and len(headers) <= _MAX_HEADERS and _HEADERS.fullmatch(headers):
+                answer["access-control-allow-headers"] = headers
+            answer["access-control-max-age"] = MAX_AGE
+        return answer
+
+
+def is_preflight(method: str, header: Callable[[str], str | None]) -> bool:
+    """Whether a request is a browser's question before a cross-origin request, which carries no token (Fetch, 4.8).
+
+    Args:
+        method: As it came.
+        header: Gives the value of a header by its name.
+    """
+    return method == "OPTIONS" and header("origin") is not None and header("access-control-request-method") is not None
+
+
+class CorsApp:
+    """A WSGI application whose answers scripts of other origins may read."""
+
+    def __init__(self, app: "WSGIApplication", policy: CorsPolicy) -> None:
+        self._app = app
+        self._policy = policy
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer a preflight; have the application answer all else, and add what browsers want to know."""
+
+        def header(name: str) -> str | None:
+            value: str | None = environ.get("HTTP_" + name.upper().replace("-", "_"))
+            return value
+
+        origin, method = header("origin"), header("access-control-request-method")
+        if is_preflight(environ["REQUEST_METHOD"], header):
+            headers = self._policy.preflight_headers(
+                origin or "", method or "", header("access-control-request-headers")
+            )
+            start_response("204 No Content", list(headers.items()))
+            return []
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+            return start_response(status, [*headers, *self._policy.answer_headers(origin).items()], exc_info)
+
+        return self._app(environ, start)

@@ -1,0 +1,65 @@
+from typing import Any
+
+import pytest
+from werkzeug.test import Client
+
+from attest_web.cors import EXPOSED, CorsApp, CorsPolicy
+
+OURS, THEIRS = "https://chat.example", "https://evil.example"
+ANY, ONE, NONE = CorsPolicy(frozenset("*")), CorsPolicy(frozenset({OURS})), CorsPolicy(frozenset())
+
+
+def test_with_any_origin_allowed_a_star_is_the_answer_to_each() -> None:
+    for origin in (OURS, THEIRS, "null"):
+        expected = {"access-control-allow-origin": "*", "access-control-expose-headers": EXPOSED}
+        assert ANY.answer_headers(origin) == expected
+    assert ANY.answer_headers(None) == {}
+
+
+def test_with_some_allowed_the_others_learn_nothing_and_caches_are_told() -> None:
+    assert ONE.answer_headers(OURS)["access-control-allow-origin"] == OURS
+    for origin in (OURS, THEIRS, "null", OURS + ".evil.example", "HTTPS://CHAT.EXAMPLE", None, "", "x" * 10_000):
+        answer = ONE.answer_headers(origin)
+        assert answer["vary"] == "Origin"
+        assert ("access-control-allow-origin" in answer) is (origin == OURS)
+
+
+def test_with_none_allowed_there_is_nothing_to_say() -> None:
+    assert NONE.answer_headers(OURS) == NONE.preflight_headers(OURS, "POST", "authorization") == {}
+
+
+def test_a_preflight_is_told_what_it_asked_for() -> None:
+    assert ANY.preflight_headers(OURS, "POST", "authorization, content-type,x-request-id") == {
+        "access-control-allow-origin": "*",
+        "access-control-allow-methods": "POST",
+        "access-control-allow-headers": "authorization, content-type,x-request-id",
+        "access-control-max-age": "7200",
+    }
+    assert ONE.preflight_headers(THEIRS, "POST", "authorization") == {"vary": "Origin"}
+
+
+@pytest.mark.parametrize("method", ["", "post", "POST, PUT", "POST\r\nX: y", "A" * 21, "\udcff"])
+def test_a_method_that_is_none_is_not_repeated(method: str) -> None:
+    assert "access-control-allow-methods" not in ANY.preflight_headers(OURS, method, None)
+
+
+@pytest.mark.parametrize(
+    "headers", ["", ",", "a,,b", "a b", "a\r\nb: c", "a;b", "x" * 65, "a" + ",a" * 64, "\udcff", "*"]
+)
+def test_headers_that_are_none_are_not_repeated(headers: str) -> None:
+    assert "access-control-allow-headers" not in ANY.preflight_headers(OURS, "POST", headers)
+
+
+def hello(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+
+
+def test_the_application_is_asked_for_all_but_preflights() -> None:
+    client = Client(CorsApp(hello, ONE))
+    answer = client.get("/", headers={"Origin": OURS})
+    assert (answer.data, answer.headers["access-control-allow-origin"]) == (b"hello", OURS)
+    assert client.options("/", headers={"Origin": OURS}).data == b"hello"
+    preflight = client.options("/", headers={"Origin": OURS, "Access-Control-Request-Method": "GET"})
+    assert (preflight.status_code, preflight.data) == (204, b"")
+    assert preflight.headers["access-control-allow-methods"] == "GET"
