@@ -7,13 +7,15 @@ from mitmproxy import http
 
 from addons.answers import refuse
 from addons.routes import Kind, Router, Size, request_path
+from addons.websocket_handshake import VERSION, Handshake
 from attest_web.auth import Tokens
 
 ANTHROPIC_PATH = "/v1/messages"
 """Where, and below which, a token may come in `X-Api-Key`, as Anthropic's clients send it."""
 
 _CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"x-api-key", b"api-key", b"cookie"})
-_UPGRADE = frozenset({b"upgrade", b"http2-settings"})
+_UPGRADE = (b"upgrade", b"http2-settings", b"sec-websocket-")
+"""How the names of headers begin that a change of protocol takes."""
 _BAD_IN_VALUE = re.compile(rb"[\r\n\0]")
 
 
@@ -40,7 +42,10 @@ class Gate:
         """Let the request pass, or set its answer."""
         request = flow.request
         route = self._router.route_of(flow)
-        credentials = _credentials(request)
+        handshake = None if route.kind is Kind.PROOF else Handshake.read(request)
+        may_enter = self._tokens.accept(_credentials(request, handshake))
+        if not may_enter:
+            handshake = None
         _drop_headers(request)
         if flow.error is not None or flow.response is not None:  # somebody has refused it already
             return
@@ -48,27 +53,36 @@ class Gate:
             refuse(flow, 400, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
         elif any(_BAD_IN_VALUE.search(value) for _, value in request.headers.fields):
             refuse(flow, 400, "A header has a line break or a NUL in it.")
-        elif route.needs_token and not self._tokens.accept(credentials):
+        elif route.needs_token and not may_enter:
             refuse(flow, 401, "A valid token is needed: send Authorization: Bearer <token>.")
         elif _content_length(request) > (limit := self.body_limit(flow)):
             refuse(flow, 413, f"The request body is larger than {limit} bytes.")
+        elif handshake is not None and handshake.problem is not None:
+            _refuse_handshake(flow, *handshake.problem)
         else:
             request.stream = not (route.is_json or route.kind is Kind.PROOF)
             self._router.redirect(flow)
-
-    def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """End a connection whose upstream changes the protocol, which nobody has asked it for."""
-        if flow.response is not None and flow.response.status_code == 101:
-            flow.kill()
+            if handshake is not None:
+                handshake.write(request)
 
 
-def _credentials(request: http.Request) -> bytes:
+def _refuse_handshake(flow: http.HTTPFlow, status: int, message: str) -> None:
+    refuse(flow, status, message)
+    if status == 426 and flow.response is not None:  # RFC 9110, 15.5.22; RFC 6455, 4.4
+        flow.response.headers["connection"] = "upgrade"
+        flow.response.headers["upgrade"] = "websocket"
+        flow.response.headers["sec-websocket-version"] = VERSION
+
+
+def _credentials(request: http.Request, handshake: Handshake | None) -> bytes:
     """The authorization that a request bears, as it was on the wire."""
     authorization = request.headers.get("authorization")
     if authorization is None and (key := request.headers.get("x-api-key")) is not None:
         path = request_path(request)
         if path == ANTHROPIC_PATH or path.startswith(ANTHROPIC_PATH + "/"):
             authorization = f"Bearer {key}"
+    if authorization is None and handshake is not None:
+        return handshake.authorization
     # mitmproxy decodes header bytes so; this gives back the bytes of the wire.
     return (authorization or "").encode("utf-8", "surrogateescape")
 
@@ -77,14 +91,15 @@ def _drop_headers(request: http.Request) -> None:
     """Take out what is for this proxy alone.
 
     Neither the upstream nor anything that shows or saves flows has use for credentials, however they are spelt. And
-    nobody who has no token may turn a connection into a tunnel: until WebSockets are signed, nobody may at all.
+    nobody may turn a connection into a tunnel past the signer: a change of protocol is ignored (RFC 9110, 7.8), but for
+    the handshake of a WebSocket, which is put back in when there is nothing against it.
     """
     kept = []
     for name, value in request.headers.fields:
         bare = name.strip().lower()
         if bare == b"connection" and b"upgrade" in value.lower():
             continue
-        if bare not in _CREDENTIALS and bare not in _UPGRADE:
+        if bare not in _CREDENTIALS and not bare.startswith(_UPGRADE):
             kept.append((name, value))
     if len(kept) != len(request.headers.fields):
         request.headers.fields = tuple(kept)

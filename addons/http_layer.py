@@ -5,6 +5,7 @@
 - A request body is forgotten as soon as it has been forwarded.
 - An upstream that does not begin its answer in time gives 504.
 - An upstream that has just closed an idle connection gives the request to a new one.
+- An upstream that changes the protocol gives 502, unless it is the answer to a WebSocket handshake.
 
 All of it by subclassing, as in `addons.http1_server`; the `next_layer` hook in `addons.reverse_proxy` puts these layers
 in. `tests/addons/test_mitmproxy_internals.py` names every internal of mitmproxy that is leaned on here.
@@ -33,6 +34,8 @@ from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
 
 from addons.answers import too_large
 from addons.http1_server import ApiHttp1Server, UpstreamTimedOut
+from addons.websocket_handshake import answer_problem
+from addons.websocket_layer import SignedWebsocketLayer, WebsocketSigner
 
 IDLE_LOSS = 1.0
 """Seconds after a request was sent within which the loss of its connection is put down to the connection's idleness."""
@@ -64,6 +67,7 @@ class ApiHttpStream(HttpStream):
         context: Context,
         stream_id: int,
         limits: HttpLimits,
+        signer: WebsocketSigner,
         watch: Callable[[], layer.CommandGenerator[None]],
     ) -> None:
         """Make the stream.
@@ -72,10 +76,12 @@ class ApiHttpStream(HttpStream):
             context: As for `HttpStream`.
             stream_id: As for `HttpStream`.
             limits: What to hold the request to.
+            signer: Signs what follows, where the request opens a WebSocket.
             watch: Has the layer look after the stream's deadline.
         """
         super().__init__(context, stream_id)
         self._limits = limits
+        self._signer = signer
         self._watch = watch
         self._sent_at = 0.0
         self._streamed = 0
@@ -159,7 +165,24 @@ class ApiHttpStream(HttpStream):
         """Take the upstream's response head."""
         self.deadline = None
         self._sent_body = None
-        yield from super().state_wait_for_response_headers(event)
+        problem = answer_problem(self.flow.request, event.response) if event.response.status_code == 101 else None
+        if problem is None:
+            yield from super().state_wait_for_response_headers(event)
+            return
+        yield commands.CloseConnection(self.context.server)
+        yield from self.handle_protocol_error(
+            ResponseProtocolError(self.stream_id, problem, ErrorCode.GENERIC_SERVER_ERROR)
+        )
+
+    def flow_done(self) -> layer.CommandGenerator[None]:
+        """End an exchange; or, behind the handshake of a WebSocket, go on as one."""
+        if self.flow.response is None or self.flow.response.status_code != 101:
+            yield from super().flow_done()
+            return
+        self.child_layer = SignedWebsocketLayer(self.context, self.flow, self._signer)
+        self._handle_event = self.passthrough
+        yield from self.child_layer.handle_event(events.Start())
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
 
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError
@@ -205,9 +228,10 @@ class ApiHttpStream(HttpStream):
 class ApiHttpLayer(HttpLayer):
     """All of a client connection's requests."""
 
-    def __init__(self, context: Context, limits: HttpLimits) -> None:
+    def __init__(self, context: Context, limits: HttpLimits, signer: WebsocketSigner) -> None:
         super().__init__(context, HTTPMode.transparent)
         self._limits = limits
+        self._signer = signer
         self._wakeup: commands.RequestWakeup | None = None
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -221,7 +245,7 @@ class ApiHttpLayer(HttpLayer):
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""
-        stream = ApiHttpStream(self.context.fork(), stream_id, self._limits, self._watch)
+        stream = ApiHttpStream(self.context.fork(), stream_id, self._limits, self._signer, self._watch)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 

@@ -17,6 +17,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.http_layer import ApiHttpLayer, HttpLimits
+from addons.websocket_layer import WebsocketSigner
 
 _FORBIDDEN: dict[str, tuple[Any, str]] = {
     "stream_large_bodies": (None, "a request that streams past the signer cannot be signed"),
@@ -111,8 +112,9 @@ def _is_this_machine(host: str) -> bool:
 class ReverseProxy:
     """Carries requests to the upstream through the layers of `addons.http_layer`."""
 
-    def __init__(self, limits: HttpLimits) -> None:
+    def __init__(self, limits: HttpLimits, signer: WebsocketSigner) -> None:
         self._limits = limits
+        self._signer = signer
         self._settled: dict[str, Any] = {
             # Eager, it opens the upstream connection before there is a request, and closes the client's when that
             # fails: no 502, and no proof pages.
@@ -151,7 +153,7 @@ class ReverseProxy:
             stack /= ServerTLSLayer(context)
         if starts_like_tls_record(data_client):
             stack /= ClientTLSLayer(context)
-        stack /= ApiHttpLayer(context, self._limits)
+        stack /= ApiHttpLayer(context, self._limits, self._signer)
         data.layer = stack[0]
 
     def running(self) -> None:

@@ -107,8 +107,12 @@ class Signer:
         response = flow.response
         if response is None or response.raw_content is not None:  # an answer that was made here
             return
-        response.stream = True
         digest = self._digests.pop(flow, None)
+        if response.status_code == 101:
+            # Of a WebSocket, whose upstream has no other say in this. It is signed when it has been closed.
+            response.headers["x-receipt-id"] = _RECEIPT_PREFIX + secrets.token_hex(12)
+            return
+        response.stream = True
         if digest is None:
             return
         size = _body_size(flow.request, response)
@@ -126,11 +130,7 @@ class Signer:
             if not digest.complete:
                 self._leave_unsigned(flow, "the answer ended before the request did")
                 return
-            try:
-                self._sign(digest.hex(), response_sha256, reader.id, receipt_id)
-            except Exception as error:
-                logger.error("a chat goes on unsigned, signing failed: %s", type(error).__name__, exc_info=error)
-                self.outcomes["signing failed"] += 1
+            self._sign(digest.hex(), response_sha256, reader.id, receipt_id)
 
         response.stream = ResponseTap(reader, complete, size if size != _READ_UNTIL_CLOSE else None)
 
@@ -146,6 +146,15 @@ class Signer:
         for flow in list(self._digests):
             self._forget_request(flow)
 
+    def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> None:
+        """Sign the payload of both directions of a WebSocket, and store it under the handshake's receipt."""
+        if flow.response is not None:
+            self._sign(client_sha256, server_sha256, None, flow.response.headers["x-receipt-id"])
+
+    def leave_websocket(self, flow: http.HTTPFlow, reason: str) -> None:
+        """Take note of a WebSocket that was not closed as it should be."""
+        self._leave_unsigned(flow, reason)
+
     def _is_signed(self, flow: http.HTTPFlow) -> bool:
         return self._router.route_of(flow).kind is Kind.SIGNED
 
@@ -154,6 +163,13 @@ class Signer:
             flow.request.content = None
 
     def _sign(self, request_sha256: str, response_sha256: str, chat_id: str | None, receipt_id: str) -> None:
+        try:
+            self._sign_and_store(request_sha256, response_sha256, chat_id, receipt_id)
+        except Exception as error:
+            logger.error("a chat goes on unsigned, signing failed: %s", type(error).__name__, exc_info=error)
+            self.outcomes["signing failed"] += 1
+
+    def _sign_and_store(self, request_sha256: str, response_sha256: str, chat_id: str | None, receipt_id: str) -> None:
         signed = sign_text(self._keys, signed_text(request_sha256, response_sha256, self._rules.model))
         self._store.put(receipt_id, signed)
         if chat_id is not None and chat_id.startswith(_RECEIPT_PREFIX):

@@ -164,6 +164,7 @@ def _wire(settings: Settings) -> Sequence[Any]:
         gate.body_limit, settings.vllm_proxy_timeout_secs, cors.complete, keeps_plaintext=settings.keeps_plaintext
     )
     rules = SigningRules(settings.signed_model, settings.allow_request_hash_header, settings.keeps_plaintext)
+    signer = Signer(keys, store, router, rules)
     logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
     if settings.dev:
         logger.warning("DEV=1: the keys are random and nothing vouches for them")
@@ -173,13 +174,13 @@ def _wire(settings: Settings) -> Sequence[Any]:
         )
     return [
         LogPrivacy(),
-        ReverseProxy(limits),
+        ReverseProxy(limits, signer),
         Drain(settings.drain_seconds, draining, router),
         ProofPages(app, side_port, router, closing=[desk.close, gpu.close]),
         *([RateLimit(limiter)] if limiter else []),
         cors,
         gate,
-        Signer(keys, store, router, rules),
+        signer,
         UpstreamErrors(router),
     ]
 

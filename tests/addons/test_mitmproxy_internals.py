@@ -9,6 +9,7 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, _events, _http1
 from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.test import taddons
+from wsproto.frame_protocol import FrameDecoder
 
 from addons import http1_server, http_layer
 
@@ -31,6 +32,7 @@ def source(thing: object) -> str:
                 "make_server_connection",
                 "state_wait_for_response_headers",
                 "handle_protocol_error",
+                "flow_done",
             ],
         ),
         (http_layer.ApiHttpLayer, HttpLayer, ["_handle_event", "make_stream"]),
@@ -95,6 +97,22 @@ def test_an_empty_chunk_would_end_a_chunked_body_and_the_end_is_told_by_an_empty
     assert 'self.flow.response.stream(b"")' in streaming
     assert streaming.index('stream(b"")') < streaming.index("self.send_response(already_streamed=True)")
     assert r'b"%x\r\n%s\r\n" % (len(event.data), event.data)' in source(_http1.Http1Server.send)
+
+
+def test_a_switch_of_protocols_ends_in_flow_done_with_a_child_layer_that_passthrough_feeds() -> None:
+    done = source(HttpStream.flow_done)
+    assert "self.child_layer = websocket.WebsocketLayer(self.context, self.flow)" in done
+    assert "self._handle_event = self.passthrough\n" in done
+    assert done.index("child_layer.handle_event(events.Start())") < done.index("ResponseEndOfMessage(self.stream_id)")
+    assert "event = events.ConnectionClosed(self.context.server)" in source(HttpStream.passthrough)
+    assert "self.flow.websocket = WebSocketData()" in source(HttpStream.send_response)
+    assert "return True" in source(_http1.should_make_pipe).partition("response.status_code == 101")[2]
+
+
+def test_websocket_frames_are_decoded_in_pieces_and_what_is_left_can_be_counted() -> None:
+    assert "self.buffer.commit()" in source(FrameDecoder.process_buffer)
+    assert "self.effective_opcode = Opcode.CONTINUATION" in source(FrameDecoder.process_buffer)
+    assert len(FrameDecoder(client=True).buffer) == 0
 
 
 def test_flows_can_be_kept_weakly() -> None:

@@ -1,5 +1,4 @@
 import hashlib
-import struct
 
 import pytest
 from hypothesis import given
@@ -7,24 +6,7 @@ from hypothesis import strategies as st
 
 from addons.websocket_frames import FrameReader, State
 from tests.cutting import cut, cuts
-
-TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
-MASK = b"\x11\x22\x33\x44"
-
-
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, mask: bytes | None = MASK) -> bytes:
-    """A frame, put together by hand (RFC 6455, 5.2)."""
-    first = (0x80 if fin else 0) | opcode
-    bit = 0x80 if mask is not None else 0
-    if len(payload) < 126:
-        head = bytes([first, bit | len(payload)])
-    elif len(payload) < 65536:
-        head = struct.pack("!BBH", first, bit | 126, len(payload))
-    else:
-        head = struct.pack("!BBQ", first, bit | 127, len(payload))
-    if mask is None:
-        return head + payload
-    return head + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+from tests.frames import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, frame
 
 
 class Reading:

@@ -51,7 +51,7 @@ class Peer:
         if received.header("transfer-encoding"):
             body = self._read_chunks()
         else:
-            body = self._read_exactly(int(received.header("content-length") or 0))
+            body = self.read_exactly(int(received.header("content-length") or 0))
         received = Received(received.head, body)
         self._requests.put(received)
         return received
@@ -76,7 +76,7 @@ class Peer:
             assert data
             left -= len(data)
 
-    def _read_exactly(self, size: int) -> bytes:
+    def read_exactly(self, size: int) -> bytes:
         while len(self._buffer) < size:
             data = self._sock.recv(65536)
             assert data
@@ -92,7 +92,7 @@ class Peer:
                 assert data
                 self._buffer += data
             size, _, self._buffer = self._buffer.partition(b"\r\n")
-            chunk = self._read_exactly(int(size, 16) + 2)[:-2]
+            chunk = self.read_exactly(int(size, 16) + 2)[:-2]
             if not chunk:
                 return body
             body += chunk
