@@ -52,8 +52,8 @@ class Handshake:
         ):
             return None
         offered = [item.strip() for item in _joined(headers, "sec-websocket-protocol").split(b",") if item.strip()]
-        tokens = [item.removeprefix(BROWSER_TOKEN) for item in offered if item.startswith(BROWSER_TOKEN)]
-        subprotocols = tuple(item for item in offered if not item.startswith(BROWSER_TOKEN))
+        tokens = [item[len(BROWSER_TOKEN) :] for item in offered if item.lower().startswith(BROWSER_TOKEN)]
+        subprotocols = tuple(item for item in offered if not item.lower().startswith(BROWSER_TOKEN))
         key = headers.get("sec-websocket-key", "")
         problem = None
         if headers.get("sec-websocket-version") != VERSION:

@@ -3,12 +3,14 @@
 import base64
 import json
 import signal
+import socket
 import urllib.request
 from pathlib import Path
 
 from tests.e2e.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, Received, ScriptedUpstream, chunk, json_response
+from tests.frames import CLOSE, KEY, PING, TEXT, accept_of, frame
 
 PROMPT, ANSWER, FOREIGN = "XPROMPTX", "XANSWERX", "XFOREIGNTOKENX"
 MARKS = [PROMPT, ANSWER, FOREIGN, TOKEN]
@@ -34,6 +36,11 @@ def upstream_answers(received: Received, peer: Peer) -> None:
             peer.close()
         case "surplus":
             peer.send(json_response(answer) + b"HTTP/1.1 200 OK\r\nx: %s\r\n\r\n" % ANSWER.encode())
+        case "websocket":
+            accept = accept_of(received.header("sec-websocket-key") or "")
+            peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
+            peer.send(f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode() + frame(TEXT, answer, mask=None))
+            peer.send(frame(CLOSE, b"\x03\xe8" + ANSWER.encode(), mask=None))
         case "error":
             peer.send(json_response(b'{"message":"input_value=%s"}' % PROMPT.encode(), "422 Unprocessable Entity"))
         case _:
@@ -54,6 +61,7 @@ def exercise(proxy: Proxy) -> None:
             client.read_until(b"\r\n\r\n")
             if what in ("json", "stream"):
                 client.read_until(ANSWER.encode())
+    exercise_websockets(proxy)
     for token in (FOREIGN, None):
         with RawClient(proxy.port) as client:
             client.send(chat_request(body, token=token))
@@ -87,6 +95,35 @@ def exercise(proxy: Proxy) -> None:
         client.send(chat_request(chat_body(PROMPT, stream=True), X_What="stream"))
         client.read_until(LAST_CHUNK)
         assert asker.signature("chatcmpl-1")[0] == 200
+
+
+def exercise_websockets(proxy: Proxy) -> None:
+    """WebSockets that end in every way; the token comes as browsers send it."""
+
+    def handshake(token: str) -> bytes:
+        return (
+            "GET /v1/realtime HTTP/1.1\r\nHost: x\r\nX-What: websocket\r\n"
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
+            f"Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.{token}\r\n\r\n"
+        ).encode()
+
+    prompt = frame(TEXT, PROMPT.encode())
+    for ending in (
+        frame(CLOSE, b"\x03\xe8" + PROMPT.encode()),
+        frame(CLOSE, b"\x0f\xa0" + PROMPT.encode()),
+        frame(PING, PROMPT.encode()) + b"\xff" + prompt,
+        prompt[:-3],
+    ):
+        with RawClient(proxy.port) as client:
+            client.send(handshake(TOKEN))
+            client.read_until(ANSWER.encode())
+            client.send(prompt + ending)
+            client.sock.shutdown(socket.SHUT_WR)
+            client.read_to_end()
+    with RawClient(proxy.port) as client:
+        client.send(handshake(FOREIGN))
+        client.read_response("GET")
 
 
 def check_written(where: Path, output: str) -> None:

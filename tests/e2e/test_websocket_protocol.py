@@ -220,10 +220,21 @@ def test_an_upstream_that_wants_no_websocket_says_so_itself(stage: Stage) -> Non
         SWITCH + ACCEPT + "Sec-WebSocket-Extensions: permessage-deflate\r\n",
         SWITCH + ACCEPT + "Sec-WebSocket-Protocol: not-offered\r\n",
         SWITCH + ACCEPT + "Transfer-Encoding: chunked\r\n",
+        SWITCH + ACCEPT + "Content-Length: 10\r\n",
         SWITCH.replace("websocket", "h2c") + ACCEPT,
         SWITCH.replace("Connection: Upgrade\r\n", "") + ACCEPT,
     ],
-    ids=["no accept", "wrong accept", "two accepts", "extension", "subprotocol", "chunked", "h2c", "no connection"],
+    ids=[
+        "no accept",
+        "wrong accept",
+        "two accepts",
+        "extension",
+        "subprotocol",
+        "chunked",
+        "length",
+        "h2c",
+        "no connection",
+    ],
 )
 def test_an_upstream_that_switches_otherwise_than_asked_gives_502(stage: Stage, answer: str) -> None:
     closed = threading.Event()
@@ -241,6 +252,20 @@ def test_an_upstream_that_switches_otherwise_than_asked_gives_502(stage: Stage, 
         assert (status, error_of(body)["type"]) == (502, "bad_gateway")
         assert client.read_to_end() == b""
     assert closed.wait(TIMEOUT)
+
+
+def test_a_websocket_that_nobody_has_asked_for_gives_502(stage: Stage) -> None:
+    def script(peer: Peer) -> None:
+        assert peer.read_request()
+        peer.send(f"{SWITCH}{ACCEPT}\r\n".encode() + frame(TEXT, b"smuggled", mask=None))
+        peer.wait_closed()
+
+    stage.script = script
+    with RawClient(stage.proxy.port) as client:
+        client.send(handshake(None, path="/v1/models"))
+        status, _, body = client.read_response("GET")
+        assert (status, error_of(body)["type"]) == (502, "bad_gateway")
+        assert client.read_to_end() == b""
 
 
 # Frames.
