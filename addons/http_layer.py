@@ -150,7 +150,7 @@ class ApiHttpStream(HttpStream):
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
         """Connect to the upstream, or take the connection that is there."""
-        if not self.flow.request.stream:
+        if self.client_state == self.state_done:  # all of the request is here, or there is no more of it
             yield from self._expect_answer()
         connected = yield from super().make_server_connection()
         self._sent_at = time.monotonic()
