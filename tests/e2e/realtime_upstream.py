@@ -2,6 +2,7 @@
 
 import json
 import queue
+import ssl
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ def _converse(connection: ServerConnection, heard: defaultdict[str, bytes]) -> N
 
 
 @contextmanager
-def running_realtime_upstream() -> Iterator[RealtimeUpstream]:
+def running_realtime_upstream(tls: ssl.SSLContext | None = None) -> Iterator[RealtimeUpstream]:
     """A realtime server in a thread of this process, for as long as the context lasts."""
 
     def handle(connection: ServerConnection) -> None:
@@ -77,8 +78,9 @@ def running_realtime_upstream() -> Iterator[RealtimeUpstream]:
             connection.close()
             upstream.closings[connection.request.path].put(connection.protocol.close_code or 0)
 
-    with serve(handle, "127.0.0.1", 0, max_size=None, select_subprotocol=_first_of_theirs) as server:
-        upstream = RealtimeUpstream(f"http://127.0.0.1:{server.socket.getsockname()[1]}")
+    with serve(handle, "127.0.0.1", 0, ssl=tls, max_size=None, select_subprotocol=_first_of_theirs) as server:
+        scheme = "http" if tls is None else "https"
+        upstream = RealtimeUpstream(f"{scheme}://127.0.0.1:{server.socket.getsockname()[1]}")
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:

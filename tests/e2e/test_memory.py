@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import pytest
 from scripts.process_figures import forget_peak, peak
 from tests.e2e.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.e2e.raw_websocket import opened, switching
 from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
+from tests.frames import BINARY, CLOSE, TEXT, frame
 
 LARGE = 100_000_000
 MB = 1024 * 1024
@@ -193,3 +196,59 @@ def test_an_upstream_that_stops_reading_stops_the_client_and_nobody_else() -> No
             uploading.join(TIMEOUT)
             assert sent.bytes == LARGE
             assert client.read_response()[0] == 200
+
+
+def test_a_websocket_client_that_stops_reading_stops_the_upstream() -> None:
+    """Within one frame of 100 MB, of which nothing is kept."""
+    sent = Tally()
+    frame_head = struct.pack("!BBQ", 0x82, 127, LARGE)
+    close = frame(CLOSE, b"\x03\xe8", mask=None)
+
+    def converse(peer: Peer) -> None:
+        peer.send(frame_head)
+        for piece in pieces(LARGE):
+            peer.send(piece)
+            sent.bytes += len(piece)
+        peer.send(close)
+        peer.wait_closed()
+
+    with ScriptedUpstream(switching(converse)) as upstream, running_proxy(upstream.url) as proxy:
+        with memory_stays(proxy), RawClient(proxy.port) as client:
+            receipt = opened(client)
+            assert sent.settled() < LARGE / 2
+            got = len(client.received)
+            while got < len(frame_head) + LARGE + len(close):
+                data = client.sock.recv(65536)
+                assert data
+                got += len(data)
+            client.send(frame(TEXT, b"thanks") + frame(CLOSE))
+            assert client.sock.recv(1) == b""
+        with Asker(proxy.port) as asker:
+            assert asker.signature(receipt)[1]["text"] == f"{hashlib.sha256(b'thanks').hexdigest()}:{sha256_of(LARGE)}"
+
+
+def test_a_websocket_upstream_that_stops_reading_stops_the_client() -> None:
+    go_on = threading.Event()
+    sent = Tally()
+    one = frame(BINARY, PIECE)
+
+    def converse(peer: Peer) -> None:
+        assert go_on.wait(2 * TIMEOUT)
+        peer.wait_closed()
+
+    def upload(client: RawClient) -> None:
+        for _ in pieces(LARGE):
+            client.send(one)
+            sent.bytes += len(one)
+
+    with ScriptedUpstream(switching(converse)) as upstream, running_proxy(upstream.url) as proxy:
+        with memory_stays(proxy), RawClient(proxy.port) as client:
+            opened(client)
+            uploading = threading.Thread(target=upload, args=(client,), daemon=True)
+            uploading.start()
+            try:
+                assert sent.settled() < LARGE / 2
+            finally:
+                go_on.set()
+            uploading.join(TIMEOUT)
+            assert sent.bytes > LARGE

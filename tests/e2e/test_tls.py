@@ -9,12 +9,14 @@ from pathlib import Path
 import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from websockets.sync.client import ClientConnection, connect
 
 from scripts.stand_in_vllm import StandIn
 from tests import verification
 from tests.certificates import key_pem, self_signed
 from tests.e2e.processes import MODEL, TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import RawClient, chat_body, error_of
+from tests.e2e.raw_client import TIMEOUT, RawClient, chat_body, error_of
+from tests.e2e.realtime_upstream import running_realtime_upstream
 
 
 def tls_client(proxy: Proxy) -> httpx2.Client:
@@ -94,6 +96,26 @@ def test_an_https_upstream_that_is_trusted_is_used(https_upstream: str, certific
             assert answer.status_code == 200
             signed = client.get(f"/v1/signature/{answer.headers['x-receipt-id']}")
     verification.check(signed.json(), body, answer.content)
+
+
+def test_websockets_go_over_tls_on_both_sides(certificate: Path) -> None:
+    of_the_upstream = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    of_the_upstream.load_cert_chain(certificate)
+    of_the_client = ssl.create_default_context()
+    of_the_client.check_hostname = False
+    of_the_client.verify_mode = ssl.CERT_NONE
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    trusting = ["--set", f"ssl_verify_upstream_trusted_ca={certificate}"]
+    with running_realtime_upstream(of_the_upstream) as upstream, running_proxy(upstream.url, *trusting) as proxy:
+        url = f"wss://127.0.0.1:{proxy.port}/v1/echo"
+        with connect(url, ssl=of_the_client, additional_headers=headers, proxy=None) as client:
+            client.send("over TLS")
+            assert client.recv(TIMEOUT) == "over TLS"
+        assert isinstance(client, ClientConnection)
+        assert client.response is not None
+        with httpx2.Client(base_url=proxy.url, headers=headers) as asker:
+            signed = asker.get(f"/v1/signature/{client.response.headers['x-receipt-id']}")
+    verification.check(signed.json(), b"over TLS", b"over TLS")
 
 
 def test_an_https_upstream_that_is_not_trusted_is_502_and_not_ready(https_upstream: str) -> None:

@@ -15,6 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.connection import Connection
 from websockets.typing import Subprotocol
 
+from scripts.process_figures import forget_peak, peak
 from tests import verification
 from tests.e2e.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import Asker, signature_status
@@ -149,20 +150,13 @@ def test_compression_is_not_negotiated(proxy: Proxy, upstream: RealtimeUpstream)
     assert "Sec-WebSocket-Extensions" not in upstream.handshakes["/v1/echo?compressed"].get(timeout=TIMEOUT)
 
 
-def peak_kilobytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1])
-
-
 def test_large_messages_pass_without_being_held(proxy: Proxy) -> None:
     size = 20 * 2**20
     pid = proxy.process.popen.pid
     with open_websocket(proxy, "/v1/echo") as client:  # once, for what the first one takes
         client.send("x")
         client.recv()
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-    before = peak_kilobytes(pid)
+    before = forget_peak(pid)
     sent = b"x" * size
     with open_websocket(proxy, "/v1/count") as client:
         client.send(sent)
@@ -173,7 +167,7 @@ def test_large_messages_pass_without_being_held(proxy: Proxy) -> None:
         assert client.recv(60) == b"\0" * size
         client.send("thanks")
     check_signed(proxy, receipt_of(client), str(size).encode() + b"thanks", b"\0" * size)
-    assert peak_kilobytes(pid) - before < 8 * 1024
+    assert peak(pid) - before < 8 * 2**20
 
 
 def test_a_client_that_goes_without_closing_leaves_no_signature(proxy: Proxy, upstream: RealtimeUpstream) -> None:
