@@ -1,6 +1,7 @@
 """WebSockets with real clients and a real server on either side."""
 
 import json
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,3 +203,18 @@ def test_a_silent_websocket_is_ended_and_no_flow_holds_what_was_said(tmp_path: P
     assert saved[1].websocket.closed_by_client is False
     for words in (b"XPROMPTX", b"enough", TOKEN.encode()):
         assert words not in flows.read_bytes()
+
+
+def test_a_websocket_that_is_open_when_the_proxy_is_to_stop_may_finish(upstream: RealtimeUpstream) -> None:
+    with running_proxy(upstream.url) as proxy:
+        with open_websocket(proxy, "/v1/echo") as client:
+            client.send("before")
+            assert client.recv(TIMEOUT) == "before"
+            proxy.process.popen.send_signal(signal.SIGTERM)
+            proxy.process.wait_for("stopping when 1 requests are done")
+            client.send("after")
+            assert client.recv(TIMEOUT) == "after"
+        with Asker(proxy.side_port) as asker:
+            status, answer = asker.signature(receipt_of(client))
+    assert status == 200
+    verification.check(answer, b"beforeafter", b"beforeafter")
