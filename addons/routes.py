@@ -65,7 +65,7 @@ _CHAT = Route(Kind.SIGNED, is_json=True, dialect=CHAT)
 _OPEN = Route(Kind.PASSED, needs_token=False)
 _CATCH_ALL = Route(Kind.SIGNED, size=Size.LARGEST, wraps_errors=True)
 
-PROOF_PATHS = frozenset({"/", "/version", "/health", "/ready", "/metrics", "/v1/attestation/report"})
+PROOF_PATHS = frozenset({"/", "/version", "/health", "/ready", "/metrics", "/openapi.json", "/v1/attestation/report"})
 """Paths of the proof pages, whatever the method. Those that are not there yet are 404 here, never the upstream's."""
 
 SIGNATURE_PREFIX = "/v1/signature/"

@@ -8,7 +8,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from attest_web import attestation_page, signature_page, status_pages
+from attest_web import attestation_page, openapi, signature_page, status_pages
 from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
 from attest_web.errors import error_body, error_headers
@@ -64,6 +64,7 @@ def create_app(sources: ProofSources) -> Flask:
     app.register_blueprint(
         status_pages.blueprint(sources.upstream_answers, sources.draining, sources.release, sources.git_revision)
     )
+    app.register_blueprint(openapi.blueprint(sources.release, attestation_public=sources.attestation_public))
     app.register_blueprint(signature_page.blueprint(sources.tokens, sources.store))
     asked_for = None if sources.attestation_public else sources.tokens
     app.register_blueprint(

@@ -13,7 +13,16 @@ import pytest
 from tests.e2e.processes import SCRIPT, Proxy, running_proxy, start_mitmdump
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
 
-PAGES = ["/", "/version", "/health", "/ready", "/v1/signature/unknown", "/metrics", "/v1/attestation/report"]
+PAGES = [
+    "/",
+    "/version",
+    "/health",
+    "/ready",
+    "/v1/signature/unknown",
+    "/metrics",
+    "/openapi.json",
+    "/v1/attestation/report",
+]
 
 
 def get(port: int, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:

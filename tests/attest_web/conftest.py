@@ -1,0 +1,87 @@
+"""The application over a store and evidence that do as they are told."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from attest_web.app import ProofSources, create_app
+from attest_web.attestation import Attestation
+from attest_web.auth import Tokens
+from attest_web.dstack import Quote
+from attest_web.keys import SigningKeys
+from attest_web.report_desk import ReportDesk
+from attest_web.signatures import SignedExchange, sign_text
+from attest_web.store import MemorySignatureStore, SignatureStore
+
+AUTHORIZED = {"Authorization": "Bearer s3cret"}
+
+
+class Evidence:
+    """A dstack and a GPU that do as they are told."""
+
+    error: Exception | None = None
+
+    def quote(self, report_data: bytes) -> Quote:
+        if self.error is not None:
+            raise self.error
+        return Quote(report_data.hex(), [])
+
+    def info(self) -> dict[str, Any]:
+        return {}
+
+    def gpu(self, nonce: str) -> str:
+        return json.dumps({"nonce": nonce})
+
+    def tls(self) -> bytes:
+        return b"f" * 32
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    return Evidence()
+
+
+@pytest.fixture
+def signed(keys: SigningKeys, vectors: dict[str, str]) -> SignedExchange:
+    return sign_text(keys, vectors["text"])
+
+
+@pytest.fixture
+def make_client(keys: SigningKeys, signed: SignedExchange, evidence: "Evidence") -> Callable[..., FlaskClient]:
+    def make(
+        store: SignatureStore | None = None,
+        *,
+        upstream_answers: bool = True,
+        draining: bool = False,
+        public: bool = False,
+    ) -> FlaskClient:
+        if store is None:
+            store = MemorySignatureStore("model", 60)
+            store.put("chatcmpl-123", signed)
+            store.put("chatcmpl-with/slash and ü", signed)
+            store.put("/with//slashes/", signed)
+        tokens = Tokens(["other", "s3cret"])
+        attestation = Attestation(keys, "org/m", evidence, evidence.gpu, dev=True)
+        sources = ProofSources(
+            tokens=tokens,
+            store=store,
+            upstream_answers=lambda: upstream_answers,
+            draining=lambda: draining,
+            attestation=attestation,
+            desk=ReportDesk(attestation.report, 300),
+            tls_fingerprint=evidence.tls,
+            attestation_public=public,
+            release="1.2.3",
+            git_revision="abc123",
+        )
+        return create_app(sources).test_client()
+
+    return make
+
+
+@pytest.fixture
+def client(make_client: Callable[..., FlaskClient]) -> FlaskClient:
+    return make_client()
