@@ -146,6 +146,7 @@ def _wire(settings: Settings) -> Sequence[Any]:
             desk=desk,
             tls_fingerprint=tls_fingerprint,
             attestation_public=settings.attestation_public,
+            trust_proxy=not settings.rate_limit_no_trust_proxy,
             release=release(),
             git_revision=settings.git_revision or checkout_revision(),
         )

@@ -30,7 +30,8 @@ class ProofSources:
         attestation: Knows the keys' addresses.
         desk: Hands out attestation reports; may block for as long as one takes to make.
         tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
-        attestation_public: Whether reports need no token.
+        attestation_public: Whether reports need no token. Each client then has its share of them.
+        trust_proxy: Whether a proxy in this machine's own network is believed whom it forwards for.
         release: Installed release of this proxy.
         git_revision: Revision of its source, if known.
     """
@@ -43,6 +44,7 @@ class ProofSources:
     desk: ReportDesk
     tls_fingerprint: Callable[[], bytes] | None
     attestation_public: bool
+    trust_proxy: bool
     release: str
     git_revision: str | None
 
@@ -68,7 +70,13 @@ def create_app(sources: ProofSources) -> Flask:
     app.register_blueprint(signature_page.blueprint(sources.tokens, sources.store))
     asked_for = None if sources.attestation_public else sources.tokens
     app.register_blueprint(
-        attestation_page.blueprint(asked_for, sources.attestation, sources.desk, sources.tls_fingerprint)
+        attestation_page.blueprint(
+            asked_for,
+            sources.attestation,
+            sources.desk,
+            sources.tls_fingerprint,
+            trust_proxy=sources.trust_proxy,
+        )
     )
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_bug)

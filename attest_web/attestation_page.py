@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, abort, request
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import MethodNotAllowed
 
 from attest_web.attestation import Attestation, ReportRequest
 from attest_web.auth import Tokens
 from attest_web.bearer import require_token
+from attest_web.client_address import client_of
 from attest_web.dstack import DstackError
 from attest_web.errors import error_body, error_headers
 from attest_web.gpu_evidence import GpuEvidenceError
@@ -22,6 +24,8 @@ def blueprint(
     attestation: Attestation,
     desk: ReportDesk,
     tls_fingerprint: Callable[[], bytes] | None,
+    *,
+    trust_proxy: bool,
 ) -> Blueprint:
     """The report page.
 
@@ -30,11 +34,14 @@ def blueprint(
         attestation: Knows the addresses.
         desk: Hands out the reports.
         tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
+        trust_proxy: See `attest_web.client_address.client_of`.
     """
     pages = Blueprint("attestation_page", __name__)
 
     @pages.get("/v1/attestation/report")
     def report() -> ResponseReturnValue:
+        if request.method == "HEAD":  # it would take a whole report to answer one as GET is answered
+            raise MethodNotAllowed(["GET", "OPTIONS"])
         if tokens is not None:
             require_token(tokens)
         algo = _algo(attestation)
@@ -48,7 +55,9 @@ def blueprint(
         try:
             # Asked for anew each time: a cached report is about the certificate of the moment, too.
             fingerprint = tls_fingerprint() if with_tls and tls_fingerprint is not None else None
-            made = desk.report(ReportRequest(algo, fingerprint), None if nonce is None else bytes.fromhex(nonce))
+            client = _client(trust_proxy) if tokens is None else None
+            asked = None if nonce is None else bytes.fromhex(nonce)
+            made = desk.report(ReportRequest(algo, fingerprint), asked, client)
         except DeskBusyError:
             headers = {"retry-after": "1", **error_headers(429)}
             return Response(error_body(429, "Too many reports are being made. Try again in a second."), 429, headers)
@@ -60,6 +69,11 @@ def blueprint(
         return Response(made, content_type="application/json")
 
     return pages
+
+
+def _client(trust_proxy: bool) -> str:
+    forwarded_for = request.headers.get("X-Forwarded-For")
+    return client_of(request.remote_addr or "", forwarded_for, trust_proxy=trust_proxy)
 
 
 def _algo(attestation: Attestation) -> SigningAlgo:

@@ -4,8 +4,10 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from attest_web.attestation import ReportRequest
@@ -20,12 +22,15 @@ MAX_MAKING = 8
 MAX_SHARING = 12
 """Requests that may wait at once for evidence that others are making; one more is turned away."""
 
+MAX_PER_CLIENT = 2
+"""Requests of one client that may wait at once for fresh evidence where anybody may ask: so nobody gets all places."""
+
 MAX_WAIT = 90.0
 """Seconds that a request waits for evidence that another one is making."""
 
 
 class DeskBusyError(Exception):
-    """Too many are waiting for fresh evidence already. Come again in a second."""
+    """Too many, or too many of one client's, are waiting for fresh evidence already. Come again in a second."""
 
 
 @dataclass(frozen=True)
@@ -63,26 +68,45 @@ class ReportDesk:
         self._refreshing: set[ReportRequest] = set()
         self._under_way: dict[tuple[ReportRequest, bytes | None], Future[bytes]] = {}
         self._sharing = 0
+        self._waiting: Counter[str] = Counter()  # by client; as many as there may be requests under way
         self._background = DaemonThreads("report refresh", 1)
 
-    def report(self, request: ReportRequest, nonce: bytes | None) -> bytes:
+    def report(self, request: ReportRequest, nonce: bytes | None, client: str | None = None) -> bytes:
         """The report for a request, as JSON.
 
         Args:
             request: What it is to be about.
             nonce: 32 bytes of the caller's, or None.
+            client: Who asks, if that one is to have no more than its share.
 
         Raises:
-            DeskBusyError: Too much is under way.
+            DeskBusyError: Too much is under way, or too much for this client.
             Exception: Whatever `make` raises.
         """
         if nonce is None and (kept := self._still_good(request)) is not None:
             return kept
-        return self._fresh(request, nonce)
+        if client is None:
+            return self._fresh(request, nonce)
+        with self._share_of(client):
+            return self._fresh(request, nonce)
 
     def close(self) -> None:
         """Begin no more work in the background."""
         self._background.close()
+
+    @contextmanager
+    def _share_of(self, client: str) -> Iterator[None]:
+        with self._lock:
+            if self._waiting[client] >= MAX_PER_CLIENT:
+                raise DeskBusyError
+            self._waiting[client] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting[client] -= 1
+                if not self._waiting[client]:
+                    del self._waiting[client]
 
     def _still_good(self, request: ReportRequest) -> bytes | None:
         with self._lock:

@@ -74,6 +74,7 @@ def make_client(keys: SigningKeys, signed: SignedExchange, evidence: "Evidence")
             desk=ReportDesk(attestation.report, 300),
             tls_fingerprint=evidence.tls,
             attestation_public=public,
+            trust_proxy=True,
             release="1.2.3",
             git_revision="abc123",
         )

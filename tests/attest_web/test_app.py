@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from attest_web.attestation import ReportRequest
 from attest_web.dstack import DstackError
 from attest_web.gpu_evidence import GpuEvidenceError
-from attest_web.report_desk import DeskBusyError
+from attest_web.report_desk import DeskBusyError, ReportDesk
 from attest_web.signatures import SignedExchange
 from attest_web.store import MemorySignatureStore
 from attest_web.tls_fingerprint import TlsCertificateError
@@ -126,6 +127,29 @@ def test_a_bug_is_500_and_hides_its_details(
 def test_head_and_options_need_no_more_than_get(client: FlaskClient) -> None:
     assert client.head("/health").status_code == 200
     assert client.options("/v1/signature/chatcmpl-123").status_code == 200
+
+
+@pytest.mark.parametrize(("public", "client"), [(True, "198.51.100.7"), (False, None)])
+def test_a_report_is_charged_to_its_client_where_anybody_may_ask(
+    make_client: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch, public: bool, client: str | None
+) -> None:
+    clients: list[str | None] = []
+
+    def report(_: ReportDesk, request: ReportRequest, nonce: bytes | None, client: str | None = None) -> bytes:
+        clients.append(client)
+        return b"{}"
+
+    monkeypatch.setattr(ReportDesk, "report", report)
+    headers = {"X-Forwarded-For": "1.2.3.4, 198.51.100.7", **AUTHORIZED}
+    assert make_client(public=public).get(REPORT, headers=headers).status_code == 200
+    assert clients == [client]
+
+
+def test_head_makes_no_report(client: FlaskClient, evidence: Evidence) -> None:
+    evidence.error = AssertionError()
+    answer = client.head(REPORT, headers=AUTHORIZED)
+    assert (answer.status_code, answer.data) == (405, b"")
+    assert "HEAD" not in answer.headers["allow"]
 
 
 def test_two_apps_share_nothing(make_client: Callable[..., FlaskClient], signed: SignedExchange) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from attest_web.attestation import ReportRequest
-from attest_web.report_desk import MAX_MAKING, MAX_SHARING, DeskBusyError, ReportDesk
+from attest_web.report_desk import MAX_MAKING, MAX_PER_CLIENT, MAX_SHARING, DeskBusyError, ReportDesk
 
 ECDSA, ED25519 = ReportRequest("ecdsa"), ReportRequest("ed25519")
 TIMEOUT = 10.0
@@ -57,12 +57,14 @@ def desk(maker: Maker, clock: Clock) -> Iterator[ReportDesk]:
     desk.close()
 
 
-def asked(desk: ReportDesk, request: ReportRequest, nonce: bytes | None, answers: list[object]) -> threading.Thread:
+def asked(
+    desk: ReportDesk, request: ReportRequest, nonce: bytes | None, answers: list[object], client: str | None = None
+) -> threading.Thread:
     """Ask in a thread; the answer, or the error, goes into the list."""
 
     def ask() -> None:
         try:
-            answers.append(desk.report(request, nonce))
+            answers.append(desk.report(request, nonce, client))
         except Exception as error:
             answers.append(error)
 
@@ -190,3 +192,25 @@ def test_a_renewed_tls_key_is_not_answered_for_with_the_old_ones_report(
     clock.now = 10
     desk.report(ECDSA, None)
     assert list(desk._kept) == [ECDSA], "what is over is not kept"
+
+
+def test_one_client_has_no_more_than_its_share_and_the_others_have_theirs(desk: ReportDesk, maker: Maker) -> None:
+    desk.report(ECDSA, None)
+    maker.go.clear()
+    answers: list[object] = []
+    threads = [asked(desk, ECDSA, bytes([number]) * 32, answers, "greedy") for number in range(MAX_PER_CLIENT)]
+    for _ in range(MAX_PER_CLIENT + 1):
+        assert maker.begun.acquire(timeout=TIMEOUT)
+    for nonce in (b"n" * 32, bytes(32)):  # one of its own, and one that is being made already
+        with pytest.raises(DeskBusyError):
+            desk.report(ECDSA, nonce, "greedy")
+    assert desk.report(ECDSA, None, "greedy") == b"ecdsa 1", "what is kept costs nothing"
+    threads.append(asked(desk, ECDSA, b"o" * 32, answers, "other"))
+    assert maker.begun.acquire(timeout=TIMEOUT)
+    maker.go.set()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert len(answers) == MAX_PER_CLIENT + 1
+    assert not any(isinstance(answer, Exception) for answer in answers)
+    assert desk.report(ECDSA, b"n" * 32, "greedy")
+    assert not desk._waiting
