@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 import waitress
 from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.task import ErrorTask
+
+from attest_web.errors import error_body, error_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +18,31 @@ if TYPE_CHECKING:
 
 STOP_TIMEOUT = 5.0
 """Seconds that `stop` waits for the thread. It is a daemon, so it cannot hold the process up any longer than that."""
+
+
+_MESSAGES = {
+    413: "The request body is too large.",
+    431: "The request's headers are too large.",
+    500: "Something went wrong here; the log has more.",
+    501: "This transfer encoding is not spoken here.",
+}
+
+
+class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    """Answers a request that waitress refuses by itself, in the shape of all other errors."""
+
+    def execute(self) -> None:
+        status = self.request.error.code
+        body = error_body(status, _MESSAGES.get(status, "The request could not be read: it is not valid HTTP."))
+        self.status = f"{status} {self.request.error.reason}"
+        self.response_headers.extend(error_headers(status).items())
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    error_task_class = _JsonErrorTask
 
 
 class SidePort:
@@ -43,6 +72,7 @@ class SidePort:
             max_request_body_size=64 * 1024,
             clear_untrusted_proxy_headers=False,  # whose X-Forwarded-For is believed is decided by the limiter
         )
+        self._server.channel_class = _Channel
         self._thread = threading.Thread(target=self._server.run, name="side port", daemon=True)
 
     def start(self) -> None:

@@ -1,5 +1,6 @@
 import errno
 import http.client
+import json
 import socket
 import threading
 from collections.abc import Iterable
@@ -53,6 +54,38 @@ def test_it_answers_until_it_is_stopped_and_leaves_nothing_behind(host: str) -> 
     again.start()
     assert ask(again.port) == b"hello"
     again.stop()
+
+
+def fail(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status", "kind"),
+    [
+        (b"GET / HTTP/1.1\r\nX: a\r\n b\0\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nbad name: x\r\n\r\n", 400, "bad_request"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1, 2\r\n\r\n", 400, "bad_request"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad_request"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 65537\r\n\r\n", 413, "payload_too_large"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000, 431, "bad_request"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "server_error"),
+        (b"GET / HTTP/1.1\r\n\r\n", 500, "server_error"),
+    ],
+)
+def test_what_no_page_sees_is_refused_in_the_shape_of_all_errors(request_head: bytes, status: int, kind: str) -> None:
+    side_port = SidePort(fail, "127.0.0.1", 0)
+    side_port.start()
+    try:
+        with socket.create_connection(("127.0.0.1", side_port.port), timeout=10) as client:
+            client.sendall(request_head)
+            response = http.client.HTTPResponse(client)
+            response.begin()
+            assert (response.status, response.headers["content-type"]) == (status, "application/json")
+            assert response.headers["connection"] == "close"
+            assert json.loads(response.read())["error"]["type"] == kind
+    finally:
+        side_port.stop()
 
 
 def test_a_stop_waits_for_the_pull_that_its_thread_did_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
