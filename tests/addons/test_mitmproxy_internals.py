@@ -5,10 +5,14 @@ import inspect
 
 import pytest
 from mitmproxy import flow, hooks, http
+from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, _events, _http1
+from mitmproxy.proxy.layers.websocket import WebsocketLayer
+from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ServerInstance
 from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.test import taddons
+from mitmproxy.tools import main
 from wsproto.frame_protocol import FrameDecoder
 
 from addons import http1_server, http_layer
@@ -135,3 +139,24 @@ def test_an_addon_of_an_addon_gets_its_hooks() -> None:
     with taddons.context(parent) as context:
         context.master.addons.invoke_addon_sync(parent, hooks.RunningHook())
     assert parent.addons[0].called
+
+
+def test_a_graceful_stop_finds_what_it_leans_on() -> None:
+    assert "loop.add_signal_handler(signal.SIGTERM, _sigterm)" in source(main.run), "which the drain replaces"
+    assert 'if "mode" in updated or "server" in updated' in source(Proxyserver.configure)
+    stop = source(AsyncioServerInstance._stop)
+    assert "s.close()" in stop
+    assert "# await asyncio.gather(*[s.wait_closed()" in stop, "or it would wait for the connections that live on"
+    assert "self.connections[connection_id] = handler" in source(Proxyserver.register_connection)
+    assert "self.manager.register_connection(handler.layer.context.client.id, handler)" in source(ServerInstance)
+    # How a connection is closed from outside, and that nothing of it is left then.
+    timeout = source(ConnectionHandler.on_timeout)
+    assert "self.transports[self.client].handler" in timeout
+    assert "handler.cancel(" in timeout
+
+
+def test_a_flow_is_live_until_its_last_byte_is_on_its_way() -> None:
+    assert "self.flow.live = True" in source(HttpStream.state_wait_for_request_headers)
+    assert "if not self.flow.websocket:\n            self.flow.live = False" in source(HttpStream.flow_done)
+    assert "self.flow.live = False" in source(WebsocketLayer)
+    assert "self.flow.live = False" in source(HttpStream.handle_protocol_error)
