@@ -30,6 +30,8 @@ def test_one_request_too_many_is_refused_on_both_ports_before_its_token_is_looke
             for port in (proxy.port, proxy.side_port):
                 for token in (TOKEN, "guessed"):
                     assert refused(port, get("/v1/signature/x", "198.51.100.1", token))
+            guess = chat_request(chat_body(), token="guessed", X_Forwarded_For="198.51.100.1")
+            assert refused(proxy.port, guess)
             # the first entry is the client's own invention, the last one the proxy's
             assert refused(proxy.port, get("/v1/models", "8.8.8.8, 198.51.100.1"))
             assert answer(proxy.port, get("/v1/models", "198.51.100.1, 198.51.100.2"))[0] == 200
