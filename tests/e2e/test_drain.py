@@ -127,6 +127,7 @@ def test_the_signature_can_be_fetched_on_the_connection_of_the_stream(held: Held
         proxy.process.wait_for("stopping when 1 requests are done")
         held.go.set()
         assert DONE in response.read()
+        proxy.process.wait_for("stopping, all requests are done")
         connection.request("GET", "/v1/signature/chatcmpl-drain", headers=authorized)
         assert json.loads(connection.getresponse().read())["signing_algo"] == "ecdsa"
         assert stops_cleanly(proxy.process)
