@@ -6,6 +6,7 @@
 - An upstream that does not begin its answer in time gives 504.
 - An upstream that has just closed an idle connection gives the request to a new one.
 - An upstream that changes the protocol gives 502, unless it is the answer to a WebSocket handshake.
+- An upstream that answers before it has the whole request is heard, and the rest of the request falls.
 
 All of it by subclassing, as in `addons.http1_server`; the `next_layer` hook in `addons.reverse_proxy` puts these layers
 in. `tests/addons/test_mitmproxy_internals.py` names every internal of mitmproxy that is leaned on here.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HTTPMode, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestData,
@@ -33,7 +34,9 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
 
 from addons.answers import too_large
+from addons.http1_client import CLOSED
 from addons.http1_server import ApiHttp1Server, UpstreamTimedOut
+from addons.upstream_connections import IdleConnections, UpstreamConnections
 from addons.websocket_handshake import answer_problem
 from addons.websocket_layer import SignedWebsocketLayer, WebsocketSigner
 
@@ -154,7 +157,12 @@ class ApiHttpStream(HttpStream):
             yield from self._expect_answer()
         connected = yield from super().make_server_connection()
         self._sent_at = time.monotonic()
-        return connected
+        # Nobody waits for the answer any more, where the client has gone meanwhile. What tells so is still in the
+        # queue, and will let go of the connection.
+        return connected and (bool(self.flow.request.stream) or not self._client_has_gone())
+
+    def _client_has_gone(self) -> bool:
+        return any(isinstance(event, RequestProtocolError) for event in self._paused_event_queue)
 
     def _expect_answer(self) -> layer.CommandGenerator[None]:
         if self.deadline is None:
@@ -184,6 +192,20 @@ class ApiHttpStream(HttpStream):
         yield from self.child_layer.handle_event(events.Start())
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
 
+    def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:
+        """End an answer; and, where the request has not come to its end, the request too."""
+        yield from super().send_response(already_streamed)
+        if self.server_state == self.state_done and self.client_state == self.state_stream_request_body:
+            # mitmproxy would keep the end of the answer until then.
+            self.client_state = self.server_state = self.state_errored
+            self.flow.live = False
+            yield DropStream(self.stream_id)
+            yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+            unneeded = RequestProtocolError(
+                self.stream_id, "the answer came before the request's end", ErrorCode.CANCEL
+            )
+            yield SendHttp(unneeded, self.context.server)
+
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError
     ) -> layer.CommandGenerator[None]:
@@ -203,7 +225,7 @@ class ApiHttpStream(HttpStream):
         return (
             isinstance(event, ResponseProtocolError)
             and event.code is ErrorCode.GENERIC_SERVER_ERROR
-            and event.message == "server closed connection"
+            and event.message == CLOSED
             and self.client_state == self.state_done
             and self.server_state == self.state_wait_for_response_headers
             # A body that is still here was buffered, as those of the signed routes are; of others we know less.
@@ -225,11 +247,11 @@ class ApiHttpStream(HttpStream):
         yield SendHttp(RequestEndOfMessage(self.stream_id), self.context.server)
 
 
-class ApiHttpLayer(HttpLayer):
+class ApiHttpLayer(UpstreamConnections):
     """All of a client connection's requests."""
 
-    def __init__(self, context: Context, limits: HttpLimits, signer: WebsocketSigner) -> None:
-        super().__init__(context, HTTPMode.transparent)
+    def __init__(self, context: Context, limits: HttpLimits, idle: IdleConnections, signer: WebsocketSigner) -> None:
+        super().__init__(context, idle)
         self._limits = limits
         self._signer = signer
         self._wakeup: commands.RequestWakeup | None = None

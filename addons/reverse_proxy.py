@@ -12,11 +12,12 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.options import Options
 from mitmproxy.proxy import layer
-from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, modes
+from mitmproxy.proxy.layers import ClientTLSLayer, modes
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.http_layer import ApiHttpLayer, HttpLimits
+from addons.upstream_connections import IdleConnections
 from addons.websocket_layer import WebsocketSigner
 
 _FORBIDDEN: dict[str, tuple[Any, str]] = {
@@ -112,8 +113,16 @@ def _is_this_machine(host: str) -> bool:
 class ReverseProxy:
     """Carries requests to the upstream through the layers of `addons.http_layer`."""
 
-    def __init__(self, limits: HttpLimits, signer: WebsocketSigner) -> None:
+    def __init__(self, limits: HttpLimits, max_keepalive: int, signer: WebsocketSigner) -> None:
+        """Make the addon.
+
+        Args:
+            limits: What the layers hold requests to.
+            max_keepalive: How many idle connections to the upstream are kept at most, over all clients.
+            signer: Signs WebSockets.
+        """
         self._limits = limits
+        self._idle = IdleConnections(max_keepalive)
         self._signer = signer
         self._settled: dict[str, Any] = {
             # Eager, it opens the upstream connection before there is a request, and closes the client's when that
@@ -148,12 +157,12 @@ class ReverseProxy:
         if 0 < len(data_client) < 3 and data_client[0] == 0x16:
             # The beginning of a ClientHello (RFC 8446, 5.1), too short to be told from HTTP by those who come next.
             raise exceptions.AddonHalt
+        # Each connection to the upstream gets its TLS where it is made.
+        context.server.tls = mode.scheme == "https"
         stack = LayerStack()
-        if mode.scheme == "https":
-            stack /= ServerTLSLayer(context)
         if starts_like_tls_record(data_client):
             stack /= ClientTLSLayer(context)
-        stack /= ApiHttpLayer(context, self._limits, self._signer)
+        stack /= ApiHttpLayer(context, self._limits, self._idle, self._signer)
         data.layer = stack[0]
 
     def running(self) -> None:

@@ -175,7 +175,7 @@ def _wire(settings: Settings) -> Sequence[Any]:
         )
     return [
         LogPrivacy(),
-        ReverseProxy(limits, signer),
+        ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer),
         Drain(settings.drain_seconds, draining, router),
         ProofPages(app, side_port, router, closing=[desk.close, gpu.close]),
         *([RateLimit(limiter)] if limiter else []),

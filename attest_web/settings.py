@@ -158,6 +158,11 @@ class Settings(LaunchSettings):
         allow_inf_nan=False,
         description="how long requests under way may take to finish after SIGTERM, in seconds, 0 or more",
     )
+    vllm_proxy_max_keepalive: int = Field(
+        default=100,
+        ge=0,
+        description="how many idle connections to the model server are kept, 0 or more; 0 makes a new one each time",
+    )
     tls_cert_path: Path | None = Field(
         default=None, description="the certificate that clients see, in PEM; reports can then bind its key"
     )

@@ -1,0 +1,144 @@
+"""A client connection's connections to the upstream: HTTP/1.1 over TCP or TLS, used again when they are idle.
+
+mitmproxy's own bookkeeping never forgets a connection that has closed, remembers one that failed for as long as the
+client stays, and with HTTP/2 on the client's side uses each connection once. Here each request takes an idle connection
+to where it is going, or a new one. A new one that takes its time waits for no one: the request goes over whichever
+connection is free first.
+"""
+
+from weakref import WeakSet
+
+from mitmproxy.connection import Connection, Server
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import ServerTLSLayer
+from mitmproxy.proxy.layers.http import (
+    GetHttpConnection,
+    GetHttpConnectionCompleted,
+    HttpLayer,
+    HTTPMode,
+    RegisterHttpConnection,
+)
+from mitmproxy.proxy.tunnel import LayerStack
+
+from addons.http1_client import ApiHttp1Client
+
+
+class IdleConnections:
+    """The upstream connections that are idle, over all clients, and how many of them are kept."""
+
+    def __init__(self, limit: int) -> None:
+        """Make an empty set.
+
+        Args:
+            limit: How many are kept at most; 0 keeps none.
+        """
+        self._limit = limit
+        # Weak, as not every end of a connection is told to its layers.
+        self._idle: WeakSet[Connection] = WeakSet()
+
+    def __len__(self) -> int:
+        return len(self._idle)
+
+    def keep(self, connection: Connection) -> bool:
+        """Keep a connection that is idle now; False where there are enough, and it is to be closed."""
+        if len(self._idle) >= self._limit:
+            return False
+        self._idle.add(connection)
+        return True
+
+    def drop(self, connection: Connection) -> None:
+        """Take note that a connection is not idle any more, if it was."""
+        self._idle.discard(connection)
+
+
+class UpstreamConnections(HttpLayer):
+    """mitmproxy's HTTP layer, with connections to the upstream that are managed here."""
+
+    def __init__(self, context: Context, idle: IdleConnections) -> None:
+        """Make the layer of a client connection.
+
+        Args:
+            context: As for `HttpLayer`.
+            idle: How many idle connections there may be.
+        """
+        super().__init__(context, HTTPMode.transparent)
+        self._idle = idle
+        self._upstreams: dict[Connection, ApiHttp1Client] = {}
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
+            return  # the last words of a connection that has been forgotten
+        yield from super()._handle_event(event)
+        if self.waiting_for_establishment:
+            yield from self._serve_waiting()
+
+    def get_connection(
+        self,
+        event: GetHttpConnection,
+        *,
+        reuse: bool = True,  # noqa: ARG002  # mitmproxy's signature
+    ) -> layer.CommandGenerator[None]:
+        """Give a request a connection: an idle one, or a new one."""
+        self._forget_closed()
+        if (connection := self._find_idle(event)) is not None:
+            yield from self._reply(event, (connection, None))
+            return
+        for opening, waiting in self.waiting_for_establishment.items():
+            # It was asked for by a request that has found another connection since.
+            if not waiting and event.connection_spec_matches(opening):
+                waiting.append(event)
+                return
+        context = self.context.fork()
+        # Whatever the client speaks, the upstream is spoken to in HTTP/1.1.
+        context.server = Server(address=event.address, sni=event.address[0], alpn_offers=(b"http/1.1",))
+        stack = LayerStack()
+        if event.tls:
+            stack /= ServerTLSLayer(context)
+        client = ApiHttp1Client(context, self._idle)
+        stack /= client
+        self.connections[context.server] = stack[0]
+        self._upstreams[context.server] = client
+        self.waiting_for_establishment[context.server].append(event)
+        yield from self.event_to_child(stack[0], events.Start())
+
+    def register_connection(self, command: RegisterHttpConnection) -> layer.CommandGenerator[None]:
+        """Take a connection that has been made, or has failed, and tell who waits for it."""
+        waiting = self.waiting_for_establishment.pop(command.connection)
+        if command.err:
+            del self.connections[command.connection]
+            del self._upstreams[command.connection]
+            for request in waiting:
+                yield from self._reply(request, (None, command.err))
+        elif waiting:
+            yield from self._reply(waiting[0], (command.connection, None))
+        elif not self._idle.keep(command.connection):
+            yield commands.CloseConnection(command.connection)
+
+    def _serve_waiting(self) -> layer.CommandGenerator[None]:
+        """Give connections that have become idle to requests that still wait for theirs."""
+        for waiting in list(self.waiting_for_establishment.values()):
+            if waiting and (connection := self._find_idle(waiting[0])) is not None:
+                yield from self._reply(waiting.pop(), (connection, None))
+
+    def _find_idle(self, request: GetHttpConnection) -> Connection | None:
+        for connection, client in self._upstreams.items():
+            if client.idle and request.connection_spec_matches(connection):
+                return connection
+        return None
+
+    def _reply(
+        self, request: GetHttpConnection, reply: tuple[None, str] | tuple[Connection, None]
+    ) -> layer.CommandGenerator[None]:
+        stream = self.command_sources.pop(request)
+        yield from self.event_to_child(stream, GetHttpConnectionCompleted(request, reply))
+
+    def _forget_closed(self) -> None:
+        gone = [
+            connection
+            for connection, client in self._upstreams.items()
+            if client.closed and client.stream_id not in self.streams
+        ]
+        for connection in gone:
+            del self.connections[connection]
+            del self._upstreams[connection]
