@@ -1,0 +1,125 @@
+"""Drives a client connection's HTTP layer without sockets: what the connection handler of mitmproxy does, in memory."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Client, Connection, ConnectionState, Server
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import Layer
+from mitmproxy.proxy.mode_specs import ProxyMode
+from mitmproxy.test import taddons
+
+UPSTREAM = ("upstream", 9000)
+
+
+def make_context(alpn: bytes | None = None) -> Context:
+    """What a layer of a connection from a client to a reverse proxy is made with."""
+    client = Client(
+        peername=("client", 1),
+        sockname=("proxy", 2),
+        timestamp_start=1.0,
+        state=ConnectionState.OPEN,
+        proxy_mode=ProxyMode.parse("reverse:http://upstream:9000"),
+        alpn=alpn,
+    )
+    with taddons.context(Proxyserver()) as tctx:
+        options = tctx.options
+    context = Context(client, options)
+    context.server.address = UPSTREAM
+    return context
+
+
+class Wire:
+    """Both ends of a layer's connections.
+
+    Attributes:
+        opening: Connections that the layer has asked for and that have not been made.
+        to_client: What has been sent to the client.
+        sent: What has been sent over each upstream connection, in the order in which they were made.
+        logged: The lines of the log.
+        hooks: Called by the name of a mitmproxy hook, with its data.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+        self.client = layer.context.client
+        self.opening: list[commands.OpenConnection] = []
+        self.to_client = b""
+        self.sent: dict[Server, bytes] = {}
+        self.logged: list[str] = []
+        self.wakeups: list[commands.RequestWakeup] = []
+        self.hooks: dict[str, Callable[[Any], None]] = {}
+        self._events: deque[events.Event] = deque()
+        self.feed(events.Start())
+
+    @property
+    def connections(self) -> list[Server]:
+        """The upstream connections that were made, whether they are open or not."""
+        return list(self.sent)
+
+    def feed(self, event: events.Event) -> None:
+        """Give an event to the layer, and those that come of it."""
+        self._events.append(event)
+        while self._events:
+            for command in self.layer.handle_event(self._events.popleft()):
+                self._obey(command)
+
+    def receive(self, connection: Connection, data: bytes) -> None:
+        """Have a connection's other side send something."""
+        if connection.state & ConnectionState.CAN_READ:
+            self.feed(events.DataReceived(connection, data))
+
+    def close(self, connection: Connection) -> None:
+        """Have a connection's other side close it."""
+        if connection.state & ConnectionState.CAN_READ:
+            connection.state &= ~ConnectionState.CAN_READ
+            self.feed(events.ConnectionClosed(connection))
+
+    def connect(self, error: str | None = None) -> Server:
+        """Make the connection that was asked for first, or have it fail."""
+        command = self.opening.pop(0)
+        connection = command.connection
+        assert isinstance(connection, Server)
+        if error is None:
+            connection.state = ConnectionState.OPEN
+            connection.timestamp_tcp_setup = 1.0
+            self.sent[connection] = b""
+        self.feed(events.OpenConnectionCompleted(command, error))
+        return connection
+
+    def _obey(self, command: commands.Command) -> None:
+        if isinstance(command, commands.StartHook):
+            if hook := self.hooks.get(command.name):
+                hook(*command.args())
+            if command.blocking:
+                self._events.append(events.HookCompleted(command))
+        elif isinstance(command, commands.Log):
+            self.logged.append(command.message)
+        elif isinstance(command, commands.RequestWakeup):
+            self.wakeups.append(command)
+        elif isinstance(command, commands.OpenConnection):
+            self.opening.append(command)
+        elif isinstance(command, commands.ConnectionCommand):
+            self._obey_on_connection(command)
+        else:
+            raise AssertionError(f"not a command for a connection handler: {command}")
+
+    def _obey_on_connection(self, command: commands.ConnectionCommand) -> None:
+        connection = command.connection
+        if connection is not self.client and connection not in self.sent:
+            return
+        if isinstance(command, commands.SendData):
+            if not connection.state & ConnectionState.CAN_WRITE:
+                return
+            if connection is self.client:
+                self.to_client += command.data
+            elif isinstance(connection, Server):
+                self.sent[connection] += command.data
+        elif getattr(command, "half_close", False):
+            connection.state &= ~ConnectionState.CAN_WRITE
+        elif connection.state is not ConnectionState.CLOSED:
+            connection.state = ConnectionState.CLOSED
+            self._events.append(events.ConnectionClosed(connection))
