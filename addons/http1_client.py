@@ -43,7 +43,6 @@ CLOSED = "server closed connection"
 _READ_UNTIL_CLOSE = -1
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
 _BAD_IN_VALUE = re.compile(rb"[\r\n\0]")
-_OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"trailer"})
 
 
 class Idle(Protocol):
@@ -168,8 +167,6 @@ class ApiHttp1Client(Http1Client):
             or http1.connection_close(response.http_version, response.headers)
             or http1.connection_close(self.request.http_version, self.request.headers)
         )
-        if response.status_code != 101:
-            _drop_connection_headers(response)
         self.body_reader = cast("TBodyReader", _BodyReader(make_body_reader(size)))
         self.state = self.read_body
         yield ReceiveHttp(ResponseHeaders(self.stream_id, response, size == 0))
@@ -243,13 +240,3 @@ def _read_head(lines: list[bytes]) -> http.Response:
         raise ValueError("a line break or a NUL in a field")
     validate_headers(response)
     return response
-
-
-def _drop_connection_headers(response: http.Response) -> None:
-    """Take out the fields that are about this connection, and not about the client's (RFC 9110, 7.6.1)."""
-    named = response.headers.get("connection", "").lower().encode().split(b",")
-    dropped = _OF_THE_CONNECTION | {name.strip() for name in named}
-    dropped -= {b"content-length", b"transfer-encoding", b""}
-    kept = tuple(field for field in response.headers.fields if field[0].lower() not in dropped)
-    if len(kept) != len(response.headers.fields):
-        response.headers.fields = kept
