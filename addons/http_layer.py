@@ -6,6 +6,7 @@
 - An upstream that does not begin its answer in time gives 504.
 - An upstream that has just closed an idle connection gives the request to a new one.
 - An upstream that changes the protocol gives 502, unless it is the answer to a WebSocket handshake.
+- An upstream that does not end a stream whose last event has come is given up.
 - An upstream that answers before it has the whole request is heard, and the rest of the request falls.
 
 All of it by subclassing, as in `addons.http1_server`; the `next_layer` hook in `addons.reverse_proxy` puts these layers
@@ -15,8 +16,10 @@ in. `tests/addons/test_mitmproxy_internals.py` names every internal of mitmproxy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from mitmproxy import http
+from mitmproxy.connection import Client
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp
@@ -36,6 +39,8 @@ from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
 from addons.answers import too_large
 from addons.http1_client import CLOSED
 from addons.http1_server import ApiHttp1Server, UpstreamTimedOut
+from addons.response_tap import ResponseTap
+from addons.stream_end import UnendedStreams
 from addons.upstream_connections import IdleConnections, UpstreamConnections
 from addons.websocket_handshake import answer_problem
 from addons.websocket_layer import SignedWebsocketLayer, WebsocketSigner
@@ -54,12 +59,14 @@ class HttpLimits:
         complete: Adds to an answer that the layers make what all answers carry; the request is None where it could not
             be read.
         keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
+        is_behind: Whether a client's connection waits for someone to read; then nothing is read on it from upstreams.
     """
 
     body_limit: Callable[[http.HTTPFlow], int]
     upstream_timeout: float
     complete: Callable[[http.Request | None, http.Response], None]
     keeps_plaintext: bool = False
+    is_behind: Callable[[Client], bool] = lambda _: False
 
 
 class ApiHttpStream(HttpStream):
@@ -72,6 +79,7 @@ class ApiHttpStream(HttpStream):
         limits: HttpLimits,
         signer: WebsocketSigner,
         watch: Callable[[], layer.CommandGenerator[None]],
+        ending: Callable[[int], None],
     ) -> None:
         """Make the stream.
 
@@ -81,11 +89,13 @@ class ApiHttpStream(HttpStream):
             limits: What to hold the request to.
             signer: Signs what follows, where the request opens a WebSocket.
             watch: Has the layer look after the stream's deadline.
+            ending: Told the stream's number when the last event of its answer has come.
         """
         super().__init__(context, stream_id)
         self._limits = limits
         self._signer = signer
         self._watch = watch
+        self._ending = ending
         self._sent_at = 0.0
         self._streamed = 0
         self._sent_body: bytes | None = None
@@ -192,6 +202,12 @@ class ApiHttpStream(HttpStream):
         yield from self.child_layer.handle_event(events.Start())
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
 
+    def start_response_stream(self) -> layer.CommandGenerator[None]:
+        """Begin to pass an answer on as it comes."""
+        if self.flow.response is not None and isinstance(tap := self.flow.response.stream, ResponseTap):
+            tap.when_finished = partial(self._ending, self.stream_id)
+        yield from super().start_response_stream()
+
     def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:
         """End an answer; and, where the request has not come to its end, the request too."""
         yield from super().send_response(already_streamed)
@@ -255,6 +271,7 @@ class ApiHttpLayer(UpstreamConnections):
         self._limits = limits
         self._signer = signer
         self._wakeup: commands.RequestWakeup | None = None
+        self._unended = UnendedStreams()
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start):
@@ -263,11 +280,17 @@ class ApiHttpLayer(UpstreamConnections):
         elif isinstance(event, events.Wakeup) and event.command is self._wakeup:
             yield from self._end_overdue_streams()
             return
+        elif isinstance(event, events.Wakeup) and event.command is self._unended.wakeup:
+            yield from self._cut_unended_streams()
+            return
         yield from super()._handle_event(event)
+        if self._unended.noted:
+            yield from self._unended.watch(self.streams)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""
-        stream = ApiHttpStream(self.context.fork(), stream_id, self._limits, self._signer, self._watch)
+        fork = self.context.fork()
+        stream = ApiHttpStream(fork, stream_id, self._limits, self._signer, self._watch, self._unended.note)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
@@ -297,3 +320,13 @@ class ApiHttpLayer(UpstreamConnections):
         deadlines = [stream.deadline for stream in waiting if stream.deadline is not None]
         if deadlines:
             yield from self._wake_up_in(max(0.0, min(deadlines) - now))
+
+    def _cut_unended_streams(self) -> layer.CommandGenerator[None]:
+        excused = self._limits.upstream_timeout if self._limits.is_behind(self.context.client) else 0.0
+        for stream_id in self._unended.overdue(self.streams, excused):
+            message = "the upstream does not end its answer"
+            error = ResponseProtocolError(stream_id, message, ErrorCode.GENERIC_SERVER_ERROR)
+            yield from self.event_to_child(self.connections[self.context.client], error)
+            gone = RequestProtocolError(stream_id, message, ErrorCode.CANCEL)
+            yield from self.event_to_child(self.streams[stream_id], gone)
+        yield from self._unended.watch(self.streams)

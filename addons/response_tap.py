@@ -19,7 +19,11 @@ class BodyReader(Protocol):
 
 
 class ResponseTap:
-    """Hashes a response body on its way, and has it signed before its last bytes are given out."""
+    """Hashes a response body on its way, and has it signed before its last bytes are given out.
+
+    Attributes:
+        when_finished: Called when the reader has found the last event, which is before the message has ended.
+    """
 
     def __init__(
         self, reader: BodyReader, complete: Callable[[str, BodyReader], None], size: int | None = None
@@ -37,6 +41,7 @@ class ResponseTap:
         self._missing = size
         self._last = b""
         self._sha256 = hashlib.sha256()
+        self.when_finished: Callable[[], None] | None = None
 
     def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
         """Take a piece from mitmproxy, `b""` at the end of the message; return what goes to the client.
@@ -51,6 +56,9 @@ class ResponseTap:
                 if self._missing <= 0:
                     # A client that counts knows by the last byte that it has all, whatever the reader makes of it.
                     released, self._last = released[:-1], released[-1:]
+            if self._reader.finished and self.when_finished is not None:
+                self.when_finished()
+                self.when_finished = None
             return released or []
         rest = self._last + self._reader.end()
         self._complete(self._sha256.hexdigest(), self._reader)

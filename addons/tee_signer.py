@@ -12,6 +12,7 @@ from typing import Any, Optional
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
+from addons.client_backlog import is_behind
 from addons.cors import Cors
 from addons.drain import Drain
 from addons.gate import Gate
@@ -162,7 +163,11 @@ def _wire(settings: Settings) -> Sequence[Any]:
     cors = Cors(cors_policy)
     gate = Gate(tokens, router, body_sizes(settings))
     limits = HttpLimits(
-        gate.body_limit, settings.vllm_proxy_timeout_secs, cors.complete, keeps_plaintext=settings.keeps_plaintext
+        gate.body_limit,
+        settings.vllm_proxy_timeout_secs,
+        cors.complete,
+        keeps_plaintext=settings.keeps_plaintext,
+        is_behind=is_behind,
     )
     rules = SigningRules(settings.signed_model, settings.allow_request_hash_header, settings.keeps_plaintext)
     signer = Signer(keys, store, router, rules)

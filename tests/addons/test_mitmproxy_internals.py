@@ -35,6 +35,7 @@ def source(thing: object) -> str:
                 "state_consume_request_body",
                 "make_server_connection",
                 "state_wait_for_response_headers",
+                "start_response_stream",
                 "send_response",
                 "handle_protocol_error",
                 "flow_done",
@@ -165,3 +166,10 @@ def test_a_flow_is_live_until_its_last_byte_is_on_its_way() -> None:
     assert "if not self.flow.websocket:\n            self.flow.live = False" in source(HttpStream.flow_done)
     assert "self.flow.live = False" in source(WebsocketLayer)
     assert "self.flow.live = False" in source(HttpStream.handle_protocol_error)
+
+
+def test_the_writers_of_a_client_can_be_found_and_are_emptied_before_more_is_read() -> None:
+    assert "self.connections[connection_id] = handler" in source(Proxyserver.register_connection)
+    reading = source(ConnectionHandler.handle_connection)
+    assert reading.index("reader.read(") < reading.index("self.drain_writers()")
+    assert "for transport in list(self.transports.values())" in source(ConnectionHandler.drain_writers)
