@@ -204,8 +204,11 @@ class ApiHttpStream(HttpStream):
 
     def start_response_stream(self) -> layer.CommandGenerator[None]:
         """Begin to pass an answer on as it comes."""
-        if self.flow.response is not None and isinstance(tap := self.flow.response.stream, ResponseTap):
-            tap.when_finished = partial(self._ending, self.stream_id)
+        response = self.flow.response
+        if response is not None and isinstance(response.stream, ResponseTap):
+            response.stream.when_finished = partial(self._ending, self.stream_id)
+        if response is not None and self.client_state == self.state_stream_request_body:
+            response.headers["connection"] = "close"  # the client may be sending for a long time yet
         yield from super().start_response_stream()
 
     def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:

@@ -48,11 +48,7 @@ class Peer:
         received = self.read_head()
         if received is None:
             return None
-        if received.header("transfer-encoding"):
-            body = self._read_chunks()
-        else:
-            body = self.read_exactly(int(received.header("content-length") or 0))
-        received = Received(received.head, body)
+        received = Received(received.head, self.read_body(received))
         self._requests.put(received)
         return received
 
@@ -66,6 +62,12 @@ class Peer:
             self._buffer += data
         raw_head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         return Received(raw_head.decode("latin-1"), b"")
+
+    def read_body(self, head: Received) -> bytes:
+        """Read the body that a head announces, transfer-decoded."""
+        if head.header("transfer-encoding"):
+            return self._read_chunks()
+        return self.read_exactly(int(head.header("content-length") or 0))
 
     def skip_body(self, received: Received) -> None:
         """Read the body that belongs to a head, and forget it. Its length has to be told."""
@@ -99,6 +101,18 @@ class Peer:
 
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
+
+    def send_for_ever(self, data: bytes) -> None:
+        """Send the same again and again, until the other side closes the connection."""
+        with contextlib.suppress(ConnectionError):
+            while True:
+                self._sock.sendall(data)
+
+    def finish(self) -> None:
+        """Send no more, and read what still comes, until the other side closes the connection."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+        self.wait_closed()
 
     def wait_closed(self) -> None:
         """Wait until the other side closes the connection."""

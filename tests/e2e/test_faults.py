@@ -94,6 +94,27 @@ def test_an_upstream_that_falls_silent_mid_stream_is_given_up() -> None:
         assert signature_status(proxy, "chatcmpl-1") == 404
 
 
+def test_a_stream_that_does_not_end_after_its_last_event_is_cut_short_and_never_signed() -> None:
+    pieces = events("chatcmpl-1", "a")
+    gone = threading.Event()
+
+    def script(peer: Peer) -> None:
+        assert peer.read_request()
+        peer.send(SSE_HEAD + b"".join(map(chunk, pieces)))
+        peer.wait_closed()
+        gone.set()
+
+    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url) as proxy:
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(chat_body(stream=True)))
+            rest = client.read_to_end()  # which times out long before the upstream's hour is over
+        assert gone.wait(TIMEOUT)
+        assert chunk(pieces[0]) in rest
+        assert b"[DONE]" not in rest
+        assert not rest.endswith(LAST_CHUNK)
+        assert signature_status(proxy, "chatcmpl-1") == 404
+
+
 def test_an_upstream_that_dies_in_the_middle_of_json_leaves_no_signature() -> None:
     def script(peer: Peer) -> None:
         assert peer.read_request()

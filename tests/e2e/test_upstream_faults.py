@@ -1,0 +1,149 @@
+"""What an upstream does wrong, and what comes of it: an error in the contract's shape, or the same bytes, unsigned.
+Never a stack trace, a wrong signature, or a connection that is stuck."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import h11
+import pytest
+
+from tests import verification
+from tests.e2e import faulty_upstream as faults
+from tests.e2e.processes import Proxy, running_proxy
+from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of, signature_status
+from tests.e2e.scripted_upstream import ScriptedUpstream
+
+REQUEST = chat_body()
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[Proxy]:
+    """A proxy that tells everything it has to tell, in front of an upstream that does what requests wish for."""
+    talkative = ["--set", "termlog_verbosity=debug", "--set", "flow_detail=2"]
+    with ScriptedUpstream(faults.faulty) as upstream:
+        with running_proxy(upstream.url, *talkative, VLLM_PROXY_TIMEOUT_SECS="1.5") as running:
+            yield running
+            said = running.process.output
+    assert faults.CANARY.decode() not in said
+    assert "choices" not in said
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client that is strict about HTTP makes of an answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    complete: bool
+
+
+def read_answer(client: RawClient) -> Answer:
+    http = h11.Connection(h11.CLIENT, max_incomplete_event_size=2**21)
+    http.send(h11.Request(method="POST", target="/", headers=[("Host", "x"), ("Content-Length", "0")]))
+    http.send(h11.EndOfMessage())
+    status, body = 0, b""
+    headers: dict[str, str] = {}
+    while True:
+        try:
+            event = http.next_event()
+        except h11.RemoteProtocolError as error:
+            if "closed connection" not in str(error):
+                raise  # what came is not HTTP
+            return Answer(status, headers, body, complete=False)
+        if event is h11.NEED_DATA:
+            try:
+                http.receive_data(client.sock.recv(65536))
+            except ConnectionResetError:
+                http.receive_data(b"")
+        elif isinstance(event, h11.Response):
+            status, headers = event.status_code, {k.decode(): v.decode() for k, v in event.headers}
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage):
+            assert not event.headers
+            return Answer(status, headers, body, complete=True)
+        else:
+            assert isinstance(event, h11.ConnectionClosed)
+            return Answer(status, headers, body, complete=False)
+
+
+def exchange(proxy: Proxy, fault: str) -> Answer:
+    """One chat with this fault; and then one without, over the same connection if it is still there, and a new one."""
+    with RawClient(proxy.port) as client:
+        client.send(chat_request(REQUEST, X_Fault=fault))
+        answer = read_answer(client)
+        with contextlib.suppress(ConnectionError):  # closed, which it may be
+            client.send(chat_request(REQUEST))
+            if client.sock.recv(1, 2):  # MSG_PEEK
+                assert read_answer(client).body == b'{"id":"fine"}'
+    with RawClient(proxy.port) as client:
+        client.send(chat_request(REQUEST))
+        assert read_answer(client).body == b'{"id":"fine"}', "the next client has to suffer for it"
+    return answer
+
+
+def check_unsigned(proxy: Proxy, answer: Answer) -> None:
+    if receipt := answer.headers.get("x-receipt-id"):
+        assert signature_status(proxy, receipt) == 404
+    assert signature_status(proxy, faults.ID.decode()) == 404
+
+
+@pytest.mark.parametrize("fault", faults.UNREADABLE)
+def test_an_answer_that_cannot_be_read_is_502(proxy: Proxy, fault: str) -> None:
+    answer = exchange(proxy, fault)
+    assert (answer.status, error_of(answer.body)["type"]) == (502, "bad_gateway")
+    assert "x-injected" not in answer.headers
+    check_unsigned(proxy, answer)
+
+
+@pytest.mark.parametrize("fault", faults.LATE)
+def test_an_answer_that_does_not_begin_in_time_is_504(proxy: Proxy, fault: str) -> None:
+    answer = exchange(proxy, fault)
+    assert (answer.status, error_of(answer.body)["type"]) == (504, "gateway_timeout")
+    check_unsigned(proxy, answer)
+
+
+@pytest.mark.parametrize("fault", faults.BROKEN)
+def test_an_answer_that_breaks_off_breaks_off_for_the_client(proxy: Proxy, fault: str) -> None:
+    answer = exchange(proxy, fault)
+    assert answer.status == 200
+    assert not answer.complete
+    check_unsigned(proxy, answer)
+
+
+@pytest.mark.parametrize("fault", faults.UNSIGNED)
+def test_an_answer_that_cannot_be_signed_passes_as_it_is(proxy: Proxy, fault: str) -> None:
+    answer = exchange(proxy, fault)
+    assert answer.complete
+    assert answer.body == faults.UNSIGNED[fault][1]
+    check_unsigned(proxy, answer)
+
+
+@pytest.mark.parametrize("fault", faults.SIGNED)
+def test_an_odd_answer_is_signed_as_it_came(proxy: Proxy, fault: str) -> None:
+    answer = exchange(proxy, fault)
+    assert (answer.status, answer.complete) == (200, True)
+    assert answer.body == faults.SIGNED[fault][1]
+    with Asker(proxy.port) as asker:
+        status, signed = asker.signature(answer.headers["x-receipt-id"])
+    assert status == 200
+    verification.check(signed, REQUEST, answer.body)
+
+
+@pytest.mark.parametrize("closes", [True, False], ids=["and closes", "and waits"])
+@pytest.mark.parametrize("early", faults.EARLY)
+def test_an_answer_in_the_middle_of_an_upload_comes_whole(proxy: Proxy, early: str, closes: bool) -> None:
+    if not closes and early == "until the end of the connection":
+        return
+    upload = chat_request(b"x" * 300_000, path="/v1/files", X_Early=early, **({"X_Closes": "1"} if closes else {}))
+    with RawClient(proxy.port) as client:
+        client.send(upload[:200_000])
+        answer = read_answer(client)
+        assert (answer.status, answer.body, answer.complete) == (413, faults.BODY, True)
+        with contextlib.suppress(ConnectionError):
+            client.send(upload[200_000:])
+    with RawClient(proxy.port) as client:
+        client.send(chat_request(REQUEST))
+        assert read_answer(client).body == b'{"id":"fine"}'
