@@ -42,7 +42,7 @@ CLOSED = "server closed connection"
 
 _READ_UNTIL_CLOSE = -1
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
-_BAD_IN_VALUE = re.compile(rb"[\r\n\0]")
+_BAD_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Idle(Protocol):
@@ -237,6 +237,6 @@ def _read_head(lines: list[bytes]) -> http.Response:
         raise ValueError("no status line")
     response: http.Response = http1.read_response_head(lines)
     if any(_BAD_IN_VALUE.search(value) for _, value in response.headers.fields):
-        raise ValueError("a line break or a NUL in a field")
+        raise ValueError("a control character in a field")
     validate_headers(response)
     return response

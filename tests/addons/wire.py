@@ -1,5 +1,6 @@
 """Drives a client connection's HTTP layer without sockets: what the connection handler of mitmproxy does, in memory."""
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -85,7 +86,7 @@ class Wire:
         assert isinstance(connection, Server)
         if error is None:
             connection.state = ConnectionState.OPEN
-            connection.timestamp_tcp_setup = 1.0
+            connection.timestamp_tcp_setup = time.time()
             self.sent[connection] = b""
         self.feed(events.OpenConnectionCompleted(command, error))
         return connection
