@@ -173,3 +173,30 @@ def test_the_writers_of_a_client_can_be_found_and_are_emptied_before_more_is_rea
     reading = source(ConnectionHandler.handle_connection)
     assert reading.index("reader.read(") < reading.index("self.drain_writers()")
     assert "for transport in list(self.transports.values())" in source(ConnectionHandler.drain_writers)
+
+
+def test_connections_and_those_who_wait_for_them_are_kept_where_we_keep_ours() -> None:
+    routing = source(HttpLayer.event_to_child)
+    assert "self.command_sources[command] = child" in routing
+    assert "conn = self.connections[command.connection]" in routing
+    assert "self.connections[command.connection] = child" in routing
+    assert "yield from self.get_connection(command)" in routing
+    assert "yield from self.register_connection(command)" in routing
+    assert "handler = self.connections[event.connection]" in source(HttpLayer._handle_event)
+
+
+def test_a_body_is_read_until_the_reader_wants_more_and_ends_with_mark_done() -> None:
+    reading = source(_http1.Http1Connection.read_body)
+    assert "if h11_event is None:\n                return" in reading
+    assert "except h11.ProtocolError as e:" in reading
+    assert "self.mark_done(request=is_request, response=not is_request)" in reading
+
+
+def test_an_answer_ends_only_when_the_request_has() -> None:
+    assert "if self.client_state == self.state_done:\n            yield from self.flow_done()" in source(
+        HttpStream.send_response
+    )
+
+
+def test_what_comes_while_a_stream_waits_is_in_a_queue() -> None:
+    assert "for evt in self._paused_event_queue" in source(HttpStream.check_killed)

@@ -183,6 +183,18 @@ def test_connections_to_other_places_are_not_mixed_up() -> None:
     assert len(client.done) == 4
 
 
+def test_an_upstream_behind_tls_is_not_offered_http2() -> None:
+    client = Http2Client()
+
+    def elsewhere(flow: http.HTTPFlow) -> None:
+        flow.request.scheme = "https"
+
+    client.wire.hooks["requestheaders"] = elsewhere
+    client.ask()
+    server = client.wire.opening[0].connection
+    assert (server.tls, server.sni, server.alpn_offers) == (True, "upstream", (b"http/1.1",))
+
+
 def test_data_that_nobody_asked_for_closes_an_idle_connection_and_is_not_logged() -> None:
     client = Http2Client()
     client.ask()

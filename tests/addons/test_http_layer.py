@@ -1,0 +1,103 @@
+"""A request and its answer when one side goes, or does not come to an end; in memory."""
+
+import pytest
+from mitmproxy import http
+from mitmproxy.connection import ConnectionState
+from mitmproxy.proxy import events
+
+from addons import stream_end
+from addons.http_layer import ApiHttpLayer, HttpLimits
+from addons.response_tap import ResponseTap
+from addons.upstream_connections import IdleConnections
+from tests.addons.wire import Wire, make_context
+
+REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Reader:
+    """Passes everything but the letter that ends the stream, which it holds back."""
+
+    id: str | None = None
+    finished = False
+
+    def feed(self, piece: bytes) -> bytes:
+        self.finished = piece.endswith(b"$")
+        return piece.removesuffix(b"$")
+
+    def end(self) -> bytes:
+        return b"$"
+
+
+class Exchange:
+    """A request that has been sent, and waits for its answer."""
+
+    def __init__(self, *, behind: bool = False) -> None:
+        self.completed: list[str] = []
+        self.errors: list[http.HTTPFlow] = []
+        limits = HttpLimits(lambda _: 1000, 3600, is_behind=lambda _: behind)
+        self.wire = Wire(ApiHttpLayer(make_context(), limits, IdleConnections(10)))
+        self.wire.hooks = {"responseheaders": self._tap, "error": self.errors.append}
+        self.wire.receive(self.wire.client, REQUEST)
+
+    def _tap(self, flow: http.HTTPFlow) -> None:
+        assert flow.response is not None
+        flow.response.stream = ResponseTap(Reader(), lambda sha256, _: self.completed.append(sha256))
+
+    def wake(self) -> None:
+        self.wire.feed(events.Wakeup(self.wire.wakeups.pop()))
+
+
+def test_nothing_is_asked_for_a_client_that_went_while_it_was_connected_to_the_upstream() -> None:
+    exchange = Exchange()
+    exchange.wire.close(exchange.wire.client)
+    server = exchange.wire.connect()
+    assert exchange.wire.sent[server] == b""
+    assert server.state is ConnectionState.CLOSED
+    assert len(exchange.errors) == 1
+
+
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_end, "END_TIMEOUT", 0.0)
+
+
+@pytest.mark.usefixtures("no_patience")
+def test_a_stream_that_does_not_end_after_its_last_event_is_cut_short() -> None:
+    exchange = Exchange()
+    server = exchange.wire.connect()
+    exchange.wire.wakeups.clear()  # that for the beginning of the answer
+    exchange.wire.receive(server, HEAD + b"1\r\na\r\n")
+    assert exchange.wire.wakeups == []
+    exchange.wire.receive(server, b"1\r\n$\r\n")
+    exchange.wake()
+    assert exchange.wire.to_client.endswith(b"1\r\na\r\n")
+    assert server.state is exchange.wire.client.state is ConnectionState.CLOSED
+    assert len(exchange.errors) == 1
+    assert exchange.completed == []
+
+
+@pytest.mark.usefixtures("no_patience")
+def test_a_stream_that_ends_is_left_alone() -> None:
+    exchange = Exchange()
+    server = exchange.wire.connect()
+    exchange.wire.wakeups.clear()
+    exchange.wire.receive(server, HEAD + b"1\r\n$\r\n")
+    exchange.wire.receive(server, b"0\r\n\r\n")
+    exchange.wake()
+    assert exchange.wire.to_client.endswith(b"1\r\n$\r\n0\r\n\r\n")
+    assert exchange.wire.client.state is ConnectionState.OPEN
+    assert len(exchange.completed) == 1
+
+
+@pytest.mark.usefixtures("no_patience")
+def test_a_stream_whose_end_nobody_reads_as_the_client_is_slow_gets_more_time() -> None:
+    exchange = Exchange(behind=True)
+    server = exchange.wire.connect()
+    exchange.wire.wakeups.clear()
+    exchange.wire.receive(server, HEAD + b"1\r\n$\r\n")
+    for _ in range(3):
+        exchange.wake()
+    exchange.wire.receive(server, b"0\r\n\r\n")
+    assert exchange.wire.to_client.endswith(b"1\r\n$\r\n0\r\n\r\n")
+    assert len(exchange.completed) == 1
