@@ -31,7 +31,7 @@ class Exchange:
     """A request that has been sent, and the flow that it has become."""
 
     def __init__(self, request: bytes = REQUEST) -> None:
-        limits = HttpLimits(lambda _: 1_000_000, 3600)
+        limits = HttpLimits(lambda _: 1_000_000, 3600, lambda *_: None)
         self.idle = IdleConnections(10)
         self.layer = ApiHttpLayer(make_context(), limits, self.idle)
         self.wire = Wire(self.layer)

@@ -35,7 +35,7 @@ class Exchange:
     def __init__(self, *, behind: bool = False) -> None:
         self.completed: list[str] = []
         self.errors: list[http.HTTPFlow] = []
-        limits = HttpLimits(lambda _: 1000, 3600, is_behind=lambda _: behind)
+        limits = HttpLimits(lambda _: 1000, 3600, lambda *_: None, is_behind=lambda _: behind)
         self.wire = Wire(ApiHttpLayer(make_context(), limits, IdleConnections(10)))
         self.wire.hooks = {"responseheaders": self._tap, "error": self.errors.append}
         self.wire.receive(self.wire.client, REQUEST)

@@ -214,7 +214,7 @@ SIGNED: Mapping[str, tuple[Act, bytes]] = {
 
 EARLY: Mapping[str, bytes] = {
     "with a length": json_response(BODY, "413 Too Much"),
-    "chunked": _head(b"Transfer-Encoding: chunked", status=b"HTTP/1.1 413 Too Much") + chunk(BODY) + LAST_CHUNK,
+    "chunked": _CHUNKED + chunk(BODY) + LAST_CHUNK,
     "until the end of the connection": _head(status=b"HTTP/1.1 413 Too Much") + BODY,
 }
 """Answers that come before the request has come to its end."""
