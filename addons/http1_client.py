@@ -5,10 +5,9 @@ What is wrong with an answer is told without quoting it: it is a model's answer,
 
 import re
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import h11
-from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
 from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.net.http import http1, url
@@ -23,10 +22,12 @@ from mitmproxy.proxy.layers.http._events import (
     RequestHeaders,
     RequestProtocolError,
     RequestTrailers,
+    ResponseData,
+    ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Client, TBodyReader, make_body_reader, should_make_pipe
+from mitmproxy.proxy.layers.http._http1 import Http1Client, make_body_reader, should_make_pipe
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head at most; of a chunk's size line and of trailers, too."""
@@ -53,28 +54,6 @@ class Idle(Protocol):
 
     def drop(self, connection: Connection) -> None:
         """Take note that a connection is not idle any more."""
-
-
-class _BodyReader:
-    """A body reader that bounds what it waits for, drops trailers, and quotes nothing."""
-
-    def __init__(self, reader: TBodyReader) -> None:
-        self._reader = reader
-
-    def __call__(self, buffer: ReceiveBuffer) -> h11.Event | None:
-        try:
-            event = self._reader(buffer)
-        except h11.ProtocolError:
-            raise h11.RemoteProtocolError("the body is not framed as it should be") from None
-        if event is None:
-            if len(buffer) > MAX_HEAD:  # all that readers leave lying is a line, or trailers, without an end
-                raise h11.RemoteProtocolError("a chunk's size line, or the trailers, do not end")
-            return None
-        # No signature covers trailers, and mitmproxy fails on them.
-        return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
-
-    def read_eof(self) -> h11.Event:
-        return self._reader.read_eof()
 
 
 class ApiHttp1Client(Http1Client):
@@ -167,11 +146,32 @@ class ApiHttp1Client(Http1Client):
             or http1.connection_close(response.http_version, response.headers)
             or http1.connection_close(self.request.http_version, self.request.headers)
         )
-        self.body_reader = cast("TBodyReader", _BodyReader(make_body_reader(size)))
+        self.body_reader = make_body_reader(size)
         self.state = self.read_body
         yield ReceiveHttp(ResponseHeaders(self.stream_id, response, size == 0))
         if self.state == self.read_body:
             yield from self.state(events.DataReceived(self.conn, b""))
+
+    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Read the body of an answer. Trailers fall: no signature covers them."""
+        assert self.stream_id is not None  # noqa: S101  # for mypy
+        ended = isinstance(event, events.ConnectionClosed)
+        while True:
+            try:
+                part = self.body_reader.read_eof() if ended else self.body_reader(self.buf)
+            except h11.ProtocolError:
+                yield from self._fail("the upstream's body breaks off, or is not framed as it should be")
+                return
+            if isinstance(part, h11.Data):
+                yield ReceiveHttp(ResponseData(self.stream_id, bytes(part.data)))
+            elif part is None:
+                if len(self.buf) > MAX_HEAD:  # all that readers leave lying is a line, or trailers, without an end
+                    yield from self._fail("a chunk's size line, or the trailers, do not end")
+                return
+            else:
+                yield ReceiveHttp(ResponseEndOfMessage(self.stream_id))
+                yield from self.mark_done(response=True)
+                return
 
     def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
         """Take note that a message is complete; with both, keep the connection for the next request, or close it."""

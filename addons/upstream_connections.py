@@ -8,7 +8,7 @@ connection is free first.
 
 from weakref import WeakSet
 
-from mitmproxy.connection import Connection, Server
+from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ServerTLSLayer
@@ -67,11 +67,21 @@ class UpstreamConnections(HttpLayer):
         self._upstreams: dict[Connection, ApiHttp1Client] = {}
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
-            return  # the last words of a connection that has been forgotten
-        yield from super()._handle_event(event)
+        # Not a generator itself: this runs for every packet, and there is seldom anything to do.
+        if isinstance(event, events.ConnectionEvent) and event.connection.state is ConnectionState.CLOSED:
+            return self._handle_last_words(event)
         if self.waiting_for_establishment:
-            yield from self._serve_waiting()
+            return self._handle_and_serve_waiting(event)
+        handling: layer.CommandGenerator[None] = super()._handle_event(event)
+        return handling
+
+    def _handle_last_words(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if event.connection in self.connections:  # else it has been forgotten
+            yield from self._handle_and_serve_waiting(event)
+
+    def _handle_and_serve_waiting(self, event: events.Event) -> layer.CommandGenerator[None]:
+        yield from super()._handle_event(event)
+        yield from self._serve_waiting()
 
     def get_connection(
         self,

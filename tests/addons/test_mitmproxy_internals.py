@@ -47,7 +47,7 @@ def source(thing: object) -> str:
             HttpLayer,
             ["_handle_event", "get_connection", "register_connection"],
         ),
-        (http1_client.ApiHttp1Client, _http1.Http1Client, ["send", "read_headers", "mark_done"]),
+        (http1_client.ApiHttp1Client, _http1.Http1Client, ["send", "read_headers", "read_body", "mark_done"]),
     ],
 )
 def test_what_is_overridden_is_there_and_takes_the_same(ours: type, theirs: type, methods: list[str]) -> None:
@@ -183,13 +183,6 @@ def test_connections_and_those_who_wait_for_them_are_kept_where_we_keep_ours() -
     assert "yield from self.get_connection(command)" in routing
     assert "yield from self.register_connection(command)" in routing
     assert "handler = self.connections[event.connection]" in source(HttpLayer._handle_event)
-
-
-def test_a_body_is_read_until_the_reader_wants_more_and_ends_with_mark_done() -> None:
-    reading = source(_http1.Http1Connection.read_body)
-    assert "if h11_event is None:\n                return" in reading
-    assert "except h11.ProtocolError as e:" in reading
-    assert "self.mark_done(request=is_request, response=not is_request)" in reading
 
 
 def test_an_answer_ends_only_when_the_request_has() -> None:
