@@ -79,6 +79,7 @@ class ApiHttpStream(HttpStream):
         limits: HttpLimits,
         signer: WebsocketSigner,
         watch: Callable[[], layer.CommandGenerator[None]],
+        *,
         ending: Callable[[int], None],
     ) -> None:
         """Make the stream.
@@ -293,7 +294,7 @@ class ApiHttpLayer(UpstreamConnections):
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""
         fork = self.context.fork()
-        stream = ApiHttpStream(fork, stream_id, self._limits, self._signer, self._watch, self._unended.note)
+        stream = ApiHttpStream(fork, stream_id, self._limits, self._signer, self._watch, ending=self._unended.note)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 

@@ -1,5 +1,7 @@
 """Answers from hell, in memory: whatever an upstream sends, nothing raises, and the client gets HTTP that is one."""
 
+from unittest.mock import Mock
+
 import h11
 import pytest
 from hypothesis import given, settings
@@ -33,7 +35,7 @@ class Exchange:
     def __init__(self, request: bytes = REQUEST) -> None:
         limits = HttpLimits(lambda _: 1_000_000, 3600, lambda *_: None)
         self.idle = IdleConnections(10)
-        self.layer = ApiHttpLayer(make_context(), limits, self.idle)
+        self.layer = ApiHttpLayer(make_context(), limits, self.idle, signer=Mock())
         self.wire = Wire(self.layer)
         self.flows: list[http.HTTPFlow] = []
         self.wire.hooks = {"requestheaders": self.flows.append, "responseheaders": self._stream}

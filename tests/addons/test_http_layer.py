@@ -1,5 +1,7 @@
 """A request and its answer when one side goes, or does not come to an end; in memory."""
 
+from unittest.mock import Mock
+
 import pytest
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
@@ -36,7 +38,7 @@ class Exchange:
         self.completed: list[str] = []
         self.errors: list[http.HTTPFlow] = []
         limits = HttpLimits(lambda _: 1000, 3600, lambda *_: None, is_behind=lambda _: behind)
-        self.wire = Wire(ApiHttpLayer(make_context(), limits, IdleConnections(10)))
+        self.wire = Wire(ApiHttpLayer(make_context(), limits, IdleConnections(10), signer=Mock()))
         self.wire.hooks = {"responseheaders": self._tap, "error": self.errors.append}
         self.wire.receive(self.wire.client, REQUEST)
 
