@@ -17,6 +17,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.http_layer import ApiHttpLayer, HttpLimits
+from addons.leftover_sockets import LeftoverSockets
 from addons.upstream_connections import IdleConnections
 from addons.websocket_layer import WebsocketSigner
 
@@ -124,6 +125,7 @@ class ReverseProxy:
         self._limits = limits
         self._idle = IdleConnections(max_keepalive)
         self._signer = signer
+        self.addons = [LeftoverSockets()]
         self._settled: dict[str, Any] = {
             # Eager, it opens the upstream connection before there is a request, and closes the client's when that
             # fails: no 502, and no proof pages.

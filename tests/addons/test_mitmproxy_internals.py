@@ -125,6 +125,15 @@ def test_websocket_frames_are_decoded_in_pieces_and_what_is_left_can_be_counted(
     assert len(FrameDecoder(client=True).buffer) == 0
 
 
+def test_a_connection_that_is_cancelled_while_it_hands_over_data_is_left_open() -> None:
+    """Once this fails, `addons.leftover_sockets` may have become needless."""
+    reading = source(ConnectionHandler.handle_connection)
+    loop = reading[: reading.index("if cancelled is None")]
+    assert loop.index("await self.server_event(events.DataReceived") > loop.index("except asyncio.CancelledError")
+    assert "try:\n                await self.drain_writers()" in loop
+    assert "writer.close()" not in loop
+
+
 def test_flows_can_be_kept_weakly() -> None:
     assert flow.Flow.__eq__ is object.__eq__
     assert http.HTTPFlow.__hash__ is object.__hash__

@@ -1,0 +1,79 @@
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Client, Connection, Server
+from mitmproxy.proxy.server import ConnectionIO
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy.test import taddons, tflow
+
+from addons.leftover_sockets import LeftoverSockets
+
+
+class Writer:
+    """Says whether it was closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Handler:
+    """What mitmproxy has for a client whose tasks have ended or go on."""
+
+    def __init__(self, **tasks_over: bool) -> None:
+        self.client: Client = tflow.tclient_conn()
+        self.server: Server = tflow.tserver_conn()
+        self.writers: dict[Connection, Writer] = {}
+        self.transports: dict[Connection, ConnectionIO] = {}
+        for name, over in tasks_over.items():
+            connection = getattr(self, name)
+            self.writers[connection] = Writer()
+            task = SimpleNamespace(done=lambda over=over: over)
+            self.transports[connection] = ConnectionIO(task, None, self.writers[connection])  # type: ignore[arg-type]
+
+
+def told(handler: Handler, hook: str) -> None:
+    with taddons.context(Proxyserver()) as context:
+        server = context.master.addons.get("proxyserver")
+        server.connections[handler.client.id] = handler
+        leftovers = LeftoverSockets()
+        if hook == "client":
+            leftovers.client_disconnected(handler.client)
+        else:
+            leftovers.server_disconnected(ServerConnectionHookData(handler.server, handler.client))
+
+
+@pytest.fixture(autouse=True)
+def _loop() -> None:
+    asyncio.set_event_loop(asyncio.new_event_loop())
+
+
+def test_a_client_that_was_left_open_is_closed() -> None:
+    handler = Handler(client=True)
+    told(handler, "client")
+    assert handler.writers[handler.client].closed
+    assert not handler.transports
+
+
+def test_its_upstreams_are_closed_where_nothing_else_will_do_it() -> None:
+    for over in (True, False):
+        handler = Handler(server=over)
+        told(handler, "client")
+        assert handler.writers[handler.server].closed is over
+        assert (handler.server in handler.transports) is not over
+
+
+def test_an_upstream_that_was_left_open_is_closed() -> None:
+    handler = Handler(client=False, server=True)
+    told(handler, "server")
+    assert handler.writers[handler.server].closed
+    assert not handler.writers[handler.client].closed
+
+
+def test_what_mitmproxy_has_closed_is_no_concern() -> None:
+    handler = Handler()
+    told(handler, "client")
+    told(handler, "server")
