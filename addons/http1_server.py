@@ -15,11 +15,12 @@ from mitmproxy.proxy.layers.http._http1 import Http1Server, TBodyReader
 
 from addons.answers import error_answer
 
-_MESSAGES = {
+MESSAGES = {
     400: "The request could not be read: it is not valid HTTP.",
     502: "The model server could not be reached, or did not answer properly. Try again later.",
     504: "The model server took too long to answer. Try again later, or ask for a shorter answer.",
 }
+"""What the client is told, by status."""
 
 
 class UpstreamTimedOut(ResponseProtocolError):  # noqa: N818  # an event, not an exception
@@ -101,7 +102,7 @@ class ApiHttp1Server(Http1Server):
 
     def _error(self, status: int) -> bytes:
         method = self.request.method if self.request is not None else "GET"
-        self.response = error_answer(status, _MESSAGES.get(status, _MESSAGES[502]), method)
+        self.response = error_answer(status, MESSAGES.get(status, MESSAGES[502]), method)
         self.response.headers["connection"] = "close"
         self._complete(self.request, self.response)
         return cast("bytes", http1.assemble_response(self.response))

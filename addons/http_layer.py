@@ -23,6 +23,7 @@ from mitmproxy.connection import Client
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http._base import HttpConnection
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestData,
@@ -37,8 +38,11 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
 
 from addons.answers import too_large
+from addons.back_pressure import BackPressure, UpstreamReading
 from addons.http1_client import CLOSED
 from addons.http1_server import ApiHttp1Server, UpstreamTimedOut
+from addons.http2_exchanges import Http2Timeouts
+from addons.http2_server import ApiHttp2Server, StreamsWentOn
 from addons.response_tap import ResponseTap
 from addons.stream_end import UnendedStreams
 from addons.upstream_connections import IdleConnections, UpstreamConnections
@@ -270,17 +274,35 @@ class ApiHttpStream(HttpStream):
 class ApiHttpLayer(UpstreamConnections):
     """All of a client connection's requests."""
 
-    def __init__(self, context: Context, limits: HttpLimits, idle: IdleConnections, signer: WebsocketSigner) -> None:
+    def __init__(
+        self,
+        context: Context,
+        limits: HttpLimits,
+        idle: IdleConnections,
+        signer: WebsocketSigner,
+        reading: UpstreamReading | None = None,
+    ) -> None:
+        """Make the layer.
+
+        Args:
+            context: As for `HttpLayer`.
+            limits: What to hold requests to.
+            idle: How many idle connections to upstreams there may be.
+            signer: Signs WebSockets.
+            reading: Halts upstreams, for clients with HTTP/2; without it, none is.
+        """
         super().__init__(context, idle)
         self._limits = limits
         self._signer = signer
+        self._http2: ApiHttp2Server | None = None
+        self._back_pressure = BackPressure(self.streams, reading or UpstreamReading())
         self._wakeup: commands.RequestWakeup | None = None
         self._unended = UnendedStreams()
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start):
-            # HttpLayer keeps a connection that is there already. HTTP/2 is not offered, and HTTP/3 comes another way.
-            self.connections[self.context.client] = ApiHttp1Server(self.context.fork(), self._limits.complete)
+            # HttpLayer keeps a connection that is there already. HTTP/3 comes another way.
+            self.connections[self.context.client] = self._make_client_connection()
         elif isinstance(event, events.Wakeup) and event.command is self._wakeup:
             yield from self._end_overdue_streams()
             return
@@ -288,8 +310,17 @@ class ApiHttpLayer(UpstreamConnections):
             yield from self._cut_unended_streams()
             return
         yield from super()._handle_event(event)
+        if self._http2 is not None and self._http2.is_behind:
+            yield from self.event_to_child(self._http2, StreamsWentOn())
         if self._unended.noted:
             yield from self._unended.watch(self.streams)
+
+    def _make_client_connection(self) -> HttpConnection:
+        if self.context.client.alpn == b"h2":
+            timeouts = Http2Timeouts(self._limits.upstream_timeout)
+            self._http2 = ApiHttp2Server(self.context.fork(), self._back_pressure, timeouts, self._limits.complete)
+            return self._http2
+        return ApiHttp1Server(self.context.fork(), self._limits.complete)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""
@@ -326,7 +357,8 @@ class ApiHttpLayer(UpstreamConnections):
             yield from self._wake_up_in(max(0.0, min(deadlines) - now))
 
     def _cut_unended_streams(self) -> layer.CommandGenerator[None]:
-        excused = self._limits.upstream_timeout if self._limits.is_behind(self.context.client) else 0.0
+        is_behind = self._back_pressure.is_on or self._limits.is_behind(self.context.client)
+        excused = self._limits.upstream_timeout if is_behind else 0.0
         for stream_id in self._unended.overdue(self.streams, excused):
             message = "the upstream does not end its answer"
             error = ResponseProtocolError(stream_id, message, ErrorCode.GENERIC_SERVER_ERROR)

@@ -16,6 +16,7 @@ from mitmproxy.proxy.layers import ClientTLSLayer, modes
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.proxy.tunnel import LayerStack
 
+from addons.back_pressure import UpstreamReading
 from addons.http_layer import ApiHttpLayer, HttpLimits
 from addons.leftover_sockets import LeftoverSockets
 from addons.upstream_connections import IdleConnections
@@ -125,7 +126,8 @@ class ReverseProxy:
         self._limits = limits
         self._idle = IdleConnections(max_keepalive)
         self._signer = signer
-        self.addons = [LeftoverSockets()]
+        self._reading = UpstreamReading()
+        self.addons = [self._reading, LeftoverSockets()]
         self._settled: dict[str, Any] = {
             # Eager, it opens the upstream connection before there is a request, and closes the client's when that
             # fails: no 502, and no proof pages.
@@ -133,8 +135,6 @@ class ReverseProxy:
             # By default, a connection without traffic for ten minutes is closed, long answers or not.
             # A little more than the upstream has, so that a late one is answered for with a 504 first.
             "tcp_timeout": int(limits.upstream_timeout) + 2,
-            # Forwarded to an upstream of HTTP/1, a body that HTTP/2 framed would have no framing at all.
-            "http2": False,
             "store_streamed_bodies": limits.keeps_plaintext,
             # By default, clients with a public address are turned away.
             "block_global": False,
@@ -164,7 +164,7 @@ class ReverseProxy:
         stack = LayerStack()
         if starts_like_tls_record(data_client):
             stack /= ClientTLSLayer(context)
-        stack /= ApiHttpLayer(context, self._limits, self._idle, self._signer)
+        stack /= ApiHttpLayer(context, self._limits, self._idle, self._signer, self._reading)
         data.layer = stack[0]
 
     def running(self) -> None:

@@ -1,13 +1,15 @@
 """What we lean on inside mitmproxy, name by name. When one of these fails, a new mitmproxy has moved something:
 read what it says, then the module that it names."""
 
+import asyncio
+import asyncio.selector_events
 import inspect
 
 import pytest
 from mitmproxy import flow, hooks, http
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy import commands, events
-from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, _http1
+from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, _http1, _http2, _http_h2
 from mitmproxy.proxy.layers.websocket import WebsocketLayer
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ServerInstance
 from mitmproxy.proxy.server import ConnectionHandler
@@ -15,7 +17,8 @@ from mitmproxy.test import taddons
 from mitmproxy.tools import main
 from wsproto.frame_protocol import FrameDecoder
 
-from addons import http1_client, http1_server, http_layer, upstream_connections
+from addons import http1_client, http1_server, http2_connection, http2_server, http_layer, upstream_connections
+from addons.back_pressure import READ_SIZE
 
 
 def source(thing: object) -> str:
@@ -40,6 +43,16 @@ def source(thing: object) -> str:
                 "handle_protocol_error",
                 "flow_done",
             ],
+        ),
+        (
+            http2_server.ApiHttp2Server,
+            _http2.Http2Server,
+            ["_handle_event", "handle_h2_event", "protocol_error", "close_connection"],
+        ),
+        (
+            http2_connection.QueueingConnection,
+            _http_h2.BufferedH2Connection,
+            ["initiate_connection", "send_data", "end_stream", "reset_stream", "receive_data"],
         ),
         (http_layer.ApiHttpLayer, HttpLayer, ["_handle_event", "make_stream"]),
         (
@@ -125,6 +138,29 @@ def test_websocket_frames_are_decoded_in_pieces_and_what_is_left_can_be_counted(
     assert len(FrameDecoder(client=True).buffer) == 0
 
 
+def test_http2_connections_use_what_is_put_in_and_nothing_else() -> None:
+    assert "self.h2_conn = BufferedH2Connection(self.h2_conf)" in source(_http2.Http2Connection.__init__)
+    assert "for stream_id in self.streams:" in source(_http2.Http2Connection.close_connection)
+    assert "self.streams[event.stream_id] = StreamState.HEADERS_RECEIVED" in source(_http2.Http2Server.handle_h2_event)
+    assert "text/html" in source(_http2.Http2Connection._handle_event)  # for ResponseProtocolError, which we take
+
+
+def test_http2_events_reach_the_stream_before_the_connection_goes_on() -> None:
+    assert "yield from self.event_to_child(stream, command.event)" in source(HttpLayer.event_to_child)
+
+
+def test_a_stream_tells_by_its_state_whether_it_keeps_its_body() -> None:
+    assert "self.client_state = self.state_stream_request_body" in source(HttpStream.start_request_stream)
+
+
+def test_a_connection_is_read_through_whatever_reader_is_there_when_it_has_been_made() -> None:
+    reading = source(ConnectionHandler.handle_connection)
+    assert "reader = self.transports[connection].reader" in reading
+    assert reading.count("reader.") == 1
+    opening = source(ConnectionHandler.open_connection)
+    assert opening.index("ServerConnectedHook") < opening.index("self.handle_connection(")
+
+
 def test_a_connection_that_is_cancelled_while_it_hands_over_data_is_left_open() -> None:
     """Once this fails, `addons.leftover_sockets` may have become needless."""
     reading = source(ConnectionHandler.handle_connection)
@@ -132,6 +168,17 @@ def test_a_connection_that_is_cancelled_while_it_hands_over_data_is_left_open() 
     assert loop.index("await self.server_event(events.DataReceived") > loop.index("except asyncio.CancelledError")
     assert "try:\n                await self.drain_writers()" in loop
     assert "writer.close()" not in loop
+
+
+def test_asyncio_reads_in_pieces_whose_size_can_be_set() -> None:
+    assert asyncio.selector_events._SelectorTransport.max_size > 2 * READ_SIZE  # type: ignore[attr-defined]
+    assert "self._sock.recv(self.max_size)" in source(asyncio.selector_events._SelectorSocketTransport)  # type: ignore[attr-defined]
+    assert "await reader.read(65535)" in source(ConnectionHandler.handle_connection)
+
+
+def test_the_number_of_upstream_connections_of_a_client_can_be_set() -> None:
+    assert "collections.defaultdict(lambda: asyncio.Semaphore(5))" in source(ConnectionHandler.__init__)
+    assert "async with self.max_conns[command.connection.address]" in source(ConnectionHandler.open_connection)
 
 
 def test_flows_can_be_kept_weakly() -> None:

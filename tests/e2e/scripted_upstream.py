@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -98,6 +99,10 @@ class Peer:
             if not chunk:
                 return body
             body += chunk
+
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from here on."""
+        self._sock = context.wrap_socket(self._sock, server_side=True)
 
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)

@@ -19,31 +19,27 @@ from tests.e2e.raw_client import TIMEOUT, RawClient, chat_body, error_of
 from tests.e2e.realtime_upstream import running_realtime_upstream
 
 
-def tls_client(proxy: Proxy) -> httpx2.Client:
-    """A client that would speak HTTP/2 if it were offered."""
+def tls_client(proxy: Proxy, *, http2: bool) -> httpx2.Client:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    return httpx2.Client(http2=True, verify=False, base_url=f"https://127.0.0.1:{proxy.port}", headers=headers)
+    return httpx2.Client(http2=http2, verify=False, base_url=f"https://127.0.0.1:{proxy.port}", headers=headers)
 
 
+@pytest.mark.parametrize("http2", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
-def test_chats_over_tls_are_signed(proxy: Proxy, stream: bool) -> None:
+def test_chats_over_tls_are_signed(proxy: Proxy, stream: bool, http2: bool) -> None:
     body = chat_body("hi", stream=stream)
-    with tls_client(proxy) as client:
+    with tls_client(proxy, http2=http2) as client:
         # No length is given, so that whatever frames the body for the upstream is the proxy's doing.
         answer = client.post("/v1/chat/completions", content=iter([body[:10], body[10:]]))
         assert answer.status_code == 200
+        assert answer.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
         signed = client.get(f"/v1/signature/{answer.headers['x-receipt-id']}")
     verification.check(signed.json(), body, answer.content)
 
 
-def test_http2_is_not_offered(proxy: Proxy) -> None:
-    """A body that HTTP/2 has framed would reach an upstream of HTTP/1 without any framing: as a request of its own."""
-    with tls_client(proxy) as client:
-        assert client.get("/health").http_version == "HTTP/1.1"
-
-
-def test_errors_over_tls_have_the_same_shape(proxy: Proxy) -> None:
-    with tls_client(proxy) as client:
+@pytest.mark.parametrize("http2", [False, True])
+def test_errors_over_tls_have_the_same_shape(proxy: Proxy, http2: bool) -> None:
+    with tls_client(proxy, http2=http2) as client:
         answer = client.post("/v1/chat/completions", content=chat_body(), headers={"Authorization": "Bearer wrong"})
         assert (answer.status_code, error_of(answer.content)["type"]) == (401, "unauthorized")
 
@@ -78,6 +74,9 @@ def https_upstream(certificate: Path) -> Iterator[str]:
     server = StandIn(("127.0.0.1", 0), MODEL)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
+    context.set_alpn_protocols(
+        ["h2", "http/1.1"]
+    )  # it would choose HTTP/2, which it does not speak, if it were offered
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -92,10 +91,12 @@ def test_an_https_upstream_that_is_trusted_is_used(https_upstream: str, certific
     with running_proxy(https_upstream, "--set", f"ssl_verify_upstream_trusted_ca={certificate}") as proxy:
         with httpx2.Client(base_url=proxy.url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
             assert client.get("/ready").status_code == 200
-            answer = client.post("/v1/chat/completions", content=body)
-            assert answer.status_code == 200
-            signed = client.get(f"/v1/signature/{answer.headers['x-receipt-id']}")
-    verification.check(signed.json(), body, answer.content)
+        for http2 in (False, True):
+            with tls_client(proxy, http2=http2) as client:
+                answer = client.post("/v1/chat/completions", content=body)
+                assert answer.status_code == 200
+                signed = client.get(f"/v1/signature/{answer.headers['x-receipt-id']}")
+            verification.check(signed.json(), body, answer.content)
 
 
 def test_websockets_go_over_tls_on_both_sides(certificate: Path) -> None:

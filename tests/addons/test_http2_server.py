@@ -1,0 +1,296 @@
+"""The layer by itself, between a client of hyper-h2 and nobody: time stands still unless a test moves it."""
+
+import json
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    RequestData,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+)
+from mitmproxy.test import taddons, tflow
+
+from addons.back_pressure import BackPressure, UpstreamReading
+from addons.http2_connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
+from addons.http2_exchanges import MAX_HELD, Http2Timeouts
+from addons.http2_server import HALT_AT, ApiHttp2Server, StreamsWentOn
+from tests.addons.clock import Clock
+from tests.addons.conftest import head
+
+HEADERS = [(":method", "POST"), (":scheme", "https"), (":authority", "proxy"), (":path", "/x")]
+TIMEOUTS = Http2Timeouts(upstream=100, idle=20, body=10, reading=50)
+
+
+class Upstreams(BackPressure):
+    """Upstreams of nobody's, that say what is asked of them."""
+
+    def __init__(self) -> None:
+        super().__init__({}, UpstreamReading())
+        self.halted: set[int] = set()
+        self.waiting: set[int] = set()
+
+    def halt(self, stream_id: int) -> None:
+        self.halted.add(stream_id)
+
+    def resume(self, stream_id: int) -> None:
+        self.halted.discard(stream_id)
+
+    def waits(self, stream_id: int) -> bool:
+        return stream_id in self.waiting
+
+    def passes(self, stream_id: int) -> bool:
+        return stream_id == 99
+
+
+class Connection:
+    """A client and the layer.
+
+    Attributes:
+        received: What the layer has told the streams.
+        seen: What the client has seen.
+        logged: What the layer has had logged.
+        closed: Whether it has closed the connection.
+    """
+
+    def __init__(self, clock: Clock, window: int | None = None) -> None:
+        self.upstreams = Upstreams()
+        with taddons.context(Proxyserver()) as made:
+            context = Context(tflow.tclient_conn(), made.options)
+        self.layer = ApiHttp2Server(
+            context, self.upstreams, TIMEOUTS, lambda _, answer: answer.headers.update(x="y"), clock
+        )
+        self.client = h2.connection.H2Connection(
+            h2.config.H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
+        )
+        if window is not None:
+            self.client.local_settings.initial_window_size = window
+            self.client.local_settings.acknowledge()
+        self.client.initiate_connection()
+        self.received: list[HttpEvent] = []
+        self.seen: list[h2.events.Event] = []
+        self.logged: list[str] = []
+        self.closed = False
+        self._wakeup: commands.RequestWakeup | None = None
+        self.tell(events.Start())
+        self.flush()
+
+    def tell(self, event: events.Event) -> None:
+        """Have something happen to the layer."""
+        for command in self.layer.handle_event(event):
+            if isinstance(command, ReceiveHttp):
+                self.received.append(command.event)
+            elif isinstance(command, commands.SendData):
+                self.seen += self.client.receive_data(command.data)
+            elif isinstance(command, commands.RequestWakeup):
+                self._wakeup = command
+            elif isinstance(command, commands.CloseConnection):
+                self.closed = True
+            elif isinstance(command, commands.Log):
+                self.logged.append(command.message)
+
+    def flush(self) -> None:
+        """Hand on what the client sends."""
+        while data := self.client.data_to_send(65_535):
+            self.tell(events.DataReceived(self.layer.conn, data))
+
+    def begin(self) -> int:
+        stream_id = self.client.get_next_available_stream_id()
+        self.client.send_headers(stream_id, HEADERS)
+        self.flush()
+        return stream_id
+
+    def send(self, stream_id: int, size: int) -> None:
+        while size and stream_id in self.client.streams and not self.client.streams[stream_id].closed:
+            piece = min(size, 16_384, self.client.local_flow_control_window(stream_id))
+            self.client.send_data(stream_id, b" " * piece)
+            self.flush()
+            size -= piece
+
+    def answer(self, stream_id: int, size: int, *, end: bool = True, **headers: str) -> None:
+        self.tell(ResponseHeaders(stream_id, head(200, "application/json", **headers)))
+        self.tell(ResponseData(stream_id, b"x" * size))
+        if end:
+            self.tell(ResponseEndOfMessage(stream_id))
+
+    def sweep(self) -> None:
+        assert self._wakeup is not None
+        wakeup, self._wakeup = self._wakeup, None
+        self.tell(events.Wakeup(wakeup))
+
+    def last[T](self, kind: type[T]) -> T:
+        return next(event for event in reversed([*self.seen, *self.received]) if isinstance(event, kind))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def connection(clock: Clock) -> Connection:
+    return Connection(clock)
+
+
+def test_an_idle_connection_ends_with_goodbye(connection: Connection, clock: Clock) -> None:
+    stream_id = connection.begin()
+    clock.now += 9
+    connection.sweep()
+    connection.client.end_stream(stream_id)
+    connection.answer(stream_id, 10)
+    clock.now += 19
+    connection.sweep()
+    assert not connection.closed
+    clock.now += 2
+    connection.sweep()
+    assert connection.closed
+    assert connection.last(h2.events.ConnectionTerminated).error_code == ErrorCodes.NO_ERROR
+
+
+def test_pings_do_not_keep_a_connection(connection: Connection, clock: Clock) -> None:
+    for _ in range(30):
+        clock.now += 1
+        connection.client.ping(b"whatever")
+        connection.flush()
+    connection.sweep()
+    assert connection.closed
+
+
+def test_a_body_that_does_not_go_on_ends_its_stream_alone(connection: Connection, clock: Clock) -> None:
+    silent, busy = connection.begin(), connection.begin()
+    clock.now += 11
+    connection.send(busy, 1)
+    connection.sweep()
+    assert connection.last(h2.events.StreamReset).stream_id == silent
+    assert connection.last(RequestProtocolError).stream_id == silent
+    assert not connection.closed
+
+
+def test_an_answer_that_nobody_reads_ends(clock: Clock) -> None:
+    connection = Connection(clock, window=10)
+    stream_id = connection.begin()
+    connection.client.end_stream(stream_id)
+    connection.flush()
+    connection.answer(stream_id, HALT_AT + 20, end=False)
+    assert connection.upstreams.halted == {stream_id}
+    for _ in range(3):  # as long as it reads, however little
+        clock.now += 49
+        connection.client.increment_flow_control_window(1, stream_id)
+        connection.flush()
+        connection.sweep()
+        assert connection.layer.h2_conn.queues
+    clock.now += 51
+    connection.sweep()
+    assert not connection.layer.h2_conn.queues
+    assert connection.last(h2.events.StreamReset).error_code == ErrorCodes.CANCEL
+    assert connection.last(RequestProtocolError).stream_id == stream_id
+    assert connection.upstreams.halted == set()
+
+
+def test_an_upstream_is_halted_until_the_client_has_read(clock: Clock) -> None:
+    connection = Connection(clock, window=10)
+    stream_id = connection.begin()
+    connection.answer(stream_id, HALT_AT, end=False)
+    assert connection.upstreams.halted == set()
+    connection.tell(ResponseData(stream_id, b"x" * 20))
+    assert connection.upstreams.halted == {stream_id}
+    connection.client.increment_flow_control_window(2 * HALT_AT, stream_id)
+    connection.client.increment_flow_control_window(2 * HALT_AT)
+    connection.flush()
+    assert connection.upstreams.halted == set()
+    assert (
+        sum(len(event.data) for event in connection.seen if isinstance(event, h2.events.DataReceived)) == HALT_AT + 20
+    )
+
+
+@pytest.mark.parametrize("how", ["end", "reset", "close"])
+def test_no_upstream_stays_halted_when_its_stream_is_over(clock: Clock, how: str) -> None:
+    connection = Connection(clock, window=10)
+    stream_id = connection.begin()
+    connection.answer(stream_id, 2 * HALT_AT, end=False)
+    assert connection.upstreams.halted == {stream_id}
+    if how == "end":
+        connection.tell(ResponseEndOfMessage(stream_id))
+    elif how == "reset":
+        connection.client.reset_stream(stream_id)
+        connection.flush()
+    else:
+        connection.tell(events.ConnectionClosed(connection.layer.conn))
+    assert connection.upstreams.halted == set()
+
+
+def test_a_connection_keeps_only_so_much_of_its_requests(connection: Connection) -> None:
+    streams = [connection.begin() for _ in range(3)]
+    for stream_id in streams[:2]:
+        connection.send(stream_id, MAX_HELD // 2)
+    connection.send(streams[2], 100_000)
+    answer = connection.last(h2.events.ResponseReceived)
+    assert (answer.stream_id, dict(answer.headers or ())[b":status"]) == (streams[2], b"429")
+    assert dict(answer.headers or ())[b"retry-after"]
+    assert dict(answer.headers or ())[b"x"] == b"y", "what all answers carry"
+    data = [event.data or b"" for event in connection.seen if isinstance(event, h2.events.DataReceived)]
+    assert json.loads(b"".join(data))["error"]["type"] == "rate_limited"
+    assert connection.last(RequestProtocolError).stream_id == streams[2]
+    connection.answer(streams[0], 1)
+    connection.send(connection.begin(), MAX_HELD // 4)
+    assert connection.last(RequestData).stream_id not in streams
+
+
+def test_a_client_waits_with_a_body_that_nobody_takes_and_with_no_other(connection: Connection) -> None:
+    stalled, other = connection.begin(), connection.begin()
+    connection.upstreams.waiting = {stalled}
+    connection.send(stalled, STREAM_WINDOW)
+    assert connection.client.local_flow_control_window(stalled) == 0
+    connection.send(other, 3 * STREAM_WINDOW)
+    assert connection.layer.is_behind
+    connection.upstreams.waiting.clear()
+    connection.tell(StreamsWentOn())
+    assert not connection.layer.is_behind
+    assert connection.client.local_flow_control_window(stalled) == STREAM_WINDOW
+
+
+def test_a_clients_table_for_headers_stays_small(connection: Connection) -> None:
+    connection.client.update_settings({SettingCodes.HEADER_TABLE_SIZE: 2**20})
+    connection.flush()
+    for number in range(50):
+        stream_id = connection.begin()
+        connection.client.end_stream(stream_id)
+        connection.answer(stream_id, 1, x=f"{number}" * 500)
+    assert connection.layer.h2_conn.encoder.header_table_size == MAX_HEADER_TABLE
+
+
+def test_what_is_over_is_forgotten(connection: Connection) -> None:
+    for _ in range(QueueingConnection.MAX_CLOSED_STREAMS + 50):
+        stream_id = connection.begin()
+        connection.client.end_stream(stream_id)
+        connection.answer(stream_id, 1)
+        connection.seen.clear()
+    assert not connection.layer.streams
+    assert not connection.layer.h2_conn.queues
+    assert len(connection.layer.h2_conn.streams) < 5
+    assert len(connection.layer.h2_conn._closed_streams) <= QueueingConnection.MAX_CLOSED_STREAMS
+
+
+@pytest.mark.parametrize(
+    "field", [("x", "s3cret\n"), ("X-S3cret", "1"), ("x", " s3cret"), ("x", "s3cret\x07"), (":s3cret", "1")]
+)
+def test_nothing_that_was_sent_is_quoted(connection: Connection, field: tuple[str, str]) -> None:
+    connection.client.send_headers(1, [*HEADERS, field])
+    connection.flush()
+    assert connection.logged
+    assert "s3cret" not in "".join(connection.logged).lower()
+    assert not [event for event in connection.received if isinstance(event, RequestHeaders)]
+    for event in connection.seen:
+        if isinstance(event, h2.events.ConnectionTerminated):
+            assert not event.additional_data
