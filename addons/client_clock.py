@@ -1,0 +1,96 @@
+"""How long a client may take: one deadline a connection, moved as the connection goes from one state to the next.
+
+No timer belongs to it: `addons.client_connections` looks at all of them once in a while. Time that the answer takes is
+nobody's delay here: a model may think for ten minutes, and a stream may last for hours.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+MIN_BODY_RATE: Final = 1024
+"""Bytes a second below which a body is not taken for progress, on the average: a byte a minute would last for years."""
+
+LINGER_SECONDS: Final = 30.0
+"""How long what a client still sends is read after its request was refused, so that it reads the answer first."""
+
+LINGER_PAUSE: Final = 5.0
+"""How long it may pause in that."""
+
+LINGER_BYTES: Final = 16 * 1024 * 1024
+"""How much of it is read: what most clients send at once. Those who push more have no answer in mind."""
+
+
+@dataclass(frozen=True)
+class ClientTimeouts:
+    """What clients get, in seconds.
+
+    Attributes:
+        head: For a TLS handshake, and for a request head from its first byte.
+        body: Without progress in a request body.
+        idle: Between requests.
+    """
+
+    head: float
+    body: float
+    idle: float
+
+
+class ClientClock:
+    """One connection's deadline.
+
+    Attributes:
+        deadline: When the client is overdue (monotonic seconds); None while it is not its turn.
+        speaks_http: Whether there is a layer that can answer it.
+    """
+
+    def __init__(self, timeouts: ClientTimeouts, now: Callable[[], float] = time.monotonic) -> None:
+        self._timeouts = timeouts
+        self._now = now
+        self._began = 0.0
+        self._bytes = 0
+        self.speaks_http = False
+        self.deadline: float | None = None
+        self.await_head()
+
+    def await_head(self) -> None:
+        """A handshake or a head begins."""
+        self.deadline = self._now() + self._timeouts.head
+
+    def await_body(self) -> None:
+        """A body begins, or goes on after the answer."""
+        self._bytes = 0
+        self._began = self._now()
+        self.deadline = self._began + self._timeouts.body
+
+    def body_came(self, size: int) -> None:
+        """Some of the body has come."""
+        self._bytes += size
+        on_the_whole = self._began + self._bytes / MIN_BODY_RATE
+        self.deadline = min(self._now(), on_the_whole) + self._timeouts.body
+
+    def excuse(self) -> None:
+        """It is not the client's fault: others do not take what it sends."""
+        self._began = self._now()
+        self.deadline = self._began + self._timeouts.body
+
+    def stop(self) -> None:
+        """It is not the client's turn."""
+        self.deadline = None
+
+    def idle(self) -> None:
+        """Request and answer are complete."""
+        self.deadline = self._now() + self._timeouts.idle
+
+    def linger(self) -> None:
+        """The last word has been said; the client may still be talking."""
+        self._bytes = 0
+        self._began = self._now()
+        self.deadline = self._began + LINGER_PAUSE
+
+    def still_lingers(self, size: int) -> bool:
+        """Take note that the client goes on; whether to go on listening."""
+        self._bytes += size
+        self.deadline = min(self._now() + LINGER_PAUSE, self._began + LINGER_SECONDS)
+        return self._bytes <= LINGER_BYTES
