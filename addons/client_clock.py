@@ -41,12 +41,13 @@ class ClientClock:
     """One connection's deadline.
 
     Attributes:
+        timeouts: What the client gets.
         deadline: When the client is overdue (monotonic seconds); None while it is not its turn.
         speaks_http: Whether there is a layer that can answer it.
     """
 
     def __init__(self, timeouts: ClientTimeouts, now: Callable[[], float] = time.monotonic) -> None:
-        self._timeouts = timeouts
+        self.timeouts = timeouts
         self._now = now
         self._began = 0.0
         self._bytes = 0
@@ -56,24 +57,24 @@ class ClientClock:
 
     def await_head(self) -> None:
         """A handshake or a head begins."""
-        self.deadline = self._now() + self._timeouts.head
+        self.deadline = self._now() + self.timeouts.head
 
     def await_body(self) -> None:
         """A body begins, or goes on after the answer."""
         self._bytes = 0
         self._began = self._now()
-        self.deadline = self._began + self._timeouts.body
+        self.deadline = self._began + self.timeouts.body
 
     def body_came(self, size: int) -> None:
         """Some of the body has come."""
         self._bytes += size
         on_the_whole = self._began + self._bytes / MIN_BODY_RATE
-        self.deadline = min(self._now(), on_the_whole) + self._timeouts.body
+        self.deadline = min(self._now(), on_the_whole) + self.timeouts.body
 
     def excuse(self) -> None:
         """It is not the client's fault: others do not take what it sends."""
         self._began = self._now()
-        self.deadline = self._began + self._timeouts.body
+        self.deadline = self._began + self.timeouts.body
 
     def stop(self) -> None:
         """It is not the client's turn."""
@@ -81,7 +82,7 @@ class ClientClock:
 
     def idle(self) -> None:
         """Request and answer are complete."""
-        self.deadline = self._now() + self._timeouts.idle
+        self.deadline = self._now() + self.timeouts.idle
 
     def linger(self) -> None:
         """The last word has been said; the client may still be talking."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from mitmproxy import http
 
 from addons.answers import refuse
+from addons.hop_by_hop import end_to_end
 from addons.routes import Kind, Router, Size, request_path
 from addons.websocket_handshake import VERSION, Handshake
 from attest_web.auth import Tokens
@@ -14,8 +15,8 @@ ANTHROPIC_PATH = "/v1/messages"
 """Where, and below which, a token may come in `X-Api-Key`, as Anthropic's clients send it."""
 
 _CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"x-api-key", b"api-key", b"cookie"})
-_UPGRADE = (b"upgrade", b"http2-settings", b"sec-websocket-")
-"""How the names of headers begin that a change of protocol takes."""
+_WEBSOCKET = b"sec-websocket-"
+"""How the names of headers begin that the handshake of a WebSocket takes, beside those for one hop alone."""
 _BAD_IN_VALUE = re.compile(rb"[\r\n\0]")
 
 
@@ -95,11 +96,9 @@ def _drop_headers(request: http.Request) -> None:
     the handshake of a WebSocket, which is put back in when there is nothing against it.
     """
     kept = []
-    for name, value in request.headers.fields:
+    for name, value in end_to_end(request.headers.fields):
         bare = name.strip().lower()
-        if bare == b"connection" and b"upgrade" in value.lower():
-            continue
-        if bare not in _CREDENTIALS and not bare.startswith(_UPGRADE):
+        if bare not in _CREDENTIALS and not bare.startswith(_WEBSOCKET):
             kept.append((name, value))
     if len(kept) != len(request.headers.fields):
         request.headers.fields = tuple(kept)

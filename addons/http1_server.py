@@ -1,22 +1,45 @@
-"""HTTP/1 to the client, as mitmproxy speaks it; with errors in OpenAI's shape, which quote nothing of what was sent."""
+"""HTTP/1 to the client, as mitmproxy speaks it, with what a server on the internet needs beyond that.
+
+- Heads are held to `addons.request_head` before mitmproxy sees them. Chunk lines, trailers and what a client sends
+  ahead of its turn are bounded, too.
+- A client that is refused is listened to for a while yet, so that it comes to read why (RFC 9112, 9.6).
+- A client that takes too long is told so: see `addons.client_clock`.
+- Errors have OpenAI's shape, and quote nothing of what was sent.
+"""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
-import h11
-from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent, ResponseHeaders, ResponseProtocolError
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    HttpEvent,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
 from mitmproxy.proxy.layers.http._http1 import Http1Server, TBodyReader
 
 from addons.answers import error_answer
+from addons.client_clock import LINGER_BYTES, ClientClock
+from addons.hop_by_hop import keeps_open
+from addons.http1_body import CrlfBuffer, RequestBodyReader
+from addons.request_head import MAX_HEAD, BadHead, head_size
+from addons.request_id import return_request_id
+
+MAX_AHEAD: Final = 2 * MAX_HEAD
+"""Bytes kept of what a client sends while an answer is under way: some requests, pipelined (RFC 9112, 9.3.2)."""
 
 MESSAGES = {
     400: "The request could not be read: it is not valid HTTP.",
+    408: "The request did not arrive in time. Send it again, and without pauses.",
+    431: "The head of the request is too large.",
     502: "The model server could not be reached, or did not answer properly. Try again later.",
     504: "The model server took too long to answer. Try again later, or ask for a shorter answer.",
 }
@@ -30,35 +53,35 @@ class UpstreamTimedOut(ResponseProtocolError):  # noqa: N818  # an event, not an
         super().__init__(stream_id, "upstream timed out", ErrorCode.GENERIC_SERVER_ERROR)
 
 
-class _WithoutTrailers:
-    """A body reader that drops trailers. mitmproxy fails on them, and no request of an API has any that matter."""
+class ClientTooSlow(ResponseProtocolError):  # noqa: N818
+    """The client has let its deadline pass."""
 
-    def __init__(self, reader: TBodyReader) -> None:
-        self._reader = reader
-
-    def __call__(self, buffer: ReceiveBuffer) -> h11.Event | None:
-        return self._bare(self._reader(buffer))
-
-    def read_eof(self) -> h11.Event | None:
-        return self._bare(self._reader.read_eof())
-
-    @staticmethod
-    def _bare(event: h11.Event | None) -> h11.Event | None:
-        return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
+    def __init__(self, stream_id: int) -> None:
+        super().__init__(stream_id, "client too slow", ErrorCode.GENERIC_CLIENT_ERROR)
 
 
 class ApiHttp1Server(Http1Server):
     """A client's connection."""
 
-    def __init__(self, context: Context, complete: Callable[[http.Request | None, http.Response], None]) -> None:
-        """Make the layer.
+    def __init__(
+        self, context: Context, complete: Callable[[http.Request | None, http.Response], None], clock: ClientClock
+    ) -> None:
+        """Take a connection on which nothing has been said yet.
 
         Args:
             context: As for `Http1Server`.
             complete: Adds to an answer what all answers carry; the request is None where it could not be read.
+            clock: The client's deadline, to be moved from here on.
         """
         super().__init__(context)
+        self.buf = CrlfBuffer()
         self._complete = complete
+        self._clock = clock
+        self._last_request = False
+        self._head_began = False
+        self._dropped = 0
+        clock.speaks_http = True
+        clock.await_head()
 
     @property
     def body_reader(self) -> TBodyReader:
@@ -67,42 +90,169 @@ class ApiHttp1Server(Http1Server):
 
     @body_reader.setter
     def body_reader(self, reader: TBodyReader) -> None:
-        self._body_reader = cast("TBodyReader", _WithoutTrailers(reader))
+        self._body_reader = cast("TBodyReader", RequestBodyReader(reader))
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """Send an event to the client."""
+        if isinstance(event, ClientTooSlow):
+            yield from self._overdue()
+            return
+        if self.state == self.linger:
+            return  # the last word has been said
         if isinstance(event, ResponseProtocolError) and not self.response:
             # The error pages of mitmproxy are HTML; where it makes none, it only closes.
             status = 504 if isinstance(event, UpstreamTimedOut) else event.code.http_status_code()
             if status is not None and self.conn.state & ConnectionState.CAN_WRITE:
                 yield from self._answer_and_close(status)
                 return
+        if isinstance(event, ResponseHeaders) and event.response.status_code != 100:
+            self._clock.stop()
+            return_request_id(self.request, event.response)
+            if self._last_request:
+                event.response.headers["connection"] = "close"
         yield from super().send(event)
         if isinstance(event, ResponseHeaders) and event.response.status_code == 100:
             self.response = None  # that was not the answer yet
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """Read a request head. All that mitmproxy sends from within here is its page for a head that it cannot read."""
+        """Read a request head."""
+        if isinstance(event, events.DataReceived):
+            try:
+                if not self._head_is_complete():
+                    return
+            except BadHead as bad:
+                yield from self._refuse(bad.status)
+                return
         for command in super().read_headers(event):
-            if isinstance(command, commands.SendData):
-                command.data = self._error(400)
+            if self.state == self.read_headers and isinstance(command, commands.SendData):
+                # mitmproxy's page for a head that it cannot read; it closes then, and hands on what it has.
+                yield from self._refuse(400)
+                continue
+            if self.state == self.linger and isinstance(command, commands.CloseConnection):
+                continue
+            if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
+                data = command.event.request.data
+                self._last_request = not keeps_open(data.http_version, data.headers.fields)
+                self._clock.await_body()
             yield command
+        if self.state == self.done and self.conn.state & ConnectionState.CAN_READ:
+            self.state = self.linger  # mitmproxy's last act upon a head that it cannot read
+
+    def _head_is_complete(self) -> bool:
+        received = bytes(self.buf)
+        if received.startswith(b"\r\n"):  # one is let pass (RFC 9112, 2.2)
+            self.buf.maybe_extract_at_most(2)
+            received = received[2:]
+        if received and not self._head_began:
+            self._head_began = True
+            self._clock.await_head()
+        if head_size(received):
+            self._head_began = False
+            return True
+        return False
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Read a request body. Where mitmproxy closes from within here, unanswered, it is one that it cannot read."""
         for command in super().read_body(event):
             client_is_there = self.conn.state & ConnectionState.CAN_READ
             if isinstance(command, commands.CloseConnection) and not self.response and client_is_there:
-                yield commands.SendData(self.conn, self._error(400))
-            yield command
+                yield from self._refuse(400)
+            else:
+                yield command
+        if self.state != self.read_body or not isinstance(event, events.DataReceived):
+            return
+        if self.response is None or self.response_done:
+            self._clock.body_came(len(event.data))
+        if len(self.buf) > MAX_HEAD:  # of a chunk's first line, or of trailers; all else has been taken out
+            yield from self._give_up(400)
+
+    def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Wait for the answer."""
+        if isinstance(event, events.DataReceived) and len(self.buf) > MAX_AHEAD:
+            # The answer goes out yet; whoever pipelines must reckon with the end of the connection.
+            self._last_request = True
+            self._dropped += len(self.buf)
+            self.buf = CrlfBuffer()
+            if self._dropped > LINGER_BYTES:
+                yield commands.CloseConnection(self.conn)
+            return
+        yield from super().wait(event)
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
+        """Take note that the request or the response is complete."""
+        if not (request or self.request_done):
+            answer = self.response
+            yield from super().mark_done(response=response)
+            if answer is not None and http1.connection_close(answer.http_version, answer.headers):
+                yield from self._give_up()
+            else:
+                self._clock.await_body()
+            return
+        if not (response or self.response_done):
+            self._clock.stop()
+        else:
+            self._clock.idle()
+            if self._last_request:
+                yield commands.CloseConnection(self.conn)
+                self.state = self.done
+                return
+        yield from super().mark_done(request=request, response=response)
+        if self.state == self.passthrough:
+            self._clock.stop()
+
+    def _overdue(self) -> layer.CommandGenerator[None]:
+        self._clock.stop()
+        at_it = (self.state == self.read_headers and self.buf) or self.state == self.read_body
+        if at_it and not self.response:
+            yield from self._give_up(408)
+        else:
+            yield commands.CloseConnection(self.conn)
+
+    def linger(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Let fall what the client still sends, so that it reads the answer before it learns that nobody listens."""
+        if isinstance(event, events.DataReceived):
+            goes_on = self._clock.still_lingers(len(self.buf))
+            self.buf = CrlfBuffer()
+        else:
+            goes_on = False
+        if not goes_on and self.conn.state is not ConnectionState.CLOSED:
+            yield commands.CloseConnection(self.conn)
+
+    def _refuse(self, status: int) -> layer.CommandGenerator[None]:
+        """Answer a request that is not read to its end."""
+        yield commands.SendData(self.conn, self._error(status))
+        yield from self._linger()
+
+    def _give_up(self, status: int | None = None) -> layer.CommandGenerator[None]:
+        """Do so while a stream is at it, which is to let go of the upstream."""
+        had_request = self.request is not None
+        if status is not None and not self.response:
+            yield from self._refuse(status)
+        else:
+            yield from self._linger()
+        if had_request:
+            error = RequestProtocolError(self.stream_id, "the request was given up", ErrorCode.CLIENT_DISCONNECTED)
+            yield ReceiveHttp(error)
+
+    def _linger(self) -> layer.CommandGenerator[None]:
+        self.state = self.linger
+        self.buf = CrlfBuffer()
+        self._clock.linger()
+        # Under TLS, more may have to be written, if only to say that the handshake will not be done again.
+        if not self.conn.tls and self.conn.state & ConnectionState.CAN_WRITE:
+            yield commands.CloseTcpConnection(self.conn, half_close=True)
 
     def _answer_and_close(self, status: int) -> layer.CommandGenerator[None]:
-        yield commands.SendData(self.conn, self._error(status))
-        yield commands.CloseConnection(self.conn)
+        if self.request_done:
+            yield commands.SendData(self.conn, self._error(status))
+            yield commands.CloseConnection(self.conn)
+        else:
+            yield from self._refuse(status)
 
     def _error(self, status: int) -> bytes:
         method = self.request.method if self.request is not None else "GET"
         self.response = error_answer(status, MESSAGES.get(status, MESSAGES[502]), method)
         self.response.headers["connection"] = "close"
         self._complete(self.request, self.response)
+        return_request_id(self.request, self.response)
         return cast("bytes", http1.assemble_response(self.response))

@@ -4,6 +4,7 @@
 - A body that turns out too long is refused at the byte too many.
 - A request body is forgotten as soon as it has been forwarded.
 - An upstream that does not begin its answer in time gives 504.
+- What an upstream's answer says of its own connection goes no further.
 - An upstream that has just closed an idle connection gives the request to a new one.
 - An upstream that changes the protocol gives 502, unless it is the answer to a WebSocket handshake.
 - An upstream that does not end a stream whose last event has come is given up.
@@ -39,8 +40,11 @@ from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
 
 from addons.answers import too_large
 from addons.back_pressure import BackPressure, UpstreamReading
+from addons.client_clock import ClientClock
+from addons.client_connections import ClientOverdue
+from addons.hop_by_hop import end_to_end
 from addons.http1_client import CLOSED
-from addons.http1_server import ApiHttp1Server, UpstreamTimedOut
+from addons.http1_server import ApiHttp1Server, ClientTooSlow, UpstreamTimedOut
 from addons.http2_exchanges import Http2Timeouts
 from addons.http2_server import ApiHttp2Server, StreamsWentOn
 from addons.response_tap import ResponseTap
@@ -62,6 +66,7 @@ class HttpLimits:
         upstream_timeout: Seconds that an upstream may take to begin its answer, connecting included.
         complete: Adds to an answer that the layers make what all answers carry; the request is None where it could not
             be read.
+        clock_of: The clock of a client's connection.
         keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
         is_behind: Whether a client's connection waits for someone to read; then nothing is read on it from upstreams.
     """
@@ -69,6 +74,7 @@ class HttpLimits:
     body_limit: Callable[[http.HTTPFlow], int]
     upstream_timeout: float
     complete: Callable[[http.Request | None, http.Response], None]
+    clock_of: Callable[[Client], ClientClock]
     keeps_plaintext: bool = False
     is_behind: Callable[[Client], bool] = lambda _: False
 
@@ -190,7 +196,9 @@ class ApiHttpStream(HttpStream):
         self._sent_body = None
         problem = answer_problem(self.flow.request, event.response) if event.response.status_code == 101 else None
         if problem is None:
-            yield from super().state_wait_for_response_headers(event)
+            # A copy: by the original, the upstream's connection is closed or kept.
+            head = ResponseHeaders(event.stream_id, _end_to_end(event.response), event.end_stream)
+            yield from super().state_wait_for_response_headers(head)
             return
         yield commands.CloseConnection(self.context.server)
         yield from self.handle_protocol_error(
@@ -271,6 +279,21 @@ class ApiHttpStream(HttpStream):
         yield SendHttp(RequestEndOfMessage(self.stream_id), self.context.server)
 
 
+def _end_to_end(answer: http.Response) -> http.Response:
+    data = answer.data
+    fields = data.headers.fields if data.status_code == 101 else end_to_end(data.headers.fields)
+    return http.Response(
+        data.http_version,
+        data.status_code,
+        data.reason,
+        http.Headers(fields),
+        data.content,
+        data.trailers,
+        data.timestamp_start,
+        data.timestamp_end,
+    )
+
+
 class ApiHttpLayer(UpstreamConnections):
     """All of a client connection's requests."""
 
@@ -309,6 +332,11 @@ class ApiHttpLayer(UpstreamConnections):
         elif isinstance(event, events.Wakeup) and event.command is self._unended.wakeup:
             yield from self._cut_unended_streams()
             return
+        elif isinstance(event, ClientOverdue):
+            client = self.connections[self.context.client]
+            if isinstance(client, ApiHttp1Server):
+                yield from self.event_to_child(client, ClientTooSlow(client.stream_id))
+            return
         yield from super()._handle_event(event)
         if self._http2 is not None and self._http2.is_behind:
             yield from self.event_to_child(self._http2, StreamsWentOn())
@@ -316,11 +344,14 @@ class ApiHttpLayer(UpstreamConnections):
             yield from self._unended.watch(self.streams)
 
     def _make_client_connection(self) -> HttpConnection:
+        clock = self._limits.clock_of(self.context.client)
         if self.context.client.alpn == b"h2":
-            timeouts = Http2Timeouts(self._limits.upstream_timeout)
+            clock.speaks_http = True
+            clock.stop()  # there, each stream has times of its own
+            timeouts = Http2Timeouts(self._limits.upstream_timeout, clock.timeouts.idle, clock.timeouts.body)
             self._http2 = ApiHttp2Server(self.context.fork(), self._back_pressure, timeouts, self._limits.complete)
             return self._http2
-        return ApiHttp1Server(self.context.fork(), self._limits.complete)
+        return ApiHttp1Server(self.context.fork(), self._limits.complete, clock)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""

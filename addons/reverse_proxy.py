@@ -12,11 +12,12 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.options import Options
 from mitmproxy.proxy import layer
-from mitmproxy.proxy.layers import ClientTLSLayer, modes
+from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.back_pressure import UpstreamReading
+from addons.client_tls import ApiClientTLSLayer
 from addons.http_layer import ApiHttpLayer, HttpLimits
 from addons.leftover_sockets import LeftoverSockets
 from addons.upstream_connections import IdleConnections
@@ -163,7 +164,7 @@ class ReverseProxy:
         context.server.tls = mode.scheme == "https"
         stack = LayerStack()
         if starts_like_tls_record(data_client):
-            stack /= ClientTLSLayer(context)
+            stack /= ApiClientTLSLayer(context)
         stack /= ApiHttpLayer(context, self._limits, self._idle, self._signer, self._reading)
         data.layer = stack[0]
 

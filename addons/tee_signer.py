@@ -13,11 +13,14 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
 from addons.client_backlog import is_behind
+from addons.client_clock import ClientTimeouts
+from addons.client_connections import ClientConnections
 from addons.cors import Cors
 from addons.drain import Drain
 from addons.gate import Gate
 from addons.http_layer import HttpLimits
 from addons.log_privacy import LogPrivacy
+from addons.open_files import allow_open_files
 from addons.proof import ProofPages
 from addons.rate_limit import RateLimit
 from addons.reverse_proxy import (
@@ -162,10 +165,12 @@ def _wire(settings: Settings) -> Sequence[Any]:
         raise SettingsError([problem]) from None
     cors = Cors(cors_policy)
     gate = Gate(tokens, router, body_sizes(settings))
+    clients = _client_connections(settings)
     limits = HttpLimits(
         gate.body_limit,
         settings.vllm_proxy_timeout_secs,
         cors.complete,
+        clients.clock_of,
         keeps_plaintext=settings.keeps_plaintext,
         is_behind=is_behind,
     )
@@ -180,6 +185,7 @@ def _wire(settings: Settings) -> Sequence[Any]:
         )
     return [
         LogPrivacy(),
+        clients,
         ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer),
         Drain(settings.drain_seconds, draining, router),
         ProofPages(app, side_port, router, closing=[desk.close, gpu.close]),
@@ -189,6 +195,18 @@ def _wire(settings: Settings) -> Sequence[Any]:
         signer,
         UpstreamErrors(router),
     ]
+
+
+def _client_connections(settings: Settings) -> ClientConnections:
+    most = settings.max_connections
+    if (allowed := allow_open_files(2 * most + 256)) < 2 * most:
+        logger.warning("MAX_CONNECTIONS %d needs twice as many open files; allowed are %d (ulimit -n)", most, allowed)
+    timeouts = ClientTimeouts(
+        head=settings.client_header_timeout_secs,
+        body=settings.client_body_timeout_secs,
+        idle=settings.client_idle_timeout_secs,
+    )
+    return ClientConnections(most, timeouts)
 
 
 def _limiter(settings: Settings) -> RateLimiter | None:

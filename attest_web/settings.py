@@ -163,6 +163,27 @@ class Settings(LaunchSettings):
         ge=0,
         description="how many idle connections to the model server are kept, 0 or more; 0 makes a new one each time",
     )
+    client_header_timeout_secs: float = Field(
+        default=30,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long a client may take for a TLS handshake, and for a request's head, in seconds, above 0",
+    )
+    client_body_timeout_secs: float = Field(
+        default=60,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long a client may make no progress in a request's body, in seconds, above 0",
+    )
+    client_idle_timeout_secs: float = Field(
+        default=120,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long a client's connection may stay open between requests, in seconds, above 0",
+    )
+    max_connections: int = Field(
+        default=4096, ge=1, description="how many connections clients may have open at once, 1 or more"
+    )
     tls_cert_path: Path | None = Field(
         default=None, description="the certificate that clients see, in PEM; reports can then bind its key"
     )

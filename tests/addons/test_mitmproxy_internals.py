@@ -6,9 +6,12 @@ import asyncio.selector_events
 import inspect
 
 import pytest
+from h11._readers import ChunkedReader
+from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import flow, hooks, http
 from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.proxy import commands, events
+from mitmproxy.proxy import commands, events, layer, server, tunnel
+from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, _http1, _http2, _http_h2
 from mitmproxy.proxy.layers.websocket import WebsocketLayer
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ServerInstance
@@ -17,7 +20,17 @@ from mitmproxy.test import taddons
 from mitmproxy.tools import main
 from wsproto.frame_protocol import FrameDecoder
 
-from addons import http1_client, http1_server, http2_connection, http2_server, http_layer, upstream_connections
+from addons import (
+    client_connections,
+    client_tls,
+    http1_body,
+    http1_client,
+    http1_server,
+    http2_connection,
+    http2_server,
+    http_layer,
+    upstream_connections,
+)
 from addons.back_pressure import READ_SIZE
 
 
@@ -28,7 +41,7 @@ def source(thing: object) -> str:
 @pytest.mark.parametrize(
     ("ours", "theirs", "methods"),
     [
-        (http1_server.ApiHttp1Server, _http1.Http1Server, ["send", "read_headers", "read_body"]),
+        (http1_server.ApiHttp1Server, _http1.Http1Server, ["send", "read_headers", "read_body", "wait", "mark_done"]),
         (
             http_layer.ApiHttpStream,
             HttpStream,
@@ -54,6 +67,8 @@ def source(thing: object) -> str:
             _http_h2.BufferedH2Connection,
             ["initiate_connection", "send_data", "end_stream", "reset_stream", "receive_data"],
         ),
+        (client_tls.ApiClientTLSLayer, tls.ClientTLSLayer, ["receive_handshake_data"]),
+        (http1_body.CrlfBuffer, ReceiveBuffer, ["maybe_extract_lines"]),
         (http_layer.ApiHttpLayer, HttpLayer, ["_handle_event", "make_stream"]),
         (
             upstream_connections.UpstreamConnections,
@@ -109,6 +124,42 @@ def test_a_head_that_cannot_be_read_is_the_only_thing_read_headers_answers() -> 
 
 def test_only_these_places_make_html() -> None:
     assert source(_http1).count("make_error_response(") == 3  # its definition, and both places that we replace
+
+
+def test_the_last_act_upon_a_head_that_cannot_be_read_is_to_be_done() -> None:
+    assert "self.state = self.done\n                    return" in source(_http1.Http1Server.read_headers)
+
+
+def test_trailers_are_taken_out_as_lines_and_what_is_left_of_a_read_is_part_of_a_line() -> None:
+    assert "buf.maybe_extract_lines()" in source(ChunkedReader)
+    assert "buf.maybe_extract_next_line()" in source(ChunkedReader)
+    assert "return self._data" not in source(ReceiveBuffer.__bytes__)  # it is a copy
+
+
+def test_what_has_come_is_in_the_buffer_before_a_state_sees_it() -> None:
+    assert "self.buf += event.data\n            yield from self.state(event)" in source(
+        _http1.Http1Connection._handle_event
+    )
+
+
+def test_a_client_connection_is_found_and_ended_through_its_handler() -> None:
+    assert "self.connections[connection_id] = handler" in source(Proxyserver.register_connection)
+    handled = source(ConnectionHandler.handle_client)
+    for line in client_connections._CONNECTION_LINES:
+        assert f'self.log("{line}")' in handled
+    assert "if self.client.error:" in handled
+    assert 'handler.cancel("timeout")' in source(ConnectionHandler.on_timeout)
+    assert "async with self._server_event_lock" in source(ConnectionHandler.server_event)
+    assert ConnectionHandler.__module__ == server.logger.name
+
+
+def test_an_event_of_ours_reaches_the_http_layer() -> None:
+    assert "yield from self.event_to_child(event)" in source(tunnel.TunnelLayer._handle_event)
+    assert "self._handle_event = self.layer.handle_event" in source(layer.NextLayer._ask)
+
+
+def test_a_client_hello_is_gathered_in_a_buffer() -> None:
+    assert "self.recv_buffer.extend(data)" in source(tls.ClientTLSLayer.receive_handshake_data)
 
 
 def test_a_new_connection_can_be_told_from_an_idle_one() -> None:

@@ -1,0 +1,144 @@
+"""The clients' connections as a whole: how many there may be, and an end to those that take too long.
+
+mitmproxy has one timeout for a connection, of any kind of traffic. Here, every connection has a clock
+(`addons.client_clock`), which the layers move, and one task looks at all of them: nothing is done per event, and
+nothing is left behind by a connection that has gone. It covers TLS handshakes, too, and clients that say nothing.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from mitmproxy import ctx
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Client
+from mitmproxy.proxy import events
+from mitmproxy.proxy.server import ConnectionHandler
+
+from addons.client_clock import LINGER_SECONDS, ClientClock, ClientTimeouts
+
+logger = logging.getLogger(__name__)
+
+_LOGGED_EVERY: Final = 60.0
+"""Seconds between two lines about refused connections: a flood of them must not fill the disk."""
+
+_CONNECTION_LINES: Final = ("client connect", "client kill connection", "client disconnect")
+"""What mitmproxy logs about every connection."""
+
+
+class ClientOverdue(events.Event):
+    """The client has let its deadline pass."""
+
+
+@dataclass(frozen=True)
+class _Connection:
+    clock: ClientClock
+    transport: asyncio.Transport | None
+
+
+class ClientConnections:
+    """Bounds the number of connections, and ends those whose clients take too long."""
+
+    def __init__(self, most: int, timeouts: ClientTimeouts) -> None:
+        """Keep the connections.
+
+        Args:
+            most: How many there may be at once.
+            timeouts: What they get.
+        """
+        self._most = most
+        self._timeouts = timeouts
+        self._connections: dict[str, _Connection] = {}
+        self._refused = 0
+        self._logged_at: float | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    def clock_of(self, client: Client) -> ClientClock:
+        """The clock of a connection."""
+        connection = self._connections.get(client.id)
+        return connection.clock if connection is not None else ClientClock(self._timeouts)
+
+    def running(self) -> None:
+        """Begin to look at the clocks."""
+        logging.getLogger(ConnectionHandler.__module__).addFilter(self._is_worth_a_line)
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    def done(self) -> None:
+        """Stop looking."""
+        logging.getLogger(ConnectionHandler.__module__).removeFilter(self._is_worth_a_line)
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def client_connected(self, client: Client) -> None:
+        """Take a new connection, or have it closed."""
+        if self._is_full:
+            client.error = "too many connections"
+            self._refused += 1
+            self._tell_of_refused()
+            return
+        handler = _handler_of(client.id)
+        writer = handler.transports[client].writer if handler is not None else None
+        transport = writer.transport if isinstance(writer, asyncio.StreamWriter) else None
+        self._connections[client.id] = _Connection(
+            ClientClock(self._timeouts), transport if isinstance(transport, asyncio.Transport) else None
+        )
+
+    def client_disconnected(self, client: Client) -> None:
+        """Forget a connection; and have it end, even where the client does not read what is left for it."""
+        connection = self._connections.pop(client.id, None)
+        if connection is not None and connection.transport is not None and connection.transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, connection.transport.abort)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._connections) >= self._most
+
+    def _is_worth_a_line(self, record: logging.LogRecord) -> bool:
+        return not (self._is_full and record.msg in _CONNECTION_LINES)
+
+    def _tell_of_refused(self) -> None:
+        now = time.monotonic()
+        if self._logged_at is None or now - self._logged_at >= _LOGGED_EVERY:
+            self._logged_at = now
+            logger.warning("%d connections refused: MAX_CONNECTIONS %d are open", self._refused, self._most)
+            self._refused = 0
+
+    async def _watch(self) -> None:
+        pause = min(1.0, self._timeouts.head / 4, self._timeouts.body / 4, self._timeouts.idle / 4)
+        while True:
+            await asyncio.sleep(pause)
+            now = time.monotonic()
+            for client_id, connection in list(self._connections.items()):
+                deadline = connection.clock.deadline
+                if deadline is not None and deadline <= now:
+                    await self._end(client_id, connection.clock)
+
+    async def _end(self, client_id: str, clock: ClientClock) -> None:
+        handler = _handler_of(client_id)
+        if handler is None or handler.client not in handler.transports:
+            return
+        if _waits_for_upstream(handler):
+            clock.excuse()
+            return
+        deadline = clock.deadline
+        if clock.speaks_http:
+            await handler.server_event(ClientOverdue())
+        if clock.deadline == deadline:  # nobody has taken care of it
+            await handler.on_timeout()
+
+
+def _handler_of(client_id: str) -> ConnectionHandler | None:
+    server = ctx.master.addons.get("proxyserver")
+    return server.connections.get(client_id) if isinstance(server, Proxyserver) else None
+
+
+def _waits_for_upstream(handler: ConnectionHandler) -> bool:
+    """Whether the client is not read from because an upstream takes nothing more."""
+    for connection, io in handler.transports.items():
+        if connection is not handler.client and isinstance(io.writer, asyncio.StreamWriter):
+            transport = io.writer.transport
+            if isinstance(transport, asyncio.Transport) and transport.get_write_buffer_size():
+                return True
+    return False
