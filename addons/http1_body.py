@@ -8,7 +8,18 @@ from addons.request_head import has_bare_lf
 
 
 class CrlfBuffer(ReceiveBuffer):
-    """A buffer in which only CRLF ends the lines of trailers; those of heads are looked at elsewhere."""
+    """A buffer in which only CRLF ends the lines of a chunked body; those of heads are looked at elsewhere."""
+
+    def maybe_extract_next_line(self) -> bytearray | None:
+        """Take out the first line, if it is complete.
+
+        Raises:
+            h11.RemoteProtocolError: It ends with LF alone.
+        """
+        line = super().maybe_extract_next_line()
+        if line is None and b"\n" in bytes(self):
+            raise h11.RemoteProtocolError("a line ends with LF alone")
+        return line
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
         """Take out the lines up to the next empty one.

@@ -123,20 +123,22 @@ class ApiHttp1Server(Http1Server):
             except BadHead as bad:
                 yield from self._refuse(bad.status)
                 return
+        refused = False
         for command in super().read_headers(event):
             if self.state == self.read_headers and isinstance(command, commands.SendData):
                 # mitmproxy's page for a head that it cannot read; it closes then, and hands on what it has.
+                refused = True
                 yield from self._refuse(400)
                 continue
-            if self.state == self.linger and isinstance(command, commands.CloseConnection):
+            if refused and isinstance(command, commands.CloseConnection):
                 continue
             if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
                 data = command.event.request.data
                 self._last_request = not keeps_open(data.http_version, data.headers.fields)
                 self._clock.await_body()
             yield command
-        if self.state == self.done and self.conn.state & ConnectionState.CAN_READ:
-            self.state = self.linger  # mitmproxy's last act upon a head that it cannot read
+        if refused:
+            self.state = self.linger  # mitmproxy's last act was another
 
     def _head_is_complete(self) -> bool:
         received = bytes(self.buf)

@@ -68,7 +68,7 @@ def source(thing: object) -> str:
             ["initiate_connection", "send_data", "end_stream", "reset_stream", "receive_data"],
         ),
         (client_tls.ApiClientTLSLayer, tls.ClientTLSLayer, ["receive_handshake_data"]),
-        (http1_body.CrlfBuffer, ReceiveBuffer, ["maybe_extract_lines"]),
+        (http1_body.CrlfBuffer, ReceiveBuffer, ["maybe_extract_lines", "maybe_extract_next_line"]),
         (http_layer.ApiHttpLayer, HttpLayer, ["_handle_event", "make_stream"]),
         (
             upstream_connections.UpstreamConnections,

@@ -34,10 +34,12 @@ class Peer:
 
     Attributes:
         number: 1 for the first connection that was made, and so on.
+        raw: All that has come, byte for byte, but for bodies that were skipped.
     """
 
     def __init__(self, sock: socket.socket, number: int, requests: "queue.Queue[Received]") -> None:
         self.number = number
+        self.raw = b""
         self._sock = sock
         self._sock.settimeout(TIMEOUT)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -58,7 +60,7 @@ class Peer:
         while b"\r\n\r\n" not in self._buffer:
             if self._sock.fileno() < 0:
                 return None
-            if not (data := self._sock.recv(65536)):
+            if not (data := self._receive()):
                 return None
             self._buffer += data
         raw_head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
@@ -79,9 +81,14 @@ class Peer:
             assert data
             left -= len(data)
 
+    def _receive(self) -> bytes:
+        data = self._sock.recv(65536)
+        self.raw += data
+        return data
+
     def read_exactly(self, size: int) -> bytes:
         while len(self._buffer) < size:
-            data = self._sock.recv(65536)
+            data = self._receive()
             assert data
             self._buffer += data
         found, self._buffer = self._buffer[:size], self._buffer[size:]
@@ -91,7 +98,7 @@ class Peer:
         body = b""
         while True:
             while b"\r\n" not in self._buffer:
-                data = self._sock.recv(65536)
+                data = self._receive()
                 assert data
                 self._buffer += data
             size, _, self._buffer = self._buffer.partition(b"\r\n")
