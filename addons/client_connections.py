@@ -15,7 +15,8 @@ from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client
 from mitmproxy.proxy import events
-from mitmproxy.proxy.server import ConnectionHandler
+from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from addons.client_clock import LINGER_SECONDS, ClientClock, ClientTimeouts
 
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 _LOGGED_EVERY: Final = 60.0
 """Seconds between two lines about refused connections: a flood of them must not fill the disk."""
+
+_READ_SIZE: Final = 32 * 1024
+"""Bytes read from a client at once. With the 256 KiB of asyncio, each client that pushes holds half a megabyte."""
 
 _CONNECTION_LINES: Final = ("client connect", "client kill connection", "client disconnect")
 """What mitmproxy logs about every connection."""
@@ -51,6 +55,7 @@ class ClientConnections:
         self._most = most
         self._timeouts = timeouts
         self._connections: dict[str, _Connection] = {}
+        self._peers: set[object] = set()
         self._refused = 0
         self._logged_at: float | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -79,24 +84,44 @@ class ClientConnections:
             self._tell_of_refused()
             return
         handler = _handler_of(client.id)
-        writer = handler.transports[client].writer if handler is not None else None
-        transport = writer.transport if isinstance(writer, asyncio.StreamWriter) else None
-        self._connections[client.id] = _Connection(
-            ClientClock(self._timeouts), transport if isinstance(transport, asyncio.Transport) else None
-        )
+        transport = _transport(handler.transports[client]) if handler is not None else None
+        if transport is not None and hasattr(transport, "max_size"):  # not with other event loops
+            transport.max_size = _READ_SIZE
+        self._connections[client.id] = _Connection(ClientClock(self._timeouts), transport)
+        self._peers.add(client.peername)
 
     def client_disconnected(self, client: Client) -> None:
-        """Forget a connection; and have it end, even where the client does not read what is left for it."""
+        """Forget a connection; and have it end.
+
+        mitmproxy closes a connection by cancelling its task. A task that is just then waiting for its turn to hand on
+        what has come ends without closing the socket. And one that is closed stays open yet, for as long as the client
+        does not read what is left for it.
+        """
         connection = self._connections.pop(client.id, None)
-        if connection is not None and connection.transport is not None and connection.transport.get_write_buffer_size():
+        if connection is None:
+            return
+        self._peers.discard(client.peername)
+        if connection.transport is None:
+            return
+        connection.transport.close()
+        if connection.transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(LINGER_SECONDS, connection.transport.abort)
+
+    def server_disconnected(self, data: ServerConnectionHookData) -> None:
+        """Have an upstream connection end, for the same reason."""
+        handler = _handler_of(data.client.id)
+        io = handler.transports.get(data.server) if handler is not None else None
+        if io is not None and (transport := _transport(io)) is not None:
+            transport.close()
 
     @property
     def _is_full(self) -> bool:
         return len(self._connections) >= self._most
 
     def _is_worth_a_line(self, record: logging.LogRecord) -> bool:
-        return not (self._is_full and record.msg in _CONNECTION_LINES)
+        return not (
+            self._is_full and record.msg in _CONNECTION_LINES and getattr(record, "client", None) not in self._peers
+        )
 
     def _tell_of_refused(self) -> None:
         now = time.monotonic()
@@ -136,9 +161,10 @@ def _handler_of(client_id: str) -> ConnectionHandler | None:
 
 def _waits_for_upstream(handler: ConnectionHandler) -> bool:
     """Whether the client is not read from because an upstream takes nothing more."""
-    for connection, io in handler.transports.items():
-        if connection is not handler.client and isinstance(io.writer, asyncio.StreamWriter):
-            transport = io.writer.transport
-            if isinstance(transport, asyncio.Transport) and transport.get_write_buffer_size():
-                return True
-    return False
+    upstreams = (_transport(io) for connection, io in handler.transports.items() if connection is not handler.client)
+    return any(transport is not None and transport.get_write_buffer_size() for transport in upstreams)
+
+
+def _transport(io: ConnectionIO) -> asyncio.Transport | None:
+    transport = io.writer.transport if isinstance(io.writer, asyncio.StreamWriter) else None
+    return transport if isinstance(transport, asyncio.Transport) else None

@@ -4,6 +4,7 @@ read what it says, then the module that it names."""
 import asyncio
 import asyncio.selector_events
 import inspect
+from asyncio import selector_events
 
 import pytest
 from h11._readers import ChunkedReader
@@ -156,6 +157,11 @@ def test_a_client_connection_is_found_and_ended_through_its_handler() -> None:
 def test_an_event_of_ours_reaches_the_http_layer() -> None:
     assert "yield from self.event_to_child(event)" in source(tunnel.TunnelLayer._handle_event)
     assert "self._handle_event = self.layer.handle_event" in source(layer.NextLayer._ask)
+
+
+def test_asyncio_reads_as_much_at_once_as_it_is_told() -> None:
+    assert "self._sock.recv(self.max_size)" in source(selector_events)
+    assert "reader.read(65535)" in source(ConnectionHandler.handle_connection)
 
 
 def test_a_client_hello_is_gathered_in_a_buffer() -> None:

@@ -1,0 +1,276 @@
+"""Clients that are slow, silent, many, or never done: what they can hold of the proxy, and for how long."""
+
+import contextlib
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.raw_client import RawClient, chat_body, chat_request, error_of
+from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
+
+TIMEOUT = 10.0
+ANSWER = b'{"id":"chatcmpl-1"}'
+QUICK = {f"CLIENT_{what}_TIMEOUT_SECS": "0.4" for what in ("HEADER", "BODY", "IDLE")}
+CHUNKED = chat_request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[ScriptedUpstream]:
+    """An upstream that takes its time for everything, which is longer than any client may take."""
+
+    def script(peer: Peer) -> None:
+        with contextlib.suppress(AssertionError):
+            while (received := peer.read_request()) is not None:
+                time.sleep(0.7)  # this is what is tested
+                if b'"stream"' not in received.body:
+                    peer.send(json_response(ANSWER))
+                    continue
+                first, last = events("chatcmpl-2", "a")
+                peer.send(SSE_HEAD + chunk(first))
+                time.sleep(0.7)
+                peer.send(chunk(last) + LAST_CHUNK)
+
+    with ScriptedUpstream(script) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def quick(upstream: ScriptedUpstream) -> Iterator[Proxy]:
+    with running_proxy(upstream.url, **QUICK) as proxy:
+        yield proxy
+
+
+def client_hello() -> bytes:
+    context = ssl.create_default_context()
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="x").do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"\x16", client_hello()[:100], b"\r\n"],
+    ids=["nothing", "a byte", "half a ClientHello", "an empty line"],
+)
+def test_a_client_that_never_asks_is_let_go(quick: Proxy, said: bytes) -> None:
+    with RawClient(quick.port) as client:
+        client.send(said)
+        assert client.read_to_end() == b""
+
+
+def test_so_is_one_that_says_nothing_over_tls(quick: Proxy) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+    with RawClient(quick.port) as client, context.wrap_socket(client.sock) as tls:
+        assert tls.recv(1) == b""
+
+
+@pytest.mark.parametrize("size", [16 * 1024 - 9, 2**24 - 1])
+def test_a_client_hello_has_a_bound(proxy: Proxy, size: int) -> None:
+    record = b"\x16\x03\x01\x40\x00" + (b"\x01" + size.to_bytes(3) if size < 2**20 else b"\x01\xff\xff\xff")
+    with RawClient(proxy.port) as client:
+        with contextlib.suppress(ConnectionError):
+            client.send(record + b"\0" * (0x4000 - 4) + b"\x16\x03\x01\x40\x00" + b"\0" * 0x4000)
+        client.read_to_end()
+
+
+def check_408(raw: bytes) -> None:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"\r\nconnection: close" in head
+    assert error_of(body)["type"] == "bad_request"
+
+
+def test_half_a_head_gives_408_however_it_trickles_in(quick: Proxy) -> None:
+    """The time begins with its first byte, and no further byte prolongs it."""
+    with RawClient(quick.port) as client:
+        client.send(b"GET /health HTTP/1.1\r\n")
+        client.sock.settimeout(0.1)
+        raw = b""
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                client.send(b"X: y\r\n")
+            with contextlib.suppress(TimeoutError):
+                if raw := client.sock.recv(65536):
+                    break
+        check_408(raw)
+
+
+def test_so_does_half_a_head_behind_an_answer(quick: Proxy) -> None:
+    with RawClient(quick.port) as client:
+        client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.read_response("GET")[0] == 200
+        client.send(b"GET ")
+        check_408(client.read_to_end())
+
+
+@pytest.mark.parametrize("begun", [chat_request(chat_body())[:-1], CHUNKED, CHUNKED + b"5\r\nhel"])
+def test_a_body_that_stops_gives_408_and_never_reaches_the_upstream(
+    quick: Proxy, upstream: ScriptedUpstream, begun: bytes
+) -> None:
+    with RawClient(quick.port) as client:
+        client.send(begun)
+        check_408(client.read_to_end())
+    assert upstream.requests.empty()
+
+
+def test_a_streamed_body_that_stops_lets_the_upstream_go() -> None:
+    gone = threading.Event()
+
+    def script(peer: Peer) -> None:
+        with pytest.raises(AssertionError):
+            peer.read_request()
+        gone.set()
+
+    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url, **QUICK) as proxy:
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(b"hello", path="/v1/files")[:-1])
+            check_408(client.read_to_end())
+        assert gone.wait(TIMEOUT)
+
+
+def test_an_idle_connection_is_closed_without_a_word(quick: Proxy) -> None:
+    with RawClient(quick.port) as client:
+        for _ in range(2):
+            client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.read_response("GET")[0] == 200
+        assert client.read_to_end() == b""
+
+
+def test_an_answer_under_way_is_nobodys_delay(quick: Proxy, upstream: ScriptedUpstream) -> None:
+    with RawClient(quick.port) as client:
+        client.send(chat_request(chat_body()))
+        assert client.read_response()[2] == ANSWER
+        client.send(chat_request(chat_body(stream=True)))
+        assert client.read_response()[2].endswith(b"[DONE]\n\n")
+    while not upstream.requests.empty():
+        upstream.requests.get()
+
+
+def test_a_body_that_takes_its_time_but_gets_on_is_taken(quick: Proxy) -> None:
+    body = b" " * 10_000
+    with RawClient(quick.port) as client:
+        client.send(chat_request(body).replace(body, b""))
+        for at in range(0, len(body), 1000):
+            client.send(body[at : at + 1000])
+            time.sleep(0.08)  # twice the timeout, in all
+        assert client.read_response()[0] == 400  # it has come, and is no JSON
+
+
+def test_connections_over_the_limit_are_closed_at_once_and_logged_once(stand_in: str) -> None:
+    with running_proxy(stand_in, MAX_CONNECTIONS="3") as proxy:
+        health = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(RawClient(proxy.port)) for _ in range(3)]
+            for client in clients:
+                client.send(health)
+                assert client.read_response("GET")[0] == 200
+            for _ in range(50):
+                with RawClient(proxy.port) as one_more:
+                    assert one_more.read_to_end() == b""
+            clients[0].send(health)
+            assert clients[0].read_response("GET")[0] == 200
+        proxy.process.wait_for("(?s)(client disconnect.*){3}")
+        with RawClient(proxy.port) as client:
+            client.send(health)
+            assert client.read_response("GET")[0] == 200
+        said = proxy.process.output
+        assert said.count("connections refused: MAX_CONNECTIONS 3 are open") == 1
+        assert said.count("client connect") == 4, "those that were taken"
+
+
+@pytest.mark.parametrize("endless", [b"X: " + b"a" * 1000, b"a: b\r\n" * 100, b"\0" * 1000, b"\r\n"])
+def test_a_head_that_never_ends_is_refused(proxy: Proxy, endless: bytes) -> None:
+    with RawClient(proxy.port) as client:
+        client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n" if endless != b"\r\n" else b"")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(300_000 // len(endless)):
+                client.send(endless)
+        status, _, body = client.read_response()
+        assert status in (400, 431)
+        assert error_of(body)["type"] == "bad_request"
+
+
+def test_what_is_sent_far_ahead_of_an_answer_is_dropped_and_the_answer_comes(upstream: ScriptedUpstream) -> None:
+    def respond(peer: Peer) -> None:
+        assert peer.read_request()
+        sent.wait(TIMEOUT)
+        peer.send(json_response(ANSWER))
+        assert peer.read_request() is None
+
+    sent = threading.Event()
+    with ScriptedUpstream(respond) as slow, running_proxy(slow.url) as proxy, RawClient(proxy.port) as client:
+        client.send(chat_request(chat_body()))
+        slow.requests.get(timeout=TIMEOUT)
+        before = peak_memory(proxy)
+        for _ in range(100):
+            client.send(chat_request(b" " * 100_000))
+        sent.set()
+        assert client.read_until(ANSWER).startswith(b"HTTP/1.1 200 ")
+        assert client.read_to_end() == b"", "only the answer, and the end"
+        assert peak_memory(proxy) - before < 5_000_000
+
+
+def peak_memory(proxy: Proxy) -> int:
+    """The most resident memory that the proxy has had, in bytes."""
+    with open(f"/proc/{proxy.process.popen.pid}/status") as status:  # noqa: PTH123  # it is short
+        [line] = [line for line in status if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+PUSHED = 200_000_000
+
+
+def push(proxy: Proxy, requests: list[bytes]) -> list[bytes]:
+    """Push a body behind each request at once, whatever is answered, until nothing more is taken."""
+    waste = b"x" * 250_000
+    answers: list[bytes] = []
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        for request in requests:
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), timeout=TIMEOUT))
+            sock.sendall(request)
+            sock.setblocking(False)
+            selector.register(sock, selectors.EVENT_WRITE, [PUSHED])
+        while selector.get_map():
+            ready = selector.select(TIMEOUT)
+            assert ready, "neither taken nor closed"
+            for key, _ in ready:
+                try:
+                    key.data[0] -= key.fileobj.send(waste)  # type: ignore[union-attr]
+                except OSError:
+                    key.data[0] = -1
+                if key.data[0] <= 0:
+                    assert key.data[0] == -1, "all of it was read"
+                    selector.unregister(key.fileobj)
+                    with contextlib.suppress(OSError):
+                        answers.append(key.fileobj.recv(65536))  # type: ignore[union-attr]
+    return answers
+
+
+def test_fifty_clients_pushing_200_mb_each_without_a_token_cost_next_to_nothing(proxy: Proxy) -> None:
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+    length = b"Content-Length: %d\r\n" % PUSHED
+    framings = [length, b"Transfer-Encoding: chunked\r\n", length + b"Expect: 100-continue\r\n"]
+    requests = [head + framing + b"\r\n" + (b"bebc200\r\n" if b"chunked" in framing else b"") for framing in framings]
+    assert all(answer.startswith(b"HTTP/1.1 401 ") for answer in push(proxy, requests))
+    before = peak_memory(proxy)
+    answers = push(proxy, (requests * 17)[:50])
+    assert peak_memory(proxy) - before < 20_000_000
+    assert len(answers) == 50
+    assert all(answer.startswith(b"HTTP/1.1 401 ") for answer in answers)
+
+
+def test_what_a_token_sends_is_bounded_in_chunk_lines_too(proxy: Proxy) -> None:
+    with RawClient(proxy.port) as client:
+        client.send(CHUNKED + b"1\r\n \r\n" * 10_000 + b"0\r\n\r\n")
+        assert client.read_response()[0] == 400  # 10,000 blanks are no JSON
+    assert TOKEN.encode() in CHUNKED
