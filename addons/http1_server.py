@@ -107,9 +107,10 @@ class ApiHttp1Server(Http1Server):
                 return
         if isinstance(event, ResponseHeaders) and event.response.status_code != 100:
             self._clock.stop()
-            return_request_id(self.request, event.response)
-            if self._last_request:
+            if self._last_request:  # a copy: by the original, the upstream's connection is closed or kept
+                event = ResponseHeaders(event.stream_id, event.response.copy(), event.end_stream)
                 event.response.headers["connection"] = "close"
+            return_request_id(self.request, event.response)
         yield from super().send(event)
         if isinstance(event, ResponseHeaders) and event.response.status_code == 100:
             self.response = None  # that was not the answer yet

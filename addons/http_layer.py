@@ -281,7 +281,9 @@ class ApiHttpStream(HttpStream):
 
 def _end_to_end(answer: http.Response) -> http.Response:
     data = answer.data
-    fields = data.headers.fields if data.status_code == 101 else end_to_end(data.headers.fields)
+    fields = end_to_end(data.headers.fields)
+    if len(fields) == len(data.headers.fields) or data.status_code == 101:
+        return answer
     return http.Response(
         data.http_version,
         data.status_code,
