@@ -47,7 +47,7 @@ class Driver:
         self._client = tflow.tclient_conn()
         self._client.state = ConnectionState.OPEN
         self._client.tls = False
-        self.layer = ApiHttp1Server(Context(self._client, Options()), self.clock)
+        self.layer = ApiHttp1Server(Context(self._client, Options()), lambda _request, _answer: None, self.clock)
         self.taken: list[Taken] = []
         self.sent = b""
         self.open = True

@@ -175,17 +175,9 @@ def test_a_body_that_is_framed_wrongly_is_refused_and_never_whole_upstream(way: 
     assert not any(seen.whole for seen in upstream_gets(way))
 
 
-@dataclass(frozen=True)
-class Passed:
-    """A request, and what the upstream gets of it but for `Host`."""
-
-    sent: bytes
-    gets: bytes
-    """Without its first header, the host."""
-
-
 def gets(first: bytes, *lines: bytes, body: bytes = b"") -> bytes:
-    return b"\r\n".join([first, b"Host: HOST", *lines, b"", b""]) + body
+    """What the upstream gets: its own name for a host, no token, and a wish for an answer as it is."""
+    return b"\r\n".join([first, b"Host: HOST", *lines, b"accept-encoding: identity", b"", b""]) + body
 
 
 POST = b"POST /v1/x HTTP/1.1"
