@@ -154,6 +154,14 @@ def test_a_client_connection_is_found_and_ended_through_its_handler() -> None:
     assert ConnectionHandler.__module__ == server.logger.name
 
 
+def test_a_task_that_ends_as_it_should_takes_its_connection_out_before_the_hook() -> None:
+    handled = source(ConnectionHandler.handle_connection)
+    assert "self.transports.pop(connection)" in handled
+    assert "await self.server_event(events.DataReceived(connection, data))\n" in handled, "where it is cancelled"
+    opened = source(ConnectionHandler.open_connection)
+    assert opened.index("await self.handle_connection(") < opened.index("ServerDisconnectedHook(hook_data)")
+
+
 def test_an_event_of_ours_reaches_the_http_layer() -> None:
     assert "yield from self.event_to_child(event)" in source(tunnel.TunnelLayer._handle_event)
     assert "self._handle_event = self.layer.handle_event" in source(layer.NextLayer._ask)
