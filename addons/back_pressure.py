@@ -17,10 +17,6 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from addons.http2_connection import MAX_STREAMS
 
-READ_SIZE = 64 * 1024
-"""Bytes that are taken from a client's socket at once. asyncio would take 256 KiB, of which mitmproxy uses a quarter at
-a time; with many clients that push, the rest adds up."""
-
 
 class HaltingReader:
     """Reads from another reader, unless it is halted. What comes meanwhile waits there, and then in the kernel."""
@@ -61,14 +57,8 @@ class UpstreamReading:
             reader.resume()
 
     def client_connected(self, client: Client) -> None:
-        """Read from a client in small pieces; and let each of its streams have its upstream connection.
-
-        mitmproxy lets the sixth one wait.
-        """
+        """Let each of a client's streams have its upstream connection: mitmproxy lets the sixth one wait."""
         if (handler := _handler(client)) is not None:
-            transport = handler.transports[client].writer.transport
-            if hasattr(transport, "max_size"):  # of asyncio's own transports
-                transport.max_size = READ_SIZE
             handler.max_conns.default_factory = lambda: asyncio.Semaphore(MAX_STREAMS)
 
     def server_connected(self, data: ServerConnectionHookData) -> None:

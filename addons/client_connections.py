@@ -13,10 +13,9 @@ from typing import Final
 
 from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.connection import Client, Connection, ConnectionState
+from mitmproxy.connection import Client
 from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
-from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from addons.client_clock import LINGER_SECONDS, ClientClock, ClientTimeouts
 
@@ -90,19 +89,14 @@ class ClientConnections:
         self._connections[client.id] = _Connection(ClientClock(self._timeouts), transport)
         self._peers.add(client.peername)
 
-    async def client_disconnected(self, client: Client) -> None:
+    def client_disconnected(self, client: Client) -> None:
         """Forget a connection; and have it end, even where the client does not read what is left for it."""
-        await _complete_closing(client.id, client)
         connection = self._connections.pop(client.id, None)
         if connection is None:
             return
         self._peers.discard(client.peername)
         if connection.transport is not None and connection.transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(LINGER_SECONDS, connection.transport.abort)
-
-    async def server_disconnected(self, data: ServerConnectionHookData) -> None:
-        """Have an upstream connection end."""
-        await _complete_closing(data.client.id, data.server)
 
     @property
     def _is_full(self) -> bool:
@@ -147,22 +141,6 @@ class ClientConnections:
 def _handler_of(client_id: str) -> ConnectionHandler | None:
     server = ctx.master.addons.get("proxyserver")
     return server.connections.get(client_id) if isinstance(server, Proxyserver) else None
-
-
-async def _complete_closing(client_id: str, connection: Connection) -> None:
-    """Close a connection whose task mitmproxy has ended without closing it.
-
-    It closes connections by cancelling their tasks. A task that is just then waiting for its turn to hand on what has
-    come ends at once: its socket stays open for ever, and the layers never hear that the connection has ended.
-    """
-    handler = _handler_of(client_id)
-    io = handler.transports.pop(connection, None) if handler is not None else None
-    if handler is None or io is None:
-        return  # as it nearly always is
-    if (transport := _transport(io)) is not None:
-        transport.close()
-    connection.state = ConnectionState.CLOSED
-    await handler.server_event(events.ConnectionClosed(connection))
 
 
 def _waits_for_upstream(handler: ConnectionHandler) -> bool:

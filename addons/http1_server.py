@@ -79,6 +79,7 @@ class ApiHttp1Server(Http1Server):
         self._clock = clock
         self._last_request = False
         self._head_began = False
+        self._empty_line_came = False
         self._dropped = 0
         clock.speaks_http = True
         clock.await_head()
@@ -143,14 +144,15 @@ class ApiHttp1Server(Http1Server):
 
     def _head_is_complete(self) -> bool:
         received = bytes(self.buf)
-        if received.startswith(b"\r\n"):  # one is let pass (RFC 9112, 2.2)
+        if received.startswith(b"\r\n") and not self._empty_line_came:  # one is let pass (RFC 9112, 2.2)
+            self._empty_line_came = True
             self.buf.maybe_extract_at_most(2)
             received = received[2:]
         if received and not self._head_began:
             self._head_began = True
             self._clock.await_head()
         if head_size(received):
-            self._head_began = False
+            self._head_began = self._empty_line_came = False
             return True
         return False
 

@@ -39,6 +39,7 @@ from addons.http2_budget import RESET_BURST, RESETS_PER_SECOND, Budget, FrameBud
 from addons.http2_connection import QueueingConnection
 from addons.http2_exchanges import Exchanges, Http2Timeouts
 from addons.http2_request import Http2RequestError, http1_request
+from addons.request_id import return_request_id
 
 HALT_AT: Final = 64 * 1024
 """Bytes waiting for one client's window at which the upstream is halted."""
@@ -107,6 +108,8 @@ class ApiHttp2Server(Http2Server):
         elif isinstance(event, ResponseProtocolError):
             yield from self._send_error(event)
         elif not isinstance(event, StreamsWentOn):
+            if isinstance(event, ResponseHeaders) and (exchange := self._exchanges.get(event.stream_id)) is not None:
+                return_request_id(exchange.request, event.response)
             yield from super()._handle_event(event)
             self._sent(event)
         if self._unacknowledged:
@@ -180,6 +183,7 @@ class ApiHttp2Server(Http2Server):
         request = exchange.request if exchange is not None else None
         answer = error_answer(status, message, request.method if request is not None else "GET")
         self._complete(request, answer)
+        return_request_id(request, answer)
         fields = [(name.lower(), value) for name, value in answer.headers.fields]
         self.h2_conn.send_headers(stream_id, [(b":status", b"%d" % status), *fields, *more])
         self.h2_conn.send_data(stream_id, answer.raw_content or b"", end_stream=True)

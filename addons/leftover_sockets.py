@@ -1,40 +1,46 @@
-"""Closes the sockets that mitmproxy leaves open.
+"""Closes the connections that mitmproxy leaves open.
 
-The task that carries a connection ends when it is cancelled. mitmproxy expects that while it waits for data, and closes
-the socket then. But there may be more data already, so that it goes on to hand that over, and the cancellation comes
-where nothing is closed. For as long as the other side likes, that socket would stay open: a client of HTTP/2 that is
-sent away in the middle of a flood brings it about at will.
+mitmproxy closes a connection by cancelling the task that carries it, and expects that while the task waits for data.
+But the task may have data already, and be waiting for its turn to hand that on. Then it ends at once: its socket stays
+open for as long as the other side likes, and the layers never hear that the connection has ended. A client that is sent
+away in the middle of a flood brings it about at will.
 """
 
-from typing import Any
-
 from mitmproxy import ctx
-from mitmproxy.connection import Client
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Client, Connection, ConnectionState
+from mitmproxy.proxy import events
+from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 
 class LeftoverSockets:
     """Looks, when a connection has come to its end, whether its socket has."""
 
-    def client_disconnected(self, client: Client) -> None:
+    async def client_disconnected(self, client: Client) -> None:
         """Close what is left of a client, and of its connections to upstreams whose tasks have ended."""
-        handler = _handler(client)
-        for connection, io in list(handler.transports.items()) if handler else []:
-            if connection is client or (io.handler is not None and io.handler.done()):
-                _close(handler, connection)
+        if (handler := _handler_of(client)) is not None:
+            for connection, io in list(handler.transports.items()):
+                if connection is client or (io.handler is not None and io.handler.done()):
+                    await _complete_closing(handler, connection)
 
-    def server_disconnected(self, data: ServerConnectionHookData) -> None:
+    async def server_disconnected(self, data: ServerConnectionHookData) -> None:
         """Close what is left of a connection to an upstream."""
-        if (handler := _handler(data.client)) is not None:
-            _close(handler, data.server)
+        if (handler := _handler_of(data.client)) is not None:
+            await _complete_closing(handler, data.server)
 
 
-def _close(handler: Any, connection: Any) -> None:
+async def _complete_closing(handler: ConnectionHandler, connection: Connection) -> None:
     io = handler.transports.pop(connection, None)
-    if io is not None and io.writer is not None:
+    if io is None:
+        return  # as it nearly always is
+    if io.writer is not None:
         io.writer.close()
+    connection.state = ConnectionState.CLOSED
+    await handler.server_event(events.ConnectionClosed(connection))
 
 
-def _handler(client: Client) -> Any:
+def _handler_of(client: Client) -> ConnectionHandler | None:
     """What mitmproxy has made to carry a client's connection."""
-    return ctx.master.addons.get("proxyserver").connections.get(client.id)
+    server = ctx.master.addons.get("proxyserver")
+    return server.connections.get(client.id) if isinstance(server, Proxyserver) else None

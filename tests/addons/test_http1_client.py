@@ -12,7 +12,7 @@ from mitmproxy.connection import ConnectionState
 from addons.http1_client import MAX_HEAD
 from addons.http_layer import ApiHttpLayer, HttpLimits
 from addons.upstream_connections import IdleConnections
-from tests.addons.wire import Wire, make_context
+from tests.addons.wire import Wire, make_context, new_clock
 
 CANARY = "XCANARYX"
 BODY = b'{"id":"%s"}' % CANARY.encode()
@@ -33,7 +33,7 @@ class Exchange:
     """A request that has been sent, and the flow that it has become."""
 
     def __init__(self, request: bytes = REQUEST) -> None:
-        limits = HttpLimits(lambda _: 1_000_000, 3600, lambda *_: None)
+        limits = HttpLimits(lambda _: 1_000_000, 3600, lambda *_: None, new_clock)
         self.idle = IdleConnections(10)
         self.layer = ApiHttpLayer(make_context(), limits, self.idle, signer=Mock())
         self.wire = Wire(self.layer)

@@ -158,6 +158,7 @@ MUTATION = st.tuples(st.integers(0, 400), st.sampled_from(SNIPPETS) | st.binary(
     st.lists(st.integers(1, 60), max_size=10),
 )
 @example(BASES[:3], [], [1] * 10)
+@example(BASES[:1], [(0, b"\r\n\r\n", 0)], [2])
 @settings(max_examples=300, deadline=None)
 def test_whatever_comes_is_taken_as_h11_reads_it_or_refused(
     bases: list[bytes], mutations: list[tuple[int, bytes, int]], cuts: list[int]

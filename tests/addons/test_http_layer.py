@@ -11,7 +11,7 @@ from addons import stream_end
 from addons.http_layer import ApiHttpLayer, HttpLimits
 from addons.response_tap import ResponseTap
 from addons.upstream_connections import IdleConnections
-from tests.addons.wire import Wire, make_context
+from tests.addons.wire import Wire, make_context, new_clock
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -37,7 +37,7 @@ class Exchange:
     def __init__(self, *, behind: bool = False) -> None:
         self.completed: list[str] = []
         self.errors: list[http.HTTPFlow] = []
-        limits = HttpLimits(lambda _: 1000, 3600, lambda *_: None, is_behind=lambda _: behind)
+        limits = HttpLimits(lambda _: 1000, 3600, lambda *_: None, new_clock, is_behind=lambda _: behind)
         self.wire = Wire(ApiHttpLayer(make_context(), limits, IdleConnections(10), signer=Mock()))
         self.wire.hooks = {"responseheaders": self._tap, "error": self.errors.append}
         self.wire.receive(self.wire.client, REQUEST)

@@ -1,9 +1,9 @@
 import asyncio
 from types import SimpleNamespace
 
-import pytest
 from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.connection import Client, Connection, Server
+from mitmproxy.connection import Client, Connection, ConnectionState, Server
+from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionIO
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.test import taddons, tflow
@@ -28,11 +28,15 @@ class Handler:
         self.server: Server = tflow.tserver_conn()
         self.writers: dict[Connection, Writer] = {}
         self.transports: dict[Connection, ConnectionIO] = {}
+        self.told: list[events.Event] = []
         for name, over in tasks_over.items():
             connection = getattr(self, name)
             self.writers[connection] = Writer()
             task = SimpleNamespace(done=lambda over=over: over)
             self.transports[connection] = ConnectionIO(task, None, self.writers[connection])  # type: ignore[arg-type]
+
+    async def server_event(self, event: events.Event) -> None:
+        self.told.append(event)
 
 
 def told(handler: Handler, hook: str) -> None:
@@ -41,14 +45,9 @@ def told(handler: Handler, hook: str) -> None:
         server.connections[handler.client.id] = handler
         leftovers = LeftoverSockets()
         if hook == "client":
-            leftovers.client_disconnected(handler.client)
+            asyncio.run(leftovers.client_disconnected(handler.client))
         else:
-            leftovers.server_disconnected(ServerConnectionHookData(handler.server, handler.client))
-
-
-@pytest.fixture(autouse=True)
-def _loop() -> None:
-    asyncio.set_event_loop(asyncio.new_event_loop())
+            asyncio.run(leftovers.server_disconnected(ServerConnectionHookData(handler.server, handler.client)))
 
 
 def test_a_client_that_was_left_open_is_closed() -> None:
@@ -56,6 +55,8 @@ def test_a_client_that_was_left_open_is_closed() -> None:
     told(handler, "client")
     assert handler.writers[handler.client].closed
     assert not handler.transports
+    assert handler.client.state is ConnectionState.CLOSED
+    assert [event.connection for event in handler.told] == [handler.client]  # type: ignore[attr-defined]
 
 
 def test_its_upstreams_are_closed_where_nothing_else_will_do_it() -> None:

@@ -32,7 +32,6 @@ from addons import (
     http_layer,
     upstream_connections,
 )
-from addons.back_pressure import READ_SIZE
 
 
 def source(thing: object) -> str:
@@ -236,7 +235,7 @@ def test_a_connection_that_is_cancelled_while_it_hands_over_data_is_left_open() 
 
 
 def test_asyncio_reads_in_pieces_whose_size_can_be_set() -> None:
-    assert asyncio.selector_events._SelectorTransport.max_size > 2 * READ_SIZE  # type: ignore[attr-defined]
+    assert asyncio.selector_events._SelectorTransport.max_size > 2 * client_connections._READ_SIZE  # type: ignore[attr-defined]
     assert "self._sock.recv(self.max_size)" in source(asyncio.selector_events._SelectorSocketTransport)  # type: ignore[attr-defined]
     assert "await reader.read(65535)" in source(ConnectionHandler.handle_connection)
 
