@@ -131,10 +131,10 @@ def test_mitmweb_signs_too_masks_secrets_and_takes_no_change_of_settings(stand_i
             assert "restart" in error.read().decode()
         assert json.loads(options())["tee_model_name"]["value"] is None
         with pytest.raises(urllib.error.HTTPError) as caught:
-            options({"http2": True})
+            options({"store_streamed_bodies": True})
         with caught.value as error:
             assert "must stay False" in error.read().decode()
-        assert json.loads(options())["http2"]["value"] is False
+        assert json.loads(options())["store_streamed_bodies"]["value"] is False
 
 
 def test_the_launcher_takes_port_and_upstream_from_the_settings(stand_in: str) -> None:
