@@ -18,7 +18,8 @@ from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.back_pressure import UpstreamReading
 from addons.client_tls import ApiClientTLSLayer
-from addons.http_layer import ApiHttpLayer, HttpLimits
+from addons.http_layer import ApiHttpLayer
+from addons.http_stream import HttpLimits
 from addons.leftover_sockets import LeftoverSockets
 from addons.upstream_connections import IdleConnections
 from addons.websocket_layer import WebsocketSigner

@@ -18,7 +18,7 @@ from addons.client_connections import ClientConnections
 from addons.cors import Cors
 from addons.drain import Drain
 from addons.gate import Gate
-from addons.http_layer import HttpLimits
+from addons.http_stream import HttpLimits
 from addons.log_privacy import LogPrivacy
 from addons.open_files import allow_open_files
 from addons.proof import ProofPages

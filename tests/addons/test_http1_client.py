@@ -10,7 +10,8 @@ from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 
 from addons.http1_client import MAX_HEAD
-from addons.http_layer import ApiHttpLayer, HttpLimits
+from addons.http_layer import ApiHttpLayer
+from addons.http_stream import HttpLimits
 from addons.upstream_connections import IdleConnections
 from tests.addons.wire import Wire, make_context, new_clock
 

@@ -8,7 +8,8 @@ from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import events
 
 from addons import stream_end
-from addons.http_layer import ApiHttpLayer, HttpLimits
+from addons.http_layer import ApiHttpLayer
+from addons.http_stream import HttpLimits
 from addons.response_tap import ResponseTap
 from addons.upstream_connections import IdleConnections
 from tests.addons.wire import Wire, make_context, new_clock

@@ -30,6 +30,7 @@ from addons import (
     http2_connection,
     http2_server,
     http_layer,
+    http_stream,
     upstream_connections,
 )
 
@@ -43,7 +44,7 @@ def source(thing: object) -> str:
     [
         (http1_server.ApiHttp1Server, _http1.Http1Server, ["send", "read_headers", "read_body", "wait", "mark_done"]),
         (
-            http_layer.ApiHttpStream,
+            http_stream.ApiHttpStream,
             HttpStream,
             [
                 "start_request_stream",

@@ -1,0 +1,285 @@
+"""One request and its answer, as mitmproxy carries them, but for the few things that a proxy for APIs does otherwise.
+
+- A request that the gate has refused is answered as soon as its headers are known; its body falls unread.
+- A body that turns out too long is refused at the byte too many.
+- A request body is forgotten as soon as it has been forwarded.
+- What an upstream's answer says of its own connection goes no further.
+- An upstream that has just closed an idle connection gives the request to a new one.
+- An upstream that changes the protocol gives 502, unless it is the answer to a WebSocket handshake.
+- An upstream that answers before it has the whole request is heard, and the rest of the request falls.
+
+By subclassing, as in `addons.http_layer`, which makes these streams.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from mitmproxy import http
+from mitmproxy.connection import Client
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
+
+from addons.answers import too_large
+from addons.client_clock import ClientClock
+from addons.hop_by_hop import end_to_end
+from addons.http1_client import CLOSED
+from addons.response_tap import ResponseTap
+from addons.websocket_handshake import answer_problem
+from addons.websocket_layer import SignedWebsocketLayer, WebsocketSigner
+
+IDLE_LOSS = 1.0
+"""Seconds after a request was sent within which the loss of its connection is put down to the connection's idleness."""
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """What the layers hold requests to.
+
+    Attributes:
+        body_limit: Largest body of this flow's request, in bytes.
+        upstream_timeout: Seconds that an upstream may take to begin its answer, connecting included.
+        complete: Adds to an answer that the layers make what all answers carry; the request is None where it could not
+            be read.
+        clock_of: The clock of a client's connection.
+        keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
+        is_behind: Whether a client's connection waits for someone to read; then nothing is read on it from upstreams.
+    """
+
+    body_limit: Callable[[http.HTTPFlow], int]
+    upstream_timeout: float
+    complete: Callable[[http.Request | None, http.Response], None]
+    clock_of: Callable[[Client], ClientClock]
+    keeps_plaintext: bool = False
+    is_behind: Callable[[Client], bool] = lambda _: False
+
+
+class ApiHttpStream(HttpStream):
+    """One request and its answer."""
+
+    def __init__(
+        self,
+        context: Context,
+        stream_id: int,
+        limits: HttpLimits,
+        signer: WebsocketSigner,
+        watch: Callable[[], layer.CommandGenerator[None]],
+        *,
+        ending: Callable[[int], None],
+    ) -> None:
+        """Make the stream.
+
+        Args:
+            context: As for `HttpStream`.
+            stream_id: As for `HttpStream`.
+            limits: What to hold the request to.
+            signer: Signs what follows, where the request opens a WebSocket.
+            watch: Has the layer look after the stream's deadline.
+            ending: Told the stream's number when the last event of its answer has come.
+        """
+        super().__init__(context, stream_id)
+        self._limits = limits
+        self._signer = signer
+        self._watch = watch
+        self._ending = ending
+        self._sent_at = 0.0
+        self._streamed = 0
+        self._sent_body: bytes | None = None
+        """The body that was forwarded, as long as it may be needed again."""
+        self.deadline: float | None = None
+        """Until when the upstream has to begin its answer (monotonic seconds); None while nothing is asked of it."""
+
+    def start_request_stream(self) -> layer.CommandGenerator[None]:
+        """Begin to forward a body as it comes; or, where the gate has refused it, answer and let the body fall."""
+        if self.flow.response is None:
+            yield from super().start_request_stream()
+        else:
+            yield from self._answer_now(self.flow.response)
+
+    def state_stream_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Forward a body as it comes, up to its limit. The upstream's time begins with its end."""
+        if isinstance(event, RequestData):
+            self._streamed += len(event.data)
+            if self._streamed > (limit := self._limits.body_limit(self.flow)):
+                yield from self._give_up_streaming(limit)
+                return
+        if isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
+            yield from self._expect_answer()
+        yield from super().state_stream_request_body(event)
+
+    def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Buffer a body, up to its limit, and forward it when it is complete."""
+        if isinstance(event, RequestData) and self.flow.response is None:
+            limit = self._limits.body_limit(self.flow)
+            if len(self.request_body_buf) + len(event.data) > limit:
+                self.request_body_buf.clear()
+                self.flow.response = too_large(limit)
+                yield from self._answer_now(self.flow.response)
+                return
+        yield from super().state_consume_request_body(event)
+        if isinstance(event, RequestEndOfMessage):
+            if self.server_state == self.state_wait_for_response_headers:
+                self._sent_body = self.flow.request.raw_content
+            if not self._limits.keeps_plaintext:
+                self.flow.request.data.content = None
+
+    def _give_up_streaming(self, limit: int) -> layer.CommandGenerator[None]:
+        self.request_body_buf.clear()
+        yield SendHttp(RequestProtocolError(self.stream_id, "too large", ErrorCode.CANCEL), self.context.server)
+        if self.server_state == self.state_wait_for_response_headers:
+            self.deadline = None
+            self.flow.response = too_large(limit)
+            yield from self._answer_now(self.flow.response)
+        else:  # the answer has begun, and cannot be taken back
+            error = ResponseProtocolError(self.stream_id, "too large", ErrorCode.KILL)
+            yield from super().handle_protocol_error(error)
+
+    def _answer_now(self, answer: http.Response) -> layer.CommandGenerator[None]:
+        """Send an answer in the middle of the request. What still comes of the request is read and dropped."""
+        answer.headers["connection"] = "close"  # the client may be sending for a long time yet
+        self.client_state = self.state_errored
+        self.server_state = self.state_errored
+        answer.timestamp_start = answer.timestamp_end = time.time()
+        yield HttpResponseHook(self.flow)
+        self.flow.live = False
+        yield DropStream(self.stream_id)
+        yield SendHttp(ResponseHeaders(self.stream_id, answer), self.context.client)
+        yield SendHttp(ResponseData(self.stream_id, answer.raw_content or b""), self.context.client)
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+
+    def make_server_connection(self) -> layer.CommandGenerator[bool]:
+        """Connect to the upstream, or take the connection that is there."""
+        if self.client_state == self.state_done:  # all of the request is here, or there is no more of it
+            yield from self._expect_answer()
+        connected = yield from super().make_server_connection()
+        self._sent_at = time.monotonic()
+        # Nobody waits for the answer any more, where the client has gone meanwhile. What tells so is still in the
+        # queue, and will let go of the connection.
+        return connected and (bool(self.flow.request.stream) or not self._client_has_gone())
+
+    def _client_has_gone(self) -> bool:
+        return any(isinstance(event, RequestProtocolError) for event in self._paused_event_queue)
+
+    def _expect_answer(self) -> layer.CommandGenerator[None]:
+        if self.deadline is None:
+            self.deadline = time.monotonic() + self._limits.upstream_timeout
+            yield from self._watch()
+
+    def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
+        """Take the upstream's response head."""
+        self.deadline = None
+        self._sent_body = None
+        problem = answer_problem(self.flow.request, event.response) if event.response.status_code == 101 else None
+        if problem is None:
+            # A copy: by the original, the upstream's connection is closed or kept.
+            head = ResponseHeaders(event.stream_id, _end_to_end(event.response), event.end_stream)
+            yield from super().state_wait_for_response_headers(head)
+            return
+        yield commands.CloseConnection(self.context.server)
+        yield from self.handle_protocol_error(
+            ResponseProtocolError(self.stream_id, problem, ErrorCode.GENERIC_SERVER_ERROR)
+        )
+
+    def flow_done(self) -> layer.CommandGenerator[None]:
+        """End an exchange; or, behind the handshake of a WebSocket, go on as one."""
+        if self.flow.response is None or self.flow.response.status_code != 101:
+            yield from super().flow_done()
+            return
+        self.child_layer = SignedWebsocketLayer(self.context, self.flow, self._signer)
+        self._handle_event = self.passthrough
+        yield from self.child_layer.handle_event(events.Start())
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+
+    def start_response_stream(self) -> layer.CommandGenerator[None]:
+        """Begin to pass an answer on as it comes."""
+        response = self.flow.response
+        if response is not None and isinstance(response.stream, ResponseTap):
+            response.stream.when_finished = partial(self._ending, self.stream_id)
+        if response is not None and self.client_state == self.state_stream_request_body:
+            response.headers["connection"] = "close"  # the client may be sending for a long time yet
+        yield from super().start_response_stream()
+
+    def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:
+        """End an answer; and, where the request has not come to its end, the request too."""
+        yield from super().send_response(already_streamed)
+        if self.server_state == self.state_done and self.client_state == self.state_stream_request_body:
+            # mitmproxy would keep the end of the answer until then.
+            self.client_state = self.server_state = self.state_errored
+            self.flow.live = False
+            yield DropStream(self.stream_id)
+            yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+            unneeded = RequestProtocolError(
+                self.stream_id, "the answer came before the request's end", ErrorCode.CANCEL
+            )
+            yield SendHttp(unneeded, self.context.server)
+
+    def handle_protocol_error(
+        self, event: RequestProtocolError | ResponseProtocolError
+    ) -> layer.CommandGenerator[None]:
+        """Tell whom it concerns; but first try again where an idle connection was closed under the request."""
+        if self._lost_idle_connection(event):
+            yield from self._send_request_again()
+        else:
+            self.deadline = None
+            self._sent_body = None
+            yield from super().handle_protocol_error(event)
+
+    def _lost_idle_connection(self, event: RequestProtocolError | ResponseProtocolError) -> bool:
+        # An upstream closes a connection that has been idle for some seconds, and a request may be on its way just
+        # then. The connection ends at once, with no byte of an answer on it. vLLM keeps no state that a second attempt
+        # could harm, and a second attempt is what every client library would make.
+        setup = self.flow.server_conn.timestamp_tcp_setup
+        return (
+            isinstance(event, ResponseProtocolError)
+            and event.code is ErrorCode.GENERIC_SERVER_ERROR
+            and event.message == CLOSED
+            and self.client_state == self.state_done
+            and self.server_state == self.state_wait_for_response_headers
+            # A body that is still here was buffered, as those of the signed routes are; of others we know less.
+            and bool(self._sent_body or self.flow.request.method in ("GET", "HEAD"))
+            and time.monotonic() - self._sent_at < IDLE_LOSS
+            # Not a connection that was made for this request; so this happens once and no more.
+            and setup is not None
+            and setup < self.flow.request.timestamp_start
+        )
+
+    def _send_request_again(self) -> layer.CommandGenerator[None]:
+        ok = yield from self.make_server_connection()
+        if not ok:
+            return
+        body = self._sent_body
+        yield SendHttp(RequestHeaders(self.stream_id, self.flow.request, not body), self.context.server)
+        if body:
+            yield SendHttp(RequestData(self.stream_id, body), self.context.server)
+        yield SendHttp(RequestEndOfMessage(self.stream_id), self.context.server)
+
+
+def _end_to_end(answer: http.Response) -> http.Response:
+    data = answer.data
+    fields = end_to_end(data.headers.fields)
+    if len(fields) == len(data.headers.fields) or data.status_code == 101:
+        return answer
+    return http.Response(
+        data.http_version,
+        data.status_code,
+        data.reason,
+        http.Headers(fields),
+        data.content,
+        data.trailers,
+        data.timestamp_start,
+        data.timestamp_end,
+    )
