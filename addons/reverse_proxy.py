@@ -48,9 +48,7 @@ def option_problems(options: Options) -> list[str]:
         if not isinstance(mode, ReverseMode) or mode.scheme not in ("http", "https"):
             problems.append(f"the option mode must be reverse:http://HOST:PORT or reverse:https://…, not {spec}")
         elif mode.address[1] == mode.listen_port(options.listen_port) and _is_this_machine(mode.address[0]):
-            problems.append(
-                f"the upstream {spec.removeprefix('reverse:')} is this proxy's own address; name the model's"
-            )
+            problems.append(f"the upstream {spec.partition(':')[2]} is this proxy's own address; name the model's")
     return problems
 
 
@@ -171,5 +169,6 @@ class ReverseProxy:
 
     def running(self) -> None:
         """Set what mitmproxy would do otherwise for want of anything better to do."""
-        ctx.options.update(**self._settled)
+        # Those that are unknown are of addons that the production launcher goes without.
+        ctx.options.update(**{name: value for name, value in self._settled.items() if name in ctx.options})
         self._running = True

@@ -81,7 +81,10 @@ class LaunchSettings(BaseSettings):
         description="where the model server listens, e.g. http://vllm:8000 (under mitmdump, --mode reverse:… says it)",
     )
     listen_port: int = Field(
-        default=8000, ge=1, le=65535, description="the port that clients use, 1 to 65535 (under mitmdump, -p says it)"
+        default=8000,
+        ge=0,
+        le=65535,
+        description="the port that clients use, 1 to 65535; 0 takes a free one (under mitmdump, -p says it)",
     )
 
 

@@ -131,6 +131,10 @@ def main() -> None:
         signing = [*mitmdump, *mode, "-s", str(ROOT / "addons/tee_signer.py")]
         with running(signing, f"{listening}(?s:.*)side port", **settings) as (pid, match):
             rows.append(measure("mitmdump -s addons/tee_signer.py", int(match[1]), pid, options.times))
+        launcher = [str(Path(sys.executable).parent / "tee-signer"), "--listen-host", "127.0.0.1"]
+        settings |= {"VLLM_BASE_URL": found[0], "LISTEN_PORT": "0"}
+        with running(launcher, f"{listening}(?s:.*)side port", **settings) as (pid, match):
+            rows.append(measure("tee-signer", int(match[1]), pid, options.times))
     print_table(rows)
 
 

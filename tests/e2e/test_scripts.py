@@ -331,5 +331,6 @@ def test_bench_prints_a_row_for_each_proxy() -> None:
         "no proxy",
         "mitmdump, streaming, no addon",
         "mitmdump -s addons/tee_signer.py",
+        "tee-signer",
     ]
     assert all(float(cell) > 0 for row in rows[3:] for cell in row[2:6])

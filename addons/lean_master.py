@@ -1,0 +1,158 @@
+"""mitmproxy's master and its addon manager, with the addons that a signing proxy needs and no others.
+
+mitmdump brings some thirty addons and asks each of them at every event whether it has a hook for it. Here the hooks of
+an event are looked up once; and where none of them has to be waited for, they are called without a task of their own.
+What a hook sees and when, what its errors do and what `AddonHalt` does is as in mitmproxy.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from mitmproxy import exceptions, flow, hooks
+from mitmproxy.addonmanager import AddonManager, safecall
+from mitmproxy.addons import core, errorcheck, next_layer, termlog, tlsconfig, update_alt_svc
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.master import Master
+from mitmproxy.options import Options
+
+Functions = tuple[Callable[..., Any], ...]
+
+_UPDATE = hooks.UpdateHook([])
+
+
+class LeanAddonManager(AddonManager):
+    """Knows who has which hook without asking around; from `settle` on."""
+
+    def __init__(self, master: Master) -> None:
+        super().__init__(master)  # type: ignore[no-untyped-call]
+        self._settled = False
+        self._functions: dict[str, tuple[Functions, ...]] = {}
+
+    def settle(self) -> None:
+        """Take it that addons change from now on only through this manager."""
+        self._settled = True
+
+    def clear(self) -> None:
+        """As in mitmproxy."""
+        super().clear()  # type: ignore[no-untyped-call]
+        self._functions.clear()
+
+    def register(self, addon: Any) -> Any:
+        """As in mitmproxy."""
+        self._functions.clear()
+        try:
+            return super().register(addon)  # type: ignore[no-untyped-call]
+        finally:
+            self._functions.clear()
+
+    def add(self, *addons: Any) -> None:
+        """As in mitmproxy."""
+        super().add(*addons)  # type: ignore[no-untyped-call]
+        self._functions.clear()
+
+    def remove(self, addon: Any) -> None:
+        """As in mitmproxy."""
+        super().remove(addon)  # type: ignore[no-untyped-call]
+        self._functions.clear()
+
+    def functions(self, event: hooks.Hook) -> tuple[Functions, ...]:
+        """What is to be called at an event: a group for each addon of the chain, with what is below that addon."""
+        found = self._functions.get(event.name)
+        if found is None:
+            groups = (tuple(function for _, function in self._iter_hooks(addon, event)) for addon in self.chain)
+            found = tuple(group for group in groups if group)
+            if self._settled:
+                self._functions[event.name] = found
+        return found
+
+    def call(self, event: hooks.Hook) -> Coroutine[Any, Any, None] | None:
+        """Call the hooks of an event, up to one that has to be waited for.
+
+        Returns:
+            What is left to do: a coroutine that is to be awaited; None where all is done.
+        """
+        groups = self.functions(event)
+        if not groups:
+            return None
+        arguments = event.args()
+        for number, group in enumerate(groups):
+            try:
+                for done, function in enumerate(group, 1):
+                    result = function(*arguments)
+                    if result is not None and inspect.isawaitable(result):
+                        return self._go_on(_awaiting(result), group[done:], groups[number + 1 :], arguments)
+            except exceptions.AddonHalt:
+                return None
+            except Exception:
+                with safecall():  # logs it, and does not let it through, but for OptionsError
+                    raise
+        return None
+
+    @staticmethod
+    async def _go_on(
+        first: Callable[..., Any], group: Functions, groups: tuple[Functions, ...], arguments: list[Any]
+    ) -> None:
+        for functions in ((first, *group), *groups):
+            try:
+                for function in functions:
+                    result = function(*arguments)
+                    if result is not None and inspect.isawaitable(result):
+                        await result
+            except exceptions.AddonHalt:
+                return
+            except Exception:
+                with safecall():
+                    raise
+
+    async def trigger_event(self, event: hooks.Hook) -> None:
+        """As in mitmproxy."""
+        if (rest := self.call(event)) is not None:
+            await rest
+
+    async def handle_lifecycle(self, event: hooks.Hook) -> None:
+        """As in mitmproxy."""
+        await self.trigger_event(event)
+        self.tell_of_update(event.args()[0])
+
+    def tell_of_update(self, message: object) -> None:
+        """Tell whoever wants to know that a flow has changed."""
+        if isinstance(message, flow.Flow) and self.functions(_UPDATE):
+            self.trigger(hooks.UpdateHook([message]))
+
+
+def _awaiting(result: Awaitable[None]) -> Callable[..., Awaitable[None]]:
+    return lambda *_: result
+
+
+class LeanMaster(Master):
+    """A master with `LeanAddonManager`, and without the addons and the log events that nobody here listens to."""
+
+    addons: LeanAddonManager
+
+    def __init__(self, options: Options, proxyserver: Proxyserver) -> None:
+        """Make a master whose own addons are there; it has an event loop already.
+
+        Args:
+            options: mitmproxy's.
+            proxyserver: Accepts the connections.
+        """
+        super().__init__(options)
+        # They turn every line of the log into an event of the addons, by way of the loop.
+        self._legacy_log_events.uninstall()
+        self.addons = LeanAddonManager(self)
+        self._termlog_addon = termlog.TermLog()
+        self.addons.add(self._termlog_addon)
+        self._errors = errorcheck.ErrorCheck()
+        # An upstream's Alt-Svc would lead clients past this proxy.
+        self.addons.add(core.Core(), proxyserver, tlsconfig.TlsConfig(), update_alt_svc.UpdateAltSvc())
+
+    def add_signer(self, signer: Any) -> None:
+        """Add the one addon that this is all about. It begins with the next change of an option."""
+        # NextLayer comes behind it, for want of anything better. It adds no option: that would be such a change.
+        self.addons.add(signer, next_layer.NextLayer(), self._errors)
+
+    async def running(self) -> None:
+        """As in mitmproxy."""
+        await super().running()
+        self.addons.settle()

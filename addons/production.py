@@ -1,0 +1,122 @@
+"""Runs the proxy as `tee-signer` does: the same chain of addons as under mitmdump, in `addons.lean_master`'s master."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mitmproxy import exceptions
+from mitmproxy.options import Options
+
+from addons.lean_master import LeanMaster
+from addons.lean_server import MODE, LeanProxyserver
+from addons.tee_signer import TeeSigner
+
+LIBRARIES = ("tornado", "asyncio", "hpack", "quic", "uvloop")
+"""Loggers of libraries, whose chatter nobody wants even with `-v`."""
+
+_SETTLED = {
+    "mode": "set VLLM_BASE_URL in the environment",
+    "listen_port": "set LISTEN_PORT in the environment",
+    "termlog_verbosity": "use -v or -q",
+}
+"""Options that are told in another way here."""
+
+
+@dataclass(frozen=True)
+class ProxyArguments:
+    """What mitmproxy is told.
+
+    Attributes:
+        upstream: Base URL of the model server.
+        listen_port: Port that clients use; 0 takes a free one.
+        listen_host: Address to listen at; empty for all of this machine's.
+        certs: As mitmproxy's option of that name: `[domain=]path`.
+        options: What else is set, as `name=value`.
+        verbosity: A level of mitmproxy's: `error`, `info` or `debug`.
+    """
+
+    upstream: str
+    listen_port: int
+    listen_host: str = ""
+    certs: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    verbosity: str = "info"
+
+
+class StartError(ValueError):
+    """mitmproxy does not take what it is told."""
+
+
+def run(arguments: ProxyArguments) -> None:
+    """Run the proxy until it is stopped.
+
+    Raises:
+        StartError: It cannot be started like this.
+        SystemExit: It could not be started; the log says why.
+    """
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
+        runner.run(_serve(arguments))
+
+
+def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes a uvloop, where there is one that can do what mitmproxy asks of a loop; else None."""
+    try:
+        import uvloop  # noqa: PLC0415  # an extra
+    except ImportError:
+        return None
+
+    async def nothing() -> None:
+        pass
+
+    # mitmproxy has tasks begin at once. uvloop 0.23 with Python 3.13.0 to 3.13.2 cannot make a task then.
+    loop = uvloop.new_event_loop()
+    try:
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[arg-type]
+        task = nothing()
+        loop.run_until_complete(task)
+    except TypeError:
+        task.close()
+        return None
+    finally:
+        loop.close()
+    made: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return made
+
+
+async def _serve(arguments: ProxyArguments) -> None:
+    for library in LIBRARIES:
+        logging.getLogger(library).setLevel(logging.WARNING)
+    master = _make_master(arguments)
+    loop = asyncio.get_running_loop()
+    for how in (signal.SIGINT, signal.SIGTERM):  # addons.drain takes SIGTERM over
+        loop.add_signal_handler(how, master.shutdown)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    await master.run()
+
+
+def _make_master(arguments: ProxyArguments) -> LeanMaster:
+    for spec in arguments.options:
+        name = spec.partition("=")[0]
+        if name in _SETTLED:
+            raise StartError(f"--set {name}: {_SETTLED[name]}")
+    options = Options()
+    master = LeanMaster(options, LeanProxyserver())
+    try:
+        options.set(*arguments.options, f"termlog_verbosity={arguments.verbosity}", defer=True)
+        # Of what nobody is to read, no line is even made.
+        logging.getLogger().setLevel(arguments.verbosity.upper())
+        master.add_signer(TeeSigner())
+        if options.deferred:
+            names = ", ".join(sorted(options.deferred))
+            raise StartError(f"--set {names}: there is no such option here; mitmdump -s addons/tee_signer.py has all")
+        options.update(
+            mode=[f"{MODE}:{arguments.upstream}"],
+            listen_host=arguments.listen_host,
+            listen_port=arguments.listen_port,
+            **({"certs": list(arguments.certs)} if arguments.certs else {}),
+        )
+    except exceptions.OptionsError as error:
+        raise StartError(str(error)) from None
+    return master
