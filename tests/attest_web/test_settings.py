@@ -78,7 +78,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("vllm_base_url", "http://vllm:8000/v1"),
         ("vllm_base_url", "http://vllm:port"),
         ("vllm_base_url", "http://user:pw@vllm"),
-        ("listen_port", "0"),
+        ("listen_port", "-1"),
         ("attest_port", "65536"),
         ("attest_port", "none"),
         ("dev", "maybe"),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 from openai import DefaultHttpxClient, OpenAI
 
-from tests.e2e.processes import TOKEN, Proxy, Simulator, running_proxy, running_simulator, running_stand_in
+from tests.e2e.processes import PROGRAMS, TOKEN, Proxy, Simulator, running_proxy, running_simulator, running_stand_in
 from tests.e2e.recording_transport import RecordingTransport, Wire
 
 
@@ -15,10 +15,10 @@ def stand_in() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
-def proxy(stand_in: str) -> Iterator[Proxy]:
-    """A proxy before the stand-in model, shared by all tests that do it no harm."""
-    with running_proxy(stand_in) as running:
+@pytest.fixture(scope="session", params=PROGRAMS)
+def proxy(stand_in: str, request: pytest.FixtureRequest) -> Iterator[Proxy]:
+    """A proxy before the stand-in model, shared by all tests that do it no harm; once by each program."""
+    with running_proxy(stand_in, program=request.param) as running:
         yield running
 
 

@@ -19,6 +19,12 @@ TOKEN = "s3cret-token"
 MODEL = "demo-model"
 START_TIMEOUT = 30.0
 
+PROGRAM = os.environ.get("PROXY_PROGRAM", "mitmdump")
+"""What runs the proxy where a test leaves that open: `PROXY_PROGRAM=tee-signer scripts/test tests/e2e`."""
+
+PROGRAMS = ("mitmdump", "tee-signer")
+"""What has to behave alike."""
+
 
 class Process:
     """A running program, and everything it has written to its standard output and error."""
@@ -113,10 +119,19 @@ class Proxy:
         return f"http://127.0.0.1:{self.side_port}"
 
 
-def start_mitmdump(
-    upstream: str, *arguments: str, program: str = "mitmdump", script: str = str(SCRIPT), **given: str
+def start_proxy(
+    upstream: str, *arguments: str, program: str | None = None, script: str = str(SCRIPT), **given: str
 ) -> Process:
-    """Start mitmdump (or another of mitmproxy's programs) with the addon; do not wait for it."""
+    """Start a program with the addon in it; do not wait for it.
+
+    Args:
+        upstream: Base URL of the model server.
+        arguments: What else is on its command line.
+        program: `tee-signer`, or one of mitmproxy's; by default `PROGRAM`.
+        script: What mitmproxy's programs are given for the addon.
+        given: Settings; an empty one is left out.
+    """
+    program = program or PROGRAM
     settings = {
         "MODEL_NAME": MODEL,
         "TOKEN": f"other-token,{TOKEN}",
@@ -126,17 +141,20 @@ def start_mitmdump(
         "DRAIN_SECONDS": "1",  # what a test leaves under way is nobody's
         "RATE_LIMIT_PER_SECOND": "0",  # all of a test's clients are one address
     } | given
-    listen = ["--listen-host", "127.0.0.1", "-p", "0"]
-    command: list[str | Path] = [BIN / program, "-s", script, "--mode", f"reverse:{upstream}", *listen]
+    command: list[str | Path] = [BIN / program, "--listen-host", "127.0.0.1"]
+    if program == "tee-signer":
+        settings = {"VLLM_BASE_URL": upstream, "LISTEN_PORT": "0"} | settings
+    else:
+        command += ["-s", script, "--mode", f"reverse:{upstream}", "-p", "0"]
     return Process([*command, *arguments], clean_env(**{k: v for k, v in settings.items() if v}))
 
 
 @contextmanager
 def running_proxy(
-    upstream: str, *arguments: str, program: str = "mitmdump", script: str = str(SCRIPT), **settings: str
+    upstream: str, *arguments: str, program: str | None = None, script: str = str(SCRIPT), **settings: str
 ) -> Iterator[Proxy]:
     """A proxy in front of an upstream, for as long as the context lasts. It must start and stop cleanly."""
-    process = start_mitmdump(upstream, *arguments, program=program, script=script, **settings)
+    process = start_proxy(upstream, *arguments, program=program, script=script, **settings)
     try:
         side_port = int(process.wait_for(r"proof pages on side port (\d+)")[1])
         port = int(process.wait_for(r"listening at 127\.0\.0\.1:(\d+)")[1])

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from attest_web.gpu_evidence import find_gpu_python
 from tests.certificates import PrivateKey, self_signed
-from tests.e2e.processes import MODEL, ROOT, TOKEN, Proxy, Simulator, running_proxy, running_simulator, start_mitmdump
+from tests.e2e.processes import MODEL, ROOT, TOKEN, Proxy, Simulator, running_proxy, running_simulator, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk
 
@@ -182,7 +182,7 @@ def ask_in_vain(port: int, number: int) -> None:
 
 
 def test_dstack_down_at_the_start_is_one_line(stand_in: str, tmp_path: Path) -> None:
-    process = start_mitmdump(stand_in, DEV="0", DSTACK_SIMULATOR_ENDPOINT=str(tmp_path / "none.sock"))
+    process = start_proxy(stand_in, DEV="0", DSTACK_SIMULATOR_ENDPOINT=str(tmp_path / "none.sock"))
     assert process.wait() == 1
     [line] = [line for line in process.output.splitlines() if "signing keys" in line]
     assert "its socket is not there" in line

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.processes import MODEL, ROOT, TOKEN, Process, Proxy, clean_env, start_mitmdump
+from tests.e2e.processes import MODEL, ROOT, TOKEN, Process, Proxy, clean_env, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events
 
@@ -42,9 +42,11 @@ def held() -> HeldStream:
 
 
 @contextmanager
-def started(upstream: ScriptedUpstream, program: str = "mitmdump", *arguments: str, **settings: str) -> Iterator[Proxy]:
+def started(
+    upstream: ScriptedUpstream, program: str | None = None, *arguments: str, **settings: str
+) -> Iterator[Proxy]:
     """A proxy that a test stops by itself."""
-    process = start_mitmdump(upstream.url, *arguments, program=program, **settings)
+    process = start_proxy(upstream.url, *arguments, program=program, **settings)
     try:
         side_port = int(process.wait_for(r"proof pages on side port (\d+)")[1])
         port = int(process.wait_for(r"listening at 127\.0\.0\.1:(\d+)")[1])
@@ -83,7 +85,8 @@ def stops_cleanly(process: Process) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("program", "arguments"), [("mitmdump", []), ("mitmweb", ["--no-web-open-browser", "--set", "web_port=0"])]
+    ("program", "arguments"),
+    [("mitmdump", []), ("tee-signer", []), ("mitmweb", ["--no-web-open-browser", "--set", "web_port=0"])],
 )
 def test_a_stream_under_way_ends_is_signed_and_its_signature_can_be_fetched(
     held: HeldStream, program: str, arguments: list[str]

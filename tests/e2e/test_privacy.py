@@ -149,7 +149,7 @@ def test_nothing_is_written_of_prompts_answers_and_tokens(tmp_path: Path) -> Non
     verbose = ["-v", "--set", "proxy_debug=true", "--set", "flow_detail=4", "--set", "termlog_verbosity=debug"]
     saving = ["-w", str(tmp_path / "flows"), "--set", f"hardump={tmp_path / 'flows.har'}"]
     with ScriptedUpstream(script) as upstream:
-        with running_proxy(upstream.url, *verbose, *saving, HOME=str(tmp_path)) as proxy:
+        with running_proxy(upstream.url, *verbose, *saving, program="mitmdump", HOME=str(tmp_path)) as proxy:
             exercise(proxy)
             with RawClient(proxy.port) as under_way:  # stopped with a request in flight
                 under_way.send(chat_request(chat_body(PROMPT), X_What="json"))
@@ -163,7 +163,7 @@ def test_nothing_is_written_of_prompts_answers_and_tokens(tmp_path: Path) -> Non
 def test_where_plaintext_may_be_inspected_flows_hold_it_and_a_warning_says_so(tmp_path: Path) -> None:
     flows = tmp_path / "flows"
     with ScriptedUpstream(script) as upstream:
-        with running_proxy(upstream.url, "-w", str(flows), INSPECT_PLAINTEXT="1") as proxy:
+        with running_proxy(upstream.url, "-w", str(flows), program="mitmdump", INSPECT_PLAINTEXT="1") as proxy:
             for path in ("/v1/chat/completions", "/v1/audio/transcriptions"):
                 with RawClient(proxy.port) as client:
                     client.send(chat_request(chat_body(PROMPT), path=path))
@@ -181,7 +181,10 @@ def test_a_request_in_flight_at_the_stop_is_not_saved_with_its_body(tmp_path: Pa
 
     flows = tmp_path / "flows"
     with ScriptedUpstream(silent) as upstream:
-        with running_proxy(upstream.url, "-w", str(flows)) as proxy, RawClient(proxy.port) as client:
+        with (
+            running_proxy(upstream.url, "-w", str(flows), program="mitmdump") as proxy,
+            RawClient(proxy.port) as client,
+        ):
             client.send(chat_request(chat_body(PROMPT)))
             upstream.requests.get(timeout=10)
             proxy.process.stop()

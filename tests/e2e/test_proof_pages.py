@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import SCRIPT, Proxy, running_proxy, start_mitmdump
+from tests.e2e.processes import SCRIPT, Proxy, running_proxy, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
 
 PAGES = [
@@ -88,7 +88,7 @@ def test_a_large_body_for_a_page_that_takes_none_is_refused(proxy: Proxy) -> Non
 def test_a_taken_side_port_is_a_clear_error_at_start(stand_in: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = start_mitmdump(stand_in, ATTEST_PORT=str(port))
+        process = start_proxy(stand_in, ATTEST_PORT=str(port))
         assert process.wait() == 1
     [line] = [line for line in process.output.splitlines() if "ATTEST_PORT" in line]
     assert f"ATTEST_PORT {port} cannot be opened: Address already in use" in line
@@ -112,7 +112,7 @@ def test_a_script_that_is_loaded_again_lets_go_of_the_side_port_and_takes_it_ane
     """mitmproxy loads a script again when its file changes."""
     script = tmp_path / "tee_signer.py"
     script.write_bytes(SCRIPT.read_bytes())
-    with running_proxy(stand_in, script=str(script), ATTEST_PORT=str(free_ports[0])) as proxy:
+    with running_proxy(stand_in, program="mitmdump", script=str(script), ATTEST_PORT=str(free_ports[0])) as proxy:
         os.utime(script, (time.time() + 5, time.time() + 5))
         proxy.process.wait_for("(?s)(proof pages on side port.*){2}")
         assert get(proxy.side_port, "/health")[0] == 200

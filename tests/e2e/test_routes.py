@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import verification
 from tests.certificates import key_pem, self_signed
-from tests.e2e.processes import Proxy, running_proxy, start_mitmdump
+from tests.e2e.processes import Proxy, running_proxy, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_request, error_of
 from tests.e2e.scripted_upstream import (
     LAST_CHUNK,
@@ -202,6 +202,6 @@ def test_endpoints_of_other_servers_are_asked_over_tls_and_nothing_else_is(
 def test_an_endpoint_at_the_proxys_own_address_is_refused(upstream: ScriptedUpstream, free_ports: list[int]) -> None:
     port = free_ports[0]
     own = f"http://127.0.0.1:{port}/v1/rerank"
-    process = start_mitmdump(upstream.url, "-p", str(port), VLLM_RERANK_URL=own)
+    process = start_proxy(upstream.url, "-p", str(port), program="mitmdump", VLLM_RERANK_URL=own)
     assert process.wait() != 0
     assert f"the address {own} for /v1/rerank is this proxy's own" in process.output

@@ -11,7 +11,7 @@ import pytest
 
 from attest_web.settings import Settings
 from tests import verification
-from tests.e2e.processes import BIN, MODEL, SCRIPT, TOKEN, Process, clean_env, running_proxy, start_mitmdump
+from tests.e2e.processes import BIN, MODEL, SCRIPT, TOKEN, Process, clean_env, running_proxy, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
 
 
@@ -26,7 +26,7 @@ def refused(process: Process) -> list[str]:
 
 @pytest.mark.parametrize("setting", ["MODEL_NAME", "TOKEN"])
 def test_a_missing_setting_is_one_line_that_names_it(stand_in: str, setting: str) -> None:
-    [line] = refused(start_mitmdump(stand_in, **{setting: ""}))
+    [line] = refused(start_proxy(stand_in, **{setting: ""}))
     assert line.startswith(f"{setting} is missing: ")
     assert f"--set tee_{setting.lower()}=" in line
 
@@ -51,13 +51,13 @@ def test_a_wrong_setting_is_one_line_that_names_it(
         env = clean_env(MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0") | settings
         process = Process([BIN / "mitmdump", "-s", SCRIPT, "-p", "0", *arguments], env)
     else:
-        process = start_mitmdump(stand_in, *arguments, **settings)
+        process = start_proxy(stand_in, *arguments, **settings)
     [line] = refused(process)
     assert named in line
 
 
 def test_a_wrong_token_is_not_shown(stand_in: str) -> None:
-    process = start_mitmdump(stand_in, TOKEN="s3cret with spaces")
+    process = start_proxy(stand_in, TOKEN="s3cret with spaces")
     [line] = refused(process)
     assert "TOKEN" in line
     assert "s3cret" not in process.output

@@ -183,7 +183,7 @@ def test_a_client_that_goes_without_closing_leaves_no_signature(proxy: Proxy, up
 def test_a_silent_websocket_is_ended_and_no_flow_holds_what_was_said(tmp_path: Path) -> None:
     flows = tmp_path / "flows"
     with running_realtime_upstream() as upstream:
-        with running_proxy(upstream.url, "-w", str(flows), VLLM_PROXY_TIMEOUT_SECS="0.5") as proxy:
+        with running_proxy(upstream.url, "-w", str(flows), program="mitmdump", VLLM_PROXY_TIMEOUT_SECS="0.5") as proxy:
             with open_websocket(proxy, "/v1/realtime", ping_interval=None) as client:
                 client.recv()
                 with pytest.raises(ConnectionClosedError):
