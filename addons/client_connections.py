@@ -38,7 +38,7 @@ class ClientOverdue(events.Event):
 @dataclass(frozen=True)
 class _Connection:
     clock: ClientClock
-    transport: asyncio.Transport | None
+    transport: asyncio.WriteTransport | None
 
 
 class ClientConnections:
@@ -149,6 +149,5 @@ def _waits_for_upstream(handler: ConnectionHandler) -> bool:
     return any(transport is not None and transport.get_write_buffer_size() for transport in upstreams)
 
 
-def _transport(io: ConnectionIO) -> asyncio.Transport | None:
-    transport = io.writer.transport if isinstance(io.writer, asyncio.StreamWriter) else None
-    return transport if isinstance(transport, asyncio.Transport) else None
+def _transport(io: ConnectionIO) -> asyncio.WriteTransport | None:
+    return io.writer.transport if isinstance(io.writer, asyncio.StreamWriter) else None
