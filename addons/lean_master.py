@@ -145,7 +145,12 @@ class LeanMaster(Master):
         self.addons.add(self._termlog_addon)
         self._errors = errorcheck.ErrorCheck()
         # An upstream's Alt-Svc would lead clients past this proxy.
-        self.addons.add(core.Core(), proxyserver, tlsconfig.TlsConfig(), update_alt_svc.UpdateAltSvc())
+        self.addons.add(
+            core.Core(),
+            proxyserver,
+            tlsconfig.TlsConfig(),
+            update_alt_svc.UpdateAltSvc(),
+        )
 
     def add_signer(self, signer: Any) -> None:
         """Add the one addon that this is all about. It begins with the next change of an option."""

@@ -19,7 +19,6 @@ LIBRARIES = ("tornado", "asyncio", "hpack", "quic", "uvloop")
 _SETTLED = {
     "mode": "set VLLM_BASE_URL in the environment",
     "listen_port": "set LISTEN_PORT in the environment",
-    "termlog_verbosity": "use -v or -q",
 }
 """Options that are told in another way here."""
 
@@ -104,9 +103,10 @@ def _make_master(arguments: ProxyArguments) -> LeanMaster:
     options = Options()
     master = LeanMaster(options, LeanProxyserver())
     try:
-        options.set(*arguments.options, f"termlog_verbosity={arguments.verbosity}", defer=True)
+        options.update(termlog_verbosity=arguments.verbosity)
+        options.set(*arguments.options, defer=True)
         # Of what nobody is to read, no line is even made.
-        logging.getLogger().setLevel(arguments.verbosity.upper())
+        logging.getLogger().setLevel(options.termlog_verbosity.upper())
         master.add_signer(TeeSigner())
         if options.deferred:
             names = ", ".join(sorted(options.deferred))

@@ -167,7 +167,7 @@ def test_a_body_that_takes_its_time_but_gets_on_is_taken(quick: Proxy) -> None:
 
 
 def test_connections_over_the_limit_are_closed_at_once_and_logged_once(stand_in: str) -> None:
-    with running_proxy(stand_in, MAX_CONNECTIONS="3") as proxy:
+    with running_proxy(stand_in, "-v", MAX_CONNECTIONS="3") as proxy:
         health = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(RawClient(proxy.port)) for _ in range(3)]

@@ -143,7 +143,11 @@ def test_an_upstream_that_closes_idle_connections_is_connected_to_again() -> Non
         peer.close()
         closed.release()
 
-    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url) as proxy, RawClient(proxy.port) as client:
+    with (
+        ScriptedUpstream(script) as upstream,
+        running_proxy(upstream.url, "-v") as proxy,
+        RawClient(proxy.port) as client,
+    ):
         for number in range(1, 4):
             assert chat_succeeds(client)
             assert closed.acquire(timeout=TIMEOUT)

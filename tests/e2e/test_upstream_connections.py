@@ -71,7 +71,7 @@ def test_a_request_goes_where_an_addon_sends_it_over_tls_if_the_certificate_is_t
         running_https(trusted) as trusted_port,
         running_https(untrusted) as untrusted_port,
         ScriptedUpstream(answering(lambda _: json_response(ANSWER))) as upstream,
-        running_proxy(upstream.url, *arguments) as proxy,
+        running_proxy(upstream.url, *arguments, program="mitmdump") as proxy,
     ):
         with RawClient(proxy.port) as client:
             for where in (str(trusted_port), "") * 2:

@@ -20,7 +20,7 @@ REQUEST = chat_body()
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Proxy]:
     """A proxy that tells everything it has to tell, in front of an upstream that does what requests wish for."""
-    talkative = ["--set", "termlog_verbosity=debug", "--set", "flow_detail=2"]
+    talkative = ["-v"]
     with ScriptedUpstream(faults.faulty) as upstream:
         with running_proxy(upstream.url, *talkative, VLLM_PROXY_TIMEOUT_SECS="1.5") as running:
             yield running
