@@ -273,18 +273,15 @@ def test_the_request_leaves_the_flow_once_it_is_forwarded_or_failed(signer: Sign
     assert forwarded.response.raw_content is None
 
 
-class BrokenStore:
+class BrokenStore(MemorySignatureStore):
     def put(self, chat_id: str, signed: SignedExchange) -> bool:
         raise RuntimeError("disk full")
-
-    def get(self, chat_id: str) -> SignedExchange | None:
-        raise NotImplementedError
 
 
 def test_when_signing_fails_the_chat_goes_on_and_it_is_counted(
     keys: SigningKeys, make_flow: MakeFlow, caplog: pytest.LogCaptureFixture
 ) -> None:
-    signer = Signer(keys, BrokenStore(), Router(), SigningRules())
+    signer = Signer(keys, BrokenStore("demo", 60), Router(), SigningRules())
     assert pass_through(signer, make_flow(REQUEST), head(), ANSWER) == ANSWER
     assert signer.outcomes == {"signing failed": 1}
     assert "unsigned" in caplog.text

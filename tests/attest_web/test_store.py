@@ -1,4 +1,6 @@
 import threading
+import tracemalloc
+import uuid
 
 import pytest
 
@@ -79,3 +81,37 @@ def test_threads_share_it(first: SignedExchange) -> None:
         thread.join()
     assert not failures
     assert len(store) == 50
+
+
+def test_the_memory_for_signatures_is_bounded(first: SignedExchange) -> None:
+    store = MemorySignatureStore("model", 10, max_bytes=10_000)
+    for number in range(100):
+        assert store.put(f"chat-{number}", first)
+    assert 2 <= len(store) <= 10
+    assert store.get("chat-99") == first
+    assert not store.put("x" * 10_000, first)
+    assert store.get("chat-99") == first
+
+
+def test_a_kept_signature_takes_no_more_than_is_counted(keys: SigningKeys) -> None:
+    store = MemorySignatureStore("org/some-model", 1200, max_bytes=4 * 2**20)
+    tracemalloc.start()
+    try:
+        number = 0
+        while len(store) == number:
+            store.put(f"chatcmpl-{uuid.uuid4().hex}", sign_text(keys, f"{number:0129}"))
+            number += 1
+        assert 0.5 < tracemalloc.get_traced_memory()[0] / (4 * 2**20) < 1.5
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_forgotten_frees_its_id_and_nothing_else_does(first: SignedExchange, second: SignedExchange) -> None:
+    store = MemorySignatureStore("model", 10)
+    store.put("chat-1", first)
+    store.forget("chat-1", second)
+    store.forget("chat-2", second)
+    assert store.get("chat-1") == first
+    assert [(kept.chat_id, kept.signed) for kept in store.all()] == [("chat-1", first)]
+    store.forget("chat-1", first)
+    assert store.put("chat-1", second)
