@@ -1,0 +1,1 @@
+"""Signature stores that several processes or machines share."""

@@ -1,0 +1,49 @@
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from attest_web.keys import SigningKeys
+from attest_web.signatures import SignedExchange, sign_text
+from attest_web.store import SignatureStore
+from attest_web.stores.shared import SharedSignatureStore
+from tests.redis_servers import PROGRAM, RedisServer, flushed, running_redis
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One server for all tests that do it no harm."""
+    if PROGRAM is None:
+        pytest.skip("there is no redis-server or valkey-server; scripts/test-tools installs one where it can")
+    with running_redis(tmp_path_factory.mktemp("redis"), password="pa55-word") as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> RedisServer:
+    """The same, empty."""
+    return flushed(redis_server)
+
+
+@pytest.fixture
+def first(keys: SigningKeys) -> SignedExchange:
+    return sign_text(keys, "first")
+
+
+@pytest.fixture
+def second(keys: SigningKeys) -> SignedExchange:
+    return sign_text(keys, "second")
+
+
+def until(condition: Callable[[], object], timeout: float = 20) -> None:
+    """Wait for what nothing tells of."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def settle(store: SignatureStore) -> None:
+    """Wait until all that was put is stored, with all the time that a busy machine needs."""
+    if isinstance(store, SharedSignatureStore):
+        until(lambda: store.writer.pending == 0)

@@ -1,0 +1,182 @@
+"""What every store does, and what those do that are shared, tried on each of them."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from attest_web.keys import SigningKeys
+from attest_web.signatures import SignedExchange, sign_text
+from attest_web.store import SignatureStore
+from attest_web.stores.address import parse_address
+from attest_web.stores.opening import open_store
+from tests.attest_web.stores.conftest import settle, until
+from tests.redis_servers import RedisServer
+
+OpenStore = Callable[..., SignatureStore]
+
+
+each_store = pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
+each_shared_store = pytest.mark.parametrize("kind", ["sqlite", "redis"])
+
+
+@pytest.fixture
+def address(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    if kind == "redis":
+        server: RedisServer = request.getfixturevalue("redis")
+        return server.url
+    return "memory" if kind == "memory" else f"sqlite://{tmp_path}/signatures.db"
+
+
+@pytest.fixture
+def opened(address: str) -> Iterator[OpenStore]:
+    """Opens the store of one process after the other; all of them are one store, unless it is memory."""
+    with ExitStack() as stack:
+
+        def make(lifetime: float = 60, model: str = "model") -> SignatureStore:
+            store = open_store(parse_address(address), model, lifetime)
+            stack.callback(store.close)
+            return store
+
+        yield make
+
+
+@each_store
+def test_what_was_put_is_got(opened: OpenStore, first: SignedExchange) -> None:
+    store = opened()
+    assert store.put("chat-1", first)
+    settle(store)
+    assert store.get("chat-1") == first
+    assert store.get("chat-2") is None
+    assert not store.degraded
+
+
+@each_store
+def test_a_taken_id_is_not_overwritten(opened: OpenStore, first: SignedExchange, second: SignedExchange) -> None:
+    store = opened()
+    assert store.put("chat-1", first)
+    assert not store.put("chat-1", second)
+    settle(store)
+    assert store.get("chat-1") == first
+
+
+@each_shared_store
+def test_what_is_stored_is_found_by_others_at_once(opened: OpenStore, first: SignedExchange) -> None:
+    one, other = opened(), opened()
+    for number in range(50):
+        one.put(f"chat-{number}", first)
+        if (stored := one.storing()) is not None:
+            stored.result(timeout=20)
+        assert one.degraded or other.get(f"chat-{number}") == first
+
+
+@each_shared_store
+def test_an_id_that_another_has_taken_stays_with_the_other(
+    opened: OpenStore, first: SignedExchange, second: SignedExchange
+) -> None:
+    one, other = opened(), opened()
+    one.put("chat-1", first)
+    settle(one)
+    other.put("chat-1", second)
+    other.put("rcpt-2", second)
+    settle(other)
+    assert one.get("chat-1") == other.get("chat-1") == first
+    assert one.get("rcpt-2") == other.get("rcpt-2") == second
+    assert other.conflicts == 1  # type: ignore[attr-defined]  # of those that are shared
+
+
+@each_shared_store
+def test_a_signature_is_gone_elsewhere_when_its_time_is_over_and_its_id_is_free(
+    opened: OpenStore, first: SignedExchange, second: SignedExchange
+) -> None:
+    one, other = opened(lifetime=1), opened()
+    one.put("chat-1", first)
+    settle(one)
+    until(lambda: other.get("chat-1") is None)
+    other.put("chat-1", second)
+    settle(other)
+    assert one.get("chat-1") == second
+
+
+@each_shared_store
+def test_models_do_not_meet(opened: OpenStore, first: SignedExchange) -> None:
+    one, other = opened(), opened(model="other")
+    one.put("chat-1", first)
+    settle(one)
+    assert other.get("chat-1") is None
+
+
+@each_shared_store
+def test_what_was_put_last_is_handed_over_at_the_end(opened: OpenStore, first: SignedExchange) -> None:
+    one = opened()
+    for number in range(1000):
+        one.put(f"chat-{number}", first)
+    one.close()
+    other = opened()
+    assert all(other.get(f"chat-{number}") == first for number in range(1000))
+
+
+@each_shared_store
+def test_of_many_who_use_one_id_at_once_one_has_it(opened: OpenStore, keys: SigningKeys) -> None:
+    stores = [opened() for _ in range(4)]
+    exchanges = [sign_text(keys, f"text {number}") for number in range(4)]
+    start = threading.Barrier(4)
+
+    def put(number: int) -> None:
+        start.wait()
+        for chat in range(50):
+            stores[number].put(f"chat-{chat}", exchanges[number])
+
+    threads = [threading.Thread(target=put, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for store in stores:
+        settle(store)
+    for chat in range(50):
+        found = [store.get(f"chat-{chat}") for store in stores]
+        assert found[0] in exchanges
+        assert found.count(found[0]) == 4
+    assert sum(store.conflicts for store in stores) == 150  # type: ignore[attr-defined]
+
+
+IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+
+
+@each_store
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(puts=st.lists(st.tuples(IDS, st.integers(0, 1), st.integers(0, 3)), max_size=20))
+def test_whatever_is_put_wherever_the_first_one_stays(
+    address: str, keys: SigningKeys, puts: list[tuple[str, int, int]]
+) -> None:
+    model = uuid.uuid4().hex  # each example has a store to itself
+    count = 1 if address == "memory" else 2
+    stores = [open_store(parse_address(address), model, 60) for _ in range(count)]
+    try:
+        expected: dict[str, SignedExchange] = {}
+        for chat_id, where, text in puts:
+            signed = sign_text(keys, f"text {text}")
+            store = stores[where % count]
+            store.put(chat_id, signed)
+            settle(store)
+            expected.setdefault(chat_id, signed)
+        for store in stores:
+            assert {chat_id: store.get(chat_id) for chat_id in expected} == expected
+    finally:
+        for store in stores:
+            store.close()
+
+
+@each_store
+def test_a_store_ends_soon(opened: OpenStore) -> None:
+    store = opened()
+    started = time.monotonic()
+    store.close()
+    assert time.monotonic() - started < 2

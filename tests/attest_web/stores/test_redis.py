@@ -1,0 +1,156 @@
+"""Redis in all its kinds, each of them real."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from redis import Redis
+
+from attest_web.signatures import SignedExchange
+from attest_web.store import StoreUnavailableError
+from attest_web.stores.address import parse_address
+from attest_web.stores.opening import open_store
+from attest_web.stores.shared import SharedSignatureStore
+from tests.attest_web.stores.conftest import settle, until
+from tests.certificates import key_pem, self_signed
+from tests.redis_servers import RedisServer, free_port, needs_redis, running_redis, wire_to
+
+pytestmark = needs_redis
+
+
+@contextmanager
+def shared(url: str, lifetime: float = 60) -> Iterator[SharedSignatureStore]:
+    store = open_store(parse_address(url), "org/model", lifetime)
+    assert isinstance(store, SharedSignatureStore)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def check_shared(url: str, signed: SignedExchange) -> None:
+    with shared(url) as one, shared(url) as other:
+        for number in range(20):
+            one.put(f"chat-{number}", signed)
+        settle(one)
+        assert not one.degraded
+        assert all(other.get(f"chat-{number}") == signed for number in range(20))
+
+
+def test_keys_and_lifetimes_are_those_of_the_contract(redis: RedisServer, first: SignedExchange) -> None:
+    with shared(redis.url, lifetime=1200) as store:
+        store.put("chat-1", first)
+        settle(store)
+    with redis.client() as client:
+        assert client.keys() == [b"org/model:chat:chat-1"]
+        assert 1190 < int(str(client.ttl("org/model:chat:chat-1"))) <= 1200
+
+
+def test_a_value_that_is_no_signature_is_not_given_out(redis: RedisServer) -> None:
+    with redis.client() as client, shared(redis.url) as store:
+        for value in ("nonsense", "[]", '{"text": 1}', "\xff"):
+            client.set("org/model:chat:x", value)
+            with pytest.raises(StoreUnavailableError):
+                store.get("x")
+
+
+def test_an_attempt_that_arrived_without_its_answer_is_no_conflict(redis: RedisServer, first: SignedExchange) -> None:
+    with wire_to(redis.port) as wire, shared(redis.url.replace(str(redis.port), str(wire.port))) as store:
+        store.put("before", first)
+        settle(store)
+        wire.delay = 3.0  # on the way there, longer than the store waits: it arrives, and nobody hears of it
+        store.put("chat-1", first)
+        until(lambda: store.degraded)
+        with redis.client() as client:
+            until(lambda: client.exists("org/model:chat:chat-1"))
+        wire.delay = 0.0
+        until(lambda: not store.degraded)
+        assert store.conflicts == 0
+        assert store.get("chat-1") == first
+
+
+@pytest.mark.parametrize("login", [":wr0ng-pass@", ""])
+def test_a_wrong_password_is_named_by_its_kind_alone(
+    redis: RedisServer, first: SignedExchange, caplog: pytest.LogCaptureFixture, login: str
+) -> None:
+    with caplog.at_level(logging.DEBUG), shared(f"redis://{login}127.0.0.1:{redis.port}") as store:
+        until(lambda: store.degraded)
+        store.put("chat-1", first)
+        assert store.get("chat-1") == first
+        with pytest.raises(StoreUnavailableError):
+            store.get("chat-2")
+    assert "AuthenticationError" in caplog.text
+    assert "wr0ng-pass" not in caplog.text
+    assert caplog.text.count("is down") == 1
+
+
+def test_tls_is_spoken_and_the_certificate_is_checked(tmp_path: Path, first: SignedExchange) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "cert.pem").write_bytes(self_signed(key))
+    (tmp_path / "key.pem").write_bytes(key_pem(key))
+    port = free_port()
+    files = ["--tls-cert-file", str(tmp_path / "cert.pem"), "--tls-key-file", str(tmp_path / "key.pem")]
+    tls = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no", *files]
+    with running_redis(tmp_path, *tls, port=port):
+        check_shared(f"rediss://127.0.0.1:{port}?ssl_ca_certs={tmp_path / 'cert.pem'}", first)
+        with shared(f"rediss://127.0.0.1:{port}") as store:  # whom nobody has told to trust this certificate
+            until(lambda: store.degraded)
+
+
+def test_the_server_is_found_through_sentinels(tmp_path: Path, first: SignedExchange) -> None:
+    with running_redis(tmp_path, password="pa55") as master:
+        config = tmp_path / "sentinel.conf"
+        config.write_text(f"sentinel monitor mymaster 127.0.0.1 {master.port} 1\nsentinel auth-pass mymaster pa55\n")
+        with running_redis(tmp_path, sentinel=config) as sentinel:
+            check_shared(f"redis+sentinel://:pa55@127.0.0.1:{sentinel.port}/mymaster/0", first)
+
+
+def test_a_cluster_is_spoken_to(tmp_path: Path, first: SignedExchange) -> None:
+    with running_redis(tmp_path, "--cluster-enabled", "yes", password="pa55") as server:
+        with server.client() as client:
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+
+            def is_up() -> bool:
+                info: Any = client.execute_command("CLUSTER INFO")
+                return "ok" in str(info["cluster_state"] if isinstance(info, dict) else info)
+
+            until(is_up)
+        check_shared(f"redis+cluster://:pa55@127.0.0.1:{server.port}", first)
+
+
+def test_what_was_put_while_it_was_away_is_there_afterwards_and_so_is_what_it_has_lost(
+    tmp_path: Path, first: SignedExchange
+) -> None:
+    with running_redis(tmp_path) as server, shared(server.url) as one, shared(server.url) as other:
+        one.put("before", first)
+        settle(one)
+        server.stop()
+        one.put("during", first)
+        other.writer.suspect()  # else it finds out in a few seconds
+        until(lambda: one.degraded and other.degraded)
+        assert one.get("before") == one.get("during") == first
+        with pytest.raises(StoreUnavailableError):
+            other.get("before")
+        server.start()  # empty
+        until(lambda: not one.degraded and not other.degraded and one.writer.pending == 0)
+        assert other.get("before") == other.get("during") == first
+
+
+def test_connections_are_let_go(redis: RedisServer, first: SignedExchange) -> None:
+    with redis.client() as client:
+
+        def connections() -> int:
+            info: Any = Redis.client_list(client)
+            return len(info)
+
+        before = connections()
+        with shared(redis.url) as store:
+            store.put("x", first)
+            settle(store)
+            assert store.get("unknown") is None
+            assert connections() == before + 2
+        until(lambda: connections() == before)

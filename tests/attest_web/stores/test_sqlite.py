@@ -1,0 +1,134 @@
+"""SQLite, and what may become of its file."""
+
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from attest_web.signatures import SignedExchange
+from attest_web.store import MemorySignatureStore
+from attest_web.stores.shared import SharedSignatureStore
+from attest_web.stores.sqlite_backend import SqliteBackend, file_for_workers
+from tests.attest_web.stores.conftest import settle, until
+
+Damage = Callable[[Path], object]
+
+
+def opened(path: Path, **bounds: int) -> SharedSignatureStore:
+    backend = SqliteBackend(path, "model", **bounds)
+    return SharedSignatureStore(MemorySignatureStore("model", 60), backend, 60)
+
+
+def test_the_files_are_private(tmp_path: Path, first: SignedExchange) -> None:
+    path = tmp_path / "new" / "signatures.db"
+    store = opened(path)
+    store.put("x", first)
+    settle(store)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    store.close()
+
+
+def test_the_file_for_workers_is_private_and_gone_afterwards(first: SignedExchange) -> None:
+    with file_for_workers() as address:
+        path = Path(address.removeprefix("sqlite://"))
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        store = opened(path)
+        store.put("x", first)
+        settle(store)
+        assert path.exists()
+        store.close()
+    assert not path.parent.exists()
+
+
+def test_the_size_of_the_file_is_bounded_and_the_oldest_signatures_make_room(
+    tmp_path: Path, first: SignedExchange
+) -> None:
+    path = tmp_path / "signatures.db"
+    store, other = opened(path, max_bytes=2**20), opened(path, max_bytes=2**20)
+    for number in range(4000):
+        store.put(f"chat-{number}", first)
+    settle(store)
+    assert not store.degraded
+    assert path.stat().st_size <= 2**20
+    assert other.get("chat-0") is None
+    assert other.get("chat-3999") == first
+    store.close()
+    other.close()
+
+
+def test_the_number_of_signatures_is_bounded(tmp_path: Path, first: SignedExchange) -> None:
+    path = tmp_path / "signatures.db"
+    store, other = opened(path, max_signatures=10), opened(path)
+    for number in range(100):
+        store.put(f"chat-{number}", first)
+    settle(store)
+    store.writer.suspect()  # has it look after the file at once
+    until(lambda: other.get("chat-89") is None)
+    assert other.get("chat-90") == first
+    store.close()
+    other.close()
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 1000)
+
+
+def remove(path: Path) -> None:
+    for file in path.parent.glob(path.name + "*"):
+        file.unlink()
+
+
+def test_a_file_that_is_gone_is_made_again_with_all_that_is_here(tmp_path: Path, first: SignedExchange) -> None:
+    path = tmp_path / "signatures.db"
+    one, other = opened(path), opened(path)
+    one.put("before", first)
+    settle(one)
+    remove(path)
+    one.put("after", first)
+    until(lambda: one.writer.pending == 0 and not one.degraded)
+    other.writer.suspect()
+
+    def found() -> bool:
+        try:
+            return other.get("before") == other.get("after") == first
+        except Exception:
+            return False
+
+    until(found)
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize("damage", [overwrite, Path.mkdir, lambda path: path.symlink_to("/proc/x/y")])
+def test_without_a_usable_file_signatures_stay_here(
+    tmp_path: Path, first: SignedExchange, damage: Damage, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "signatures.db"
+    damage(path)
+    store = opened(path)
+    until(lambda: store.degraded)
+    assert store.put("x", first)
+    assert store.storing() is None
+    assert store.get("x") == first
+    assert caplog.text.count("is down") == 1
+    store.close()
+
+
+def test_a_file_that_others_lock_for_long_holds_up_nobody_for_long(tmp_path: Path, first: SignedExchange) -> None:
+    path = tmp_path / "signatures.db"
+    store = opened(path)
+    store.put("x", first)
+    settle(store)
+    with sqlite3.connect(path, isolation_level=None) as blocker:
+        blocker.execute("BEGIN EXCLUSIVE")
+        store.put("y", first)
+        until(lambda: store.storing() is None)
+        assert store.degraded
+        blocker.execute("ROLLBACK")
+    blocker.close()
+    until(lambda: not store.degraded)
+    settle(store)
+    store.close()

@@ -1,0 +1,148 @@
+"""What waits, for how long, and how much of it, with a backend that does as it is told."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from attest_web.signatures import SignedExchange
+from attest_web.stores.backend import BackendError, Write
+from attest_web.stores.write_behind import WriteBehind
+from tests.attest_web.stores.conftest import until
+
+
+class ToldBackend:
+    """Writes while it may, fails where it shall."""
+
+    def __init__(self) -> None:
+        self.may_write = threading.Event()
+        self.may_write.set()
+        self.failing = False
+        self.written: list[str] = []
+
+    def write(self, batch: Sequence[Write]) -> list[bool]:
+        self.may_write.wait()
+        self.check()
+        self.written += [write.chat_id for write in batch]
+        return [True] * len(batch)
+
+    def read(self, chat_id: str) -> SignedExchange | None:
+        self.check()
+        return dict.fromkeys(SignedExchange.__annotations__, "") if chat_id in self.written else None  # type: ignore[return-value]
+
+    def check(self) -> None:
+        if self.failing:
+            raise BackendError("TestError")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def backend() -> Iterator[ToldBackend]:
+    made = ToldBackend()
+    yield made
+    made.may_write.set()
+
+
+def writer(backend: ToldBackend, **more: float) -> WriteBehind:
+    return WriteBehind(backend, lambda _: None, list, **more)  # type: ignore[arg-type]
+
+
+def write(chat_id: str, signed: SignedExchange, lifetime: float = 60) -> Write:
+    now = time.monotonic()
+    return Write(chat_id, signed, now + lifetime, now)
+
+
+def test_a_barrier_holds_until_all_that_came_before_it_is_stored(backend: ToldBackend, first: SignedExchange) -> None:
+    behind = writer(backend, patience=60)
+    assert behind.barrier() is None
+    backend.may_write.clear()
+    for number in range(10):
+        behind.add(write(f"chat-{number}", first))
+    barrier = behind.barrier()
+    assert barrier is not None
+    assert not barrier.done()
+    backend.may_write.set()
+    barrier.result(timeout=20)
+    assert backend.written == [f"chat-{number}" for number in range(10)]
+    behind.close(5)
+
+
+def test_a_failure_releases_whoever_waits_and_nobody_waits_from_then_on(
+    backend: ToldBackend, first: SignedExchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    behind = writer(backend, patience=60)
+    backend.may_write.clear()
+    behind.add(write("one", first))
+    barrier = behind.barrier()
+    assert barrier is not None
+    backend.failing = True
+    backend.may_write.set()
+    barrier.result(timeout=20)
+    behind.add(write("two", first))
+    assert behind.barrier() is None
+    assert behind.down
+    backend.failing = False
+    until(lambda: not behind.down)
+    until(lambda: backend.written == ["one", "two"])
+    assert behind.barrier() is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "the signature store is down: TestError. Signatures are kept here until it answers",
+        "the signature store answers again",
+    ]
+    assert behind.outages == 1
+    behind.close(5)
+
+
+def test_one_that_is_too_slow_is_not_waited_for_either(backend: ToldBackend, first: SignedExchange) -> None:
+    behind = writer(backend, patience=0.05)
+    backend.may_write.clear()
+    behind.add(write("one", first))
+    until(lambda: behind.barrier() is None)
+    assert behind.down
+    backend.may_write.set()
+    until(lambda: backend.written == ["one"])
+    until(lambda: not behind.down)
+    behind.close(5)
+
+
+def test_the_queue_is_bounded_and_what_expires_first_is_given_up_first(
+    backend: ToldBackend, first: SignedExchange
+) -> None:
+    behind = writer(backend, max_pending=5)
+    backend.failing = True
+    for number in range(20):
+        behind.add(write(f"chat-{number}", first))
+    until(lambda: behind.down)
+    until(lambda: behind.pending == 5)
+    assert behind.dropped == 15
+    backend.failing = False
+    until(lambda: not behind.down)
+    assert backend.written == [f"chat-{number}" for number in range(15, 20)]
+    behind.close(5)
+
+
+def test_what_has_expired_meanwhile_is_not_written(backend: ToldBackend, first: SignedExchange) -> None:
+    behind = writer(backend)
+    backend.failing = True
+    behind.add(write("short", first, lifetime=0.01))
+    until(lambda: behind.down)
+    behind.add(write("long", first))
+    time.sleep(0.02)
+    backend.failing = False
+    until(lambda: not behind.down)
+    assert backend.written == ["long"]
+    assert behind.barrier() is None
+    behind.close(5)
+
+
+def test_the_end_does_not_wait_for_what_does_not_answer(
+    backend: ToldBackend, first: SignedExchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    behind = writer(backend)
+    backend.may_write.clear()
+    behind.add(write("one", first))
+    behind.close(0.05)
+    assert "1 signatures never reached" in caplog.text
