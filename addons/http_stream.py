@@ -5,6 +5,7 @@
 - A request body is forgotten as soon as it has been forwarded.
 - What an upstream's answer says of its own connection goes no further.
 - An upstream that has just closed an idle connection gives the request to a new one.
+- The end of a signed answer waits until others can look up its signature.
 - An upstream that changes the protocol gives 502, unless it is the answer to a WebSocket handshake.
 - An upstream that answers before it has the whole request is heard, and the rest of the request falls.
 
@@ -38,7 +39,8 @@ from addons.answers import too_large
 from addons.client_clock import ClientClock
 from addons.hop_by_hop import end_to_end
 from addons.http1_client import CLOSED
-from addons.response_tap import ResponseTap
+from addons.response_tap import AwaitedTap, ResponseTap
+from addons.storing import StoringHook
 from addons.websocket_handshake import answer_problem
 from addons.websocket_layer import SignedWebsocketLayer, WebsocketSigner
 
@@ -212,6 +214,16 @@ class ApiHttpStream(HttpStream):
         if response is not None and self.client_state == self.state_stream_request_body:
             response.headers["connection"] = "close"  # the client may be sending for a long time yet
         yield from super().start_response_stream()
+        if response is not None and isinstance(response.stream, AwaitedTap):
+            self.server_state = self.state_stream_response_body_and_wait
+
+    def state_stream_response_body_and_wait(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Pass a body as it comes, and its end when the signature is stored."""
+        if isinstance(event, ResponseEndOfMessage) and self.flow.response:
+            tap = self.flow.response.stream
+            if isinstance(tap, AwaitedTap) and (stored := tap.finish()) is not None:
+                yield StoringHook(stored)
+        yield from self.state_stream_response_body(event)
 
     def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:
         """End an answer; and, where the request has not come to its end, the request too."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Protocol
 
 
@@ -26,14 +27,15 @@ class ResponseTap:
     """
 
     def __init__(
-        self, reader: BodyReader, complete: Callable[[str, BodyReader], None], size: int | None = None
+        self, reader: BodyReader, complete: Callable[[str, BodyReader], Future[None] | None], size: int | None = None
     ) -> None:
         """Make a tap for one response.
 
         Args:
             reader: Decides what goes out when.
             complete: Called once, when the message is complete, with the SHA-256 of the whole body in hex and the
-                reader. The last bytes go out when it returns. Never called for a message that is cut short.
+                reader. Returns what is done when they may know of the signature who have the last bytes; None: at once.
+                Never called for a message that is cut short.
             size: Bytes of the body, where that is known beforehand, to the client too.
         """
         self._reader = reader
@@ -42,6 +44,7 @@ class ResponseTap:
         self._last = b""
         self._sha256 = hashlib.sha256()
         self.when_finished: Callable[[], None] | None = None
+        self._completed = False
 
     def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
         """Take a piece from mitmproxy, `b""` at the end of the message; return what goes to the client.
@@ -60,6 +63,20 @@ class ResponseTap:
                 self.when_finished()
                 self.when_finished = None
             return released or []
-        rest = self._last + self._reader.end()
-        self._complete(self._sha256.hexdigest(), self._reader)
-        return rest or []
+        if not self._completed:
+            self.finish()
+        return self._last or []
+
+    def finish(self) -> Future[None] | None:
+        """Take note that the message is complete, and have it signed; `self(b"")` then gives the last bytes.
+
+        Returns:
+            What is done when they may go out; None where they may at once.
+        """
+        self._completed = True
+        self._last += self._reader.end()
+        return self._complete(self._sha256.hexdigest(), self._reader)
+
+
+class AwaitedTap(ResponseTap):
+    """One whose `finish` has to be called first, by who can wait for what it returns."""

@@ -1,9 +1,11 @@
 """Signs what passes: takes the request's hash, lets the response stream through a tap, signs the pair and stores it."""
 
+import asyncio
 import logging
 import re
 import secrets
 from collections import Counter
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -15,12 +17,13 @@ from addons.json_body import JsonReader
 from addons.opaque_body import OpaqueReader
 from addons.request_body import forwarded_body
 from addons.request_digest import RequestDigest
-from addons.response_tap import BodyReader, ResponseTap
+from addons.response_tap import AwaitedTap, BodyReader, ResponseTap
 from addons.routes import Kind, Route, Router
 from addons.sse import SseReader
 from attest_web.keys import SigningKeys
 from attest_web.signatures import sign_text, signed_text
 from attest_web.store import SignatureStore
+from attest_web.stores.write_behind import PATIENCE
 
 logger = logging.getLogger(__name__)
 
@@ -123,16 +126,21 @@ class Signer:
         receipt_id = _RECEIPT_PREFIX + secrets.token_hex(12)
         response.headers["x-receipt-id"] = receipt_id
 
-        def complete(response_sha256: str, reader: BodyReader) -> None:
+        def complete(response_sha256: str, reader: BodyReader) -> Future[None] | None:
             if not reader.finished:
                 self._leave_unsigned(flow, "the stream ended without its last event")
-                return
+                return None
             if not digest.complete:
                 self._leave_unsigned(flow, "the answer ended before the request did")
-                return
-            self._sign(digest.hex(), response_sha256, reader.id, receipt_id)
+                return None
+            return self._sign(digest.hex(), response_sha256, reader.id, receipt_id)
 
-        response.stream = ResponseTap(reader, complete, size if size != _READ_UNTIL_CLOSE else None)
+        tap = AwaitedTap if self._store.shared else ResponseTap
+        response.stream = tap(reader, complete, size if size != _READ_UNTIL_CLOSE else None)
+
+    async def storing(self, stored: Future[None]) -> None:
+        """Hold up the end of an answer until its signature is stored, but not for long."""
+        await asyncio.wait([asyncio.wrap_future(stored)], timeout=PATIENCE)
 
     def error(self, flow: http.HTTPFlow) -> None:
         """Let go of an exchange that was cut short."""
@@ -146,10 +154,11 @@ class Signer:
         for flow in list(self._digests):
             self._forget_request(flow)
 
-    def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> None:
+    def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> Future[None] | None:
         """Sign the payload of both directions of a WebSocket, and store it under the handshake's receipt."""
-        if flow.response is not None:
-            self._sign(client_sha256, server_sha256, None, flow.response.headers["x-receipt-id"])
+        if flow.response is None:
+            return None
+        return self._sign(client_sha256, server_sha256, None, flow.response.headers["x-receipt-id"])
 
     def leave_websocket(self, flow: http.HTTPFlow, reason: str) -> None:
         """Take note of a WebSocket that was not closed as it should be."""
@@ -162,12 +171,16 @@ class Signer:
         if not self._rules.keeps_plaintext:
             flow.request.content = None
 
-    def _sign(self, request_sha256: str, response_sha256: str, chat_id: str | None, receipt_id: str) -> None:
+    def _sign(
+        self, request_sha256: str, response_sha256: str, chat_id: str | None, receipt_id: str
+    ) -> Future[None] | None:
         try:
             self._sign_and_store(request_sha256, response_sha256, chat_id, receipt_id)
+            return self._store.storing()
         except Exception as error:
             logger.error("a chat goes on unsigned, signing failed: %s", type(error).__name__, exc_info=error)
             self.outcomes["signing failed"] += 1
+            return None
 
     def _sign_and_store(self, request_sha256: str, response_sha256: str, chat_id: str | None, receipt_id: str) -> None:
         signed = sign_text(self._keys, signed_text(request_sha256, response_sha256, self._rules.model))

@@ -47,7 +47,7 @@ from attest_web.readiness import UpstreamProbe
 from attest_web.report_desk import ReportDesk
 from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings, split_tokens
 from attest_web.side_port import SidePort
-from attest_web.store import MemorySignatureStore
+from attest_web.stores.opening import open_store
 from attest_web.tls_fingerprint import TlsFingerprint
 from attest_web.version import checkout_revision, release
 
@@ -108,8 +108,8 @@ class TeeSigner:
         for addon in chain:
             ctx.master.addons.register(addon)
         self.addons = list(chain)
-        if "token" in given:
-            ctx.options.update(tee_token=MASKED)
+        secret = [f"tee_{field}" for field in ("token", "signature_store") if field in given]
+        ctx.options.update(**dict.fromkeys(secret, MASKED))
 
 
 def _option(field: str) -> str | None:
@@ -133,7 +133,7 @@ def _wire(settings: Settings) -> Sequence[Any]:
     except DstackError as error:
         raise SettingsError([f"{error}. Without a TEE, DEV=1 signs with random keys"]) from None
     tokens = Tokens(split_tokens(settings.token))
-    store = MemorySignatureStore(settings.model_name, settings.chat_cache_expiration)
+    store = open_store(settings.signature_store, settings.model_name, settings.chat_cache_expiration)
     probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
     gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
     tls_fingerprint = TlsFingerprint(settings.tls_cert_path) if settings.tls_cert_path else None
@@ -188,7 +188,7 @@ def _wire(settings: Settings) -> Sequence[Any]:
         clients,
         ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer),
         Drain(settings.drain_seconds, draining, router),
-        ProofPages(app, side_port, router, closing=[desk.close, gpu.close]),
+        ProofPages(app, side_port, router, closing=[desk.close, gpu.close, store.close]),
         *([RateLimit(limiter)] if limiter else []),
         cors,
         gate,

@@ -8,6 +8,7 @@ bytes for the client leave, whether they are the server's Close frame or the end
 
 import hashlib
 import time
+from concurrent.futures import Future
 from typing import Protocol
 
 from mitmproxy import http
@@ -18,19 +19,23 @@ from mitmproxy.proxy.layers.websocket import WebsocketEndHook, WebsocketStartHoo
 from mitmproxy.websocket import WebSocketData
 from wsproto.frame_protocol import CloseReason, FrameProtocol
 
+from addons.storing import StoringHook
 from addons.websocket_frames import FrameReader, State
 
 
 class WebsocketSigner(Protocol):
     """Who signs the exchange."""
 
-    def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> None:
+    def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> Future[None] | None:
         """Sign an exchange that was properly closed, and store the signature. Never raises.
 
         Args:
             flow: The handshake.
             client_sha256: SHA-256 in hex of the payload of all of the client's data frames, one after the other.
             server_sha256: The same of the server's.
+
+        Returns:
+            What is done when the client may have the rest; None where it may at once.
         """
 
     def leave_websocket(self, flow: http.HTTPFlow, reason: str) -> None:
@@ -100,7 +105,11 @@ class SignedWebsocketLayer(layer.Layer):
 
     def _close(self, last: _Direction, first: _Direction) -> layer.CommandGenerator[None]:
         """Complete the closing handshake (RFC 6455, 7.1.4): the signature first."""
-        self._signer.sign_websocket(self.flow, self._client.sha256.hexdigest(), self._server.sha256.hexdigest())
+        stored = self._signer.sign_websocket(
+            self.flow, self._client.sha256.hexdigest(), self._server.sha256.hexdigest()
+        )
+        if stored is not None:
+            yield StoringHook(stored)
         yield commands.SendData(last.target, last.reader.close_frame)
         yield from self._end(first.reader.close_code, first, None)
 

@@ -64,7 +64,9 @@ def create_app(sources: ProofSources) -> Flask:
     app.json.compact = True  # type: ignore[attr-defined]  # of Flask's default provider
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.register_blueprint(
-        status_pages.blueprint(sources.upstream_answers, sources.draining, sources.release, sources.git_revision)
+        status_pages.blueprint(
+            sources.upstream_answers, sources.draining, sources.store, sources.release, sources.git_revision
+        )
     )
     app.register_blueprint(openapi.blueprint(sources.release, attestation_public=sources.attestation_public))
     app.register_blueprint(signature_page.blueprint(sources.tokens, sources.store))

@@ -52,7 +52,7 @@ def description(release: str, *, attestation_public: bool) -> dict[str, Any]:
             "/v1/signature/{id}": _page(
                 "The signature of an exchange, by one algorithm",
                 _ok("Signature"),
-                _errors(400, 401, 404, 429),
+                _errors(400, 401, 404, 429, 503),
                 security=bearer,
                 parameters=[
                     {
@@ -128,7 +128,7 @@ def _errors(*statuses: int) -> dict[str, Any]:
         401: "A valid token is needed",
         404: "Not known here",
         429: "Too many requests",
-        503: "No report can be made now",
+        503: "It cannot be had now",
     }
     headers = {
         401: {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}},
@@ -182,6 +182,7 @@ def _schemas() -> dict[str, Any]:
                 "status": {"enum": ["ready", "not ready", "draining"]},
                 "keys": {"type": "boolean"},
                 "upstream": {"type": "boolean"},
+                "signature_store": {"enum": ["ok", "kept here alone"]},
             }
         ),
         "Description": {"type": "object", "required": ["openapi", "info", "paths"]},

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from attest_web.stores.address import MemoryAddress, StoreAddress, parse_address
 
 
 def _printable(value: str) -> str:
@@ -107,7 +109,11 @@ class Settings(LaunchSettings):
     chat_cache_expiration: int = Field(
         default=1200, ge=1, description="how long a signature can be fetched, in seconds, 1 or more"
     )
-    signature_store: Literal["memory"] = Field(default="memory", description="where signatures are kept: memory")
+    signature_store: Annotated[StoreAddress, PlainValidator(parse_address), PlainSerializer(str)] = Field(
+        default=MemoryAddress(),
+        description="where signatures are kept: memory; sqlite:///FILE for several processes; redis://HOST, rediss://, "
+        "redis+sentinel:// or redis+cluster:// for several machines",
+    )
     signed_text_format: Literal["hashes", "model"] = Field(
         default="hashes",
         description="what is signed: hashes, or model to put the model's name in front of them",

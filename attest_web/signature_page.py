@@ -6,7 +6,7 @@ from flask.typing import ResponseReturnValue
 from attest_web.auth import Tokens
 from attest_web.bearer import require_token
 from attest_web.signatures import SIGNING_ALGOS
-from attest_web.store import SignatureStore
+from attest_web.store import SignatureStore, StoreUnavailableError
 
 
 def blueprint(tokens: Tokens, store: SignatureStore) -> Blueprint:
@@ -25,7 +25,10 @@ def blueprint(tokens: Tokens, store: SignatureStore) -> Blueprint:
         algo = request.args.get("signing_algo", "ecdsa")
         if algo not in SIGNING_ALGOS:
             abort(400, "signing_algo must be ecdsa or ed25519.")
-        signed = store.get(chat_id)
+        try:
+            signed = store.get(chat_id)
+        except StoreUnavailableError:
+            abort(503, "This id is not known here, and the signature store cannot be asked. Try again in a second.")
         if signed is None:
             abort(404, "No signature under this id: it is not known here, or its time is over.")
         return {

@@ -40,6 +40,7 @@ from addons import (
     http2_server,
     http_layer,
     http_stream,
+    storing,
     upstream_connections,
 )
 from addons.lean_master import LeanAddonManager
@@ -196,6 +197,14 @@ def test_an_empty_chunk_would_end_a_chunked_body_and_the_end_is_told_by_an_empty
     assert 'self.flow.response.stream(b"")' in streaming
     assert streaming.index('stream(b"")') < streaming.index("self.send_response(already_streamed=True)")
     assert r'b"%x\r\n%s\r\n" % (len(event.data), event.data)' in source(_http1.Http1Server.send)
+
+
+def test_a_hook_of_our_own_blocks_its_layer_and_takes_one_argument() -> None:
+    assert storing.StoringHook.name == "storing"
+    assert storing.StoringHook.blocking is True
+    assert "(data,) = hook.args()" in source(ProxyConnectionHandler.handle_hook)
+    assert "events.HookCompleted(hook)" in source(ConnectionHandler.hook_task)
+    assert "self.server_state = self.state_stream_response_body" in source(HttpStream.start_response_stream)
 
 
 def test_a_switch_of_protocols_ends_in_flow_done_with_a_child_layer_that_passthrough_feeds() -> None:

@@ -41,20 +41,25 @@ def test_status_pages_need_no_token(client: FlaskClient) -> None:
     assert client.get("/").get_json()["status"] == "ok"
     assert client.get("/version").get_json() == {"version": "1.2.3", "git_revision": "abc123"}
     assert client.get("/health").get_json() == {"status": "ok"}
-    assert client.get("/ready").get_json() == {"status": "ready", "keys": True, "upstream": True}
+    assert client.get("/ready").get_json() == {
+        "status": "ready",
+        "keys": True,
+        "upstream": True,
+        "signature_store": "ok",
+    }
 
 
 def test_not_ready_while_the_upstream_does_not_answer(make_client: Callable[..., FlaskClient]) -> None:
     response = make_client(upstream_answers=False).get("/ready")
     assert response.status_code == 503
-    assert response.get_json() == {"status": "not ready", "keys": True, "upstream": False}
+    assert response.get_json() == {"status": "not ready", "keys": True, "upstream": False, "signature_store": "ok"}
     assert make_client(upstream_answers=False).get("/health").status_code == 200
 
 
 def test_not_ready_while_the_proxy_stops(make_client: Callable[..., FlaskClient]) -> None:
     response = make_client(draining=True).get("/ready")
     assert response.status_code == 503
-    assert response.get_json() == {"status": "draining", "keys": True, "upstream": True}
+    assert response.get_json() == {"status": "draining", "keys": True, "upstream": True, "signature_store": "ok"}
 
 
 def test_signature_is_ecdsa_unless_asked_otherwise(client: FlaskClient, vectors: dict[str, str]) -> None:

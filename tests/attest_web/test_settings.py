@@ -1,6 +1,7 @@
 import pytest
 
 from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings, split_tokens
+from attest_web.stores.address import MemoryAddress
 
 NEEDED = {"model_name": "org/model", "token": "s3cret"}
 
@@ -17,7 +18,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (settings.listen_port, settings.attest_port) == (8000, 8001)
     assert settings.dev is False
     assert settings.chat_cache_expiration == 1200
-    assert settings.signature_store == "memory"
+    assert settings.signature_store == MemoryAddress()
     assert settings.vllm_proxy_max_request_size == 10485760
     assert settings.vllm_proxy_timeout_secs == 3600
     assert settings.signed_model is None

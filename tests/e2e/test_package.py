@@ -56,7 +56,9 @@ def test_the_wheel_runs_in_an_empty_environment(built: Path, tmp_path: Path) -> 
     python = tmp_path / "venv/bin/python"
     run(python, "-m", "pip", "install", "--quiet", "-c", constraints, wheel, cwd=tmp_path)
     with running_stand_in() as upstream:
-        env = clean_env(MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0", LISTEN_PORT="0", VLLM_BASE_URL=upstream)
+        env = clean_env(
+            MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0", LISTEN_PORT="0", VLLM_BASE_URL=upstream
+        )
         process = Process([tmp_path / "venv/bin/tee-signer"], env, cwd=tmp_path)
         try:
             port = int(process.wait_for(r"listening at \*:(\d+)")[1])

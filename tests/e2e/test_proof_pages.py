@@ -50,7 +50,12 @@ def test_status_pages_say_who_this_is(proxy: Proxy) -> None:
     with Asker(proxy.port) as asker:
         assert asker.get("/", token=None)[2]["status"] == "ok"
         assert asker.get("/health", token=None)[2] == {"status": "ok"}
-        assert asker.get("/ready", token=None)[2] == {"status": "ready", "keys": True, "upstream": True}
+        assert asker.get("/ready", token=None)[2] == {
+            "status": "ready",
+            "keys": True,
+            "upstream": True,
+            "signature_store": "ok",
+        }
         version = asker.get("/version", token=None)[2]
     assert version["version"]
     assert len(version["git_revision"]) == 40

@@ -1,0 +1,278 @@
+"""Several proxies with one signature store: what one has signed, all find, the moment the last byte is there."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+from tests import verification
+from tests.e2e.processes import BIN, MODEL, SCRIPT, TOKEN, Process, Proxy, clean_env, running_proxy, start_mitmdump
+from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, signature_status
+from tests.e2e.realtime_upstream import running_realtime_upstream
+from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
+from tests.redis_servers import PROGRAM, RedisServer, needs_redis, running_redis, wire_to
+
+TIMES = 100
+MISSING = "there is no redis-server or valkey-server; scripts/test-tools installs one where it can"
+
+
+def answer(peer: Peer) -> None:
+    """JSON or a stream, as is asked for, under the id that `user` names."""
+    while (received := peer.read_request()) is not None:
+        asked = json.loads(received.body or b'{"user":"health"}')
+        if asked.get("stream"):
+            peer.send(SSE_HEAD + b"".join(chunk(event) for event in events(asked["user"], "a", "b")) + LAST_CHUNK)
+        else:
+            peer.send(json_response(json.dumps({"id": asked["user"], "choices": []}).encode()))
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[str]:
+    with ScriptedUpstream(answer) as running:
+        yield running.url
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    if PROGRAM is None:
+        pytest.skip(MISSING)
+    with running_redis(tmp_path_factory.mktemp("redis"), password="pa55-word") as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def pair(
+    request: pytest.FixtureRequest, upstream: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Proxy]]:
+    """Two proxies with one store."""
+    if request.param == "redis":
+        address = request.getfixturevalue("server").url
+    else:
+        address = f"sqlite://{tmp_path_factory.mktemp('store')}/signatures.db"
+    with ExitStack() as stack:
+        yield [stack.enter_context(running_proxy(upstream, SIGNATURE_STORE=address)) for _ in range(2)]
+
+
+def have_chat(client: RawClient, chat_id: str, *, stream: bool) -> None:
+    """Have a chat, and read just as far as a client must to have it all."""
+    client.send(chat_request(chat_body(user=chat_id, stream=stream)))
+    client.read_until(b"[DONE]" if stream else b'"choices": []}')
+
+
+def ready(proxy: Proxy) -> dict[str, Any]:
+    with Asker(proxy.side_port) as asker:
+        status, _, body = asker.get("/ready", token=None)
+    assert status in (200, 503)
+    found: dict[str, Any] = body
+    return found
+
+
+def until(condition: Callable[[], object], timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_other_proxy_has_the_signature_the_moment_the_last_byte_has_arrived(
+    pair: list[Proxy], stream: bool
+) -> None:
+    found = 0
+    with RawClient(pair[0].port) as client, Asker(pair[1].port) as asker:
+        for number in range(TIMES):
+            have_chat(client, f"chat-{stream}-{number}", stream=stream)
+            found += asker.signature(f"chat-{stream}-{number}")[0] == 200
+            if stream:
+                client.read_until(LAST_CHUNK)
+    assert found == TIMES
+    assert ready(pair[0])["signature_store"] == "ok"
+
+
+def test_it_holds_for_many_clients_at_once(pair: list[Proxy]) -> None:
+    missing: list[str] = []
+
+    def work(worker: int) -> None:
+        with RawClient(pair[worker % 2].port) as client, Asker(pair[1 - worker % 2].side_port) as asker:
+            for number in range(20):
+                have_chat(client, f"many-{worker}-{number}", stream=True)
+                if asker.signature(f"many-{worker}-{number}")[0] != 200:
+                    missing.append(f"{worker}-{number}")
+                client.read_until(LAST_CHUNK)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert missing == []
+
+
+def test_an_id_that_the_other_proxy_has_signed_is_not_overwritten(pair: list[Proxy]) -> None:
+    texts = []
+    for proxy in pair:
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(chat_body(f"said to {proxy.port}", user="chosen-by-a-client")))
+            status, headers, _ = client.read_response()
+            assert status == 200
+        with Asker(pair[0].port) as asker:
+            texts.append(asker.signature("chosen-by-a-client")[1]["text"])
+            assert asker.signature(headers["x-receipt-id"])[0] == 200
+    assert texts[0] == texts[1]
+    pair[1].process.wait_for("a response id was used before")
+
+
+def test_a_websocket_is_found_by_the_other_proxy_when_it_is_closed(tmp_path: Path) -> None:
+    address = f"sqlite://{tmp_path}/signatures.db"
+    with running_realtime_upstream() as upstream, running_proxy(upstream.url, SIGNATURE_STORE=address) as one:
+        with running_proxy(upstream.url, SIGNATURE_STORE=address) as other, Asker(other.port) as asker:
+            for _ in range(20):
+                headers = {"Authorization": f"Bearer {TOKEN}"}
+                url = f"ws://127.0.0.1:{one.port}/v1/echo"
+                with connect(url, additional_headers=headers, proxy=None) as client:
+                    client.send("hello")
+                    assert client.recv() == "hello"
+                    assert client.response is not None
+                    receipt = client.response.headers["x-receipt-id"]
+                status, signed = asker.signature(receipt)
+                assert status == 200
+                verification.check(signed, b"hello", b"hello")
+
+
+def test_what_a_killed_proxy_has_signed_is_found(upstream: str, tmp_path: Path) -> None:
+    address = f"sqlite://{tmp_path}/signatures.db"
+    answered = []
+    with running_proxy(upstream, SIGNATURE_STORE=address) as other:
+        killed = start_mitmdump(upstream, SIGNATURE_STORE=address)
+        port = int(killed.wait_for(r"listening at 127\.0\.0\.1:(\d+)")[1])
+        with RawClient(port) as client:
+            for number in range(50):
+                have_chat(client, f"chat-{number}", stream=False)
+                answered.append(f"chat-{number}")
+            killed.stop(signal.SIGKILL)
+        with Asker(other.port) as asker:
+            assert [chat_id for chat_id in answered if asker.signature(chat_id)[0] != 200] == []
+        with RawClient(other.port) as client:
+            have_chat(client, "after", stream=True)
+        assert signature_status(other, "after") == 200
+    assert len(answered) == 50
+
+
+@needs_redis
+@pytest.mark.timeout(120)
+def test_an_outage_under_load_loses_no_signature(upstream: str, tmp_path: Path) -> None:
+    answered: list[list[str]] = [[], []]
+    missing: list[str] = []
+    stop = threading.Event()
+
+    with running_redis(tmp_path) as server, ExitStack() as stack:
+        proxies = [stack.enter_context(running_proxy(upstream, SIGNATURE_STORE=server.url)) for _ in range(2)]
+
+        def work(worker: int) -> None:
+            at = worker % 2
+            with RawClient(proxies[at].port) as client, Asker(proxies[at].port) as asker:
+                number = 0
+                while not stop.is_set():
+                    chat_id = f"chat-{worker}-{(number := number + 1)}"
+                    have_chat(client, chat_id, stream=True)
+                    if asker.signature(chat_id)[0] != 200:
+                        missing.append(chat_id)
+                    client.read_until(LAST_CHUNK)
+                    answered[at].append(chat_id)
+
+        threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
+        for thread in threads:
+            thread.start()
+
+        def more_chats(count: int = 50) -> None:
+            before = [len(ids) for ids in answered]
+            until(lambda: all(len(ids) >= old + count for ids, old in zip(answered, before, strict=True)))
+
+        more_chats()
+        server.stop()  # kill -9, and nothing was on its disk
+        more_chats()
+        assert [ready(proxy) for proxy in proxies] == [
+            {"status": "ready", "keys": True, "upstream": True, "signature_store": "kept here alone"}
+        ] * 2
+        server.start()
+        until(lambda: all(ready(proxy)["signature_store"] == "ok" for proxy in proxies))
+        more_chats()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert missing == []
+        deadline = time.monotonic() + 20
+        for at, proxy in enumerate(proxies):
+            with Asker(proxy.port) as asker:
+                for chat_id in answered[1 - at]:
+                    while asker.signature(chat_id)[0] != 200:  # what Redis has lost comes after what is new
+                        assert time.monotonic() < deadline, chat_id
+                        time.sleep(0.01)
+            assert proxy.process.output.count("the signature store is down") == 1
+
+
+@needs_redis
+def test_a_store_that_is_slow_is_waited_for_and_one_that_is_dead_is_not(upstream: str, server: RedisServer) -> None:
+    with wire_to(server.port) as wire:
+        address = server.url.replace(str(server.port), str(wire.port))
+        with running_proxy(upstream, SIGNATURE_STORE=address) as one:
+            with running_proxy(upstream, SIGNATURE_STORE=server.url) as other:
+                with RawClient(one.port) as client, Asker(other.port) as asker:
+                    wire.delay = 0.05
+                    for number in range(10):
+                        have_chat(client, f"slow-{number}", stream=False)
+                        assert asker.signature(f"slow-{number}")[0] == 200
+                    wire.delay = 0.0
+                    wire.die()
+                    started = time.monotonic()
+                    for number in range(40):
+                        have_chat(client, f"dead-{number}", stream=False)
+                        assert signature_status(one, f"dead-{number}") == 200
+                    assert time.monotonic() - started < 10, "each one has waited"
+                    assert signature_status(one, "of-another") == 503
+                    assert ready(one)["signature_store"] == "kept here alone"
+                    wire.revive()
+                    until(lambda: ready(one)["signature_store"] == "ok")
+                    for number in range(40):
+                        assert asker.signature(f"dead-{number}")[0] == 200
+
+
+@needs_redis
+def test_a_client_that_goes_while_its_signature_is_stored_harms_nobody(upstream: str, server: RedisServer) -> None:
+    with wire_to(server.port) as wire:
+        address = server.url.replace(str(server.port), str(wire.port))
+        with running_proxy(upstream, SIGNATURE_STORE=address) as proxy:
+            wire.delay = 0.2
+            for number in range(5):
+                with RawClient(proxy.port) as client:
+                    client.send(chat_request(chat_body(user=f"gone-{number}", stream=True)))
+                    client.read_until(b"\r\n\r\n")
+            with RawClient(proxy.port) as client:
+                have_chat(client, "stays", stream=True)
+            assert signature_status(proxy, "stays") == 200
+
+
+@needs_redis
+def test_the_password_is_shown_nowhere(upstream: str, server: RedisServer) -> None:
+    for address in (server.url, server.url.replace("pa55-word", "pa55-word-not")):
+        with running_proxy(upstream, "-vv", "--set", f"tee_signature_store={address}") as proxy:
+            with RawClient(proxy.port) as client:
+                have_chat(client, f"chat-{len(address)}", stream=False)
+            assert signature_status(proxy, f"chat-{len(address)}") == 200
+            assert signature_status(proxy, "unknown") in (404, 503)
+        assert "pa55" not in proxy.process.output
+    settings = {"MODEL_NAME": MODEL, "TOKEN": TOKEN, "DEV": "1", "SIGNATURE_STORE": server.url}
+    given = ["--set", f"tee_signature_store={server.url}"]
+    shown = Process(
+        [BIN / "mitmdump", "-s", SCRIPT, *given, "--mode", f"reverse:{upstream}", "--options"], clean_env(**settings)
+    )
+    assert shown.wait() == 0
+    assert "tee_signature_store" in shown.output
+    assert "pa55" not in shown.output
