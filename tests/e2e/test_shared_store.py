@@ -13,7 +13,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests import verification
-from tests.e2e.processes import BIN, MODEL, SCRIPT, TOKEN, Process, Proxy, clean_env, running_proxy, start_mitmdump
+from tests.e2e.processes import BIN, MODEL, SCRIPT, TOKEN, Process, Proxy, clean_env, running_proxy, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, signature_status
 from tests.e2e.realtime_upstream import running_realtime_upstream
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
@@ -150,7 +150,7 @@ def test_what_a_killed_proxy_has_signed_is_found(upstream: str, tmp_path: Path) 
     address = f"sqlite://{tmp_path}/signatures.db"
     answered = []
     with running_proxy(upstream, SIGNATURE_STORE=address) as other:
-        killed = start_mitmdump(upstream, SIGNATURE_STORE=address)
+        killed = start_proxy(upstream, SIGNATURE_STORE=address)
         port = int(killed.wait_for(r"listening at 127\.0\.0\.1:(\d+)")[1])
         with RawClient(port) as client:
             for number in range(50):
