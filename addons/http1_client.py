@@ -29,6 +29,8 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, make_body_reader, should_make_pipe
 
+from addons.short_way import ShortWay
+
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head at most; of a chunk's size line and of trailers, too."""
 
@@ -73,6 +75,8 @@ class ApiHttp1Client(Http1Client):
         self._idle = idle
         self._interim = 0
         self._last = False
+        self.short_way: ShortWay | None = None
+        """What may take what comes from the upstream before this layer does; as long as a body is under way."""
 
     @property
     def idle(self) -> bool:
@@ -179,6 +183,7 @@ class ApiHttp1Client(Http1Client):
         self.response_done = self.response_done or response
         if not self.response_done:
             return
+        self.short_way = None
         if not self.request_done:
             self.state = self._wait_for_request_end
             return
@@ -207,6 +212,7 @@ class ApiHttp1Client(Http1Client):
 
     def _close(self) -> layer.CommandGenerator[None]:
         self._idle.drop(self.conn)
+        self.short_way = None
         self.state = self.done
         if self.conn.state is not ConnectionState.CLOSED:
             yield commands.CloseConnection(self.conn)

@@ -11,6 +11,8 @@ mitmproxy that is leaned on here and there.
 
 import time
 
+from h11._readers import ChunkedReader
+from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http._base import HttpConnection
@@ -20,14 +22,17 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 
-from addons.back_pressure import BackPressure, UpstreamReading
+from addons.back_pressure import BackPressure
 from addons.client_connections import ClientOverdue
 from addons.http1_server import ApiHttp1Server, ClientTooSlow, UpstreamTimedOut
 from addons.http2_exchanges import Http2Timeouts
 from addons.http2_server import ApiHttp2Server, StreamsWentOn
 from addons.http_stream import ApiHttpStream, HttpLimits
+from addons.response_tap import ResponseTap
+from addons.short_way import ShortWay
 from addons.stream_end import UnendedStreams
 from addons.upstream_connections import IdleConnections, UpstreamConnections
+from addons.upstream_reader import UpstreamReading
 from addons.websocket_layer import WebsocketSigner
 
 
@@ -49,13 +54,14 @@ class ApiHttpLayer(UpstreamConnections):
             limits: What to hold requests to.
             idle: How many idle connections to upstreams there may be.
             signer: Signs WebSockets.
-            reading: Halts upstreams, for clients with HTTP/2; without it, none is.
+            reading: Reads from upstreams; without it, none is halted, and no answer goes the short way.
         """
         super().__init__(context, idle)
         self._limits = limits
         self._signer = signer
         self._http2: ApiHttp2Server | None = None
-        self._back_pressure = BackPressure(self.streams, reading or UpstreamReading())
+        self._reading = reading or UpstreamReading()
+        self._back_pressure = BackPressure(self.streams, self._reading)
         self._wakeup: commands.RequestWakeup | None = None
         self._unended = UnendedStreams()
 
@@ -93,11 +99,25 @@ class ApiHttpLayer(UpstreamConnections):
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""
         fork = self.context.fork()
-        stream = ApiHttpStream(fork, stream_id, self._limits, self._signer, self._watch, ending=self._unended.note)
+        stream = ApiHttpStream(fork, stream_id, self._limits, self._signer, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
-    def _watch(self) -> layer.CommandGenerator[None]:
+    def last_event_came(self, stream_id: int) -> None:
+        """Take note that the last event of a stream's answer has come."""
+        self._unended.note(stream_id)
+
+    def open_short_way(self, server: Connection, tap: ResponseTap) -> None:
+        """Let the body of an answer pass by the layers, as far as it can; with TLS it cannot."""
+        client, upstream = self.context.client, self._upstreams.get(server)
+        if self._http2 is not None or upstream is None or client.tls or server.tls:
+            return
+        if isinstance(upstream.body_reader, ChunkedReader):
+            upstream.short_way = ShortWay(upstream.buf, upstream.body_reader, tap)
+            self._reading.pass_by(upstream, client)
+
+    def watch(self) -> layer.CommandGenerator[None]:
+        """Have the streams' deadlines looked after."""
         # A timer for each request would outlive it, as nothing can cancel it. One for the connection does for all.
         if self._wakeup is None:
             yield from self._wake_up_in(self._limits.upstream_timeout)

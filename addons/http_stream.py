@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from mitmproxy import http
-from mitmproxy.connection import Client
+from mitmproxy.connection import Client, Connection
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp
@@ -70,6 +71,19 @@ class HttpLimits:
     is_behind: Callable[[Client], bool] = lambda _: False
 
 
+class StreamOwner(Protocol):
+    """The layer that a stream is part of."""
+
+    def watch(self) -> layer.CommandGenerator[None]:
+        """Have the streams' deadlines looked after."""
+
+    def last_event_came(self, stream_id: int) -> None:
+        """Take note that the last event of a stream's answer has come."""
+
+    def open_short_way(self, server: Connection, tap: ResponseTap) -> None:
+        """Let the body of an answer pass by the layers, as far as it can."""
+
+
 class ApiHttpStream(HttpStream):
     """One request and its answer."""
 
@@ -79,9 +93,7 @@ class ApiHttpStream(HttpStream):
         stream_id: int,
         limits: HttpLimits,
         signer: WebsocketSigner,
-        watch: Callable[[], layer.CommandGenerator[None]],
-        *,
-        ending: Callable[[int], None],
+        owner: StreamOwner,
     ) -> None:
         """Make the stream.
 
@@ -90,14 +102,12 @@ class ApiHttpStream(HttpStream):
             stream_id: As for `HttpStream`.
             limits: What to hold the request to.
             signer: Signs what follows, where the request opens a WebSocket.
-            watch: Has the layer look after the stream's deadline.
-            ending: Told the stream's number when the last event of its answer has come.
+            owner: Has made it.
         """
         super().__init__(context, stream_id)
         self._limits = limits
         self._signer = signer
-        self._watch = watch
-        self._ending = ending
+        self._owner = owner
         self._sent_at = 0.0
         self._streamed = 0
         self._sent_body: bytes | None = None
@@ -179,7 +189,7 @@ class ApiHttpStream(HttpStream):
     def _expect_answer(self) -> layer.CommandGenerator[None]:
         if self.deadline is None:
             self.deadline = time.monotonic() + self._limits.upstream_timeout
-            yield from self._watch()
+            yield from self._owner.watch()
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
         """Take the upstream's response head."""
@@ -210,12 +220,23 @@ class ApiHttpStream(HttpStream):
         """Begin to pass an answer on as it comes."""
         response = self.flow.response
         if response is not None and isinstance(response.stream, ResponseTap):
-            response.stream.when_finished = partial(self._ending, self.stream_id)
+            response.stream.when_finished = partial(self._owner.last_event_came, self.stream_id)
         if response is not None and self.client_state == self.state_stream_request_body:
             response.headers["connection"] = "close"  # the client may be sending for a long time yet
         yield from super().start_response_stream()
         if response is not None and isinstance(response.stream, AwaitedTap):
             self.server_state = self.state_stream_response_body_and_wait
+        if response is not None and isinstance(response.stream, ResponseTap) and self._goes_out_in_chunks(response):
+            self._owner.open_short_way(self.flow.server_conn, response.stream)
+
+    def _goes_out_in_chunks(self, response: http.Response) -> bool:
+        """Whether a body goes out in the chunks in which it comes, and nobody else wants to see it."""
+        return (
+            self.client_state == self.state_done
+            and response.headers.get("transfer-encoding", "").lower() == "chunked"
+            and not self.context.options.store_streamed_bodies
+            and self.debug is None
+        )
 
     def state_stream_response_body_and_wait(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Pass a body as it comes, and its end when the signature is stored."""

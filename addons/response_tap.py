@@ -1,7 +1,7 @@
 """The modifier through which a signed response streams (`flow.response.stream`): hash, read, hold back the end."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -14,6 +14,9 @@ class BodyReader(Protocol):
 
     def feed(self, piece: bytes) -> bytes:
         """Take the next piece, of one byte or more; return what may be sent on now, perhaps nothing."""
+
+    def passes(self, piece: bytes) -> bool:
+        """Whether `feed` would return the next piece as it is, and have nothing to note of it."""
 
     def end(self) -> bytes:
         """Take note that the message is complete; return the rest."""
@@ -66,6 +69,14 @@ class ResponseTap:
         if not self._completed:
             self.finish()
         return self._last or []
+
+    def takes(self, pieces: Sequence[bytes]) -> bool:
+        """Whether the next pieces go to the client as they are; if so, they are taken."""
+        if self._missing is not None or not all(map(self._reader.passes, pieces)):
+            return False
+        for piece in pieces:
+            self._sha256.update(piece)
+        return True
 
     def finish(self) -> Future[None] | None:
         """Take note that the message is complete, and have it signed; `self(b"")` then gives the last bytes.

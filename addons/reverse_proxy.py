@@ -16,12 +16,12 @@ from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.proxy.tunnel import LayerStack
 
-from addons.back_pressure import UpstreamReading
 from addons.client_tls import ApiClientTLSLayer
 from addons.http_layer import ApiHttpLayer
 from addons.http_stream import HttpLimits
 from addons.leftover_sockets import LeftoverSockets
 from addons.upstream_connections import IdleConnections
+from addons.upstream_reader import UpstreamReading
 from addons.websocket_layer import WebsocketSigner
 
 _FORBIDDEN: dict[str, tuple[Any, str]] = {

@@ -27,6 +27,7 @@ MAX_EVENT_TYPE = 128
 
 _DONE_LINES = (b"data: [DONE]", b"data:[DONE]")
 _LONGEST_DONE_LINE = max(map(len, _DONE_LINES))
+_USAGE = b'"usage"'
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"[\r\n]")
 
@@ -42,8 +43,8 @@ class SseReader:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        # What stands in every piece that has to be looked into once the id is known.
-        self._marks = (b'"usage"', *([b"[DONE]"] if dialect.ends_with_done else []), *dialect.last_events)
+        # One of these stands in every piece that may be the last.
+        self._end_marks = (*([b"[DONE]"] if dialect.ends_with_done else []), *dialect.last_events)
         self.id: str | None = None
         self.usage: dict[str, Any] | None = None
         self.finished = False
@@ -64,25 +65,32 @@ class SseReader:
 
     def feed(self, piece: bytes) -> bytes:
         """Take the next piece of the stream, of one byte or more; return what may be sent on now, perhaps nothing."""
-        # Most pieces are whole events of no interest, and cost a few scans in C.
-        if (
-            self.id is not None
-            and not self._line
-            and not self._line_too_long
-            and not self._data_lines
-            and not self._event_type
-            and self._held is None
-            and piece.endswith((b"\n\n", b"\r\n\r\n"))
-        ):
-            for mark in self._marks:
-                if mark in piece:
-                    break
-            else:
-                self._after_cr = False
-                return piece
+        if self.passes(piece):
+            return piece
         if self._held is not None:
             return self._feed_behind_end(self._held, piece)
         return self._feed_lines(piece)
+
+    def passes(self, piece: bytes) -> bool:
+        """Whether the next piece is whole events of no interest, of which there is nothing to note."""
+        # Most pieces are, so this has to be a few scans in C.
+        if (
+            self.id is None
+            or self._line
+            or self._line_too_long
+            or self._data_lines
+            or self._event_type
+            or self._after_cr
+            or self._held is not None
+            or not piece.endswith((b"\n\n", b"\r\n\r\n"))
+        ):
+            return False
+        if _USAGE in piece and _has_usage(piece):
+            return False
+        for mark in self._end_marks:  # noqa: SIM110  # a generator would cost more than the scans
+            if mark in piece:
+                return False
+        return True
 
     def end(self) -> bytes:
         """Take note that the message is complete; return what was kept back."""
@@ -214,15 +222,18 @@ class SseReader:
         if not readable:
             return
         has_id = self.id is None and b'"id"' in data
-        # With stream_options.include_usage, every event but the last says "usage":null.
-        has_usage = b'"usage"' in data and not (data.count(b'"usage"') == 1 and b'"usage":null' in data)
-        event = _json_object(data) if has_id or has_usage else None
+        event = _json_object(data) if has_id or _has_usage(data) else None
         if event is None:
             return
         if self.id is None:
             self.id = self._dialect.id_of(event)
         if isinstance(usage := event.get("usage"), dict):
             self.usage = usage
+
+
+def _has_usage(data: bytes) -> bool:
+    # With stream_options.include_usage, every event but the last says "usage":null.
+    return data.count(_USAGE) != data.count(b'"usage":null')
 
 
 def _json_object(data: bytes) -> dict[str, Any] | None:

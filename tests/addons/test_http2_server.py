@@ -22,10 +22,11 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.test import taddons, tflow
 
-from addons.back_pressure import BackPressure, UpstreamReading
+from addons.back_pressure import BackPressure
 from addons.http2_connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
 from addons.http2_exchanges import MAX_HELD, Http2Timeouts
 from addons.http2_server import HALT_AT, ApiHttp2Server, StreamsWentOn
+from addons.upstream_reader import UpstreamReading
 from tests.addons.clock import Clock
 from tests.addons.conftest import head
 
