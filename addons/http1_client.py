@@ -27,8 +27,9 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Client, make_body_reader, should_make_pipe
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, make_body_reader, should_make_pipe
 
+from addons.quick_messages import read_response_head
 from addons.short_way import ShortWay
 
 MAX_HEAD = 64 * 1024
@@ -46,6 +47,16 @@ CLOSED = "server closed connection"
 _READ_UNTIL_CLOSE = -1
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
 _BAD_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def handle_http1_event(connection: Http1Connection, event: events.Event) -> layer.CommandGenerator[None]:
+    """What mitmproxy's HTTP/1 connections do with an event; without a generator around the one that does it."""
+    if isinstance(event, HttpEvent):
+        return connection.send(event)
+    if isinstance(event, events.DataReceived) and connection.state != connection.passthrough:
+        connection.buf += event.data
+    handling: layer.CommandGenerator[None] = connection.state(event)
+    return handling
 
 
 class Idle(Protocol):
@@ -88,9 +99,13 @@ class ApiHttp1Client(Http1Client):
         """Whether the connection has been open, and is not any more."""
         return self.state != self._open and self.conn.state is ConnectionState.CLOSED
 
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        return handle_http1_event(self, event)
+
     def _open(self, _: events.Event) -> layer.CommandGenerator[None]:
         error = yield commands.OpenConnection(self.conn)
         self.state = self.done if error else self.read_headers
+        self.handle_event = self._handle_event  # type: ignore[method-assign]  # nothing else in here is waited for
         yield RegisterHttpConnection(self.conn, error)
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
@@ -241,7 +256,7 @@ def _read_head(lines: list[bytes]) -> http.Response:
     """
     if not _STATUS_LINE.fullmatch(lines[0]):
         raise ValueError("no status line")
-    response: http.Response = http1.read_response_head(lines)
+    response = read_response_head(lines)
     if any(_BAD_IN_VALUE.search(value) for _, value in response.headers.fields):
         raise ValueError("a control character in a field")
     validate_headers(response)

@@ -24,12 +24,14 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Server, TBodyReader
+from mitmproxy.proxy.layers.http._http1 import Http1Server, TBodyReader, make_body_reader
 
 from addons.answers import error_answer
 from addons.client_clock import LINGER_BYTES, ClientClock
 from addons.hop_by_hop import keeps_open
 from addons.http1_body import CrlfBuffer, RequestBodyReader
+from addons.http1_client import handle_http1_event
+from addons.quick_messages import read_request_head
 from addons.request_head import MAX_HEAD, BadHead, head_size
 from addons.request_id import return_request_id
 
@@ -93,6 +95,13 @@ class ApiHttp1Server(Http1Server):
     def body_reader(self, reader: TBodyReader) -> None:
         self._body_reader = cast("TBodyReader", RequestBodyReader(reader))
 
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Handle an event. Nothing in here is waited for."""
+        return self._handle_event(event)
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        return handle_http1_event(self, event)
+
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """Send an event to the client."""
         if isinstance(event, ClientTooSlow):
@@ -118,29 +127,27 @@ class ApiHttp1Server(Http1Server):
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """Read a request head."""
-        if isinstance(event, events.DataReceived):
-            try:
-                if not self._head_is_complete():
-                    return
-            except BadHead as bad:
-                yield from self._refuse(bad.status)
+        if not isinstance(event, events.DataReceived):
+            yield commands.CloseConnection(self.conn)
+            return
+        try:
+            if not self._head_is_complete():
                 return
-        refused = False
-        for command in super().read_headers(event):
-            if self.state == self.read_headers and isinstance(command, commands.SendData):
-                # mitmproxy's page for a head that it cannot read; it closes then, and hands on what it has.
-                refused = True
-                yield from self._refuse(400)
-                continue
-            if refused and isinstance(command, commands.CloseConnection):
-                continue
-            if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
-                data = command.event.request.data
-                self._last_request = not keeps_open(data.http_version, data.headers.fields)
-                self._clock.await_body()
-            yield command
-        if refused:
-            self.state = self.linger  # mitmproxy's last act was another
+            request = read_request_head([bytes(line) for line in self.buf.maybe_extract_lines() or ()])
+            size = http1.expected_http_body_size(request)
+        except BadHead as bad:
+            yield from self._refuse(bad.status)
+            return
+        except ValueError:
+            yield from self._refuse(400)
+            return
+        self.request = request
+        self._last_request = not keeps_open(request.data.http_version, request.data.headers.fields)
+        self._clock.await_body()
+        self.body_reader = make_body_reader(size)
+        self.state = self.read_body
+        yield ReceiveHttp(RequestHeaders(self.stream_id, request, size == 0))
+        yield from self.state(event)
 
     def _head_is_complete(self) -> bool:
         received = bytes(self.buf)

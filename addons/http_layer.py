@@ -65,6 +65,10 @@ class ApiHttpLayer(UpstreamConnections):
         self._wakeup: commands.RequestWakeup | None = None
         self._unended = UnendedStreams()
 
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Handle an event. It is for the streams to wait for something; this layer never does."""
+        return self._handle_event(event)
+
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start):
             # HttpLayer keeps a connection that is there already. HTTP/3 comes another way.

@@ -40,10 +40,14 @@ from addons.answers import too_large
 from addons.client_clock import ClientClock
 from addons.hop_by_hop import end_to_end
 from addons.http1_client import CLOSED
+from addons.quick_messages import QuickHeaders, QuickResponse
 from addons.response_tap import AwaitedTap, ResponseTap
 from addons.storing import StoringHook
 from addons.websocket_handshake import answer_problem
 from addons.websocket_layer import SignedWebsocketLayer, WebsocketSigner
+
+_OF_REQUESTS = frozenset({RequestHeaders, RequestData, RequestEndOfMessage})
+_OF_RESPONSES = frozenset({ResponseHeaders, ResponseData, ResponseEndOfMessage})
 
 IDLE_LOSS = 1.0
 """Seconds after a request was sent within which the loss of its connection is put down to the connection's idleness."""
@@ -114,6 +118,17 @@ class ApiHttpStream(HttpStream):
         """The body that was forwarded, as long as it may be needed again."""
         self.deadline: float | None = None
         """Until when the upstream has to begin its answer (monotonic seconds); None while nothing is asked of it."""
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        kind = type(event)  # the commonest go to their states without a generator in between
+        handling: layer.CommandGenerator[None]
+        if kind in _OF_RESPONSES:
+            handling = self.server_state(event)
+        elif kind in _OF_REQUESTS:
+            handling = self.client_state(event)
+        else:
+            handling = super()._handle_event(event)
+        return handling
 
     def start_request_stream(self) -> layer.CommandGenerator[None]:
         """Begin to forward a body as it comes; or, where the gate has refused it, answer and let the body fall."""
@@ -212,7 +227,7 @@ class ApiHttpStream(HttpStream):
             yield from super().flow_done()
             return
         self.child_layer = SignedWebsocketLayer(self.context, self.flow, self._signer)
-        self._handle_event = self.passthrough
+        self._handle_event = self.passthrough  # type: ignore[method-assign]
         yield from self.child_layer.handle_event(events.Start())
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
 
@@ -306,13 +321,13 @@ def _end_to_end(answer: http.Response) -> http.Response:
     fields = end_to_end(data.headers.fields)
     if len(fields) == len(data.headers.fields) or data.status_code == 101:
         return answer
-    return http.Response(
-        data.http_version,
-        data.status_code,
-        data.reason,
-        http.Headers(fields),
-        data.content,
-        data.trailers,
-        data.timestamp_start,
-        data.timestamp_end,
+    return QuickResponse(
+        http_version=data.http_version,
+        status_code=data.status_code,
+        reason=data.reason,
+        headers=QuickHeaders(fields),
+        content=data.content,
+        trailers=data.trailers,
+        timestamp_start=data.timestamp_start,
+        timestamp_end=data.timestamp_end,
     )

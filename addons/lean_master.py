@@ -5,6 +5,7 @@ an event are looked up once; and where none of them has to be waited for, they a
 What a hook sees and when, what its errors do and what `AddonHalt` does is as in mitmproxy.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -15,6 +16,7 @@ from mitmproxy.addons import core, errorcheck, next_layer, termlog, tlsconfig, u
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.master import Master
 from mitmproxy.options import Options
+from mitmproxy.optmanager import unset
 
 Functions = tuple[Callable[..., Any], ...]
 
@@ -28,6 +30,7 @@ class LeanAddonManager(AddonManager):
         super().__init__(master)  # type: ignore[no-untyped-call]
         self._settled = False
         self._functions: dict[str, tuple[Functions, ...]] = {}
+        self._argument_names: dict[type[hooks.Hook], tuple[str, ...]] = {}
 
     def settle(self) -> None:
         """Take it that addons change from now on only through this manager."""
@@ -66,6 +69,13 @@ class LeanAddonManager(AddonManager):
                 self._functions[event.name] = found
         return found
 
+    def arguments(self, event: hooks.Hook) -> list[Any]:
+        """`event.args()`, without asking the class for its fields at every event."""
+        names = self._argument_names.get(type(event))
+        if names is None:
+            names = self._argument_names[type(event)] = tuple(field.name for field in dataclasses.fields(event))  # type: ignore[arg-type]
+        return [getattr(event, name) for name in names]
+
     def call(self, event: hooks.Hook) -> Coroutine[Any, Any, None] | None:
         """Call the hooks of an event, up to one that has to be waited for.
 
@@ -75,7 +85,7 @@ class LeanAddonManager(AddonManager):
         groups = self.functions(event)
         if not groups:
             return None
-        arguments = event.args()
+        arguments = self.arguments(event)
         for number, group in enumerate(groups):
             try:
                 for done, function in enumerate(group, 1):
@@ -125,6 +135,25 @@ def _awaiting(result: Awaitable[None]) -> Callable[..., Awaitable[None]]:
     return lambda *_: result
 
 
+class LeanOptions(Options):
+    """Options that can be read without a copy, which mitmproxy makes of each value, twice where it is the default."""
+
+    def __getattr__(self, name: str) -> Any:
+        option = self.__dict__["_options"].get(name)
+        if option is not None:
+            value = option._default if option.value is unset else option.value
+            if value is None or isinstance(value, str | int | float):
+                return value
+        return super().__getattr__(name)  # type: ignore[no-untyped-call]
+
+
+class QuietTlsConfig(tlsconfig.TlsConfig):
+    """mitmproxy's TLS settings, without its own page for those who trust mitmproxy's CA: here nobody does."""
+
+    name = "tlsconfig"
+    request: Any = None
+
+
 class LeanMaster(Master):
     """A master with `LeanAddonManager`, and without the addons and the log events that nobody here listens to."""
 
@@ -148,7 +177,7 @@ class LeanMaster(Master):
         self.addons.add(
             core.Core(),
             proxyserver,
-            tlsconfig.TlsConfig(),
+            QuietTlsConfig(),
             update_alt_svc.UpdateAltSvc(),
         )
 

@@ -55,14 +55,44 @@ class InlineHooks(layer.Layer):
         return self._handle_event(event)  # this one never pauses
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        waiting = deque([event])
-        while waiting:
-            for command in self._inner.handle_event(waiting.popleft()):
+        waiting: deque[events.Event] = deque()
+        while True:
+            for command in self._inner.handle_event(event):
                 if not isinstance(command, commands.StartHook):
                     yield command
                 elif self._run(command) and command.blocking:
                     # The layer is in the middle of something; mitmproxy, too, tells it when it has come to an end.
                     waiting.append(events.HookCompleted(command))
+            if not waiting:
+                return
+            event = waiting.popleft()
+
+
+class LeanReverseProxy(layers.modes.ReverseProxy):
+    """mitmproxy's outermost layer, which steps aside when it is known what comes next."""
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """As in mitmproxy."""
+        yield from super().handle_event(event)
+        child = self.child_layer
+        if isinstance(child, layer.NextLayer) and child.layer is not None and not (child._paused or self._paused):
+            # Neither it nor the `NextLayer` ever waits for anything again, and what waits below has been marked so.
+            self.handle_event = child.layer.handle_event  # type: ignore[method-assign]
+
+
+class LeanContext(Context):
+    """A context whose forks do without a server connection of their own, which they never need."""
+
+    def __init__(self, context: Context) -> None:
+        """Take over what another context has."""
+        self.client = context.client
+        self.server = context.server
+        self.options = context.options
+        self.layers = context.layers.copy()
+
+    def fork(self) -> "LeanContext":
+        """As in mitmproxy."""
+        return LeanContext(self)
 
 
 class LeanConnectionHandler(ProxyConnectionHandler):
@@ -72,7 +102,7 @@ class LeanConnectionHandler(ProxyConnectionHandler):
 
     def run_hook(self, hook: commands.StartHook) -> bool:
         """Call the addons; True where all is done, False where a task will tell of it."""
-        (data,) = hook.args()
+        (data,) = self.master.addons.arguments(hook)
         rest = self.master.addons.call(hook)
         is_flow = isinstance(data, flow.Flow)
         if rest is None and not (is_flow and data.intercepted):
@@ -144,7 +174,7 @@ class LeanServerInstance(AsyncioServerInstance[LeanReverseMode]):
 
     def make_top_layer(self, context: Context) -> layer.Layer:
         """As in mitmproxy."""
-        return layers.modes.ReverseProxy(context)
+        return LeanReverseProxy(context)
 
     async def _start(self) -> None:
         try:
@@ -166,6 +196,7 @@ class LeanServerInstance(AsyncioServerInstance[LeanReverseMode]):
     ) -> None:
         """Take a client's connection, as in mitmproxy."""
         handler = LeanConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode)  # type: ignore[no-untyped-call]
-        handler.layer = InlineHooks(self.make_top_layer(handler.layer.context), handler.run_hook)
+        top_layer = self.make_top_layer(LeanContext(handler.layer.context))
+        handler.layer = InlineHooks(top_layer, handler.run_hook)
         with self.manager.register_connection(handler.client.id, handler):
             await handler.handle_client()

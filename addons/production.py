@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mitmproxy import exceptions
 from mitmproxy.options import Options
 
-from addons.lean_master import LeanMaster
+from addons.lean_master import LeanMaster, LeanOptions
 from addons.lean_server import MODE, LeanProxyserver
 from addons.tee_signer import TeeSigner
 
@@ -100,7 +100,7 @@ def _make_master(arguments: ProxyArguments) -> LeanMaster:
         name = spec.partition("=")[0]
         if name in _SETTLED:
             raise StartError(f"--set {name}: {_SETTLED[name]}")
-    options = Options()
+    options: Options = LeanOptions()
     master = LeanMaster(options, LeanProxyserver())
     try:
         options.update(termlog_verbosity=arguments.verbosity)

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -65,10 +65,11 @@ class ProofPages:
         self._side_port.start()
         logger.info("proof pages on side port %d", self._side_port.port)
 
-    async def request(self, flow: http.HTTPFlow) -> None:
-        """Answer a request to a proof page."""
-        if flow.response is not None or not self._is_proof(flow):
-            return
+    def request(self, flow: http.HTTPFlow) -> Coroutine[Any, Any, None] | None:
+        """Answer a request to a proof page; of any other, there is nothing to wait for."""
+        return self._answer(flow) if flow.response is None and self._is_proof(flow) else None
+
+    async def _answer(self, flow: http.HTTPFlow) -> None:
         authorization = self._authorizations.pop(flow, None)
         if self._waiting >= MAX_WAITING:
             flow.response = error_answer(503, "Too many requests to the proof pages at once. Try again in a second.")

@@ -13,12 +13,16 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ServerTLSLayer
 from mitmproxy.proxy.layers.http import (
+    DropStream,
     GetHttpConnection,
     GetHttpConnectionCompleted,
     HttpLayer,
     HTTPMode,
     RegisterHttpConnection,
+    SendHttp,
 )
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import RequestHeaders
 from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.http1_client import ApiHttp1Client
@@ -72,8 +76,40 @@ class UpstreamConnections(HttpLayer):
             return self._handle_last_words(event)
         if self.waiting_for_establishment:
             return self._handle_and_serve_waiting(event)
+        if type(event) is events.DataReceived and (connection := self.connections.get(event.connection)) is not None:
+            return self.event_to_child(connection, event)
         handling: layer.CommandGenerator[None] = super()._handle_event(event)
         return handling
+
+    def event_to_child(self, child: layer.Layer, event: events.Event) -> layer.CommandGenerator[None]:
+        """Hand an event down, and what comes of it on: as in mitmproxy, which asks more questions for each command."""
+        for command in child.handle_event(event):
+            if isinstance(command, commands.SendData):
+                yield command
+            elif isinstance(command, SendHttp):
+                yield from self.event_to_child(self.connections[command.connection], command.event)
+            elif isinstance(command, ReceiveHttp):
+                if isinstance(command.event, RequestHeaders):
+                    yield from self.make_stream(command.event.stream_id)
+                # Of a stream that has ended, some more may come.
+                if (stream := self.streams.get(command.event.stream_id)) is not None:
+                    yield from self.event_to_child(stream, command.event)
+            elif isinstance(command, DropStream):
+                self.streams.pop(command.stream_id, None)
+            else:
+                yield from self._handle_rare(child, command)
+
+    def _handle_rare(self, child: layer.Layer, command: commands.Command) -> layer.CommandGenerator[None]:
+        if command.blocking or isinstance(command, commands.RequestWakeup):
+            self.command_sources[command] = child  # to which the answer is to go
+        if isinstance(command, GetHttpConnection):
+            yield from self.get_connection(command)
+        elif isinstance(command, RegisterHttpConnection):
+            yield from self.register_connection(command)
+        else:
+            if isinstance(command, commands.OpenConnection):
+                self.connections[command.connection] = child
+            yield command
 
     def _handle_last_words(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         if event.connection in self.connections:  # else it has been forgotten

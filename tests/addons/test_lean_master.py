@@ -1,19 +1,20 @@
 """The lean master calls the hooks that mitmproxy's would, in its order, and does with their errors what it does."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from mitmproxy import exceptions, hooks
 from mitmproxy.addonmanager import AddonManager
+from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.log import LegacyLogEvents
 from mitmproxy.master import Master
 from mitmproxy.options import Options
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHook
 from mitmproxy.test import tflow
 
-from addons.lean_master import LeanAddonManager
+from addons.lean_master import LeanAddonManager, LeanOptions
 
 
 class Addon:
@@ -123,3 +124,29 @@ def test_refused_options_reach_whoever_sets_them() -> None:
 
 def test_the_log_events_that_are_left_out_are_for_addons_alone() -> None:
     assert "AddLogHook" in LegacyLogEvents.emit.__code__.co_names
+
+
+def test_lean_options_are_what_mitmproxys_are_and_change_as_they_do() -> None:
+    ours: Options = LeanOptions()
+    theirs = Options()
+    for options in (ours, theirs):
+        Proxyserver().load(options)  # declares some
+        options.add_option("list_of_words", Sequence[str], ["a"], "")
+    for name in sorted(theirs.keys()):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    ours.update(keep_host_header=True, body_size_limit="1k", list_of_words=["b"])
+    assert (ours.keep_host_header, ours.body_size_limit, ours.list_of_words) == (True, "1k", ["b"])
+    ours.reset()
+    assert (ours.keep_host_header, ours.body_size_limit, ours.list_of_words) == (False, None, ["a"])
+
+
+def test_a_list_among_lean_options_is_a_copy() -> None:
+    options = LeanOptions()
+    options.add_option("list_of_words", Sequence[str], ["a"], "")
+    options.list_of_words.append("b")
+    assert options.list_of_words == ["a"]
+
+
+def test_an_option_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        _ = LeanOptions().no_such_thing
