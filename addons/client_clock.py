@@ -18,6 +18,9 @@ LINGER_SECONDS: Final = 30.0
 LINGER_PAUSE: Final = 5.0
 """How long it may pause in that."""
 
+LAST_WORDS: Final = 5.0
+"""How long an idle connection is kept that is to be closed: what the client may be sending just now is answered yet."""
+
 LINGER_BYTES: Final = 16 * 1024 * 1024
 """How much of it is read: what most clients send at once. Those who push more have no answer in mind."""
 
@@ -44,6 +47,7 @@ class ClientClock:
         timeouts: What the client gets.
         deadline: When the client is overdue (monotonic seconds); None while it is not its turn.
         speaks_http: Whether there is a layer that can answer it.
+        retiring: Whether the connection is to be closed as soon as that costs nobody an answer.
     """
 
     def __init__(self, timeouts: ClientTimeouts, now: Callable[[], float] = time.monotonic) -> None:
@@ -51,16 +55,20 @@ class ClientClock:
         self._now = now
         self._began = 0.0
         self._bytes = 0
+        self._idles = False
         self.speaks_http = False
+        self.retiring = False
         self.deadline: float | None = None
         self.await_head()
 
     def await_head(self) -> None:
         """A handshake or a head begins."""
+        self._idles = False
         self.deadline = self._now() + self.timeouts.head
 
     def await_body(self) -> None:
         """A body begins, or goes on after the answer."""
+        self._idles = False
         self._bytes = 0
         self._began = self._now()
         self.deadline = self._began + self.timeouts.body
@@ -78,14 +86,23 @@ class ClientClock:
 
     def stop(self) -> None:
         """It is not the client's turn."""
+        self._idles = False
         self.deadline = None
 
     def idle(self) -> None:
         """Request and answer are complete."""
-        self.deadline = self._now() + self.timeouts.idle
+        self._idles = True
+        self.deadline = self._now() + (LAST_WORDS if self.retiring else self.timeouts.idle)
+
+    def retire(self) -> None:
+        """The connection is to be closed soon."""
+        self.retiring = True
+        if self._idles:
+            self.idle()
 
     def linger(self) -> None:
         """The last word has been said; the client may still be talking."""
+        self._idles = False
         self._bytes = 0
         self._began = self._now()
         self.deadline = self._began + LINGER_PAUSE

@@ -56,6 +56,7 @@ class ClientConnections:
         self._connections: dict[str, _Connection] = {}
         self._peers: set[object] = set()
         self._refused = 0
+        self._retiring = False
         self._logged_at: float | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -63,6 +64,12 @@ class ClientConnections:
         """The clock of a connection."""
         connection = self._connections.get(client.id)
         return connection.clock if connection is not None else ClientClock(self._timeouts)
+
+    def retire(self) -> None:
+        """Have every connection closed behind the answer to its next request, or when it has none for a while."""
+        self._retiring = True
+        for connection in self._connections.values():
+            connection.clock.retire()
 
     def running(self) -> None:
         """Begin to look at the clocks."""
@@ -86,7 +93,10 @@ class ClientConnections:
         transport = _transport(handler.transports[client]) if handler is not None else None
         if transport is not None and hasattr(transport, "max_size"):  # not with other event loops
             transport.max_size = _READ_SIZE
-        self._connections[client.id] = _Connection(ClientClock(self._timeouts), transport)
+        clock = ClientClock(self._timeouts)
+        self._connections[client.id] = _Connection(clock, transport)
+        if self._retiring:
+            clock.retire()
         self._peers.add(client.peername)
 
     def client_disconnected(self, client: Client) -> None:

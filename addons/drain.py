@@ -6,6 +6,9 @@
 3. Whoever has just got the end of an answer has a moment to fetch its signature, before its store goes.
 
 A second SIGTERM cuts short what is left of this. SIGINT is mitmproxy's, and stops at once.
+
+A proxy that is to be replaced by another one at the same port retires: it takes no new connections, closes those that
+it has as they come to rest, and stops when there is none left. Nobody has to wait for that, so it may take its time.
 """
 
 import asyncio
@@ -13,7 +16,8 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from weakref import WeakSet
 
 from mitmproxy import ctx, http
@@ -30,20 +34,39 @@ LINGER = 2.0
 CLOSE_TIMEOUT = 2.0
 """Seconds that connections may take to be closed."""
 
+_RETIRING_TICK = 0.25  # as long as streams may last
+
 _TICK = 0.02  # seconds; nothing tells when a connection is gone for good, so it has to be looked at
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """How a proxy retires.
+
+    Attributes:
+        steps: Called at its beginning.
+        seconds: How long it may take.
+    """
+
+    steps: Sequence[Callable[[], None]]
+    seconds: float
 
 
 class Drain:
     """Stops the proxy when the process is asked to terminate."""
 
-    def __init__(self, seconds: float, draining: threading.Event, router: Router) -> None:
+    def __init__(
+        self, seconds: float, draining: threading.Event, router: Router, retirement: Retirement | None = None
+    ) -> None:
         """Do nothing yet.
 
         Args:
             seconds: How long what is under way may take.
             draining: Set when it begins, for whoever wants to know.
             router: Knows the requests' routes.
+            retirement: How this proxy retires, where it can be asked to.
         """
+        self._retirement = retirement
         self._seconds = seconds
         self._draining = draining
         self._router = router
@@ -72,12 +95,33 @@ class Drain:
         if self._task is not None:
             self._task.cancel()
 
+    def retire(self) -> None:
+        """Leave the port to another proxy, and stop when nobody needs this one any more."""
+        if self._task is None and self._retirement is not None:
+            self._task = asyncio.get_running_loop().create_task(self._retire(self._retirement))
+
+    async def _retire(self, retirement: Retirement) -> None:
+        ctx.options.update(server=False)
+        for step in retirement.steps:
+            step()
+        logger.info("retiring: stopping when %d connections are done", len(self._connections()))
+        await self._until(lambda: not self._connections(), retirement.seconds, _RETIRING_TICK)
+        if not self._draining.is_set():
+            ctx.master.shutdown()
+
+    def terminate(self) -> None:
+        """Stop as on SIGTERM."""
+        if not self._draining.is_set():
+            self._on_sigterm()
+
     def _on_sigterm(self) -> None:
         if self._draining.is_set():
             logger.warning("SIGTERM again: stopping at once")
             self._hurry = True
         else:
             self._draining.set()
+            if self._task is not None:
+                self._task.cancel()  # there is no time for that any more
             self._task = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
@@ -117,7 +161,7 @@ class Drain:
         proxyserver = ctx.master.addons.get("proxyserver")
         return proxyserver.connections if proxyserver is not None else {}
 
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+    async def _until(self, condition: Callable[[], bool], seconds: float, tick: float = _TICK) -> None:
         deadline = time.monotonic() + seconds
         while not condition() and not self._hurry and time.monotonic() < deadline:  # noqa: ASYNC110  # see _TICK
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(tick)

@@ -117,6 +117,7 @@ class ApiHttp1Server(Http1Server):
                 return
         if isinstance(event, ResponseHeaders) and event.response.status_code != 100:
             self._clock.stop()
+            self._last_request = self._last_request or self._clock.retiring
             if self._last_request:  # a copy: by the original, the upstream's connection is closed or kept
                 event = ResponseHeaders(event.stream_id, event.response.copy(), event.end_stream)
                 event.response.headers["connection"] = "close"

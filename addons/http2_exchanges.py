@@ -120,6 +120,9 @@ class Exchanges:
         now = self._clock()
         return [stream_id for stream_id, exchange in self._exchanges.items() if self._is_overdue(exchange, now)]
 
+    def __bool__(self) -> bool:
+        return bool(self._exchanges)
+
     def is_idle(self) -> bool:
         """Whether there has been no exchange for too long."""
         return not self._exchanges and self._clock() - self._busy_at > self._timeouts.idle

@@ -67,6 +67,8 @@ class ApiHttp2Server(Http2Server):
         timeouts: Http2Timeouts,
         complete: Callable[[http.Request | None, http.Response], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        retiring: Callable[[], bool] = lambda: False,
     ) -> None:
         """Make the connection.
 
@@ -76,8 +78,10 @@ class ApiHttp2Server(Http2Server):
             timeouts: How long things may take.
             complete: Adds to an answer what all answers carry; the request is None where it is not known any more.
             clock: Tells the time, in seconds.
+            retiring: Whether the connection is to be closed as soon as that costs nobody an answer.
         """
         super().__init__(context)
+        self._retiring = retiring
         self.h2_conn = QueueingConnection(self.h2_conf, clock)
         self._upstreams = upstreams
         self._timeouts = timeouts
@@ -112,8 +116,15 @@ class ApiHttp2Server(Http2Server):
                 return_request_id(exchange.request, event.response)
             yield from super()._handle_event(event)
             self._sent(event)
+            if isinstance(event, ResponseEndOfMessage) and self._retiring() and self._is_at_rest():
+                # The client learns which of its requests were heard (RFC 9113, 6.8), and may repeat any other.
+                yield from self.protocol_error("the connection is to be closed", ErrorCodes.NO_ERROR)
+                return
         if self._unacknowledged:
             yield from self._acknowledge()
+
+    def _is_at_rest(self) -> bool:
+        return not (self._exchanges or self.h2_conn.queues)
 
     @property
     def is_behind(self) -> bool:
@@ -304,7 +315,7 @@ class ApiHttp2Server(Http2Server):
                 self.h2_conn.reset_stream(stream_id, ErrorCodes.CANCEL)
             yield from self._give_up(stream_id)
         yield from self._flush()
-        if self._exchanges.is_idle() and not self.h2_conn.queues:
+        if (self._exchanges.is_idle() or self._retiring()) and self._is_at_rest():
             yield from self.protocol_error("the connection was idle", ErrorCodes.NO_ERROR)
         else:
             yield commands.RequestWakeup(SWEEP)

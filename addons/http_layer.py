@@ -96,7 +96,13 @@ class ApiHttpLayer(UpstreamConnections):
             clock.speaks_http = True
             clock.stop()  # there, each stream has times of its own
             timeouts = Http2Timeouts(self._limits.upstream_timeout, clock.timeouts.idle, clock.timeouts.body)
-            self._http2 = ApiHttp2Server(self.context.fork(), self._back_pressure, timeouts, self._limits.complete)
+            self._http2 = ApiHttp2Server(
+                self.context.fork(),
+                self._back_pressure,
+                timeouts,
+                self._limits.complete,
+                retiring=lambda: clock.retiring,
+            )
             return self._http2
         return ApiHttp1Server(self.context.fork(), self._limits.complete, clock)
 

@@ -2,41 +2,93 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mitmproxy import version as mitmproxy_version
 
-from addons import production
+from attest_web.environment_file import EnvironmentFile
 from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings
 from attest_web.version import release
+
+if TYPE_CHECKING:
+    from addons.inheritance import Inheritance
+    from addons.tee_signer import TeeSigner
 
 DESCRIPTION = """\
 Run the signing proxy. Settings come from the environment, see below; each is an option too: --set tee_model_name=x.
 It behaves as `mitmdump -s addons/tee_signer.py` does, and does less besides: scripts, saved flows and a view of the
 traffic are mitmdump's and mitmweb's. No config.yaml is read."""
 
+MAX_WORKERS = 256
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the proxy until it is stopped; return the exit status."""
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    environment = EnvironmentFile(options.env_file)
     try:
-        settings = load_settings(LaunchSettings)
+        environment.read()
+        if options.workers is None:
+            return run_proxy(given)
+        # Here and not above: a supervisor does without mitmproxy, and a proxy that is alone without a supervisor.
+        from addons.supervisor import Plan, supervise  # noqa: PLC0415
+
+        def settings() -> Settings:
+            environment.read()
+            return load_settings(Settings, _settings_among(options.set))
+
+        return supervise(Plan(given, options.workers, options.listen_host, options.verbosity, settings))
     except SettingsError as error:
         return _fail(*error.problems)
+
+
+def run_proxy(
+    arguments: Sequence[str],
+    inheritance: "Inheritance | None" = None,
+    attached: "Callable[[TeeSigner], object] | None" = None,
+) -> int:
+    """Run one proxy in this process until it is stopped; return the exit status.
+
+    Args:
+        arguments: The command line's.
+        inheritance: What it has from a supervisor.
+        attached: Makes an addon, whose hooks come last.
+
+    Raises:
+        SettingsError: A setting is missing or wrong.
+    """
+    from addons import production  # noqa: PLC0415  # see main
+
+    options = _parser().parse_args(arguments)
+    settings = load_settings(LaunchSettings)
+    listener = inheritance.listener if inheritance is not None else None
+    proxy = production.ProxyArguments(
+        upstream=settings.vllm_base_url,
+        listen_port=listener.getsockname()[1] if listener is not None else settings.listen_port,
+        listen_host=options.listen_host,
+        certs=tuple(options.certs),
+        options=tuple(options.set),
+        verbosity=options.verbosity,
+    )
     try:
-        production.run(
-            production.ProxyArguments(
-                upstream=settings.vllm_base_url,
-                listen_port=settings.listen_port,
-                listen_host=options.listen_host,
-                certs=tuple(options.certs),
-                options=tuple(options.set),
-                verbosity=options.verbosity,
-            )
-        )
+        production.run(proxy, inheritance, attached)
     except production.StartError as error:
         return _fail(str(error))
     return 0
+
+
+def _settings_among(options: Sequence[str]) -> dict[str, str]:
+    named = (option.partition("=") for option in options if option.startswith("tee_"))
+    return {name.removeprefix("tee_"): value for name, _, value in named}
+
+
+def _count(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"it must be a number from 1 to {MAX_WORKERS}")
+    return int(value)
 
 
 def _fail(*problems: str) -> int:
@@ -69,6 +121,19 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="set an option: of mitmproxy's (mitmdump --options) those of its proxy, or a setting",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=_count,
+        help="run N processes at the same ports, replace those that die, and on SIGHUP all, one by one, with new "
+        "settings; about one for each core. By default, this process does the work alone",
+    )
+    parser.add_argument(
+        "--env-file",
+        metavar="FILE",
+        type=Path,
+        help="read settings from FILE, NAME=value a line, before the environment's; with --workers again on SIGHUP",
     )
     how_much = parser.add_mutually_exclusive_group()
     how_much.set_defaults(verbosity="info")

@@ -7,6 +7,7 @@ What a hook sees and when, what its errors do and what `AddonHalt` does is as in
 
 import dataclasses
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -154,6 +155,16 @@ class QuietTlsConfig(tlsconfig.TlsConfig):
     request: Any = None
 
 
+class _PrefixFormatter(logging.Formatter):
+    def __init__(self, prefix: str, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._prefix = prefix
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._prefix + self._inner.format(record)
+
+
 class LeanMaster(Master):
     """A master with `LeanAddonManager`, and without the addons and the log events that nobody here listens to."""
 
@@ -171,6 +182,7 @@ class LeanMaster(Master):
         self._legacy_log_events.uninstall()
         self.addons = LeanAddonManager(self)
         self._termlog_addon = termlog.TermLog()
+        self._log = self._termlog_addon.logger
         self.addons.add(self._termlog_addon)
         self._errors = errorcheck.ErrorCheck()
         # An upstream's Alt-Svc would lead clients past this proxy.
@@ -181,10 +193,14 @@ class LeanMaster(Master):
             update_alt_svc.UpdateAltSvc(),
         )
 
-    def add_signer(self, signer: Any) -> None:
-        """Add the one addon that this is all about. It begins with the next change of an option."""
+    def prefix_log(self, prefix: str) -> None:
+        """Begin every line of the log with this."""
+        self._log.setFormatter(_PrefixFormatter(prefix, self._log.formatter or logging.Formatter()))
+
+    def add_signer(self, signer: Any, *more: Any) -> None:
+        """Add the one addon that this is all about, which begins with the next change of an option; and the last."""
         # NextLayer comes behind it, for want of anything better. It adds no option: that would be such a change.
-        self.addons.add(signer, next_layer.NextLayer(), self._errors)
+        self.addons.add(signer, next_layer.NextLayer(), self._errors, *more)
 
     async def running(self) -> None:
         """As in mitmproxy."""

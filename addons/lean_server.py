@@ -24,6 +24,7 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.utils import asyncio_utils
 
 from addons.lean_master import LeanMaster
+from attest_web.listening import BACKLOG, listen
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -161,7 +162,7 @@ class LeanProxyserver(Proxyserver):
         """Make a server.
 
         Args:
-            listener: Bound and listening; None has a socket opened by mitmproxy's options.
+            listener: Listens already; None has a socket opened by mitmproxy's options.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.listener = listener
@@ -184,10 +185,9 @@ class LeanServerInstance(AsyncioServerInstance[LeanReverseMode]):
             raise OSError(error.errno, f"{said}. Free it or set LISTEN_PORT to another") from error
 
     async def listen(self, host: str, port: int) -> list[Any]:
-        """Listen at a socket that is given, or else where mitmproxy would."""
-        if self.manager.listener is not None:
-            return [await asyncio.start_server(self.handle_stream, sock=self.manager.listener)]
-        return await super().listen(host, port)
+        """Listen at a socket that is given, or else where mitmproxy would; with more room for those who wait."""
+        listener = self.manager.listener or listen(host, port)
+        return [await asyncio.start_server(self.handle_stream, sock=listener, backlog=BACKLOG)]
 
     async def handle_stream(
         self,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mitmproxy import exceptions
 from mitmproxy.options import Options
 
+from addons.inheritance import Inheritance
 from addons.lean_master import LeanMaster, LeanOptions
 from addons.lean_server import MODE, LeanProxyserver
 from addons.tee_signer import TeeSigner
@@ -48,15 +49,24 @@ class StartError(ValueError):
     """mitmproxy does not take what it is told."""
 
 
-def run(arguments: ProxyArguments) -> None:
+def run(
+    arguments: ProxyArguments,
+    inheritance: Inheritance | None = None,
+    attached: Callable[[TeeSigner], object] | None = None,
+) -> None:
     """Run the proxy until it is stopped.
+
+    Args:
+        arguments: What mitmproxy is told.
+        inheritance: What the proxy has from a supervisor.
+        attached: Makes an addon, whose hooks come last.
 
     Raises:
         StartError: It cannot be started like this.
         SystemExit: It could not be started; the log says why.
     """
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
-        runner.run(_serve(arguments))
+        runner.run(_serve(arguments, inheritance or Inheritance(), attached))
 
 
 def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -84,10 +94,12 @@ def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return made
 
 
-async def _serve(arguments: ProxyArguments) -> None:
+async def _serve(
+    arguments: ProxyArguments, inheritance: Inheritance, attached: Callable[[TeeSigner], object] | None
+) -> None:
     for library in LIBRARIES:
         logging.getLogger(library).setLevel(logging.WARNING)
-    master = _make_master(arguments)
+    master = _make_master(arguments, inheritance, attached)
     loop = asyncio.get_running_loop()
     for how in (signal.SIGINT, signal.SIGTERM):  # addons.drain takes SIGTERM over
         loop.add_signal_handler(how, master.shutdown)
@@ -95,19 +107,24 @@ async def _serve(arguments: ProxyArguments) -> None:
     await master.run()
 
 
-def _make_master(arguments: ProxyArguments) -> LeanMaster:
+def _make_master(
+    arguments: ProxyArguments, inheritance: Inheritance, attached: Callable[[TeeSigner], object] | None
+) -> LeanMaster:
     for spec in arguments.options:
         name = spec.partition("=")[0]
         if name in _SETTLED:
             raise StartError(f"--set {name}: {_SETTLED[name]}")
     options: Options = LeanOptions()
-    master = LeanMaster(options, LeanProxyserver())
+    master = LeanMaster(options, LeanProxyserver(inheritance.listener))
     try:
         options.update(termlog_verbosity=arguments.verbosity)
         options.set(*arguments.options, defer=True)
         # Of what nobody is to read, no line is even made.
         logging.getLogger().setLevel(options.termlog_verbosity.upper())
-        master.add_signer(TeeSigner())
+        if inheritance.number:
+            master.prefix_log(f"worker {inheritance.number}: ")
+        signer = TeeSigner(inheritance)
+        master.add_signer(signer, *([attached(signer)] if attached is not None else []))
         if options.deferred:
             names = ", ".join(sorted(options.deferred))
             raise StartError(f"--set {names}: there is no such option here; mitmdump -s addons/tee_signer.py has all")

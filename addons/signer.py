@@ -55,12 +55,13 @@ class Signer:
     counted and logged.
 
     Attributes:
+        keys: What it signs with.
         outcomes: How many exchanges came to which end: `signed`, or the reason why not.
         id_conflicts: How many signed exchanges had an id that was taken, and can be found by their receipt alone.
     """
 
     def __init__(self, keys: SigningKeys, store: SignatureStore, router: Router, rules: SigningRules) -> None:
-        self._keys = keys
+        self.keys = keys
         self._store = store
         self._router = router
         self._rules = rules
@@ -183,7 +184,7 @@ class Signer:
             return None
 
     def _sign_and_store(self, request_sha256: str, response_sha256: str, chat_id: str | None, receipt_id: str) -> None:
-        signed = sign_text(self._keys, signed_text(request_sha256, response_sha256, self._rules.model))
+        signed = sign_text(self.keys, signed_text(request_sha256, response_sha256, self._rules.model))
         self._store.put(receipt_id, signed)
         if chat_id is not None and chat_id.startswith(_RECEIPT_PREFIX):
             chat_id = None  # an upstream has no say in who has which receipt

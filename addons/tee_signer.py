@@ -16,9 +16,10 @@ from addons.client_backlog import is_behind
 from addons.client_clock import ClientTimeouts
 from addons.client_connections import ClientConnections
 from addons.cors import Cors
-from addons.drain import Drain
+from addons.drain import Drain, Retirement
 from addons.gate import Gate
 from addons.http_stream import HttpLimits
+from addons.inheritance import Inheritance
 from addons.log_privacy import LogPrivacy
 from addons.open_files import allow_open_files
 from addons.proof import ProofPages
@@ -47,6 +48,7 @@ from attest_web.readiness import UpstreamProbe
 from attest_web.report_desk import ReportDesk
 from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings, split_tokens
 from attest_web.side_port import SidePort
+from attest_web.stores.address import MemoryAddress
 from attest_web.stores.opening import open_store
 from attest_web.tls_fingerprint import TlsFingerprint
 from attest_web.version import checkout_revision, release
@@ -68,9 +70,19 @@ class TeeSigner:
 
     name = "tee_signer"
 
-    def __init__(self) -> None:
+    def __init__(self, inheritance: Inheritance | None = None) -> None:
         self.addons: list[Any] = []
+        self._inheritance = inheritance or Inheritance()
         self._refused = False
+
+    def drain(self) -> Drain:
+        """What stops the proxy; there when the settings are known."""
+        return next(addon for addon in self.addons if isinstance(addon, Drain))
+
+    def signing_addresses(self) -> tuple[str, ...]:
+        """By what verifiers know the keys; there when the settings are known."""
+        keys = next(addon for addon in self.addons if isinstance(addon, Signer)).keys
+        return keys.ecdsa_address, keys.ed25519_address
 
     def load(self, loader: Loader) -> None:
         """Declare every setting as an option; keep secrets from core dumps."""
@@ -96,7 +108,7 @@ class TeeSigner:
         try:
             settings = load_settings(Settings, given)
             if not problems:
-                chain = _wire(settings)
+                chain = _wire(settings, self._inheritance)
         except SettingsError as error:
             problems = error.problems + problems
         if problems:
@@ -116,7 +128,7 @@ def _option(field: str) -> str | None:
     return getattr(ctx.options, f"tee_{field}", None)
 
 
-def _wire(settings: Settings) -> Sequence[Any]:
+def _wire(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     """Make the chain of addons.
 
     Raises:
@@ -129,11 +141,13 @@ def _wire(settings: Settings) -> Sequence[Any]:
     router = Router(overrides)
     dstack = Dstack()
     try:
-        keys = SigningKeys.random() if settings.dev else dstack.signing_keys(settings.model_name)
+        keys = inheritance.keys or (SigningKeys.random() if settings.dev else dstack.signing_keys(settings.model_name))
     except DstackError as error:
         raise SettingsError([f"{error}. Without a TEE, DEV=1 signs with random keys"]) from None
     tokens = Tokens(split_tokens(settings.token))
-    store = open_store(settings.signature_store, settings.model_name, settings.chat_cache_expiration)
+    in_memory = isinstance(settings.signature_store, MemoryAddress)
+    address = inheritance.store if inheritance.store is not None and in_memory else settings.signature_store
+    store = open_store(address, settings.model_name, settings.chat_cache_expiration)
     probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
     gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
     tls_fingerprint = TlsFingerprint(settings.tls_cert_path) if settings.tls_cert_path else None
@@ -155,17 +169,17 @@ def _wire(settings: Settings) -> Sequence[Any]:
             git_revision=settings.git_revision or checkout_revision(),
         )
     )
-    limiter = _limiter(settings)
+    limiter = _limiter(settings, inheritance)
     cors_policy = CorsPolicy(settings.cors_origins)
     side_app = CorsApp(RateLimitedApp(app, limiter) if limiter else app, cors_policy)
     try:
-        side_port = SidePort(side_app, ctx.options.listen_host, settings.attest_port)
+        side_port = SidePort(side_app, ctx.options.listen_host, settings.attest_port, inheritance.side_listener)
     except OSError as error:
         problem = f"ATTEST_PORT {settings.attest_port} cannot be opened: {error.strerror}. Free it or set another"
         raise SettingsError([problem]) from None
     cors = Cors(cors_policy)
     gate = Gate(tokens, router, body_sizes(settings))
-    clients = _client_connections(settings)
+    clients = _client_connections(settings, inheritance)
     limits = HttpLimits(
         gate.body_limit,
         settings.vllm_proxy_timeout_secs,
@@ -176,6 +190,8 @@ def _wire(settings: Settings) -> Sequence[Any]:
     )
     rules = SigningRules(settings.signed_model, settings.allow_request_hash_header, settings.keeps_plaintext)
     signer = Signer(keys, store, router, rules)
+    # A stream that has begun may last as long as the upstream lets it.
+    retirement = Retirement([clients.retire, side_port.stop_accepting], settings.vllm_proxy_timeout_secs)
     logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
     if settings.dev:
         logger.warning("DEV=1: the keys are random and nothing vouches for them")
@@ -187,7 +203,7 @@ def _wire(settings: Settings) -> Sequence[Any]:
         LogPrivacy(),
         clients,
         ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer),
-        Drain(settings.drain_seconds, draining, router),
+        Drain(settings.drain_seconds, draining, router, retirement if inheritance.number else None),
         ProofPages(app, side_port, router, closing=[desk.close, gpu.close, store.close]),
         *([RateLimit(limiter)] if limiter else []),
         cors,
@@ -197,8 +213,8 @@ def _wire(settings: Settings) -> Sequence[Any]:
     ]
 
 
-def _client_connections(settings: Settings) -> ClientConnections:
-    most = settings.max_connections
+def _client_connections(settings: Settings, inheritance: Inheritance) -> ClientConnections:
+    most = inheritance.share_of(settings.max_connections)
     if (allowed := allow_open_files(2 * most + 256)) < 2 * most:
         logger.warning("MAX_CONNECTIONS %d needs twice as many open files; allowed are %d (ulimit -n)", most, allowed)
     timeouts = ClientTimeouts(
@@ -209,12 +225,12 @@ def _client_connections(settings: Settings) -> ClientConnections:
     return ClientConnections(most, timeouts)
 
 
-def _limiter(settings: Settings) -> RateLimiter | None:
+def _limiter(settings: Settings, inheritance: Inheritance) -> RateLimiter | None:
     if not settings.rate_limit_per_second:
         return None
     return RateLimiter(
-        settings.rate_limit_per_second,
-        settings.rate_limit_burst_size,
+        inheritance.share_of(settings.rate_limit_per_second),
+        inheritance.share_of(settings.rate_limit_burst_size),
         trust_proxy=not settings.rate_limit_no_trust_proxy,
     )
 

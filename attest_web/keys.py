@@ -72,8 +72,15 @@ class SigningKeys:
     @classmethod
     def random(cls) -> "SigningKeys":
         """Fresh keys that nothing vouches for. For development: whoever trusts them trusts nobody in particular."""
-        while True:
-            try:
-                return cls.from_secrets(secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES))
-            except ValueError:  # 1 in 2^128: not below the order of the group
-                continue
+        return cls.from_secrets(*random_secrets())
+
+
+def random_secrets() -> tuple[bytes, bytes]:
+    """An ECDSA secret and an Ed25519 seed, fresh and random."""
+    while True:
+        ecdsa_secret = secrets.token_bytes(KEY_BYTES)
+        try:
+            coincurve.PrivateKey(ecdsa_secret)
+        except ValueError:  # 1 in 2^128: not below the order of the group
+            continue
+        return ecdsa_secret, secrets.token_bytes(KEY_BYTES)

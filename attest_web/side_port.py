@@ -10,6 +10,7 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
 from attest_web.errors import error_body, error_headers
+from attest_web.listening import listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,18 +49,19 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 class SidePort:
     """A WSGI server on a port of its own."""
 
-    def __init__(self, app: "WSGIApplication", host: str, port: int) -> None:
+    def __init__(self, app: "WSGIApplication", host: str, port: int, listener: socket.socket | None = None) -> None:
         """Listen, without answering yet.
 
         Args:
             app: What to serve.
             host: Address to listen at; empty for all of this machine's, IPv4 and IPv6.
             port: Port to listen at; 0 takes a free one.
+            listener: A socket that listens already, in place of one at that address.
 
         Raises:
             OSError: The port is taken or the address is not this machine's.
         """
-        listener = _listen(host, port)
+        listener = listener or listen(host, port)
         self.port: int = listener.getsockname()[1]
         self._server = waitress.create_server(
             app,
@@ -78,6 +80,10 @@ class SidePort:
     def start(self) -> None:
         """Begin to answer."""
         self._thread.start()
+
+    def stop_accepting(self) -> None:
+        """Leave new connections to others at the same port; go on with those that are there."""
+        self._in_its_thread(lambda: wasyncore.dispatcher.close(self._server))
 
     def stop(self) -> None:
         """Stop answering, close every connection and end the thread."""
@@ -115,10 +121,3 @@ class SidePort:
         self._server.trigger.pull_trigger(when_pulled)
         pulled.set()
         done.wait(STOP_TIMEOUT)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    if not host and socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)

@@ -1,6 +1,14 @@
 import pytest
 
-from addons.client_clock import LINGER_BYTES, LINGER_PAUSE, LINGER_SECONDS, MIN_BODY_RATE, ClientClock, ClientTimeouts
+from addons.client_clock import (
+    LAST_WORDS,
+    LINGER_BYTES,
+    LINGER_PAUSE,
+    LINGER_SECONDS,
+    MIN_BODY_RATE,
+    ClientClock,
+    ClientTimeouts,
+)
 
 
 class Time:
@@ -60,3 +68,20 @@ def test_whoever_lingers_does_so_for_a_while_and_for_some_bytes(clock: ClientClo
     assert clock.still_lingers(LINGER_BYTES)
     assert clock.deadline == 1000 + LINGER_SECONDS
     assert not clock.still_lingers(1)
+
+
+def test_an_idle_connection_that_retires_has_a_moment_left(clock: ClientClock, time: Time) -> None:
+    clock.idle()
+    time.now += 1
+    clock.retire()
+    assert clock.deadline == 1001 + LAST_WORDS
+
+
+def test_a_busy_connection_that_retires_keeps_its_time_and_has_a_moment_when_it_is_done(clock: ClientClock) -> None:
+    clock.await_body()
+    clock.retire()
+    assert clock.deadline == 1060
+    clock.stop()
+    assert clock.deadline is None
+    clock.idle()
+    assert clock.deadline == 1000 + LAST_WORDS

@@ -69,8 +69,14 @@ class Connection:
         self.upstreams = Upstreams()
         with taddons.context(Proxyserver()) as made:
             context = Context(tflow.tclient_conn(), made.options)
+        self.retiring = False
         self.layer = ApiHttp2Server(
-            context, self.upstreams, TIMEOUTS, lambda _, answer: answer.headers.update(x="y"), clock
+            context,
+            self.upstreams,
+            TIMEOUTS,
+            lambda _, answer: answer.headers.update(x="y"),
+            clock,
+            retiring=lambda: self.retiring,
         )
         self.client = h2.connection.H2Connection(
             h2.config.H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
@@ -295,3 +301,29 @@ def test_nothing_that_was_sent_is_quoted(connection: Connection, field: tuple[st
     for event in connection.seen:
         if isinstance(event, h2.events.ConnectionTerminated):
             assert not event.additional_data
+
+
+def test_a_connection_that_is_to_be_closed_is_so_behind_its_last_answer(clock: Clock) -> None:
+    connection = Connection(clock)
+    first, second = connection.begin(), connection.begin()
+    for stream_id in (first, second):
+        connection.client.end_stream(stream_id)
+    connection.flush()
+    connection.retiring = True
+    connection.answer(first, 10)
+    connection.sweep()
+    assert not connection.closed
+    connection.answer(second, 10)
+    assert connection.closed
+    assert connection.last(h2.events.StreamEnded).stream_id == second
+    goaway = connection.last(h2.events.ConnectionTerminated)
+    assert (goaway.error_code, goaway.last_stream_id) == (ErrorCodes.NO_ERROR, second)
+
+
+def test_an_idle_connection_that_is_to_be_closed_is_so_at_the_next_look(clock: Clock) -> None:
+    connection = Connection(clock)
+    connection.sweep()
+    assert not connection.closed
+    connection.retiring = True
+    connection.sweep()
+    assert connection.closed

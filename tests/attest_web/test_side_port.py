@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from attest_web.listening import listen
 from attest_web.side_port import SidePort
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 def hello(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -125,3 +126,30 @@ def test_a_taken_port_is_an_error_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError) as caught:  # noqa: PT011  # see below
         SidePort(hello, "127.0.0.1", taken.getsockname()[1])
     assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_another_one_at_the_same_port_takes_over_when_it_stops_accepting() -> None:
+    def answers(text: bytes) -> "WSGIApplication":
+        def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            start_response("200 OK", [("Content-Length", "3")])
+            return [text]
+
+        return app
+
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        old = SidePort(answers(b"old"), "", 0, listener.dup())
+        old.start()
+        kept = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        kept.request("GET", "/")
+        assert kept.getresponse().read() == b"old"
+        new = SidePort(answers(b"new"), "", 0, listener.dup())
+        old.stop_accepting()
+        new.start()
+        assert [ask(port) for _ in range(20)] == [b"new"] * 20
+        kept.request("GET", "/")
+        assert kept.getresponse().read() == b"old"
+        kept.close()
+        old.stop()
+        new.stop()
+    assert not side_port_threads()

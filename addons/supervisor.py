@@ -1,0 +1,318 @@
+"""`tee-signer --workers N`: several proxies at the same ports, and one process that looks after them.
+
+Each worker has a place: a socket for the port that clients use and one for the side port. All places' sockets share
+their port (SO_REUSEPORT), and the kernel spreads the connections over them. The supervisor holds them all, so that a
+connection that has been accepted by nobody yet waits for whoever comes next in that place. It carries no traffic
+itself, and does without mitmproxy: what does not run cannot fail.
+
+- A worker that dies is replaced; one that dies again and again, after a pause.
+- SIGTERM and SIGINT go to all workers; with the last of them, this ends.
+- SIGHUP replaces the workers, one place after the other. A new one takes the place when it serves, and only then does
+  the old one retire (`addons.drain`). One that cannot start leaves the others as they are.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from addons.worker_channel import MAX_PACKET, RETIRE, Legacy, Ready
+from attest_web.core_dumps import forbid_core_dumps
+from attest_web.keys import random_secrets
+from attest_web.listening import listen_together
+from attest_web.settings import Settings, SettingsError
+from attest_web.stores.sqlite_backend import file_for_workers
+
+logger = logging.getLogger(__name__)
+
+READY_TIMEOUT: Final = 60.0
+"""Seconds that a worker may take to begin; dstack may take half of that to hand out the keys."""
+
+GRACE: Final = 15.0
+"""Seconds that a worker may take to end, beyond those that it is given for requests under way."""
+
+SHORT_LIFE: Final = 10.0
+"""Seconds within which a death counts as another failure to start."""
+
+LONGEST_PAUSE: Final = 30.0
+"""Seconds between two attempts to start a worker at most."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Attributes:
+        arguments: The command line, which the workers have too.
+        workers: How many there are.
+        listen_host: Address to listen at; empty for all of this machine's.
+        verbosity: Level of the log.
+        read_settings: Makes the settings of the environment what they are now, and reads them. Raises SettingsError.
+    """
+
+    arguments: Sequence[str]
+    workers: int
+    listen_host: str
+    verbosity: str
+    read_settings: Callable[[], Settings]
+
+
+class Worker:
+    """A worker's process and the channel to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: socket.socket) -> None:
+        self._process = process
+        self._channel = channel
+        self.pid = process.pid
+        self.began = time.monotonic()
+        self.addresses: tuple[str, ...] = ()
+        self.told_to_stop = False
+
+    async def ready(self) -> bool:
+        """Wait until it serves; False where it never will."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(READY_TIMEOUT):
+                self.addresses = Ready.read(await loop.sock_recv(self._channel, MAX_PACKET)).addresses
+        except (OSError, ValueError, TimeoutError):
+            return False
+        return True
+
+    def retire(self) -> None:
+        """Tell it that another one has its place."""
+        with suppress(OSError):
+            self._channel.send(RETIRE)
+
+    def send_signal(self, which: signal.Signals) -> None:
+        """Send a signal, if there is anybody to take it."""
+        self.told_to_stop = True
+        with suppress(ProcessLookupError):
+            self._process.send_signal(which)
+
+    async def ended(self) -> int:
+        """Wait for its end; return the exit status, below 0 that of a signal."""
+        status = await self._process.wait()
+        self._channel.close()
+        return status
+
+
+@dataclass
+class Place:
+    """Where one worker listens.
+
+    Attributes:
+        number: From 1 on.
+        listeners: For the port that clients use, and for the side port.
+        worker: Who has the place; None while it is empty.
+        pause: Seconds before the next attempt to fill it.
+    """
+
+    number: int
+    listeners: tuple[socket.socket, socket.socket]
+    worker: Worker | None = None
+    pause: float = 0.0
+
+
+class Supervisor:
+    """Looks after the workers."""
+
+    def __init__(self, plan: Plan, settings: Settings, places: Sequence[Place], store: str) -> None:
+        """Start nothing yet.
+
+        Args:
+            plan: What to run.
+            settings: As they are now.
+            places: For the workers.
+            store: Where their signatures go, if the settings name no place that processes can share.
+        """
+        self._plan = plan
+        self._settings = settings
+        self._places = places
+        self._store = store
+        self._environment = dict(os.environ)
+        ecdsa_secret, ed25519_seed = random_secrets()
+        self._secrets = ecdsa_secret.hex(), ed25519_seed.hex()
+        self._addresses: tuple[str, ...] | None = None
+        self._alive: set[Worker] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._replacing: asyncio.Task[None] | None = None
+        self._replace_again = False
+
+    async def run(self) -> int:
+        """Run the workers until this is told to stop; return the exit status."""
+        loop = asyncio.get_running_loop()
+        for how in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(how, self._stop, how)
+        loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
+        # The first one comes alone: what is wrong with the settings is then said once.
+        if not await self._fill(self._places[0]) and not self._stopping.is_set():
+            await self._end()
+            return 1
+        for place in self._places[1:]:
+            self._begin(self._keep_filled(place))
+        await self._stopping.wait()
+        await self._end()
+        return 0
+
+    def _stop(self, how: signal.Signals) -> None:
+        self._stopping.set()
+        for place in self._places:  # nobody shall wait where nobody comes any more
+            for listener in place.listeners:
+                listener.close()
+        for worker in self._alive:
+            worker.send_signal(how)
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for worker in self._alive:
+            if not worker.told_to_stop:  # it was about to be started
+                worker.send_signal(signal.SIGTERM)
+        ends = [asyncio.create_task(worker.ended()) for worker in self._alive]
+        if not ends:
+            return
+        _, late = await asyncio.wait(ends, timeout=self._settings.drain_seconds + GRACE)
+        if late:
+            logger.warning("%d workers do not end: killing them", len(late))
+            for worker in self._alive:
+                worker.send_signal(signal.SIGKILL)
+            await asyncio.wait(late)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _keep_filled(self, place: Place) -> None:
+        """Fill an empty place, again and again if need be."""
+        while not self._stopping.is_set() and not await self._fill(place):
+            place.pause = min(LONGEST_PAUSE, max(1.0, 2 * place.pause))
+            logger.error("worker %d cannot start; another attempt follows in %g s", place.number, place.pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), place.pause)
+
+    async def _fill(self, place: Place) -> bool:
+        """Start a worker for a place, and give it the place when it serves; False where it cannot."""
+        worker = await self._start(place)
+        if worker is None:
+            return False
+        place.worker, before = worker, place.worker
+        if before is not None:
+            before.retire()
+        self._begin(self._watch(place, worker))
+        return True
+
+    async def _start(self, place: Place) -> Worker | None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-P", "-m", "addons.worker", str(theirs.fileno()), *self._plan.arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                env=self._environment,
+                pass_fds=[theirs.fileno()],
+                process_group=0,  # Ctrl-C comes here alone, and is handed on
+            )
+        worker = Worker(process, ours)
+        self._alive.add(worker)
+        secrets = self._secrets if self._settings.dev else None
+        legacy = Legacy(place.number, self._plan.workers, self._store, secrets)
+        with suppress(OSError):  # then it is dead already
+            legacy.send(ours, place.listeners)
+        ours.setblocking(False)
+        if await worker.ready():
+            if self._addresses is None:
+                self._addresses = worker.addresses
+            if self._addresses == worker.addresses:
+                return worker
+            logger.error("worker %d has other signing keys than the others", place.number)
+        worker.send_signal(signal.SIGTERM if self._stopping.is_set() else signal.SIGKILL)
+        await worker.ended()
+        self._alive.discard(worker)
+        return None
+
+    async def _watch(self, place: Place, worker: Worker) -> None:
+        """Wait for a worker's end, and fill the place if it still had it."""
+        status = await worker.ended()
+        self._alive.discard(worker)
+        if place.worker is not worker or self._stopping.is_set():
+            return
+        place.worker = None
+        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+        logger.error("worker %d (process %d) ended %s; another one takes its place", place.number, worker.pid, how)
+        if time.monotonic() - worker.began >= SHORT_LIFE:
+            place.pause = 0.0
+        elif place.pause:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), place.pause)
+        await self._keep_filled(place)
+
+    def _on_sighup(self) -> None:
+        if self._replacing is None or self._replacing.done():
+            self._replacing = self._begin(self._replace_all())
+        else:
+            self._replace_again = True
+
+    async def _replace_all(self) -> None:
+        again = True
+        while again and not self._stopping.is_set():
+            self._replace_again = False
+            await self._replace_once()
+            again = self._replace_again
+
+    async def _replace_once(self) -> None:
+        before = self._settings, self._environment, self._addresses
+        try:
+            settings = self._plan.read_settings()
+        except SettingsError as error:
+            for problem in error.problems:
+                logger.error("SIGHUP: %s", problem)
+            logger.error("SIGHUP: the workers stay as they are")
+            return
+        for name in ("listen_port", "attest_port"):
+            if getattr(settings, name) != getattr(self._settings, name):
+                logger.warning("SIGHUP: %s stays as it is; restart to change it", name.upper())
+        # With another model come other keys.
+        self._settings, self._environment, self._addresses = settings, dict(os.environ), None
+        for place in self._places:
+            if not await self._fill(place):
+                if place is self._places[0]:
+                    self._settings, self._environment, self._addresses = before
+                logger.error("SIGHUP: a new worker %d does not start; the others stay as they are", place.number)
+                return
+        logger.info("SIGHUP: all workers are new")
+
+
+def supervise(plan: Plan) -> int:
+    """Run workers until told to stop; return the exit status.
+
+    Raises:
+        SettingsError: A setting is missing or wrong, or a port cannot be had.
+    """
+    logging.basicConfig(
+        level=plan.verbosity.upper(), format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
+    )
+    settings = plan.read_settings()
+    forbid_core_dumps()
+    ports = [("LISTEN_PORT", settings.listen_port), ("ATTEST_PORT", settings.attest_port)]
+    listeners = [_listen(name, plan.listen_host, port, plan.workers) for name, port in ports]
+    places = [Place(number, pair) for number, pair in enumerate(zip(*listeners, strict=True), 1)]
+    with file_for_workers() as store:
+        return asyncio.run(Supervisor(plan, settings, places, store).run())
+
+
+def _listen(name: str, host: str, port: int, how_many: int) -> list[socket.socket]:
+    try:
+        return listen_together(host, port, how_many)
+    except OSError as error:
+        problem = f"{name} {port} cannot be opened: {error.strerror}. Free it or set another"
+        raise SettingsError([problem]) from None

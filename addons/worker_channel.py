@@ -1,0 +1,73 @@
+"""What a supervisor and its workers say to each other, over a socket that both have held from the beginning.
+
+So no key is on a disk, on a command line or in an environment. What is said, a packet each:
+
+- The supervisor says once what the worker inherits (`Legacy`), and hands it the sockets to listen on.
+- The worker says `Ready` once, when it listens and its signing keys are there.
+- The supervisor says `RETIRE` when another worker has taken this one's place.
+- Whoever finds the other's end closed knows that it is gone. A worker then stops as on SIGTERM.
+"""
+
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+RETIRE = b"retire"
+MAX_PACKET = 16 * 1024
+"""Bytes of a packet at most."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker serves.
+
+    Attributes:
+        addresses: By what verifiers know its keys.
+    """
+
+    addresses: tuple[str, ...]
+
+    def packet(self) -> bytes:
+        """As it is sent."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def read(cls, packet: bytes) -> "Ready":
+        """From what was sent.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            return cls(tuple(json.loads(packet)["addresses"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError("not what a worker says when it is ready") from error
+
+
+@dataclass(frozen=True)
+class Legacy:
+    """What a supervisor leaves to a worker, but for the sockets.
+
+    Attributes:
+        number: Which worker it is, from 1 on.
+        workers: How many there are.
+        store: Where the signatures are, if the settings name no place that processes can share.
+        secrets: The ECDSA secret and the Ed25519 seed in hex; None has the worker ask for its keys.
+    """
+
+    number: int
+    workers: int
+    store: str
+    secrets: tuple[str, str] | None
+
+    def __repr__(self) -> str:
+        return f"Legacy(number={self.number}, workers={self.workers})"
+
+    def send(self, channel: socket.socket, listeners: Sequence[socket.socket]) -> None:
+        """Send it, and the sockets for the port that clients use and for the side port.
+
+        Raises:
+            OSError: The worker is gone.
+        """
+        socket.send_fds(channel, [json.dumps(asdict(self)).encode()], [listener.fileno() for listener in listeners])

@@ -1,0 +1,46 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attest_web.environment_file import EnvironmentFile
+from attest_web.settings import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    kept = dict(os.environ)
+    os.environ.update({"T_A": "from outside", "T_B": "from outside"})
+    yield
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+def test_the_file_goes_before_the_environment_and_gives_back_what_it_drops(tmp_path: Path) -> None:
+    path = tmp_path / "settings.env"
+    path.write_text("# a comment\nT_A=from the file\nexport T_C='with # and $T_B'\n")
+    file = EnvironmentFile(path)
+    file.read()
+    assert (os.environ["T_A"], os.environ["T_B"]) == ("from the file", "from outside")
+    assert os.environ["T_C"] == "with # and $T_B"
+    path.write_text("T_B=\n")
+    file.read()
+    assert (os.environ["T_A"], os.environ["T_B"], "T_C" in os.environ) == ("from outside", "", False)
+
+
+@pytest.mark.parametrize("content", [None, b"T_A=\xff\n"])
+def test_a_file_that_cannot_be_read_is_named_and_changes_nothing(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "settings.env"
+    if content is not None:
+        path.write_bytes(content)
+    before = dict(os.environ)
+    with pytest.raises(SettingsError, match=f"--env-file {path} cannot be read"):
+        EnvironmentFile(path).read()
+    assert dict(os.environ) == before
+
+
+def test_without_a_file_the_environment_is_what_it_is() -> None:
+    before = dict(os.environ)
+    EnvironmentFile(None).read()
+    assert dict(os.environ) == before

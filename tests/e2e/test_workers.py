@@ -1,0 +1,340 @@
+"""`tee-signer --workers N`: many processes that look like one proxy, whatever becomes of one of them."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import verification
+from tests.e2e.processes import TOKEN, Process, Proxy, Simulator, start_proxy
+from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
+
+WORKERS = 3
+
+
+def answer(peer: Peer) -> None:
+    """JSON or a stream, as is asked for, under the id that `user` names; a stream of `held-` when it is let go."""
+    while (received := peer.read_request()) is not None:
+        asked = json.loads(received.body or b'{"user":"health"}')
+        if asked.get("stream"):
+            peer.send(SSE_HEAD + b"".join(chunk(event) for event in events(asked["user"], "a", "b")) + LAST_CHUNK)
+        else:
+            peer.send(json_response(json.dumps({"id": asked["user"], "choices": []}).encode()))
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[str]:
+    with ScriptedUpstream(answer) as running:
+        yield running.url
+
+
+@contextmanager
+def started(upstream: str, *arguments: str, workers: int = WORKERS, **settings: str) -> Iterator[Proxy]:
+    """Workers that a test may stop by itself. All of them serve."""
+    process = start_proxy(upstream, "--workers", str(workers), *arguments, program="tee-signer", **settings)
+    try:
+        for number in range(1, workers + 1):
+            side_port = int(process.wait_for(rf"worker {number}: .*proof pages on side port (\d+)")[1])
+            port = int(process.wait_for(rf"worker {number}: .*listening at 127\.0\.0\.1:(\d+)")[1])
+        yield Proxy(process, port, side_port)
+    finally:
+        pids = children(process.popen.pid)
+        if process.popen.poll() is None:
+            process.stop()
+        for pid in pids:
+            until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+        assert "Traceback" not in process.output
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for something that nothing tells of."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.02)
+
+
+def store_directories() -> set[Path]:
+    parents = [Path("/dev/shm"), Path(os.environ.get("TMPDIR", "/tmp"))]
+    return {path for parent in parents for path in parent.glob("tee-signer-*")}
+
+
+class Load:
+    """Clients that chat without a pause, each on a connection that it keeps.
+
+    Attributes:
+        answered: What went over the wire, by the answer's id.
+        failures: What went wrong.
+    """
+
+    def __init__(self, port: int, name: str, clients: int = 4) -> None:
+        self.answered: dict[str, tuple[bytes, bytes]] = {}
+        self.failures: list[str] = []
+        self._port = port
+        self._name = name
+        self._over = threading.Event()
+        self._changed = threading.Condition()
+        self._threads = [threading.Thread(target=self._chat, args=(number,)) for number in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def go_on(self, count: int) -> None:
+        """Wait for so many answers more."""
+        with self._changed:
+            goal = len(self.answered) + count
+            assert self._changed.wait_for(lambda: len(self.answered) >= goal, 30)
+
+    def _chat(self, number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        turn = 0
+        while not self._over.is_set():
+            turn += 1
+            chat_id = f"{self._name}-{number}-{turn}"
+            body = chat_body("hi", user=chat_id, stream=turn % 2 == 0)
+            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+            try:
+                connection.request("POST", "/v1/chat/completions", body, headers)
+                response = connection.getresponse()
+                got = response.read()
+                if response.status != 200:
+                    raise OSError(f"status {response.status}: {got!r}")
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(f"{chat_id}: {error!r}")
+                connection.close()
+                continue
+            with self._changed:
+                self.answered[chat_id] = (body, got)
+                self._changed.notify_all()
+        connection.close()
+
+
+def check_all(load: Load, proxy: Proxy) -> None:
+    """Every answer was signed, and any worker finds the signature."""
+    addresses = set()
+    for number, (chat_id, (sent, got)) in enumerate(load.answered.items()):
+        if number % 10 == 0:  # connections go to all workers, in turn or not
+            askers = [Asker(proxy.port), Asker(proxy.side_port)]
+        status, found = askers[number % 2].signature(chat_id, "ecdsa" if number % 3 else "ed25519")
+        assert status == 200, chat_id
+        assert found["text"] == f"{verification.sha256(sent)}:{verification.sha256(got)}"
+        if number < 20:
+            verification.check(found, sent, got)
+        addresses.add(found["signing_address"])
+    assert len(addresses) == 2  # one for each algorithm
+
+
+def test_connections_are_spread_and_all_workers_sign_with_the_same_keys(upstream: str) -> None:
+    with started(upstream) as proxy:
+        signed_as = re.findall(r"signing as (\S+) \(ecdsa\) and (\S+) ", proxy.process.output)
+        assert len(signed_as) == WORKERS
+        assert len(set(signed_as)) == 1
+        pids = children(proxy.process.popen.pid)
+        before = {pid: open_files(pid) for pid in pids}
+        clients = [RawClient(proxy.port) for _ in range(20 * WORKERS)]
+        until(lambda: all(open_files(pid) > before[pid] for pid in pids))
+        for client in clients:
+            client.sock.close()
+        for pid in [proxy.process.popen.pid, *pids]:
+            for name in ("environ", "cmdline"):
+                shown = Path(f"/proc/{pid}/{name}").read_bytes()
+                assert not re.search(rb"[0-9A-Fa-f]{64}", shown), "that may be a key"
+
+
+def test_a_worker_that_is_killed_under_load_is_replaced_and_every_answer_is_signed(upstream: str) -> None:
+    with started(upstream) as proxy:
+        with Load(proxy.port, "kill") as load:
+            load.go_on(50)
+            victim = children(proxy.process.popen.pid)[0]
+            os.kill(victim, signal.SIGKILL)
+            number = proxy.process.wait_for(rf"worker (\d) \(process {victim}\) ended by SIGKILL")[1]
+            proxy.process.wait_for(rf"(?s)proof pages.*ended by SIGKILL.*worker {number}: \S+ proof pages")
+            load.go_on(50)
+        assert len(children(proxy.process.popen.pid)) == WORKERS
+        check_all(load, proxy)
+        assert len(load.failures) <= 4, "one for each client at most"
+
+
+def test_sighup_under_load_fails_no_request_and_brings_new_settings(upstream: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.env"
+    file.write_text(f"TOKEN={TOKEN}\n")
+    with started(upstream, "--env-file", str(file)) as proxy, Asker(proxy.side_port) as asker:
+        assert asker.get("/v1/signature/nobody", token="new-token")[0] == 401
+        old = children(proxy.process.popen.pid)
+        with Load(proxy.port, "hup") as load:
+            load.go_on(50)
+            file.write_text(f"# two of them\nTOKEN='{TOKEN},new-token'\n")
+            proxy.process.popen.send_signal(signal.SIGHUP)
+            proxy.process.wait_for("SIGHUP: all workers are new")
+            load.go_on(50)
+            until(lambda: not any(map(is_alive, old)))
+            load.go_on(50)
+        assert load.failures == []
+        check_all(load, proxy)
+        with Asker(proxy.side_port) as other:
+            assert other.get("/v1/signature/nobody", token="new-token")[0] == 404
+        assert len(set(re.findall(r"signing as (\S+)", proxy.process.output))) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("MAX_CONNECTIONS=many\n", "SIGHUP: MAX_CONNECTIONS (environment) is wrong"),
+        (None, "SIGHUP: --env-file .* cannot be read: No such file or directory"),
+    ],
+)
+def test_sighup_with_a_wrong_setting_leaves_all_as_it_was(
+    upstream: str, tmp_path: Path, said: str | None, expected: str
+) -> None:
+    file = tmp_path / "settings.env"
+    file.write_text("MAX_CONNECTIONS=100\n")
+    with started(upstream, "--env-file", str(file), workers=1) as proxy:
+        before = children(proxy.process.popen.pid)
+        if said is None:
+            file.unlink()
+        else:
+            file.write_text(said)
+        proxy.process.popen.send_signal(signal.SIGHUP)
+        proxy.process.wait_for(expected.replace("(", r"\(").replace(")", r"\)"))
+        proxy.process.wait_for("the workers stay as they are")
+        assert children(proxy.process.popen.pid) == before
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(chat_body("hi", user="still-here")))
+            assert client.read_response()[0] == 200
+
+
+def test_a_new_worker_that_cannot_start_leaves_the_old_ones_at_work(upstream: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.env"
+    file.write_text("DEV=1\n")
+    with started(upstream, "--env-file", str(file), workers=1, DEV="") as proxy:
+        before = children(proxy.process.popen.pid)
+        file.write_text(f"DEV=0\nDSTACK_SIMULATOR_ENDPOINT={tmp_path}/nobody.sock\n")
+        proxy.process.popen.send_signal(signal.SIGHUP)
+        proxy.process.wait_for("SIGHUP: a new worker 1 does not start; the others stay as they are")
+        assert "dstack's guest agent gave no answer on signing keys" in proxy.process.output
+        assert children(proxy.process.popen.pid) == before
+        os.kill(before[0], signal.SIGKILL)  # and whoever comes now has the old settings, too
+        proxy.process.wait_for(r"(?s)ended by SIGKILL.*proof pages")
+        assert len(set(re.findall(r"signing as (\S+)", proxy.process.output))) == 1
+
+
+def test_sigterm_drains_all_workers_and_leaves_nothing_behind() -> None:
+    go = threading.Event()
+
+    def held(peer: Peer) -> None:
+        while (received := peer.read_request()) is not None:
+            if not received.body:
+                peer.send(json_response(b"{}"))
+                continue
+            first, *rest = events("chatcmpl-held", "a", "b")
+            peer.send(SSE_HEAD + chunk(first))
+            assert go.wait(20)
+            peer.send(b"".join(map(chunk, rest)) + LAST_CHUNK)
+
+    directories = store_directories()
+    with ScriptedUpstream(held) as upstream, started(upstream.url, DRAIN_SECONDS="20") as proxy:
+        assert len(store_directories() - directories) == 1
+        pids = children(proxy.process.popen.pid)
+        clients = [RawClient(proxy.port) for _ in range(8)]
+        for client in clients:
+            client.send(chat_request(chat_body(stream=True)))
+            client.read_until(b'"content":"a"')
+        proxy.process.popen.send_signal(signal.SIGTERM)
+        for number in range(1, WORKERS + 1):
+            proxy.process.wait_for(rf"worker {number}: .*SIGTERM: stopping when \d requests are done")
+        with pytest.raises(ConnectionRefusedError):
+            RawClient(proxy.port)
+        go.set()
+        for client in clients:
+            assert b"data: [DONE]\n\n" in client.read_until(b"0\r\n\r\n")
+            client.sock.close()
+        assert proxy.process.wait(20) == 0
+        assert not any(map(is_alive, pids))
+    assert store_directories() == directories
+
+
+def test_workers_whose_supervisor_is_killed_end_and_clear_away(upstream: str) -> None:
+    directories = store_directories()
+    with started(upstream, workers=2) as proxy:
+        pids = children(proxy.process.popen.pid)
+        proxy.process.popen.kill()
+        until(lambda: not any(map(is_alive, pids)))
+        assert proxy.process.output.count("the supervisor is gone: stopping") == 2
+    assert store_directories() == directories
+
+
+@pytest.mark.parametrize("name", ["LISTEN_PORT", "ATTEST_PORT"])
+def test_a_port_that_is_taken_is_one_line_even_where_it_is_shared(upstream: str, name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        port = str(taken.getsockname()[1])
+        process = start_proxy(upstream, "--workers", "2", program="tee-signer", **{name: port})
+        assert process.wait() == 1
+    said = f"{name} {port} cannot be opened: Address already in use. Free it or set another"
+    assert process.output == f"tee-signer: {said}\n"
+
+
+def test_a_wrong_setting_is_told_once(upstream: str) -> None:
+    process = start_proxy(upstream, "--workers", "2", program="tee-signer", MODEL_NAME="")
+    assert process.wait() == 1
+    assert process.output.count("\n") == 1
+    assert "tee-signer: MODEL_NAME is missing" in process.output
+
+
+def test_a_first_worker_that_cannot_start_ends_all(upstream: str, tmp_path: Path) -> None:
+    socket_path = str(tmp_path / "nobody.sock")
+    process = start_proxy(
+        upstream, "--workers", "2", program="tee-signer", DEV="0", DSTACK_SIMULATOR_ENDPOINT=socket_path
+    )
+    assert process.wait() == 1
+    assert process.output.count("gave no answer on signing keys") == 1
+
+
+def test_workers_ask_dstack_for_the_same_keys(upstream: str, simulator: Simulator) -> None:
+    with started(upstream, workers=2, DEV="0", **simulator.settings) as proxy:
+        assert len(set(re.findall(r"signing as (\S+)", proxy.process.output))) == 1
+        with Asker(proxy.side_port) as asker:
+            status, _, report = asker.get("/v1/attestation/report")
+            assert status == 200
+            assert report["signing_address"] in proxy.process.output
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many", "257"])
+def test_a_number_of_workers_that_cannot_be_is_refused(upstream: str, count: str) -> None:
+    process: Process = start_proxy(upstream, f"--workers={count}", program="tee-signer")
+    assert process.wait() == 2
+    assert "--workers: it must be a number from 1 to 256" in process.output
