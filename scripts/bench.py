@@ -1,155 +1,114 @@
 #!/usr/bin/env python3
-"""Measures what the proxy costs, beside plain mitmdump and no proxy at all, in front of the stand-in model.
+"""Measures what the proxy costs, beside plain mitmdump in front of the same stand-in model, in one run.
 
-CPU is that of the proxy's process: it holds on a noisy machine. Times are medians at one client, one request at a time.
+CPU is that of the proxy's processes: it holds on a noisy machine. Contenders take turns in rounds, and the median of
+the rounds counts. With --write-docs, the figures go to docs/performance.md and docs/performance.svg.
 """
 
 import argparse
-import http.client
 import json
-import os
-import re
-import signal
-import statistics
-import subprocess
+import resource
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from scripts.process_figures import cpu_seconds
+from scripts import bench_measures as measure
+from scripts.bench_contenders import CONTENDERS, LAUNCHER, running, stand_in
+from scripts.bench_report import Results, machine, table, targets, write_docs
 
-ROOT = Path(__file__).resolve().parent.parent
-MODEL = "bench"
-TOKEN = "bench-token"
-EVENTS = 64
-
-
-@dataclass(frozen=True)
-class Row:
-    """One proxy's figures; seconds, None where there is no process to measure."""
-
-    name: str
-    json_cpu: float | None
-    sse_cpu: float | None
-    first_token: float
-    first_token_p95: float
-
-
-@contextmanager
-def running(command: list[str], ready: str, **env: str) -> Iterator[tuple[int, re.Match[str]]]:
-    """A program, from when its output matches `ready`; gives its process id and the match."""
-    process = subprocess.Popen(
-        command,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"} | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            said += line
-            if match := re.search(ready, said):
-                break
-        else:
-            sys.exit(f"bench: {' '.join(command)} did not start:\n{said}")
-        # What it says from now on must not fill the pipe.
-        drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
-        yield process.pid, match
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(10)
-    drain.wait(10)
-
-
-class Client:
-    """One kept-alive connection."""
-
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-
-    def chat(self, *, stream: bool) -> float:
-        """Have one chat; return the seconds until the first byte of the answer's body."""
-        message = {"role": "user", "content": "How much does it cost to be trusted?"}
-        body = json.dumps({"model": MODEL, "messages": [message], "stream": stream})
-        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        started = time.perf_counter()
-        self._connection.request("POST", "/v1/chat/completions", body, headers)
-        response = self._connection.getresponse()
-        response.read(1)
-        first = time.perf_counter() - started
-        response.read()
-        if response.status != 200:
-            sys.exit(f"bench: the chat was answered with {response.status}")
-        return first
-
-
-def measure(name: str, port: int, pid: int | None, times: int) -> Row:
-    """Measure one proxy, or none."""
-    client = Client(port)
-
-    def cpu_per_chat(*, stream: bool) -> float | None:
-        for _ in range(times // 10 + 1):  # warm up
-            client.chat(stream=stream)
-        before = cpu_seconds(pid) if pid else 0
-        for _ in range(times):
-            client.chat(stream=stream)
-        return (cpu_seconds(pid) - before) / times if pid else None
-
-    json_cpu, sse_cpu = cpu_per_chat(stream=False), cpu_per_chat(stream=True)
-    firsts = sorted(client.chat(stream=True) for _ in range(times))
-    print(f"  {name}: done", file=sys.stderr)
-    return Row(name, json_cpu, sse_cpu, statistics.median(firsts), firsts[int(len(firsts) * 0.95)])
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def main() -> None:
     """Measure and print a table."""
+    options = _options()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    results = Results(machine(), [contender.name for contender in options.contenders])
+    _measure_in_rounds(options, results)
+    _measure_by_turns(options, results)
+    if options.json:
+        options.json.write_text(json.dumps(results.as_json(), indent=1) + "\n")
+    print(table(results))
+    print()
+    print(targets(results))
+    if options.write_docs:
+        write_docs(results, DOCS)
+        print(f"written: {DOCS}/performance.md, {DOCS}/performance.svg", file=sys.stderr)
+
+
+def _measure_in_rounds(options: argparse.Namespace, results: Results) -> None:
+    """What is compared: all contenders run at once, and take turns."""
+    with ExitStack() as stack:
+        url, direct = stack.enter_context(stand_in(0, measure.EVENTS - 3))
+        running_now = [(each, stack.enter_context(running(each, url))) for each in options.contenders]
+        for contender, proxy in running_now:
+            measure.warm_up(proxy, contender)
+        for number in range(options.rounds):
+            _progress(f"round {number + 1} of {options.rounds}: chats")
+            bare = measure.first_token(direct, options.times)
+            for contender, proxy in running_now:
+                name, count = contender.name, options.times
+                results.add(name, "json_cpu", measure.cpu_per_chat(proxy, contender, 3 * count, stream=False))
+                results.add(name, "sse_cpu", measure.cpu_per_chat(proxy, contender, count, stream=True))
+                results.add(name, "added_latency", measure.first_token(proxy.port, count) - bare)
+        for contender, proxy in running_now:
+            results.add(contender.name, "memory", measure.memory(proxy))
+
+
+def _measure_by_turns(options: argparse.Namespace, results: Results) -> None:
+    """What each contender is measured at alone."""
+    tokens = int((options.seconds + 6) / measure.GAP)
+    with stand_in(measure.GAP, tokens) as (url, _):
+        for number in range(options.rounds):
+            for contender in options.contenders:
+                _progress(f"round {number + 1} of {options.rounds}: gapped events, {contender.name}")
+                with running(contender, url) as proxy:
+                    spent = measure.cpu_per_gapped_event(proxy, options.seconds)
+                results.add(contender.name, "gapped_cpu", spent)
+    with stand_in(0, 8) as (url, _):
+        for contender in options.contenders:
+            _progress(f"idle clients, {contender.name}")
+            with running(contender, url) as proxy:
+                results.add(contender.name, "idle_client", measure.memory_per_idle_client(proxy, options.idle))
+    if LAUNCHER in options.contenders:
+        _progress(f"{options.streams} streams at once, {LAUNCHER.name}")
+        with stand_in(1, 10) as (url, _), running(LAUNCHER, url) as proxy:
+            whole, wrong = measure.streams_held(proxy, options.streams)
+            results.held = (options.streams, whole, wrong)
+
+
+def _progress(what: str) -> None:
+    print(f"bench: {what}", file=sys.stderr, flush=True)
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=500, help="requests of each kind (%(default)s)")
+    parser.add_argument("--rounds", type=_count, default=5, help="how often each contender has its turn (%(default)s)")
+    parser.add_argument(
+        "--times", type=_count, default=150, help="streams in a turn, a third of the JSON chats (%(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long gapped events are measured (%(default)s)")
+    parser.add_argument("--idle", type=_count, default=1000, help="clients that keep their connections (%(default)s)")
+    parser.add_argument("--streams", type=_count, default=2000, help="streams that are held at once (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="less of everything: about a minute, and less exact")
+    parser.add_argument(
+        "--only", action="append", choices=[each.key for each in CONTENDERS], help="measure this one; may be repeated"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE, too")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/performance.md and docs/performance.svg")
     options = parser.parse_args()
-    if options.times < 20:
-        parser.error("--times must be 20 or more")
-    stand_in = [sys.executable, str(ROOT / "scripts/stand_in_vllm.py"), "--model", MODEL]
-    stand_in += ["--delay", "0", "--tokens", str(EVENTS - 3)]
-    mitmdump = [str(Path(sys.executable).parent / "mitmdump"), "--listen-host", "127.0.0.1", "-p", "0"]
-    listening = r"listening at 127\.0\.0\.1:(\d+)"
-    settings: dict[str, Any] = {"MODEL_NAME": MODEL, "TOKEN": TOKEN, "DEV": "1", "ATTEST_PORT": "0"}
-    settings["INSPECT_PLAINTEXT"] = "0"
-    settings["RATE_LIMIT_PER_SECOND"] = "1000000"  # counted, as in earnest, and never reached
-    rows = []
-    with running(stand_in, r"http://127\.0\.0\.1:(\d+)") as (_, found):
-        mode = ["--mode", f"reverse:{found[0]}"]
-        rows.append(measure("no proxy", int(found[1]), None, options.times))
-        plain = [*mitmdump, *mode, "--set", "stream_large_bodies=1"]
-        with running(plain, listening) as (pid, match):
-            rows.append(measure("mitmdump, streaming, no addon", int(match[1]), pid, options.times))
-        signing = [*mitmdump, *mode, "-s", str(ROOT / "addons/tee_signer.py")]
-        with running(signing, f"{listening}(?s:.*)side port", **settings) as (pid, match):
-            rows.append(measure("mitmdump -s addons/tee_signer.py", int(match[1]), pid, options.times))
-        launcher = [str(Path(sys.executable).parent / "tee-signer"), "--listen-host", "127.0.0.1"]
-        settings |= {"VLLM_BASE_URL": found[0], "LISTEN_PORT": "0"}
-        with running(launcher, f"{listening}(?s:.*)side port", **settings) as (pid, match):
-            rows.append(measure("tee-signer", int(match[1]), pid, options.times))
-    print_table(rows)
+    if options.quick:
+        options.rounds, options.times, options.seconds, options.idle, options.streams = 2, 60, 2.0, 300, 500
+    options.contenders = [each for each in CONTENDERS if not options.only or each.key in options.only]
+    if options.write_docs and options.only:
+        parser.error("--write-docs needs all contenders; leave out --only")
+    return options
 
 
-def print_table(rows: list[Row]) -> None:
-    """Print the rows as a Markdown table, in milliseconds."""
-
-    def ms(seconds: float | None) -> str:
-        return "" if seconds is None else f"{seconds * 1000:.2f}"
-
-    print(f"| proxy | CPU, JSON chat, ms | CPU, SSE of {EVENTS} events, ms | first token, ms | p95 | added, ms |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for row in rows:
-        added = ms(row.first_token - rows[0].first_token)
-        cells = [row.name, ms(row.json_cpu), ms(row.sse_cpu), ms(row.first_token), ms(row.first_token_p95), added]
-        print("| " + " | ".join(cells) + " |")
+def _count(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError("it must be a number, 1 or more")
+    return int(value)
 
 
 if __name__ == "__main__":
