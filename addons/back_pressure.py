@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from mitmproxy.connection import Server
 from mitmproxy.proxy.layers.http import HttpStream
 
-from addons.upstream_reader import UpstreamReading
+from addons.connection_reader import ConnectionReading
 
 
 class BackPressure:
     """What the streams of one client connection have behind them: upstreams to be halted, and bodies to be kept."""
 
-    def __init__(self, streams: Mapping[int, HttpStream], reading: UpstreamReading) -> None:
+    def __init__(self, streams: Mapping[int, HttpStream], reading: ConnectionReading) -> None:
         """Make it for the streams that there are, now and later.
 
         Args:

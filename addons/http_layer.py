@@ -24,6 +24,7 @@ from mitmproxy.proxy.layers.http._events import (
 
 from addons.back_pressure import BackPressure
 from addons.client_connections import ClientOverdue
+from addons.connection_reader import ConnectionReading
 from addons.http1_server import ApiHttp1Server, ClientTooSlow, UpstreamTimedOut
 from addons.http2_exchanges import Http2Timeouts
 from addons.http2_server import ApiHttp2Server, StreamsWentOn
@@ -32,7 +33,6 @@ from addons.response_tap import ResponseTap
 from addons.short_way import ShortWay
 from addons.stream_end import UnendedStreams
 from addons.upstream_connections import IdleConnections, UpstreamConnections
-from addons.upstream_reader import UpstreamReading
 from addons.websocket_layer import WebsocketSigner
 
 
@@ -45,7 +45,7 @@ class ApiHttpLayer(UpstreamConnections):
         limits: HttpLimits,
         idle: IdleConnections,
         signer: WebsocketSigner,
-        reading: UpstreamReading | None = None,
+        reading: ConnectionReading | None = None,
     ) -> None:
         """Make the layer.
 
@@ -60,7 +60,7 @@ class ApiHttpLayer(UpstreamConnections):
         self._limits = limits
         self._signer = signer
         self._http2: ApiHttp2Server | None = None
-        self._reading = reading or UpstreamReading()
+        self._reading = reading or ConnectionReading()
         self._back_pressure = BackPressure(self.streams, self._reading)
         self._wakeup: commands.RequestWakeup | None = None
         self._unended = UnendedStreams()
@@ -89,6 +89,10 @@ class ApiHttpLayer(UpstreamConnections):
             yield from self.event_to_child(self._http2, StreamsWentOn())
         if self._unended.noted:
             yield from self._unended.watch(self.streams)
+        while self._dropped:
+            dropped = self._dropped.pop()
+            if isinstance(dropped, ApiHttpStream):
+                dropped.let_go()
 
     def _make_client_connection(self) -> HttpConnection:
         clock = self._limits.clock_of(self.context.client)

@@ -130,6 +130,12 @@ class ApiHttpStream(HttpStream):
             handling = super()._handle_event(event)
         return handling
 
+    def let_go(self) -> None:
+        """Free memory, as the exchange is over; else, only the garbage collector would find this circle of objects."""
+        if self._paused is None:
+            self.context.layers.clear()
+            self.client_state = self.server_state = _ended
+
     def start_request_stream(self) -> layer.CommandGenerator[None]:
         """Begin to forward a body as it comes; or, where the gate has refused it, answer and let the body fall."""
         if self.flow.response is None:
@@ -314,6 +320,11 @@ class ApiHttpStream(HttpStream):
         if body:
             yield SendHttp(RequestData(self.stream_id, body), self.context.server)
         yield SendHttp(RequestEndOfMessage(self.stream_id), self.context.server)
+
+
+def _ended(_: events.Event) -> layer.CommandGenerator[None]:
+    """The state of a stream that nobody tells anything any more."""
+    yield from ()
 
 
 def _end_to_end(answer: http.Response) -> http.Response:

@@ -23,6 +23,7 @@ from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionH
 from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.utils import asyncio_utils
 
+from addons.connection_reader import NEVER_FULL, PromptHandler
 from addons.lean_master import LeanMaster
 from attest_web.listening import BACKLOG, listen
 
@@ -96,7 +97,7 @@ class LeanContext(Context):
         return LeanContext(self)
 
 
-class LeanConnectionHandler(ProxyConnectionHandler):
+class LeanConnectionHandler(PromptHandler, ProxyConnectionHandler):
     """A client's connection."""
 
     master: LeanMaster
@@ -132,9 +133,8 @@ class LeanConnectionHandler(ProxyConnectionHandler):
     async def drain_writers(self) -> None:
         """As in mitmproxy, where there is anything to wait for."""
         for io in self.transports.values():
-            # A transport is not paused while it holds no more than its lower limit (asyncio, Transport). mitmproxy's
-            # way takes a lock and a coroutine for each connection, to find that out.
-            if isinstance(io.writer, asyncio.StreamWriter) and io.writer.transport.get_write_buffer_size():
+            # mitmproxy's way takes a lock and a coroutine for each connection, to find out that none is full.
+            if isinstance(io.writer, asyncio.StreamWriter) and io.writer.transport.get_write_buffer_size() > NEVER_FULL:
                 await super().drain_writers()  # type: ignore[no-untyped-call]
                 return
 

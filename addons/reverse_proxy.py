@@ -17,11 +17,11 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.client_tls import ApiClientTLSLayer
+from addons.connection_reader import ConnectionReading
 from addons.http_layer import ApiHttpLayer
 from addons.http_stream import HttpLimits
 from addons.leftover_sockets import LeftoverSockets
 from addons.upstream_connections import IdleConnections
-from addons.upstream_reader import UpstreamReading
 from addons.websocket_layer import WebsocketSigner
 
 _FORBIDDEN: dict[str, tuple[Any, str]] = {
@@ -126,7 +126,7 @@ class ReverseProxy:
         self._limits = limits
         self._idle = IdleConnections(max_keepalive)
         self._signer = signer
-        self._reading = UpstreamReading()
+        self._reading = ConnectionReading()
         self.addons = [self._reading, LeftoverSockets()]
         self._settled: dict[str, Any] = {
             # Eager, it opens the upstream connection before there is a request, and closes the client's when that

@@ -18,6 +18,7 @@ from mitmproxy.proxy.layers.http import (
     GetHttpConnectionCompleted,
     HttpLayer,
     HTTPMode,
+    HttpStream,
     RegisterHttpConnection,
     SendHttp,
 )
@@ -69,6 +70,8 @@ class UpstreamConnections(HttpLayer):
         super().__init__(context, HTTPMode.transparent)
         self._idle = idle
         self._upstreams: dict[Connection, ApiHttp1Client] = {}
+        self._dropped: list[HttpStream] = []
+        """Streams that have ended, but may have a last word."""
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         # Not a generator itself: this runs for every packet, and there is seldom anything to do.
@@ -95,13 +98,16 @@ class UpstreamConnections(HttpLayer):
                 if (stream := self.streams.get(command.event.stream_id)) is not None:
                     yield from self.event_to_child(stream, command.event)
             elif isinstance(command, DropStream):
-                self.streams.pop(command.stream_id, None)
+                if (dropped := self.streams.pop(command.stream_id, None)) is not None:
+                    self._dropped.append(dropped)
             else:
                 yield from self._handle_rare(child, command)
 
     def _handle_rare(self, child: layer.Layer, command: commands.Command) -> layer.CommandGenerator[None]:
-        if command.blocking or isinstance(command, commands.RequestWakeup):
-            self.command_sources[command] = child  # to which the answer is to go
+        # To where the answer is to go. Of the times that are waited for, streams' are the layer's own; with an hour to
+        # wait, that would keep the first exchange of each client for as long.
+        if command.blocking or (isinstance(command, commands.RequestWakeup) and not isinstance(child, HttpStream)):
+            self.command_sources[command] = child
         if isinstance(command, GetHttpConnection):
             yield from self.get_connection(command)
         elif isinstance(command, RegisterHttpConnection):

@@ -23,10 +23,10 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.test import taddons, tflow
 
 from addons.back_pressure import BackPressure
+from addons.connection_reader import ConnectionReading
 from addons.http2_connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
 from addons.http2_exchanges import MAX_HELD, Http2Timeouts
 from addons.http2_server import HALT_AT, ApiHttp2Server, StreamsWentOn
-from addons.upstream_reader import UpstreamReading
 from tests.addons.clock import Clock
 from tests.addons.conftest import head
 
@@ -38,7 +38,7 @@ class Upstreams(BackPressure):
     """Upstreams of nobody's, that say what is asked of them."""
 
     def __init__(self) -> None:
-        super().__init__({}, UpstreamReading())
+        super().__init__({}, ConnectionReading())
         self.halted: set[int] = set()
         self.waiting: set[int] = set()
 

@@ -293,6 +293,35 @@ def test_a_stream_tells_by_its_state_whether_it_keeps_its_body() -> None:
     assert "self.client_state = self.state_stream_request_body" in source(HttpStream.start_request_stream)
 
 
+def test_an_event_waits_for_its_turn_and_for_nothing_else() -> None:
+    handling = source(ConnectionHandler.server_event)
+    assert handling.count("async with self._server_event_lock:") == 1
+    assert "# No `await` beyond this point." in handling
+    assert "await " not in handling.partition("# No `await` beyond this point.")[2]
+
+
+def test_h11_tells_where_it_is_in_a_chunked_body() -> None:
+    reader, buffer = ChunkedReader(), ReceiveBuffer()
+
+    def state(data: bytes) -> tuple[bool, ...]:
+        nonlocal buffer
+        buffer += data
+        while reader(buffer) is not None:
+            pass
+        return bool(reader._bytes_in_chunk), bool(reader._bytes_to_discard), reader._reading_trailer, bool(buffer)
+
+    assert state(b"5\r\nhello\r\n") == (False, False, False, False)
+    assert state(b"5\r\nhe") == (True, False, False, False)
+    assert state(b"llo") == (False, True, False, False)
+    assert state(b"\r") == (False, True, False, False)
+    assert state(b"\n3") == (False, False, False, True)
+    assert state(b"\r\nabc\r\n0\r\n") == (False, False, True, False)
+
+
+def test_streams_ask_for_no_wakeups_of_their_own() -> None:
+    assert "RequestWakeup" not in source(HttpStream)
+
+
 def test_a_connection_is_read_through_whatever_reader_is_there_when_it_has_been_made() -> None:
     reading = source(ConnectionHandler.handle_connection)
     assert "reader = self.transports[connection].reader" in reading
