@@ -54,20 +54,17 @@ class WayOut:
         self._client = client
         self._watchdog = handler.timeout_watchdog
 
-    def takes(self, data: bytes) -> bool:
-        """Whether what has come goes the short way; if so, it has been written."""
+    def take(self, data: bytes) -> int:
+        """Write what goes the short way of what has come; return how many bytes that is, from the beginning on."""
         short_way = self._upstream.short_way
-        if (
-            short_way is None
-            # Whoever has to wait for the client does so on the ordinary way.
-            or self._client.get_write_buffer_size() > NEVER_FULL
-            or self._client.is_closing()
-            or not short_way.takes(data)
-        ):
-            return False
-        self._watchdog.register_activity()
-        self._client.write(data)
-        return True
+        # Whoever has to wait for the client does so on the ordinary way.
+        if short_way is None or self._client.get_write_buffer_size() > NEVER_FULL or self._client.is_closing():
+            return 0
+        taken = short_way.take(data)
+        if taken:
+            self._watchdog.register_activity()
+            self._client.write(data if taken == len(data) else data[:taken])
+        return taken
 
 
 class PromptHandler(ConnectionHandler, metaclass=ABCMeta):
@@ -154,8 +151,12 @@ class ConnectionReader(asyncio.Protocol):
         """Take what has come."""
         if not self._task_waits or self._draining is not None or self._resumed is not None or len(data) > MOST:
             self._leave_to_task(data)
-        elif self._way_out is None or not self._way_out.takes(data):
+            return
+        taken = self._way_out.take(data) if self._way_out is not None else 0
+        if not taken:
             self._hand_to_layers(data)
+        elif taken < len(data):
+            self._hand_to_layers(data[taken:])
 
     def _leave_to_task(self, data: bytes) -> None:
         self._task_waits = False

@@ -8,6 +8,7 @@ kept. What is not JSON gives no id and no error: the bytes are the client's to j
 
 import json
 import re
+from collections.abc import Sequence
 
 from addons.dialects import MAX_ID, usable_id
 
@@ -57,9 +58,9 @@ class JsonReader:
         self._kept = piece[keep_from:]
         return released
 
-    def passes(self, piece: bytes) -> bool:  # noqa: ARG002
-        """Whether there is nothing to note of the next piece: never, as its end may be that of the body."""
-        return False
+    def passing(self, pieces: Sequence[bytes]) -> int:  # noqa: ARG002
+        """How many of the next pieces need not be looked at: none, as the end of each may be that of the body."""
+        return 0
 
     def end(self) -> bytes:
         """Take note that the message is complete; return what was kept back."""

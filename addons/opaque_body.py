@@ -1,5 +1,7 @@
 """An answer that says nothing about itself."""
 
+from collections.abc import Sequence
+
 
 class OpaqueReader:
     """Lets a body pass, but for its last byte, which waits for the end of the message.
@@ -20,9 +22,9 @@ class OpaqueReader:
         self._kept = piece[-1:]
         return released
 
-    def passes(self, piece: bytes) -> bool:  # noqa: ARG002
-        """Whether there is nothing to note of the next piece: never, as its end may be that of the body."""
-        return False
+    def passing(self, pieces: Sequence[bytes]) -> int:  # noqa: ARG002
+        """How many of the next pieces need not be looked at: none, as the end of each may be that of the body."""
+        return 0
 
     def end(self) -> bytes:
         """Take note that the message is complete; return what was kept back."""

@@ -15,8 +15,8 @@ class BodyReader(Protocol):
     def feed(self, piece: bytes) -> bytes:
         """Take the next piece, of one byte or more; return what may be sent on now, perhaps nothing."""
 
-    def passes(self, piece: bytes) -> bool:
-        """Whether `feed` would return the next piece as it is, and have nothing to note of it."""
+    def passing(self, pieces: Sequence[bytes]) -> int:
+        """How many of the next pieces, from the first on, `feed` would return as they are, with nothing to note."""
 
     def end(self) -> bytes:
         """Take note that the message is complete; return the rest."""
@@ -70,13 +70,12 @@ class ResponseTap:
             self.finish()
         return self._last or []
 
-    def takes(self, pieces: Sequence[bytes]) -> bool:
-        """Whether the next pieces go to the client as they are; if so, they are taken."""
-        if self._missing is not None or not all(map(self._reader.passes, pieces)):
-            return False
-        for piece in pieces:
-            self._sha256.update(piece)
-        return True
+    def take(self, pieces: Sequence[bytes]) -> int:
+        """Take those of the next pieces, from the first on, that go to the client as they are; return how many."""
+        taken = self._reader.passing(pieces) if self._missing is None else 0
+        if taken:
+            self._sha256.update(pieces[0] if taken == 1 else b"".join(pieces[:taken]))
+        return taken
 
     def finish(self) -> Future[None] | None:
         """Take note that the message is complete, and have it signed; `self(b"")` then gives the last bytes.

@@ -1,11 +1,11 @@
 """The short way of a streamed answer, past mitmproxy's layers.
 
 An event of a token or two goes through six layers of generators, to come out as it went in. Once an answer streams,
-most of what the upstream sends is whole chunks (RFC 9112, 7.1) of whole events that nobody has to look into. Such a
-piece is hashed and goes to the client as it came: the very bytes that the layers would write. Anything else takes the
-ordinary way: the piece in which a usage, the last event or the end of the body may be, a chunk that has not come whole,
-one that is written in another form. The layers take up where the short way has left off, as it leaves off only where
-the next chunk begins.
+most of what the upstream sends is whole chunks (RFC 9112, 7.1) of whole events that nobody has to look into. They are
+hashed and go to the client as they came: the very bytes that the layers would write. Anything else takes the ordinary
+way: the chunk in which a usage, the last event or the end of the body may be, one that has not come whole, one that is
+written in another form. The layers take up where the short way has left off, as it leaves off only where the next chunk
+begins.
 """
 
 from h11._readers import ChunkedReader
@@ -32,22 +32,24 @@ class ShortWay:
         self._reader = reader
         self._tap = tap
 
-    def takes(self, data: bytes) -> bool:
-        """Whether what has come from the upstream is to be written to the client, as it is; if so, it is taken."""
+    def take(self, data: bytes) -> int:
+        """Take what is to be written to the client as it is of what has come; return how many bytes that is."""
         reader = self._reader
         if reader._bytes_in_chunk or reader._bytes_to_discard or reader._reading_trailer or self._buffer:
-            return False
-        chunks = whole_chunks(data)
-        return chunks is not None and self._tap.takes(chunks)
+            return 0
+        chunks, ends = whole_chunks(data)
+        taken = self._tap.take(chunks)
+        return ends[taken - 1] if taken else 0
 
 
-def whole_chunks(data: bytes) -> list[bytes] | None:
-    """What is in the chunks of a body.
+def whole_chunks(data: bytes) -> tuple[list[bytes], list[int]]:
+    """The chunks at the beginning of `data` that are whole, and written as this proxy would write them.
 
     Returns:
-        Their contents; None where `data` is not whole chunks and no more, or not as this proxy would write them.
+        What is in each, and where it ends.
     """
-    chunks = []
+    chunks: list[bytes] = []
+    ends: list[int] = []
     at = 0
     while at < len(data):
         line_end = data.find(b"\r\n", at, at + _LONGEST_SIZE)
@@ -55,12 +57,13 @@ def whole_chunks(data: bytes) -> list[bytes] | None:
         try:
             size = int(line, 16)
         except ValueError:
-            return None
+            break
         begin = line_end + 2
         end = begin + size
         # With leading zeros, extensions or whatever else int() forgives, the layers would write it otherwise.
         if not size or b"%x" % size != line or data[end : end + 2] != b"\r\n":
-            return None
-        chunks.append(data[begin:end])
+            break
         at = end + 2
-    return chunks
+        chunks.append(data[begin:end])
+        ends.append(at)
+    return chunks, ends

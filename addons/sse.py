@@ -12,6 +12,7 @@ the id is known, and those that have usage in them.
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from addons.dialects import Dialect
@@ -65,15 +66,14 @@ class SseReader:
 
     def feed(self, piece: bytes) -> bytes:
         """Take the next piece of the stream, of one byte or more; return what may be sent on now, perhaps nothing."""
-        if self.passes(piece):
+        if self.passing((piece,)):
             return piece
         if self._held is not None:
             return self._feed_behind_end(self._held, piece)
         return self._feed_lines(piece)
 
-    def passes(self, piece: bytes) -> bool:
-        """Whether the next piece is whole events of no interest, of which there is nothing to note."""
-        # Most pieces are, so this has to be a few scans in C.
+    def passing(self, pieces: Sequence[bytes]) -> int:
+        """How many of the next pieces, from the first on, are whole events of no interest, with nothing to note."""
         if (
             self.id is None
             or self._line
@@ -82,15 +82,16 @@ class SseReader:
             or self._event_type
             or self._after_cr
             or self._held is not None
-            or not piece.endswith((b"\n\n", b"\r\n\r\n"))
         ):
-            return False
-        if _USAGE in piece and _has_usage(piece):
-            return False
-        for mark in self._end_marks:  # noqa: SIM110  # a generator would cost more than the scans
-            if mark in piece:
-                return False
-        return True
+            return 0
+        for number, piece in enumerate(pieces):
+            # Most are, so this has to be a few scans in C.
+            if not piece.endswith((b"\n\n", b"\r\n\r\n")) or (_USAGE in piece and _has_usage(piece)):
+                return number
+            for mark in self._end_marks:
+                if mark in piece:
+                    return number
+        return len(pieces)
 
     def end(self) -> bytes:
         """Take note that the message is complete; return what was kept back."""

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Measures what the proxy costs, beside plain mitmdump in front of the same stand-in model, in one run.
 
-CPU is that of the proxy's processes: it holds on a noisy machine. Contenders take turns in rounds, and the median of
+CPU is that of the proxy's processes, all of them and the load on one core: it holds on a noisy machine. Contenders take turns in rounds, and the median of
 the rounds counts. With --write-docs, the figures go to docs/performance.md and docs/performance.svg.
 """
 
 import argparse
 import json
+import os
 import resource
 import sys
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 def main() -> None:
     """Measure and print a table."""
     options = _options()
+    # On cores that share what a core has, a proxy would be charged for how busy the others are.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     results = Results(machine(), [contender.name for contender in options.contenders])
     _measure_in_rounds(options, results)
@@ -41,15 +44,15 @@ def _measure_in_rounds(options: argparse.Namespace, results: Results) -> None:
     with ExitStack() as stack:
         url, direct = stack.enter_context(stand_in(0, measure.EVENTS - 3))
         running_now = [(each, stack.enter_context(running(each, url))) for each in options.contenders]
-        for contender, proxy in running_now:
-            measure.warm_up(proxy, contender)
+        for _, proxy in running_now:
+            measure.warm_up(proxy)
         for number in range(options.rounds):
             _progress(f"round {number + 1} of {options.rounds}: chats")
             bare = measure.first_token(direct, options.times)
             for contender, proxy in running_now:
                 name, count = contender.name, options.times
-                results.add(name, "json_cpu", measure.cpu_per_chat(proxy, contender, 3 * count, stream=False))
-                results.add(name, "sse_cpu", measure.cpu_per_chat(proxy, contender, count, stream=True))
+                results.add(name, "json_cpu", measure.cpu_per_chat(proxy, 3 * count, stream=False))
+                results.add(name, "sse_cpu", measure.cpu_per_chat(proxy, count, stream=True))
                 results.add(name, "added_latency", measure.first_token(proxy.port, count) - bare)
         for contender, proxy in running_now:
             results.add(contender.name, "memory", measure.memory(proxy))

@@ -11,22 +11,25 @@ import json
 import statistics
 import time
 
-from scripts.bench_contenders import Contender, Running
+from scripts.bench_contenders import Running
 from scripts.bench_load import TOKEN, Connection, LoadError, chats, connections, request
 from scripts.process_figures import cpu_seconds, figures, tree
 
 EVENTS = 64
 """Events of a stream that comes all at once."""
 
+CLIENTS = 8
+"""Clients that have chats at once, each one after the other."""
+
 GAPPED_STREAMS = 100
 GAP = 0.02
 """Seconds between two events of a stream that comes as a model speaks."""
 
 
-def cpu_per_chat(proxy: Running, contender: Contender, count: int, *, stream: bool) -> float:
-    """CPU seconds for a chat, JSON or a stream of `EVENTS`."""
+def cpu_per_chat(proxy: Running, count: int, *, stream: bool) -> float:
+    """CPU seconds for a chat, JSON or a stream of `EVENTS`, with `CLIENTS` at once."""
     before = _cpu(proxy)
-    asyncio.run(chats(proxy.port, count, stream=stream, clients=1 if contender.workers == 1 else 8 * contender.workers))
+    asyncio.run(chats(proxy.port, count, stream=stream, clients=CLIENTS))
     return (_cpu(proxy) - before) / count
 
 
@@ -112,10 +115,10 @@ def _is_signed(port: int, answer: bytes) -> bool:
     return response.status == 200 and found["text"] == expected
 
 
-def warm_up(proxy: Running, contender: Contender) -> None:
+def warm_up(proxy: Running) -> None:
     """Have what is done once be done."""
     for stream in (False, True):
-        cpu_per_chat(proxy, contender, 40 * contender.workers, stream=stream)
+        cpu_per_chat(proxy, 100, stream=stream)
     time.sleep(0.1)
 
 

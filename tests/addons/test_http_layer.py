@@ -1,5 +1,6 @@
 """A request and its answer when one side goes, or does not come to an end; in memory."""
 
+from collections.abc import Sequence
 from unittest.mock import Mock
 
 import pytest
@@ -28,8 +29,8 @@ class Reader:
         self.finished = piece.endswith(b"$")
         return piece.removesuffix(b"$")
 
-    def passes(self, piece: bytes) -> bool:
-        return False
+    def passing(self, pieces: Sequence[bytes]) -> int:
+        return 0
 
     def end(self) -> bytes:
         return b"$"

@@ -74,11 +74,11 @@ class Exchange:
     def receive(self, piece: bytes) -> None:
         upstream = self._reading.upstream
         short_way = upstream.short_way if upstream is not None else None
-        if self._by_short_way and short_way is not None and short_way.takes(piece):
-            self.short += 1
-            self.wire.to_client += piece
-        else:
-            self.wire.receive(self.server, piece)
+        taken = short_way.take(piece) if self._by_short_way and short_way is not None else 0
+        self.short += taken > 0
+        self.wire.to_client += piece[:taken]
+        if taken < len(piece):
+            self.wire.receive(self.server, piece[taken:])
 
 
 def chunked(content: bytes, size_line: bytes | None = None) -> bytes:
@@ -155,13 +155,23 @@ def test_events_of_no_interest_take_it_and_no_others() -> None:
     assert exchange.completed == [(hashlib.sha256(body).hexdigest(), "chatcmpl-1", {"total_tokens": 3}, True)]
 
 
-def test_several_chunks_at_once_take_it_together_or_not_at_all() -> None:
+def test_of_several_chunks_those_take_it_that_come_before_the_first_that_must_not() -> None:
     exchange = Exchange(CHAT, by_short_way=True)
     exchange.receive(HEAD + chunked(FIRST))
-    exchange.receive(chunked(TOKEN) + chunked(NO_USAGE))
-    assert exchange.short == 1
-    exchange.receive(chunked(TOKEN) + chunked(USAGE))
-    exchange.receive(chunked(TOKEN)[:-1])
+    for count, (taken, rest) in enumerate(
+        [
+            (chunked(TOKEN) + chunked(NO_USAGE), b""),
+            (chunked(TOKEN), chunked(USAGE) + chunked(TOKEN)),
+            (chunked(TOKEN), chunked(TOKEN)[:-1]),
+        ],
+        1,
+    ):
+        upstream = exchange._reading.upstream
+        assert upstream is not None
+        assert upstream.short_way is not None
+        assert upstream.short_way.take(taken + rest) == len(taken)
+        exchange.wire.receive(exchange.server, rest)
+        assert exchange.completed == [], count
     exchange.receive(b"\n")
     exchange.receive(chunked(TOKEN) + b"5")
     assert exchange.short == 1
@@ -213,7 +223,9 @@ def test_the_next_answer_on_the_same_connection_has_a_way_of_its_own() -> None:
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=5))
 def test_what_is_in_whole_chunks_is_what_h11_reads_in_them(contents: list[bytes]) -> None:
     data = b"".join(map(chunked, contents))
-    assert whole_chunks(data) == contents
+    chunks, ends = whole_chunks(data)
+    assert chunks == contents
+    assert b"".join(data[begin:end] for begin, end in zip([0, *ends], ends, strict=False)) == data
     buffer, reader, read = ReceiveBuffer(), ChunkedReader(), b""
     buffer += data
     while isinstance(event := reader(buffer), h11.Data):
@@ -249,4 +261,6 @@ def test_what_is_in_whole_chunks_is_what_h11_reads_in_them(contents: list[bytes]
     ],
 )
 def test_anything_else_is_none(data: bytes) -> None:
-    assert whole_chunks(data) is None
+    assert whole_chunks(data)[0] in ([], [b"hello"][: data.startswith(b"5\r\nhello\r\n")])
+    assert whole_chunks(chunked(TOKEN) + data)[0][0] == TOKEN
+    assert len(whole_chunks(chunked(TOKEN) + data)[0]) == 1 + data.startswith(b"5\r\nhello\r\n")

@@ -36,7 +36,7 @@ def test_all_blocks_are_run_by_a_test_here() -> None:
         "MODEL_NAME=",
     ]
     assert all(any(text.startswith(beginning) for beginning in beginnings) for text in BASH)
-    assert (len(BASH), len(PYTHON)) == (7, 1)
+    assert (len(BASH), len(PYTHON)) == (8, 1)
 
 
 def test_the_two_commands_are_there() -> None:
@@ -106,13 +106,16 @@ def test_a_chat_is_verified_by_hand_and_a_lie_is_found(run: Run, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "command", [text for text in BASH if text.startswith(("VLLM_BASE_URL=", "MODEL_NAME="))], ids=["run", "dump", "web"]
+    "command",
+    [text for text in BASH if text.startswith(("VLLM_BASE_URL=", "MODEL_NAME="))],
+    ids=["run", "dump", "web", "workers"],
 )
 def test_it_starts_in_front_of_a_real_server(command: str, stand_in: str, free_ports: list[int]) -> None:
     # This test's ports and interpreter, as the reader would put in theirs.
     for written, meant in (
         ("http://localhost:9000", stand_in),
         ("-p 8000", f"-p {free_ports[0]}"),
+        ("LISTEN_PORT=8000", f"LISTEN_PORT={free_ports[0]}"),
         (".venv/bin/", f"{BIN}/"),
     ):
         command = command.replace(written, meant)

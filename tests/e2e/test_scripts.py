@@ -322,15 +322,25 @@ def test_run_says_what_is_missing_and_leaves_nothing_behind(free_ports: list[int
     assert not is_there(process.popen.pid)
 
 
-def test_bench_prints_a_row_for_each_proxy() -> None:
+def test_bench_measures_everything_and_says_what_is_met(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    little = ["--rounds", "1", "--times", "5", "--seconds", "0.5", "--idle", "20", "--streams", "20"]
     answer = subprocess.run(
-        [SCRIPTS / "bench", "--times", "20"], env=clean_env(), capture_output=True, text=True, timeout=50, check=True
+        [SCRIPTS / "bench", *little, "--only", "mitmdump", "--only", "tee-signer", "--json", str(figures)],
+        env=clean_env(),
+        capture_output=True,
+        text=True,
+        timeout=58,
+        check=True,
     )
     rows = [line.split("|") for line in answer.stdout.splitlines()]
-    assert [row[1].strip() for row in rows[2:]] == [
-        "no proxy",
-        "mitmdump, streaming, no addon",
-        "mitmdump -s addons/tee_signer.py",
-        "tee-signer",
-    ]
-    assert all(float(cell) > 0 for row in rows[3:] for cell in row[2:6])
+    assert [row[1].strip() for row in rows[2:4]] == ["mitmdump, streaming, no addon", "tee-signer"]
+    assert all(float(cell) > 0 for row in rows[2:4] for cell in row[2:5])
+    assert (
+        "20 streams at once on one worker, without an error | 20 whole, 0 of a sample wrongly signed | met"
+        in answer.stdout
+    )
+    assert answer.stdout.count("| met |") + answer.stdout.count("| missed |") == 5
+    measured = json.loads(figures.read_text())
+    assert measured["held"] == [20, 20, 0]
+    assert "mitmproxy" in measured["machine"]

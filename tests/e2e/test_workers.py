@@ -9,13 +9,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests import verification
-from tests.e2e.processes import TOKEN, Process, Proxy, Simulator, start_proxy
+from tests.e2e.processes import TOKEN, Process, Proxy, Simulator, running_simulator, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
 
@@ -338,3 +338,20 @@ def test_a_number_of_workers_that_cannot_be_is_refused(upstream: str, count: str
     process: Process = start_proxy(upstream, f"--workers={count}", program="tee-signer")
     assert process.wait() == 2
     assert "--workers: it must be a number from 1 to 256" in process.output
+
+
+def test_a_worker_that_cannot_come_back_is_tried_again_until_it_can(upstream: str, tmp_path: Path) -> None:
+    seed = ("--seed", "5eed" * 16)
+    with ExitStack() as stack:
+        with running_simulator(tmp_path, *seed) as first:
+            proxy = stack.enter_context(started(upstream, workers=1, DEV="0", **first.settings))
+        [worker] = children(proxy.process.popen.pid)
+        os.kill(worker, signal.SIGKILL)
+        proxy.process.wait_for("worker 1 cannot start; another attempt follows in 1 s")
+        proxy.process.wait_for("worker 1 cannot start; another attempt follows in 2 s")
+        with running_simulator(tmp_path, *seed):
+            proxy.process.wait_for(r"(?s)follows in 2 s.*proof pages")
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(chat_body("hi", user="back-again")))
+            assert client.read_response()[0] == 200
+        assert len(set(re.findall(r"signing as (\S+)", proxy.process.output))) == 1
