@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Measures what the proxy costs, beside plain mitmdump in front of the same stand-in model, in one run.
 
-CPU is that of the proxy's processes, all of them and the load on one core: it holds on a noisy machine. Contenders take turns in rounds, and the median of
-the rounds counts. With --write-docs, the figures go to docs/performance.md and docs/performance.svg.
+CPU is that of the proxy's processes, all of them and the load on one core: it holds on a noisy machine. Contenders take
+turns in rounds, and the median of the rounds counts. With --write-docs, the figures go to docs/performance.md and
+docs/performance.svg.
 """
 
 import argparse
