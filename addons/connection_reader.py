@@ -13,7 +13,7 @@ then only the upstream of that stream has to wait.
 import asyncio
 from abc import ABCMeta
 from typing import Any, Final, Protocol, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 from mitmproxy import ctx
 from mitmproxy.connection import Client, Connection, ConnectionState
@@ -206,7 +206,8 @@ class ConnectionReading:
     """The readers of all connections."""
 
     def __init__(self) -> None:
-        self._readers: WeakKeyDictionary[Connection, ConnectionReader] = WeakKeyDictionary()
+        # Each is held by its connection, and holds it, too: as a key it would live for ever.
+        self._readers: WeakValueDictionary[Connection, ConnectionReader] = WeakValueDictionary()
 
     def halt(self, server: Connection) -> None:
         """Read no more from an upstream."""
