@@ -65,6 +65,10 @@ class ClientConnections:
         connection = self._connections.get(client.id)
         return connection.clock if connection is not None else ClientClock(self._timeouts)
 
+    def count(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
     def retire(self) -> None:
         """Have every connection closed behind the answer to its next request, or when it has none for a while."""
         self._retiring = True

@@ -64,6 +64,7 @@ class HttpLimits:
             be read.
         clock_of: The clock of a client's connection.
         keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
+        client_left: Told of a flow that ends because its client gives up.
         is_behind: Whether a client's connection waits for someone to read; then nothing is read on it from upstreams.
     """
 
@@ -72,6 +73,7 @@ class HttpLimits:
     complete: Callable[[http.Request | None, http.Response], None]
     clock_of: Callable[[Client], ClientClock]
     keeps_plaintext: bool = False
+    client_left: Callable[[http.HTTPFlow], None] = lambda _: None
     is_behind: Callable[[Client], bool] = lambda _: False
 
 
@@ -290,6 +292,8 @@ class ApiHttpStream(HttpStream):
         else:
             self.deadline = None
             self._sent_body = None
+            if isinstance(event, RequestProtocolError):
+                self._limits.client_left(self.flow)
             yield from super().handle_protocol_error(event)
 
     def _lost_idle_connection(self, event: RequestProtocolError | ResponseProtocolError) -> bool:

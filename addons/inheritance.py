@@ -4,6 +4,7 @@ import socket
 from dataclasses import dataclass, field
 
 from attest_web.keys import SigningKeys
+from attest_web.metrics import SharedFiles
 from attest_web.stores.address import StoreAddress
 
 
@@ -16,6 +17,7 @@ class Inheritance:
         workers: How many workers there are. Limits for all clients together are divided by it.
         keys: What to sign with; None has them made or asked for.
         store: Where signatures go, if the settings name no place that processes can share.
+        metrics: Where this worker writes its metrics.
         listener: Listens at the port that clients use.
         side_listener: Listens at the side port.
     """
@@ -24,6 +26,7 @@ class Inheritance:
     workers: int = 1
     keys: SigningKeys | None = field(default=None, repr=False)
     store: StoreAddress | None = None
+    metrics: SharedFiles | None = None
     listener: socket.socket | None = None
     side_listener: socket.socket | None = None
 

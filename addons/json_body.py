@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from addons.dialects import MAX_ID, usable_id
+from addons.usage import Usage, UsageFinder
 
 _NEXT_AT_TOP = re.compile(rb'["{}\[\]:,]')
 _NEXT_DEEPER = re.compile(rb'["{}\[\]]')
@@ -42,9 +43,16 @@ class JsonReader:
         self._key_is_id = False
         # What the string at hand holds so far, still escaped; None where nobody will look at it.
         self._string: bytearray | None = None
+        self._usage = UsageFinder()
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens, when all has passed, where there is a `usage` that tells of them."""
+        return self._usage.usage()
 
     def feed(self, piece: bytes) -> bytes:
         """Take the next piece of the body, of one byte or more; return what may be sent on now."""
+        self._usage.feed(piece)
         at = 0
         while not self._done and at < len(piece):
             at = self._read_string(piece, at) if self._in_string else self._read_structure(piece, at)

@@ -59,7 +59,8 @@ class LogPrivacy:
 
     def _make_record(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = self._original_factory(*args, **kwargs)
-        if record.name.startswith(LIBRARIES) and not record.name.startswith(STARTERS):
+        name = record.name or ""  # None in the blank records that `logging.makeLogRecord` fills by itself
+        if name.startswith(LIBRARIES) and not name.startswith(STARTERS):
             record.msg, record.args = withhold_quotes(record.getMessage()), None
         if record.exc_info and record.exc_info[1] is not None:
             error, tb = record.exc_info[1], record.exc_info[2]

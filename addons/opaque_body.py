@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from addons.usage import Usage
+
 
 class OpaqueReader:
     """Lets a body pass, but for its last byte, which waits for the end of the message.
@@ -9,11 +11,13 @@ class OpaqueReader:
     Attributes:
         id: None; there is nothing to find one in.
         finished: Whether the message is complete.
+        usage: None, too.
     """
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.finished = False
+        self.usage: Usage | None = None
         self._kept = b""
 
     def feed(self, piece: bytes) -> bytes:

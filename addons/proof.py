@@ -24,7 +24,7 @@ MAX_WAITING = 256
 """Requests to proof pages that may be under way on the proxied port at once."""
 
 
-SLOW_PATHS = frozenset({"/ready", "/v1/attestation/report"})
+SLOW_PATHS = frozenset({"/ready", "/metrics", "/v1/attestation/report"})
 """Pages that wait for others. They have threads of their own, so that nobody waits for them who wants a signature."""
 
 

@@ -5,12 +5,19 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from addons.exchange import TokenTimes
+from addons.usage import Usage
+
 
 class BodyReader(Protocol):
     """Reads a body as it passes, and says when each byte of it may be sent on."""
 
     id: str | None
     finished: bool
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens, when the message is complete, where it has told of them."""
 
     def feed(self, piece: bytes) -> bytes:
         """Take the next piece, of one byte or more; return what may be sent on now, perhaps nothing."""
@@ -30,7 +37,11 @@ class ResponseTap:
     """
 
     def __init__(
-        self, reader: BodyReader, complete: Callable[[str, BodyReader], Future[None] | None], size: int | None = None
+        self,
+        reader: BodyReader,
+        complete: Callable[[str, BodyReader], Future[None] | None],
+        size: int | None = None,
+        times: TokenTimes | None = None,
     ) -> None:
         """Make a tap for one response.
 
@@ -40,10 +51,12 @@ class ResponseTap:
                 reader. Returns what is done when they may know of the signature who have the last bytes; None: at once.
                 Never called for a message that is cut short.
             size: Bytes of the body, where that is known beforehand, to the client too.
+            times: Is told when pieces come, where these are events.
         """
         self._reader = reader
         self._complete = complete
         self._missing = size
+        self._times = times
         self._last = b""
         self._sha256 = hashlib.sha256()
         self.when_finished: Callable[[], None] | None = None
@@ -56,6 +69,8 @@ class ResponseTap:
         """
         if piece:
             self._sha256.update(piece)
+            if self._times is not None:
+                self._times.came()
             released = self._reader.feed(piece)
             if self._missing is not None:
                 self._missing -= len(piece)
@@ -75,6 +90,8 @@ class ResponseTap:
         taken = self._reader.passing(pieces) if self._missing is None else 0
         if taken:
             self._sha256.update(pieces[0] if taken == 1 else b"".join(pieces[:taken]))
+            if self._times is not None:
+                self._times.came(taken)
         return taken
 
     def finish(self) -> Future[None] | None:

@@ -2,13 +2,14 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, urlsplit
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
 from addons.dialects import ANY, CHAT, MESSAGES, RESPONSES, Dialect
+from attest_web import page_paths
 from attest_web.settings import Settings
 
 MAX_PROOF_REQUEST = 64 * 1024
@@ -39,6 +40,7 @@ class Route:
 
     Attributes:
         kind: What this proxy does with them.
+        name: What logs and metrics call it: its path; never one that a client has made up.
         needs_token: Whether the gate asks for a token. The proof pages ask by themselves.
         size: The limit of their bodies.
         is_json: Whether the body is a JSON object. It is held until it is complete then, and looked into; all others
@@ -50,6 +52,7 @@ class Route:
     """
 
     kind: Kind
+    name: str = "other"
     needs_token: bool = True
     size: Size = Size.REQUEST
     is_json: bool = False
@@ -59,16 +62,16 @@ class Route:
     path: str | None = None
 
 
-_PROOF = Route(Kind.PROOF, needs_token=False, size=Size.PROOF)
 _JSON = Route(Kind.SIGNED, is_json=True)
 _CHAT = Route(Kind.SIGNED, is_json=True, dialect=CHAT)
 _OPEN = Route(Kind.PASSED, needs_token=False)
 _CATCH_ALL = Route(Kind.SIGNED, size=Size.LARGEST, wraps_errors=True)
 
-PROOF_PATHS = frozenset({"/", "/version", "/health", "/ready", "/metrics", "/openapi.json", "/v1/attestation/report"})
-"""Paths of the proof pages, whatever the method. Those that are not there yet are 404 here, never the upstream's."""
-
-SIGNATURE_PREFIX = "/v1/signature/"
+# A page that is not there is 404 here, never the upstream's.
+_PROOF = {
+    name: Route(Kind.PROOF, name, needs_token=False, size=Size.PROOF)
+    for name in (*page_paths.PATHS, page_paths.SIGNATURE)
+}
 
 IMAGES = "/v1/images/generations"
 IMAGE_EDITS = "/v1/images/edits"
@@ -76,7 +79,7 @@ TRANSCRIPTIONS = "/v1/audio/transcriptions"
 RERANK = "/v1/rerank"
 SCORE = "/v1/score"
 
-_TABLE = {
+_ROWS = {
     ("POST", "/v1/chat/completions"): _CHAT,
     ("POST", "/v1/completions"): _CHAT,
     ("POST", "/v1/responses"): Route(Kind.SIGNED, is_json=True, dialect=RESPONSES),
@@ -93,6 +96,7 @@ _TABLE = {
     ("GET", "/v1/metrics"): Route(Kind.PASSED, needs_token=False, path="/metrics"),
     ("HEAD", "/v1/metrics"): Route(Kind.PASSED, needs_token=False, path="/metrics"),
 }
+_TABLE = {(method, path): replace(route, name=path) for (method, path), route in _ROWS.items()}
 
 
 def body_sizes(settings: Settings) -> dict[Size, int]:
@@ -127,9 +131,8 @@ def find_route(request: http.Request) -> Route:
     # mitmproxy's `method` is in capitals whatever came, and the upstream gets what came.
     method = request.data.method.decode("latin-1")
     path = request_path(request)
-    if path in PROOF_PATHS or path.startswith(SIGNATURE_PREFIX):
-        return _PROOF
-    return _TABLE.get((method, path), _CATCH_ALL)
+    page = page_paths.page_name(path)
+    return _PROOF[page] if page is not None else _TABLE.get((method, path), _CATCH_ALL)
 
 
 def request_path(request: http.Request) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import secrets
-from collections import Counter
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
@@ -13,6 +13,7 @@ from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
 
 from addons.answers import error_answer, refuse
+from addons.exchange import Exchange, Exchanges, TokenTimes
 from addons.json_body import JsonReader
 from addons.opaque_body import OpaqueReader
 from addons.request_body import forwarded_body
@@ -21,6 +22,7 @@ from addons.response_tap import AwaitedTap, BodyReader, ResponseTap
 from addons.routes import Kind, Route, Router
 from addons.sse import SseReader
 from attest_web.keys import SigningKeys
+from attest_web.metrics import BETWEEN_TOKENS, Metrics
 from attest_web.signatures import sign_text, signed_text
 from attest_web.store import SignatureStore
 from attest_web.stores.write_behind import PATIENCE
@@ -56,20 +58,37 @@ class Signer:
 
     Attributes:
         keys: What it signs with.
-        outcomes: How many exchanges came to which end: `signed`, or the reason why not.
-        id_conflicts: How many signed exchanges had an id that was taken, and can be found by their receipt alone.
     """
 
-    def __init__(self, keys: SigningKeys, store: SignatureStore, router: Router, rules: SigningRules) -> None:
+    def __init__(
+        self,
+        keys: SigningKeys,
+        store: SignatureStore,
+        router: Router,
+        rules: SigningRules,
+        *,
+        exchanges: Exchanges,
+        metrics: Metrics,
+    ) -> None:
+        """Make a signer.
+
+        Args:
+            keys: What to sign with.
+            store: Where signatures go.
+            router: Knows the requests' routes.
+            rules: How exchanges are signed.
+            exchanges: Are told what has come of each.
+            metrics: Are told how long it takes, and of ids that were taken already.
+        """
         self.keys = keys
         self._store = store
         self._router = router
         self._rules = rules
+        self._exchanges = exchanges
+        self._metrics = metrics
         # Of the flows whose response is still to come. Weak: a flow that ends in a way that no hook tells of takes its
         # entry along.
         self._digests: WeakKeyDictionary[http.HTTPFlow, RequestDigest] = WeakKeyDictionary()
-        self.outcomes: Counter[str] = Counter()
-        self.id_conflicts = 0
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Get ready to hash the body. Ask for no encoding: what the client decodes is then what was hashed."""
@@ -114,7 +133,7 @@ class Signer:
         digest = self._digests.pop(flow, None)
         if response.status_code == 101:
             # Of a WebSocket, whose upstream has no other say in this. It is signed when it has been closed.
-            response.headers["x-receipt-id"] = _RECEIPT_PREFIX + secrets.token_hex(12)
+            self._begin(flow, response)
             return
         response.stream = True
         if digest is None:
@@ -122,22 +141,31 @@ class Signer:
         size = _body_size(flow.request, response)
         reader = _reader_for(self._router.route_of(flow), response, size)
         if isinstance(reader, str):
-            self._leave_unsigned(flow, reader)
+            self._exchanges.of(flow).leave_unsigned(reader)
             return
-        receipt_id = _RECEIPT_PREFIX + secrets.token_hex(12)
-        response.headers["x-receipt-id"] = receipt_id
+        exchange = self._begin(flow, response)
 
         def complete(response_sha256: str, reader: BodyReader) -> Future[None] | None:
+            exchange.usage = reader.usage
             if not reader.finished:
-                self._leave_unsigned(flow, "the stream ended without its last event")
+                exchange.leave_unsigned("the stream ended without its last event")
                 return None
             if not digest.complete:
-                self._leave_unsigned(flow, "the answer ended before the request did")
+                exchange.leave_unsigned("the answer ended before the request did")
                 return None
-            return self._sign(digest.hex(), response_sha256, reader.id, receipt_id)
+            exchange.chat_id = reader.id
+            return self._sign(exchange, digest.hex(), response_sha256)
 
+        if isinstance(reader, SseReader):
+            exchange.times = TokenTimes(BETWEEN_TOKENS)
         tap = AwaitedTap if self._store.shared else ResponseTap
-        response.stream = tap(reader, complete, size if size != _READ_UNTIL_CLOSE else None)
+        response.stream = tap(reader, complete, size if size != _READ_UNTIL_CLOSE else None, exchange.times)
+
+    def _begin(self, flow: http.HTTPFlow, response: http.Response) -> Exchange:
+        exchange = self._exchanges.of(flow)
+        exchange.state = "pending"
+        exchange.receipt_id = response.headers["x-receipt-id"] = _RECEIPT_PREFIX + secrets.token_hex(12)
+        return exchange
 
     async def storing(self, stored: Future[None]) -> None:
         """Hold up the end of an answer until its signature is stored, but not for long."""
@@ -148,7 +176,7 @@ class Signer:
         self._forget_request(flow)
         self._digests.pop(flow, None)
         if self._is_signed(flow):
-            self._leave_unsigned(flow, "the exchange was cut short")
+            self._exchanges.of(flow).leave_unsigned("the exchange was cut short")
 
     def done(self) -> None:
         """Take the requests that are still on their way out of their flows, before something saves those."""
@@ -157,13 +185,11 @@ class Signer:
 
     def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> Future[None] | None:
         """Sign the payload of both directions of a WebSocket, and store it under the handshake's receipt."""
-        if flow.response is None:
-            return None
-        return self._sign(client_sha256, server_sha256, None, flow.response.headers["x-receipt-id"])
+        return self._sign(self._exchanges.of(flow), client_sha256, server_sha256)
 
     def leave_websocket(self, flow: http.HTTPFlow, reason: str) -> None:
         """Take note of a WebSocket that was not closed as it should be."""
-        self._leave_unsigned(flow, reason)
+        self._exchanges.of(flow).leave_unsigned(reason)
 
     def _is_signed(self, flow: http.HTTPFlow) -> bool:
         return self._router.route_of(flow).kind is Kind.SIGNED
@@ -172,31 +198,31 @@ class Signer:
         if not self._rules.keeps_plaintext:
             flow.request.content = None
 
-    def _sign(
-        self, request_sha256: str, response_sha256: str, chat_id: str | None, receipt_id: str
-    ) -> Future[None] | None:
+    def _sign(self, exchange: Exchange, request_sha256: str, response_sha256: str) -> Future[None] | None:
+        exchange.request_sha256, exchange.response_sha256 = request_sha256, response_sha256
         try:
-            self._sign_and_store(request_sha256, response_sha256, chat_id, receipt_id)
+            self._sign_and_store(exchange, signed_text(request_sha256, response_sha256, self._rules.model))
+            exchange.state = "signed"
             return self._store.storing()
         except Exception as error:
             logger.error("a chat goes on unsigned, signing failed: %s", type(error).__name__, exc_info=error)
-            self.outcomes["signing failed"] += 1
+            exchange.state, exchange.reason = "failed", "signing failed"
             return None
 
-    def _sign_and_store(self, request_sha256: str, response_sha256: str, chat_id: str | None, receipt_id: str) -> None:
-        signed = sign_text(self.keys, signed_text(request_sha256, response_sha256, self._rules.model))
-        self._store.put(receipt_id, signed)
-        if chat_id is not None and chat_id.startswith(_RECEIPT_PREFIX):
-            chat_id = None  # an upstream has no say in who has which receipt
-        if chat_id is not None and not self._store.put(chat_id, signed):
-            self.id_conflicts += 1
-            logger.warning("a response id was used before; this exchange can be found by its receipt %s", receipt_id)
-        self.outcomes["signed"] += 1
-
-    def _leave_unsigned(self, flow: http.HTTPFlow, reason: str) -> None:
-        self.outcomes[reason] += 1
-        # mitmproxy puts the client's address in front of such a line.
-        logger.info("not signed: %s", reason, extra={"client": flow.client_conn.peername})
+    def _sign_and_store(self, exchange: Exchange, text: str) -> None:
+        began = time.perf_counter()
+        signed = sign_text(self.keys, text)
+        self._metrics.signing.observe(time.perf_counter() - began)
+        if exchange.receipt_id is not None:
+            self._store.put(exchange.receipt_id, signed)
+        chat_id = exchange.chat_id
+        if chat_id is None or chat_id.startswith(_RECEIPT_PREFIX):
+            return  # an upstream has no say in who has which receipt
+        if not self._store.put(chat_id, signed):
+            self._metrics.conflicts.inc()
+            logger.warning(
+                "a response id was used before; this exchange can be found by its receipt %s", exchange.receipt_id
+            )
 
 
 def _body_size(request: http.Request, response: http.Response) -> int | None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from addons.dialects import Dialect
+from addons.usage import Usage
 
 MAX_EVENT = 256 * 1024
 """Bytes of an event that are kept for reading at most. A longer one passes all the same, unread."""
@@ -38,7 +39,7 @@ class SseReader:
 
     Attributes:
         id: The response id in the first event that has one, once it has passed.
-        usage: `usage` of the last event that has one.
+        usage: The tokens by the last event that tells of them.
         finished: Whether the end of the stream has come and nothing speaks against its being the end.
     """
 
@@ -47,7 +48,7 @@ class SseReader:
         # One of these stands in every piece that may be the last.
         self._end_marks = (*([b"[DONE]"] if dialect.ends_with_done else []), *dialect.last_events)
         self.id: str | None = None
-        self.usage: dict[str, Any] | None = None
+        self.usage: Usage | None = None
         self.finished = False
         # The line that has begun and not ended, and whether it was too long to keep.
         self._line = bytearray()
@@ -228,8 +229,7 @@ class SseReader:
             return
         if self.id is None:
             self.id = self._dialect.id_of(event)
-        if isinstance(usage := event.get("usage"), dict):
-            self.usage = usage
+        self.usage = self._dialect.usage_of(event, self.usage)
 
 
 def _has_usage(data: bytes) -> bool:

@@ -12,6 +12,7 @@ itself, and does without mitmproxy: what does not run cannot fail.
 """
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -21,14 +22,18 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+
+from prometheus_client.multiprocess import mark_process_dead
 
 from addons.worker_channel import MAX_PACKET, RETIRE, Legacy, Ready
 from attest_web.core_dumps import forbid_core_dumps
+from attest_web.json_log import json_formatter
 from attest_web.keys import random_secrets
 from attest_web.listening import listen_together
 from attest_web.settings import Settings, SettingsError
-from attest_web.stores.sqlite_backend import file_for_workers
+from attest_web.shared_directory import shared_directory
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +70,14 @@ class Plan:
 
 
 class Worker:
-    """A worker's process and the channel to it."""
+    """A worker's process and the channel to it.
 
-    def __init__(self, process: asyncio.subprocess.Process, channel: socket.socket) -> None:
+    Attributes:
+        number: No other worker that is alive has it; those that are about to retire count.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: socket.socket, number: int) -> None:
+        self.number = number
         self._process = process
         self._channel = channel
         self.pid = process.pid
@@ -123,19 +133,19 @@ class Place:
 class Supervisor:
     """Looks after the workers."""
 
-    def __init__(self, plan: Plan, settings: Settings, places: Sequence[Place], store: str) -> None:
+    def __init__(self, plan: Plan, settings: Settings, places: Sequence[Place], directory: Path) -> None:
         """Start nothing yet.
 
         Args:
             plan: What to run.
             settings: As they are now.
             places: For the workers.
-            store: Where their signatures go, if the settings name no place that processes can share.
+            directory: Where they keep what they share: metrics, and signatures if no other place is set for these.
         """
         self._plan = plan
         self._settings = settings
         self._places = places
-        self._store = store
+        self._directory = directory
         self._environment = dict(os.environ)
         ecdsa_secret, ed25519_seed = random_secrets()
         self._secrets = ecdsa_secret.hex(), ed25519_seed.hex()
@@ -222,10 +232,12 @@ class Supervisor:
                 pass_fds=[theirs.fileno()],
                 process_group=0,  # Ctrl-C comes here alone, and is handed on
             )
-        worker = Worker(process, ours)
+        number = next(n for n in itertools.count(1) if all(other.number != n for other in self._alive))
+        worker = Worker(process, ours, number)
         self._alive.add(worker)
         secrets = self._secrets if self._settings.dev else None
-        legacy = Legacy(place.number, self._plan.workers, self._store, secrets)
+        store, metrics = f"sqlite://{self._directory}/signatures.db", f"{self._directory}/metrics"
+        legacy = Legacy(place.number, self._plan.workers, store, metrics, worker.number, secrets)
         with suppress(OSError):  # then it is dead already
             legacy.send(ours, place.listeners)
         ours.setblocking(False)
@@ -237,13 +249,17 @@ class Supervisor:
             logger.error("worker %d has other signing keys than the others", place.number)
         worker.send_signal(signal.SIGTERM if self._stopping.is_set() else signal.SIGKILL)
         await worker.ended()
-        self._alive.discard(worker)
+        self._forget(worker)
         return None
+
+    def _forget(self, worker: Worker) -> None:
+        self._alive.discard(worker)
+        mark_process_dead(worker.number, str(self._directory / "metrics"))  # type: ignore[no-untyped-call]
 
     async def _watch(self, place: Place, worker: Worker) -> None:
         """Wait for a worker's end, and fill the place if it still had it."""
         status = await worker.ended()
-        self._alive.discard(worker)
+        self._forget(worker)
         if place.worker is not worker or self._stopping.is_set():
             return
         place.worker = None
@@ -302,12 +318,15 @@ def supervise(plan: Plan) -> int:
         level=plan.verbosity.upper(), format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
     )
     settings = plan.read_settings()
+    if settings.log_format == "json":
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(json_formatter())
     forbid_core_dumps()
     ports = [("LISTEN_PORT", settings.listen_port), ("ATTEST_PORT", settings.attest_port)]
     listeners = [_listen(name, plan.listen_host, port, plan.workers) for name, port in ports]
     places = [Place(number, pair) for number, pair in enumerate(zip(*listeners, strict=True), 1)]
-    with file_for_workers() as store:
-        return asyncio.run(Supervisor(plan, settings, places, store).run())
+    with shared_directory() as directory:
+        return asyncio.run(Supervisor(plan, settings, places, directory).run())
 
 
 def _listen(name: str, host: str, port: int, how_many: int) -> list[socket.socket]:

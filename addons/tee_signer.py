@@ -9,21 +9,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from mitmproxy import ctx, exceptions
+import pynvml
+from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
+from prometheus_client import ProcessCollector
 
 from addons.client_backlog import is_behind
 from addons.client_clock import ClientTimeouts
 from addons.client_connections import ClientConnections
 from addons.cors import Cors
 from addons.drain import Drain, Retirement
+from addons.exchange import Exchanges
 from addons.gate import Gate
 from addons.http_stream import HttpLimits
 from addons.inheritance import Inheritance
 from addons.log_privacy import LogPrivacy
+from addons.observer import Observer
 from addons.open_files import allow_open_files
 from addons.proof import ProofPages
 from addons.rate_limit import RateLimit
+from addons.request_log import log_request
 from addons.reverse_proxy import (
     ReverseProxy,
     option_problems,
@@ -33,7 +38,9 @@ from addons.reverse_proxy import (
     upstream_tls,
 )
 from addons.routes import Router, body_sizes, endpoint_overrides
+from addons.sampled_gauges import SampledGauges
 from addons.signer import Signer, SigningRules
+from addons.tracing import Tracing, TracingError, open_tracing
 from addons.upstream_errors import UpstreamErrors
 from attest_web.app import ProofSources, create_app
 from attest_web.attestation import Attestation
@@ -42,7 +49,11 @@ from attest_web.core_dumps import forbid_core_dumps
 from attest_web.cors import CorsApp, CorsPolicy
 from attest_web.dstack import Dstack, DstackError
 from attest_web.gpu_evidence import GpuEvidenceWorker, find_gpu_python
+from attest_web.gpu_metrics import GpuFigures
+from attest_web.json_log import json_formatter
 from attest_web.keys import SigningKeys
+from attest_web.metered_app import MeteredApp
+from attest_web.metrics import Metrics
 from attest_web.rate_limit import RateLimitedApp, RateLimiter
 from attest_web.readiness import UpstreamProbe
 from attest_web.report_desk import ReportDesk
@@ -107,6 +118,8 @@ class TeeSigner:
         problems = option_problems(ctx.options)
         try:
             settings = load_settings(Settings, given)
+            if settings.log_format == "json":
+                _write_json(self._inheritance.number)
             if not problems:
                 chain = _wire(settings, self._inheritance)
         except SettingsError as error:
@@ -121,7 +134,16 @@ class TeeSigner:
             ctx.master.addons.register(addon)
         self.addons = list(chain)
         secret = [f"tee_{field}" for field in ("token", "signature_store") if field in given]
-        ctx.options.update(**dict.fromkeys(secret, MASKED))
+        changes: dict[str, Any] = dict.fromkeys(secret, MASKED)
+        if settings.log_format == "json" and "flow_detail" in ctx.options:
+            changes["flow_detail"] = 0  # mitmdump's own lines about each flow are text
+        ctx.options.update(**changes)
+
+
+def _write_json(worker: int) -> None:
+    termlog = ctx.master.addons.get("termlog")  # of mitmdump, mitmweb and tee-signer
+    if termlog is not None:
+        termlog.logger.setFormatter(json_formatter(worker))
 
 
 def _option(field: str) -> str | None:
@@ -147,13 +169,15 @@ def _wire(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     tokens = Tokens(split_tokens(settings.token))
     in_memory = isinstance(settings.signature_store, MemoryAddress)
     address = inheritance.store if inheritance.store is not None and in_memory else settings.signature_store
-    store = open_store(address, settings.model_name, settings.chat_cache_expiration)
+    metrics, exchanges = Metrics(inheritance.metrics), Exchanges()
+    store = open_store(address, settings.model_name, settings.chat_cache_expiration, metrics.conflicts.inc)
     probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
     gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
     tls_fingerprint = TlsFingerprint(settings.tls_cert_path) if settings.tls_cert_path else None
-    attestation = Attestation(keys, settings.model_name, dstack, gpu.collect, settings.dev)
+    attestation = Attestation(keys, settings.model_name, dstack, gpu.collect, settings.dev, metrics)
     draining = threading.Event()
-    desk = ReportDesk(attestation.report, settings.attestation_cache_ttl)
+    desk = ReportDesk(attestation.report, settings.attestation_cache_ttl, metrics)
+    gpu_figures = GpuFigures(pynvml)
     app = create_app(
         ProofSources(
             tokens=tokens,
@@ -165,13 +189,16 @@ def _wire(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
             tls_fingerprint=tls_fingerprint,
             attestation_public=settings.attestation_public,
             trust_proxy=not settings.rate_limit_no_trust_proxy,
+            metrics=metrics,
+            machine=[gpu_figures] if inheritance.workers > 1 else [gpu_figures, ProcessCollector(registry=None)],
+            model_name=settings.model_name,
             release=release(),
             git_revision=settings.git_revision or checkout_revision(),
         )
     )
     limiter = _limiter(settings, inheritance)
     cors_policy = CorsPolicy(settings.cors_origins)
-    side_app = CorsApp(RateLimitedApp(app, limiter) if limiter else app, cors_policy)
+    side_app = MeteredApp(CorsApp(RateLimitedApp(app, limiter) if limiter else app, cors_policy), metrics)
     try:
         side_port = SidePort(side_app, ctx.options.listen_host, settings.attest_port, inheritance.side_listener)
     except OSError as error:
@@ -180,16 +207,24 @@ def _wire(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     cors = Cors(cors_policy)
     gate = Gate(tokens, router, body_sizes(settings))
     clients = _client_connections(settings, inheritance)
+    tracing = _tracing(settings, router)
+    observer = Observer(router, exchanges, metrics, [log_request, *([tracing.tell] if tracing else [])])
+
+    def complete(request: http.Request | None, answer: http.Response) -> None:
+        cors.complete(request, answer)
+        observer.answered(request, answer)
+
     limits = HttpLimits(
         gate.body_limit,
         settings.vllm_proxy_timeout_secs,
-        cors.complete,
+        complete,
         clients.clock_of,
+        client_left=observer.client_left,
         keeps_plaintext=settings.keeps_plaintext,
         is_behind=is_behind,
     )
     rules = SigningRules(settings.signed_model, settings.allow_request_hash_header, settings.keeps_plaintext)
-    signer = Signer(keys, store, router, rules)
+    signer = Signer(keys, store, router, rules, exchanges=exchanges, metrics=metrics)
     # A stream that has begun may last as long as the upstream lets it.
     retirement = Retirement([clients.retire, side_port.stop_accepting], settings.vllm_proxy_timeout_secs)
     logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
@@ -204,13 +239,31 @@ def _wire(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         clients,
         ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer),
         Drain(settings.drain_seconds, draining, router, retirement if inheritance.number else None),
-        ProofPages(app, side_port, router, closing=[desk.close, gpu.close, store.close]),
+        ProofPages(app, side_port, router, closing=[desk.close, gpu.close, gpu_figures.close, store.close]),
         *([RateLimit(limiter)] if limiter else []),
         cors,
         gate,
         signer,
         UpstreamErrors(router),
+        *([tracing] if tracing else []),
+        observer,
+        SampledGauges(
+            {
+                metrics.open_streams: observer.open_streams,
+                metrics.connections: clients.count,
+                metrics.store_size: store.__len__,
+            }
+        ),
     ]
+
+
+def _tracing(settings: Settings, router: Router) -> Tracing | None:
+    if settings.otel_exporter_otlp_endpoint is None:
+        return None
+    try:
+        return open_tracing(router, release())
+    except TracingError as error:
+        raise SettingsError([str(error)]) from None
 
 
 def _client_connections(settings: Settings, inheritance: Inheritance) -> ClientConnections:

@@ -2,19 +2,24 @@
 
 import json
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from mitmproxy import http
 
+from addons.exchange import Exchange
+from addons.log_privacy import withhold_quotes
 from addons.routes import Router
-from attest_web.errors import error_body, error_type
+from attest_web.errors import error_type
 
 MAX_ERROR = 64 * 1024
 """Bytes of an upstream's error that are read. Of a longer one, the status alone is passed on."""
 
 MAX_MESSAGE = 2000
 """Characters of its message that are passed on."""
+
+MAX_LOGGED = 200
+"""Characters of it that are logged."""
 
 UNKNOWN = "The model server answered with an error and did not say more."
 
@@ -75,13 +80,47 @@ class ErrorBody:
         return []
 
 
-def wrapped_error(status: int, body: bytes) -> bytes:
-    """An upstream's error in the shape of this proxy's.
+class ErrorListener:
+    """The modifier through which an error streams that passes as it is: takes note of what it says, for the log."""
+
+    def __init__(self, exchange: Exchange, inner: bool | Callable[[bytes], bytes | Iterable[bytes]]) -> None:
+        """Listen.
+
+        Args:
+            exchange: Is told what the error says.
+            inner: The modifier through which it streams besides, if it is one.
+        """
+        self._exchange = exchange
+        self._inner = inner if callable(inner) else None
+        self._body = bytearray()
+
+    def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
+        """Take a piece from mitmproxy, and hand it on."""
+        if len(self._body) <= MAX_ERROR:
+            self._body += piece
+        if not piece and 0 < len(self._body) <= MAX_ERROR:
+            self._exchange.upstream_error = read_error(bytes(self._body)).for_log()
+        return self._inner(piece) if self._inner is not None else piece
+
+
+class UpstreamError(NamedTuple):
+    """What an upstream's error says, without what it quotes of its input; None where it does not say it."""
+
+    message: str | None
+    kind: str | None
+
+    def for_log(self) -> str | None:
+        """A line for the log: up to where it may begin to quote anything at all."""
+        told = "".join(c if c.isprintable() else " " for c in withhold_quotes(self.message or ""))[:MAX_LOGGED]
+        return ": ".join(filter(None, (self.kind, told))) or None
+
+
+def read_error(body: bytes) -> UpstreamError:
+    """Read an upstream's error.
 
     Args:
-        status: HTTP status, 400 or more.
         body: `{"message", "type"}`, `{"error": {"message", "type"}}`, FastAPI's `{"detail"}`, or anything else, of
-            which nothing is passed on.
+            which nothing is taken.
     """
     try:
         told = json.loads(body)
@@ -91,14 +130,24 @@ def wrapped_error(status: int, body: bytes) -> bytes:
     if isinstance(error, str):
         error = {"message": error}
     if not isinstance(error, dict):
-        return error_body(status, UNKNOWN)
+        return UpstreamError(None, None)
     message = error.get("message", _detail(error.get("detail")))
-    if not isinstance(message, str) or not message:
-        message = UNKNOWN
     kind = error.get("type")
     if not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", kind):
-        kind = error_type(status)
-    wrapped = {"message": without_input(message)[:MAX_MESSAGE], "type": kind, "param": None, "code": None}
+        kind = None
+    return UpstreamError(without_input(message) if isinstance(message, str) and message else None, kind)
+
+
+def wrapped_error(status: int, body: bytes) -> bytes:
+    """An upstream's error in the shape of this proxy's.
+
+    Args:
+        status: HTTP status, 400 or more.
+        body: As for `read_error`.
+    """
+    error = read_error(body)
+    message = (error.message or UNKNOWN)[:MAX_MESSAGE]
+    wrapped = {"message": message, "type": error.kind or error_type(status), "param": None, "code": None}
     return json.dumps({"error": wrapped}, separators=(",", ":")).encode()
 
 

@@ -6,12 +6,14 @@ import logging
 import shutil
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from addons.inheritance import Inheritance
 from addons.worker_channel import MAX_PACKET, RETIRE, Legacy, Ready
 from attest_web.keys import SigningKeys
-from attest_web.stores.address import SqliteAddress, parse_address
+from attest_web.metrics import SharedFiles
+from attest_web.stores.address import parse_address
 
 if TYPE_CHECKING:
     from addons.tee_signer import TeeSigner
@@ -38,6 +40,7 @@ def inherit(channel: socket.socket) -> Inheritance:
         workers=legacy.workers,
         keys=SigningKeys.from_secrets(*map(bytes.fromhex, legacy.secrets)) if legacy.secrets else None,
         store=parse_address(legacy.store),
+        metrics=SharedFiles(Path(legacy.metrics), legacy.metrics_number),
         listener=listener,
         side_listener=side_listener,
     )
@@ -73,8 +76,8 @@ class SupervisorLink:
     def done(self) -> None:
         """Leave nothing behind; not even what the supervisor would have cleared away."""
         asyncio.get_running_loop().remove_reader(self._channel)
-        if self._is_orphan and isinstance(store := self._inheritance.store, SqliteAddress):
-            shutil.rmtree(store.path.parent, ignore_errors=True)
+        if self._is_orphan and self._inheritance.metrics is not None:
+            shutil.rmtree(self._inheritance.metrics.directory.parent, ignore_errors=True)
 
     def _listen(self) -> None:
         try:

@@ -53,12 +53,16 @@ class Legacy:
         number: Which worker it is, from 1 on.
         workers: How many there are.
         store: Where the signatures are, if the settings name no place that processes can share.
+        metrics: Directory in which all workers write their metrics.
+        metrics_number: Number of this worker's files there.
         secrets: The ECDSA secret and the Ed25519 seed in hex; None has the worker ask for its keys.
     """
 
     number: int
     workers: int
     store: str
+    metrics: str
+    metrics_number: int
     secrets: tuple[str, str] | None
 
     def __repr__(self) -> str:

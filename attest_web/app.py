@@ -1,17 +1,19 @@
 """The Flask application that shows proof, made by a factory from what it is given."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flask import Flask, Response
+from prometheus_client.registry import Collector
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from attest_web import attestation_page, openapi, signature_page, status_pages
+from attest_web import attestation_page, metrics_page, openapi, signature_page, status_pages
 from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
 from attest_web.errors import error_body, error_headers
+from attest_web.metrics import Metrics
 from attest_web.report_desk import ReportDesk
 from attest_web.store import SignatureStore
 
@@ -32,6 +34,9 @@ class ProofSources:
         tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
         attestation_public: Whether reports need no token. Each client then has its share of them.
         trust_proxy: Whether a proxy in this machine's own network is believed whom it forwards for.
+        metrics: Are shown, and told of what is asked for here.
+        machine: What else is measured when metrics are asked for.
+        model_name: Name of the served model.
         release: Installed release of this proxy.
         git_revision: Revision of its source, if known.
     """
@@ -45,6 +50,9 @@ class ProofSources:
     tls_fingerprint: Callable[[], bytes] | None
     attestation_public: bool
     trust_proxy: bool
+    metrics: Metrics
+    machine: Sequence[Collector]
+    model_name: str
     release: str
     git_revision: str | None
 
@@ -68,8 +76,15 @@ def create_app(sources: ProofSources) -> Flask:
             sources.upstream_answers, sources.draining, sources.store, sources.release, sources.git_revision
         )
     )
+    build = {
+        "version": sources.release,
+        "revision": sources.git_revision or "",
+        "model": sources.model_name,
+    }
+    state = metrics_page.ProxyState(lambda: sources.upstream_answers() and not sources.draining(), sources.store, build)
+    app.register_blueprint(metrics_page.blueprint(sources.metrics.registry(state, *sources.machine)))
     app.register_blueprint(openapi.blueprint(sources.release, attestation_public=sources.attestation_public))
-    app.register_blueprint(signature_page.blueprint(sources.tokens, sources.store))
+    app.register_blueprint(signature_page.blueprint(sources.tokens, sources.store, sources.metrics))
     asked_for = None if sources.attestation_public else sources.tokens
     app.register_blueprint(
         attestation_page.blueprint(

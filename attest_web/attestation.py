@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from attest_web.dstack import Quote
 from attest_web.keys import SigningKeys
+from attest_web.metrics import Metrics
 from attest_web.report_data import report_data
 from attest_web.signatures import SigningAlgo
 
@@ -44,6 +45,7 @@ class Attestation:
         quotes: Where quotes come from.
         gpu_evidence: Gives the `nvidia_payload` for a nonce in hex.
         dev: Whether the keys are random: every report then says so.
+        metrics: Are told how long each part takes.
     """
 
     keys: SigningKeys
@@ -51,6 +53,7 @@ class Attestation:
     quotes: QuoteSource
     gpu_evidence: Callable[[str], str]
     dev: bool
+    metrics: Metrics
 
     def address(self, algo: SigningAlgo) -> str:
         """The address that verifiers know a key by."""
@@ -70,9 +73,16 @@ class Attestation:
             DstackError: No quote can be had.
             GpuEvidenceError: No GPU evidence can be had.
         """
+        with self.metrics.attesting("report"):
+            return self._report(request, nonce)
+
+    def _report(self, request: ReportRequest, nonce: bytes) -> bytes:
         ecdsa = request.algo == "ecdsa"
         address = bytes.fromhex(self.address(request.algo).removeprefix("0x"))
-        quote = self.quotes.quote(report_data(address, nonce, request.tls_fingerprint))
+        with self.metrics.attesting("quote"):
+            quote = self.quotes.quote(report_data(address, nonce, request.tls_fingerprint))
+        with self.metrics.attesting("gpu"):
+            nvidia_payload = self.gpu_evidence(nonce.hex())
         report: dict[str, Any] = {
             "model_name": self.model_name,
             "signing_address": self.address(request.algo),
@@ -80,7 +90,7 @@ class Attestation:
             "signing_public_key": (self.keys.ecdsa_public_key if ecdsa else self.keys.ed25519_public_key).hex(),
             "request_nonce": nonce.hex(),
             "intel_quote": quote.quote,
-            "nvidia_payload": self.gpu_evidence(nonce.hex()),
+            "nvidia_payload": nvidia_payload,
             "event_log": quote.event_log,
             "info": self.quotes.info(),
         }

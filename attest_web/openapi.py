@@ -48,6 +48,7 @@ def description(release: str, *, attestation_public: bool) -> dict[str, Any]:
             "/version": _page("Release and revision of this proxy", _ok("Version"), {}),
             "/health": _page("That it lives", _ok("Health"), {}),
             "/ready": _page("Whether it can work", _ok("Readiness"), {"503": _answer("It cannot", "Readiness")}),
+            "/metrics": _page("What Prometheus scrapes", _text("Metrics in Prometheus' text format"), _errors(429)),
             "/openapi.json": _page("This description", _ok("Description"), _errors(429)),
             "/v1/signature/{id}": _page(
                 "The signature of an exchange, by one algorithm",
@@ -116,6 +117,10 @@ def _parameter(name: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 def _answer(text: str, schema: str) -> dict[str, Any]:
     return {"description": text, "content": {"application/json": {"schema": {"$ref": _REF + schema}}}}
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"description": text, "content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
 def _ok(schema: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from attest_web.errors import error_body, error_headers
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-NEVER_LIMITED = frozenset({"/", "/version", "/health", "/ready", "/metrics"})
+NEVER_LIMITED = frozenset({"/", "/version", "/health", "/ready"})
 """Paths of pages that cost nothing and that probes ask for, whose answer must not depend on what others do."""
 
 MAX_CLIENTS = 50_000

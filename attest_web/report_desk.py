@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from attest_web.attestation import ReportRequest
 from attest_web.daemon_threads import DaemonThreads
+from attest_web.metrics import Metrics
 from attest_web.report_data import NONCE_BYTES
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class ReportDesk:
         self,
         make: Callable[[ReportRequest, bytes], bytes],
         lifetime: float,
+        metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open the desk.
@@ -58,10 +60,12 @@ class ReportDesk:
         Args:
             make: Makes a report, e.g. `Attestation.report`; takes as long as it takes.
             lifetime: Seconds that a report without a nonce may be handed out.
+            metrics: Are told how often there was one that may.
             clock: Seconds, monotonic.
         """
         self._make = make
         self._lifetime = lifetime
+        self._metrics = metrics
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: dict[ReportRequest, _Kept] = {}  # those that are still good: as many as there are kinds of request
@@ -83,8 +87,11 @@ class ReportDesk:
             DeskBusyError: Too much is under way, or too much for this client.
             Exception: Whatever `make` raises.
         """
-        if nonce is None and (kept := self._still_good(request)) is not None:
-            return kept
+        if nonce is None:
+            kept = self._still_good(request)
+            self._metrics.attestation_cache.labels("miss" if kept is None else "hit").inc()
+            if kept is not None:
+                return kept
         if client is None:
             return self._fresh(request, nonce)
         with self._share_of(client):

@@ -45,6 +45,14 @@ def _endpoint_url(value: str) -> str:
     return value
 
 
+def _collector_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("it is not an http:// or https:// address")
+    _ = url.port  # raises ValueError where it is no port
+    return value
+
+
 EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
 
 
@@ -156,6 +164,14 @@ class Settings(LaunchSettings):
         default=False,
         description="1 takes whoever connects for the client; 0 believes the last entry of X-Forwarded-For, where a "
         "private address sends it; 0 or 1",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="how the log is written: text for people, json for machines"
+    )
+    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_collector_url)] | None = Field(
+        default=None,
+        description="where traces go (OTLP over HTTP), e.g. http://collector:4318; needs the extra otel. The other "
+        "variables of OpenTelemetry hold too",
     )
     cors_allow_origins: Annotated[str, AfterValidator(_origins)] = Field(
         default="*",

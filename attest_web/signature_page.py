@@ -5,16 +5,18 @@ from flask.typing import ResponseReturnValue
 
 from attest_web.auth import Tokens
 from attest_web.bearer import require_token
+from attest_web.metrics import Metrics
 from attest_web.signatures import SIGNING_ALGOS
 from attest_web.store import SignatureStore, StoreUnavailableError
 
 
-def blueprint(tokens: Tokens, store: SignatureStore) -> Blueprint:
+def blueprint(tokens: Tokens, store: SignatureStore, metrics: Metrics) -> Blueprint:
     """The signature page.
 
     Args:
         tokens: Who may ask.
         store: Where the signatures are.
+        metrics: Are told whether there was one.
     """
     pages = Blueprint("signature_page", __name__)
 
@@ -29,6 +31,7 @@ def blueprint(tokens: Tokens, store: SignatureStore) -> Blueprint:
             signed = store.get(chat_id)
         except StoreUnavailableError:
             abort(503, "This id is not known here, and the signature store cannot be asked. Try again in a second.")
+        metrics.lookups.labels("miss" if signed is None else "hit").inc()
         if signed is None:
             abort(404, "No signature under this id: it is not known here, or its time is over.")
         return {

@@ -51,6 +51,9 @@ class SignatureStore(Protocol):
     def storing(self) -> Future[None] | None:
         """What is done when all can look up what has been put so far, or will not be able to soon; None: it is done."""
 
+    def __len__(self) -> int:
+        """How many ids of signatures are kept in this process."""
+
     def close(self) -> None:
         """End with the process. What only this process has is handed over, where that can be done within seconds."""
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from attest_web.signatures import SignedExchange
@@ -24,23 +25,29 @@ class SharedSignatureStore:
 
     Attributes:
         shared: True.
-        conflicts: How many exchanges had an id that somebody else had used.
     """
 
     shared = True
 
-    def __init__(self, local: MemorySignatureStore, backend: Backend, lifetime: float) -> None:
+    def __init__(
+        self,
+        local: MemorySignatureStore,
+        backend: Backend,
+        lifetime: float,
+        conflict: Callable[[], object],
+    ) -> None:
         """Start to write to the backend.
 
         Args:
             local: Keeps what is put here. Empty.
             backend: Keeps what everybody puts.
             lifetime: Seconds that a signature is kept.
+            conflict: Called for every exchange whose id somebody else has used, in a thread of the store's.
         """
         self._local = local
         self._backend = backend
         self._lifetime = lifetime
-        self.conflicts = 0
+        self._conflict = conflict
         self.writer = WriteBehind(backend, self._taken, self._everything)
 
     @property
@@ -69,6 +76,9 @@ class SharedSignatureStore:
             self.writer.suspect()
             raise StoreUnavailableError from None
 
+    def __len__(self) -> int:
+        return len(self._local)
+
     def storing(self) -> Future[None] | None:
         """See `SignatureStore.storing`."""
         return self.writer.barrier()
@@ -78,7 +88,7 @@ class SharedSignatureStore:
         self.writer.close(CLOSE_TIMEOUT)
 
     def _taken(self, write: Write) -> None:
-        self.conflicts += 1
+        self._conflict()
         self._local.forget(write.chat_id, write.signed)
         logger.warning("a response id was used before, elsewhere; its exchange here can be found by its receipt alone")
 

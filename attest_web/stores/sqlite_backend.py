@@ -3,11 +3,9 @@
 import contextlib
 import os
 import sqlite3
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attest_web.signatures import SignedExchange
@@ -29,18 +27,6 @@ _WRITE = """
     WHERE signatures.expires <= :now OR signatures.value = excluded.value
 """
 _OLDEST = "DELETE FROM signatures WHERE key IN (SELECT key FROM signatures ORDER BY expires LIMIT ?)"
-
-
-@contextmanager
-def file_for_workers() -> Iterator[str]:
-    """A `SIGNATURE_STORE` for processes that are started together; its file is gone when they are.
-
-    It lies in a directory that only this user can enter, in memory where the system has a place for that.
-    """
-    memory = Path("/dev/shm")  # noqa: S108  # the directory made in it is private
-    parent = memory if os.access(memory, os.W_OK | os.X_OK) else None
-    with tempfile.TemporaryDirectory(prefix="tee-signer-", dir=parent, ignore_cleanup_errors=True) as directory:
-        yield f"sqlite://{directory}/signatures.db"
 
 
 class SqliteBackend:

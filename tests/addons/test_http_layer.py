@@ -24,6 +24,7 @@ class Reader:
 
     id: str | None = None
     finished = False
+    usage = None
 
     def feed(self, piece: bytes) -> bytes:
         self.finished = piece.endswith(b"$")

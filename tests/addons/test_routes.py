@@ -73,12 +73,13 @@ def test_what_is_written_otherwise_is_something_else_and_needs_a_token(method: s
     ],
 )
 def test_json_routes_are_signed_and_held(target: str, dialect: Dialect, size: Size) -> None:
-    assert route("POST", target) == Route(Kind.SIGNED, is_json=True, dialect=dialect, size=size)
+    assert route("POST", target) == Route(Kind.SIGNED, target, is_json=True, dialect=dialect, size=size)
 
 
 def test_multipart_routes_are_signed_and_stream() -> None:
-    assert route("POST", "/v1/images/edits") == Route(Kind.SIGNED, size=Size.IMAGE)
-    assert route("POST", "/v1/audio/transcriptions") == Route(Kind.SIGNED, size=Size.AUDIO, signs_any_type=True)
+    assert route("POST", "/v1/images/edits") == Route(Kind.SIGNED, "/v1/images/edits", size=Size.IMAGE)
+    transcriptions = Route(Kind.SIGNED, "/v1/audio/transcriptions", size=Size.AUDIO, signs_any_type=True)
+    assert route("POST", "/v1/audio/transcriptions") == transcriptions
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from addons.response_tap import BodyReader, ResponseTap
 from addons.short_way import whole_chunks
 from addons.sse import SseReader
 from addons.upstream_connections import IdleConnections
+from addons.usage import Usage
 from tests.addons.wire import Wire, make_context, new_clock
 from tests.cutting import cut, cuts
 
@@ -28,7 +29,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding
 FIRST = b'data: {"id":"chatcmpl-1","choices":[]}\n\n'
 TOKEN = b'data: {"id":"chatcmpl-1","choices":[{"delta":{"content":"a"}}]}\n\n'
 NO_USAGE = b'data: {"id":"chatcmpl-1","choices":[{"delta":{"content":"a"}}],"usage":null}\n\n'
-USAGE = b'data: {"id":"chatcmpl-1","choices":[],"usage":{"total_tokens":3}}\n\n'
+USAGE = b'data: {"id":"chatcmpl-1","choices":[],"usage":{"prompt_tokens":3}}\n\n'
 DONE = b"data: [DONE]\n\n"
 
 
@@ -152,7 +153,7 @@ def test_events_of_no_interest_take_it_and_no_others() -> None:
     exchange.receive(b"0\r\n\r\n")
     body = FIRST + TOKEN + NO_USAGE + TOKEN + TOKEN + USAGE + TOKEN + DONE
     assert taken == [False, True, True, True, False, True, False]
-    assert exchange.completed == [(hashlib.sha256(body).hexdigest(), "chatcmpl-1", {"total_tokens": 3}, True)]
+    assert exchange.completed == [(hashlib.sha256(body).hexdigest(), "chatcmpl-1", Usage(3, None), True)]
 
 
 def test_of_several_chunks_those_take_it_that_come_before_the_first_that_must_not() -> None:

@@ -1,18 +1,21 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from mitmproxy import http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.test import taddons
 
+from addons.exchange import Exchanges
 from addons.routes import Router, find_route
 from addons.signer import Signer, SigningRules
 from attest_web.keys import SigningKeys
+from attest_web.metrics import Metrics
 from attest_web.signatures import SignedExchange
-from attest_web.store import MemorySignatureStore
+from attest_web.store import MemorySignatureStore, SignatureStore
 from tests.addons.conftest import MakeFlow, head
 
 REQUEST = b'{"model":"demo","messages":[{"role":"user","content":"hi"}]}'
@@ -29,8 +32,35 @@ def store() -> MemorySignatureStore:
 
 
 @pytest.fixture
-def signer(keys: SigningKeys, store: MemorySignatureStore) -> Signer:
-    return Signer(keys, store, Router(), SigningRules())
+def exchanges() -> Exchanges:
+    return Exchanges()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def make_signer(
+    keys: SigningKeys, store: MemorySignatureStore, exchanges: Exchanges, metrics: Metrics
+) -> Callable[..., Signer]:
+    def make(other_store: SignatureStore | None = None, **rules: Any) -> Signer:
+        return Signer(
+            keys,
+            store if other_store is None else other_store,
+            Router(),
+            SigningRules(**rules),
+            exchanges=exchanges,
+            metrics=metrics,
+        )
+
+    return make
+
+
+@pytest.fixture
+def signer(make_signer: Callable[..., Signer]) -> Signer:
+    return make_signer()
 
 
 def begin(signer: Signer, flow: http.HTTPFlow) -> None:
@@ -65,10 +95,11 @@ def _parts(out: Iterable[bytes]) -> list[bytes]:
 
 
 def test_a_json_exchange_is_signed_under_its_id_and_its_receipt(
-    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, vectors: dict[str, str]
+    signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow, vectors: dict[str, str]
 ) -> None:
     response = head()
-    assert pass_through(signer, make_flow(REQUEST), response, ANSWER[:9], ANSWER[9:]) == ANSWER
+    flow = make_flow(REQUEST)
+    assert pass_through(signer, flow, response, ANSWER[:9], ANSWER[9:]) == ANSWER
     signed = store.get("chatcmpl-123")
     assert signed is not None
     assert signed["text"] == vectors["text"]
@@ -77,7 +108,8 @@ def test_a_json_exchange_is_signed_under_its_id_and_its_receipt(
     receipt = response.headers["x-receipt-id"]
     assert re.fullmatch(r"rcpt-[0-9a-f]{24}", receipt)
     assert store.get(receipt) == signed
-    assert signer.outcomes == {"signed": 1}
+    assert exchanges.of(flow).state == "signed"
+    assert exchanges.of(flow).chat_id == "chatcmpl-123"
 
 
 def test_an_sse_exchange_is_hashed_with_its_framing(
@@ -120,7 +152,7 @@ def test_the_request_is_hashed_as_the_client_sent_it_and_forwarded_without_empty
 
 
 def test_an_id_that_is_taken_is_left_and_the_receipt_still_leads_to_the_later_one(
-    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, metrics: Metrics
 ) -> None:
     pass_through(signer, make_flow(REQUEST), head(), ANSWER)
     first = store.get("chatcmpl-123")
@@ -130,20 +162,20 @@ def test_an_id_that_is_taken_is_left_and_the_receipt_still_leads_to_the_later_on
     receipt = store.get(later.headers["x-receipt-id"])
     assert receipt is not None
     assert receipt["text"].startswith(sha256(b"{}"))
-    assert signer.id_conflicts == 1
-    assert signer.outcomes["signed"] == 2
+    assert metrics.registry().get_sample_value("tee_signature_store_conflicts_total") == 1
+    assert metrics.registry().get_sample_value("tee_signing_seconds_count") == 2
 
 
 def test_an_upstream_cannot_hand_out_receipts(signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow) -> None:
     pass_through(signer, make_flow(REQUEST), head(), b'{"id":"rcpt-000000000000000000000000"}')
     assert store.get("rcpt-000000000000000000000000") is None
-    assert signer.outcomes == {"signed": 1}
+    assert len(store) == 1
 
 
 def test_the_model_goes_in_front_when_asked_for(
-    keys: SigningKeys, store: MemorySignatureStore, make_flow: MakeFlow
+    store: MemorySignatureStore, make_flow: MakeFlow, make_signer: Callable[..., Signer]
 ) -> None:
-    pass_through(Signer(keys, store, Router(), SigningRules(model="org/m")), make_flow(REQUEST), head(), ANSWER)
+    pass_through(make_signer(model="org/m"), make_flow(REQUEST), head(), ANSWER)
     signed = store.get("chatcmpl-123")
     assert signed is not None
     assert signed["text"] == f"org/m:{sha256(REQUEST)}:{sha256(ANSWER)}"
@@ -151,9 +183,9 @@ def test_the_model_goes_in_front_when_asked_for(
 
 @pytest.mark.parametrize(("allowed", "expected"), [(False, sha256(REQUEST)), (True, "ab" * 32)])
 def test_a_clients_own_request_hash_counts_only_where_it_is_allowed(
-    keys: SigningKeys, store: MemorySignatureStore, make_flow: MakeFlow, allowed: bool, expected: str
+    store: MemorySignatureStore, make_flow: MakeFlow, allowed: bool, expected: str, make_signer: Callable[..., Signer]
 ) -> None:
-    signer = Signer(keys, store, Router(), SigningRules(allow_request_hash_header=allowed))
+    signer = make_signer(allow_request_hash_header=allowed)
     pass_through(signer, make_flow(REQUEST, x_request_hash="AB" * 32), head(), ANSWER)
     signed = store.get("chatcmpl-123")
     assert signed is not None
@@ -161,10 +193,10 @@ def test_a_clients_own_request_hash_counts_only_where_it_is_allowed(
 
 
 def test_a_request_hash_that_is_none_is_400(
-    keys: SigningKeys, store: MemorySignatureStore, make_flow: MakeFlow
+    store: MemorySignatureStore, make_flow: MakeFlow, make_signer: Callable[..., Signer]
 ) -> None:
     flow = make_flow(REQUEST, x_request_hash="nope")
-    Signer(keys, store, Router(), SigningRules(allow_request_hash_header=True)).requestheaders(flow)
+    make_signer(allow_request_hash_header=True).requestheaders(flow)
     assert flow.response is not None
     assert flow.response.status_code == 400
 
@@ -203,19 +235,20 @@ def test_an_encoded_request_is_forwarded_as_it_is_and_hashed_so(
     ids=["400", "500", "302", "html", "gzip", "empty", "ended by close", "transfer-encoded"],
 )
 def test_what_is_not_to_be_signed_streams_through_without_a_receipt(
-    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, response: http.Response
+    signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow, response: http.Response
 ) -> None:
     if not response.headers["transfer-encoding"]:
         del response.headers["transfer-encoding"]
-    assert pass_through(signer, make_flow(REQUEST), response.copy(), ANSWER) == ANSWER
+    flow = make_flow(REQUEST)
+    assert pass_through(signer, flow, response.copy(), ANSWER) == ANSWER
     assert len(store) == 0
     assert "x-receipt-id" not in response.headers
-    assert signer.outcomes["signed"] == 0
-    assert signer.outcomes.total() == 1
+    assert exchanges.of(flow).state == "unsigned"
+    assert exchanges.of(flow).reason
 
 
 def test_a_stream_that_is_cut_short_is_not_signed(
-    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, exchanges: Exchanges
 ) -> None:
     flow = make_flow(REQUEST)
     begin(signer, flow)
@@ -225,7 +258,8 @@ def test_a_stream_that_is_cut_short_is_not_signed(
     flow.response.stream(b'data: {"id":"chatcmpl-9"}\n\ndata: [DONE]\n\n')
     signer.error(flow)
     assert len(store) == 0
-    assert signer.outcomes == {"the exchange was cut short": 1}
+    assert exchanges.of(flow).state == "unsigned"
+    assert exchanges.of(flow).reason == "the exchange was cut short"
 
 
 def test_a_message_that_ends_before_its_stream_does_is_not_signed(
@@ -279,11 +313,11 @@ class BrokenStore(MemorySignatureStore):
 
 
 def test_when_signing_fails_the_chat_goes_on_and_it_is_counted(
-    keys: SigningKeys, make_flow: MakeFlow, caplog: pytest.LogCaptureFixture
+    make_flow: MakeFlow, caplog: pytest.LogCaptureFixture, make_signer: Callable[..., Signer], exchanges: Exchanges
 ) -> None:
-    signer = Signer(keys, BrokenStore("demo", 60), Router(), SigningRules())
-    assert pass_through(signer, make_flow(REQUEST), head(), ANSWER) == ANSWER
-    assert signer.outcomes == {"signing failed": 1}
+    flow = make_flow(REQUEST)
+    assert pass_through(make_signer(BrokenStore("demo", 60)), flow, head(), ANSWER) == ANSWER
+    assert exchanges.of(flow).state == "failed"
     assert "unsigned" in caplog.text
 
 
@@ -309,7 +343,7 @@ def test_a_streamed_request_is_hashed_on_its_way(
 
 
 def test_an_answer_that_ends_before_its_request_does_is_not_signed(
-    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, exchanges: Exchanges
 ) -> None:
     flow = make_flow(path="/v1/images/edits")
     flow.request.stream = True
@@ -322,7 +356,7 @@ def test_an_answer_that_ends_before_its_request_does_is_not_signed(
     response.stream(ANSWER)
     response.stream(b"")
     assert len(store) == 0
-    assert signer.outcomes == {"the answer ended before the request did": 1}
+    assert exchanges.of(flow).reason == "the answer ended before the request did"
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/images/generations", "/v1/files", "/v1/responses"])
@@ -389,8 +423,8 @@ def test_a_client_that_counts_gets_the_last_byte_last(
 
 
 def test_a_prompt_stays_in_its_flow_where_it_may(
-    keys: SigningKeys, store: MemorySignatureStore, make_flow: MakeFlow
+    store: MemorySignatureStore, make_flow: MakeFlow, make_signer: Callable[..., Signer]
 ) -> None:
     flow = make_flow(REQUEST)
-    pass_through(Signer(keys, store, Router(), SigningRules(keeps_plaintext=True)), flow, head(), ANSWER)
+    pass_through(make_signer(keeps_plaintext=True), flow, head(), ANSWER)
     assert flow.request.raw_content == REQUEST

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from addons import sse
 from addons.dialects import ANY, CHAT, MESSAGES, RESPONSES, Dialect, usable_id
 from addons.sse import SseReader
+from addons.usage import Usage
 from tests.cutting import cut, cuts
 
 DONE = b"data: [DONE]\n\n"
@@ -25,7 +26,7 @@ class ReferenceReader:
 
     def __init__(self, stream: bytes) -> None:
         self.id: str | None = None
-        self.usage: dict[str, Any] | None = None
+        self.usage: Usage | None = None
         self.finished = False
         text = stream.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
         lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -52,19 +53,24 @@ class ReferenceReader:
             if self.id is None:
                 self.id = usable_id(event.get("id"))
             if isinstance(event.get("usage"), dict):
-                self.usage = event["usage"]
+                self.usage = Usage.read(event["usage"]) or self.usage
 
 
-def outcome(reader: SseReader | ReferenceReader) -> tuple[str | None, dict[str, Any] | None, bool]:
+def outcome(reader: SseReader | ReferenceReader) -> tuple[str | None, Usage | None, bool]:
     return reader.id, reader.usage, reader.finished
 
 
 line_ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
+usages = st.fixed_dictionaries({"prompt_tokens": st.integers(0, 9), "completion_tokens": st.integers(0, 9)})
 json_events = st.fixed_dictionaries(
     {},
     optional={
         "id": st.one_of(st.sampled_from(["chatcmpl-1", "chatcmpl-2", ""]), st.none(), st.integers()),
-        "usage": st.one_of(st.none(), st.fixed_dictionaries({"total_tokens": st.integers(0, 9)}), st.just([1])),
+        "usage": st.one_of(
+            st.none(),
+            st.fixed_dictionaries({"prompt_tokens": st.integers(0, 9), "completion_tokens": st.integers(0, 9)}),
+            st.just([1]),
+        ),
         "choices": st.lists(st.sampled_from(["[DONE]", "data: [DONE]\n\n", "é🙂", '"usage"', '"id":"x"', "\u2028"])),
     },
 ).map(lambda event: json.dumps(event, ensure_ascii=False).encode())
@@ -137,9 +143,9 @@ def test_a_token_leaves_with_the_piece_that_brings_it() -> None:
 
 def test_id_of_the_third_event_and_usage_of_the_last() -> None:
     events = [b": ping", b'data: {"choices":[]}', b'data: {"id":"chatcmpl-3"}', b'data: {"id":"4","usage":null}']
-    events += [b'data: {"choices":[],"usage":{"total_tokens":7}}', b"data: [DONE]"]
+    events += [b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}', b"data: [DONE]"]
     reader, _ = read([event + b"\n\n" for event in events])
-    assert outcome(reader) == ("chatcmpl-3", {"total_tokens": 7}, True)
+    assert outcome(reader) == ("chatcmpl-3", Usage(3, 4), True)
 
 
 def test_no_json_is_parsed_once_the_id_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

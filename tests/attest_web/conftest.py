@@ -12,6 +12,7 @@ from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
 from attest_web.dstack import Quote
 from attest_web.keys import SigningKeys
+from attest_web.metrics import Metrics
 from attest_web.report_desk import ReportDesk
 from attest_web.signatures import SignedExchange, sign_text
 from attest_web.store import MemorySignatureStore, SignatureStore
@@ -64,17 +65,21 @@ def make_client(keys: SigningKeys, signed: SignedExchange, evidence: "Evidence")
             store.put("chatcmpl-with/slash and ü", signed)
             store.put("/with//slashes/", signed)
         tokens = Tokens(["other", "s3cret"])
-        attestation = Attestation(keys, "org/m", evidence, evidence.gpu, dev=True)
+        metrics = Metrics()
+        attestation = Attestation(keys, "org/m", evidence, evidence.gpu, dev=True, metrics=metrics)
         sources = ProofSources(
             tokens=tokens,
             store=store,
             upstream_answers=lambda: upstream_answers,
             draining=lambda: draining,
             attestation=attestation,
-            desk=ReportDesk(attestation.report, 300),
+            desk=ReportDesk(attestation.report, 300, metrics),
             tls_fingerprint=evidence.tls,
             attestation_public=public,
             trust_proxy=True,
+            metrics=metrics,
+            machine=(),
+            model_name="org/m",
             release="1.2.3",
             git_revision="abc123",
         )

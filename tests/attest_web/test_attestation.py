@@ -6,6 +6,7 @@ import pytest
 from attest_web.attestation import Attestation, ReportRequest
 from attest_web.dstack import Quote
 from attest_web.keys import SigningKeys
+from attest_web.metrics import Metrics
 from attest_web.report_data import report_data
 
 
@@ -30,7 +31,9 @@ def quotes() -> Quotes:
 
 def made(keys: SigningKeys, quotes: Quotes, request: ReportRequest, nonce: bytes, **more: Any) -> dict[str, Any]:
     options: dict[str, Any] = {"dev": False} | more
-    attestation = Attestation(keys, "org/m", quotes, lambda nonce: f'{{"nonce":"{nonce}"}}', **options)
+    attestation = Attestation(
+        keys, "org/m", quotes, lambda nonce: f'{{"nonce":"{nonce}"}}', metrics=Metrics(), **options
+    )
     report: dict[str, Any] = json.loads(attestation.report(request, nonce))
     return report
 

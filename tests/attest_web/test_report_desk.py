@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from attest_web.attestation import ReportRequest
+from attest_web.metrics import Metrics
 from attest_web.report_desk import MAX_MAKING, MAX_PER_CLIENT, MAX_SHARING, DeskBusyError, ReportDesk
 
 ECDSA, ED25519 = ReportRequest("ecdsa"), ReportRequest("ed25519")
@@ -51,7 +52,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def desk(maker: Maker, clock: Clock) -> Iterator[ReportDesk]:
-    desk = ReportDesk(maker, lifetime=10, clock=clock)
+    desk = ReportDesk(maker, 10, Metrics(), clock)
     yield desk
     maker.go.set()
     desk.close()

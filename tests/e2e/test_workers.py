@@ -44,8 +44,11 @@ def started(upstream: str, *arguments: str, workers: int = WORKERS, **settings: 
     process = start_proxy(upstream, "--workers", str(workers), *arguments, program="tee-signer", **settings)
     try:
         for number in range(1, workers + 1):
-            side_port = int(process.wait_for(rf"worker {number}: .*proof pages on side port (\d+)")[1])
-            port = int(process.wait_for(rf"worker {number}: .*listening at 127\.0\.0\.1:(\d+)")[1])
+            ports = [
+                process.wait_for(rf"worker {number}: .*{what}(\d+)|{what}(\d+).*\"worker\": {number}\b")  # or as JSON
+                for what in (r"listening at 127\.0\.0\.1:", "proof pages on side port ")
+            ]
+        port, side_port = (int(found[1] or found[2]) for found in ports)
         yield Proxy(process, port, side_port)
     finally:
         pids = children(process.popen.pid)

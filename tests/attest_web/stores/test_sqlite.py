@@ -4,13 +4,15 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from attest_web.shared_directory import shared_directory
 from attest_web.signatures import SignedExchange
 from attest_web.store import MemorySignatureStore
 from attest_web.stores.shared import SharedSignatureStore
-from attest_web.stores.sqlite_backend import SqliteBackend, file_for_workers
+from attest_web.stores.sqlite_backend import SqliteBackend
 from tests.attest_web.stores.conftest import settle, until
 
 Damage = Callable[[Path], object]
@@ -18,7 +20,7 @@ Damage = Callable[[Path], object]
 
 def opened(path: Path, **bounds: int) -> SharedSignatureStore:
     backend = SqliteBackend(path, "model", **bounds)
-    return SharedSignatureStore(MemorySignatureStore("model", 60), backend, 60)
+    return SharedSignatureStore(MemorySignatureStore("model", 60), backend, 60, conflict=Mock())
 
 
 def test_the_files_are_private(tmp_path: Path, first: SignedExchange) -> None:
@@ -31,9 +33,9 @@ def test_the_files_are_private(tmp_path: Path, first: SignedExchange) -> None:
     store.close()
 
 
-def test_the_file_for_workers_is_private_and_gone_afterwards(first: SignedExchange) -> None:
-    with file_for_workers() as address:
-        path = Path(address.removeprefix("sqlite://"))
+def test_the_directory_that_workers_share_is_private_and_gone_afterwards(first: SignedExchange) -> None:
+    with shared_directory() as directory:
+        path = directory / "signatures.db"
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         store = opened(path)
         store.put("x", first)

@@ -1,0 +1,215 @@
+"""What Prometheus is told of this proxy: every metric that counts as things happen, in one place.
+
+Names and units are by the conventions of Prometheus: base units, the unit in the name, `_total` for what only grows.
+No label holds anything that a client chose: routes are those of the table, all else is `other`.
+
+Where several workers share the ports, each writes its values to files that all of them read (prometheus_client's
+multiprocess mode), so that each can answer for all, and nothing is lost with a worker that dies.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+DURATIONS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+"""Upper bounds for whole requests, in seconds."""
+
+FIRST_TOKENS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.75, 1.5, 3, 6, 12, 25, 50, 100)
+"""Upper bounds for times to a first token, in seconds."""
+
+BETWEEN_TOKENS = (0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.4, 0.8, 1.6, 5)
+"""Upper bounds for times between tokens, in seconds."""
+
+SIGNING = (0.00005, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.005, 0.02, 0.1)
+"""Upper bounds for the making of a pair of signatures, in seconds."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Methods that are told apart; of all others, anybody could think up more."""
+
+ATTESTATION = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
+"""Upper bounds for reports and what they are made of, in seconds."""
+
+
+@dataclass(frozen=True)
+class SharedFiles:
+    """Where a worker writes its values, for the others to read.
+
+    Attributes:
+        directory: Of all workers that are started together.
+        number: No other process that lives has it. Whoever gets it next goes on where the last one was.
+    """
+
+    directory: Path
+    number: int
+
+    def use(self) -> None:
+        """Have all metrics of this process that are made from now on kept there."""
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.directory)
+        # The way that prometheus_client has for it (its issue 509): its own choice is the process id, of which there
+        # would be another one, and another file, for every worker that was ever started.
+        values.ValueClass = values.MultiProcessValue(lambda: self.number)  # type: ignore[no-untyped-call]
+
+
+class ManyAtOnce(Histogram):
+    """A histogram that can be told of many observations at once."""
+
+    def observe_many(self, counts: Sequence[int], total: float) -> None:
+        """Take observations that have been counted already.
+
+        Args:
+            counts: How many there were in each bucket, that of all above the highest bound included.
+            total: Their sum.
+        """
+        self._sum.inc(total)
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
+
+
+class Metrics:
+    """All metrics that count as things happen. Safe in any thread."""
+
+    def __init__(self, shared: SharedFiles | None = None) -> None:
+        """Begin at nothing; or, where the files are there, where they are.
+
+        Args:
+            shared: Where a worker writes them; None for a proxy that is alone.
+        """
+        if shared is not None:
+            shared.use()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which is no use to anybody without OpenMetrics
+        self._shared = shared
+        self._own = registry = CollectorRegistry()
+        self.requests = Counter(
+            "tee_requests",
+            "Requests that were answered, on either port.",
+            ["route", "method", "status"],
+            registry=registry,
+        )
+        self.durations = Histogram(
+            "tee_request_duration_seconds",
+            "From the first byte of a request to the last of its answer.",
+            ["route"],
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self.first_token = Histogram(
+            "tee_time_to_first_token_seconds",
+            "From the first byte of a request to the first event of a streamed answer.",
+            ["route"],
+            buckets=FIRST_TOKENS,
+            registry=registry,
+        )
+        self.between_tokens = ManyAtOnce(
+            "tee_time_between_tokens_seconds",
+            "Between the events of a streamed answer, as they leave for the client.",
+            ["route"],
+            buckets=BETWEEN_TOKENS,
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "tee_tokens", "Tokens, where the answer tells of its usage.", ["route", "direction"], registry=registry
+        )
+        self.exchanges = Counter(
+            "tee_exchanges",
+            "Exchanges on signed routes that reached the model server, by what came of them.",
+            ["state", "reason"],
+            registry=registry,
+        )
+        self.signing = Histogram(
+            "tee_signing_seconds", "The making of both signatures.", buckets=SIGNING, registry=registry
+        )
+        self.conflicts = Counter(
+            "tee_signature_store_conflicts",
+            "Response ids that were taken already; such an exchange can be found by its receipt id alone.",
+            registry=registry,
+        )
+        self.lookups = Counter(
+            "tee_signature_store_lookups", "Signatures asked for by clients.", ["result"], registry=registry
+        )
+        self.upstream_errors = Counter(
+            "tee_upstream_errors", "What went wrong with the model server.", ["kind"], registry=registry
+        )
+        self.refusals = Counter(
+            "tee_refusals", "Requests that were refused here, by the type of the error.", ["reason"], registry=registry
+        )
+        self.attestation = Histogram(
+            "tee_attestation_seconds",
+            "The making of an attestation report, and of its parts.",
+            ["part"],
+            buckets=ATTESTATION,
+            registry=registry,
+        )
+        self.attestation_failures = Counter(
+            "tee_attestation_failures",
+            "Parts of attestation reports that could not be made.",
+            ["part"],
+            registry=registry,
+        )
+        self.attestation_cache = Counter(
+            "tee_attestation_cache",
+            "Reports asked for without a nonce, which may be some minutes old.",
+            ["result"],
+            registry=registry,
+        )
+        self.open_streams = Gauge(
+            "tee_open_streams", "Event streams that are under way.", multiprocess_mode="livesum", registry=registry
+        )
+        self.connections = Gauge(
+            "tee_connections", "Connections of clients.", multiprocess_mode="livesum", registry=registry
+        )
+        self.store_size = Gauge(
+            "tee_signature_store_size",
+            "Ids of signatures that are kept in memory.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._show_from_the_start()
+
+    def _show_from_the_start(self) -> None:
+        """Have those at 0 that rules ask for: a series that begins at 1 has no increase."""
+        for result in ("hit", "miss"):
+            self.lookups.labels(result)
+            self.attestation_cache.labels(result)
+        self.exchanges.labels("signed", "")
+        self.exchanges.labels("failed", "signing failed")
+        for kind in ("unreachable", "timeout", "broken", "status_5xx"):
+            self.upstream_errors.labels(kind)
+        for reason in ("unauthorized", "rate_limited", "payload_too_large", "bad_request"):
+            self.refusals.labels(reason)
+        for part in ("report", "quote", "gpu"):
+            self.attestation_failures.labels(part)
+
+    @contextmanager
+    def attesting(self, part: str) -> Iterator[None]:
+        """Measure the making of a report, or of a part of it, and count where that fails."""
+        began = time.perf_counter()
+        try:
+            yield
+        except Exception:
+            self.attestation_failures.labels(part).inc()
+            raise
+        self.attestation.labels(part).observe(time.perf_counter() - began)
+
+    def registry(self, *more: Collector) -> CollectorRegistry:
+        """A registry of all metrics, those of the other workers included.
+
+        Args:
+            more: What else is collected when somebody asks.
+        """
+        if self._shared is None:
+            registry = self._own
+        else:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, str(self._shared.directory))  # type: ignore[no-untyped-call]
+        for collector in more:
+            registry.register(collector)
+        return registry

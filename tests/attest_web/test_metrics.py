@@ -1,0 +1,105 @@
+"""The metrics themselves: their names, and that workers share them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from attest_web.metered_app import MeteredApp
+from attest_web.metrics import Metrics
+
+WORKER = """
+import os, sys
+from pathlib import Path
+from attest_web.metrics import Metrics, SharedFiles
+metrics = Metrics(SharedFiles(Path(sys.argv[1]), int(sys.argv[2])))
+metrics.requests.labels("/v1/chat/completions", "POST", 200).inc()
+metrics.between_tokens.labels("other").observe_many([1] * 15, 2.5)
+metrics.connections.set(3)
+registry = metrics.registry()
+value = registry.get_sample_value
+labels = {"route": "/v1/chat/completions", "method": "POST", "status": "200"}
+print(value("tee_requests_total", labels), value("tee_connections"), flush=True)
+print(value("tee_time_between_tokens_seconds_count", {"route": "other"}), flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_names_are_as_prometheus_has_them(client: FlaskClient) -> None:
+    answer = client.get("/metrics")
+    assert answer.content_type.startswith("text/plain; version=")
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    assert len(families) > 15
+    for name, family in families.items():
+        assert name.startswith("tee_")
+        assert family.documentation.endswith(".")
+        assert not re.search(r"_(ms|millis|minutes|kb|percent)\b", name)
+        if family.type == "histogram":
+            assert name.endswith("_seconds")
+
+
+def test_the_page_tells_of_readiness_and_build(client: FlaskClient) -> None:
+    text = client.get("/metrics").text
+    assert "tee_ready 1.0" in text
+    assert 'tee_build_info{model="org/m",revision="abc123",version="1.2.3"} 1.0' in text
+
+
+def test_lookups_are_counted(client: FlaskClient) -> None:
+    headers = {"Authorization": "Bearer s3cret"}
+    client.get("/v1/signature/chatcmpl-123", headers=headers)
+    client.get("/v1/signature/no", headers=headers)
+    client.get("/v1/signature/chatcmpl-123")  # without a token
+    text = client.get("/metrics").text
+    assert 'tee_signature_store_lookups_total{result="hit"} 1.0' in text
+    assert 'tee_signature_store_lookups_total{result="miss"} 1.0' in text
+
+
+def test_reports_are_timed_and_failures_counted(client: FlaskClient) -> None:
+    headers = {"Authorization": "Bearer s3cret"}
+    for _ in range(2):
+        assert client.get("/v1/attestation/report", headers=headers).status_code == 200
+    text = client.get("/metrics").text
+    for part in ("report", "quote", "gpu"):
+        assert f'tee_attestation_seconds_count{{part="{part}"}} 1.0' in text
+    assert 'tee_attestation_cache_total{result="hit"} 1.0' in text
+    assert 'tee_attestation_cache_total{result="miss"} 1.0' in text
+
+
+def test_a_part_that_fails_is_counted_and_not_timed() -> None:
+    metrics = Metrics()
+    with pytest.raises(OSError, match="gone"), metrics.attesting("quote"):
+        raise OSError("gone")
+    value = metrics.registry().get_sample_value
+    assert value("tee_attestation_failures_total", {"part": "quote"}) == 1
+    assert value("tee_attestation_seconds_count", {"part": "quote"}) is None
+
+
+def test_the_side_port_counts_its_requests(client: FlaskClient) -> None:
+    metrics = Metrics()
+    client.application.wsgi_app = MeteredApp(client.application.wsgi_app, metrics)  # type: ignore[method-assign]
+    client.get("/version")
+    client.get("/v1/signature/a/b")
+    client.get("/some/prompt")
+    text = generate_latest(metrics.registry()).decode()
+    assert 'tee_requests_total{method="GET",route="/version",status="200"} 1.0' in text
+    assert 'tee_requests_total{method="GET",route="/v1/signature/{id}",status="401"} 1.0' in text
+    assert 'tee_requests_total{method="GET",route="other",status="404"} 1.0' in text
+    assert 'tee_refusals_total{reason="unauthorized"} 1.0' in text
+
+
+def test_of_workers_that_die_nothing_is_lost_and_one_that_comes_next_goes_on(tmp_path: Path) -> None:
+    def work(number: int) -> list[str]:
+        command = [sys.executable, "-c", WORKER, f"{tmp_path}/metrics", str(number)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert done.returncode == -9, done.stderr
+        return done.stdout.split()
+
+    assert work(1) == ["1.0", "3.0", "15.0"]
+    assert work(2) == ["2.0", "6.0", "30.0"]
+    assert work(1) == ["3.0", "6.0", "45.0"]
+    assert len(list((tmp_path / "metrics").iterdir())) == 2 * 3

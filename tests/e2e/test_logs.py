@@ -1,0 +1,86 @@
+"""The log of real proxies: a line for each request, as text or JSON, and nothing that was said."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.e2e.processes import MODEL, PROGRAMS, TOKEN, Proxy, running_proxy
+from tests.e2e.raw_client import RawClient, chat_body, chat_request
+from tests.e2e.test_workers import started
+
+SECRET = "canary-9d1f"
+
+
+def lines_of(proxy: Proxy) -> list[dict[str, Any]]:
+    """The lines of JSON that the proxy has written."""
+    return [json.loads(line) for line in proxy.process.output.splitlines() if line.startswith("{")]
+
+
+def talk(proxy: Proxy) -> None:
+    """A stream, a chat that the model server refuses, one without a token."""
+    with RawClient(proxy.port) as client:
+        client.send(chat_request(chat_body(stream=True, stream_options={"include_usage": True}), x_request_id="my-1"))
+        assert b"[DONE]" in client.read_response()[2]
+        refused = json.dumps({"model": MODEL, "messages": SECRET}).encode()
+        client.send(chat_request(refused, x_request_id="my-2"))
+        assert client.read_response()[0] == 400
+        client.send(chat_request(chat_body(SECRET), token="wrong-" + SECRET, x_request_id="my-3"))
+        assert client.read_response()[0] == 401
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_as_json_every_line_is_an_object_and_every_request_has_one(stand_in: str, program: str) -> None:
+    with running_proxy(stand_in, program=program, LOG_FORMAT="json") as proxy:
+        talk(proxy)
+        proxy.process.wait_for('"my-3"')
+        lines = lines_of(proxy)
+    text = [line for line in proxy.process.output.splitlines() if line and not line.startswith("{")]
+    assert len(text) <= 1, "mitmdump says that it loads the script before there are settings"
+    assert all({"timestamp", "level", "logger", "event"} <= line.keys() for line in lines)
+    stream, refused, no_token = [line for line in lines if line["event"] == "request"]
+    assert stream["request_id"] == "my-1"
+    assert (stream["route"], stream["method"], stream["status"]) == ("/v1/chat/completions", "POST", 200)
+    assert stream["signature"] == "signed"
+    assert re.fullmatch(r"rcpt-[0-9a-f]{24}", stream["receipt_id"])
+    assert stream["input_tokens"] > 0
+    assert stream["output_tokens"] > 0
+    assert 0 < stream["time_to_first_token_seconds"] <= stream["duration_seconds"]
+    assert stream["time_between_tokens_seconds"] >= 0
+    assert stream["client"].startswith("127.0.0.1:")
+    assert stream["upstream_status"] == 200
+    assert refused["upstream_status"] == refused["status"] == 400
+    assert refused["signature"] == "unsigned"
+    assert refused["reason"] == "the upstream answered with an error"
+    assert refused["upstream_error"].startswith("BadRequestError: ")
+    assert no_token["status"] == 401
+    assert "upstream_status" not in no_token
+    assert SECRET not in proxy.process.output
+    assert TOKEN not in proxy.process.output
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_as_text_every_request_has_a_line_for_people(stand_in: str, program: str) -> None:
+    with running_proxy(stand_in, program=program) as proxy:
+        talk(proxy)
+        proxy.process.wait_for("request my-3")
+    said = proxy.process.output
+    assert re.search(
+        r"POST /v1/chat/completions 200 in \d+\.\d{3} s, first token after \d+\.\d{3} s, tokens \d+ in \d+ out, "
+        r"signed rcpt-[0-9a-f]{24}, request my-1\n",
+        said,
+    )
+    assert re.search(r"400 in .*, not signed: .*, the model server says BadRequestError: .*, request my-2\n", said)
+    assert re.search(r"POST /v1/chat/completions 401 in \d+\.\d{3} s, request my-3\n", said)
+    assert SECRET not in said
+
+
+def test_workers_number_their_lines_of_json(stand_in: str) -> None:
+    with started(stand_in, workers=2, LOG_FORMAT="json") as proxy:
+        talk(proxy)
+        proxy.process.wait_for('"my-3"')
+        lines = lines_of(proxy)
+        proxy.process.stop()
+    assert {line["worker"] for line in lines if "worker" in line} == {1, 2}
+    assert all(line.startswith("{") for line in proxy.process.output.splitlines() if line)
