@@ -13,7 +13,18 @@ import pytest
 from websockets.sync.client import connect
 
 from tests import verification
-from tests.e2e.processes import BIN, MODEL, SCRIPT, TOKEN, Process, Proxy, clean_env, running_proxy, start_proxy
+from tests.e2e.processes import (
+    BIN,
+    MODEL,
+    PROGRAMS,
+    SCRIPT,
+    TOKEN,
+    Process,
+    Proxy,
+    clean_env,
+    running_proxy,
+    start_proxy,
+)
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, signature_status
 from tests.e2e.realtime_upstream import running_realtime_upstream
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
@@ -57,7 +68,10 @@ def pair(
     else:
         address = f"sqlite://{tmp_path_factory.mktemp('store')}/signatures.db"
     with ExitStack() as stack:
-        yield [stack.enter_context(running_proxy(upstream, SIGNATURE_STORE=address)) for _ in range(2)]
+        yield [
+            stack.enter_context(running_proxy(upstream, program="tee-signer", SIGNATURE_STORE=address))
+            for _ in range(2)
+        ]
 
 
 def have_chat(client: RawClient, chat_id: str, *, stream: bool) -> None:
@@ -173,7 +187,9 @@ def test_an_outage_under_load_loses_no_signature(upstream: str, tmp_path: Path) 
     stop = threading.Event()
 
     with running_redis(tmp_path) as server, ExitStack() as stack:
-        proxies = [stack.enter_context(running_proxy(upstream, SIGNATURE_STORE=server.url)) for _ in range(2)]
+        proxies = [
+            stack.enter_context(running_proxy(upstream, program=one, SIGNATURE_STORE=server.url)) for one in PROGRAMS
+        ]
 
         def work(worker: int) -> None:
             at = worker % 2
