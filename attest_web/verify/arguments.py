@@ -14,6 +14,7 @@ Check an AI answer that passed through a tee-signer: that request and answer are
 hold, and that the keys behind them are attested by the hardware.
 
   tee-verify --url URL [--model M] [--message TEXT] [--stream]             send a chat and check everything
+  tee-verify --proof FILE                                                  check what attest_web.client has saved
   tee-verify --request FILE --response FILE --signature FILE ...           check saved bytes
   tee-verify --report FILE ... [--nonce HEX]                               check saved reports
 """
@@ -54,7 +55,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """Parse the command line. Ends the program with status 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
         prog="tee-verify",
-        usage="tee-verify (--url URL | --request FILE --response FILE --signature FILE | --report FILE) [OPTIONS]",
+        usage="tee-verify (--url URL | --proof FILE | --request FILE --response FILE --signature FILE | --report FILE)"
+        " [OPTIONS]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -127,6 +129,7 @@ def _add_online(parser: argparse.ArgumentParser) -> None:
 
 def _add_saved(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("saved bytes")
+    group.add_argument("--proof", metavar="FILE", help="a proof that a verifying client has saved, all in one file")
     group.add_argument("--request", metavar="FILE", help="the request body as it was sent")
     group.add_argument("--response", metavar="FILE", help="the response body as it came")
     group.add_argument("--signature", metavar="FILE", nargs="+", action="extend", default=[], help="signature answers")
@@ -174,18 +177,23 @@ def _add_demands(parser: argparse.ArgumentParser) -> None:
 def _problem(options: argparse.Namespace) -> str | None:
     """What is wrong with options that are each right."""
     saved = [options.request, options.response, *options.signature, *options.report]
-    if options.url is not None:
+    if options.url is not None or options.proof is not None:
+        if options.url is not None and options.proof is not None:
+            return "--url and --proof: give one of them"
         if any(name is not None for name in saved) or options.tls_spki:
-            return "--url fetches everything itself: leave out --request, --response, --signature, --report, --tls-spki"
+            how = "--url fetches everything itself" if options.url is not None else "--proof holds everything"
+            return f"{how}: leave out --request, --response, --signature, --report, --tls-spki"
+        if options.save is not None and options.url is None:
+            return "--save goes with --url"
     elif not any(name is not None for name in saved):
-        return "give --url, or --request, --response and --signature, or --report"
+        return "give --url, or --proof, or --request, --response and --signature, or --report"
     elif len({options.request is None, options.response is None, not options.signature}) > 1:
         return "--request, --response and --signature go together"
     elif options.save is not None:
         return "--save goes with --url"
     if options.collateral is not None and options.pccs_url is not None:
         return "--collateral and --pccs-url: give one of them"
-    if options.dev_root is not None and options.collateral is None and options.pccs_url is None:
+    if options.dev_root is not None and not (options.collateral or options.pccs_url or options.proof):
         return "--dev-root needs the collateral that goes with it: --collateral or --pccs-url"
     if options.nvidia and options.gpu == GpuDemand.NONE:
         return "--nvidia has nothing to ask about with --gpu none"
@@ -196,11 +204,11 @@ def _problem(options: argparse.Namespace) -> str | None:
 
 def _dropped_demand(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str | None:
     """What is wrong with a demand that there is no report for: to leave it out would look like a pass."""
-    if options.url is not None or options.report:
+    if options.url is not None or options.proof is not None or options.report:
         return None
     for name in _DEMANDS:
         if getattr(options, name) != parser.get_default(name):
-            return f"{_flag(name)} is about the attestation: it needs --report (or --url)"
+            return f"{_flag(name)} is about the attestation: it needs --report (or --url, or --proof)"
     return None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from attest_web.verify.arguments import WrongUsageError, collateral_demand, demands, parse_arguments
 from attest_web.verify.audit import Audit, check_evidence
+from attest_web.verify.checks import FailedError
 from attest_web.verify.client import HttpClient, Origin
 from attest_web.verify.collateral import (
     INTEL_PCS_URL,
@@ -26,11 +27,19 @@ from attest_web.verify.gpu import GpuDemand
 from attest_web.verify.online import Chat, Conversation, NvidiaAsker
 from attest_web.verify.output import as_json, as_text, printable
 from attest_web.verify.policy import Policy
+from attest_web.verify.proof_file import SavedProof
 
 DEV_ROOT = "the quotes were checked against --dev-root: this proves nothing about real hardware"
+PROOF_FILE = (
+    "nonce and TLS keys are those that the proof file names: only who trusts the maker of the file knows by them that"
+    " the reports were made at the time and for that connection (--nonce holds them against one of your own)"
+)
 
 MAX_FILE = 64 * 1024 * 1024
 """Bytes of a file that are read at most."""
+
+MAX_PROOF = 512 * 1024 * 1024
+"""The same of a proof, which holds all the other files, in base64."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +73,8 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _run(options: argparse.Namespace) -> Audit:
-    verifier = _quote_verifier(options)
+    proof = _proof(options.proof) if options.proof is not None else None
+    verifier = _quote_verifier(options, proof)
     rtmrs = (options.expect_rtmr0, options.expect_rtmr1, options.expect_rtmr2)
     policy = Policy(
         verify_quote=verifier,
@@ -76,7 +86,12 @@ def _run(options: argparse.Namespace) -> Audit:
         gpu=GpuDemand(options.gpu),
         ask_nvidia=_nvidia_asker(options),
     )
-    if options.url is None:
+    if proof is not None:
+        if options.nonce is not None:
+            proof.evidence.nonce = options.nonce
+        audit = check_evidence(proof.evidence, policy)
+        audit.warn(PROOF_FILE)
+    elif options.url is None:
         audit = check_evidence(_saved_evidence(options), policy)
     else:
         audit = _online_audit(options, policy, verifier)
@@ -125,19 +140,31 @@ def _saved_evidence(options: argparse.Namespace) -> Evidence:
     )
 
 
-def _quote_verifier(options: argparse.Namespace) -> DcapVerifier:
+def _proof(name: str) -> SavedProof:
+    try:
+        return SavedProof.from_json(_read("--proof", name, MAX_PROOF))
+    except FailedError as error:
+        raise WrongUsageError(f"--proof {name}: {error}") from None
+
+
+def _quote_verifier(options: argparse.Namespace, proof: SavedProof | None) -> DcapVerifier:
     root_ca = None
     if options.dev_root is not None:
         try:
             root_ca = root_certificate(_read("--dev-root", options.dev_root))
         except ValueError as error:
             raise WrongUsageError(f"--dev-root {options.dev_root}: {error}") from None
-    if options.collateral is None:
+    if options.collateral is not None:
+        named, text = f"--collateral {options.collateral}", _read("--collateral", options.collateral)
+    elif proof is not None and proof.collateral is not None and options.pccs_url is None:
+        # Intel has signed it and its dates, so it does not matter who brings it.
+        named, text = f"--proof {options.proof}", proof.collateral.encode()
+    else:
         return DcapVerifier(collateral_from_service(options.pccs_url or INTEL_PCS_URL, options.timeout), root_ca)
     try:
-        collateral = collateral_from_json(_read("--collateral", options.collateral).decode())
+        collateral = collateral_from_json(text.decode())
     except ValueError:
-        raise WrongUsageError(f"--collateral {options.collateral}: not collateral in JSON") from None
+        raise WrongUsageError(f"{named}: not collateral in JSON") from None
     return DcapVerifier(lambda _quote: collateral, root_ca)
 
 
@@ -164,14 +191,14 @@ def _tls_context(cacert: str | None) -> ssl.SSLContext:
         raise WrongUsageError(f"--cacert {cacert}: {error.strerror or 'not certificates in PEM'}") from None
 
 
-def _read(option: str, name: str) -> bytes:
+def _read(option: str, name: str, max_bytes: int = MAX_FILE) -> bytes:
     try:
         with Path(name).open("rb") as file:
-            content = file.read(MAX_FILE + 1)
+            content = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
         raise WrongUsageError(f"{option} {name}: {getattr(error, 'strerror', None) or 'cannot be read'}") from None
-    if len(content) > MAX_FILE:
-        raise WrongUsageError(f"{option} {name}: longer than {MAX_FILE} bytes")
+    if len(content) > max_bytes:
+        raise WrongUsageError(f"{option} {name}: longer than {max_bytes} bytes")
     return content
 
 

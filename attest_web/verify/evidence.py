@@ -66,10 +66,7 @@ def save(evidence: Evidence, collateral: str | None, directory: Path) -> list[st
 
     def keep(option: str, name: str, content: bytes) -> None:
         path = directory / name
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123  # of a descriptor
-            os.fchmod(descriptor, 0o600)  # where it was there before
-            file.write(content)
+        write_private(path, content)
         arguments.extend((option, str(path)))
 
     if evidence.exchange is not None:
@@ -88,3 +85,15 @@ def save(evidence: Evidence, collateral: str | None, directory: Path) -> list[st
     if collateral is not None:
         keep("--collateral", "collateral.json", collateral.encode())
     return arguments
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that nobody else can read, in place of the one that is there, if any.
+
+    Raises:
+        OSError: It cannot be written, or is a symbolic link.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:  # noqa: PTH123  # of a descriptor
+        os.fchmod(descriptor, 0o600)  # where it was there before
+        file.write(content)

@@ -1,0 +1,96 @@
+"""A proof in one file: what was said, its signatures and the reports about their keys, to be checked again.
+
+    {"format": "tee-signer-proof-1", "request": base64, "response": base64,
+     "signatures": [base64], "reports": [base64],
+     "nonce": hex or null, "tls_keys": [hex] or null, "collateral": text or null}
+
+What is demanded of it is not in it: that is for whoever checks.
+"""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+
+from attest_web.report_data import NONCE_BYTES
+from attest_web.verify.binding import SHA256_BYTES
+from attest_web.verify.checks import FailedError
+from attest_web.verify.evidence import Evidence, Saying
+from attest_web.verify.exchange import Exchange
+from attest_web.verify.untrusted_json import JsonObject, hex_bytes, items, parse_object, text
+
+FORMAT = "tee-signer-proof-1"
+
+_WHAT = "the proof"
+
+
+@dataclass(frozen=True)
+class SavedProof:
+    """What a proof file holds.
+
+    Attributes:
+        evidence: What there is to check. Its nonce and TLS keys are what the file's maker says they were.
+        collateral: What the quotes were checked against when it was made, in dcap-qvl's JSON, if that is known.
+    """
+
+    evidence: Evidence
+    collateral: str | None = None
+
+    def to_json(self) -> bytes:
+        """The content of the file. It has the prompt and the answer in it, and no token."""
+        exchange = self.evidence.exchange
+        nonce, tls_keys = self.evidence.nonce, self.evidence.tls_keys
+        source = {
+            "format": FORMAT,
+            "request": _encoded(exchange.request) if exchange is not None else None,
+            "response": _encoded(exchange.response) if exchange is not None else None,
+            "signatures": [_encoded(saying.body) for saying in self.evidence.signatures],
+            "reports": [_encoded(saying.body) for saying in self.evidence.reports],
+            "nonce": nonce.hex() if nonce is not None else None,
+            "tls_keys": sorted(key.hex() for key in tls_keys) if tls_keys is not None else None,
+            "collateral": self.collateral,
+        }
+        return json.dumps(source, indent=1).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "SavedProof":
+        """Read the content of a file.
+
+        Raises:
+            FailedError: It is something else. What it says is not checked by this.
+        """
+        source = parse_object(data, _WHAT)
+        if source.get("format") != FORMAT:
+            raise FailedError(f"its format is not {FORMAT}")
+        nonce, tls_keys = source.get("nonce"), source.get("tls_keys")
+        evidence = Evidence(
+            exchange=Exchange(*(_decoded(source.get(name), f"its {name}") for name in ("request", "response"))),
+            signatures=_sayings(source, "signatures"),
+            reports=_sayings(source, "reports"),
+            nonce=None if nonce is None else hex_bytes(text(source, "nonce", _WHAT), "its nonce", NONCE_BYTES),
+            tls_keys=None if tls_keys is None else frozenset(_tls_key(key) for key in items(source, "tls_keys", _WHAT)),
+        )
+        return cls(evidence, None if source.get("collateral") is None else text(source, "collateral", _WHAT))
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _decoded(value: object, what: str) -> bytes:
+    if not isinstance(value, str):
+        raise FailedError(f"{what} is not a string")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise FailedError(f"{what} is not base64") from None
+
+
+def _sayings(source: JsonObject, name: str) -> list[Saying]:
+    return [Saying(_decoded(body, f"one of its {name}")) for body in items(source, name, _WHAT)]
+
+
+def _tls_key(digits: object) -> bytes:
+    if not isinstance(digits, str):
+        raise FailedError("one of its TLS keys is not a string")
+    return hex_bytes(digits, "one of its TLS keys", SHA256_BYTES)

@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from attest_web.verify import cli
+from attest_web.verify.checks import FailedError
+from attest_web.verify.evidence import Evidence
+from attest_web.verify.proof_file import SavedProof
+from tests.attest_web.verify.minting import NONCE, SPKI, evidence
+from tests.attest_web.verify.test_cli import LenientVerifier
+
+UNVERIFIED_GPU = ["--gpu", "unverified"]
+
+
+def saved(where: Path, content: Evidence, collateral: str | None = "collateral") -> str:
+    path = where / "proof.json"
+    path.write_bytes(SavedProof(content, collateral).to_json())
+    return str(path)
+
+
+@pytest.fixture
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "DcapVerifier", LenientVerifier)
+    monkeypatch.setattr(cli, "collateral_from_json", lambda text: text)
+
+
+def test_what_was_written_is_read() -> None:
+    for content in (evidence(), evidence(tls_keys=frozenset({SPKI})), evidence(nonce=None)):
+        read = SavedProof.from_json(SavedProof(content, "x").to_json())
+        assert read.collateral == "x"
+        assert read.evidence.exchange == content.exchange
+        assert [saying.body for saying in read.evidence.signatures] == [saying.body for saying in content.signatures]
+        assert [saying.body for saying in read.evidence.reports] == [saying.body for saying in content.reports]
+        assert (read.evidence.nonce, read.evidence.tls_keys) == (content.nonce, content.tls_keys)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_tee_verify_checks_it_and_finds_a_lie(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name = saved(tmp_path, evidence())
+    assert cli.main(["--proof", name, *UNVERIFIED_GPU]) == 0
+    assert "nonce and TLS keys are those that the proof file names" in capsys.readouterr().out
+    assert cli.main(["--proof", name, *UNVERIFIED_GPU, "--nonce", NONCE.hex()]) == 0
+    assert cli.main(["--proof", name, *UNVERIFIED_GPU, "--nonce", "07" * 32]) == 1
+    assert cli.main(["--proof", name, *UNVERIFIED_GPU, "--expect-compose-hash", "07" * 32]) == 1
+    assert cli.main(["--proof", name]) == 1, "nobody has vouched for the GPUs"
+    content = json.loads(Path(name).read_text())
+    lies: list[dict[str, object]] = [{"request": content["response"]}, {"signatures": []}, {"reports": []}]
+    for lie in [*lies, {"nonce": "07" * 32}]:
+        Path(name).write_text(json.dumps(content | lie))
+        assert cli.main(["--proof", name, *UNVERIFIED_GPU]) == 1, lie
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_signature_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    content = evidence()
+    del content.signatures[1], content.reports[1]
+    assert cli.main(["--proof", saved(tmp_path, content), *UNVERIFIED_GPU]) == 0
+    assert "ed25519 signature: not made" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "tee-signer-proof-2"},
+        {"request": None},
+        {"response": "not base64!"},
+        {"signatures": None},
+        {"signatures": [7]},
+        {"reports": {}},
+        {"nonce": "07"},
+        {"nonce": 7},
+        {"tls_keys": ["07"]},
+        {"tls_keys": [7]},
+        {"tls_keys": "07"},
+        {"collateral": 7},
+    ],
+    ids=str,
+)
+def test_what_is_no_proof_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, change: dict[str, object]
+) -> None:
+    content = json.dumps(json.loads(SavedProof(evidence(), "x").to_json()) | change).encode()
+    with pytest.raises(FailedError):
+        SavedProof.from_json(content)
+    (tmp_path / "proof.json").write_bytes(content)
+    assert cli.main(["--proof", str(tmp_path / "proof.json")]) == 2
+    assert "--proof" in capsys.readouterr().err
+
+
+def test_what_goes_with_a_proof(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name = saved(tmp_path, evidence(), "no collateral")
+    for arguments, why in (
+        (["--url", "http://h"], "give one of them"),
+        (["--report", "f"], "leave out"),
+        (["--tls-spki", "07" * 32], "leave out"),
+        (["--save", "d"], "--save goes with --url"),
+        (UNVERIFIED_GPU, "not collateral"),
+    ):
+        try:
+            status = cli.main(["--proof", name, *arguments])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        assert status == 2
+        assert why in capsys.readouterr().err
+
+
+def test_the_root_goes_with_the_collateral_of_the_proof(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name = saved(tmp_path, evidence(), "no collateral")
+    assert cli.main(["--proof", name, "--dev-root", __file__]) == 2
+    assert "not a certificate" in capsys.readouterr().err
