@@ -17,6 +17,7 @@ UNPINNED_GUEST = (
     " file (--expect-mrtd, --expect-rtmr0, --expect-rtmr1, --expect-rtmr2)"
 )
 UNVERIFIED_GPU = "nobody has vouched for any GPU (no --nvidia): anybody can make such evidence for this nonce"
+DEV_ROOT = "the quotes were checked against --dev-root: this proves nothing about real hardware"
 DEV_KEYS = "the report says that its keys are random ones of a development run (DEV=1): nothing vouches for them"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attest_web.verify.arguments import WrongUsageError, collateral_demand, demands, parse_arguments
-from attest_web.verify.audit import Audit, check_evidence
+from attest_web.verify.audit import DEV_ROOT, Audit, check_evidence
 from attest_web.verify.checks import FailedError
 from attest_web.verify.client import HttpClient, Origin
 from attest_web.verify.collateral import (
@@ -29,7 +29,6 @@ from attest_web.verify.output import as_json, as_text, printable
 from attest_web.verify.policy import Policy
 from attest_web.verify.proof_file import SavedProof
 
-DEV_ROOT = "the quotes were checked against --dev-root: this proves nothing about real hardware"
 PROOF_FILE = (
     "nonce and TLS keys are those that the proof file names: only who trusts the maker of the file knows by them that"
     " the reports were made at the time and for that connection (--nonce holds them against one of your own)"

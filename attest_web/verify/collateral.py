@@ -106,6 +106,11 @@ class DcapVerifier:
         self._clock = clock
         self.used: str | None = None
 
+    @property
+    def trusts_intel(self) -> bool:
+        """Whether it is Intel's root that is trusted, and not another."""
+        return self._root_ca is None
+
     def __call__(self, quote: bytes) -> QuoteVerdict:
         """See `QuoteVerifier`."""
         collateral = self._collateral(quote)

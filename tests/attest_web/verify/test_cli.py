@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from attest_web.verify import cli
+from attest_web.verify.audit import DEV_ROOT
 from attest_web.verify.collateral import QuoteVerdict
 from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
 from tests.attest_web.verify.minting import NONCE, REQUEST, RESPONSE, report, signature
@@ -351,7 +352,7 @@ def test_the_root_of_a_simulator_is_warned_of(
     arguments = [*names, "--dev-root", str(certificate[0]), "--pccs-url", "http://127.0.0.1:9", "--timeout", "5"]
     status, out, _ = run(capsys, *arguments)
     assert status == 1
-    assert cli.DEV_ROOT in out
+    assert DEV_ROOT in out
 
 
 def test_the_command_itself() -> None:

@@ -1,0 +1,96 @@
+"""What to demand of attestation, in the words of `tee-verify`'s options."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from attest_web.verify.client import HttpClient, Origin
+from attest_web.verify.collateral import (
+    INTEL_PCS_URL,
+    TCB_UP_TO_DATE,
+    DcapVerifier,
+    collateral_from_json,
+    collateral_from_service,
+    root_certificate,
+)
+from attest_web.verify.event_log import RUNTIME_REGISTER
+from attest_web.verify.gpu import NRAS_URL, GpuDemand
+from attest_web.verify.online import NvidiaAsker
+from attest_web.verify.policy import Policy
+
+
+def attestation_policy(
+    *,
+    compose_hash: str | None = None,
+    mrtd: str | None = None,
+    rtmrs: Mapping[int, str] | None = None,
+    allow_tcb_status: Collection[str] = (),
+    allow_dev: bool = False,
+    gpu: str = "required",
+    dev_root: str | Path | None = None,
+    collateral: str | Path | None = None,
+    pccs_url: str = INTEL_PCS_URL,
+    nras_url: str = NRAS_URL,
+    timeout: float = 60.0,
+) -> Policy:
+    """What to demand of attestation. By default, Intel and NVIDIA must vouch for it; the rest is yours to say.
+
+    Args:
+        compose_hash: SHA-256 of the compose file that you have read, in hex.
+        mrtd: MRTD of the guest image, 48 bytes in hex.
+        rtmrs: RTMR0 to RTMR2 of it, by number, in the same form.
+        allow_tcb_status: TCB statuses to put up with besides `UpToDate`.
+        allow_dev: Whether keys of a development run will do (`DEV=1`); `dev_root` implies it.
+        gpu: `required` asks NVIDIA for its verdict; `unverified`, `canned` and `none` do without (`tee-verify --help`).
+        dev_root: File with the root to trust instead of Intel's, of a simulator. It proves nothing about hardware.
+        collateral: File with Intel's collateral, in dcap-qvl's JSON; fetched where it is None.
+        pccs_url: Where to fetch it.
+        nras_url: Where NVIDIA's service is.
+        timeout: Seconds that each of these services may take.
+
+    Raises:
+        ValueError: One of these makes no sense.
+        OSError: A file cannot be read.
+    """
+    root = root_certificate(Path(dev_root).read_bytes()) if dev_root is not None else None
+    source = collateral_from_service(pccs_url, timeout)
+    if collateral is not None:
+        given = collateral_from_json(Path(collateral).read_text())
+        source = lambda _quote: given  # noqa: E731
+    demand = GpuDemand(gpu)
+    if not set(rtmrs or {}) <= set(range(RUNTIME_REGISTER)):
+        raise ValueError("rtmrs has the registers 0 to 2; what the app has measured into RTMR3 is for compose_hash")
+    ask_nvidia = None
+    if demand is GpuDemand.REQUIRED:
+        origin = Origin.parse(nras_url)
+        if not (origin.tls or origin.is_loopback):
+            raise ValueError("nras_url: a verdict is believed because of TLS, so it has to be https")
+        ask_nvidia = NvidiaAsker(HttpClient(origin, timeout=timeout))
+    return Policy(
+        verify_quote=DcapVerifier(source, root),
+        allowed_tcb=frozenset({TCB_UP_TO_DATE, *allow_tcb_status}),
+        compose_hash=_digest(compose_hash, 32, "compose_hash"),
+        mrtd=_digest(mrtd, 48, "mrtd"),
+        rtmrs={register: _measured(value, register) for register, value in (rtmrs or {}).items()},
+        allow_dev=allow_dev or root is not None,
+        gpu=demand,
+        ask_nvidia=ask_nvidia,
+    )
+
+
+def _measured(digits: str, register: int) -> bytes:
+    value = _digest(digits, 48, f"rtmrs[{register}]")
+    if value is None:
+        raise ValueError(f"rtmrs[{register}] takes 96 hex digits")
+    return value
+
+
+def _digest(digits: str | None, size: int, name: str) -> bytes | None:
+    if digits is None:
+        return None
+    try:
+        value = bytes.fromhex(digits)
+    except ValueError:
+        value = b""
+    if len(value) != size:
+        raise ValueError(f"{name} takes {2 * size} hex digits")
+    return value

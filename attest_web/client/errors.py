@@ -1,0 +1,54 @@
+"""What goes wrong where an answer has to be proven. None of it quotes a prompt, an answer or a token."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attest_web.verify.checks import Check, Status
+from attest_web.verify.output import printable
+
+if TYPE_CHECKING:
+    from attest_web.client.proof import Proof
+
+
+class ProofError(Exception):
+    """An answer is not proven, so it is not handed over. Never retried by the SDK: that is for whoever catches it.
+
+    Attributes:
+        proof: What there is of a proof, to be saved and looked at; None where there is nothing.
+    """
+
+    def __init__(self, message: str, proof: "Proof | None" = None) -> None:
+        super().__init__(printable(message))
+        self.proof = proof
+
+
+class UnprovenError(ProofError):
+    """There is no proof: the answer is not signed, or what proves it could not be had or not be checked.
+
+    Ask again; if it stays so, the message says what is missing. Nothing is known to be wrong, and nothing to be right.
+    """
+
+
+class MismatchError(ProofError):
+    """There is a proof, and it does not hold: somebody has changed request, answer, signature or keys.
+
+    Do not use the answer, and do not ask again over this connection before you know why. `error.proof.save(…)` keeps
+    what there is, for whoever runs the server.
+
+    Attributes:
+        checks: The checks that failed.
+    """
+
+    def __init__(self, message: str, checks: Sequence[Check] = (), proof: "Proof | None" = None) -> None:
+        super().__init__(message, proof)
+        self.checks = tuple(checks)
+
+
+def not_holding(what: str, checks: Sequence[Check], proof: "Proof | None" = None) -> ProofError:
+    """The error for checks of which not all hold."""
+    failed = [check for check in checks if check.status is Status.FAILED]
+    if failed:
+        why = "; ".join(f"{check.name}: {check.detail}" for check in failed[:2])
+        return MismatchError(f"{what} does not hold, do not use it: {why}", failed, proof)
+    left = "; ".join(f"{check.name}: {check.detail}" for check in checks if not check.holds)
+    return UnprovenError(f"{what} could not be checked: {left or 'there is nothing to check'}", proof)

@@ -1,0 +1,203 @@
+"""The openai package's own clients, over a transport that verifies."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import httpx2
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
+
+from attest_web.client.async_transport import AsyncVerifyingTransport
+from attest_web.client.demands import attestation_policy
+from attest_web.client.errors import UnprovenError
+from attest_web.client.proof import Proof
+from attest_web.client.sync_transport import VerifyingTransport
+from attest_web.client.transport import EXTENSION, Rules, Verdict
+from attest_web.client.trust import AttestedSigners, KnownSigners
+from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
+from attest_web.verify.client import MAX_BYTES
+from attest_web.verify.policy import Policy
+
+_LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)  # the SDK's own
+
+
+class VerifiedOpenAI(OpenAI):
+    """An `OpenAI` client that hands over no answer that is not proven. Made by `verified_openai`."""
+
+    def _process_response(self, **given: Any) -> Any:
+        """Give the answer its proof. The SDK comes by here with every answer; named by a test."""
+        verdict = _verdict(given["response"])
+        made = super()._process_response(**given)
+        verdict.attach(made)
+        return made
+
+    def _websocket_query_params(self, *_: Any, **__: Any) -> httpx2.QueryParams:
+        raise _no_websockets()
+
+    def _websocket_query_params_fallback(self, *_: Any, **__: Any) -> httpx2.QueryParams:
+        raise _no_websockets()
+
+
+class VerifiedAsyncOpenAI(AsyncOpenAI):
+    """An `AsyncOpenAI` client that hands over no answer that is not proven. Made by `verified_async_openai`."""
+
+    async def _process_response(self, **given: Any) -> Any:
+        """See `VerifiedOpenAI`."""
+        verdict = _verdict(given["response"])
+        made = await super()._process_response(**given)
+        verdict.attach(made)
+        return made
+
+    def _websocket_query_params(self, *_: Any, **__: Any) -> httpx2.QueryParams:
+        raise _no_websockets()
+
+    def _websocket_query_params_fallback(self, *_: Any, **__: Any) -> httpx2.QueryParams:
+        raise _no_websockets()
+
+
+def verified_openai(
+    base_url: str,
+    *,
+    policy: Policy | None = None,
+    signers: Sequence[str] | None = None,
+    proof_url: str | None = None,
+    tls_binding: bool = True,
+    algos: Sequence[SigningAlgo] = SIGNING_ALGOS,
+    allow_unproven: Collection[str] = (),
+    max_bytes: int = MAX_BYTES,
+    proof_timeout: float = 30.0,
+    on_proof: Callable[[Proof], None] | None = None,
+    transport: httpx2.BaseTransport | None = None,
+    **options: Any,
+) -> VerifiedOpenAI:
+    """An `openai.OpenAI` whose every answer has been checked before it is handed over; of a stream, its end.
+
+        client = verified_openai("https://HOST/v1", api_key=TOKEN)
+        answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hello"}])
+        proof_of(answer).save("proof.json")
+
+    Args:
+        base_url: Where the model is, with `/v1` at its end. Nothing is sent anywhere else, and no redirect is followed.
+        policy: What is demanded of attestation, see `attestation_policy`, which is the default: strict.
+        signers: Addresses whose signatures are believed, instead of attestation: one for each of `algos` at least.
+        proof_url: Where signatures and reports are, if not at `base_url`: say a side port, in the same form.
+        tls_binding: Whether the server's TLS key must be the attested one. Without TLS there is none. Where somebody
+            else ends TLS, say a load balancer, it cannot be.
+        algos: The algorithms that must have signed. Not every server has both.
+        allow_unproven: Paths whose answers may go unproven, as in `{"/models"}`.
+        max_bytes: Of a request, and of an answer: both are kept, for the proof.
+        proof_timeout: Seconds that each question for proof may take.
+        on_proof: Is called with every proof.
+        transport: What connects; by default, a new `httpx2.HTTPTransport`. For certificates and proxies of your own.
+        options: All else that `openai.OpenAI` takes, but for `http_client`.
+
+    Raises:
+        ValueError: An argument makes no sense.
+    """
+    rules = _rules(
+        base_url,
+        policy,
+        signers,
+        proof_url,
+        algos,
+        tls_binding=tls_binding,
+        allow_unproven=frozenset(allow_unproven),
+        max_bytes=max_bytes,
+        proof_timeout=proof_timeout,
+        on_proof=on_proof,
+    )
+    inner = transport if transport is not None else httpx2.HTTPTransport(limits=_LIMITS)
+    http_client = DefaultHttpxClient(transport=VerifyingTransport(inner, rules), follow_redirects=False)
+    return VerifiedOpenAI(base_url=base_url, http_client=http_client, **_checked(options))
+
+
+def verified_async_openai(
+    base_url: str,
+    *,
+    policy: Policy | None = None,
+    signers: Sequence[str] | None = None,
+    proof_url: str | None = None,
+    tls_binding: bool = True,
+    algos: Sequence[SigningAlgo] = SIGNING_ALGOS,
+    allow_unproven: Collection[str] = (),
+    max_bytes: int = MAX_BYTES,
+    proof_timeout: float = 30.0,
+    on_proof: Callable[[Proof], None] | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+    **options: Any,
+) -> VerifiedAsyncOpenAI:
+    """The same as `verified_openai`, for `openai.AsyncOpenAI`. `on_proof` is called on the event loop."""
+    rules = _rules(
+        base_url,
+        policy,
+        signers,
+        proof_url,
+        algos,
+        tls_binding=tls_binding,
+        allow_unproven=frozenset(allow_unproven),
+        max_bytes=max_bytes,
+        proof_timeout=proof_timeout,
+        on_proof=on_proof,
+    )
+    inner = transport if transport is not None else httpx2.AsyncHTTPTransport(limits=_LIMITS)
+    http_client = DefaultAsyncHttpxClient(transport=AsyncVerifyingTransport(inner, rules), follow_redirects=False)
+    return VerifiedAsyncOpenAI(base_url=base_url, http_client=http_client, **_checked(options))
+
+
+def proof_of(answer: object) -> Proof:
+    """The proof of an answer: what `answer.proof` is, with its type.
+
+    Args:
+        answer: What a verified client has given: an answer, a stream that has been read to its end, a raw response.
+
+    Raises:
+        UnprovenError: It has none, or none yet.
+    """
+    proof = getattr(answer, "proof", None)
+    if not isinstance(proof, Proof):
+        raise UnprovenError("this has no proof: a stream has one when it has been read to its end, others at once")
+    return proof
+
+
+def _rules(
+    base_url: str,
+    policy: Policy | None,
+    signers: Sequence[str] | None,
+    proof_url: str | None,
+    algos: Sequence[SigningAlgo],
+    *,
+    tls_binding: bool,
+    **more: Any,
+) -> Rules:
+    if not algos or not set(algos) <= set(SIGNING_ALGOS):
+        raise ValueError("algos takes ecdsa, ed25519, or both")
+    if policy is not None and signers is not None:
+        raise ValueError("policy and signers: give one of them")
+    for url in (base_url, proof_url or base_url):
+        if httpx2.URL(url).scheme not in ("http", "https"):
+            raise ValueError("a URL here begins with http:// or https://")
+    tls = tls_binding and signers is None and httpx2.URL(base_url).scheme == "https"
+    algos = tuple(dict.fromkeys(algos))
+    trust: KnownSigners | AttestedSigners
+    if signers is not None:
+        trust = KnownSigners(signers)
+    else:
+        trust = AttestedSigners(policy if policy is not None else attestation_policy(), algos, tls=tls)
+    base = base_url.rstrip("/")
+    return Rules(base, (proof_url or base_url).rstrip("/"), trust, algos, tls, **more)
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    if "http_client" in options:
+        raise ValueError("http_client would go around the checks; give a transport instead")
+    return options
+
+
+def _verdict(response: httpx2.Response) -> Verdict:
+    verdict = response.extensions.get(EXTENSION)
+    if not isinstance(verdict, Verdict):
+        raise UnprovenError("this answer went around the verifying transport; make clients with verified_openai")
+    return verdict
+
+
+def _no_websockets() -> UnprovenError:
+    return UnprovenError("a WebSocket cannot be verified by this client; use one of openai's own, and tee-verify")

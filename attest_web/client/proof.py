@@ -1,0 +1,50 @@
+"""The proof of an answer, as it is handed to whoever has asked."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from attest_web.signatures import SigningAlgo
+from attest_web.verify.checks import Check
+from attest_web.verify.evidence import Evidence, write_private
+from attest_web.verify.proof_file import SavedProof
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Everything that proves an answer.
+
+    Attributes:
+        evidence: The bytes of request and answer as they were on the wire, the signatures, and the reports about their
+            keys (none where the keys were known beforehand).
+        checks: The checks that were made, those of the reports when the keys were first met.
+        warnings: What the checks do not say, a line each.
+        signers: The address that has signed, by algorithm.
+        collateral: What the quotes were checked against, in dcap-qvl's JSON, if that is known.
+    """
+
+    evidence: Evidence = field(repr=False)
+    checks: tuple[Check, ...] = field(default=(), repr=False)
+    warnings: tuple[str, ...] = ()
+    signers: Mapping[SigningAlgo, str] = field(default_factory=lambda: MappingProxyType({}))
+    collateral: str | None = field(default=None, repr=False)
+
+    @property
+    def request_sha256(self) -> str:
+        """SHA-256 of the request's body, in hex."""
+        return hashlib.sha256(self.evidence.exchange.request if self.evidence.exchange else b"").hexdigest()
+
+    @property
+    def response_sha256(self) -> str:
+        """SHA-256 of the answer's body, in hex."""
+        return hashlib.sha256(self.evidence.exchange.response if self.evidence.exchange else b"").hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write it into a file for `tee-verify --proof`. It has prompt and answer in it, so nobody else can read it.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        write_private(Path(path), SavedProof(self.evidence, self.collateral).to_json())

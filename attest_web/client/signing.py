@@ -1,0 +1,99 @@
+"""Fetches the signatures of an exchange and checks them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from attest_web.client.errors import UnprovenError, not_holding
+from attest_web.client.proof import Proof
+from attest_web.client.steps import Get, Steps, Wait, signature_target
+from attest_web.signatures import SigningAlgo
+from attest_web.verify.checks import Check, FailedError, Status, all_hold
+from attest_web.verify.client import Answer, FetchError
+from attest_web.verify.evidence import Evidence, Saying
+from attest_web.verify.exchange import Exchange, SignatureAnswer, check_signature
+
+DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds to wait before asking again. This proxy has the signature before the answer's end goes out; NEAR AI's and
+Phala's store theirs when the answer has gone."""
+
+_AGAIN = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses after which another try may find what this one has not."""
+
+
+@dataclass(frozen=True)
+class Signed:
+    """An exchange with signatures that hold.
+
+    Attributes:
+        exchange: Request and answer.
+        sayings: The answers of the signature endpoint.
+        checks: What was checked.
+        signers: Who has signed: 20 or 32 bytes, by algorithm. Nothing is known of them yet.
+    """
+
+    exchange: Exchange
+    sayings: tuple[Saying, ...]
+    checks: tuple[Check, ...]
+    signers: Mapping[SigningAlgo, bytes]
+
+
+def signatures(
+    exchange: Exchange, ids: Sequence[str], algos: Sequence[SigningAlgo], model: str | None
+) -> Steps[Signed]:
+    """Fetch the signatures and check them.
+
+    Args:
+        exchange: The client's own bytes.
+        ids: What to ask by, the best first.
+        algos: The algorithms that must have signed.
+        model: The model that was asked, where that is known.
+
+    Raises:
+        UnprovenError: A signature is not there.
+        MismatchError: One does not hold.
+    """
+    if not ids:
+        raise UnprovenError(
+            "this answer is not signed: it has neither an x-receipt-id nor an id. Does this path pass through a signing"
+            " proxy? allow_unproven lets the answers of paths through that are known to be unsigned"
+        )
+    sayings, checks, signers = [], [], {}
+    delays = iter(DELAYS)
+    for algo in algos:
+        body = yield from _first(ids, algo, model, delays)
+        sayings.append(Saying(body, algo))
+        try:
+            answer = SignatureAnswer.parse(body)
+            if answer.algo != algo:
+                raise FailedError(f"an {algo} signature was asked for, an {answer.algo} one came")
+        except FailedError as error:
+            checks.append(Check(f"{algo} signature", Status.FAILED, str(error)))
+            continue
+        checks += check_signature(algo, answer, exchange)
+        signers[algo] = answer.address
+    if not all_hold(checks):
+        proof = Proof(Evidence(exchange, sayings), tuple(checks))
+        raise not_holding("the signature of this answer", checks, proof)
+    return Signed(exchange, tuple(sayings), tuple(checks), signers)
+
+
+def _first(ids: Sequence[str], algo: SigningAlgo, model: str | None, delays: Iterator[float]) -> Steps[bytes]:
+    while True:
+        reasons, again = [], False
+        for response_id in ids:
+            answer: Answer | FetchError = yield Get(signature_target(response_id, algo, model))
+            if isinstance(answer, FetchError):
+                reasons.append(str(answer))
+                again = True
+            elif answer.status == 200:
+                return answer.body
+            else:
+                reasons.append(f"the signature endpoint answered {answer.status}")
+                again = again or answer.status in _AGAIN
+        delay = next(delays, None) if again else None
+        if delay is None:
+            raise UnprovenError(
+                f"no {algo} signature of this answer could be had: {reasons[0]}. Is this a signing proxy, and does the"
+                " token open its /signature?"
+            )
+        yield Wait(delay)

@@ -1,0 +1,237 @@
+"""httpx transports that hand nothing over that is not proven: what sync and async have in common.
+
+The transport is where the bytes are as they are on the wire: the request's body as it is sent, the answer's after
+transfer-decoding and before anything is made of it.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx2
+
+from attest_web.client.errors import UnprovenError
+from attest_web.client.proof import Proof
+from attest_web.client.signing import Signed
+from attest_web.client.stream_gate import is_id, json_object, response_id
+from attest_web.client.trust import Pin, RefusedError, Trust
+from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
+from attest_web.verify.binding import certificate_spki_sha256
+from attest_web.verify.client import MAX_BYTES
+from attest_web.verify.evidence import Evidence
+from attest_web.verify.exchange import Exchange, shown_address
+
+EXTENSION: Final = "tee_signer_verdict"
+"""Where in an httpx response's extensions its `Verdict` is."""
+
+MAX_PROOF_ANSWER: Final = 8 * 1024 * 1024
+"""Bytes of a signature or a report that are read at most."""
+
+
+class Verdict:
+    """What is known of an answer: that it is proven, or not yet.
+
+    Attributes:
+        proof: The proof; None as long as a stream is under way, and for answers that may go unproven.
+    """
+
+    def __init__(self, on_proof: Callable[[Proof], None] | None = None) -> None:
+        self._on_proof = on_proof
+        self._holders: list[object] = []
+        self.proof: Proof | None = None
+
+    def attach(self, holder: object) -> None:
+        """Give an object a `proof`: now, and once more when there is one."""
+        if _give(holder, self.proof) and self.proof is None:
+            self._holders.append(holder)
+
+    def settle(self, proof: Proof) -> None:
+        """Take the proof, and give it to those who hold the answer."""
+        self.proof = proof
+        for holder in self._holders:
+            _give(holder, proof)
+        self._holders.clear()
+        if self._on_proof is not None:
+            self._on_proof(proof)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a transport goes by.
+
+    Attributes:
+        base_url: Where the model is, with `/v1` at its end and no slash. Nothing is sent anywhere else.
+        proof_url: The same of the server that shows the proof.
+        trust: Which keys may sign.
+        algos: The algorithms that must have signed.
+        tls: Whether the server's TLS key must be the attested one.
+        allow_unproven: Paths behind `base_url` whose answers may go unproven, as in `/models`.
+        max_bytes: Of a request and of an answer, all of which are kept for the proof.
+        proof_timeout: Seconds that each question for proof may take.
+        on_proof: Is called with every proof.
+    """
+
+    base_url: str
+    proof_url: str
+    trust: Trust
+    algos: tuple[SigningAlgo, ...] = SIGNING_ALGOS
+    tls: bool = False
+    allow_unproven: Collection[str] = ()
+    max_bytes: int = MAX_BYTES
+    proof_timeout: float = 30.0
+    on_proof: Callable[[Proof], None] | None = field(default=None, repr=False)
+
+    def path_of(self, url: httpx2.URL) -> str:
+        """The path of a request, behind the base URL.
+
+        Raises:
+            UnprovenError: It goes somewhere else.
+        """
+        base = httpx2.URL(self.base_url)
+        if (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port):
+            path = url.path
+            if path.startswith(f"{base.path.rstrip('/')}/"):
+                return path.removeprefix(base.path.rstrip("/"))
+        raise UnprovenError(
+            f"this client verifies {self.base_url} and sends nothing anywhere else; make another one for another server"
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that is on its way.
+
+    Attributes:
+        body: Its body.
+        path: Its path, behind the base URL.
+        token: Its `Authorization`, to ask for proof with.
+        model: The model that it names.
+    """
+
+    body: bytes
+    path: str
+    token: str | None
+    model: str | None
+
+    @classmethod
+    def of(cls, request: httpx2.Request, rules: Rules) -> "Asked":
+        """Take note of a request whose body has been read, and have its answer sent unencoded.
+
+        Raises:
+            UnprovenError: It goes somewhere else, or is too long.
+        """
+        path = rules.path_of(request.url)
+        body = request.content
+        if len(body) > rules.max_bytes:
+            raise UnprovenError(f"the request has more than {rules.max_bytes} bytes; max_bytes sets another bound")
+        # What is signed is the answer as it is sent: an encoding that somebody adds on the way would change it.
+        request.headers["accept-encoding"] = "identity"
+        named = (json_object(body) or {}).get("model")
+        return cls(body, path, request.headers.get("authorization"), named if isinstance(named, str) else None)
+
+
+def proof_request(target: str, asked: Asked, rules: Rules) -> httpx2.Request:
+    """A question for proof, with the token of the request that it is about."""
+    headers = {"accept-encoding": "identity", "accept": "application/json", "user-agent": "tee-signer-client"}
+    if asked.token is not None:
+        headers["authorization"] = asked.token
+    timeout = httpx2.Timeout(rules.proof_timeout).as_dict()
+    return httpx2.Request("GET", rules.proof_url + target, headers=headers, extensions={"timeout": timeout})
+
+
+def is_event_stream(response: httpx2.Response) -> bool:
+    """Whether an answer comes as server-sent events."""
+    return response.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
+
+
+def refuse_encoding(response: httpx2.Response) -> None:
+    """Refuse what is encoded although that was not asked for.
+
+    Raises:
+        UnprovenError: It is.
+    """
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise UnprovenError(
+            "the answer came compressed, though identity was asked for: something between this client and the signing"
+            " proxy changes answers; ask it not to, or go around it"
+        )
+
+
+def ids_of(response: httpx2.Response, own_id: str | None) -> list[str]:
+    """What a signature can be asked for by: the receipt, which nobody else can have chosen, then the answer's id."""
+    ids = [response.headers.get("x-receipt-id"), own_id]
+    return [str(each) for each in dict.fromkeys(ids) if is_id(each)]
+
+
+def id_in(body: bytes) -> str | None:
+    """The id of an answer in JSON."""
+    source = json_object(body)
+    return response_id(source) if source is not None else None
+
+
+def may_go_unproven(response: httpx2.Response, asked: Asked, rules: Rules) -> bool:
+    """Whether an answer may be handed over as it is: an error, which the SDK raises, or one that is let through."""
+    return response.status_code >= 300 or asked.path in rules.allow_unproven
+
+
+def server_key(extensions: Mapping[str, Any]) -> bytes | None:
+    """SHA-256 of the SPKI of the server's certificate; None where the connection is not TLS.
+
+    Raises:
+        UnprovenError: The certificate cannot be read.
+    """
+    stream = extensions.get("network_stream")
+    tls = stream.get_extra_info("ssl_object") if stream is not None else None
+    if tls is None:
+        return None
+    try:
+        return certificate_spki_sha256(tls.getpeercert(binary_form=True) or b"")
+    except ValueError:
+        raise UnprovenError("the server's certificate cannot be read") from None
+
+
+def refusal(error: RefusedError) -> httpx2.Response:
+    """What the server has said where it gave no report, as the answer to what was to be sent.
+
+    So that a wrong token is the SDK's own `AuthenticationError`, and it comes again where a server is busy. Nothing of
+    it is believed but its status.
+
+    Raises:
+        RefusedError: Its status says that it has no reports, or none for us.
+    """
+    status = error.answer.status
+    if status not in (401, 403, 408, 429) and status < 500:
+        raise error
+    kept = {name: value for name, value in error.answer.headers.items() if name in ("content-type", "retry-after")}
+    return httpx2.Response(status, headers=kept, content=error.answer.body, extensions={EXTENSION: Verdict()})
+
+
+def whole_proof(signed: Signed, pin: Pin) -> Proof:
+    """The proof of an exchange that keys have signed which may."""
+    return Proof(
+        evidence=Evidence(
+            exchange=signed.exchange,
+            signatures=list(signed.sayings),
+            reports=list(pin.evidence.reports),
+            nonce=pin.evidence.nonce,
+            tls_keys=pin.evidence.tls_keys,
+        ),
+        checks=(*signed.checks, *pin.audit.checks),
+        warnings=tuple(pin.audit.warnings),
+        signers={algo: shown_address(algo, address) for algo, address in signed.signers.items()},
+        collateral=pin.collateral,
+    )
+
+
+def exchange_of(asked: Asked, response: bytes) -> Exchange:
+    """What was said."""
+    return Exchange(asked.body, response)
+
+
+def _give(holder: object, proof: Proof | None) -> bool:
+    try:
+        # As the SDK gives its `_request_id`: beside the fields, so that nothing is validated, compared or dumped.
+        object.__setattr__(holder, "proof", proof)
+    except (AttributeError, TypeError):  # a string, say
+        return False
+    return True
