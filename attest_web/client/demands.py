@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from attest_web.verify.client import HttpClient, Origin
 from attest_web.verify.collateral import (
     INTEL_PCS_URL,
+    TCB_STATUSES,
     TCB_UP_TO_DATE,
     DcapVerifier,
     collateral_from_json,
@@ -54,8 +56,10 @@ def attestation_policy(
     root = root_certificate(Path(dev_root).read_bytes()) if dev_root is not None else None
     source = collateral_from_service(pccs_url, timeout)
     if collateral is not None:
-        given = collateral_from_json(Path(collateral).read_text())
+        given = _collateral(Path(collateral))
         source = lambda _quote: given  # noqa: E731
+    if not set(allow_tcb_status) <= set(TCB_STATUSES):
+        raise ValueError(f"allow_tcb_status takes some of {', '.join(TCB_STATUSES)}, not {allow_tcb_status!r}")
     demand = GpuDemand(gpu)
     if not set(rtmrs or {}) <= set(range(RUNTIME_REGISTER)):
         raise ValueError("rtmrs has the registers 0 to 2; what the app has measured into RTMR3 is for compose_hash")
@@ -75,6 +79,14 @@ def attestation_policy(
         gpu=demand,
         ask_nvidia=ask_nvidia,
     )
+
+
+def _collateral(path: Path) -> Any:
+    text = path.read_text()
+    try:
+        return collateral_from_json(text)
+    except ValueError:
+        raise ValueError(f"{path} is not collateral in JSON") from None
 
 
 def _measured(digits: str, register: int) -> bytes:

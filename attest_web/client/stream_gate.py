@@ -5,7 +5,7 @@ which many read no further. So none of these is let through before the whole str
 goes out as soon as its event is complete, and not earlier, as only a complete event says what it is.
 
 Lines and fields are read as the openai package's own decoder reads them (WHATWG HTML, 9.2.6), and every event's JSON is
-parsed: what it would take for an end must be one here, too.
+parsed: what it would take for an end must be one here, too. So a byte order mark is part of its line, as it is there.
 """
 
 import json
@@ -21,7 +21,6 @@ MAX_ID = 512
 LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed", "message_stop"})
 """Types of events that end a stream: OpenAI's Responses, Anthropic's Messages."""
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CR, _LF = 0x0D, 0x0A
 _LINE_END = re.compile(rb"[\r\n]")
 
@@ -101,8 +100,6 @@ class StreamGate:
 
     def _read_line(self, line: bytes) -> bool:
         """Take a line in; say whether it ends an event."""
-        if self._line == 0:
-            line = line.removeprefix(_BYTE_ORDER_MARK)
         if not line:
             return True
         name, _, value = line.partition(b":")

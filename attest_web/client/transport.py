@@ -202,7 +202,8 @@ def refusal(error: RefusedError) -> httpx2.Response:
     status = error.answer.status
     if status not in (401, 403, 408, 429) and status < 500:
         raise error
-    kept = {name: value for name, value in error.answer.headers.items() if name in ("content-type", "retry-after")}
+    told = ("content-type", "retry-after", "retry-after-ms")
+    kept = {name: value for name, value in error.answer.headers.items() if name in told}
     return httpx2.Response(status, headers=kept, content=error.answer.body, extensions={EXTENSION: Verdict()})
 
 

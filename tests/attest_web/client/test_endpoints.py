@@ -1,0 +1,226 @@
+"""Servers of other makes, and whatever else an answer can be like."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx2
+import pytest
+
+from attest_web.client import (
+    MismatchError,
+    UnprovenError,
+    VerifiedOpenAI,
+    proof_of,
+    verified_async_openai,
+    verified_openai,
+)
+from attest_web.client.signing import DELAYS
+from tests.attest_web.client.signing_server import BASE, CHAT, LENIENT, SigningServer
+from tests.attest_web.verify.minting import KEYS, OTHER_KEYS
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attest_web.client.signing.DELAYS", (0.0,) * len(DELAYS))
+
+
+def before(server: SigningServer, **options: Any) -> VerifiedOpenAI:
+    given: dict[str, Any] = {
+        "api_key": "t",
+        "policy": LENIENT,
+        "transport": httpx2.MockTransport(server),
+        "max_retries": 0,
+    }
+    return verified_openai(BASE, **(given | options))
+
+
+def said(client: VerifiedOpenAI) -> str:
+    """What comes of a chat, whole and streamed."""
+    whole = client.chat.completions.create(**CHAT)
+    stream = client.chat.completions.create(**CHAT, stream=True)
+    parts = [event.choices[0].delta.content or "" for event in stream]
+    assert whole.choices[0].message.content == "".join(parts)
+    assert proof_of(whole).signers == proof_of(stream).signers
+    return "".join(parts)
+
+
+@pytest.mark.parametrize("model", [None, "m", "org/m:1:latest"])
+@pytest.mark.parametrize("receipt", [True, False])
+def test_two_parts_and_three_are_understood(model: str | None, receipt: bool) -> None:
+    assert said(before(SigningServer(model=model, receipt=receipt))) == "hello"
+
+
+def test_a_signature_that_comes_late_is_waited_for() -> None:
+    """NEAR AI's and Phala's proxies store it when the answer has gone."""
+    server = SigningServer(late=3, receipt=False)
+    assert said(before(server)) == "hello"
+    server.late = 1000
+    with pytest.raises(UnprovenError, match="answered 404"):
+        before(server).chat.completions.create(**CHAT)
+
+
+def test_reports_that_a_gateway_has_gathered_are_found_and_the_model_is_named() -> None:
+    server = SigningServer(gathered=True, receipt=False)
+    client = before(server)
+    assert said(client) == "hello"
+    for request in server.asked:
+        if request.method == "GET":
+            assert request.url.params["model"] == CHAT["model"]
+            assert request.headers["authorization"] == "Bearer t"
+    signers = proof_of(client.chat.completions.create(**CHAT)).signers
+    assert signers == {"ecdsa": KEYS.ecdsa_address, "ed25519": KEYS.ed25519_address}
+
+
+def test_a_server_with_one_algorithm_is_for_who_asks_for_no_other() -> None:
+    server = SigningServer(algos=("ecdsa",))
+    with pytest.raises(UnprovenError, match="no ed25519 signature"):
+        before(server).chat.completions.create(**CHAT)
+    client = before(server, algos=["ecdsa"])
+    assert said(client) == "hello"
+    assert list(proof_of(client.chat.completions.create(**CHAT)).signers) == ["ecdsa"]
+
+
+def test_a_report_about_another_key_is_told() -> None:
+    server = SigningServer()
+    client = before(server)
+    client.chat.completions.create(**CHAT)
+    report = SigningServer(keys=OTHER_KEYS)
+    server.keys = OTHER_KEYS
+    server._report = SigningServer()._report  # type: ignore[method-assign]
+    with pytest.raises(MismatchError, match="another key"):
+        client.chat.completions.create(**CHAT)
+    server._report = report._report  # type: ignore[method-assign]
+    assert said(client) == "hello"
+
+
+def test_what_has_no_id_is_not_signed() -> None:
+    with pytest.raises(UnprovenError, match="neither an x-receipt-id nor an id"):
+        before(SigningServer(receipt=False, body=b'{"choices":[]}')).chat.completions.create(**CHAT)
+    with pytest.raises(UnprovenError, match="neither an x-receipt-id nor an id"):
+        list(before(SigningServer(receipt=False, body=b"data: {}\n\n")).chat.completions.create(**CHAT, stream=True))
+    for useless in ("", "x" * 600):
+        server = SigningServer(receipt=False, body=b'{"choices":[]}', head={"x-receipt-id": useless})
+        with pytest.raises(UnprovenError, match="neither an x-receipt-id nor an id"):
+            before(server).chat.completions.create(**CHAT)
+
+
+def test_an_answer_that_came_compressed_is_refused() -> None:
+    with pytest.raises(UnprovenError, match="compressed"):
+        before(SigningServer(head={"content-encoding": "gzip"})).chat.completions.create(**CHAT)
+
+
+def test_what_is_too_long_is_refused() -> None:
+    with pytest.raises(UnprovenError, match="the answer has more than 200 bytes"):
+        before(SigningServer(body=b'{"id":"chatcmpl-1"' + b" " * 300 + b"}"), max_bytes=200).chat.completions.create(
+            **CHAT
+        )
+    with pytest.raises(UnprovenError, match="the answer has more than 200 bytes"):
+        list(before(SigningServer(), max_bytes=200).chat.completions.create(**CHAT, stream=True))
+    with pytest.raises(UnprovenError, match="the request has more than 20 bytes"):
+        before(SigningServer(), max_bytes=20).chat.completions.create(**CHAT)
+
+
+def test_no_redirect_is_followed_and_nothing_goes_elsewhere() -> None:
+    server = SigningServer(replaced={"/chat": httpx2.Response(307, headers={"location": "http://elsewhere.test/v1/x"})})
+    with pytest.raises(Exception, match="307"):
+        before(server).chat.completions.create(**CHAT)
+    assert {request.url.host for request in server.asked} == {"server.test"}
+    server.asked.clear()
+    client = before(server)
+    for url in (
+        "http://elsewhere.test/v1",
+        "https://server.test/v1",
+        "http://server.test:81/v1",
+        "http://server.test/v2",
+    ):
+        with pytest.raises(UnprovenError, match="nothing anywhere else"):
+            client.with_options(base_url=url).chat.completions.create(**CHAT)
+    assert server.asked == []
+
+
+def test_who_has_no_reports_is_sent_nothing() -> None:
+    server = SigningServer(replaced={"/attestation": httpx2.Response(404, json={})})
+    with pytest.raises(UnprovenError, match=r"report answered 404"):
+        before(server).chat.completions.create(**CHAT)
+    assert server.paths == ["/v1/attestation/report"]
+
+
+def test_a_busy_server_is_asked_for_its_report_again_by_the_sdk() -> None:
+    server = SigningServer(replaced={"/attestation": httpx2.Response(429, headers={"retry-after-ms": "1"}, json={})})
+    client = before(server, max_retries=2)
+    with pytest.raises(Exception, match="429"):
+        client.chat.completions.create(**CHAT)
+    assert len(server.asked) == 3
+    server.replaced.clear()
+    assert said(client) == "hello"
+
+
+def test_a_server_that_cannot_be_reached_for_its_proof_is_told() -> None:
+    def gone(request: httpx2.Request) -> httpx2.Response:
+        if "/signature/" in request.url.path:
+            raise httpx2.ConnectError("refused")
+        return SigningServer()(request)
+
+    client = verified_openai(BASE, api_key="t", policy=LENIENT, transport=httpx2.MockTransport(gone))
+    with pytest.raises(UnprovenError, match="ConnectError"):
+        client.chat.completions.create(**CHAT)
+
+
+def test_a_signature_by_another_algorithm_or_of_no_shape_is_told() -> None:
+    for body, named in ((b"{}", "signing_algo"), (b"\xff", "not JSON"), (b'{"signing_algo":"ed25519"}', "has no")):
+        server = SigningServer(replaced={"/signature": httpx2.Response(200, content=body)})
+        with pytest.raises(MismatchError, match=named):
+            before(server).chat.completions.create(**CHAT)
+
+
+def test_an_answer_without_reports_about_its_keys_is_for_who_knows_them() -> None:
+    server = SigningServer()
+    known = [KEYS.ecdsa_address.lower().replace("0X", "0x"), KEYS.ed25519_address]
+    assert said(before(server, policy=None, signers=known)) == "hello"
+    assert "/v1/attestation/report" not in server.paths
+    for unknown in (known[:1], known[1:], [OTHER_KEYS.ecdsa_address, KEYS.ed25519_address], []):
+        with pytest.raises(MismatchError, match="none of the known signers"):
+            before(server, policy=None, signers=unknown).chat.completions.create(**CHAT)
+
+
+def test_async_waits_without_blocking_and_gives_the_same_errors() -> None:
+    async def talk() -> None:
+        server = SigningServer(late=2)
+        transport = httpx2.MockTransport(server)
+        async with verified_async_openai(BASE, api_key="t", policy=LENIENT, transport=transport) as client:
+            assert proof_of(await client.chat.completions.create(**CHAT)).signers["ecdsa"] == KEYS.ecdsa_address
+            server.replaced["/signature"] = httpx2.Response(500)
+            with pytest.raises(UnprovenError, match="answered 500"):
+                await client.chat.completions.create(**CHAT)
+            server.receipt, server.body = False, b"{}"
+            with pytest.raises(UnprovenError, match="allow_unproven"):
+                await client.models.list()
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"algos": []}, "algos"),
+        ({"algos": ["rsa"]}, "algos"),
+        ({"signers": ["0x12"]}, "signers"),
+        ({"signers": ["7"], "policy": None}, "signers"),
+        ({"proof_url": "ftp://server.test/v1"}, "URL"),
+        ({"http_client": None}, "http_client"),
+    ],
+    ids=str,
+)
+def test_arguments_that_make_no_sense(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        before(SigningServer(), **options)
+
+
+def test_neither_prompt_nor_answer_nor_token_is_in_an_error() -> None:
+    server = SigningServer(replaced={"/signature": httpx2.Response(200, content=json.dumps({"text": "x"}).encode())})
+    with pytest.raises(MismatchError) as caught:
+        before(server, api_key="s3cret").chat.completions.create(**CHAT)
+    shown = str(caught.value) + repr(caught.value) + repr(caught.value.proof)
+    assert "hello" not in shown
+    assert "s3cret" not in shown
