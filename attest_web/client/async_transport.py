@@ -13,12 +13,14 @@ from attest_web.client.proof import Proof
 from attest_web.client.signing import signatures
 from attest_web.client.steps import Get, Step, Steps, T, Wait
 from attest_web.client.stream_gate import StreamGate, check_length
+from attest_web.client.tls_guard import UnknownTlsKeyError, server_key
 from attest_web.client.transport import (
     EXTENSION,
     MAX_PROOF_ANSWER,
     Asked,
     Rules,
     Verdict,
+    another_key,
     exchange_of,
     id_in,
     ids_of,
@@ -27,7 +29,6 @@ from attest_web.client.transport import (
     proof_request,
     refusal,
     refuse_encoding,
-    server_key,
     whole_proof,
 )
 from attest_web.client.trust import Pin, RefusedError
@@ -53,7 +54,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         refused = await self._settle(asked)
         if refused is not None:
             return refused
-        response = await self._inner.handle_async_request(request)
+        response = await self._send(request, asked)
         try:
             return await self._checked(asked, response)
         except BaseException:
@@ -68,7 +69,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
     async def _settle(self, asked: Asked) -> httpx2.Response | None:
         """Have keys attested before the first request is sent; return an answer where that was refused."""
         trust = self._rules.trust
-        if trust.settled or asked.path in self._rules.allow_unproven:
+        if trust.settled or (asked.path in self._rules.allow_unproven and not self._rules.tls):
             return None
         try:
             async with self._attesting:
@@ -78,13 +79,27 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
             return refusal(error)
         return None
 
+    async def _send(self, request: httpx2.Request, asked: Asked) -> httpx2.Response:
+        """Send a request over a connection to an attested key; one to a new key waits until that is attested, too."""
+        for _ in range(2):
+            guard = self._rules.guard(request)
+            if guard is not None:
+                request.extensions = {**request.extensions, "trace": guard.atrace}
+            try:
+                return await self._inner.handle_async_request(request)
+            except UnknownTlsKeyError as unknown:
+                async with self._attesting:
+                    if unknown.key not in self._rules.trust.tls_keys:
+                        await self._run(self._rules.trust.pin(None, unknown.key, asked.model), asked)
+        raise another_key()
+
     async def _checked(self, asked: Asked, response: httpx2.Response) -> httpx2.Response:
         verdict = Verdict(self._rules.on_proof)
         response.extensions[EXTENSION] = verdict
         if may_go_unproven(response, asked, self._rules):
             return response
         refuse_encoding(response)
-        tls_key = server_key(response.extensions) if self._rules.tls else None
+        tls_key = server_key(response) if self._rules.tls else None
         inner = cast("httpx2.AsyncByteStream", response.stream)
 
         async def settle(answer: bytes, own_id: str | None) -> None:
@@ -134,9 +149,12 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
     async def _get(self, step: Get, asked: Asked) -> Answer | FetchError:
         deadline = time.monotonic() + self._rules.proof_timeout
         try:
-            response = await self._inner.handle_async_request(proof_request(step.target, asked, self._rules))
+            request = proof_request(step, asked, self._rules)
+            response = await (
+                self._inner.handle_async_request(request) if step.about_keys else self._send(request, asked)
+            )
             try:
-                key = server_key(response.extensions) if self._rules.tls else None
+                key = server_key(response) if self._rules.tls else None
                 body = bytearray()
                 async for piece in cast("httpx2.AsyncByteStream", response.stream):
                     body += piece

@@ -15,9 +15,12 @@ class Get:
 
     Attributes:
         target: Path and query, behind the base URL.
+        about_keys: Whether it is a question about the keys themselves, which may go over a connection that nothing is
+            known of.
     """
 
     target: str
+    about_keys: bool = False
 
 
 @dataclass(frozen=True)

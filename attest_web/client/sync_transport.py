@@ -13,12 +13,14 @@ from attest_web.client.proof import Proof
 from attest_web.client.signing import signatures
 from attest_web.client.steps import Get, Step, Steps, T, Wait
 from attest_web.client.stream_gate import StreamGate, check_length
+from attest_web.client.tls_guard import UnknownTlsKeyError, server_key
 from attest_web.client.transport import (
     EXTENSION,
     MAX_PROOF_ANSWER,
     Asked,
     Rules,
     Verdict,
+    another_key,
     exchange_of,
     id_in,
     ids_of,
@@ -27,7 +29,6 @@ from attest_web.client.transport import (
     proof_request,
     refusal,
     refuse_encoding,
-    server_key,
     whole_proof,
 )
 from attest_web.client.trust import Pin, RefusedError
@@ -53,7 +54,7 @@ class VerifyingTransport(httpx2.BaseTransport):
         refused = self._settle(asked)
         if refused is not None:
             return refused
-        response = self._inner.handle_request(request)
+        response = self._send(request, asked)
         try:
             return self._checked(asked, response)
         except BaseException:
@@ -67,7 +68,7 @@ class VerifyingTransport(httpx2.BaseTransport):
     def _settle(self, asked: Asked) -> httpx2.Response | None:
         """Have keys attested before the first request is sent; return an answer where that was refused."""
         trust = self._rules.trust
-        if trust.settled or asked.path in self._rules.allow_unproven:
+        if trust.settled or (asked.path in self._rules.allow_unproven and not self._rules.tls):
             return None
         try:
             with self._attesting:
@@ -77,13 +78,27 @@ class VerifyingTransport(httpx2.BaseTransport):
             return refusal(error)
         return None
 
+    def _send(self, request: httpx2.Request, asked: Asked) -> httpx2.Response:
+        """Send a request over a connection to an attested key; one to a new key waits until that is attested, too."""
+        for _ in range(2):
+            guard = self._rules.guard(request)
+            if guard is not None:
+                request.extensions = {**request.extensions, "trace": guard.trace}
+            try:
+                return self._inner.handle_request(request)
+            except UnknownTlsKeyError as unknown:
+                with self._attesting:
+                    if unknown.key not in self._rules.trust.tls_keys:
+                        self._run(self._rules.trust.pin(None, unknown.key, asked.model), asked)
+        raise another_key()
+
     def _checked(self, asked: Asked, response: httpx2.Response) -> httpx2.Response:
         verdict = Verdict(self._rules.on_proof)
         response.extensions[EXTENSION] = verdict
         if may_go_unproven(response, asked, self._rules):
             return response
         refuse_encoding(response)
-        tls_key = server_key(response.extensions) if self._rules.tls else None
+        tls_key = server_key(response) if self._rules.tls else None
         inner = cast("httpx2.SyncByteStream", response.stream)
 
         def settle(answer: bytes, own_id: str | None) -> None:
@@ -135,9 +150,10 @@ class VerifyingTransport(httpx2.BaseTransport):
     def _get(self, step: Get, asked: Asked) -> Answer | FetchError:
         deadline = time.monotonic() + self._rules.proof_timeout
         try:
-            response = self._inner.handle_request(proof_request(step.target, asked, self._rules))
+            request = proof_request(step, asked, self._rules)
+            response = self._inner.handle_request(request) if step.about_keys else self._send(request, asked)
             try:
-                key = server_key(response.extensions) if self._rules.tls else None
+                key = server_key(response) if self._rules.tls else None
                 body = bytearray()
                 for piece in cast("httpx2.SyncByteStream", response.stream):
                     body += piece

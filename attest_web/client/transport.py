@@ -4,19 +4,20 @@ The transport is where the bytes are as they are on the wire: the request's body
 transfer-decoding and before anything is made of it.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import httpx2
 
 from attest_web.client.errors import UnprovenError
 from attest_web.client.proof import Proof
 from attest_web.client.signing import Signed
+from attest_web.client.steps import Get
 from attest_web.client.stream_gate import is_id, json_object, response_id
+from attest_web.client.tls_guard import TlsGuard
 from attest_web.client.trust import Pin, RefusedError, Trust
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
-from attest_web.verify.binding import certificate_spki_sha256
 from attest_web.verify.client import MAX_BYTES
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.exchange import Exchange, shown_address
@@ -81,6 +82,12 @@ class Rules:
     proof_timeout: float = 30.0
     on_proof: Callable[[Proof], None] | None = field(default=None, repr=False)
 
+    def guard(self, request: httpx2.Request) -> TlsGuard | None:
+        """What looks at the TLS key of a new connection for a request; None where that is not asked for."""
+        if not self.tls or _origin(request.url) != _origin(httpx2.URL(self.base_url)):
+            return None
+        return TlsGuard(request.url.host, self.trust.tls_keys)
+
     def path_of(self, url: httpx2.URL) -> str:
         """The path of a request, behind the base URL.
 
@@ -88,7 +95,7 @@ class Rules:
             UnprovenError: It goes somewhere else.
         """
         base = httpx2.URL(self.base_url)
-        if (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port):
+        if _origin(url) == _origin(base):
             path = url.path
             if path.startswith(f"{base.path.rstrip('/')}/"):
                 return path.removeprefix(base.path.rstrip("/"))
@@ -130,13 +137,15 @@ class Asked:
         return cls(body, path, request.headers.get("authorization"), named if isinstance(named, str) else None)
 
 
-def proof_request(target: str, asked: Asked, rules: Rules) -> httpx2.Request:
+def proof_request(step: Get, asked: Asked, rules: Rules) -> httpx2.Request:
     """A question for proof, with the token of the request that it is about."""
     headers = {"accept-encoding": "identity", "accept": "application/json", "user-agent": "tee-signer-client"}
     if asked.token is not None:
         headers["authorization"] = asked.token
+    if rules.tls and step.about_keys:
+        headers["connection"] = "close"  # who is at its other end is not known yet, so nothing else goes over it
     timeout = httpx2.Timeout(rules.proof_timeout).as_dict()
-    return httpx2.Request("GET", rules.proof_url + target, headers=headers, extensions={"timeout": timeout})
+    return httpx2.Request("GET", rules.proof_url + step.target, headers=headers, extensions={"timeout": timeout})
 
 
 def is_event_stream(response: httpx2.Response) -> bool:
@@ -174,22 +183,6 @@ def may_go_unproven(response: httpx2.Response, asked: Asked, rules: Rules) -> bo
     return response.status_code >= 300 or asked.path in rules.allow_unproven
 
 
-def server_key(extensions: Mapping[str, Any]) -> bytes | None:
-    """SHA-256 of the SPKI of the server's certificate; None where the connection is not TLS.
-
-    Raises:
-        UnprovenError: The certificate cannot be read.
-    """
-    stream = extensions.get("network_stream")
-    tls = stream.get_extra_info("ssl_object") if stream is not None else None
-    if tls is None:
-        return None
-    try:
-        return certificate_spki_sha256(tls.getpeercert(binary_form=True) or b"")
-    except ValueError:
-        raise UnprovenError("the server's certificate cannot be read") from None
-
-
 def refusal(error: RefusedError) -> httpx2.Response:
     """What the server has said where it gave no report, as the answer to what was to be sent.
 
@@ -224,9 +217,21 @@ def whole_proof(signed: Signed, pin: Pin) -> Proof:
     )
 
 
+def another_key() -> UnprovenError:
+    """The error for a server whose connections have different TLS keys, time after time."""
+    return UnprovenError(
+        "the server shows another TLS key at every connection; where a load balancer ends TLS, tls_binding=False does"
+        " without"
+    )
+
+
 def exchange_of(asked: Asked, response: bytes) -> Exchange:
     """What was said."""
     return Exchange(asked.body, response)
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _give(holder: object, proof: Proof | None) -> bool:

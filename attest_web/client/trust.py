@@ -66,6 +66,10 @@ class Trust(Protocol):
     def settled(self) -> bool:
         """Whether there are keys already."""
 
+    @property
+    def tls_keys(self) -> frozenset[bytes]:
+        """SHA-256 of the SPKI of each TLS key that goes with them, where TLS is bound."""
+
     def find(self, signers: Signers, tls_key: bytes | None) -> Pin | None:
         """The pin for these keys, if they may sign."""
 
@@ -98,6 +102,11 @@ class KnownSigners:
     def settled(self) -> bool:
         """Always: nothing has to be asked."""
         return True
+
+    @property
+    def tls_keys(self) -> frozenset[bytes]:
+        """None: TLS is not bound."""
+        return frozenset()
 
     def find(self, signers: Signers, tls_key: bytes | None) -> Pin | None:  # noqa: ARG002
         """See `Trust`. The TLS key is not looked at."""
@@ -146,6 +155,11 @@ class AttestedSigners:
         """Whether any keys have been attested yet."""
         return bool(self._pins)
 
+    @property
+    def tls_keys(self) -> frozenset[bytes]:
+        """See `Trust`."""
+        return frozenset(pin.tls_key for pin in self._pins if pin.tls_key is not None)
+
     def find(self, signers: Signers, tls_key: bytes | None) -> Pin | None:
         """See `Trust`."""
         for pin in self._pins:
@@ -167,7 +181,7 @@ class AttestedSigners:
         for algo in self._algos:
             address = None if signers is None else shown_address(algo, signers[algo])
             target = report_target(algo, nonce, address, tls=self._tls, model=model)
-            answer: Answer | FetchError = yield Get(target)
+            answer: Answer | FetchError = yield Get(target, about_keys=True)
             if isinstance(answer, FetchError):
                 raise UnprovenError(f"no attestation report could be had: {answer}")
             if answer.status != 200:

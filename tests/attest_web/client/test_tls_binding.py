@@ -1,0 +1,149 @@
+"""Over TLS, nothing is sent to a key that is not attested: somebody in between may have a certificate, too."""
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from attest_web.client import (
+    MismatchError,
+    VerifiedOpenAI,
+    proof_of,
+    verified_async_openai,
+    verified_openai,
+)
+from attest_web.verify.binding import certificate_spki_sha256
+from attest_web.verify.policy import Policy
+from tests.attest_web.client.signing_server import CHAT, LENIENT
+from tests.attest_web.verify.fake_proxy import FakeProxy, fake_proxy
+from tests.certificates import key_pem, self_signed
+
+POLICY = Policy(verify_quote=LENIENT.verify_quote, gpu=LENIENT.gpu, allow_dev=True)
+EACH_ANEW = httpx2.Limits(max_keepalive_connections=0)
+
+
+class Server:
+    """A TLS server that can change its certificate, and what its reports say of it.
+
+    Attributes:
+        certificates: Files with a certificate and its key.
+        keys: SHA-256 of the SPKI of each.
+    """
+
+    def __init__(self, where: Path) -> None:
+        self.certificates = [where / "one.pem", where / "two.pem"]
+        self.keys = []
+        self.trusting = ssl.create_default_context()
+        for file in self.certificates:
+            key = ec.generate_private_key(ec.SECP256R1())
+            pem = self_signed(key).decode()
+            file.write_bytes(pem.encode() + key_pem(key))
+            self.keys.append(certificate_spki_sha256(ssl.PEM_cert_to_DER_cert(pem)))
+            self.trusting.load_verify_locations(cadata=pem)
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.proxy: FakeProxy
+
+    @property
+    def url(self) -> str:
+        return self.proxy.url.replace("http:", "https:") + "/v1"
+
+    @property
+    def chats(self) -> int:
+        return self.proxy.asked.count("/v1/chat/completions")
+
+    @property
+    def reports(self) -> int:
+        return sum("report" in path for path in self.proxy.asked)
+
+    def show(self, number: int, *, attested: int) -> None:
+        """Show one certificate from now on, and attest the same or another."""
+        self.tls.load_cert_chain(self.certificates[number])
+        self.proxy.spki = self.keys[attested]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    made.tls.load_cert_chain(made.certificates[0])
+    with fake_proxy(spki=made.keys[0], tls=made.tls) as made.proxy:
+        yield made
+
+
+def client_of(server: Server, **options: Any) -> VerifiedOpenAI:
+    transport = httpx2.HTTPTransport(verify=server.trusting, limits=options.pop("limits", EACH_ANEW))
+    return verified_openai(server.url, api_key="t", policy=POLICY, transport=transport, **options)
+
+
+def test_the_servers_tls_key_is_the_attested_one(server: Server) -> None:
+    with client_of(server) as client:
+        for _ in range(2):
+            proof = proof_of(client.chat.completions.create(**CHAT))
+        assert {"ecdsa TLS key", "ed25519 TLS key"} <= {check.name for check in proof.checks}
+        assert proof.evidence.tls_keys == frozenset({server.keys[0]})
+        assert server.reports == 2
+
+
+def test_a_new_key_is_attested_before_anything_is_sent_to_it(server: Server) -> None:
+    with client_of(server) as client:
+        client.chat.completions.create(**CHAT)
+        server.show(1, attested=1)
+        proof = proof_of(client.chat.completions.create(**CHAT))
+        assert proof.evidence.tls_keys == frozenset({server.keys[1]})
+        assert (server.reports, server.chats) == (4, 2)
+
+
+def test_to_another_key_nothing_is_sent(server: Server) -> None:
+    with client_of(server) as client:
+        client.chat.completions.create(**CHAT)
+        server.show(1, attested=0)
+        for _ in range(2):
+            with pytest.raises(MismatchError, match="TLS key"):
+                client.chat.completions.create(**CHAT)
+        assert server.chats == 1
+
+
+def test_no_connection_is_kept_that_was_not_attested(server: Server) -> None:
+    server.show(1, attested=0)
+    with client_of(server, limits=httpx2.Limits()) as client:
+        with pytest.raises(MismatchError, match="TLS key"):
+            client.chat.completions.create(**CHAT)
+        assert server.chats == 0
+        server.show(0, attested=0)
+        client.chat.completions.create(**CHAT)
+        assert server.chats == 1
+
+
+def test_async_clients_look_too(server: Server) -> None:
+    async def talk() -> None:
+        transport = httpx2.AsyncHTTPTransport(verify=server.trusting, limits=EACH_ANEW)
+        async with verified_async_openai(server.url, api_key="t", policy=POLICY, transport=transport) as client:
+            await client.chat.completions.create(**CHAT)
+            server.show(1, attested=1)
+            await client.chat.completions.create(**CHAT)
+            server.show(0, attested=1)
+            assert server.chats == 2
+            await client.chat.completions.create(**CHAT)  # both were attested once
+            server.show(1, attested=0)
+            await client.chat.completions.create(**CHAT)
+        fresh = httpx2.AsyncHTTPTransport(verify=server.trusting, limits=EACH_ANEW)
+        async with verified_async_openai(server.url, api_key="t", policy=POLICY, transport=fresh) as client:
+            server.show(0, attested=0)
+            await client.chat.completions.create(**CHAT)
+            server.show(1, attested=0)
+            with pytest.raises(MismatchError, match="TLS key"):
+                await client.chat.completions.create(**CHAT)
+            assert server.chats == 5
+
+    asyncio.run(talk())
+
+
+def test_where_somebody_else_ends_tls_the_key_is_not_asked_about(server: Server) -> None:
+    server.show(1, attested=0)
+    with client_of(server, tls_binding=False) as client:
+        proof = proof_of(client.chat.completions.create(**CHAT))
+    assert proof.evidence.tls_keys is None
