@@ -102,6 +102,7 @@ class SigningServer:
         ours = report(algo, keys=self.keys, nonce=nonce)
         if not self.gathered:
             return ours
+        ours["event_log"] = json.dumps(ours["event_log"])
         reports = [report(algo, keys=OTHER_KEYS, nonce=nonce), ours]
         return {"gateway_attestation": {"signing_address": "0x" + "00" * 20}, "model_attestations": reports}
 

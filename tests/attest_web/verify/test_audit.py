@@ -82,6 +82,14 @@ def test_a_lie_is_told_by_the_check_that_is_there_for_it(told: set[str], reports
     assert not found.ok
 
 
+def test_an_event_log_may_come_as_the_text_of_one() -> None:
+    log = report()["event_log"]
+    assert audit(report(event_log=json.dumps(log)), report("ed25519")).ok
+    assert wrong(audit(report(event_log=json.dumps(log[1:])), report("ed25519"))) == {"ecdsa RTMR0"}
+    for nonsense in ("", "[", "{}", '"[]"'):
+        assert "ecdsa RTMR3" in wrong(audit(report(event_log=nonsense), report("ed25519")))
+
+
 def test_a_quote_that_nobody_has_signed_fails_and_leaves_its_tcb_open() -> None:
     found = check_evidence(evidence(), Policy(QuoteBook(report("ed25519")), gpu=GpuDemand.UNVERIFIED))
     assert status(found, "ecdsa quote signature") is Status.FAILED
