@@ -1,15 +1,19 @@
 """The verifying client, over the real openai package, before a real proxy; in between, somebody who lies."""
 
 import asyncio
+import inspect
 import json
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
-from openai import AsyncStream, OpenAI, pydantic_function_tool
+from cryptography.hazmat.primitives.asymmetric import ec
+from openai import AsyncOpenAI, AsyncStream, OpenAI, pydantic_function_tool
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
@@ -27,6 +31,7 @@ from attest_web.client import (
 from attest_web.gpu_evidence import find_gpu_python
 from attest_web.verify.policy import Policy
 from tests import verification
+from tests.certificates import key_pem, self_signed
 from tests.e2e.lying_proxy import LyingProxy, Where, honest, lying_proxy
 from tests.e2e.processes import BIN, MODEL, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy, running_simulator
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, json_response
@@ -347,6 +352,32 @@ def test_a_side_port_may_show_the_proof(attesting: Proxy, liar: LyingProxy, poli
     with verified_openai(liar.url, api_key=TOKEN, policy=policy, proof_url=side) as client:
         check(proof_of(client.chat.completions.create(**CHAT)))
     assert liar.asked == [f"POST {CHATS}"]
+
+
+def test_over_tls_the_proxys_key_is_the_attested_one(
+    stand_in: str, simulator: Simulator, policy: Policy, tmp_path: Path
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate, both = tmp_path / "cert.pem", tmp_path / "both.pem"
+    certificate.write_bytes(self_signed(key))
+    both.write_bytes(certificate.read_bytes() + key_pem(key))
+    served = {"TLS_CERT_PATH": str(certificate)} | simulator.settings
+    with running_proxy(stand_in, "--certs", f"*={both}", **served) as proxy:
+        trusting = httpx2.HTTPTransport(verify=ssl.create_default_context(cafile=str(certificate)))
+        url = f"https://127.0.0.1:{proxy.port}/v1"
+        with verified_openai(url, api_key=TOKEN, policy=policy, transport=trusting) as client:
+            proof = proof_of(client.chat.completions.create(**CHAT))
+    check(proof)
+    assert {"ecdsa TLS key", "ed25519 TLS key"} <= {made.name for made in proof.checks}
+
+
+def test_the_sdk_has_the_internals_that_are_leaned_on() -> None:
+    for sdk in (OpenAI, AsyncOpenAI):
+        names = inspect.signature(sdk._process_response).parameters
+        assert "response" in names
+        assert all(parameter.kind is parameter.KEYWORD_ONLY for name, parameter in names.items() if name != "self")
+        assert callable(sdk._websocket_query_params)
+        assert callable(sdk._websocket_query_params_fallback)
 
 
 def test_new_keys_are_attested_anew(
