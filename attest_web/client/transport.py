@@ -154,16 +154,18 @@ def is_event_stream(response: httpx2.Response) -> bool:
 
 
 def refuse_encoding(response: httpx2.Response) -> None:
-    """Refuse what is encoded although that was not asked for.
+    """Refuse what would not be read as the bytes that were signed: headers are not signed, and some change the meaning.
 
     Raises:
-        UnprovenError: It is.
+        UnprovenError: The answer is compressed although that was not asked for, or is said to be in another charset.
     """
     if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise UnprovenError(
             "the answer came compressed, though identity was asked for: something between this client and the signing"
             " proxy changes answers; ask it not to, or go around it"
         )
+    if (response.charset_encoding or "utf-8").lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnprovenError("the answer is said to be in another charset than UTF-8, and that is not signed")
 
 
 def ids_of(response: httpx2.Response, own_id: str | None) -> list[str]:

@@ -411,6 +411,19 @@ def test_nothing_is_sent_to_who_cannot_be_attested(liar: LyingProxy, simulator: 
     assert not any(path.startswith("POST") for path in liar.asked)
 
 
+def test_a_flipped_byte_of_a_quote_is_caught_and_nothing_sent(fresh: VerifiedOpenAI, liar: LyingProxy) -> None:
+    def lie(where: Where, path: str, body: bytes) -> bytes:
+        place = body.find(b'"intel_quote":"') + 1000  # in the measurements
+        if (where, path) != ("answer", "/v1/attestation/report") or place < 1000:
+            return body
+        return body[:place] + (b"0" if body[place : place + 1] != b"0" else b"1") + body[place + 1 :]
+
+    liar.lie = lie
+    with pytest.raises(MismatchError, match="quote signature"):
+        fresh.chat.completions.create(**CHAT)
+    assert not any(path.startswith("POST") for path in liar.asked)
+
+
 def test_what_is_not_signed_is_not_handed_over(client: VerifiedOpenAI, liar: LyingProxy, policy: Policy) -> None:
     with pytest.raises(UnprovenError, match="allow_unproven"):
         client.models.list()

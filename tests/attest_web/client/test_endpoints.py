@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -94,6 +95,15 @@ def test_a_report_about_another_key_is_told() -> None:
     assert said(client) == "hello"
 
 
+def test_threads_that_begin_together_have_keys_attested_once() -> None:
+    server = SigningServer()
+    client = before(server)
+    with ThreadPoolExecutor(4) as threads:
+        proofs = list(threads.map(lambda _: proof_of(client.chat.completions.create(**CHAT)), range(8)))
+    assert server.paths.count("/v1/attestation/report") == 2
+    assert {proof.evidence.nonce for proof in proofs} == {proofs[0].evidence.nonce}
+
+
 def test_what_has_no_id_is_not_signed() -> None:
     with pytest.raises(UnprovenError, match="neither an x-receipt-id nor an id"):
         before(SigningServer(receipt=False, body=b'{"choices":[]}')).chat.completions.create(**CHAT)
@@ -108,6 +118,14 @@ def test_what_has_no_id_is_not_signed() -> None:
 def test_an_answer_that_came_compressed_is_refused() -> None:
     with pytest.raises(UnprovenError, match="compressed"):
         before(SigningServer(head={"content-encoding": "gzip"})).chat.completions.create(**CHAT)
+
+
+def test_no_header_makes_other_characters_of_the_signed_bytes() -> None:
+    """Headers are not signed."""
+    for charset in ("utf-7", "utf-16", "cp500"):
+        server = SigningServer(head={"content-type": f"text/plain; charset={charset}"})
+        with pytest.raises(UnprovenError, match="charset"):
+            before(server).chat.completions.create(**CHAT)
 
 
 def test_what_is_too_long_is_refused() -> None:
