@@ -3,7 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 from openai import DefaultHttpxClient, OpenAI
+from playwright.sync_api import Browser
 
+from tests.e2e.chromium import CHROMIUM, NO_CHROMIUM, running_chromium
 from tests.e2e.processes import PROGRAMS, TOKEN, Proxy, Simulator, running_proxy, running_simulator, running_stand_in
 from tests.e2e.recording_transport import RecordingTransport, Wire
 
@@ -41,6 +43,18 @@ def openai_client(proxy: Proxy, wire: Wire) -> Iterator[OpenAI]:
     http_client = DefaultHttpxClient(transport=RecordingTransport(wire))
     with OpenAI(base_url=f"{proxy.url}/v1", api_key=TOKEN, http_client=http_client, max_retries=0) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium, for the tests of one module.
+
+    Not for the session: for as long as Playwright runs, no test in this thread can run an event loop of its own.
+    """
+    if CHROMIUM is None:
+        pytest.skip(NO_CHROMIUM)
+    with running_chromium() as running:
+        yield running
 
 
 @pytest.fixture

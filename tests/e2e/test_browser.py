@@ -3,7 +3,6 @@
 import http.server
 import json
 import queue
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.chromium import CHROMIUM, NO_CHROMIUM, OPTIONS
 from tests.e2e.processes import MODEL, TOKEN, Process, Proxy, clean_env, running_proxy
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TIMEOUT = 30.0
 
 PAGE = """<!doctype html><script>
@@ -79,8 +78,8 @@ def browse(proxy: Proxy, profile: Path) -> Any:
     """What the page tells of its chat with the proxy."""
     assert CHROMIUM is not None
     with page_of({"proxy": proxy.url, "side": proxy.side_url, "token": TOKEN, "model": MODEL}) as (origin, told):
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-        options += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}"]
+        options = ["--headless=new", *OPTIONS, "--disable-background-networking", "--disable-component-update"]
+        options.append(f"--user-data-dir={profile}")
         browser = Process([CHROMIUM, *options, origin], clean_env())
         try:
             return told.get(timeout=TIMEOUT)
@@ -88,7 +87,7 @@ def browse(proxy: Proxy, profile: Path) -> Any:
             browser.stop()
 
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser here: apt-get install chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 
 
 def test_a_page_of_another_origin_chats_and_fetches_the_signature(proxy: Proxy, tmp_path: Path) -> None:
