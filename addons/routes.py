@@ -70,7 +70,7 @@ _CATCH_ALL = Route(Kind.SIGNED, size=Size.LARGEST, wraps_errors=True)
 # A page that is not there is 404 here, never the upstream's.
 _PROOF = {
     name: Route(Kind.PROOF, name, needs_token=False, size=Size.PROOF)
-    for name in (*page_paths.PATHS, page_paths.SIGNATURE)
+    for name in (*page_paths.PATHS, page_paths.SIGNATURE, page_paths.FILE)
 }
 
 IMAGES = "/v1/images/generations"

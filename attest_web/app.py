@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from attest_web import attestation_page, metrics_page, openapi, signature_page, status_pages
+from attest_web import attestation_page, front_page, metrics_page, openapi, signature_page, status_pages
 from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
 from attest_web.errors import error_body, error_headers
@@ -74,6 +74,14 @@ def create_app(sources: ProofSources) -> Flask:
     app.register_blueprint(
         status_pages.blueprint(
             sources.upstream_answers, sources.draining, sources.store, sources.release, sources.git_revision
+        )
+    )
+    app.register_blueprint(
+        front_page.blueprint(
+            sources.attestation,
+            sources.release,
+            sources.git_revision,
+            attestation_public=sources.attestation_public,
         )
     )
     build = {

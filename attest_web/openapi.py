@@ -44,7 +44,7 @@ def description(release: str, *, attestation_public: bool) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {
-            "/": _page("That it is there", _ok("Status"), {}),
+            "/": _page("That it is there; to browsers, a page for people", _status_or_page(), {}),
             "/version": _page("Release and revision of this proxy", _ok("Version"), {}),
             "/health": _page("That it lives", _ok("Health"), {}),
             "/ready": _page("Whether it can work", _ok("Readiness"), {"503": _answer("It cannot", "Readiness")}),
@@ -125,6 +125,11 @@ def _text(text: str) -> dict[str, Any]:
 
 def _ok(schema: str) -> dict[str, Any]:
     return _answer("Found", schema)
+
+
+def _status_or_page() -> dict[str, Any]:
+    ok = _ok("Status")
+    return {**ok, "content": {**ok["content"], "text/html": {"schema": {"type": "string"}}}}
 
 
 def _errors(*statuses: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`/`, `/version`, `/health` and `/ready`: is it there, what is it, does it live, can it work."""
+"""`/version`, `/health` and `/ready`: what is it, does it live, can it work."""
 
 from collections.abc import Callable
 
@@ -25,10 +25,6 @@ def blueprint(
         git_revision: Revision of its source, if known.
     """
     pages = Blueprint("status_pages", __name__)
-
-    @pages.get("/")
-    def index() -> ResponseReturnValue:
-        return {"status": "ok", "service": "tee-signer", "version": release}
 
     @pages.get("/version")
     def version() -> ResponseReturnValue:

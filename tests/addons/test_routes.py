@@ -21,7 +21,17 @@ def test_chats_and_completions_are_signed_and_need_a_token(target: str) -> None:
     assert found.needs_token
 
 
-PROOF = ["/", "/?x", "/version", "/health", "/ready", "/metrics", "/v1/attestation/report?nonce=1", "/v1/signature/a/b"]
+PROOF = [
+    "/",
+    "/?x",
+    "/version",
+    "/health",
+    "/ready",
+    "/metrics",
+    "/v1/attestation/report?nonce=1",
+    "/v1/signature/a/b",
+    "/proof-page/page.js",
+]
 
 
 @pytest.mark.parametrize("target", PROOF)

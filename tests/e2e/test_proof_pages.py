@@ -22,6 +22,8 @@ PAGES = [
     "/v1/signature/unknown",
     "/metrics",
     "/openapi.json",
+    "/proof-page/page.js",
+    "/proof-page/unknown",
     "/v1/attestation/report",
 ]
 

@@ -1,0 +1,106 @@
+/** What a browser can check of an attestation report. */
+
+import { fromBase64, fromHex, toHex } from "./bytes.js";
+import { FailedError, make, notMade } from "./checks.js";
+import { parseQuote } from "./quote.js";
+
+const CANNED_NONCE = "931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb";
+const GET_MEASUREMENTS = 0xe0;
+
+/**
+ * Check a report.
+ * @param {"ecdsa" | "ed25519"} algo - About which key it was asked for.
+ * @param {string} json - The report.
+ * @param {{nonce: string, address: string}} expected - What it must be about, in hex.
+ * @returns {Promise<{checks: import("./checks.js").Check[], binds: boolean, quote: import("./quote.js").Quote | null}>}
+ *   `binds`: whether the quote, if it is true, binds the key to a TD that nobody looks into.
+ */
+export async function checkReport(algo, json, { nonce, address }) {
+  let report, quote;
+  try {
+    report = JSON.parse(json);
+    quote = parseQuote(fromHex(report.intel_quote, "the quote"));
+  } catch (error) {
+    const detail = error instanceof FailedError ? error.message : "the report cannot be read";
+    return { checks: [{ name: `${algo} report`, status: "fails", detail }], binds: false, quote: null };
+  }
+  const binding = [
+    await make(`${algo} key`, () => keyIsTheNamedOne(report.signing_address, address)),
+    await make(`${algo} address bound`, () => addressBound(quote, address)),
+    await make(`${algo} nonce`, () => nonceBound(quote, report.request_nonce, nonce)),
+    await make(`${algo} TD debug`, () => debugOff(quote)),
+    // Nothing vouches for a report that does not say so, so there is no check that could pass.
+    ...(report.dev ? [await make(`${algo} keys`, randomKeys)] : []),
+  ];
+  const checks = [
+    ...binding,
+    await make(`${algo} GPU nonce`, () => gpuNonces(report.nvidia_payload, nonce)),
+    notMade(`${algo} quote signature`, "Intel's; browsers cannot check it, tee-verify can: see below"),
+  ];
+  return { checks, binds: binding.every((check) => check.status === "holds"), quote };
+}
+
+/**
+ * Check that two quotes are of TDs that started the same.
+ * @param {(import("./quote.js").Quote | null)[]} quotes
+ */
+export function sameMeasurements(quotes) {
+  return make("measurements", () => {
+    const shown = quotes.map((quote) => quote && quote.registers.map(toHex).join());
+    if (!shown[0] || shown.some((each) => each !== shown[0])) throw new FailedError("the quotes do not agree about them");
+    return "both quotes have the same";
+  });
+}
+
+function keyIsTheNamedOne(reported, named) {
+  if (typeof reported !== "string" || reported.toLowerCase() !== named.toLowerCase()) {
+    throw new FailedError(`the report is about ${reported}, this page names ${named}`);
+  }
+  return `${named}, which this page names`;
+}
+
+function addressBound(quote, address) {
+  const expected = address.toLowerCase().replace(/^0x/, "").padEnd(64, "0");
+  if (toHex(quote.reportData.subarray(0, 32)) !== expected) {
+    throw new FailedError(`the quote does not carry ${address}: it is about something else`);
+  }
+  return `the quote's report_data begins with ${address}`;
+}
+
+function nonceBound(quote, reported, nonce) {
+  const quoted = toHex(quote.reportData.subarray(32));
+  if (quoted !== nonce || reported !== nonce) {
+    throw new FailedError(`made for ${quoted !== nonce ? quoted : reported}, not for ${nonce}, which your browser drew`);
+  }
+  return `the quote's report_data ends with ${nonce}, which your browser drew just now`;
+}
+
+function debugOff(quote) {
+  // Bit 0 is DEBUG, and all of bits 0 to 7 make a TD untrusted (Intel TDX Module ABI, "ATTRIBUTES").
+  if (quote.attributes[0]) throw new FailedError("the machine's owner can look into this TD");
+  return `off (attributes ${toHex(quote.attributes)}): the machine's owner cannot look inside`;
+}
+
+function randomKeys() {
+  throw new FailedError("the report says that they are random ones of a development run (DEV=1)");
+}
+
+function gpuNonces(json, nonce) {
+  const payload = JSON.parse(json);
+  if (payload.nonce !== nonce) throw new FailedError(`the payload for NVIDIA says ${payload.nonce}, not ${nonce}`);
+  const evidence = payload.evidence_list;
+  if (!Array.isArray(evidence) || evidence.length === 0) throw new FailedError("there is no evidence of a GPU");
+  for (const [number, each] of evidence.entries()) {
+    const signed = evidenceNonce(each.evidence);
+    if (signed === CANNED_NONCE) throw new FailedError("this is NVIDIA's canned evidence, which no GPU has made");
+    if (signed !== nonce) throw new FailedError(`the evidence of GPU ${number} was made for ${signed}, not for ${nonce}`);
+  }
+  return `the evidence of ${evidence.length} GPU(s) carries the same one; whether a GPU signed it, tee-verify asks NVIDIA`;
+}
+
+/** The nonce in an SPDM GET_MEASUREMENTS request (DMTF DSP0274, 10.11), which is what GPU evidence begins with. */
+function evidenceNonce(base64) {
+  const bytes = fromBase64(base64);
+  if (bytes.length < 38 || bytes[1] !== GET_MEASUREMENTS) throw new FailedError("this is not the evidence of a GPU");
+  return toHex(bytes.subarray(4, 36));
+}

@@ -1,0 +1,42 @@
+/** Checks and what came of them, named as tee-verify names them. */
+
+/** Something does not hold; the message says what and why. */
+export class FailedError extends Error {}
+
+/** A check could not be made; the message says why. */
+export class NotMadeError extends Error {}
+
+/** @typedef {{name: string, status: "holds" | "fails" | "not made", detail: string}} Check */
+
+/**
+ * Make a check.
+ * @param {string} name - What is checked.
+ * @param {() => string | Promise<string>} check - Returns what was found; throws one of the errors above.
+ * @returns {Promise<Check>}
+ */
+export async function make(name, check) {
+  try {
+    return { name, status: "holds", detail: await check() };
+  } catch (error) {
+    if (error instanceof NotMadeError) return notMade(name, error.message);
+    // What is malformed in a way that nobody has thought of does not hold either.
+    const detail = error instanceof FailedError ? error.message : "what came cannot be read";
+    return { name, status: "fails", detail };
+  }
+}
+
+/**
+ * A check that is not made here.
+ * @returns {Check}
+ */
+export function notMade(name, detail) {
+  return { name, status: "not made", detail };
+}
+
+/**
+ * The names of the checks that fail.
+ * @param {Check[]} checks
+ */
+export function failures(checks) {
+  return checks.filter((check) => check.status === "fails").map((check) => check.name);
+}
