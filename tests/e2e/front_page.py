@@ -1,0 +1,130 @@
+"""The front page in a browser, as a person has it in front of her; and all that the browser does meanwhile."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route
+
+from tests.e2e.processes import TOKEN, Proxy
+from tests.e2e.raw_client import RawClient, chat_body, chat_request
+
+QUESTION = "a question that nobody else may read"
+
+Section = Literal["attestation", "exchange"]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A chat that was had with a proxy."""
+
+    request: bytes
+    response: bytes
+    id: str
+    receipt: str
+
+
+def have_chat(proxy: Proxy, **more: Any) -> Exchange:
+    """Chat with a proxy."""
+    body = chat_body(QUESTION, **more)
+    with RawClient(proxy.port) as client:
+        client.send(chat_request(body))
+        status, headers, answer = client.read_response()
+    assert status == 200
+    first = answer.removeprefix(b"data: ").partition(b"\n\n")[0] if more.get("stream") else answer
+    return Exchange(body, answer, json.loads(first)["id"], headers["x-receipt-id"])
+
+
+@dataclass
+class FrontPage:
+    """The page, and what its browser has asked for and complained about."""
+
+    page: Page
+    requests: list[Request] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def check_attestation(self) -> str:
+        """Press the button; give the verdict."""
+        self.page.get_by_label("Access token").fill(TOKEN)
+        self.page.get_by_role("button", name="Fetch and check the attestation").click()
+        return self.verdict("attestation")
+
+    def check_answer(self, chat_id: str, request: bytes | None, response: bytes | None) -> str:
+        """Fill the form, with text for the request and a file for the response, and press the button."""
+        self.page.get_by_label("Access token").fill(TOKEN)
+        self.page.get_by_label("Chat id").fill(chat_id)
+        self.page.get_by_label("Request body, pasted").fill((request or b"").decode())
+        if response is not None:
+            file: Any = {"name": "response", "mimeType": "application/json", "buffer": response}
+            self.page.get_by_label("Response body, as a file").set_input_files(file)
+        self.page.get_by_role("button", name="Check this answer").click()
+        return self.verdict("exchange")
+
+    def verdict(self, of: Section) -> str:
+        """What the page says in the end, after Checking…."""
+        self.page.wait_for_function("id => /^[^C]/.test(document.getElementById(id).textContent)", arg=f"{of}-verdict")
+        return self.page.locator(f"#{of}-verdict").inner_text()
+
+    def checks(self, of: Section) -> dict[str, tuple[str, str]]:
+        """What came of each check, by its name: holds, fails or not made, and what was found."""
+        found = {}
+        for line in self.page.locator(f"#{of}-checks li").all():
+            mark, text = (line.locator("> span").nth(number).inner_text() for number in (0, 1))
+            name, _, detail = text.partition(": ")
+            found[name] = (mark[2:], detail)
+        return found
+
+    def failed(self, of: Section) -> set[str]:
+        """Names of the checks that fail."""
+        return {name for name, (mark, _) in self.checks(of).items() if mark == "fails"}
+
+    def have_it_lied_to(self, path: str, amend: Callable[[Any], None]) -> None:
+        """Have answers changed on their way to the page.
+
+        Args:
+            path: Where the answers are, with * for what differs.
+            amend: Changes an answer, parsed from JSON.
+        """
+
+        def answer(route: Route) -> None:
+            response = route.fetch()
+            told = response.json()
+            amend(told)
+            route.fulfill(response=response, json=told)
+
+        self.page.route(f"**{path}", answer)
+
+
+@contextmanager
+def opened(browser: Browser, url: str, *scripts: str, **profile: Any) -> Iterator[FrontPage]:
+    """The page in a fresh profile, for as long as the context lasts; it must ask nobody else, and nothing may go wrong.
+
+    Args:
+        browser: Where to open it.
+        url: Where it is.
+        scripts: What the browser runs before the page's own.
+        profile: As `Browser.new_context` takes it.
+    """
+    with browser.new_context(**profile) as context:
+        for script in scripts:
+            context.add_init_script(script)
+        front = FrontPage(context.new_page())
+
+        def told(message: ConsoleMessage) -> None:
+            refused_by_the_server = message.text.startswith("Failed to load resource: the server responded")
+            if message.type in ("error", "warning") and not refused_by_the_server:
+                front.complaints.append(message.text)  # what the policy forbids is told so, too
+
+        def asked(request: Request) -> None:
+            front.requests.append(request)
+
+        context.on("request", asked)
+        front.page.on("console", told)
+        front.page.on("pageerror", lambda error: front.complaints.append(str(error)))
+        front.page.set_default_timeout(20_000)
+        front.page.goto(url)
+        yield front
+        assert not front.complaints, front.complaints
+        assert {request.url.split("?")[0][: len(url) + 1] for request in front.requests} == {f"{url}/"}

@@ -1,0 +1,258 @@
+"""The front page in a real browser: the truth, and each kind of lie."""
+
+import base64
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Error, Route, expect
+
+from attest_web.gpu_evidence import find_gpu_python
+from tests.e2e.front_page import QUESTION, Exchange, FrontPage, have_chat, opened
+from tests.e2e.processes import BIN, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy
+
+SIGNATURES, REPORTS = "/v1/signature/*", "/v1/attestation/report*"
+NO_ED25519 = """if (globalThis.SubtleCrypto) {
+  SubtleCrypto.prototype.importKey = async () => { throw new DOMException("", "NotSupportedError") }
+}"""
+
+needs_gpu_library = pytest.mark.skipif(
+    find_gpu_python(ROOT) is None, reason="no .venv-gpu with NVIDIA's library: see what scripts/setup says"
+)
+
+
+@pytest.fixture(scope="module")
+def attesting(stand_in: str, simulator: Simulator) -> Iterator[Proxy]:
+    """A proxy in earnest: its keys come from the (simulated) KMS."""
+    with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def exchange(attesting: Proxy) -> Exchange:
+    return have_chat(attesting)
+
+
+@pytest.fixture
+def front(browser: Browser, attesting: Proxy) -> Iterator[FrontPage]:
+    with opened(browser, attesting.side_url) as shown:
+        yield shown
+
+
+def with_a_gpu(report: Any) -> None:
+    """Give a report the evidence that a GPU would give, as far as a browser can tell."""
+    payload = json.loads(report["nvidia_payload"])
+    for each in payload["evidence_list"]:
+        evidence = base64.b64decode(each["evidence"])
+        nonce = bytes.fromhex(payload["nonce"])
+        each["evidence"] = base64.b64encode(evidence[:4] + nonce + evidence[36:]).decode()
+    report["nvidia_payload"] = json.dumps(payload)
+
+
+@needs_gpu_library
+@pytest.mark.parametrize(("side", "stream"), [(True, False), (False, True)], ids=["side port", "proxied port"])
+def test_what_is_true_is_shown_true_and_nothing_but_the_id_leaves_the_browser(
+    browser: Browser, attesting: Proxy, side: bool, stream: bool
+) -> None:
+    chat = have_chat(attesting, stream=stream)
+    with opened(browser, attesting.side_url if side else attesting.url) as front:
+        front.have_it_lied_to(REPORTS, with_a_gpu)
+        assert front.check_attestation().startswith("✓ What a browser can check holds.")
+        assert front.failed("attestation") == set()
+        loaded = len(front.requests)
+        assert front.check_answer(chat.id, chat.request, chat.response).startswith("✓ They match")
+        assert {name: mark for name, (mark, _) in front.checks("exchange").items()} == {
+            "signed text": "holds",
+            "request hash": "holds",
+            "response hash": "holds",
+            "ed25519 signature": "holds",
+            "ecdsa signer": "holds",
+            "ecdsa signature": "not made",
+            "keys attested": "holds",
+        }
+        asked = sorted(request.url.partition("/v1/")[2] for request in front.requests[loaded:])
+        assert asked == [f"signature/{chat.id}?signing_algo={algo}" for algo in ("ecdsa", "ed25519")]
+        for request in front.requests:
+            headers = request.all_headers()
+            assert (request.method, request.post_data, headers.get("referer")) == ("GET", None, None)
+            assert "cookie" not in headers
+            token = {name for name, value in headers.items() if TOKEN in value}
+            assert token == ({"authorization"} if "/v1/" in request.url else set())
+            assert TOKEN not in request.url
+            assert QUESTION not in f"{request.url}{headers}"
+        assert front.page.context.storage_state(indexed_db=True) == {"cookies": [], "origins": []}
+        assert front.page.evaluate("caches.keys()") == []
+
+
+def test_what_was_not_said_is_shown_false_with_the_reason(
+    front: FrontPage, attesting: Proxy, exchange: Exchange
+) -> None:
+    asked, answered = exchange.request, exchange.response
+    front.check_answer(exchange.id, asked.replace(b"nobody", b"anybody"), answered)
+    assert front.failed("exchange") == {"request hash"}
+    detail = front.checks("exchange")["request hash"][1]
+    assert re.fullmatch(rf"SHA-256 of these {len(asked) + 1} bytes is \w{{64}}; signed was \w{{64}}", detail)
+    front.check_answer(exchange.id, asked, answered[:-1] + b" }")
+    assert front.failed("exchange") == {"response hash"}
+    front.check_answer(have_chat(attesting).id, asked, answered)  # a chat just like it, with an id of its own
+    assert front.failed("exchange") == {"response hash"}
+    unknown = front.check_answer("chatcmpl-unknown", asked, answered)
+    assert unknown.startswith("✗ This cannot be checked: No signature under this id")
+    assert front.checks("exchange") == {}
+    assert front.check_answer("..", asked, answered).startswith("✗ This cannot be checked: nothing can be asked")
+    front.have_it_lied_to(SIGNATURES, lambda told: told.update(signature="00" * 64))
+    lied = front.check_answer(exchange.id, asked, answered)
+    assert lied == "✗ This is not what was signed, or not by whom: ed25519 signature."
+    front.page.get_by_label("Response body, pasted").fill("and a text")
+    assert front.page.locator("#exchange-verdict").inner_text() == "", "what is shown is about what is entered"
+    front.page.get_by_role("button", name="Check this answer").click()
+    assert "give the one or the other" in front.verdict("exchange")
+
+
+def test_without_the_bodies_or_a_token_nothing_more_is_said_than_is_known(front: FrontPage, exchange: Exchange) -> None:
+    assert front.check_answer(exchange.id, None, None).startswith(
+        "\N{EN DASH} The signature is true. Whether it is about"
+    )
+    assert "the request and the response" in front.verdict("exchange")
+    front.page.get_by_label("Access token").fill("wrong \N{SNOWMAN}")
+    for button, section in (("Check this", "exchange"), ("Fetch", "attestation")):
+        front.page.get_by_role("button", name=button).click()
+        assert "the server wants a valid access token" in front.verdict(section)  # type: ignore[arg-type]
+
+
+def test_without_ed25519_or_a_secure_connection_it_says_what_it_cannot_do(
+    browser: Browser, attesting: Proxy, exchange: Exchange
+) -> None:
+    with opened(browser, attesting.side_url, NO_ED25519) as front:
+        assert front.check_answer(exchange.id, exchange.request, exchange.response).startswith("\N{EN DASH} Not shown")
+        assert "this browser has no Ed25519" in front.checks("exchange")["ed25519 signature"][1]
+        expect(front.page.locator("#insecure")).to_be_hidden()
+        # The same page, from elsewhere, without TLS.
+        front.page.route("http://proxy.example/**", lambda route: from_the_proxy(route, attesting))
+        front.page.goto("http://proxy.example/")
+        expect(front.page.locator("#insecure")).to_contain_text("came over https")
+        assert front.check_answer(exchange.id, exchange.request, exchange.response).startswith("\N{EN DASH} Not shown")
+        assert "only over https" in front.checks("exchange")["request hash"][1]
+        del front.requests[:]
+        front.page.goto(attesting.side_url)
+
+
+def from_the_proxy(route: Route, proxy: Proxy) -> None:
+    route.fulfill(response=route.fetch(url=route.request.url.replace("http://proxy.example", proxy.side_url)))
+
+
+@needs_gpu_library
+def test_an_old_report_and_evidence_of_no_gpu_are_shown_false(front: FrontPage) -> None:
+    first = front.check_attestation()
+    assert first == "✗ This does not hold: ecdsa GPU nonce, ed25519 GPU nonce."
+    assert "canned evidence, which no GPU has made" in front.checks("attestation")["ecdsa GPU nonce"][1]
+    kept: dict[str, Any] = {}
+
+    def replayed(report: Any) -> None:
+        report.update(kept.setdefault(report["signing_algo"], dict(report)))
+
+    front.have_it_lied_to(REPORTS, replayed)
+    assert front.check_attestation() == first
+    assert front.check_attestation() == (
+        "✗ This does not hold: ecdsa nonce, ecdsa GPU nonce, ed25519 nonce, ed25519 GPU nonce."
+    )
+
+
+@needs_gpu_library
+def test_tee_verify_takes_the_files_and_the_commands_of_the_page(
+    front: FrontPage, exchange: Exchange, simulator: Simulator, tmp_path: Path
+) -> None:
+    front.check_attestation()
+    front.check_answer(exchange.id, exchange.request, exchange.response)
+    for link in front.page.locator("a[download]").all():
+        with front.page.expect_download() as download:
+            link.click()
+        download.value.save_as(tmp_path / download.value.suggested_filename)
+    (tmp_path / "request.json").write_bytes(exchange.request)
+    (tmp_path / "response.json").write_bytes(exchange.response)
+    reports, chat, signatures = (shlex.split(text) for text in front.page.locator("pre").all_inner_texts())
+    trust = [
+        *("--gpu", "canned"),
+        *("--dev-root", str(simulator.root)),
+        *("--collateral", str(simulator.collateral)),
+    ]
+    assert reports[-1] == "--nvidia", "the canned evidence is not for NVIDIA to judge"
+    assert chat[:4] == ["TOKEN=YOUR_TOKEN", "tee-verify", "--url", "https://HOST"]
+    for command in ([*reports[:-1], *trust], signatures):
+        done = subprocess.run(
+            [str(BIN / command[0]), *command[1:]],
+            env=clean_env(),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "✓" in done.stdout
+
+
+@needs_gpu_library
+def test_it_works_with_the_keyboard_alone(front: FrontPage, exchange: Exchange) -> None:
+    keyboard = front.page.keyboard
+
+    def tab_to(role: str, name: str) -> None:
+        wanted = front.page.get_by_role(role, name=name).or_(front.page.get_by_label(name, exact=True))  # type: ignore[arg-type]
+        for _ in range(20):
+            keyboard.press("Tab")
+            if wanted.evaluate("element => element === document.activeElement"):
+                outline = wanted.evaluate("element => getComputedStyle(element).outlineWidth")
+                assert outline == "3px", "whoever has no mouse must see where she is"
+                return
+        raise AssertionError(f"{name} is never reached")
+
+    tab_to("textbox", "Access token")
+    keyboard.type(TOKEN)
+    tab_to("button", "Fetch and check the attestation")
+    keyboard.press("Enter")
+    front.verdict("attestation")
+    expect(front.page.get_by_role("button", name="Fetch and check")).to_be_focused()
+    tab_to("link", "report-ecdsa.json")
+    tab_to("textbox", "Chat id")
+    keyboard.type(exchange.receipt)
+    tab_to("textbox", "Request body, pasted")
+    keyboard.insert_text(exchange.request.decode())
+    tab_to("textbox", "Response body, pasted")
+    keyboard.insert_text(exchange.response.decode())
+    tab_to("button", "Check this answer")
+    keyboard.press("Space")
+    assert front.verdict("exchange").startswith("✓ They match")
+    assert front.page.get_by_role("status").all_inner_texts()[1].startswith("✓ They match")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_anybody_can_read_it_at_any_width(browser: Browser, attesting: Proxy, exchange: Exchange, scheme: str) -> None:
+    with opened(browser, attesting.side_url, color_scheme=scheme, viewport={"width": 320, "height": 640}) as front:
+        background = front.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", background))) > 384) == (scheme == "light")
+        assert front.page.evaluate("document.documentElement.scrollWidth") == 320
+        front.check_attestation()
+        front.check_answer(exchange.id, exchange.request, b"{}")
+        for width in (320, 1200):
+            front.page.set_viewport_size({"width": width, "height": 640})
+            assert front.page.evaluate("document.documentElement.scrollWidth") == width
+            found = Axe().run(front.page)
+            assert found.violations_count == 0, found.generate_report()
+
+
+def test_its_policy_holds(browser: Browser, attesting: Proxy) -> None:
+    with opened(browser, attesting.side_url) as front:
+        with pytest.raises(Error, match="Failed to fetch"):
+            front.page.evaluate("url => fetch(url)", f"{attesting.url}/health")
+        with pytest.raises(Error, match="TrustedHTML"):
+            front.page.evaluate("document.body.innerHTML = '<p>'")
+        with front.page.expect_console_message(lambda message: "form-action 'none'" in message.text):
+            front.page.evaluate("document.getElementById('chat-id').form.submit()")
+        assert len(front.complaints) >= 3
+        del front.complaints[:]
