@@ -115,6 +115,18 @@ def test_what_was_not_said_is_shown_false_with_the_reason(
     assert "give the one or the other" in front.verdict("exchange")
 
 
+def test_what_is_changed_meanwhile_is_not_what_was_checked(front: FrontPage, exchange: Exchange) -> None:
+    front.page.route(f"**{SIGNATURES}", lambda route: None)  # it never answers
+    front.page.get_by_label("Chat id").fill(exchange.id)
+    with front.page.expect_request(f"**{SIGNATURES}"):
+        front.page.get_by_role("button", name="Check this answer").click()
+    assert front.page.locator("#exchange-verdict").inner_text() == "Checking…"
+    with front.page.expect_event("requestfailed"):
+        front.page.get_by_label("Chat id").fill("chatcmpl-other")
+    assert front.page.locator("#exchange-verdict").inner_text() == ""
+    assert front.page.locator("#exchange-more").is_hidden()
+
+
 def test_without_the_bodies_or_a_token_nothing_more_is_said_than_is_known(front: FrontPage, exchange: Exchange) -> None:
     assert front.check_answer(exchange.id, None, None).startswith(
         "\N{EN DASH} The signature is true. Whether it is about"
@@ -207,8 +219,8 @@ def test_it_works_with_the_keyboard_alone(front: FrontPage, exchange: Exchange) 
         for _ in range(20):
             keyboard.press("Tab")
             if wanted.evaluate("element => element === document.activeElement"):
-                outline = wanted.evaluate("element => getComputedStyle(element).outlineWidth")
-                assert outline == "3px", "whoever has no mouse must see where she is"
+                outline = wanted.evaluate("element => getComputedStyle(element).outline")
+                assert "solid 3px" in outline, "whoever has no mouse must see where she is"
                 return
         raise AssertionError(f"{name} is never reached")
 

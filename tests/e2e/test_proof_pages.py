@@ -58,6 +58,21 @@ def test_both_ports_answer_alike(proxy: Proxy, path: str, method: str) -> None:
         assert proxied[1].get(name) == side[1].get(name)
 
 
+def test_both_ports_show_browsers_the_same_page_and_send_it_once(proxy: Proxy) -> None:
+    shown = set()
+    for port in (proxy.port, proxy.side_port):
+        with RawClient(port) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n")
+            status, headers, body = client.read_response("GET")
+            assert (status, headers["content-type"], headers["vary"]) == (200, "text/html; charset=utf-8", "Accept")
+            asked = f"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nIf-None-Match: {headers['etag']}\r\n\r\n"
+            client.send(asked.encode())
+            status, kept, nothing = client.read_response("GET")
+            assert (status, kept["etag"], kept["vary"], nothing) == (304, headers["etag"], "Accept", b"")
+            shown.add((body, headers["etag"], headers["content-security-policy"]))
+    assert len(shown) == 1
+
+
 def test_status_pages_say_who_this_is(proxy: Proxy) -> None:
     with Asker(proxy.port) as asker:
         assert asker.get("/", token=None)[2]["status"] == "ok"
