@@ -64,7 +64,7 @@ function addressBound(quote, address) {
   if (toHex(quote.reportData.subarray(0, 32)) !== expected) {
     throw new FailedError(`the quote does not carry ${address}: it is about something else`);
   }
-  return `the quote's report_data begins with ${address}`;
+  return `the quote is about this key: its report_data begins with ${address}`;
 }
 
 function nonceBound(quote, reported, nonce) {
@@ -72,7 +72,7 @@ function nonceBound(quote, reported, nonce) {
   if (quoted !== nonce || reported !== nonce) {
     throw new FailedError(`made for ${quoted !== nonce ? quoted : reported}, not for ${nonce}, which your browser drew`);
   }
-  return `the quote's report_data ends with ${nonce}, which your browser drew just now`;
+  return `the quote is fresh: its report_data ends with ${nonce}, which your browser drew just now`;
 }
 
 function debugOff(quote) {

@@ -46,7 +46,7 @@ export async function checkExchange(signatures, request, response, known) {
 
 function verdictOf(checks, signature) {
   const failed = failures(checks);
-  if (failed.length) return { holds: false, text: `✗ This is not what was signed, or not by whom: ${failed.join(", ")}.` };
+  if (failed.length) return { holds: false, text: `✗ This does not hold: ${failed.join(", ")}.` };
   if (signature.status !== "holds") {
     return { holds: null, text: "– Not shown: nothing speaks against it, but this browser cannot check the signature." };
   }

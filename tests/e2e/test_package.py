@@ -43,6 +43,7 @@ def test_the_wheel_has_the_two_packages_and_nothing_else(built: Path) -> None:
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"addons", "attest_web"}
     assert "addons/tee_signer.py" in names
     assert "attest_web/py.typed" in names
+    assert "attest_web/pages/page.html" in names
 
 
 @pytest.mark.timeout(300)
