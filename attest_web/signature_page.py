@@ -6,7 +6,7 @@ from flask.typing import ResponseReturnValue
 from attest_web.auth import Tokens
 from attest_web.bearer import require_token
 from attest_web.metrics import Metrics
-from attest_web.signatures import SIGNING_ALGOS
+from attest_web.signatures import SIGNING_ALGOS, signature_answer
 from attest_web.store import SignatureStore, StoreUnavailableError
 
 
@@ -34,11 +34,6 @@ def blueprint(tokens: Tokens, store: SignatureStore, metrics: Metrics) -> Bluepr
         metrics.lookups.labels("miss" if signed is None else "hit").inc()
         if signed is None:
             abort(404, "No signature under this id: it is not known here, or its time is over.")
-        return {
-            "text": signed["text"],
-            "signature": signed["signature_ecdsa"] if algo == "ecdsa" else signed["signature_ed25519"],
-            "signing_address": signed["signing_address_ecdsa" if algo == "ecdsa" else "signing_address_ed25519"],
-            "signing_algo": algo,
-        }
+        return signature_answer(signed, algo)
 
     return pages

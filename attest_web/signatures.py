@@ -24,6 +24,17 @@ class SignedExchange(TypedDict):
     signing_address_ed25519: str
 
 
+def signature_answer(signed: SignedExchange, algo: SigningAlgo) -> dict[str, str]:
+    """What `/v1/signature/{id}` answers, for one algorithm."""
+    ecdsa = algo == "ecdsa"
+    return {
+        "text": signed["text"],
+        "signature": signed["signature_ecdsa" if ecdsa else "signature_ed25519"],
+        "signing_address": signed["signing_address_ecdsa" if ecdsa else "signing_address_ed25519"],
+        "signing_algo": algo,
+    }
+
+
 def eip191_hash(text: bytes) -> bytes:
     """The 32-byte hash that an Ethereum personal signature is made over (EIP-191, version `E`)."""
     return keccak256(b"\x19Ethereum Signed Message:\n%d%s" % (len(text), text))
