@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from mitmproxy import http
 
 from addons.usage import Usage
+from attest_web.signatures import SignedExchange
 
 State = Literal["pending", "signed", "unsigned", "failed"]
 """What has come of an exchange on a signed route: `failed` where a signature should be there and could not be made."""
@@ -67,6 +68,7 @@ class Exchange:
         chat_id: The response id, which the signature can be fetched by, too.
         request_sha256: Of the request body, in hex.
         response_sha256: Of the response body, in hex.
+        signed: The signatures, when they have been made and stored.
         usage: The tokens, where the answer has told.
         times: Those of the events of a streamed answer.
         left_by_client: Whether it was the client that gave up.
@@ -81,6 +83,7 @@ class Exchange:
     chat_id: str | None = None
     request_sha256: str | None = None
     response_sha256: str | None = None
+    signed: SignedExchange | None = None
     usage: Usage | None = None
     times: TokenTimes | None = None
     left_by_client: bool = False

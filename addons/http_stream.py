@@ -53,6 +53,16 @@ IDLE_LOSS = 1.0
 """Seconds after a request was sent within which the loss of its connection is put down to the connection's idleness."""
 
 
+class BodyCustody(Protocol):
+    """Keeps request bodies where nobody sees them who looks at flows."""
+
+    def release(self, flow: http.HTTPFlow) -> None:
+        """Put the body back into its flow, as it is forwarded now."""
+
+    def forget(self, flow: http.HTTPFlow) -> None:
+        """Forget the body, as it has been forwarded or never will be."""
+
+
 @dataclass(frozen=True)
 class HttpLimits:
     """What the layers hold requests to.
@@ -66,6 +76,7 @@ class HttpLimits:
         keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
         client_left: Told of a flow that ends because its client gives up.
         is_behind: Whether a client's connection waits for someone to read; then nothing is read on it from upstreams.
+        custody: Keeps request bodies out of their flows while those wait to be forwarded; None where nobody can look.
     """
 
     body_limit: Callable[[http.HTTPFlow], int]
@@ -75,6 +86,7 @@ class HttpLimits:
     keeps_plaintext: bool = False
     client_left: Callable[[http.HTTPFlow], None] = lambda _: None
     is_behind: Callable[[Client], bool] = lambda _: False
+    custody: BodyCustody | None = None
 
 
 class StreamOwner(Protocol):
@@ -171,6 +183,8 @@ class ApiHttpStream(HttpStream):
                 self._sent_body = self.flow.request.raw_content
             if not self._limits.keeps_plaintext:
                 self.flow.request.data.content = None
+                if self._limits.custody is not None:
+                    self._limits.custody.forget(self.flow)
 
     def _give_up_streaming(self, limit: int) -> layer.CommandGenerator[None]:
         self.request_body_buf.clear()
@@ -204,7 +218,10 @@ class ApiHttpStream(HttpStream):
         self._sent_at = time.monotonic()
         # Nobody waits for the answer any more, where the client has gone meanwhile. What tells so is still in the
         # queue, and will let go of the connection.
-        return connected and (bool(self.flow.request.stream) or not self._client_has_gone())
+        wanted = connected and (bool(self.flow.request.stream) or not self._client_has_gone())
+        if wanted and self._limits.custody is not None:
+            self._limits.custody.release(self.flow)
+        return wanted
 
     def _client_has_gone(self) -> bool:
         return any(isinstance(event, RequestProtocolError) for event in self._paused_event_queue)

@@ -62,6 +62,10 @@ class ResponseTap:
         self.when_finished: Callable[[], None] | None = None
         self._completed = False
 
+    def watch(self, watched: Callable[[BodyReader], BodyReader]) -> None:
+        """Have the body read by another reader, which reads it by this one's and sees what passes."""
+        self._reader = watched(self._reader)
+
     def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
         """Take a piece from mitmproxy, `b""` at the end of the message; return what goes to the client.
 

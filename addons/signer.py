@@ -215,6 +215,7 @@ class Signer:
         self._metrics.signing.observe(time.perf_counter() - began)
         if exchange.receipt_id is not None:
             self._store.put(exchange.receipt_id, signed)
+        exchange.signed = signed
         chat_id = exchange.chat_id
         if chat_id is None or chat_id.startswith(_RECEIPT_PREFIX):
             return  # an upstream has no say in who has which receipt
