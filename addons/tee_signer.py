@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import pynvml
 from mitmproxy import ctx, exceptions, http
@@ -63,6 +63,9 @@ from attest_web.stores.address import MemoryAddress
 from attest_web.stores.opening import open_store
 from attest_web.tls_fingerprint import TlsFingerprint
 from attest_web.version import checkout_revision, release
+
+if TYPE_CHECKING:
+    from addons.inspection_chain import InspectionChain
 
 logger = logging.getLogger(__name__)
 
@@ -214,6 +217,7 @@ def _wire(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         cors.complete(request, answer)
         observer.answered(request, answer)
 
+    looked_at = _inspection(router, exchanges, settings)
     limits = HttpLimits(
         gate.body_limit,
         settings.vllm_proxy_timeout_secs,
@@ -222,9 +226,16 @@ def _wire(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         client_left=observer.client_left,
         keeps_plaintext=settings.keeps_plaintext,
         is_behind=is_behind,
+        custody=looked_at.inspection if looked_at is not None else None,
     )
-    rules = SigningRules(settings.signed_model, settings.allow_request_hash_header, settings.keeps_plaintext)
-    signer = Signer(keys, store, router, rules, exchanges=exchanges, metrics=metrics)
+    signer = Signer(
+        keys,
+        store,
+        router,
+        SigningRules(settings.signed_model, settings.allow_request_hash_header, settings.keeps_plaintext),
+        exchanges=exchanges,
+        metrics=metrics,
+    )
     # A stream that has begun may last as long as the upstream lets it.
     retirement = Retirement([clients.retire, side_port.stop_accepting], settings.vllm_proxy_timeout_secs)
     logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
@@ -234,7 +245,7 @@ def _wire(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         logger.warning(
             "prompts and answers stay in flows, which mitmweb shows and -w saves; INSPECT_PLAINTEXT=0 ends that"
         )
-    return [
+    chain = [
         LogPrivacy(),
         clients,
         ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer),
@@ -255,6 +266,17 @@ def _wire(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
             }
         ),
     ]
+    return chain if looked_at is None else looked_at.around(chain, signer, metrics, store, desk)
+
+
+def _inspection(router: Router, exchanges: Exchanges, settings: Settings) -> "InspectionChain | None":
+    """What shows flows to those who look at them, under the programs of mitmproxy's that have a list of flows."""
+    view = ctx.master.addons.get("view")
+    if view is None:
+        return None
+    from addons.inspection_chain import InspectionChain  # noqa: PLC0415  # nowhere else it is even loaded
+
+    return InspectionChain(view, router, exchanges, settings)
 
 
 def _tracing(settings: Settings, router: Router) -> Tracing | None:

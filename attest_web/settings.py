@@ -154,6 +154,9 @@ class Settings(LaunchSettings):
         default=None,
         description="1 keeps prompts and answers in flows, which mitmweb shows and -w saves; by default as DEV; 0 or 1",
     )
+    keep_flows: int = Field(
+        default=1000, ge=1, description="how many flows mitmweb and the console list at most, 1 or more"
+    )
     rate_limit_per_second: int = Field(
         default=100, ge=0, description="requests a second that one client address may make in the long run; 0: no limit"
     )
