@@ -5,17 +5,22 @@ import asyncio
 import asyncio.selector_events
 import hashlib
 import inspect
+import io
 from asyncio import selector_events
 
 import pytest
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
-from mitmproxy import flow, hooks, http
+from mitmproxy import contentviews, flow, hooks, http
 from mitmproxy.addonmanager import AddonManager
+from mitmproxy.addons import default_addons
 from mitmproxy.addons.next_layer import NextLayer
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.addons.script import ScriptLoader
 from mitmproxy.addons.tlsconfig import TlsConfig
+from mitmproxy.addons.view import View
 from mitmproxy.coretypes import multidict
+from mitmproxy.io import FlowWriter
 from mitmproxy.master import Master
 from mitmproxy.net.http.http1 import read
 from mitmproxy.optmanager import OptManager, _Option
@@ -32,8 +37,13 @@ from mitmproxy.proxy.mode_servers import (
 )
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.server import ConnectionHandler
-from mitmproxy.test import taddons
+from mitmproxy.test import taddons, tflow
 from mitmproxy.tools import main
+from mitmproxy.tools.console.flowview import FlowDetails
+from mitmproxy.tools.console.master import ConsoleMaster
+from mitmproxy.tools.web.app import FlowContent
+from mitmproxy.tools.web.master import WebMaster
+from mitmproxy.tools.web.webaddons import WebAddon
 from wsproto.frame_protocol import FrameDecoder
 
 from addons import (
@@ -46,6 +56,7 @@ from addons import (
     http2_server,
     http_layer,
     http_stream,
+    inspection,
     quick_messages,
     storing,
     upstream_connections,
@@ -467,3 +478,52 @@ def test_the_lean_master_stands_in_for_the_masters_own_parts() -> None:
     assert "self._termlog_addon = termlog.TermLog()" in made
     assert "asyncio_utils.set_eager_task_factory()" in source(Master.run)
     assert not hasattr(NextLayer, "load"), "an option that it adds would configure the signer too early"
+
+
+def test_a_body_is_put_into_its_flow_and_taken_from_there_where_inspection_takes_it_that_it_is() -> None:
+    consumed = source(HttpStream.state_consume_request_body)
+    steps = [
+        "self.flow.request.data.content = bytes(self.request_body_buf)",
+        "yield HttpRequestHook(self.flow)",
+        "ok = yield from self.make_server_connection()",
+        "content = self.flow.request.raw_content",
+    ]
+    assert [consumed.index(step) for step in steps] == sorted(consumed.index(step) for step in steps)
+    assert "self.flow.response.data.content = bytes(self.response_body_buf)" in source(
+        HttpStream.state_consume_response_body
+    )
+    for streaming in (HttpStream.state_stream_request_body, HttpStream.start_request_stream):
+        assert "raw_content" not in source(streaming)
+    assert "if not already_streamed:\n            content = self.flow.response.raw_content" in source(
+        HttpStream.send_response
+    )
+
+
+def test_the_list_of_flows_has_its_turn_after_the_scripts() -> None:
+    for made in (source(WebMaster.__init__), source(ConsoleMaster.__init__)):
+        assert made.index("addons.default_addons()") < made.index("self.view,")
+    assert any(isinstance(addon, ScriptLoader) for addon in default_addons())
+
+
+def test_the_list_of_flows_is_oldest_first_and_can_be_taken_from() -> None:
+    assert "return len(self._store)" in source(View.store_count)
+    assert "[i for i in self._store.values()]" in source(View.resolve)
+    assert "if len(flows) > 1:\n            logging.log(ALERT" in source(View.remove)
+    assert "self.add([f])" in source(View.requestheaders)
+    assert WebAddon.__name__.lower() == inspection._BROWSER
+
+
+def test_where_there_is_no_content_there_is_no_view_of_it() -> None:
+    assert "if data is None:" in source(contentviews.prettify_message)
+    assert "self.write(message.get_content(strict=False))" in source(FlowContent.get), "which is a 500 for None"
+    assert 'message.raw_content is None:\n            return "", [urwid.Text([("error"' in source(
+        FlowDetails.content_view
+    )
+
+
+def test_a_flow_with_an_object_in_its_metadata_cannot_be_saved() -> None:
+    """So what is known of exchanges is kept beside them."""
+    made = tflow.tflow(resp=True)
+    made.metadata["tee"] = object()
+    with pytest.raises(ValueError, match="unserializable object"):
+        FlowWriter(io.BytesIO()).add(made)
