@@ -145,7 +145,9 @@ class Inspection:
         self._show(flow, exchange)
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
-        """Say how a WebSocket has ended."""
+        """Say how a WebSocket has ended, in place of the body that a 101 does not have."""
+        if flow.response is not None and not flow.response.raw_content:
+            flow.response.data.content = None
         self._update(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:

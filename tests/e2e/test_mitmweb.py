@@ -19,7 +19,7 @@ from tests.e2e.scripted_upstream import (
     chunk,
     json_response,
 )
-from tests.e2e.test_privacy import ANSWER, FOREIGN, PROMPT, exercise, upstream_answers
+from tests.e2e.test_privacy import ANSWER, FOREIGN, PROMPT, exercise, exercise_websockets, upstream_answers
 from tests.verification import sha256
 
 UNSEEN = [mark.encode() for mark in (PROMPT, ANSWER, FOREIGN, TOKEN)]
@@ -139,6 +139,17 @@ def test_the_proof_view_shows_what_was_signed_and_verifies_it(running: Running, 
         assert f"text       {sha256(CHAT)}:{sha256(answer)}" in lines
         assert sum(line.startswith("✓ ") for line in lines) == 8
         assert lines[-1] == VERIFIED
+
+
+def test_websockets_have_a_proof_too_when_they_are_closed(running: Running) -> None:
+    proxy, web, _ = running
+    exercise_websockets(proxy)
+    flows = web.wait_for(lambda found: len(found) == 5 and "pending" not in str(found))
+    assert [flow["marked"] for flow in flows] == ["✅", "✅", *"⚠⚠⚠"]
+    for message in ("request", "response"):
+        lines = web.content(flows[0], message)["text"].splitlines()
+        assert f"receipt    {dict(flows[0]['response']['headers'])['x-receipt-id']}" in lines
+        assert lines[-1] == "verified: all 4 checks that could be made hold"
 
 
 def test_commands_work_on_the_flow_that_was_looked_at_last(running: Running) -> None:
