@@ -119,6 +119,7 @@ def test_nothing_of_the_last_event_leaves_before_the_end(stream: bytes, where: l
 
 
 @given(stream=streams, where=cuts)
+@example(stream=b"\xef\xbb\xbfdata: [DONE]\n\n", where=[1, 4])
 def test_everything_else_leaves_at_once(stream: bytes, where: list[int]) -> None:
     """After each piece, all has left but what may be the beginning of the last line."""
     reader = SseReader(CHAT)
@@ -127,7 +128,7 @@ def test_everything_else_leaves_at_once(stream: bytes, where: list[int]) -> None
         came += piece
         left += reader.feed(piece)
         assert came.startswith(left)
-        kept = came[len(left) :].removeprefix(b"\xef\xbb\xbf")
+        kept = came[len(left) :].lstrip(b"\xef\xbb\xbf")  # of which a part may have left early
         if not reader.finished:
             assert b"data: [DONE]".startswith(kept) or b"data:[DONE]".startswith(kept)
 
