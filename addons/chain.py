@@ -1,0 +1,156 @@
+"""Wires the chain of addons that do the work, by the settings."""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mitmproxy import ctx, http
+
+from addons.client_backlog import is_behind
+from addons.client_clock import ClientTimeouts
+from addons.client_connections import ClientConnections
+from addons.cors import Cors
+from addons.drain import Drain, Retirement
+from addons.exchange import Exchanges
+from addons.gate import Gate
+from addons.http_stream import HttpLimits
+from addons.inheritance import Inheritance
+from addons.log_privacy import LogPrivacy
+from addons.observer import Observer
+from addons.open_files import allow_open_files
+from addons.proof import ProofPages
+from addons.proof_parts import make_proof
+from addons.rate_limit import RateLimit
+from addons.request_log import log_request
+from addons.reverse_proxy import (
+    ReverseProxy,
+    override_problems,
+    side_port_problems,
+    upstream_base_url,
+    upstream_tls,
+)
+from addons.routes import Router, body_sizes, endpoint_overrides
+from addons.sampled_gauges import SampledGauges
+from addons.signer import Signer, SigningRules
+from addons.tracing import Tracing, TracingError, open_tracing
+from addons.upstream_errors import UpstreamErrors
+from attest_web.cors import CorsPolicy
+from attest_web.readiness import UpstreamProbe
+from attest_web.settings import Settings, SettingsError
+from attest_web.version import release
+
+if TYPE_CHECKING:
+    from addons.inspection_chain import InspectionChain
+
+logger = logging.getLogger(__name__)
+
+
+def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
+    """Make the chain of addons, in the order in which a request meets them.
+
+    Args:
+        settings: By which it is made.
+        inheritance: What this proxy has from a supervisor.
+
+    Raises:
+        SettingsError: An address makes no sense, the keys cannot be had, or the side port cannot be opened.
+    """
+    overrides = endpoint_overrides(settings)
+    problems = side_port_problems(ctx.options, settings.attest_port) + override_problems(ctx.options, overrides)
+    if problems:
+        raise SettingsError(problems)
+    router, exchanges = Router(overrides), Exchanges()
+    probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
+    proof = make_proof(settings, inheritance, probe, ctx.options.listen_host)
+    store, metrics, keys = proof.store, proof.metrics, proof.keys
+    cors = Cors(CorsPolicy(settings.cors_origins))
+    gate = Gate(proof.tokens, router, body_sizes(settings))
+    clients = _client_connections(settings, inheritance)
+    tracing = _tracing(settings, router)
+    observer = Observer(router, exchanges, metrics, [log_request, *([tracing.tell] if tracing else [])])
+
+    def complete(request: http.Request | None, answer: http.Response) -> None:
+        cors.complete(request, answer)
+        observer.answered(request, answer)
+
+    looked_at = _inspection(router, exchanges, settings)
+    limits = HttpLimits(
+        gate.body_limit,
+        settings.vllm_proxy_timeout_secs,
+        complete,
+        clients.clock_of,
+        client_left=observer.client_left,
+        keeps_plaintext=settings.keeps_plaintext,
+        is_behind=is_behind,
+        custody=looked_at.inspection if looked_at is not None else None,
+    )
+    signer = Signer(
+        keys,
+        store,
+        router,
+        SigningRules(settings.signed_model, settings.allow_request_hash_header, settings.keeps_plaintext),
+        exchanges=exchanges,
+        metrics=metrics,
+    )
+    # A stream that has begun may last as long as the upstream lets it.
+    retirement = Retirement([clients.retire, proof.side_port.stop_accepting], settings.vllm_proxy_timeout_secs)
+    logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
+    if settings.dev:
+        logger.warning("DEV=1: the keys are random and nothing vouches for them")
+    if settings.keeps_plaintext:
+        logger.warning(
+            "prompts and answers stay in flows, which mitmweb shows and -w saves; INSPECT_PLAINTEXT=0 ends that"
+        )
+    chain = [
+        LogPrivacy(),
+        clients,
+        ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer),
+        Drain(settings.drain_seconds, proof.draining, router, retirement if inheritance.number else None),
+        ProofPages(proof.app, proof.side_port, router, closing=proof.closing),
+        *([RateLimit(proof.limiter)] if proof.limiter else []),
+        cors,
+        gate,
+        signer,
+        UpstreamErrors(router),
+        *([tracing] if tracing else []),
+        observer,
+        SampledGauges(
+            {
+                metrics.open_streams: observer.open_streams,
+                metrics.connections: clients.count,
+                metrics.store_size: store.__len__,
+            }
+        ),
+    ]
+    return chain if looked_at is None else looked_at.around(chain, signer, metrics, store, proof.desk)
+
+
+def _inspection(router: Router, exchanges: Exchanges, settings: Settings) -> "InspectionChain | None":
+    """What shows flows to those who look at them, under the programs of mitmproxy's that have a list of flows."""
+    view = ctx.master.addons.get("view")
+    if view is None:
+        return None
+    from addons.inspection_chain import InspectionChain  # noqa: PLC0415  # nowhere else it is even loaded
+
+    return InspectionChain(view, router, exchanges, settings)
+
+
+def _tracing(settings: Settings, router: Router) -> Tracing | None:
+    if settings.otel_exporter_otlp_endpoint is None:
+        return None
+    try:
+        return open_tracing(router, release())
+    except TracingError as error:
+        raise SettingsError([str(error)]) from None
+
+
+def _client_connections(settings: Settings, inheritance: Inheritance) -> ClientConnections:
+    most = inheritance.share_of(settings.max_connections)
+    if (allowed := allow_open_files(2 * most + 256)) < 2 * most:
+        logger.warning("MAX_CONNECTIONS %d needs twice as many open files; allowed are %d (ulimit -n)", most, allowed)
+    timeouts = ClientTimeouts(
+        head=settings.client_header_timeout_secs,
+        body=settings.client_body_timeout_secs,
+        idle=settings.client_idle_timeout_secs,
+    )
+    return ClientConnections(most, timeouts)

@@ -1,0 +1,146 @@
+"""Makes what shows proof: keys, store, attestation, the pages and their side port, by the settings."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pynvml
+from prometheus_client import ProcessCollector
+
+from addons.inheritance import Inheritance
+from attest_web.app import ProofSources, create_app
+from attest_web.attestation import Attestation
+from attest_web.auth import Tokens
+from attest_web.cors import CorsApp, CorsPolicy
+from attest_web.dstack import Dstack, DstackError
+from attest_web.gpu_evidence import GpuEvidenceWorker, find_gpu_python
+from attest_web.gpu_metrics import GpuFigures
+from attest_web.keys import SigningKeys
+from attest_web.metered_app import MeteredApp
+from attest_web.metrics import Metrics
+from attest_web.rate_limit import RateLimitedApp, RateLimiter
+from attest_web.report_desk import ReportDesk
+from attest_web.settings import Settings, SettingsError, split_tokens
+from attest_web.side_port import SidePort
+from attest_web.store import SignatureStore
+from attest_web.stores.address import MemoryAddress
+from attest_web.stores.opening import open_store
+from attest_web.tls_fingerprint import TlsFingerprint
+from attest_web.version import checkout_revision, release
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class ProofParts:
+    """What shows proof, and what it is made of.
+
+    Attributes:
+        keys: Sign.
+        tokens: Who may ask.
+        store: Keeps signatures.
+        metrics: Count.
+        desk: Hands out attestation reports.
+        app: The pages.
+        side_port: Serves them.
+        limiter: Bounds the requests of each client; None where there is no limit.
+        draining: Set when the proxy is about to stop.
+        closing: What is to be called at the end.
+    """
+
+    keys: SigningKeys
+    tokens: Tokens
+    store: SignatureStore
+    metrics: Metrics
+    desk: ReportDesk
+    app: "WSGIApplication"
+    side_port: SidePort
+    limiter: RateLimiter | None
+    draining: threading.Event
+    closing: Sequence[Callable[[], None]]
+
+
+def make_proof(
+    settings: Settings, inheritance: Inheritance, upstream_answers: Callable[[], bool], listen_host: str
+) -> ProofParts:
+    """Make it.
+
+    Args:
+        settings: By which it is made.
+        inheritance: What this proxy has from a supervisor.
+        upstream_answers: Whether the model server answers; may block for a few seconds.
+        listen_host: Address of the side port; empty for all of this machine's.
+
+    Raises:
+        SettingsError: The keys cannot be had, or the side port cannot be opened.
+    """
+    dstack = Dstack()
+    try:
+        keys = inheritance.keys or (SigningKeys.random() if settings.dev else dstack.signing_keys(settings.model_name))
+    except DstackError as error:
+        raise SettingsError([f"{error}. Without a TEE, DEV=1 signs with random keys"]) from None
+    tokens = Tokens(split_tokens(settings.token))
+    in_memory = isinstance(settings.signature_store, MemoryAddress)
+    address = inheritance.store if inheritance.store is not None and in_memory else settings.signature_store
+    metrics = Metrics(inheritance.metrics)
+    store = open_store(address, settings.model_name, settings.chat_cache_expiration, metrics.conflicts.inc)
+    gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
+    tls_fingerprint = TlsFingerprint(settings.tls_cert_path) if settings.tls_cert_path else None
+    attestation = Attestation(keys, settings.model_name, dstack, gpu.collect, settings.dev, metrics)
+    draining = threading.Event()
+    desk = ReportDesk(attestation.report, settings.attestation_cache_ttl, metrics)
+    gpu_figures = GpuFigures(pynvml)
+    app = create_app(
+        ProofSources(
+            tokens=tokens,
+            store=store,
+            upstream_answers=upstream_answers,
+            draining=draining.is_set,
+            attestation=attestation,
+            desk=desk,
+            tls_fingerprint=tls_fingerprint,
+            attestation_public=settings.attestation_public,
+            trust_proxy=not settings.rate_limit_no_trust_proxy,
+            metrics=metrics,
+            machine=[gpu_figures] if inheritance.workers > 1 else [gpu_figures, ProcessCollector(registry=None)],
+            model_name=settings.model_name,
+            release=release(),
+            git_revision=settings.git_revision or checkout_revision(),
+        )
+    )
+    limiter = _limiter(settings, inheritance)
+    cors_policy = CorsPolicy(settings.cors_origins)
+    side_app = MeteredApp(CorsApp(RateLimitedApp(app, limiter) if limiter else app, cors_policy), metrics)
+    try:
+        side_port = SidePort(side_app, listen_host, settings.attest_port, inheritance.side_listener)
+    except OSError as error:
+        problem = f"ATTEST_PORT {settings.attest_port} cannot be opened: {error.strerror}. Free it or set another"
+        raise SettingsError([problem]) from None
+    return ProofParts(
+        keys=keys,
+        tokens=tokens,
+        store=store,
+        metrics=metrics,
+        desk=desk,
+        app=app,
+        side_port=side_port,
+        limiter=limiter,
+        draining=draining,
+        closing=[desk.close, gpu.close, gpu_figures.close, store.close],
+    )
+
+
+def _limiter(settings: Settings, inheritance: Inheritance) -> RateLimiter | None:
+    if not settings.rate_limit_per_second:
+        return None
+    return RateLimiter(
+        inheritance.share_of(settings.rate_limit_per_second),
+        inheritance.share_of(settings.rate_limit_burst_size),
+        trust_proxy=not settings.rate_limit_no_trust_proxy,
+    )
