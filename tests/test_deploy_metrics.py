@@ -1,0 +1,178 @@
+"""What the dashboard shows and the alerts watch is what the proxy tells: no query is for a metric that is not there."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+DASHBOARD = ROOT / "deploy" / "grafana" / "tee-signer.json"
+ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
+PROMETHEUS = ROOT / "deploy" / "prometheus" / "prometheus.yaml"
+
+METRICS = {
+    "tee_requests_total": {"route", "method", "status"},
+    "tee_request_duration_seconds": {"route"},
+    "tee_time_to_first_token_seconds": {"route"},
+    "tee_time_between_tokens_seconds": {"route"},
+    "tee_tokens_total": {"route", "direction"},
+    "tee_open_streams": set[str](),
+    "tee_connections": set[str](),
+    "tee_exchanges_total": {"state", "reason"},
+    "tee_signing_seconds": set[str](),
+    "tee_signature_store_size": set[str](),
+    "tee_signature_store_lookups_total": {"result"},
+    "tee_signature_store_conflicts_total": set[str](),
+    "tee_upstream_errors_total": {"kind"},
+    "tee_refusals_total": {"reason"},
+    "tee_attestation_seconds": {"part"},
+    "tee_attestation_cache_total": {"result"},
+    "tee_attestation_failures_total": {"part"},
+    "tee_gpu_utilization_ratio": {"gpu"},
+    "tee_gpu_memory_used_bytes": {"gpu"},
+    "tee_gpu_memory_total_bytes": {"gpu"},
+    "tee_gpu_power_watts": {"gpu"},
+    "tee_gpu_temperature_celsius": {"gpu"},
+    "tee_ready": set[str](),
+    "tee_build_info": {"version", "revision", "model"},
+}
+
+
+def metric_families() -> set[str]:
+    """The names of the metrics that there are: of a counter with its `_total`, of a histogram without `_bucket`."""
+    return set(METRICS)
+
+
+OF_PROMETHEUS = {"up": {"job"}}
+"""What Prometheus adds for each target, and to each metric the label `instance`."""
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_WORD = re.compile(r"(?<![\w:.])[a-zA-Z_:][a-zA-Z0-9_:]*")
+_GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
+_MATCHERS = re.compile(r"\{([^}]*)\}")
+_NO_METRICS = {"and", "or", "unless", "offset", "bool", "inf", "nan"}
+_PROMTOOL = shutil.which("promtool")
+with_promtool = pytest.mark.skipif(
+    _PROMTOOL is None, reason="there is no promtool; scripts/test-tools installs one where it can"
+)
+
+
+def queries() -> list[str]:
+    """All of the dashboard's and of the alerts', as Prometheus gets them."""
+    alerts = [rule["expr"] for rule in alert_rules()]
+    shown = [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", [])]
+    variables = [one["definition"] for one in dashboard()["templating"]["list"] if one["type"] == "query"]
+    values = [re.fullmatch(r"label_values\((.*), \w+\)", definition) for definition in variables]
+    assert all(values)
+    return [*alerts, *map(filled_in, shown), *(match[1] for match in values if match)]
+
+
+def filled_in(query: str) -> str:
+    """A query of Grafana's with its variables replaced, as Grafana does."""
+    return query.replace("$__rate_interval", "1m").replace("$instance", ".*")
+
+
+def metrics_in(query: str) -> set[str]:
+    """The metrics that a query is for: the words in it that are nothing else."""
+    bare = re.sub(r"\[[^]]*\]", "", _MATCHERS.sub("", _GROUPING.sub(" ", _STRING.sub('""', query))))
+    words = ((match[0], bare[match.end() :].lstrip()[:1]) for match in _WORD.finditer(bare))
+    return {word for word, following in words if following != "(" and word not in _NO_METRICS}
+
+
+def labels_in(query: str) -> set[str]:
+    """The labels that a query selects or groups by."""
+    bare = _STRING.sub('""', query)
+    named = [*_GROUPING.findall(bare), *_MATCHERS.findall(bare)]
+    return {word for text in named for word in _WORD.findall(text)}
+
+
+def family(name: str) -> str:
+    """The family of a metric: histograms have three of them."""
+    base = re.sub(r"_(bucket|sum|count)$", "", name)
+    return base if base in metric_families() else name
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    return found
+
+
+def alert_rules() -> Iterator[dict[str, Any]]:
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
+        yield from group["rules"]
+
+
+@pytest.mark.parametrize("query", queries())
+def test_a_query_is_for_metrics_and_labels_that_there_are(query: str) -> None:
+    families = {family(name) for name in metrics_in(query)}
+    assert families
+    assert families <= metric_families() | set(OF_PROMETHEUS)
+    known = {"instance", "le"}.union(*((METRICS | OF_PROMETHEUS)[name] for name in families))
+    assert labels_in(query) <= known
+
+
+def test_every_metric_is_shown() -> None:
+    shown = {family(name) for query in queries() for name in metrics_in(query)}
+    assert metric_families() - shown == set()
+
+
+def test_words_that_are_no_metrics_are_told_from_those_that_are() -> None:
+    query = 'histogram_quantile(0.9, sum by (le, a) (rate(x_bucket{b=~"y and z"}[5m] offset 1d))) > 4 * on (c) up'
+    assert metrics_in(query) == {"x_bucket", "up"}
+    assert labels_in(query) == {"le", "a", "b", "c"}
+
+
+def test_every_panel_says_what_it_shows_and_none_covers_another() -> None:
+    panels = dashboard()["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = set()
+    for panel in panels:
+        assert panel["type"] == "row" or panel["description"]
+        at = panel["gridPos"]
+        for x in range(at["x"], at["x"] + at["w"]):
+            for y in range(at["y"], at["y"] + at["h"]):
+                assert x < 24
+                assert (x, y) not in places
+                places.add((x, y))
+
+
+def test_every_alert_says_what_to_do() -> None:
+    for rule in alert_rules():
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["annotations"]["summary"].endswith(".")
+        assert len(rule["annotations"]["runbook"]) > 80, rule["alert"]
+
+
+@with_promtool
+def test_prometheus_takes_its_configuration() -> None:
+    promtool("check", "config", str(PROMETHEUS))
+
+
+@with_promtool
+def test_prometheus_takes_the_dashboards_queries(tmp_path: Path) -> None:
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries())]
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    assert f"{len(rules)} rules found" in promtool("check", "rules", str(file))
+
+
+@with_promtool
+def test_each_alert_fires_when_it_should_and_none_on_a_quiet_afternoon() -> None:
+    scenarios = ROOT / "tests" / "alerts.yaml"
+    bad = yaml.safe_load(scenarios.read_text())["tests"][0]["promql_expr_test"][0]
+    fired = {re.sub(r".*alertname=\"(\w+)\".*", r"\1", sample["labels"]) for sample in bad["exp_samples"]}
+    assert fired == {rule["alert"] for rule in alert_rules()}
+    promtool("test", "rules", str(scenarios))
+
+
+def promtool(*arguments: str) -> str:
+    assert _PROMTOOL
+    run = subprocess.run([_PROMTOOL, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
