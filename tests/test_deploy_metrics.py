@@ -1,5 +1,6 @@
 """What the dashboard shows and the alerts watch is what the proxy tells: no query is for a metric that is not there."""
 
+import functools
 import json
 import re
 import shutil
@@ -10,43 +11,34 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import Counter
+from prometheus_client.metrics import MetricWrapperBase
+
+from attest_web.gpu_metrics import GpuFigures
+from attest_web.metrics import Metrics
+from attest_web.metrics_page import ProxyState
+from attest_web.store import MemorySignatureStore
 
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARD = ROOT / "deploy" / "grafana" / "tee-signer.json"
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 PROMETHEUS = ROOT / "deploy" / "prometheus" / "prometheus.yaml"
 
-METRICS = {
-    "tee_requests_total": {"route", "method", "status"},
-    "tee_request_duration_seconds": {"route"},
-    "tee_time_to_first_token_seconds": {"route"},
-    "tee_time_between_tokens_seconds": {"route"},
-    "tee_tokens_total": {"route", "direction"},
-    "tee_open_streams": set[str](),
-    "tee_connections": set[str](),
-    "tee_exchanges_total": {"state", "reason"},
-    "tee_signing_seconds": set[str](),
-    "tee_signature_store_size": set[str](),
-    "tee_signature_store_lookups_total": {"result"},
-    "tee_signature_store_conflicts_total": set[str](),
-    "tee_upstream_errors_total": {"kind"},
-    "tee_refusals_total": {"reason"},
-    "tee_attestation_seconds": {"part"},
-    "tee_attestation_cache_total": {"result"},
-    "tee_attestation_failures_total": {"part"},
-    "tee_gpu_utilization_ratio": {"gpu"},
-    "tee_gpu_memory_used_bytes": {"gpu"},
-    "tee_gpu_memory_total_bytes": {"gpu"},
-    "tee_gpu_power_watts": {"gpu"},
-    "tee_gpu_temperature_celsius": {"gpu"},
-    "tee_ready": set[str](),
-    "tee_build_info": {"version", "revision", "model"},
-}
+
+@functools.cache
+def metrics() -> dict[str, set[str]]:
+    """The metrics that there are, with their labels: a counter by its name with `_total`, a histogram by its own."""
+    counted = [one for one in vars(Metrics()).values() if isinstance(one, MetricWrapperBase)]
+    named = {one._name + "_total" * isinstance(one, Counter): set(one._labelnames) for one in counted}
+    state = ProxyState(lambda: True, MemorySignatureStore("model", 60), {"version": "1", "revision": "2", "model": "3"})
+    for found in state.collect():
+        named |= {sample.name: set(sample.labels) for sample in found.samples}
+    return named | {found.name: {"gpu"} for found in GpuFigures(None).describe()}
 
 
 def metric_families() -> set[str]:
-    """The names of the metrics that there are: of a counter with its `_total`, of a histogram without `_bucket`."""
-    return set(METRICS)
+    """The names of the metrics that there are."""
+    return set(metrics())
 
 
 OF_PROMETHEUS = {"up": {"job"}}
@@ -113,13 +105,20 @@ def test_a_query_is_for_metrics_and_labels_that_there_are(query: str) -> None:
     families = {family(name) for name in metrics_in(query)}
     assert families
     assert families <= metric_families() | set(OF_PROMETHEUS)
-    known = {"instance", "le"}.union(*((METRICS | OF_PROMETHEUS)[name] for name in families))
+    known = {"instance", "le"}.union(*((metrics() | OF_PROMETHEUS)[name] for name in families))
     assert labels_in(query) <= known
 
 
 def test_every_metric_is_shown() -> None:
     shown = {family(name) for query in queries() for name in metrics_in(query)}
     assert metric_families() - shown == set()
+
+
+def test_the_reasons_that_alerts_look_for_are_given() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "addons").glob("*.py"))
+    matched = re.findall(r'reason[=!~]+"([^"]+)"', " ".join(rule["expr"] for rule in alert_rules()))
+    assert matched
+    assert all(f'"{reason}"' in source for alternatives in matched for reason in alternatives.split("|"))
 
 
 def test_words_that_are_no_metrics_are_told_from_those_that_are() -> None:
