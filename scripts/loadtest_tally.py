@@ -158,7 +158,7 @@ class Tally:
         for kind, count in self.failures.most_common():
             sample = f", e.g. {self.samples[kind]}" if kind in self.samples else ""
             lines.append(f"failed: {count} times {kind}{sample}")
-        if self.failures["status 429"]:
+        if any("status 429" in said for said in (*self.failures, *self.samples.values())):
             lines.append(
                 "429 is the rate limit, by client address: see RATE_LIMIT_PER_SECOND and RATE_LIMIT_BURST_SIZE"
             )

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.loadtest_tally import QUANTILES, Durations
+from scripts.loadtest_chat import UntrueError
+from scripts.loadtest_tally import QUANTILES, Durations, Tally
 
 
 @given(st.lists(st.floats(1e-6, 1e5), min_size=1, max_size=200))
@@ -21,3 +22,21 @@ def test_quantiles_are_right_within_one_percent(times: list[float]) -> None:
 def test_of_nothing_there_is_nothing_to_tell() -> None:
     assert Durations().quantile(0.5) is None
     assert Durations().figures() == {}
+
+
+@pytest.mark.parametrize("refused", ["chat", "signature"])
+def test_where_the_rate_limit_is_in_the_way_that_is_said(refused: str) -> None:
+    tally = Tally()
+    if refused == "chat":
+        tally.count_failed("status 429")
+    else:
+        tally.count_untrue(UntrueError("ecdsa signature not found", "rcpt-1: status 429"))
+    assert "see RATE_LIMIT_PER_SECOND" in tally.as_text()
+    assert not tally.holds
+
+
+def test_what_a_server_says_cannot_draw_on_the_terminal() -> None:
+    tally = Tally()
+    tally.count_untrue(UntrueError("ecdsa signature malformed", "\x1b[2Jall is well\n"))
+    assert "\x1b" not in tally.as_text()
+    assert len(tally.as_text().splitlines()) == 3
