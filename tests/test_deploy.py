@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -89,6 +90,14 @@ def test_the_image_has_what_was_tested(path: str) -> None:
     assert here
     assert all(hashes for hashes in here.values())
     assert here.items() <= everything.items()
+
+
+def test_the_image_has_all_that_the_proxy_needs_and_what_its_settings_switch_on() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["fast"], *extras["otel"]]
+    pinned_names = {pin.partition("==")[0] for pin in locked("deploy/requirements.lock")}
+    assert {re.split(r"[^\w.-]", one)[0].lower() for one in wanted} <= pinned_names
 
 
 def test_nothing_for_development_is_in_the_image() -> None:
