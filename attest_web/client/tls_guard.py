@@ -32,7 +32,7 @@ class TlsGuard:
         """Guard a request.
 
         Args:
-            host: Whose key is looked at; a forward proxy on the way has one of its own.
+            host: Whose key is looked at, in ASCII; a forward proxy on the way has one of its own.
             known: SHA-256 of the SPKI of each key that will do.
         """
         self._host = host

@@ -86,7 +86,8 @@ class Rules:
         """What looks at the TLS key of a new connection for a request; None where that is not asked for."""
         if not self.tls or _origin(request.url) != _origin(httpx2.URL(self.base_url)):
             return None
-        return TlsGuard(request.url.host, self.trust.tls_keys)
+        # As it is in the handshake: `host` would have a name like bücher.example in Unicode.
+        return TlsGuard(request.url.raw_host.decode(), self.trust.tls_keys)
 
     def path_of(self, url: httpx2.URL) -> str:
         """The path of a request, behind the base URL.

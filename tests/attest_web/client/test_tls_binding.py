@@ -1,7 +1,11 @@
 """Over TLS, nothing is sent to a key that is not attested: somebody in between may have a certificate, too."""
 
 import asyncio
+import contextlib
+import socket
+import socketserver
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +144,52 @@ def test_async_clients_look_too(server: Server) -> None:
             assert server.chats == 5
 
     asyncio.run(talk())
+
+
+class Forwarder(socketserver.StreamRequestHandler):
+    """A forward proxy that takes every host for one server."""
+
+    def handle(self) -> None:
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        port = self.server.server_port  # type: ignore[attr-defined]
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as onward:
+            back = threading.Thread(target=self._pass_on, args=(onward, self.connection))
+            back.start()
+            self._pass_on(self.connection, onward)
+            back.join(10)
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def forwarder(server: Server) -> Iterator[str]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Forwarder) as listening:
+        listening.daemon_threads = True
+        listening.server_port = httpx2.URL(server.url).port  # type: ignore[attr-defined]
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_address[1]}"
+        finally:
+            listening.shutdown()
+            thread.join(5)
+
+
+def test_a_name_that_is_not_ascii_is_looked_at_too(server: Server, forwarder: str) -> None:
+    server.trusting.check_hostname = False  # the certificates name an address
+    transport = httpx2.HTTPTransport(verify=server.trusting, limits=EACH_ANEW, proxy=forwarder)
+    with verified_openai("https://bücher.test/v1", api_key="t", policy=POLICY, transport=transport) as client:
+        client.chat.completions.create(**CHAT)
+        server.show(1, attested=0)
+        with pytest.raises(MismatchError, match="TLS key"):
+            client.chat.completions.create(**CHAT)
+        assert server.chats == 1
 
 
 def test_where_somebody_else_ends_tls_the_key_is_not_asked_about(server: Server) -> None:
