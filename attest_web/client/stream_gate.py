@@ -1,8 +1,9 @@
-"""Lets the events of a stream through, and holds back the one that ends it and all that follows.
+"""Lets the events of a stream through, and holds back the one that people act on and all that follows.
 
 Whoever reads a stream acts on its end: `[DONE]`, `response.completed`, `message_stop`, or a `finish_reason`, after
-which many read no further. So none of these is let through before the whole stream is proven. All that comes before
-goes out as soon as its event is complete, and not earlier, as only a complete event says what it is.
+which many read no further; and on what is whole before: a tool call, a text. So none of these is let through before the
+whole stream is proven. All that comes before goes out as soon as its event is complete, and not earlier, as only a
+complete event says what it is. What cannot be read here is held back: somebody else might read an end in it.
 
 Lines and fields are read as the openai package's own decoder reads them (WHATWG HTML, 9.2.6), and every event's JSON is
 parsed: what it would take for an end must be one here, too. So a byte order mark is part of its line, as it is there.
@@ -18,8 +19,8 @@ from attest_web.client.errors import UnprovenError
 MAX_ID = 512
 """Characters of a response id at most."""
 
-LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed", "message_stop"})
-"""Types of events that end a stream: OpenAI's Responses, Anthropic's Messages."""
+_SAYS_DONE = (".done", ".completed", ".incomplete", ".failed", ".cancelled", ".expired", ".requires_action")
+_PARTS = ("response.output_item.done", "response.content_part.done")
 
 _CR, _LF = 0x0D, 0x0A
 _LINE_END = re.compile(rb"[\r\n]")
@@ -114,14 +115,34 @@ class StreamGate:
         name, data = self._event.decode("utf-8", "replace"), b"\n".join(self._data)
         self._event = b""
         self._data.clear()
-        if name in LAST_EVENTS or data.startswith(b"[DONE]"):
-            return True
-        event = json_object(data)
-        if event is None:
-            return False
+        event: Any = {}
+        if data:
+            try:
+                event = json.loads(data)
+            except (ValueError, RecursionError):  # [DONE] among them
+                return True
+        if not isinstance(event, dict):
+            event = {}
         if self.id is None:
             self.id = response_id(event)
-        return event.get("type") in LAST_EVENTS or _has_finish_reason(event.get("choices"))
+        return any(says_done(each, event) for each in (name, event.get("type"))) or _is_acted_on(event)
+
+
+def says_done(name: object, event: dict[str, Any]) -> bool:
+    """Whether an event of this type ends something that people act on: all of an answer, a tool call, a text.
+
+    What a model has thought is done before its answer begins; that goes through.
+
+    Args:
+        name: The type: OpenAI's, as in `response.completed` or `transcript.text.done`, or Anthropic's.
+        event: The event's data.
+    """
+    if not isinstance(name, str):
+        return False
+    if name in _PARTS:
+        part = event.get("item" if name == _PARTS[0] else "part")
+        return not (isinstance(part, dict) and str(part.get("type")).startswith("reasoning"))
+    return name in ("message_stop", "done") or (name.endswith(_SAYS_DONE) and ".reasoning" not in name)
 
 
 def check_length(content: Sized, max_bytes: int) -> None:
@@ -163,5 +184,19 @@ def is_id(value: object) -> bool:
     return True
 
 
-def _has_finish_reason(choices: object) -> bool:
-    return isinstance(choices, list) and any(isinstance(one, dict) and one.get("finish_reason") for one in choices)
+def _is_acted_on(event: dict[str, Any]) -> bool:
+    """Whether it has a choice that is finished or calls a tool; the same of Anthropic's Messages."""
+    choices = event.get("choices")
+    places = [event, *(choices if isinstance(choices, list) else ())]
+    return any(_finishes_or_calls(place) for place in places if isinstance(place, dict))
+
+
+def _finishes_or_calls(place: dict[str, Any]) -> bool:
+    inner = [place.get(name) for name in ("delta", "content_block")]
+    delta, block = (each if isinstance(each, dict) else {} for each in inner)
+    return (
+        place.get("finish_reason") is not None  # an empty one, too: many ask whether it is None
+        or delta.get("stop_reason") is not None
+        or bool(delta.get("tool_calls") or delta.get("function_call"))
+        or "tool" in str(block.get("type"))
+    )
