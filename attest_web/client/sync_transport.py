@@ -24,7 +24,7 @@ from attest_web.client.transport import (
     exchange_of,
     id_in,
     ids_of,
-    is_event_stream,
+    may_come_in_parts,
     may_go_unproven,
     proof_request,
     refusal,
@@ -104,7 +104,7 @@ class VerifyingTransport(httpx2.BaseTransport):
         def settle(answer: bytes, own_id: str | None) -> None:
             verdict.settle(self._prove(asked, answer, ids_of(response, own_id), tls_key))
 
-        if is_event_stream(response):
+        if may_come_in_parts(response, asked):
             gate = StreamGate(self._rules.max_bytes)
             response.stream = _ProvenStream(inner, gate, lambda: settle(gate.content, gate.id))
             return response

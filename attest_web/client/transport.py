@@ -114,12 +114,14 @@ class Asked:
         path: Its path, behind the base URL.
         token: Its `Authorization`, to ask for proof with.
         model: The model that it names.
+        whole: Whether it asks for an answer in one piece.
     """
 
     body: bytes
     path: str
     token: str | None
     model: str | None
+    whole: bool
 
     @classmethod
     def of(cls, request: httpx2.Request, rules: Rules) -> "Asked":
@@ -134,8 +136,11 @@ class Asked:
             raise UnprovenError(f"the request has more than {rules.max_bytes} bytes; max_bytes sets another bound")
         # What is signed is the answer as it is sent: an encoding that somebody adds on the way would change it.
         request.headers["accept-encoding"] = "identity"
-        named = (json_object(body) or {}).get("model")
-        return cls(body, path, request.headers.get("authorization"), named if isinstance(named, str) else None)
+        wanted = json_object(body)
+        whole = wanted is not None and not (wanted.get("stream") or wanted.get("stream_format"))
+        named = (wanted or {}).get("model")
+        model = named if isinstance(named, str) else None
+        return cls(body, path, request.headers.get("authorization"), model, whole)
 
 
 def proof_request(step: Get, asked: Asked, rules: Rules) -> httpx2.Request:
@@ -149,9 +154,15 @@ def proof_request(step: Get, asked: Asked, rules: Rules) -> httpx2.Request:
     return httpx2.Request("GET", rules.proof_url + step.target, headers=headers, extensions={"timeout": timeout})
 
 
-def is_event_stream(response: httpx2.Response) -> bool:
-    """Whether an answer comes as server-sent events."""
-    return response.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
+def may_come_in_parts(response: httpx2.Response, asked: Asked) -> bool:
+    """Whether an answer comes as server-sent events, to whoever may have asked for a stream.
+
+    Nobody else has parts of it before all is proven, whatever its header says, which is not signed.
+    """
+    return (
+        not asked.whole
+        and response.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
+    )
 
 
 def refuse_encoding(response: httpx2.Response) -> None:
@@ -165,7 +176,7 @@ def refuse_encoding(response: httpx2.Response) -> None:
             "the answer came compressed, though identity was asked for: something between this client and the signing"
             " proxy changes answers; ask it not to, or go around it"
         )
-    if (response.charset_encoding or "utf-8").lower() not in ("utf-8", "utf8", "us-ascii"):
+    if (response.charset_encoding or "utf-8").lower() not in ("utf-8", "utf8"):
         raise UnprovenError("the answer is said to be in another charset than UTF-8, and that is not signed")
 
 

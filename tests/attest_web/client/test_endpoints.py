@@ -122,10 +122,23 @@ def test_an_answer_that_came_compressed_is_refused() -> None:
 
 def test_no_header_makes_other_characters_of_the_signed_bytes() -> None:
     """Headers are not signed."""
-    for charset in ("utf-7", "utf-16", "cp500"):
+    for charset in ("utf-7", "utf-16", "cp500", "us-ascii"):
         server = SigningServer(head={"content-type": f"text/plain; charset={charset}"})
         with pytest.raises(UnprovenError, match="charset"):
             before(server).chat.completions.create(**CHAT)
+
+
+def test_what_was_not_asked_for_as_a_stream_does_not_come_in_parts() -> None:
+    """The header that says so is not signed."""
+    server = SigningServer(head={"content-type": "text/event-stream"}, body=b'{"id":"chatcmpl-1"}\n\n\n')
+    with before(server).chat.completions.with_streaming_response.create(**CHAT) as honest:
+        assert next(iter(honest.iter_lines())) == '{"id":"chatcmpl-1"}'
+    server.replaced["/signature"] = httpx2.Response(400)
+    seen: list[str] = []
+    with pytest.raises(UnprovenError):
+        with before(server).chat.completions.with_streaming_response.create(**CHAT) as response:
+            seen.extend(response.iter_lines())
+    assert seen == []
 
 
 def test_what_is_too_long_is_refused() -> None:
