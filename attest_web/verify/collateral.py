@@ -4,10 +4,13 @@ Collateral is what Intel publishes about its platforms: revocation lists, TCB le
 It is signed, so it does not matter where it comes from.
 """
 
-import asyncio
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dcap_qvl
@@ -18,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from attest_web.verify.checks import FailedError, NotMadeError
 
 INTEL_PCS_URL: str = dcap_qvl.INTEL_PCS_URL
+_FETCH = Path(__file__).with_name("fetch_collateral.py")
 
 TCB_UP_TO_DATE = "UpToDate"
 TCB_STATUSES = (
@@ -69,16 +73,20 @@ def collateral_from_service(url: str, timeout: float) -> CollateralSource:
         timeout: Seconds that all of it may take.
     """
 
-    async def fetch(quote: bytes) -> Any:
-        return await asyncio.wait_for(dcap_qvl.get_collateral(url, quote), timeout)
-
     def source(quote: bytes) -> Any:
+        command = [sys.executable, "-P", str(_FETCH), url]
         try:
-            return asyncio.run(fetch(quote))
-        except TimeoutError:
+            done = subprocess.run(  # noqa: S603 - our own program
+                command, input=quote, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=timeout, check=False
+            )
+            said = json.loads(done.stdout)
+            if "collateral" in said:
+                return collateral_from_json(said["collateral"])
+            reason = _one_line(said["error"])
+        except subprocess.TimeoutExpired:
             reason = f"no answer within {timeout:g} seconds"
-        except BaseException as error:
-            reason = _message(error)
+        except (OSError, ValueError):
+            reason = f"{_FETCH.name} cannot be run by {sys.executable or 'this Python'}"
         raise NotMadeError(f"no collateral from {url} ({reason}); give it with --collateral, or another --pccs-url")
 
     return source
@@ -147,5 +155,9 @@ def _message(error: BaseException) -> str:
     """
     if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)):
         raise error
-    lines = [line.strip() for line in str(error).splitlines()]
-    return ": ".join(line for line in lines if line not in ("", "Caused by:")) or type(error).__name__
+    return _one_line(str(error)) or type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines()]
+    return ": ".join(line for line in lines if line not in ("", "Caused by:"))

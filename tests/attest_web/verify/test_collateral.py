@@ -1,6 +1,6 @@
 """dcap-qvl itself, with what it must refuse. What it must accept needs signed quotes, which the simulator makes."""
 
-import asyncio
+from pathlib import Path
 from typing import Any
 
 import dcap_qvl
@@ -69,17 +69,26 @@ def test_collateral_in_json() -> None:
 
 
 def test_a_service_that_is_not_there_leaves_the_quote_open() -> None:
-    with pytest.raises(NotMadeError, match="--collateral"):
-        collateral_from_service("http://127.0.0.1:9", 5)(QUOTE)
+    with pytest.raises(NotMadeError, match=r"Failed to get collateral.*--collateral"):
+        collateral_from_service("http://127.0.0.1:9", 20)(QUOTE)
 
 
-def test_a_service_that_never_answers_does_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(url: str, quote: bytes) -> Any:
-        await asyncio.Event().wait()
+def test_the_library_leaves_no_thread_behind_that_python_would_crash_by_at_its_end() -> None:
+    with pytest.raises(NotMadeError):
+        collateral_from_service("http://127.0.0.1:9", 20)(QUOTE)
+    assert not [name for task in Path("/proc/self/task").iterdir() if "tokio" in (name := (task / "comm").read_text())]
 
-    monkeypatch.setattr(dcap_qvl, "get_collateral", never)
-    with pytest.raises(NotMadeError, match=r"within 0\.05 seconds"):
-        collateral_from_service("http://127.0.0.1:9", 0.05)(QUOTE)
+
+def test_a_service_that_never_answers_does_so_too() -> None:
+    with pytest.raises(NotMadeError, match=r"within 0\.001 seconds"):
+        collateral_from_service("http://127.0.0.1:9", 0.001)(QUOTE)
+
+
+def test_where_nothing_can_be_run_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for python in ("", "/bin/true", "/nowhere"):
+        monkeypatch.setattr("sys.executable", python)
+        with pytest.raises(NotMadeError, match="cannot be run"):
+            collateral_from_service("http://127.0.0.1:9", 20)(QUOTE)
 
 
 def test_what_is_no_root_certificate_is_refused() -> None:
