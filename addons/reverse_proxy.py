@@ -48,7 +48,10 @@ def option_problems(options: Options) -> list[str]:
         if not isinstance(mode, ReverseMode) or mode.scheme not in ("http", "https"):
             problems.append(f"the option mode must be reverse:http://HOST:PORT or reverse:https://…, not {spec}")
         elif mode.address[1] == mode.listen_port(options.listen_port) and _is_this_machine(mode.address[0]):
-            problems.append(f"the upstream {spec.partition(':')[2]} is this proxy's own address; name the model's")
+            problems.append(
+                f"the upstream {spec.partition(':')[2]} is this proxy's own address: name the model's"
+                " (VLLM_BASE_URL; under mitmdump, --mode), or have the proxy listen elsewhere (LISTEN_PORT; -p)"
+            )
     return problems
 
 

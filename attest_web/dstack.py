@@ -104,7 +104,7 @@ class Dstack:
             with client:  # `as` would give the SDK's asynchronous client
                 return ask(client)
         except FileNotFoundError:
-            reason = "its socket is not there; is /var/run/dstack.sock mounted?"
+            reason = "its socket is not there (/var/run/dstack.sock, to be mounted)"
         except httpx.TimeoutException:
             reason = f"it did not answer within {self._timeout:g} seconds"
         except httpx.HTTPStatusError as error:

@@ -7,6 +7,7 @@ report, so images (by digest), the model and its revision (a commit) must be the
   TEE_SIGNER_IMAGE=… PROMETHEUS_IMAGE=… GRAFANA_IMAGE=… MODEL_NAME=… MODEL_REVISION=… deploy/pin_compose.py > app.yaml
 """
 
+import argparse
 import os
 import re
 import sys
@@ -63,6 +64,7 @@ def pinned(compose: str, environment: Mapping[str, str]) -> str:
 
 def main() -> None:
     """Print it."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     try:
         sys.stdout.write(pinned(COMPOSE.read_text(), os.environ))
     except PinError as error:

@@ -24,6 +24,10 @@ _HINTS: Mapping[int, str] = {
     429: "ask again later",
     503: "the proxy's log says more",
 }
+_CHAT_HINTS = {
+    **_HINTS,
+    404: "--url takes the port that clients use, without /v1; --model takes a model that is served",
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ class Conversation:
             self._keys_seen.add(answer.spki_sha256)
             self.evidence.tls_keys = frozenset(self._keys_seen)
         if answer.status != 200:
-            raise FailedError(f"{path.partition('?')[0]} answered {answer.status}{_reason(answer)}")
+            hints = _CHAT_HINTS if method == "POST" else _HINTS
+            raise FailedError(f"{path.partition('?')[0]} answered {answer.status}{_reason(answer, hints)}")
         return answer
 
     def _chat(self, chat: Chat) -> tuple[str, str | None]:
@@ -174,11 +179,11 @@ class NvidiaAsker:
         return answer.body
 
 
-def _reason(answer: Answer, hints: Mapping[int, str] = _HINTS) -> str:
+def _reason(answer: Answer, hints: Mapping[int, str]) -> str:
     """What an error answer says, as far as it has the shape of the wire contract, and what to do about it."""
     try:
         error = as_object(parse_object(answer.body, "the error").get("error"), "the error")
-        said = f": {text(error, 'message', 'the error')}"
+        said = f": {text(error, 'message', 'the error').rstrip('.')}"
     except FailedError:
         said = ""
     hint = hints.get(answer.status)

@@ -58,4 +58,4 @@ def _summary(audit: Audit) -> str:
     left_open = sum(check.status is Status.NOT_MADE and check.asked for check in audit.checks)
     if audit.ok:
         return f"verified: all {passed} checks that were asked for hold"
-    return f"NOT verified: {failed} checks failed, {left_open} could not be made, {passed} hold"
+    return f"NOT verified: {failed} failed, {left_open} could not be made, {passed} hold"

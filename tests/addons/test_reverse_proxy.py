@@ -34,6 +34,7 @@ def test_any_other_mode_is_a_problem_that_says_what_to_do(mode: str) -> None:
 def test_the_proxys_own_address_is_a_problem(host: str) -> None:
     [problem] = option_problems(options(f"reverse:http://{host}:8000", listen_port=8000))
     assert "own address" in problem
+    assert "VLLM_BASE_URL" in problem
 
 
 def test_another_port_of_this_machine_is_fine() -> None:

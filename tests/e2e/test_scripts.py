@@ -290,7 +290,10 @@ def test_run_says_which_port_is_taken_before_it_says_ready(free_ports: list[int]
         for name, other in (("LISTEN_PORT", "ATTEST_PORT"), ("ATTEST_PORT", "LISTEN_PORT")):
             process = Process(["setsid", SCRIPTS / "run"], clean_env(**{name: str(port), other: str(free_ports[0])}))
             assert process.wait(60) == 1
-            assert f"run: {name} {port} cannot be opened: Address already in use" in process.output
+            assert (
+                f"run: {name} {port} cannot be opened: Address already in use. Free it or set {name} to another\n"
+                in process.output
+            )
             assert "Ready" not in process.output
 
 

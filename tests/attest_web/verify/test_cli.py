@@ -93,7 +93,7 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert all(line[:2] in ("✓ ", "✗ ", "\N{EN DASH} ", "! ") for line in lines[:-2])
     (wrong,) = (line for line in lines if line.startswith("✗"))
     assert wrong.startswith("✗ ed25519 report: /v1/attestation/report answered 503")
-    assert lines[-1].startswith("NOT verified: 1 checks failed, 1 could not be made")
+    assert lines[-1].startswith("NOT verified: 1 failed, 1 could not be made")
     assert "\x1b" not in out
 
 
@@ -103,6 +103,7 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     [
         ("/v1/models", (401, b'{"error":{"message":"no"}}'), "chat", "TOKEN"),
         ("/v1/chat", (401, b""), "chat", "TOKEN"),
+        ("/v1/chat", (404, b'{"error":{"message":"No such model."}}'), "chat", "404: No such model; --url takes"),
         ("/v1/chat", (502, b'{"error":{"message":"upstream is down"}}'), "chat", "502: upstream is down"),
         ("/v1/chat", (200, b"[]"), "chat", "no id"),
         ("/v1/signature", (404, b"not json"), "ecdsa signature", "answered 404"),
