@@ -22,6 +22,7 @@ class Operator:
     def __init__(self, directory: Path, stand_in: str, ports: list[int]) -> None:
         self.directory = directory
         self._ports = ports
+        self._stand_in = stand_in
         written = PAGE.block("bash", "cat > tee-signer.env")
         model = with_replaced(written, ("http://localhost:9000", stand_in), ("my-model", "demo-model"))
         self.run(with_replaced(model, ("=8000", f"={ports[0]}"), ("=8001", f"={ports[1]}")))
@@ -32,6 +33,9 @@ class Operator:
             (".venv/bin/", f"{BIN}/"),
             ("scripts/", f"{ROOT}/scripts/"),
             ("localhost:8000", f"localhost:{self._ports[0]}"),
+            ("localhost:9000", self._stand_in.removeprefix("http://")),
+            ("-p 8000", f"-p {self._ports[0]} --no-web-open-browser --set web_port=0"),
+            ("addons/", f"{ROOT}/addons/"),
             ("localhost:8001", f"localhost:{self._ports[1]}"),
             ("--side-port 8001", f"--side-port {self._ports[1]}"),
             ("--duration 3", "--duration 0.5"),
@@ -54,7 +58,8 @@ class Operator:
 
     @contextmanager
     def running(self, command: str) -> Iterator[None]:
-        process = Process(["bash", "-c", f"exec env {self.meant(command)}"], clean_env(), cwd=self.directory)
+        env = clean_env(ATTEST_PORT=str(self._ports[1]))
+        process = Process(["bash", "-c", f"exec env {self.meant(command)}"], env, cwd=self.directory)
         try:
             process.wait_for(rf"listening at \*:{self._ports[0]}")
             process.wait_for(f"proof pages on side port {self._ports[1]}")
@@ -91,8 +96,13 @@ def test_it_speaks_tls(operator: Operator) -> None:
         assert operator.run(PAGE.block("bash", "curl -s --cacert")).strip() == '{"status":"ok"}'
 
 
+def test_its_traffic_is_watched(operator: Operator) -> None:
+    with operator.running(PAGE.block("bash", "MODEL_NAME=my-model")):
+        pass
+
+
 def test_all_blocks_are_run_here_but_for_those_that_need_docker() -> None:
-    assert len(PAGE.blocks("bash")) == 8
+    assert len(PAGE.blocks("bash")) == 9
     assert len(PAGE.blocks("sh")) == 2
 
 
