@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 
 from attest_web.settings import SettingsError
 
@@ -30,9 +30,22 @@ class EnvironmentFile:
             return
         try:
             with self._path.open(encoding="utf-8") as file:
-                values = dotenv_values(stream=file, interpolate=False)
+                lines = list(parse_stream(file))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise SettingsError([f"--env-file {self._path} cannot be read: {reason}"]) from None
+        wrong = [
+            f"--env-file {self._path} cannot be read: line {_number(line)} is not of the form NAME=value"
+            for line in lines
+            if line.error or (line.key is not None and line.value is None)
+        ]
+        if wrong:  # dotenv would go on without these lines, and one of them may be a limit or a lock
+            raise SettingsError(wrong)
         os.environ.clear()
-        os.environ.update(self._bare | {name: value or "" for name, value in values.items()})
+        os.environ.update(self._bare | {line.key: line.value or "" for line in lines if line.key is not None})
+
+
+def _number(line: Binding) -> int:
+    """The number of a line; for dotenv, the empty ones before are part of it."""
+    text = line.original.string
+    return line.original.line + text[: len(text) - len(text.lstrip())].count("\n")

@@ -60,6 +60,8 @@ def attestation_policy(
         source = lambda _quote: given  # noqa: E731
     if not set(allow_tcb_status) <= set(TCB_STATUSES):
         raise ValueError(f"allow_tcb_status takes some of {', '.join(TCB_STATUSES)}, not {allow_tcb_status!r}")
+    if gpu not in tuple(GpuDemand):
+        raise ValueError(f"gpu takes {', '.join(GpuDemand)}, not {gpu!r}")
     demand = GpuDemand(gpu)
     if not set(rtmrs or {}) <= set(range(RUNTIME_REGISTER)):
         raise ValueError("rtmrs has the registers 0 to 2; what the app has measured into RTMR3 is for compose_hash")

@@ -186,6 +186,8 @@ class AttestedSigners:
                 raise UnprovenError(f"no attestation report could be had: {answer}")
             if answer.status != 200:
                 why = f"/attestation/report answered {answer.status}"
+                if answer.status == 404:
+                    why += "; is this a signing proxy, and does its address here end in /v1?"
                 raise RefusedError(f"no report about the {algo} key {address or 'in use'}: {why}", answer)
             if tls_key is None and answer.spki_sha256 is not None:
                 keys_seen.add(answer.spki_sha256)

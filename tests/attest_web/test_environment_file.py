@@ -29,7 +29,7 @@ def test_the_file_goes_before_the_environment_and_gives_back_what_it_drops(tmp_p
     assert (os.environ["T_A"], os.environ["T_B"], "T_C" in os.environ) == ("from outside", "", False)
 
 
-@pytest.mark.parametrize("content", [None, b"T_A=\xff\n"])
+@pytest.mark.parametrize("content", [None, b"T_A=\xff\n", b"T_A=x\nT_B", b"T_A='x\n", b"T_A: x\n", b"T A=x\n"])
 def test_a_file_that_cannot_be_read_is_named_and_changes_nothing(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "settings.env"
     if content is not None:
@@ -38,6 +38,14 @@ def test_a_file_that_cannot_be_read_is_named_and_changes_nothing(tmp_path: Path,
     with pytest.raises(SettingsError, match=f"--env-file {path} cannot be read"):
         EnvironmentFile(path).read()
     assert dict(os.environ) == before
+
+
+def test_every_line_that_cannot_be_read_is_named_and_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "settings.env"
+    path.write_text("T_A=x\n# a comment\n\nsecret\nT_B='secret\n")
+    with pytest.raises(SettingsError, match=r"line 4 [^\0]*line 5 ") as refused:
+        EnvironmentFile(path).read()
+    assert "secret" not in str(refused.value)
 
 
 def test_without_a_file_the_environment_is_what_it_is() -> None:

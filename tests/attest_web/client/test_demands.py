@@ -51,7 +51,7 @@ def test_what_is_demanded_is_in_the_policy(tmp_path: Path) -> None:
         ({"rtmrs": {3: "00" * 48}}, "rtmrs"),
         ({"rtmrs": {0: "00"}}, "rtmrs"),
         ({"allow_tcb_status": ["Revoked"]}, "Revoked"),
-        ({"gpu": "maybe"}, "maybe"),
+        ({"gpu": "maybe"}, "required, unverified, canned, none, not 'maybe'"),
         ({"dev_root": __file__}, "certificate"),
         ({"collateral": __file__}, "collateral"),
         ({"nras_url": "http://example.com"}, "https"),
