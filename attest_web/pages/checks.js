@@ -6,6 +6,17 @@ export class FailedError extends Error {}
 /** A check could not be made; the message says why. */
 export class NotMadeError extends Error {}
 
+const MAX_DETAIL = 400;
+
+/**
+ * A text as it may be shown, as tee-verify shows it: what a server has written may be endless, or write from right to left.
+ * @param {string} text
+ */
+export function printable(text) {
+  const shown = text.length > MAX_DETAIL ? `${text.slice(0, MAX_DETAIL)}…` : text;
+  return shown.replace(/\p{C}/gu, "\ufffd");
+}
+
 /** @typedef {{name: string, status: "holds" | "fails" | "not made", detail: string}} Check */
 
 /**

@@ -41,10 +41,10 @@ export async function checkExchange(signatures, request, response, known) {
       known.attested ? check : notMade(check.name, "check the attestation above first"),
     ),
   ];
-  return { checks, verdict: verdictOf(checks, signature) };
+  return { checks, verdict: verdictOf(checks, signature, known) };
 }
 
-function verdictOf(checks, signature) {
+function verdictOf(checks, signature, { attested }) {
   const failed = failures(checks);
   if (failed.length) return { holds: false, text: `✗ This does not hold: ${failed.join(", ")}.` };
   if (signature.status !== "holds") {
@@ -55,7 +55,8 @@ function verdictOf(checks, signature) {
     const what = missing.map((check) => check.name.replace(" hash", "")).join(" and the ");
     return { holds: null, text: `– The signature is true. Whether it is about what you saw: give the ${what}, too.` };
   }
-  return { holds: true, text: "✓ They match: exactly this answer was given to exactly this request." };
+  const whose = attested ? "." : ", by whoever has these keys. Whose they are, the attestation above tells.";
+  return { holds: true, text: `✓ They match: exactly this answer was given to exactly this request${whose}` };
 }
 
 function signedText(ecdsa, ed25519, model) {

@@ -2,7 +2,7 @@
 
 import { checkReport, sameMeasurements } from "./attestation.js";
 import { hasCrypto, toHex } from "./bytes.js";
-import { FailedError, failures } from "./checks.js";
+import { FailedError, failures, printable } from "./checks.js";
 import { checkExchange } from "./exchange.js";
 import { ask } from "./server.js";
 
@@ -71,7 +71,7 @@ class Panel {
     const verdict = byId(`${this.#name}-verdict`);
     verdict.classList.toggle("holds", holds === true);
     verdict.classList.toggle("fails", holds === false);
-    verdict.textContent = text;
+    verdict.textContent = printable(text);
   }
 
   #download(name, content) {
@@ -90,7 +90,7 @@ function element(name, attributes, ...children) {
 
 function shownCheck({ name, status, detail }) {
   const attributes = { class: status.replace(" ", "-") };
-  const found = element("span", {}, element("b", {}, name), `: ${detail}`);
+  const found = element("span", {}, element("b", {}, name), `: ${printable(detail)}`);
   return element("li", attributes, element("span", { class: "mark" }, `${MARKS[status]} ${status}`), " ", found);
 }
 

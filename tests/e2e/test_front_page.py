@@ -115,6 +115,14 @@ def test_what_was_not_said_is_shown_false_with_the_reason(
     assert "give the one or the other" in front.verdict("exchange")
 
 
+def test_what_a_server_writes_is_shown_short_and_from_left_to_right(front: FrontPage, exchange: Exchange) -> None:
+    front.have_it_lied_to(SIGNATURES, lambda told: told.update(signing_address="\u202e<b>" + "A" * 300_000))
+    front.check_answer(exchange.id, exchange.request, exchange.response)
+    detail = front.checks("exchange")["ed25519 signature"][1]
+    assert detail.startswith("signed by \N{REPLACEMENT CHARACTER}<b>AAA")
+    assert len(detail) == 401
+
+
 def test_what_is_changed_meanwhile_is_not_what_was_checked(front: FrontPage, exchange: Exchange) -> None:
     front.page.route(f"**{SIGNATURES}", lambda route: None)  # it never answers
     front.page.get_by_label("Chat id").fill(exchange.id)

@@ -117,9 +117,11 @@ def check_exchange(
 def test_a_true_exchange_holds(page: Page, keys: SigningKeys, text: str) -> None:
     found = check_exchange(page, keys, signatures(keys, text), attested={"ecdsa": True, "ed25519": True})
     assert found["verdict"]["holds"] is True
+    assert found["verdict"]["text"].endswith("to exactly this request.")
     assert marks(found["checks"], "not made") == {"ecdsa signature"}
     found = check_exchange(page, keys, signatures(keys, text))
     assert found["verdict"]["holds"] is True
+    assert found["verdict"]["text"].endswith("Whose they are, the attestation above tells.")
     assert marks(found["checks"], "not made") == {"ecdsa signature", "keys attested"}
 
 
