@@ -272,8 +272,8 @@ def main() -> None:
     try:
         address = options.host, options.port
         server = StandIn(address, options.model, options.delay, options.tokens, options.keep_alive)
-    except OSError as error:
-        sys.exit(f"stand_in_vllm: cannot listen at {options.host}:{options.port}: {error.strerror}")
+    except (OSError, OverflowError) as error:  # the latter where there is no such port
+        sys.exit(f"stand_in_vllm: cannot listen at {options.host}:{options.port}: {getattr(error, 'strerror', error)}")
     print(f"http://{options.host}:{server.server_address[1]}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()

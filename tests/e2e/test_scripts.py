@@ -283,6 +283,13 @@ def test_an_interrupted_setup_stops_and_is_taken_up_again(tmp_path: Path) -> Non
     assert not (checkout / ".venv-gpu/.ready").exists(), "or it would not be tried again"
 
 
+def test_the_stand_in_says_in_one_line_that_there_is_no_such_port() -> None:
+    command = [sys.executable, str(SCRIPTS / "stand_in_vllm.py"), "--port", "99999"]
+    done = subprocess.run(command, env=clean_env(), capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "cannot listen at 127.0.0.1:99999" in done.stderr
+
+
 def test_run_says_which_port_is_taken_before_it_says_ready(free_ports: list[int]) -> None:
     """Whoever has the port may answer as if it were the proxy."""
     with socket.create_server(("", 0)) as taken:
