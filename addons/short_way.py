@@ -60,8 +60,9 @@ def whole_chunks(data: bytes) -> tuple[list[bytes], list[int]]:
             break
         begin = line_end + 2
         end = begin + size
-        # With leading zeros, extensions or whatever else int() forgives, the layers would write it otherwise.
-        if not size or b"%x" % size != line or data[end : end + 2] != b"\r\n":
+        # With leading zeros, extensions or whatever else int() forgives, the layers would write it otherwise. It takes
+        # a sign, too: a size below nothing would lead back to what has been read, for ever.
+        if size <= 0 or b"%x" % size != line or data[end : end + 2] != b"\r\n":
             break
         at = end + 2
         chunks.append(data[begin:end])

@@ -254,6 +254,7 @@ def test_what_is_in_whole_chunks_is_what_h11_reads_in_them(contents: list[bytes]
         b"0x5\r\nhello\r\n",
         b"1_0\r\n" + b"x" * 16 + b"\r\n",
         b"-1\r\n\r\n",
+        b"-2\r\n",
         b"5\nhello\r\n",
         b"\r\nhello\r\n",
         b"f" * 17 + b"\r\nhello\r\n",
@@ -265,3 +266,12 @@ def test_anything_else_is_none(data: bytes) -> None:
     assert whole_chunks(data)[0] in ([], [b"hello"][: data.startswith(b"5\r\nhello\r\n")])
     assert whole_chunks(chunked(TOKEN) + data)[0][0] == TOKEN
     assert len(whole_chunks(chunked(TOKEN) + data)[0]) == 1 + data.startswith(b"5\r\nhello\r\n")
+
+
+def test_a_size_below_nothing_does_not_lead_back_to_what_has_been_read() -> None:
+    """It would lead there again and again, and the proxy would do nothing else any more."""
+    event = chunked(TOKEN)
+    back = b"-%x\r\n" % (len(event) + len(b"-xx\r\n") + 2)
+    assert len(back) == len(b"-xx\r\n")
+    for data in (event + event + back, event + event + back + event):
+        assert whole_chunks(data) == ([TOKEN, TOKEN], [len(event), 2 * len(event)])
