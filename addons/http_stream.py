@@ -324,8 +324,9 @@ class ApiHttpStream(HttpStream):
             and event.message == CLOSED
             and self.client_state == self.state_done
             and self.server_state == self.state_wait_for_response_headers
-            # A body that is still here was buffered, as those of the signed routes are; of others we know less.
-            and bool(self._sent_body or self.flow.request.method in ("GET", "HEAD"))
+            # A body that is still here was buffered, as those of the signed routes are; of others we know less. One
+            # that has streamed through is gone, and a head that promises it cannot be sent alone.
+            and bool(self._sent_body or (self.flow.request.method in ("GET", "HEAD") and not self._streamed))
             and time.monotonic() - self._sent_at < IDLE_LOSS
             # Not a connection that was made for this request; so this happens once and no more.
             and setup is not None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests import verification
-from tests.e2e.processes import Proxy, running_proxy
+from tests.e2e.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of, signature_status
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
 
@@ -177,6 +177,29 @@ def test_a_request_that_crosses_the_closing_of_an_idle_connection_succeeds(end: 
         with Asker(proxy.port) as asker:
             _, signed = asker.signature(headers["x-receipt-id"])
         verification.check(signed, body, ANSWER)
+
+
+@pytest.mark.parametrize(
+    "framing", ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+)
+def test_a_request_whose_body_has_streamed_through_is_not_sent_again_without_it(framing: str) -> None:
+    """The upstream would take the next request for the body, and another answer than the model's would be signed."""
+
+    def script(peer: Peer) -> None:
+        while peer.read_request() is not None:
+            if peer.number == 1 and answered.is_set():
+                return
+            peer.send(json_response(ANSWER))
+            answered.set()
+
+    answered = threading.Event()
+    asked = f"GET /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n{framing}".encode()
+    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url) as proxy, RawClient(proxy.port) as client:
+        assert chat_succeeds(client)
+        client.send(asked)
+        assert client.read_response("GET")[0] == 502
+        assert [upstream.requests.get(timeout=TIMEOUT).body for _ in range(2)][1:] == [b"hello"]
+        assert upstream.requests.empty()
 
 
 def test_such_a_request_is_tried_twice_and_no_more() -> None:
