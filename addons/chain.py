@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitmproxy import ctx, http
 
-from addons.client_backlog import is_behind
+from addons.client_backlog import is_behind, unread
 from addons.client_clock import ClientTimeouts
 from addons.client_connections import ClientConnections
 from addons.cors import Cors
@@ -82,6 +82,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         client_left=observer.client_left,
         keeps_plaintext=settings.keeps_plaintext,
         is_behind=is_behind,
+        unread=unread,
         custody=looked_at.inspection if looked_at is not None else None,
     )
     signer = Signer(

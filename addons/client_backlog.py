@@ -8,6 +8,13 @@ from mitmproxy import ctx
 from mitmproxy.connection import Client
 
 
+def unread(client: Client) -> int:
+    """How many bytes wait for this client to read what came before them, beside those that the system has taken."""
+    handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
+    writer = handler.transports[client].writer if handler is not None and client in handler.transports else None
+    return writer.transport.get_write_buffer_size() if writer is not None else 0
+
+
 def is_behind(client: Client) -> bool:
     """Whether a connection of this client, its own or to an upstream, has bytes to write."""
     handler = ctx.master.addons.get("proxyserver").connections.get(client.id)

@@ -38,6 +38,10 @@ from addons.request_id import return_request_id
 MAX_AHEAD: Final = 2 * MAX_HEAD
 """Bytes kept of what a client sends while an answer is under way: some requests, pipelined (RFC 9112, 9.3.2)."""
 
+MAX_UNREAD: Final = 64 * 1024
+"""Bytes of former answers that a client has not read, above which none of the requests that it has pipelined is taken
+up any more: a short question may have a long answer."""
+
 MESSAGES = {
     400: "The request could not be read: it is not valid HTTP.",
     408: "The request did not arrive in time. Send it again, and without pauses.",
@@ -66,7 +70,11 @@ class ApiHttp1Server(Http1Server):
     """A client's connection."""
 
     def __init__(
-        self, context: Context, complete: Callable[[http.Request | None, http.Response], None], clock: ClientClock
+        self,
+        context: Context,
+        complete: Callable[[http.Request | None, http.Response], None],
+        clock: ClientClock,
+        unread: Callable[[], int] = lambda: 0,
     ) -> None:
         """Take a connection on which nothing has been said yet.
 
@@ -74,11 +82,13 @@ class ApiHttp1Server(Http1Server):
             context: As for `Http1Server`.
             complete: Adds to an answer what all answers carry; the request is None where it could not be read.
             clock: The client's deadline, to be moved from here on.
+            unread: How many bytes of former answers wait for the client to read.
         """
         super().__init__(context)
         self.buf = CrlfBuffer()
         self._complete = complete
         self._clock = clock
+        self._unread = unread
         self._last_request = False
         self._head_began = False
         self._empty_line_came = False
@@ -117,7 +127,9 @@ class ApiHttp1Server(Http1Server):
                 return
         if isinstance(event, ResponseHeaders) and event.response.status_code != 100:
             self._clock.stop()
-            self._last_request = self._last_request or self._clock.retiring
+            # A client that has asked ahead and does not read what it gets is not answered for ever.
+            asks_too_much = bool(self.buf) and self._unread() > MAX_UNREAD
+            self._last_request = self._last_request or self._clock.retiring or asks_too_much
             if self._last_request:  # a copy: by the original, the upstream's connection is closed or kept
                 event = ResponseHeaders(event.stream_id, event.response.copy(), event.end_stream)
                 event.response.headers["connection"] = "close"

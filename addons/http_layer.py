@@ -10,6 +10,7 @@ mitmproxy that is leaned on here and there.
 """
 
 import time
+from functools import partial
 
 from h11._readers import ChunkedReader
 from mitmproxy.connection import Connection
@@ -108,7 +109,8 @@ class ApiHttpLayer(UpstreamConnections):
                 retiring=lambda: clock.retiring,
             )
             return self._http2
-        return ApiHttp1Server(self.context.fork(), self._limits.complete, clock)
+        unread = partial(self._limits.unread, self.context.client)
+        return ApiHttp1Server(self.context.fork(), self._limits.complete, clock, unread)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""

@@ -76,6 +76,7 @@ class HttpLimits:
         keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
         client_left: Told of a flow that ends because its client gives up.
         is_behind: Whether a client's connection waits for someone to read; then nothing is read on it from upstreams.
+        unread: How many bytes wait for a client to read what came before them.
         custody: Keeps request bodies out of their flows while those wait to be forwarded; None where nobody can look.
     """
 
@@ -86,6 +87,7 @@ class HttpLimits:
     keeps_plaintext: bool = False
     client_left: Callable[[http.HTTPFlow], None] = lambda _: None
     is_behind: Callable[[Client], bool] = lambda _: False
+    unread: Callable[[Client], int] = lambda _: 0
     custody: BodyCustody | None = None
 
 

@@ -25,7 +25,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.test import tflow
 
 from addons.client_clock import ClientClock, ClientTimeouts
-from addons.http1_server import MAX_AHEAD, ApiHttp1Server, ClientTooSlow
+from addons.http1_server import MAX_AHEAD, MAX_UNREAD, ApiHttp1Server, ClientTooSlow
 from addons.request_head import MAX_HEAD
 
 
@@ -41,13 +41,15 @@ class Taken:
 class Driver:
     """Feeds the layer, answers what it hands on, and keeps the commands that it gives."""
 
-    def __init__(self, *, answers: bool = True) -> None:
+    def __init__(self, *, answers: bool = True, unread: int = 0) -> None:
         self._answers = answers
         self.clock = ClientClock(ClientTimeouts(head=30, body=60, idle=120))
         self._client = tflow.tclient_conn()
         self._client.state = ConnectionState.OPEN
         self._client.tls = False
-        self.layer = ApiHttp1Server(Context(self._client, Options()), lambda _request, _answer: None, self.clock)
+        self.layer = ApiHttp1Server(
+            Context(self._client, Options()), lambda _request, _answer: None, self.clock, lambda: unread
+        )
         self.taken: list[Taken] = []
         self.sent = b""
         self.open = True
@@ -227,6 +229,23 @@ def test_what_is_sent_ahead_is_kept_up_to_a_bound() -> None:
     assert len(driver.taken) == 3
     assert driver.sent.count(b"HTTP/1.1 200") == 3
     assert b"connection: close" in driver.sent
+
+
+@pytest.mark.parametrize("unread", [MAX_UNREAD, MAX_UNREAD + 1])
+def test_whoever_asks_ahead_and_does_not_read_gets_one_answer_more_and_the_end(unread: int) -> None:
+    driver = Driver(unread=unread)
+    driver.run([(HEAD + b"\r\n") * 3])
+    assert driver.sent.count(b"HTTP/1.1 200") == len(driver.taken) == (3 if unread == MAX_UNREAD else 1)
+    assert driver.open is (unread == MAX_UNREAD)
+    assert (b"connection: close" in driver.sent) is not driver.open
+
+
+def test_whoever_does_not_ask_ahead_may_read_at_leisure() -> None:
+    driver = Driver(unread=MAX_UNREAD + 1)
+    for _ in range(3):
+        driver.run([HEAD + b"\r\n"])
+    assert driver.open
+    assert driver.sent.count(b"HTTP/1.1 200") == 3
 
 
 def test_whoever_goes_on_sending_far_too_much_ahead_is_cut_off() -> None:

@@ -220,6 +220,18 @@ def test_what_is_sent_far_ahead_of_an_answer_is_dropped_and_the_answer_comes(ups
         assert peak_memory(proxy) - before < 5_000_000
 
 
+def test_a_client_that_asks_ahead_and_does_not_read_is_not_answered_for_ever(stand_in: str) -> None:
+    """A question of 40 bytes has an answer of 9,000, and nobody needs a token for it."""
+    how_many = 2900
+    with running_proxy(stand_in, "-v") as proxy, socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(TIMEOUT)
+        sock.connect(("127.0.0.1", proxy.port))
+        sock.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * how_many)
+        proxy.process.wait_for("client disconnect", TIMEOUT)
+        assert 1 < proxy.process.output.count("GET /openapi.json 200 ") < how_many
+
+
 def peak_memory(proxy: Proxy) -> int:
     """The most resident memory that the proxy has had, in bytes."""
     with open(f"/proc/{proxy.process.popen.pid}/status") as status:  # noqa: PTH123  # it is short
