@@ -54,6 +54,8 @@ class ClientConnections:
         self._most = most
         self._timeouts = timeouts
         self._connections: dict[str, _Connection] = {}
+        # Of those that have ended, what waits yet to be read: each with the end of its time (monotonic seconds).
+        self._leaving: dict[asyncio.WriteTransport, float] = {}
         self._peers: set[object] = set()
         self._refused = 0
         self._retiring = False
@@ -93,6 +95,8 @@ class ClientConnections:
             self._refused += 1
             self._tell_of_refused()
             return
+        if self._leaving and len(self._connections) + len(self._leaving) >= self._most:
+            self._abort(next(iter(self._leaving)))  # whoever comes needs the place more than who does not read
         handler = _handler_of(client.id)
         transport = _transport(handler.transports[client]) if handler is not None else None
         if transport is not None and hasattr(transport, "max_size"):  # not with other event loops
@@ -110,7 +114,11 @@ class ClientConnections:
             return
         self._peers.discard(client.peername)
         if connection.transport is not None and connection.transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, connection.transport.abort)
+            self._leaving[connection.transport] = time.monotonic() + LINGER_SECONDS
+
+    def _abort(self, transport: asyncio.WriteTransport) -> None:
+        del self._leaving[transport]
+        transport.abort()
 
     @property
     def _is_full(self) -> bool:
@@ -137,6 +145,9 @@ class ClientConnections:
                 deadline = connection.clock.deadline
                 if deadline is not None and deadline <= now:
                     await self._end(client_id, connection.clock)
+            for transport, until in list(self._leaving.items()):
+                if until <= now or not transport.get_write_buffer_size():
+                    self._abort(transport)
 
     async def _end(self, client_id: str, clock: ClientClock) -> None:
         handler = _handler_of(client_id)

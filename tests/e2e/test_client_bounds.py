@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from scripts.process_figures import figures
 from tests.e2e.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
@@ -223,13 +224,18 @@ def test_what_is_sent_far_ahead_of_an_answer_is_dropped_and_the_answer_comes(ups
 def test_a_client_that_asks_ahead_and_does_not_read_is_not_answered_for_ever(stand_in: str) -> None:
     """A question of 40 bytes has an answer of 9,000, and nobody needs a token for it."""
     how_many = 2900
-    with running_proxy(stand_in, "-v") as proxy, socket.socket() as sock:
+    with running_proxy(stand_in, "-v", MAX_CONNECTIONS="1") as proxy, socket.socket() as sock:
+        before = figures(proxy.process.popen.pid).sockets
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.settimeout(TIMEOUT)
         sock.connect(("127.0.0.1", proxy.port))
         sock.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * how_many)
         proxy.process.wait_for("client disconnect", TIMEOUT)
         assert 1 < proxy.process.output.count("GET /openapi.json 200 ") < how_many
+        with RawClient(proxy.port) as client:
+            client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.read_response("GET")[0] == 200
+            assert figures(proxy.process.popen.pid).sockets == before + 1, "what waits to be read has made room"
 
 
 def peak_memory(proxy: Proxy) -> int:
