@@ -37,6 +37,13 @@ ATTESTATION = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 """Upper bounds for reports and what they are made of, in seconds."""
 
 
+FILES = ("counter", "histogram", "gauge_livesum")
+"""What prometheus_client calls the files of a worker, one for each kind of metric that there is here."""
+
+FILE_SIZE = 512 * 1024
+"""Bytes of each: all routes, and more statuses than any server answers with, take less."""
+
+
 @dataclass(frozen=True)
 class SharedFiles:
     """Where a worker writes its values, for the others to read.
@@ -50,8 +57,20 @@ class SharedFiles:
     number: int
 
     def use(self) -> None:
-        """Have all metrics of this process that are made from now on kept there."""
+        """Have all metrics of this process that are made from now on kept there.
+
+        Raises:
+            OSError: There is no room for them.
+        """
         self.directory.mkdir(mode=0o700, exist_ok=True)
+        # prometheus_client maps files with holes into memory. Where the file system is full, as /dev/shm may be of
+        # signatures, writing into a hole kills the process (SIGBUS), and whoever takes its place.
+        for kind in FILES:
+            path = self.directory / f"{kind}_{self.number}.db"
+            if not path.exists():
+                whole = path.with_suffix(".new")  # others read the files as they are made
+                whole.write_bytes(bytes(FILE_SIZE))
+                whole.replace(path)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.directory)
         # The way that prometheus_client has for it (its issue 509): its own choice is the process id, of which there
         # would be another one, and another file, for every worker that was ever started.

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from attest_web.metered_app import MeteredApp
-from attest_web.metrics import Metrics
+from attest_web.metrics import FILE_SIZE, Metrics
 
 WORKER = """
 import os, sys
@@ -103,3 +103,29 @@ def test_of_workers_that_die_nothing_is_lost_and_one_that_comes_next_goes_on(tmp
     assert work(2) == ["2.0", "6.0", "30.0"]
     assert work(1) == ["3.0", "6.0", "45.0"]
     assert len(list((tmp_path / "metrics").iterdir())) == 2 * 3
+
+
+ALL_ROUTES = """
+import sys
+from pathlib import Path
+from attest_web.metrics import METHODS, Metrics, SharedFiles
+metrics = Metrics(SharedFiles(Path(sys.argv[1]), 1))
+for route in range(40):
+    name = f"/v1/a-rather-long-route/{route}"
+    for of_route in (metrics.durations, metrics.first_token, metrics.between_tokens):
+        of_route.labels(name).observe(1)
+    for method in METHODS:
+        for status in range(8):
+            metrics.requests.labels(name, method, 200 + status).inc()
+"""
+
+
+def test_the_files_of_a_worker_have_their_place_before_anything_is_written_to_them(tmp_path: Path) -> None:
+    """In a file system that is full, a hole that is written to would kill it."""
+    directory = tmp_path / "metrics"
+    subprocess.run([sys.executable, "-c", ALL_ROUTES, directory], check=True)
+    files = list(directory.iterdir())
+    assert len(files) == 3
+    for file in files:
+        found = file.stat()
+        assert found.st_blocks * 512 >= found.st_size == FILE_SIZE, file.name
