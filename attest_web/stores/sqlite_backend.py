@@ -41,7 +41,8 @@ class SqliteBackend:
             path: The file. It is made, and a directory for it, if there is none.
             model_name: First part of every key.
             max_signatures: How many are kept at most, give or take those of a few seconds.
-            max_bytes: Size of the file at most.
+            max_bytes: Size of the file at most. It takes no more than half of its file system either: one that is full
+                has no room for the old signatures to be deleted in.
         """
         self._prefix = f"{model_name}:chat:"
         self._max_signatures = max_signatures
@@ -144,12 +145,17 @@ class _Connection:
             connection.execute(
                 "PRAGMA synchronous = NORMAL"
             )  # no commit waits for a disk; a killed process loses nothing
-            connection.execute(f"PRAGMA max_page_count = {max(16, self._max_bytes // _PAGE)}")
+            connection.execute(f"PRAGMA max_page_count = {max(16, self._most_bytes() // _PAGE)}")
             connection.executescript(_TABLE)
         except sqlite3.Error:
             connection.close()
             raise
         return connection
+
+    def _most_bytes(self) -> int:
+        system = os.statvfs(self._path.parent)
+        # Some network file systems tell no size.
+        return min(self._max_bytes, system.f_blocks * system.f_frsize // 2 or self._max_bytes)
 
     def _forget(self) -> None:
         connection, self._connection = self._connection, None

@@ -1,9 +1,11 @@
 """SQLite, and what may become of its file."""
 
+import os
 import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -55,6 +57,22 @@ def test_the_size_of_the_file_is_bounded_and_the_oldest_signatures_make_room(
     settle(store)
     assert not store.degraded
     assert path.stat().st_size <= 2**20
+    assert other.get("chat-0") is None
+    assert other.get("chat-3999") == first
+    store.close()
+    other.close()
+
+
+def test_no_more_than_half_of_the_file_system_is_taken(
+    tmp_path: Path, first: SignedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_blocks=512, f_frsize=4096))
+    path = tmp_path / "signatures.db"
+    store, other = opened(path), opened(path)
+    for number in range(4000):
+        store.put(f"chat-{number}", first)
+    settle(store)
+    assert not store.degraded
     assert other.get("chat-0") is None
     assert other.get("chat-3999") == first
     store.close()
