@@ -46,8 +46,9 @@ class SqliteBackend:
         """
         self._prefix = f"{model_name}:chat:"
         self._max_signatures = max_signatures
-        self._writer = _Connection(path, max_bytes)
-        self._reader = _Connection(path, max_bytes)
+        making = threading.Lock()
+        self._writer = _Connection(path, max_bytes, making)
+        self._reader = _Connection(path, max_bytes, making)
 
     def write(self, batch: Sequence[Write]) -> list[bool]:
         """See `Backend.write`. One transaction; where the file is full, the oldest signatures make room."""
@@ -101,8 +102,9 @@ def _delete_oldest(connection: sqlite3.Connection, count: int) -> None:
 class _Connection:
     """A connection to the file, which is opened when it is needed, and anew when it failed or the file is another."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, making: threading.Lock) -> None:
         self._path = path
+        self._making = making  # shared with all others of this process: see _open
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
@@ -134,8 +136,11 @@ class _Connection:
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite gives the files beside it the same permissions.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # SQLite gives the files beside it the same permissions. A file that is there is not to be opened but by SQLite:
+        # closing it would drop the locks of this process's other connection (POSIX), by which other processes know not
+        # to remove the log when they end.
+        with self._making, contextlib.suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._file = _identity(self._path)
         connection = sqlite3.connect(
             self._path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=8

@@ -3,6 +3,8 @@
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,6 +63,38 @@ def test_the_size_of_the_file_is_bounded_and_the_oldest_signatures_make_room(
     assert other.get("chat-3999") == first
     store.close()
     other.close()
+
+
+OTHER_PROCESS = """
+import sys
+from pathlib import Path
+from attest_web.stores.sqlite_backend import SqliteBackend
+backend = SqliteBackend(Path(sys.argv[1]), "model")
+backend.check()
+print(*(backend.read(chat_id) is not None for chat_id in sys.argv[2:]))
+backend.close()
+"""
+
+
+def test_a_process_that_ends_takes_nothing_away_that_others_still_write_to(
+    tmp_path: Path, first: SignedExchange
+) -> None:
+    """Whoever takes itself for the last one removes the log. The others are known by locks, which are easily lost."""
+
+    def asked_elsewhere(*chat_ids: str) -> str:
+        command = [sys.executable, "-c", OTHER_PROCESS, str(path), *chat_ids]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    path = tmp_path / "signatures.db"
+    store = opened(path)
+    store.put("before", first)
+    settle(store)
+    assert store.get("elsewhere") is None  # asks the file, over another connection
+    assert asked_elsewhere("before") == "True"
+    store.put("after", first)
+    settle(store)
+    assert asked_elsewhere("before", "after") == "True True"
+    store.close()
 
 
 def test_no_more_than_half_of_the_file_system_is_taken(
