@@ -4,6 +4,7 @@
 Chats, streams, uploads, lookups, refusals, clients that break off or are slow, an upstream that breaks off: against a
 real mitmdump in front of the stand-in model. When all is quiet again, open sockets and files, asyncio tasks, flows and
 memory must be back where they were after a warm-up. Exits with 1 where they are not, or where an answer was wrong.
+With --program tee-signer, which loads no script to count tasks and flows, it is sockets, files, threads and memory.
 """
 
 import argparse
@@ -143,15 +144,17 @@ def say(line: str) -> None:
     print(f"soak: {line}", file=sys.stderr, flush=True)
 
 
-async def measured(pid: int, probe: Path) -> dict[str, int]:
-    """What lives in the proxy, by name."""
+async def measured(pid: int, probe: Path | None) -> dict[str, int]:
+    """What lives in the proxy, by name; without a probe in it, as far as the system tells."""
+    if probe is None:
+        return dataclasses.asdict(figures(pid))
     reader, writer = await asyncio.open_unix_connection(probe)
     counted: dict[str, int] = json.loads(await reader.read())
     writer.close()
     return dataclasses.asdict(figures(pid)) | counted
 
 
-async def settled(pid: int, probe: Path, seconds: float) -> dict[str, int]:
+async def settled(pid: int, probe: Path | None, seconds: float) -> dict[str, int]:
     """What lives in the proxy when it has been left alone for so long, and no less has come of it since."""
     await asyncio.sleep(seconds)
     best = await measured(pid, probe)
@@ -183,19 +186,21 @@ async def soak(options: argparse.Namespace) -> int:
     settings |= {"CHAT_CACHE_EXPIRATION": str(expiration)}
     settings |= {"RATE_LIMIT_PER_SECOND": "1000000", "RATE_LIMIT_BURST_SIZE": "1000000"}
     with tempfile.TemporaryDirectory() as scratch:
-        probe = Path(scratch) / "probe.sock"
+        probe = Path(scratch) / "probe.sock" if options.program == "mitmdump" else None
         async with running(*stand_in, "--keep-alive", str(keep_alive)) as upstream:
             url = (await upstream.said(r"http://\S+"))[0]
-            mitmdump: list[str | Path] = [
-                Path(sys.executable).parent / "mitmdump",
+            command: list[str | Path] = [
+                Path(sys.executable).parent / options.program,
                 "--listen-host",
                 "127.0.0.1",
-                "-p",
-                "0",
             ]
-            scripts: list[str | Path] = ["-s", ROOT / "addons/tee_signer.py", "-s", ROOT / "scripts/soak_probe.py"]
-            command = [*mitmdump, "--mode", f"reverse:{url}", *scripts]
-            async with running(*command, SOAK_PROBE=str(probe), **settings) as proxy:
+            if probe is not None:
+                scripts = ["-s", str(ROOT / "addons/tee_signer.py"), "-s", str(ROOT / "scripts/soak_probe.py")]
+                command += ["-p", "0", "--mode", f"reverse:{url}", *scripts]
+                settings |= {"SOAK_PROBE": str(probe)}
+            else:
+                settings |= {"VLLM_BASE_URL": url, "LISTEN_PORT": "0"}
+            async with running(*command, **settings) as proxy:
                 side_port = int((await proxy.said(r"proof pages on side port (\d+)"))[1])
                 port = int((await proxy.said(r"listening at 127\.0\.0\.1:(\d+)"))[1])
                 pid = proxy.process.pid
@@ -228,6 +233,7 @@ def report(mix: Soak, before: dict[str, int], after: dict[str, int], allowed_gro
 def main() -> None:
     """Soak, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", choices=("mitmdump", "tee-signer"), default="mitmdump", help="(%(default)s)")
     parser.add_argument("--requests", type=int, default=20_000, help="exchanges that count (%(default)s)")
     parser.add_argument("--warm-up", type=int, default=2_000, help="exchanges before them (%(default)s)")
     parser.add_argument("--clients", type=int, default=32, help="how many clients at once (%(default)s)")
