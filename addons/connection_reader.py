@@ -222,7 +222,8 @@ class ConnectionReading:
     def pass_by(self, upstream: Upstream, client: Client) -> None:
         """Write to a client what an upstream's short way takes, whenever it has one."""
         reader, handler = self._readers.get(upstream.conn), _handler(client)
-        if reader is not None and handler is not None:
+        # Where a hook has taken its time, the client may have gone meanwhile.
+        if reader is not None and handler is not None and client in handler.transports:
             reader.pass_by(WayOut(upstream, handler.transports[client].writer.transport, handler))
 
     def client_connected(self, client: Client) -> None:

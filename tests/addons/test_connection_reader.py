@@ -3,14 +3,18 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy.test import taddons, tflow
 
-from addons.connection_reader import MOST, ConnectionReader, PromptHandler
+from addons.connection_reader import MOST, ConnectionReader, ConnectionReading, PromptHandler
 from tests.addons.wire import make_context
 
 TIMEOUT = 10.0
@@ -248,3 +252,21 @@ def _taken_by(slow: Pair) -> int:
     writer = slow.handler.transports[slow.connection].writer
     assert isinstance(writer, asyncio.StreamWriter)
     return len(slow.handler.tested.received) - writer.transport.get_write_buffer_size()
+
+
+def test_a_client_that_has_gone_while_a_hook_was_at_work_gets_nothing_the_short_way() -> None:
+    async def check() -> None:
+        client, server, handler = tflow.tclient_conn(), Server(address=("upstream", 9000)), Handler()
+        proxyserver = Proxyserver()
+        with taddons.context(proxyserver):
+            ours, theirs = socket.socketpair()
+            reader, writer = await asyncio.open_connection(sock=ours)
+            handler.transports[server] = ConnectionIO(reader=reader, writer=writer)
+            proxyserver.connections[client.id] = handler  # type: ignore[assignment]
+            reading = ConnectionReading()
+            reading.server_connected(ServerConnectionHookData(client=client, server=server))
+            reading.pass_by(SimpleNamespace(conn=server, short_way=None), client)
+            writer.close()
+            theirs.close()
+
+    asyncio.run(check())
