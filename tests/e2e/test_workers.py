@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,12 +24,13 @@ WORKERS = 3
 
 def answer(peer: Peer) -> None:
     """JSON or a stream, as is asked for, under the id that `user` names; a stream of `held-` when it is let go."""
-    while (received := peer.read_request()) is not None:
-        asked = json.loads(received.body or b'{"user":"health"}')
-        if asked.get("stream"):
-            peer.send(SSE_HEAD + b"".join(chunk(event) for event in events(asked["user"], "a", "b")) + LAST_CHUNK)
-        else:
-            peer.send(json_response(json.dumps({"id": asked["user"], "choices": []}).encode()))
+    with suppress(ConnectionError):  # of a worker that was killed
+        while (received := peer.read_request()) is not None:
+            asked = json.loads(received.body or b'{"user":"health"}')
+            if asked.get("stream"):
+                peer.send(SSE_HEAD + b"".join(chunk(event) for event in events(asked["user"], "a", "b")) + LAST_CHUNK)
+            else:
+                peer.send(json_response(json.dumps({"id": asked["user"], "choices": []}).encode()))
 
 
 @pytest.fixture(scope="module")
