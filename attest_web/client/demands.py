@@ -14,7 +14,7 @@ from attest_web.verify.collateral import (
     collateral_from_service,
     root_certificate,
 )
-from attest_web.verify.event_log import RUNTIME_REGISTER
+from attest_web.verify.dstack.event_log import RUNTIME_REGISTER
 from attest_web.verify.gpu import NRAS_URL, GpuDemand
 from attest_web.verify.online import NvidiaAsker
 from attest_web.verify.policy import Policy

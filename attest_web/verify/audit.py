@@ -1,5 +1,6 @@
 """All checks of a body of evidence, and what ties its parts to each other."""
 
+import contextlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -9,13 +10,23 @@ from attest_web.verify.evidence import Evidence
 from attest_web.verify.exchange import SignatureAnswer, check_signature, shown_address
 from attest_web.verify.gpu import GpuDemand
 from attest_web.verify.policy import Expected, Policy
-from attest_web.verify.report import Report, check_report
+from attest_web.verify.report import Report
+from attest_web.verify.report_checks import check_report
 
 CANNED_GPU = "NVIDIA's canned GPU evidence was let pass (--gpu canned): this proves nothing about any GPU"
 UNPINNED_GUEST = (
-    "MRTD and RTMR0 to RTMR2 were not all held against known values, so another guest image could claim this compose"
-    " file (--expect-mrtd, --expect-rtmr0, --expect-rtmr1, --expect-rtmr2)"
+    "no guest image was pinned, so another one could claim this compose file (--expect-os-image-hash, or --expect-mrtd,"
+    " --expect-rtmr0, --expect-rtmr1 and --expect-rtmr2)"
 )
+UNPINNED_COMPOSE = (
+    "no compose file was pinned, so any app would have passed: read app_compose in the report, and then hold"
+    " reports against its hash from then on (--expect-compose-hash)"
+)
+UNPINNED_KEY_PROVIDER = (
+    "no key provider was pinned, so the host may run the KMS and know the signing keys (--expect-key-provider, or"
+    " key_provider_id in the compose file)"
+)
+UNUSUAL_ATTRIBUTES = "the TD has attributes that dstack does not set: {}"
 UNVERIFIED_GPU = "nobody has vouched for any GPU (no --nvidia): anybody can make such evidence for this nonce"
 DEV_ROOT = "the quotes were checked against --dev-root: this proves nothing about real hardware"
 DEV_KEYS = "the report says that its keys are random ones of a development run (DEV=1): nothing vouches for them"
@@ -105,8 +116,7 @@ def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audi
         )
         checks = check_report(names.next(report.algo), report, expected, policy)
         audit.checks += checks
-        if not policy.pins_guest:
-            audit.warn(UNPINNED_GUEST)
+        _warn_of_what_is_open(checks, report, policy, audit)
         if report.dev:
             audit.warn(DEV_KEYS)
         if policy.gpu is GpuDemand.CANNED and report.holds_canned_evidence:
@@ -116,6 +126,18 @@ def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audi
         if checks[0].status is Status.PASSED:
             attested[report.algo].add(report.address)
     return attested
+
+
+def _warn_of_what_is_open(checks: list[Check], report: Report, policy: Policy, audit: Audit) -> None:
+    if not policy.pins_guest:
+        audit.warn(UNPINNED_GUEST)
+    if policy.compose_hash is None:
+        audit.warn(UNPINNED_COMPOSE)
+    if not any(check.name.endswith(" key provider") and check.status is Status.PASSED for check in checks):
+        audit.warn(UNPINNED_KEY_PROVIDER)
+    with contextlib.suppress(FailedError):  # what cannot be read has failed already
+        if not report.quote.has_usual_attributes:
+            audit.warn(UNUSUAL_ATTRIBUTES.format(report.quote.td_attributes.hex()))
 
 
 def _check_all_attested(evidence: Evidence, signers: _Addresses, attested: _Addresses, audit: Audit) -> None:

@@ -21,6 +21,10 @@ class NotMadeError(Exception):
     """Something that the check needs could not be had; the message says what, and what to do about it."""
 
 
+class NotAskedError(NotMadeError):
+    """The check could not be made, and the verifier has not asked for it; the message says what asks for it."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One check and its outcome.
@@ -46,12 +50,15 @@ class Check:
 def make(name: str, finding: Callable[[], str]) -> Check:
     """Make a check: it passes only where `finding` returns, with what it found.
 
-    `finding` raises `FailedError` where the thing does not hold, and `NotMadeError` where it cannot be told.
+    `finding` raises `FailedError` where the thing does not hold, `NotMadeError` where it cannot be told, and of these
+    `NotAskedError` where that need not be told.
     """
     try:
         return Check(name, Status.PASSED, finding())
     except FailedError as error:
         return Check(name, Status.FAILED, str(error))
+    except NotAskedError as error:
+        return not_asked(name, str(error))
     except NotMadeError as error:
         return Check(name, Status.NOT_MADE, str(error))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from attest_web.verify.collateral import TCB_UP_TO_DATE, QuoteVerifier
-from attest_web.verify.event_log import RUNTIME_REGISTER
+from attest_web.verify.dstack.event_log import RUNTIME_REGISTER
 from attest_web.verify.gpu import GpuDemand
 
 
@@ -18,6 +18,12 @@ class Policy:
         compose_hash: SHA-256 that the compose file must have; None where any will do.
         mrtd: 48 bytes that MRTD must be; None where any will do.
         rtmrs: 48 bytes that a register must be, by its number; any will do for those that are not there.
+        os_image_hashes: Hashes of the dstack images that will do, 32 bytes each; any will do where it is empty.
+        key_providers: Ids of the key providers that will do, or the SHA-256 of them; where it is empty, the measured
+            compose document may name one.
+        kms_roots: Root keys of the KMSes that may have given the signing keys, 33 bytes each; none is asked for where
+            it is empty.
+        require_mr_config_id: Whether the host must have said in MRCONFIGID what is to run.
         allow_dev: Whether a report may say that its keys are those of a development run.
         gpu: What GPU evidence there must be.
         ask_nvidia: Sends an `nvidia_payload` to NVIDIA's service and gives its answer; raises `NotMadeError` where it
@@ -29,14 +35,19 @@ class Policy:
     compose_hash: bytes | None = None
     mrtd: bytes | None = None
     rtmrs: Mapping[int, bytes] = field(default_factory=dict)
+    os_image_hashes: frozenset[bytes] = frozenset()
+    key_providers: frozenset[bytes] = frozenset()
+    kms_roots: frozenset[bytes] = frozenset()
+    require_mr_config_id: bool = False
     allow_dev: bool = False
     gpu: GpuDemand = GpuDemand.REQUIRED
     ask_nvidia: Callable[[str], bytes] | None = None
 
     @property
     def pins_guest(self) -> bool:
-        """Whether only one guest image will do: what MRTD and RTMR0 to RTMR2 measure before RTMR3 is extended."""
-        return self.mrtd is not None and all(register in self.rtmrs for register in range(RUNTIME_REGISTER))
+        """Whether only known guest images will do: what MRTD and RTMR0 to RTMR2 measure before RTMR3 is extended."""
+        known = self.mrtd is not None and all(register in self.rtmrs for register in range(RUNTIME_REGISTER))
+        return known or bool(self.os_image_hashes)
 
 
 @dataclass(frozen=True)

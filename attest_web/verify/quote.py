@@ -1,7 +1,8 @@
-"""A TDX quote's header and body, read at their offsets (Intel TDX DCAP Quoting Library API, A.3, "Version 4").
+"""A TDX quote's header and body, read at their offsets (Intel TDX DCAP Quoting Library API, A.3, versions 4 and 5).
 
 Reading says nothing about who made the quote; that is `collateral.py`. The body is that of TDX 1.0, which TDX 1.5
-fills as well in a quote of version 4.
+fills as well in a quote of version 4. In one of version 5, a descriptor says which body follows; that of TDX 1.5 has
+two more fields at its end.
 """
 
 import struct
@@ -11,19 +12,34 @@ from attest_web.verify.checks import FailedError
 
 HEADER_BYTES = 48
 BODY_BYTES = 584
+"""Size of the body of TDX 1.0."""
+
 REGISTER_BYTES = 48
-"""Size of MRTD and of an RTMR: a SHA-384."""
+"""Size of MRTD and of an RTMR: a SHA-384. MRCONFIGID, MROWNER and MROWNERCONFIG have the same."""
 
 TEE_TYPE_TDX = 0x81
-_VERSION = 4
 _ECDSA_P256 = 2
 _DEBUG_BIT = 0x01
+
+_DESCRIPTOR = struct.Struct("<HI")
+"""Type and size of the body, in a quote of version 5."""
+
+_BODY_1_5_BYTES = BODY_BYTES + 16 + REGISTER_BYTES
+_BODY_SIZES = {2: BODY_BYTES, 3: _BODY_1_5_BYTES}
+"""Sizes of TD bodies by their type: TDX 1.0 and 1.5."""
+
+USUAL_ATTRIBUTES = bytes.fromhex("0000001000000000")
+"""Attributes of a TD that dstack starts: SEPT_VE_DISABLE and nothing else."""
 
 # Offsets in the body.
 _TD_ATTRIBUTES = 120
 _MRTD = 136
+_MRCONFIGID = 184
+_MROWNER = 232
+_MROWNERCONFIG = 280
 _RTMR0 = 328
 _REPORT_DATA = 520
+_MRSERVICETD = BODY_BYTES + 16
 
 
 @dataclass(frozen=True)
@@ -35,12 +51,21 @@ class TdxQuote:
         td_attributes: 8 bytes; the first one is zero unless somebody can look into the TD.
         mrtd: 48 bytes, the measurement of the TD's initial memory.
         rtmrs: RTMR0 to RTMR3, 48 bytes each, the measurements that were extended at run time.
+        mr_config_id: 48 bytes that the host chose when it made the TD, to be held against its configuration.
+        mr_owner: 48 bytes, likewise. dstack leaves them zero.
+        mr_owner_config: 48 bytes, likewise. dstack leaves them zero.
+        mr_service_td: 48 bytes, the measurement of service TDs that are bound to this one; zero without any, and in
+            bodies that have no such field.
     """
 
     report_data: bytes
     td_attributes: bytes
     mrtd: bytes
     rtmrs: tuple[bytes, bytes, bytes, bytes]
+    mr_config_id: bytes = bytes(REGISTER_BYTES)
+    mr_owner: bytes = bytes(REGISTER_BYTES)
+    mr_owner_config: bytes = bytes(REGISTER_BYTES)
+    mr_service_td: bytes = bytes(REGISTER_BYTES)
 
     @classmethod
     def parse(cls, quote: bytes) -> "TdxQuote":
@@ -49,21 +74,13 @@ class TdxQuote:
         Raises:
             FailedError: It is too short, of another version, or not of a TD (an SGX enclave has other offsets).
         """
-        if len(quote) < HEADER_BYTES + BODY_BYTES:
-            raise FailedError(f"the quote is {len(quote)} bytes long, too short for a TDX quote")
-        version, key_type, tee_type = struct.unpack_from("<HHI", quote)
-        if version != _VERSION or key_type != _ECDSA_P256 or tee_type != TEE_TYPE_TDX:
-            raise FailedError(
-                f"not a TDX quote of version {_VERSION} signed with ECDSA P-256"
-                f" (version {version}, key type {key_type}, TEE type {tee_type:#x})"
-            )
-        body = quote[HEADER_BYTES : HEADER_BYTES + BODY_BYTES]
+        body = _body(quote)
 
         def register(offset: int) -> bytes:
             return body[offset : offset + REGISTER_BYTES]
 
         return cls(
-            report_data=body[_REPORT_DATA:],
+            report_data=body[_REPORT_DATA:BODY_BYTES],
             td_attributes=body[_TD_ATTRIBUTES : _TD_ATTRIBUTES + 8],
             mrtd=register(_MRTD),
             rtmrs=(
@@ -72,7 +89,34 @@ class TdxQuote:
                 register(_RTMR0 + 2 * REGISTER_BYTES),
                 register(_RTMR0 + 3 * REGISTER_BYTES),
             ),
+            mr_config_id=register(_MRCONFIGID),
+            mr_owner=register(_MROWNER),
+            mr_owner_config=register(_MROWNERCONFIG),
+            mr_service_td=register(_MRSERVICETD) if len(body) == _BODY_1_5_BYTES else bytes(REGISTER_BYTES),
         )
+
+    @property
+    def has_usual_attributes(self) -> bool:
+        """Whether its attributes are those of the TDs that dstack starts."""
+        return self.td_attributes == USUAL_ATTRIBUTES
+
+
+def _body(quote: bytes) -> bytes:
+    if len(quote) < HEADER_BYTES + BODY_BYTES:
+        raise FailedError(f"the quote is {len(quote)} bytes long, too short for a TDX quote")
+    version, key_type, tee_type = struct.unpack_from("<HHI", quote)
+    if version not in (4, 5) or key_type != _ECDSA_P256 or tee_type != TEE_TYPE_TDX:
+        raise FailedError(
+            "not a TDX quote of version 4 or 5 signed with ECDSA P-256"
+            f" (version {version}, key type {key_type}, TEE type {tee_type:#x})"
+        )
+    if version == 4:
+        return quote[HEADER_BYTES : HEADER_BYTES + BODY_BYTES]
+    body_type, size = _DESCRIPTOR.unpack_from(quote, HEADER_BYTES)
+    start = HEADER_BYTES + _DESCRIPTOR.size
+    if _BODY_SIZES.get(body_type) != size or len(quote) < start + size:
+        raise FailedError(f"the quote has no whole TD body of a known type (type {body_type}, {size} bytes)")
+    return quote[start : start + size]
 
 
 def check_debug_off(quote: TdxQuote) -> str:
@@ -89,3 +133,19 @@ def check_debug_off(quote: TdxQuote) -> str:
     if untrusted:
         raise FailedError(f"the TD's attributes say that it is not to be trusted (bits 0 to 7 are {untrusted:#04x})")
     return f"off (attributes {quote.td_attributes.hex()})"
+
+
+def check_owner_unset(quote: TdxQuote) -> str:
+    """Check what dstack leaves unset when it makes a TD; return what was found.
+
+    Raises:
+        FailedError: The host has set MROWNER or MROWNERCONFIG, or has bound a service TD, which may migrate the TD.
+    """
+    for name, value in (
+        ("MROWNER", quote.mr_owner),
+        ("MROWNERCONFIG", quote.mr_owner_config),
+        ("MRSERVICETD", quote.mr_service_td),
+    ):
+        if any(value):
+            raise FailedError(f"{name} is {value.hex()}; dstack sets none")
+    return "MROWNER, MROWNERCONFIG and MRSERVICETD are unset, as in all TDs of dstack's"

@@ -1,15 +1,16 @@
-"""All checks of one attestation report."""
+"""An attestation report, read."""
 
-from collections.abc import Callable
 from functools import cached_property
 
 from attest_web.report_data import NONCE_BYTES
 from attest_web.signatures import SigningAlgo
-from attest_web.verify import binding, event_log, gpu, quote
-from attest_web.verify.checks import Check, FailedError, NotMadeError, Status, make, not_asked
-from attest_web.verify.exchange import address_bytes, shown_address, signing_algo
-from attest_web.verify.gpu import GpuDemand, GpuPayload
-from attest_web.verify.policy import Expected, Policy
+from attest_web.verify import binding, gpu
+from attest_web.verify.checks import FailedError
+from attest_web.verify.dstack.boot_log import APP_ID_BYTES
+from attest_web.verify.dstack.event_log import Event, parse_event_log
+from attest_web.verify.exchange import address_bytes, signing_algo
+from attest_web.verify.gpu import GpuPayload
+from attest_web.verify.quote import TdxQuote
 from attest_web.verify.untrusted_json import (
     JsonObject,
     as_object,
@@ -88,16 +89,16 @@ class Report:
         return hex_bytes(text(self._source, "intel_quote", _WHAT), "intel_quote")
 
     @cached_property
-    def quote(self) -> quote.TdxQuote:
+    def quote(self) -> TdxQuote:
         """The quote, read."""
-        return quote.TdxQuote.parse(self.quote_bytes)
+        return TdxQuote.parse(self.quote_bytes)
 
     @cached_property
-    def events(self) -> list[event_log.Event]:
+    def events(self) -> list[Event]:
         """The event log, which is a list or the JSON text of one: NEAR AI's gateway passes on what dstack says."""
         entries = self._source.get("event_log")
         source = {"event_log": parse_json(entries, "event_log")} if isinstance(entries, str) else self._source
-        return event_log.parse_event_log(items(source, "event_log", _WHAT))
+        return parse_event_log(items(source, "event_log", _WHAT))
 
     @cached_property
     def app_compose(self) -> str:
@@ -108,164 +109,39 @@ class Report:
         return text(as_object(tcb_info, "tcb_info"), "app_compose", "tcb_info")
 
     @cached_property
+    def vm_config(self) -> JsonObject:
+        """What the host says of the virtual machine, in the report or in its `info`; empty where it says nothing."""
+        value = self._source.get("vm_config")
+        if value is None:
+            info = self._source.get("info")
+            value = info.get("vm_config") if isinstance(info, dict) else None
+        if value in (None, ""):
+            return {}
+        return parse_object(value, "vm_config") if isinstance(value, str) else as_object(value, "vm_config")
+
+    @cached_property
+    def app_id(self) -> bytes | None:
+        """The 20 bytes that it says are the app's id, if it says so."""
+        if self._source.get("app_id") is None:
+            return None
+        return hex_bytes(text(self._source, "app_id", _WHAT), "app_id", APP_ID_BYTES)
+
+    @cached_property
+    def signature_chain(self) -> list[bytes] | None:
+        """The signatures over the key that lead to the KMS that has given it, if it has them."""
+        if self._source.get("signature_chain") is None:
+            return None
+        chain = items(self._source, "signature_chain", _WHAT)
+        if not all(isinstance(each, str) for each in chain):
+            raise FailedError("signature_chain is not a list of signatures")
+        return [hex_bytes(each, "a signature in signature_chain") for each in chain]
+
+    @cached_property
+    def gpu_info(self) -> str | None:
+        """What the guest's own attestation of its GPUs has put out at boot, if it has it."""
+        return None if self._source.get("gpu_info") is None else text(self._source, "gpu_info", _WHAT)
+
+    @cached_property
     def gpu_payload(self) -> GpuPayload:
         """The GPU evidence."""
         return GpuPayload.parse(text(self._source, "nvidia_payload", _WHAT))
-
-
-def check_report(name: str, report: Report, expected: Expected, policy: Policy) -> list[Check]:
-    """Make all checks of a report.
-
-    Args:
-        name: First word of the names of the checks, usually the algorithm.
-        report: The report.
-        expected: What it must be about.
-        policy: What the verifier demands.
-    """
-    return [
-        *_key_checks(name, report, expected),
-        *_dev_checks(name, report, policy),
-        *_quote_checks(name, report, policy),
-        *_measurement_checks(name, report, policy),
-        *_gpu_checks(name, report, expected, policy),
-    ]
-
-
-def _key_checks(name: str, report: Report, expected: Expected) -> list[Check]:
-    def key_attested() -> str:
-        if not expected.signers:
-            raise NotMadeError(f"no {report.algo} signature to hold it against")
-        shown = shown_address(report.algo, report.address)
-        if report.address not in expected.signers:
-            raise FailedError(f"it attests {shown}, which has not signed this")
-        return f"{shown} has signed, and is attested"
-
-    def public_key() -> str:
-        return binding.check_public_key(report.algo, report.public_key, report.address)
-
-    def address_bound() -> str:
-        return binding.check_address_bound(
-            report.algo, report.address, report.nonce, report.tls_key, report.quote.report_data
-        )
-
-    def nonce() -> str:
-        wanted = expected.nonce if expected.nonce is not None else report.nonce
-        quoted = report.quote.report_data[32:]
-        if report.nonce != wanted or quoted != wanted:
-            other = quoted if quoted != wanted else report.nonce
-            raise FailedError(f"it was made for the nonce {other.hex()}, not for {wanted.hex()}")
-        return f"made for {wanted.hex()}"
-
-    def tls_key() -> str:
-        seen = expected.tls_keys or frozenset()
-        if report.tls_key is None:
-            raise FailedError("the report names no TLS key; the proxy needs TLS_CERT_PATH (--no-tls-binding leaves it)")
-        if seen != {report.tls_key}:
-            shown = ", ".join(sorted(key.hex() for key in seen)) or "none"
-            raise FailedError(f"the report is about the TLS key {report.tls_key.hex()}, the server's is {shown}")
-        return f"{address_bound()}; the server's key {report.tls_key.hex()}"
-
-    nonce_check = make(f"{name} nonce", nonce)
-    if expected.nonce is None and nonce_check.status is Status.PASSED:
-        nonce_check = not_asked(nonce_check.name, "no --nonce to hold it against: this may be an old report")
-    return [
-        make(f"{name} key attested", key_attested)
-        if expected.signers is not None
-        else not_asked(f"{name} key attested", "no --signature to hold it against"),
-        make(f"{name} public key", public_key),
-        make(f"{name} address bound", address_bound),
-        nonce_check,
-        make(f"{name} TLS key", tls_key)
-        if expected.tls_keys is not None
-        else not_asked(f"{name} TLS key", "not asked for: no TLS connection to compare it with"),
-    ]
-
-
-def _dev_checks(name: str, report: Report, policy: Policy) -> list[Check]:
-    # Nothing vouches for a report that does not say so, so there is no check that could pass.
-    if not report.dev:
-        return []
-    if policy.allow_dev:
-        return [not_asked(f"{name} keys", "not asked for: keys of a development run will do")]
-    detail = "the report says that they are random ones of a development run (DEV=1); --allow-dev puts up with them"
-    return [Check(f"{name} keys", Status.FAILED, detail)]
-
-
-def _quote_checks(name: str, report: Report, policy: Policy) -> list[Check]:
-    tcb_status = f"{name} TCB status"
-    try:
-        report.quote  # noqa: B018  # what is not a TDX quote must not pass as a quote of another kind
-        verdict = policy.verify_quote(report.quote_bytes)
-    except FailedError as error:
-        signature = Check(f"{name} quote signature", Status.FAILED, str(error))
-    except NotMadeError as error:
-        signature = Check(f"{name} quote signature", Status.NOT_MADE, str(error))
-    else:
-        status = verdict.tcb_status + "".join(f", {advisory}" for advisory in verdict.advisory_ids)
-
-        def allowed() -> str:
-            if verdict.tcb_status not in policy.allowed_tcb:
-                raise FailedError(f"{status}; --allow-tcb-status {verdict.tcb_status} puts up with it")
-            return status
-
-        signature = Check(f"{name} quote signature", Status.PASSED, "the certificate chain holds, up to the root")
-        return [signature, make(tcb_status, allowed)]
-    return [signature, Check(tcb_status, Status.NOT_MADE, "the quote's signature does not vouch for it")]
-
-
-def _measurement_checks(name: str, report: Report, policy: Policy) -> list[Check]:
-    def rtmr(register: int) -> Callable[[], str]:
-        return lambda: event_log.check_replay(report.events, register, report.quote, policy.rtmrs.get(register))
-
-    def compose() -> str:
-        # Of another log than the one that happened, nothing can be learnt.
-        event_log.check_replay(report.events, event_log.RUNTIME_REGISTER, report.quote)
-        return event_log.check_compose(report.events, report.app_compose, policy.compose_hash)
-
-    def mrtd() -> str:
-        if report.quote.mrtd != policy.mrtd:
-            raise FailedError(f"it is {report.quote.mrtd.hex()}, not the expected {(policy.mrtd or b'').hex()}")
-        return f"{report.quote.mrtd.hex()}, as expected"
-
-    return [
-        make(f"{name} TD debug", lambda: quote.check_debug_off(report.quote)),
-        *(make(f"{name} RTMR{register}", rtmr(register)) for register in range(event_log.REGISTERS)),
-        make(f"{name} compose hash", compose),
-        make(f"{name} MRTD", mrtd)
-        if policy.mrtd is not None
-        else not_asked(f"{name} MRTD", "not asked for; --expect-mrtd holds it against a known one"),
-    ]
-
-
-def _gpu_checks(name: str, report: Report, expected: Expected, policy: Policy) -> list[Check]:
-    payload_nonce, evidence_nonce, nvidia = f"{name} GPU nonce", f"{name} GPU evidence", f"{name} NVIDIA verdict"
-    if policy.gpu is GpuDemand.NONE:
-        return [not_asked(each, "not asked for (--gpu none)") for each in (payload_nonce, evidence_nonce, nvidia)]
-
-    def nonce() -> bytes:
-        return expected.nonce if expected.nonce is not None else report.nonce
-
-    def verdict() -> str:
-        if policy.ask_nvidia is None:
-            raise NotMadeError("--nvidia asks NVIDIA; --gpu unverified does without")
-        return gpu.check_verdict(policy.ask_nvidia(report.gpu_payload.text), nonce())
-
-    asked = make(nvidia, verdict)
-    if policy.ask_nvidia is None and policy.gpu is not GpuDemand.REQUIRED:
-        asked = not_asked(nvidia, f"not asked for (--gpu {policy.gpu}); --nvidia with --gpu required asks NVIDIA")
-
-    def vouched_evidence() -> str:
-        found = gpu.check_evidence_nonces(report.gpu_payload, nonce(), policy.gpu)
-        if asked.status is not Status.PASSED:
-            # Whoever knows the nonce can write it there: only NVIDIA can tell that a GPU has signed it.
-            raise NotMadeError(f"{'' if asked.asked else 'not asked for; '}{found}, and nobody has vouched for it")
-        return f"{found}, and NVIDIA vouches for it"
-
-    evidence = make(evidence_nonce, vouched_evidence)
-    if evidence.status is Status.NOT_MADE and policy.gpu is not GpuDemand.REQUIRED:
-        evidence = not_asked(evidence_nonce, evidence.detail)
-    return [
-        make(payload_nonce, lambda: gpu.check_payload_nonce(report.gpu_payload, nonce())),
-        evidence,
-        asked,
-    ]

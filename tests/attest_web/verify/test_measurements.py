@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from attest_web.report_data import report_data
 from attest_web.verify.binding import certificate_spki_sha256, check_public_key
 from attest_web.verify.checks import FailedError
-from attest_web.verify.event_log import check_compose, check_replay, parse_event_log
+from attest_web.verify.dstack.event_log import check_compose, check_replay, parse_event_log
 from attest_web.verify.quote import TdxQuote, check_debug_off
 from tests.attest_web.verify.minting import (
     APP_COMPOSE,

@@ -1,0 +1,136 @@
+"""All checks of one attestation report."""
+
+from attest_web.verify import binding, gpu
+from attest_web.verify.checks import Check, FailedError, NotAskedError, NotMadeError, Status, make, not_asked
+from attest_web.verify.dstack.guest_checks import boot_log, guest_checks, quote_checks
+from attest_web.verify.dstack.kms_chain import check_chain
+from attest_web.verify.exchange import shown_address
+from attest_web.verify.gpu import GpuDemand
+from attest_web.verify.policy import Expected, Policy
+from attest_web.verify.report import Report
+
+
+def check_report(name: str, report: Report, expected: Expected, policy: Policy) -> list[Check]:
+    """Make all checks of a report.
+
+    Args:
+        name: First word of the names of the checks, usually the algorithm.
+        report: The report.
+        expected: What it must be about.
+        policy: What the verifier demands.
+    """
+    return [
+        *_key_checks(name, report, expected),
+        *_dev_checks(name, report, policy),
+        *quote_checks(name, report, policy),
+        *guest_checks(name, report, policy),
+        _chain_check(name, report, policy),
+        *_gpu_checks(name, report, expected, policy),
+    ]
+
+
+def _key_checks(name: str, report: Report, expected: Expected) -> list[Check]:
+    def key_attested() -> str:
+        if not expected.signers:
+            raise NotMadeError(f"no {report.algo} signature to hold it against")
+        shown = shown_address(report.algo, report.address)
+        if report.address not in expected.signers:
+            raise FailedError(f"it attests {shown}, which has not signed this")
+        return f"{shown} has signed, and is attested"
+
+    def public_key() -> str:
+        return binding.check_public_key(report.algo, report.public_key, report.address)
+
+    def address_bound() -> str:
+        return binding.check_address_bound(
+            report.algo, report.address, report.nonce, report.tls_key, report.quote.report_data
+        )
+
+    def nonce() -> str:
+        wanted = expected.nonce if expected.nonce is not None else report.nonce
+        quoted = report.quote.report_data[32:]
+        if report.nonce != wanted or quoted != wanted:
+            other = quoted if quoted != wanted else report.nonce
+            raise FailedError(f"it was made for the nonce {other.hex()}, not for {wanted.hex()}")
+        return f"made for {wanted.hex()}"
+
+    def tls_key() -> str:
+        seen = expected.tls_keys or frozenset()
+        if report.tls_key is None:
+            raise FailedError("the report names no TLS key; the proxy needs TLS_CERT_PATH (--no-tls-binding leaves it)")
+        if seen != {report.tls_key}:
+            shown = ", ".join(sorted(key.hex() for key in seen)) or "none"
+            raise FailedError(f"the report is about the TLS key {report.tls_key.hex()}, the server's is {shown}")
+        return f"{address_bound()}; the server's key {report.tls_key.hex()}"
+
+    nonce_check = make(f"{name} nonce", nonce)
+    if expected.nonce is None and nonce_check.status is Status.PASSED:
+        nonce_check = not_asked(nonce_check.name, "no --nonce to hold it against: this may be an old report")
+    return [
+        make(f"{name} key attested", key_attested)
+        if expected.signers is not None
+        else not_asked(f"{name} key attested", "no --signature to hold it against"),
+        make(f"{name} public key", public_key),
+        make(f"{name} address bound", address_bound),
+        nonce_check,
+        make(f"{name} TLS key", tls_key)
+        if expected.tls_keys is not None
+        else not_asked(f"{name} TLS key", "not asked for: no TLS connection to compare it with"),
+    ]
+
+
+def _dev_checks(name: str, report: Report, policy: Policy) -> list[Check]:
+    # Nothing vouches for a report that does not say so, so there is no check that could pass.
+    if not report.dev:
+        return []
+    if policy.allow_dev:
+        return [not_asked(f"{name} keys", "not asked for: keys of a development run will do")]
+    detail = "the report says that they are random ones of a development run (DEV=1); --allow-dev puts up with them"
+    return [Check(f"{name} keys", Status.FAILED, detail)]
+
+
+def _chain_check(name: str, report: Report, policy: Policy) -> Check:
+    def chain() -> str:
+        if not policy.kms_roots:
+            raise NotAskedError("not asked for; --expect-kms-root holds it against a KMS's root key")
+        if report.signature_chain is None:
+            raise FailedError("the report has no signature_chain")
+        return check_chain(
+            report.algo, report.public_key, boot_log(report).app_id, report.signature_chain, policy.kms_roots
+        )
+
+    return make(f"{name} key chain", chain)
+
+
+def _gpu_checks(name: str, report: Report, expected: Expected, policy: Policy) -> list[Check]:
+    payload_nonce, evidence_nonce, nvidia = f"{name} GPU nonce", f"{name} GPU evidence", f"{name} NVIDIA verdict"
+    if policy.gpu is GpuDemand.NONE:
+        return [not_asked(each, "not asked for (--gpu none)") for each in (payload_nonce, evidence_nonce, nvidia)]
+
+    def nonce() -> bytes:
+        return expected.nonce if expected.nonce is not None else report.nonce
+
+    def verdict() -> str:
+        if policy.ask_nvidia is None:
+            raise NotMadeError("--nvidia asks NVIDIA; --gpu unverified does without")
+        return gpu.check_verdict(policy.ask_nvidia(report.gpu_payload.text), nonce())
+
+    asked = make(nvidia, verdict)
+    if policy.ask_nvidia is None and policy.gpu is not GpuDemand.REQUIRED:
+        asked = not_asked(nvidia, f"not asked for (--gpu {policy.gpu}); --nvidia with --gpu required asks NVIDIA")
+
+    def vouched_evidence() -> str:
+        found = gpu.check_evidence_nonces(report.gpu_payload, nonce(), policy.gpu)
+        if asked.status is not Status.PASSED:
+            # Whoever knows the nonce can write it there: only NVIDIA can tell that a GPU has signed it.
+            raise NotMadeError(f"{'' if asked.asked else 'not asked for; '}{found}, and nobody has vouched for it")
+        return f"{found}, and NVIDIA vouches for it"
+
+    evidence = make(evidence_nonce, vouched_evidence)
+    if evidence.status is Status.NOT_MADE and policy.gpu is not GpuDemand.REQUIRED:
+        evidence = not_asked(evidence_nonce, evidence.detail)
+    return [
+        make(payload_nonce, lambda: gpu.check_payload_nonce(report.gpu_payload, nonce())),
+        evidence,
+        asked,
+    ]
