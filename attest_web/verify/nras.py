@@ -1,0 +1,203 @@
+"""What NVIDIA's attestation service (NRAS) answers about GPU evidence: tokens that it has signed.
+
+`POST /v3/attest/gpu` is answered with a detached token bundle (RFC 9711, 5), as JSON:
+
+    [["JWT", overall token], {"GPU-0": token, "GPU-1": token, ...}]
+
+Each token is a JSON Web Token (RFC 7519) signed with ES384. The overall one has the result and, as `submods`, the
+SHA-256 of each of the others; those have what was found out about one GPU. All of them are about one nonce.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jwt
+
+from attest_web.verify.checks import FailedError, NotMadeError
+from attest_web.verify.client import Origin
+from attest_web.verify.gpu import MAX_GPUS
+from attest_web.verify.gpu_claims import check_gpu_claims
+from attest_web.verify.nvidia_keys import NvidiaKeys
+from attest_web.verify.untrusted_json import JsonObject, as_object, integer, parse_json, parse_object
+
+ISSUER = "https://nras.attestation.nvidia.com"
+ALGORITHM = "ES384"
+TOLERANCE = 60
+"""Seconds that the clocks of verifier and service may differ."""
+
+MAX_ANSWER = 2 * 1024 * 1024
+MAX_TOKEN = 64 * 1024
+"""Characters of a token at most. NVIDIA's have up to 3000."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_GPU = re.compile(r"GPU-(?:0|[1-9][0-9]{0,2})")
+_SHA256_NAMES = ("SHA-256", "SHA256")
+"""What the service names the hash, and what NVIDIA's own library does."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """That NVIDIA vouches for GPUs.
+
+    Attributes:
+        ueids: Of each GPU, the serial number of its certificate, in decimal digits.
+    """
+
+    ueids: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"NVIDIA vouches for {len(self.ueids)} GPU(s), in tokens signed with its keys"
+
+
+@dataclass(frozen=True)
+class TokenBundle:
+    """The tokens of an answer, not yet checked.
+
+    Attributes:
+        overall: The token with the result.
+        by_gpu: The tokens about a GPU, by its name.
+    """
+
+    overall: str
+    by_gpu: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, answer: bytes) -> "TokenBundle":
+        """Read an answer.
+
+        Raises:
+            FailedError: It is not of the form above, or has tokens for more than `MAX_GPUS`.
+        """
+        if len(answer) > MAX_ANSWER:
+            raise FailedError(f"its answer is longer than {MAX_ANSWER} bytes")
+        match parse_json(answer, "its answer"):
+            case [["JWT", str(overall)], dict(by_gpu)]:
+                pass
+            case _:
+                raise FailedError("its answer is not a token with a token for each GPU")
+        if len(by_gpu) > MAX_GPUS:
+            raise FailedError(f"its answer has tokens for {len(by_gpu)} GPUs, more than {MAX_GPUS}")
+        for name in by_gpu:
+            if not _GPU.fullmatch(name):
+                raise FailedError(f"its answer has a token for {name!r}, which is no GPU")
+        for token in (overall, *by_gpu.values()):
+            if not (isinstance(token, str) and len(token) <= MAX_TOKEN and _TOKEN.fullmatch(token)):
+                raise FailedError("its answer has a token that is not a signed JWT")
+        return cls(overall, by_gpu)
+
+    @property
+    def key_ids(self) -> frozenset[str]:
+        """The keys that the tokens say they are signed with."""
+        found = (_key_id(token) for token in (self.overall, *self.by_gpu.values()))
+        return frozenset(key_id for key_id in found if key_id is not None)
+
+
+def key_ids(answer: bytes) -> frozenset[str]:
+    """The keys that an answer of the service needs, for `NvidiaKeysFetcher`; none where it is malformed."""
+    try:
+        return TokenBundle.parse(answer).key_ids
+    except FailedError:
+        return frozenset()
+
+
+def issuer_of(service: Origin) -> str:
+    """What a service at an address names itself in its tokens (`iss`): NVIDIA's is `ISSUER`."""
+    scheme, default = ("https", 443) if service.tls else ("http", 80)
+    host = f"[{service.host}]" if ":" in service.host else service.host
+    return f"{scheme}://{host}" + (f":{service.port}" if service.port != default else "")
+
+
+def check_verdict(
+    answer: bytes, nonce: bytes, keys: NvidiaKeys | None, *, now: float, gpus: int, issuer: str = ISSUER
+) -> Verdict:
+    """Check what the service answered; return what it vouches for.
+
+    Nothing is believed because of the connection that it came over: each token must be signed.
+
+    Args:
+        answer: The body of the answer.
+        nonce: 32 bytes that the verdict must be about.
+        keys: NVIDIA's keys; None where they could not be had.
+        now: The time, in seconds since 1970.
+        gpus: How many GPUs there was evidence of.
+        issuer: What the service names itself; see `issuer_of`.
+
+    Raises:
+        FailedError: NVIDIA does not vouch for this evidence.
+        NotMadeError: The answer is no verdict, or there are no keys to check it with.
+    """
+    if keys is None:
+        raise NotMadeError("NVIDIA's verdict cannot be checked without its keys")
+    try:
+        bundle = TokenBundle.parse(answer)
+    except FailedError as error:
+        raise NotMadeError(f"no verdict came from NVIDIA's service: {error}") from None
+
+    def claims_of(token: str, what: str) -> JsonObject:
+        claims = _signed_claims(token, keys, what)
+        _check_registered_claims(claims, now, issuer, what)
+        about = claims.get("eat_nonce")
+        if not isinstance(about, str) or about.lower() != nonce.hex():
+            raise FailedError(f"{what} is about another nonce")
+        return claims
+
+    overall = claims_of(bundle.overall, "NVIDIA's verdict")
+    if overall.get("x-nvidia-overall-att-result") is not True:
+        raise FailedError("NVIDIA's verdict is that this evidence does not hold")
+    _check_digests(overall, bundle.by_gpu)
+    if len(bundle.by_gpu) != gpus:
+        raise FailedError(
+            f"NVIDIA's verdict is about {len(bundle.by_gpu)} GPUs, not the {gpus} that it was asked about"
+        )
+    ueids = set()
+    for name, token in bundle.by_gpu.items():
+        what = f"NVIDIA's token for {name}"
+        ueid = check_gpu_claims(claims_of(token, what), what)
+        if ueid in ueids:
+            raise FailedError(f"{what} is about a GPU that another token is about, {ueid}")
+        ueids.add(ueid)
+    return Verdict(frozenset(ueids))
+
+
+def _key_id(token: str) -> str | None:
+    try:
+        key_id = jwt.get_unverified_header(token).get("kid")
+    except jwt.PyJWTError:
+        return None
+    return key_id if isinstance(key_id, str) else None
+
+
+def _signed_claims(token: str, keys: NvidiaKeys, what: str) -> JsonObject:
+    key_id = _key_id(token)
+    key = keys.by_id.get(key_id) if key_id is not None else None
+    if key is None:
+        raise FailedError(f"{what} names no key of NVIDIA's")
+    try:
+        # The list is what keeps a token from choosing its own algorithm, `none` among them (RFC 8725, 3.1).
+        signed = jwt.PyJWS(algorithms=[ALGORITHM]).decode_complete(token, key, algorithms=[ALGORITHM])
+    except jwt.PyJWTError:
+        raise FailedError(f"{what} is not signed by NVIDIA's key {key_id!r} with {ALGORITHM}") from None
+    # Not with PyJWT: it takes the time from the system, and the last of two claims of one name.
+    return parse_object(signed["payload"], what)
+
+
+def _check_registered_claims(claims: JsonObject, now: float, issuer: str, what: str) -> None:
+    if claims.get("iss") != issuer:
+        raise FailedError(f"{what} is not issued by {issuer}")
+    if now >= integer(claims, "exp", what) + TOLERANCE:
+        raise FailedError(f"{what} has expired")
+    for name in ("nbf", "iat"):
+        if name in claims and now < integer(claims, name, what) - TOLERANCE:
+            raise FailedError(f"{what} is not valid yet")
+
+
+def _check_digests(overall: JsonObject, by_gpu: Mapping[str, str]) -> None:
+    listed = as_object(overall.get("submods"), "'submods' of NVIDIA's verdict")
+    if listed.keys() != by_gpu.keys():
+        raise FailedError("NVIDIA's verdict is about other GPUs than the tokens that came with it")
+    for name, token in by_gpu.items():
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        if listed[name] not in [["DIGEST", [algorithm, digest]] for algorithm in _SHA256_NAMES]:
+            raise FailedError(f"NVIDIA's verdict is about another token for {name} than the one that came with it")

@@ -1,0 +1,168 @@
+"""The keys that NVIDIA's attestation service (NRAS) signs with: a JSON Web Key Set (RFC 7517), and how to fetch it.
+
+The service makes a new key about every day, each with a certificate that is valid for two, and publishes the last ones.
+So a key set that was fetched once serves for hours, not for weeks.
+"""
+
+import base64
+import binascii
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePublicKey, EllipticCurvePublicNumbers
+from cryptography.x509 import load_der_x509_certificate
+
+from attest_web.verify.checks import FailedError, NotMadeError
+from attest_web.verify.client import FetchError, HttpClient, Origin
+from attest_web.verify.untrusted_json import JsonObject, as_object, items, parse_object, text
+
+JWKS_PATH = "/.well-known/jwks.json"
+MAX_JWKS = 1024 * 1024
+"""Bytes of a key set at most. NVIDIA's has 80 kB."""
+MAX_KEYS = 256
+MAX_AGE = 3600.0
+"""Seconds that a fetched key set is used, so that a key that NVIDIA withdraws does not live on."""
+
+_COORDINATE = re.compile(r"[A-Za-z0-9_-]{64}")
+_KEY_ID = re.compile(r"[ -~]{1,256}")
+
+
+@dataclass(frozen=True)
+class NvidiaKeys:
+    """A key set of NVIDIA's.
+
+    Attributes:
+        by_id: Public keys on P-384, by their `kid`.
+    """
+
+    by_id: Mapping[str, EllipticCurvePublicKey]
+
+    @classmethod
+    def parse(cls, jwks: bytes | str) -> "NvidiaKeys":
+        """Read a JSON Web Key Set.
+
+        Keys for other algorithms than ES384, and keys without a `kid`, are passed over, as RFC 7517, 5 has it. Where a
+        key has a certificate (`x5c`), it must be one for the same key.
+
+        Raises:
+            FailedError: It is malformed, has two keys of one `kid`, or no key that can be used.
+        """
+        if len(jwks) > MAX_JWKS:
+            raise FailedError(f"the key set is longer than {MAX_JWKS} bytes")
+        listed = items(parse_object(jwks, "the key set"), "keys", "the key set")
+        if len(listed) > MAX_KEYS:
+            raise FailedError(f"the key set has {len(listed)} keys, more than {MAX_KEYS}")
+        keys = [as_object(key, "a key of the key set") for key in listed]
+        named = [key for key in keys if key.get("kid") is not None]
+        repeated = [kid for kid, count in Counter(_key_id(key) for key in named).items() if count > 1]
+        if repeated:
+            raise FailedError(f"the key set has more than one key {repeated[0]!r}")
+        usable = {_key_id(key): _public_key(key) for key in named if _is_for_es384(key)}
+        if not usable:
+            raise FailedError("the key set has no key for ES384")
+        return cls(usable)
+
+    def has(self, key_ids: Iterable[str]) -> bool:
+        """Whether all of these keys are in it."""
+        return all(key_id in self.by_id for key_id in key_ids)
+
+
+class NvidiaKeysFetcher:
+    """Fetches NVIDIA's keys and keeps them for `MAX_AGE`; may be used by several threads."""
+
+    def __init__(self, client: HttpClient, clock: Callable[[], float] = time.monotonic) -> None:
+        """Prepare to fetch; nothing is sent yet.
+
+        Args:
+            client: How to reach the service, of whose origin only scheme, host and port count; see `jwks_origin`.
+            clock: Seconds, from any start.
+        """
+        self._client = client
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: tuple[float, NvidiaKeys] | None = None
+
+    def __call__(self, key_ids: Iterable[str] = ()) -> NvidiaKeys:
+        """The keys that NVIDIA publishes.
+
+        Args:
+            key_ids: Keys that are wanted. Where a key set that was kept is without one of them, it is fetched anew; it
+                may still be without it then.
+
+        Raises:
+            NotMadeError: There was no key set to be had.
+        """
+        with self._lock:
+            if self._kept is not None:
+                fetched_at, keys = self._kept
+                if self._clock() - fetched_at < MAX_AGE and keys.has(key_ids):
+                    return keys
+            keys = self._fetch()
+            self._kept = self._clock(), keys
+            return keys
+
+    def _fetch(self) -> NvidiaKeys:
+        try:
+            answer = self._client.request("GET", "")
+        except FetchError as error:
+            raise NotMadeError(f"NVIDIA's keys could not be fetched: {error}") from None
+        if answer.status != 200:
+            raise NotMadeError(f"NVIDIA's keys could not be fetched: the service answered {answer.status}")
+        try:
+            return NvidiaKeys.parse(answer.body)
+        except FailedError as error:
+            raise NotMadeError(f"NVIDIA's keys could not be fetched: {error}") from None
+
+
+def jwks_origin(service: Origin) -> Origin:
+    """Where the keys of a service are: at a path of its host's own."""
+    return Origin(service.tls, service.host, service.port, JWKS_PATH)
+
+
+def _is_for_es384(key: JsonObject) -> bool:
+    return (
+        (key.get("kty"), key.get("crv")) == ("EC", "P-384")
+        and key.get("alg", "ES384") == "ES384"
+        and key.get("use", "sig") == "sig"
+    )
+
+
+def _key_id(key: JsonObject) -> str:
+    key_id = text(key, "kid", "a key of the key set")
+    if not _KEY_ID.fullmatch(key_id):
+        raise FailedError("'kid' of a key of the key set is not 1 to 256 printable ASCII characters")
+    return key_id
+
+
+def _public_key(key: JsonObject) -> EllipticCurvePublicKey:
+    what = f"the key {_key_id(key)}"
+    numbers = EllipticCurvePublicNumbers(_coordinate(key, "x", what), _coordinate(key, "y", what), SECP384R1())
+    try:
+        public_key = numbers.public_key()
+    except ValueError:
+        raise FailedError(f"{what} is no point on P-384") from None
+    if "x5c" in key and _certified_key(key, what) != public_key:
+        raise FailedError(f"{what} is not the one that its certificate is for")
+    return public_key
+
+
+def _coordinate(key: JsonObject, name: str, what: str) -> int:
+    digits = text(key, name, what)
+    if not _COORDINATE.fullmatch(digits):
+        raise FailedError(f"{name!r} of {what} is not 48 bytes in base64url")
+    return int.from_bytes(base64.urlsafe_b64decode(digits))
+
+
+def _certified_key(key: JsonObject, what: str) -> object:
+    chain = items(key, "x5c", what)
+    if not (chain and isinstance(chain[0], str)):
+        raise FailedError(f"'x5c' of {what} has no certificate")
+    try:
+        return load_der_x509_certificate(base64.b64decode(chain[0], validate=True)).public_key()
+    except (binascii.Error, ValueError, UnsupportedAlgorithm):
+        raise FailedError(f"the certificate of {what} cannot be read") from None
