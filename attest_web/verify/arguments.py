@@ -2,11 +2,10 @@
 
 import argparse
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from attest_web.verify.collateral import TCB_STATUSES
-from attest_web.verify.gpu import NRAS_URL, GpuDemand
+from attest_web.verify.demand_arguments import DEMANDS, add_demands, flag, hex_argument
+from attest_web.verify.gpu import GpuDemand
 from attest_web.version import release
 
 _DESCRIPTION = """\
@@ -27,25 +26,6 @@ environment:
   NO_COLOR   no colours, not even on a terminal
 """
 
-_DEMANDS = (
-    "nonce",
-    "tls_spki",
-    "collateral",
-    "pccs_url",
-    "dev_root",
-    "allow_tcb_status",
-    "expect_compose_hash",
-    "expect_mrtd",
-    "expect_rtmr0",
-    "expect_rtmr1",
-    "expect_rtmr2",
-    "allow_dev",
-    "gpu",
-    "nvidia",
-    "nras_url",
-)
-"""Options, as `argparse` names them, that only a report can meet."""
-
 
 class WrongUsageError(Exception):
     """The arguments make no sense; the message says which and why."""
@@ -65,7 +45,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--version", action="version", version=f"tee-verify {release()}")
     _add_online(parser)
     _add_saved(parser)
-    _add_demands(parser)
+    add_demands(parser)
+    parser.add_argument(
+        "--explain", action="store_true", help="say of each check what it proves and what it leaves open"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     parser.add_argument(
         "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each request as a whole [60]"
@@ -82,39 +65,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return options
 
 
-def demands(options: argparse.Namespace) -> list[str]:
-    """The arguments that make a run as strict as this one, except for what goes with the evidence itself.
-
-    That is the nonce and the TLS keys, and the collateral, for which see `collateral_demand`.
-    """
-    arguments: list[str] = []
-    for name in ("expect_compose_hash", "expect_mrtd", "expect_rtmr0", "expect_rtmr1", "expect_rtmr2"):
-        if (value := getattr(options, name)) is not None:
-            arguments += [_flag(name), value.hex()]
-    for status in options.allow_tcb_status:
-        arguments += ["--allow-tcb-status", status]
-    if options.dev_root is not None:
-        arguments += ["--dev-root", options.dev_root]
-    if options.allow_dev:
-        arguments.append("--allow-dev")
-    if options.gpu != GpuDemand.REQUIRED:
-        arguments += ["--gpu", options.gpu]
-    if options.nvidia:
-        arguments += ["--nvidia", "--nras-url", options.nras_url]
-    return arguments
-
-
-def collateral_demand(options: argparse.Namespace) -> list[str]:
-    """The arguments that say where this run's collateral came from."""
-    if options.collateral is not None:
-        return ["--collateral", options.collateral]
-    return ["--pccs-url", options.pccs_url] if options.pccs_url is not None else []
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _add_online(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a chat with a proxy")
     group.add_argument("--url", help="where the proxy is: http(s)://HOST:PORT")
@@ -123,6 +73,11 @@ def _add_online(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--message", default="Say hello in one short sentence.", help="what to say to it")
     group.add_argument("--stream", action="store_true", help="have the answer streamed")
     group.add_argument("--cacert", metavar="FILE", help="certificates to trust the proxy's TLS by, in PEM")
+    group.add_argument(
+        "--ra-tls",
+        action="store_true",
+        help="judge the certificate, which dstack has made, by the attestation in it, and before anything is sent",
+    )
     group.add_argument("--no-tls-binding", action="store_true", help="do not ask for the TLS key to be attested")
     group.add_argument("--save", metavar="DIR", help="keep all that was fetched there, to be checked again")
 
@@ -137,41 +92,11 @@ def _add_saved(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tls-spki",
         metavar="HEX",
-        type=_hex(32),
+        type=hex_argument(32),
         action="append",
         default=[],
         help="SHA-256 of the SPKI that the server's certificate had",
     )
-
-
-def _add_demands(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what to demand of the attestation")
-    group.add_argument("--nonce", metavar="HEX", type=_hex(32), help="the reports' nonce [a random one with --url]")
-    group.add_argument("--collateral", metavar="FILE", help="Intel's collateral in dcap-qvl's JSON")
-    group.add_argument("--pccs-url", metavar="URL", help="fetch the collateral from this cache [Intel's own service]")
-    group.add_argument("--dev-root", metavar="FILE", help="trust this root instead of Intel's (simulator); allows dev")
-    group.add_argument(
-        "--allow-tcb-status",
-        metavar="STATUS",
-        choices=TCB_STATUSES,
-        action="append",
-        default=[],
-        help="put up with this besides UpToDate: " + ", ".join(TCB_STATUSES),
-    )
-    group.add_argument("--expect-compose-hash", metavar="HEX", type=_hex(32), help="SHA-256 of the compose file")
-    group.add_argument("--expect-mrtd", metavar="HEX", type=_hex(48), help="the TD's initial measurement")
-    for register, what in enumerate(("its firmware's configuration", "its kernel", "its command line and initrd")):
-        group.add_argument(f"--expect-rtmr{register}", metavar="HEX", type=_hex(48), help=f"the measurement of {what}")
-    group.add_argument("--allow-dev", action="store_true", help="put up with keys of a development run (DEV=1)")
-    group.add_argument(
-        "--gpu",
-        choices=[str(demand) for demand in GpuDemand],
-        default=str(GpuDemand.REQUIRED),
-        help="GPU evidence: required (the default) asks for NVIDIA's verdict, so give --nvidia;"
-        " unverified: for this nonce, whoever has made it; canned: NVIDIA's canned one will do; none: is not looked at",
-    )
-    group.add_argument("--nvidia", action="store_true", help="ask NVIDIA's service for its verdict on the GPUs")
-    group.add_argument("--nras-url", metavar="URL", default=NRAS_URL, help="where that service is [%(default)s]")
 
 
 def _problem(options: argparse.Namespace) -> str | None:
@@ -185,12 +110,14 @@ def _problem(options: argparse.Namespace) -> str | None:
             return f"{how}: leave out --request, --response, --signature, --report, --tls-spki"
         if options.save is not None and options.url is None:
             return "--save goes with --url"
+        if options.ra_tls and (problem := _ra_tls_problem(options)) is not None:
+            return problem
     elif not any(name is not None for name in saved):
         return "give --url, or --proof, or --request, --response and --signature, or --report"
     elif len({options.request is None, options.response is None, not options.signature}) > 1:
         return "--request, --response and --signature go together"
-    elif options.save is not None:
-        return "--save goes with --url"
+    elif options.save is not None or options.ra_tls:
+        return f"{'--ra-tls' if options.ra_tls else '--save'} goes with --url"
     if options.collateral is not None and options.pccs_url is not None:
         return "--collateral and --pccs-url: give one of them"
     if options.dev_root is not None and not (options.collateral or options.pccs_url or options.proof):
@@ -202,23 +129,24 @@ def _problem(options: argparse.Namespace) -> str | None:
     return None
 
 
+def _ra_tls_problem(options: argparse.Namespace) -> str | None:
+    if options.url is None or not options.url.startswith("https:"):
+        return "--ra-tls goes with --url https://…"
+    if options.cacert is not None or options.no_tls_binding:
+        return "--ra-tls judges the certificate itself: leave out --cacert and --no-tls-binding"
+    if options.expect_compose_hash is None:
+        return "--ra-tls trusts the app that --expect-compose-hash names: any other could have such a certificate"
+    return None
+
+
 def _dropped_demand(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str | None:
     """What is wrong with a demand that there is no report for: to leave it out would look like a pass."""
     if options.url is not None or options.proof is not None or options.report:
         return None
-    for name in _DEMANDS:
+    for name in DEMANDS:
         if getattr(options, name) != parser.get_default(name):
-            return f"{_flag(name)} is about the attestation: it needs --report (or --url, or --proof)"
+            return f"{flag(name)} is about the attestation: it needs --report (or --url, or --proof)"
     return None
-
-
-def _hex(size: int) -> Callable[[str], bytes]:
-    def parse(digits: str) -> bytes:
-        if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * size}}}", digits):
-            raise argparse.ArgumentTypeError(f"takes {2 * size} hex digits")
-        return bytes.fromhex(digits)
-
-    return parse
 
 
 def _seconds(value: str) -> float:

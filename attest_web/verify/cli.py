@@ -6,13 +6,14 @@ import secrets
 import shlex
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attest_web.verify.arguments import WrongUsageError, collateral_demand, demands, parse_arguments
+from attest_web.verify.arguments import WrongUsageError, parse_arguments
 from attest_web.verify.audit import DEV_ROOT, Audit, check_evidence
-from attest_web.verify.checks import FailedError
-from attest_web.verify.client import HttpClient, Origin
+from attest_web.verify.certificate_judge import CertificateJudge, why_refused
+from attest_web.verify.checks import Check, FailedError, all_hold
+from attest_web.verify.client import FetchError, HttpClient, Origin
 from attest_web.verify.collateral import (
     INTEL_PCS_URL,
     TCB_UP_TO_DATE,
@@ -21,6 +22,7 @@ from attest_web.verify.collateral import (
     collateral_from_service,
     root_certificate,
 )
+from attest_web.verify.demand_arguments import collateral_demand, demands
 from attest_web.verify.evidence import Evidence, Saying, save
 from attest_web.verify.exchange import Exchange
 from attest_web.verify.gpu import GpuDemand
@@ -67,7 +69,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return 130
     colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print(as_json(audit) if options.json else as_text(audit, colours))  # noqa: T201
+    explain: bool = options.explain
+    print(as_json(audit, explain=explain) if options.json else as_text(audit, colours, explain=explain))  # noqa: T201
     return 0 if audit.ok else 1
 
 
@@ -81,6 +84,10 @@ def _run(options: argparse.Namespace) -> Audit:
         compose_hash=options.expect_compose_hash,
         mrtd=options.expect_mrtd,
         rtmrs={register: value for register, value in enumerate(rtmrs) if value is not None},
+        os_image_hashes=frozenset(options.expect_os_image_hash),
+        key_providers=frozenset(options.expect_key_provider),
+        kms_roots=frozenset(options.expect_kms_root),
+        require_mr_config_id=options.require_mr_config_id,
         allow_dev=options.allow_dev or options.dev_root is not None,
         gpu=GpuDemand(options.gpu),
         ask_nvidia=_nvidia_asker(options),
@@ -104,11 +111,19 @@ def _online_audit(options: argparse.Namespace, policy: Policy, verifier: DcapVer
     if directory is not None:
         _writable(directory)
     nonce = options.nonce if options.nonce is not None else secrets.token_bytes(32)
-    client = HttpClient(_origin(options.url), options.token, options.timeout, _tls_context(options.cacert))
+    judge = CertificateJudge(policy) if options.ra_tls else None
+    shown: list[Check] = []  # what came of the last certificate
+    client = HttpClient(
+        _origin(options.url),
+        options.token,
+        options.timeout,
+        _unjudged_tls() if judge is not None else _tls_context(options.cacert),
+        judge_certificate=_refusing(judge, shown) if judge is not None else None,
+    )
     conversation = Conversation(client, nonce, tls_binding=not options.no_tls_binding)
     conversation.hold(Chat(options.message, options.model, options.stream))
     audit = check_evidence(conversation.evidence, policy)
-    audit.checks[:0] = conversation.checks
+    audit.checks[:0] = [*shown, *conversation.checks]
     if directory is not None:
         try:
             again = save(conversation.evidence, verifier.used, directory)
@@ -188,6 +203,23 @@ def _tls_context(cacert: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=cacert)
     except OSError as error:  # an SSLError is one
         raise WrongUsageError(f"--cacert {cacert}: {error.strerror or 'not certificates in PEM'}") from None
+
+
+def _unjudged_tls() -> ssl.SSLContext:
+    """TLS with any certificate: for those whose own attestation is judged before anything is sent."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _refusing(judge: CertificateJudge, shown: list[Check]) -> Callable[[bytes], None]:
+    def refuse(certificate: bytes) -> None:
+        shown[:] = judge(certificate)
+        if not all_hold(shown):
+            raise FetchError(f"nothing was sent, for its certificate does not hold ({why_refused(shown)})")
+
+    return refuse
 
 
 def _read(option: str, name: str, max_bytes: int = MAX_FILE) -> bytes:

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Buffer, Mapping
+from collections.abc import Buffer, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -158,6 +158,8 @@ class HttpClient:
         timeout: float = 60.0,
         tls: ssl.SSLContext | None = None,
         max_bytes: int = MAX_BYTES,
+        *,
+        judge_certificate: Callable[[bytes], None] | None = None,
     ) -> None:
         """Make a client.
 
@@ -167,12 +169,15 @@ class HttpClient:
             timeout: Seconds that a request may take, from connecting to the last byte.
             tls: How to check the server's certificate; as the system does where it is None.
             max_bytes: Bytes of an answer that are read at most.
+            judge_certificate: Is called with the server's certificate, in DER, before anything is sent to it; raises
+                `FetchError` where nothing may be.
         """
         self.origin = origin
         self._token = token
         self._timeout = timeout
         self._tls = tls
         self._max_bytes = max_bytes
+        self._judge_certificate = judge_certificate
 
     def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
         """Send a request and read the whole answer, whatever its status.
@@ -224,7 +229,10 @@ class HttpClient:
             if self.origin.tls:
                 context = self._tls or ssl.create_default_context()
                 connection.sock = tls = context.wrap_socket(raw, server_hostname=self.origin.host)
-                spki = certificate_spki_sha256(tls.getpeercert(binary_form=True) or b"")
+                certificate = tls.getpeercert(binary_form=True) or b""
+                spki = certificate_spki_sha256(certificate)
+                if self._judge_certificate is not None:
+                    self._judge_certificate(certificate)
             headers = {"Accept-Encoding": "identity", "Connection": "close"}
             if body is not None:
                 headers["Content-Type"] = "application/json"
@@ -247,7 +255,10 @@ class HttpClient:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}; --cacert names one that is"
+        return (
+            f"its certificate is not trusted: {error.verify_message}; --cacert names one that is, --ra-tls takes one of"
+            " dstack's by its attestation"
+        )
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

@@ -1,9 +1,11 @@
 """How the outcome is shown: a line for each check, or one JSON object."""
 
 import json
+from typing import Any
 
 from attest_web.verify.audit import Audit
 from attest_web.verify.checks import Check, Status
+from attest_web.verify.explanations import explanation
 
 MAX_DETAIL = 400
 """Characters of a detail that are shown at most."""
@@ -18,27 +20,40 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
-def as_text(audit: Audit, colours: bool) -> str:
-    """The outcome for people.
+def as_text(audit: Audit, colours: bool, *, explain: bool = False) -> str:
+    """The outcome for people: the checks, the verdict, and then what it leaves open.
 
     Args:
         audit: The outcome.
         colours: Whether the terminal takes ANSI colours.
+        explain: Whether to say of each check what it proves and what it leaves open.
     """
 
     def coloured(colour: str, text: str) -> str:
         return f"{colour}{text}{_PLAIN}" if colours else text
 
-    lines = [coloured(_YELLOW, f"! warning: {printable(warning)}") for warning in audit.warnings]
-    lines += [f"{coloured(_colour(check), _MARKS[check.status])} {_line(check)}" for check in audit.checks]
+    lines = []
+    for check in audit.checks:
+        lines.append(f"{coloured(_colour(check), _MARKS[check.status])} {_line(check)}")
+        if explain and (meaning := explanation(check.name)) is not None:
+            lines += [f"    proves: {meaning.proves}", f"    leaves open: {meaning.leaves_open}"]
     lines += ["", coloured(_GREEN if audit.ok else _RED, _summary(audit))]
+    # Last, where they are read: without them, a verdict would say more than it does.
+    lines += [coloured(_YELLOW, f"! warning: {printable(warning)}") for warning in audit.warnings]
     return "\n".join(lines)
 
 
-def as_json(audit: Audit) -> str:
-    """The outcome for machines, on one line."""
-    checks = [{"name": c.name, "status": str(c.status), "detail": printable(c.detail)} for c in audit.checks]
+def as_json(audit: Audit, *, explain: bool = False) -> str:
+    """The outcome for machines, on one line; see `as_text`."""
+    checks = [_member(check, explain) for check in audit.checks]
     return json.dumps({"ok": audit.ok, "checks": checks, "warnings": [printable(line) for line in audit.warnings]})
+
+
+def _member(check: Check, explain: bool) -> dict[str, Any]:
+    member = {"name": check.name, "status": str(check.status), "detail": printable(check.detail)}
+    if explain and (meaning := explanation(check.name)) is not None:
+        member |= {"proves": meaning.proves, "leaves_open": meaning.leaves_open}
+    return member
 
 
 def _line(check: Check) -> str:

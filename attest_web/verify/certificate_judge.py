@@ -1,0 +1,54 @@
+"""Decides whether anything may be sent to a server, by the attestation in its certificate."""
+
+import datetime
+import threading
+from collections.abc import Callable, Sequence
+
+from attest_web.verify.checks import Check, all_hold
+from attest_web.verify.dstack.certificate import certificate_checks
+from attest_web.verify.policy import Policy
+
+MAX_REMEMBERED = 16
+"""Certificates that are remembered to hold; the oldest is forgotten and would be checked anew."""
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+class CertificateJudge:
+    """Checks certificates, and remembers those that hold: connections are many, certificates few. Safe in any thread.
+
+    What holds is remembered for as long as this lives; a report with a nonce says how things are now.
+    """
+
+    def __init__(self, policy: Policy, clock: Callable[[], datetime.datetime] = _now) -> None:
+        """Judge by a policy, of which only a pinned compose file lets anything pass: there is none in a certificate.
+
+        Args:
+            policy: What is demanded.
+            clock: The time, with its zone.
+        """
+        self._policy = policy
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held: dict[bytes, Sequence[Check]] = {}
+
+    def __call__(self, certificate: bytes) -> Sequence[Check]:
+        """The checks of a certificate in DER. It may take as long as Intel's collateral takes to be fetched."""
+        with self._lock:
+            held = self._held.get(certificate)
+        if held is not None:
+            return held
+        checks = certificate_checks(certificate, self._policy, self._clock())
+        if all_hold(checks):
+            with self._lock:
+                self._held[certificate] = checks
+                while len(self._held) > MAX_REMEMBERED:
+                    del self._held[next(iter(self._held))]
+        return checks
+
+
+def why_refused(checks: Sequence[Check]) -> str:
+    """What speaks against a certificate, in one line."""
+    return "; ".join(f"{check.name}: {check.detail}" for check in checks if not check.holds)

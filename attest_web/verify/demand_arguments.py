@@ -1,0 +1,165 @@
+"""The arguments of `tee-verify` that say what to demand of attestation, and how a run is repeated with the same."""
+
+import argparse
+import re
+from collections.abc import Callable
+
+from attest_web.verify.collateral import TCB_STATUSES
+from attest_web.verify.dstack.kms_chain import ROOT_BYTES
+from attest_web.verify.gpu import NRAS_URL, GpuDemand
+
+_HASHES = (
+    "expect_compose_hash",
+    "expect_os_image_hash",
+    "expect_mrtd",
+    "expect_rtmr0",
+    "expect_rtmr1",
+    "expect_rtmr2",
+    "expect_key_provider",
+    "expect_kms_root",
+    "expect_gpu_policy_hash",
+)
+"""Options, as `argparse` names them, that take hex digits, once or several times."""
+
+DEMANDS = (
+    *_HASHES,
+    "nonce",
+    "tls_spki",
+    "collateral",
+    "pccs_url",
+    "dev_root",
+    "allow_tcb_status",
+    "require_mr_config_id",
+    "allow_dev",
+    "gpu",
+    "nvidia",
+    "nras_url",
+    "nvidia_keys",
+)
+"""Options, as `argparse` names them, that only a report can meet."""
+
+_MAX_PROVIDER_ID = 256
+"""Bytes of a key provider's id at most: a P-256 key is 91, an SGX measurement 32."""
+
+
+def add_demands(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    _add_quote_demands(parser.add_argument_group("what to demand of the hardware"))
+    _add_guest_demands(parser.add_argument_group("what to demand of the guest"))
+    _add_gpu_demands(parser.add_argument_group("what to demand of its GPUs"))
+
+
+def demands(options: argparse.Namespace) -> list[str]:
+    """The arguments that make a run as strict as this one, except for what goes with the evidence itself.
+
+    That is the nonce and the TLS keys, and the collateral, for which see `collateral_demand`.
+    """
+    arguments: list[str] = []
+    for name in _HASHES:
+        value = getattr(options, name)
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                arguments += [flag(name), each.hex()]
+    for status in options.allow_tcb_status:
+        arguments += ["--allow-tcb-status", status]
+    if options.dev_root is not None:
+        arguments += ["--dev-root", options.dev_root]
+    for name in ("allow_dev", "require_mr_config_id"):
+        if getattr(options, name):
+            arguments.append(flag(name))
+    if options.gpu != GpuDemand.REQUIRED:
+        arguments += ["--gpu", options.gpu]
+    if options.nvidia:
+        arguments += ["--nvidia", "--nras-url", options.nras_url]
+    if options.nvidia_keys is not None:
+        arguments += ["--nvidia-keys", options.nvidia_keys]
+    return arguments
+
+
+def collateral_demand(options: argparse.Namespace) -> list[str]:
+    """The arguments that say where this run's collateral came from."""
+    if options.collateral is not None:
+        return ["--collateral", options.collateral]
+    return ["--pccs-url", options.pccs_url] if options.pccs_url is not None else []
+
+
+def flag(name: str) -> str:
+    """An option as it is written, of its name in `argparse`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def hex_argument(size: int) -> Callable[[str], bytes]:
+    """A type for `argparse`: so many bytes in hex."""
+
+    def parse(digits: str) -> bytes:
+        if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * size}}}", digits):
+            raise argparse.ArgumentTypeError(f"takes {2 * size} hex digits")
+        return bytes.fromhex(digits)
+
+    return parse
+
+
+def _provider_id(digits: str) -> bytes:
+    if not re.fullmatch(rf"(?:[0-9a-fA-F]{{2}}){{32,{_MAX_PROVIDER_ID}}}", digits):
+        raise argparse.ArgumentTypeError("takes the provider's id or its SHA-256 in hex: 64 digits or more")
+    return bytes.fromhex(digits)
+
+
+def _add_quote_demands(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--nonce", metavar="HEX", type=hex_argument(32), help="the reports' nonce [a random one with --url]"
+    )
+    group.add_argument("--collateral", metavar="FILE", help="Intel's collateral in dcap-qvl's JSON")
+    group.add_argument("--pccs-url", metavar="URL", help="fetch the collateral from this cache [Intel's own service]")
+    group.add_argument("--dev-root", metavar="FILE", help="trust this root instead of Intel's (simulator); allows dev")
+    group.add_argument(
+        "--allow-tcb-status",
+        metavar="STATUS",
+        choices=TCB_STATUSES,
+        action="append",
+        default=[],
+        help="put up with this besides UpToDate: " + ", ".join(TCB_STATUSES),
+    )
+
+
+def _add_guest_demands(group: "argparse._ArgumentGroup") -> None:
+    def several(name: str, parse: Callable[[str], bytes], what: str) -> None:
+        help_text = f"{what}; may be given several times"
+        group.add_argument(name, metavar="HEX", type=parse, action="append", default=[], help=help_text)
+
+    group.add_argument("--expect-compose-hash", metavar="HEX", type=hex_argument(32), help="SHA-256 of app_compose")
+    several("--expect-os-image-hash", hex_argument(32), "a dstack image that will do, in place of the four below")
+    group.add_argument("--expect-mrtd", metavar="HEX", type=hex_argument(48), help="the TD's initial measurement")
+    for register, what in enumerate(("its firmware's configuration", "its kernel", "its command line and initrd")):
+        name = f"--expect-rtmr{register}"
+        group.add_argument(name, metavar="HEX", type=hex_argument(48), help=f"the measurement of {what}")
+    several("--expect-key-provider", _provider_id, "who may have given the keys: its id, or the SHA-256 of that")
+    several("--expect-kms-root", hex_argument(ROOT_BYTES), "root key of a KMS that may have given the signing keys")
+    group.add_argument(
+        "--require-mr-config-id", action="store_true", help="demand that the host has said in MRCONFIGID what is to run"
+    )
+    group.add_argument("--allow-dev", action="store_true", help="put up with keys of a development run (DEV=1)")
+
+
+def _add_gpu_demands(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--gpu",
+        choices=[str(demand) for demand in GpuDemand],
+        default=str(GpuDemand.REQUIRED),
+        help="GPU evidence: required (the default) asks for NVIDIA's verdict, so give --nvidia; bound: and that the"
+        " guest has attested the same GPUs at boot; unverified: for this nonce, whoever has made it; canned: NVIDIA's"
+        " canned one will do; none: is not looked at",
+    )
+    group.add_argument("--nvidia", action="store_true", help="ask NVIDIA's service for its verdict on the GPUs")
+    group.add_argument("--nras-url", metavar="URL", default=NRAS_URL, help="where that service is [%(default)s]")
+    group.add_argument(
+        "--nvidia-keys", metavar="FILE", help="NVIDIA's keys that sign verdicts, a JWKS [fetched from that service]"
+    )
+    group.add_argument(
+        "--expect-gpu-policy-hash",
+        metavar="HEX",
+        type=hex_argument(32),
+        action="append",
+        default=[],
+        help="a policy that may have governed the attestation of GPUs at boot; may be given several times",
+    )

@@ -1,0 +1,141 @@
+"""A TLS certificate that dstack's guest agent has made, with the attestation of its key in it (RA-TLS).
+
+The extension 1.3.6.1.4.1.62397.1.8 is an OCTET STRING of an attestation whose report_data is
+`sha512("ratls-cert:" ‖ SubjectPublicKeyInfo in DER)`. Whoever holds the key is then in the attested guest: so key and
+attestation are judged here, and neither the chain, whose root anybody may have made, nor the names.
+
+There is no nonce in it: it says that the key was made in that guest once. And its event log lacks what gives RTMR0 to
+RTMR2, which are held against the image's hash or known values.
+"""
+
+import datetime
+import hashlib
+from functools import cached_property
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from attest_web.verify.checks import Check, FailedError, make
+from attest_web.verify.dstack.attestation import Attestation
+from attest_web.verify.dstack.event_log import Event
+from attest_web.verify.dstack.guest_checks import guest_checks, quote_checks
+from attest_web.verify.policy import Policy
+from attest_web.verify.quote import TdxQuote
+from attest_web.verify.untrusted_json import JsonObject
+
+ATTESTATION_OID = x509.ObjectIdentifier("1.3.6.1.4.1.62397.1.8")
+NAME = "certificate"
+"""First word of the names of the checks of a certificate."""
+
+_TAG = b"ratls-cert:"
+_OCTET_STRING = 0x04
+
+
+class CertificateEvidence:
+    """What a certificate shows of the guest that made it. Every part raises `FailedError` where it is malformed."""
+
+    app_compose = None
+    """Not in a certificate: its hash is."""
+
+    app_id = None
+    """The log has it, and nothing here says it once more."""
+
+    def __init__(self, certificate: bytes) -> None:
+        """Take note of a certificate, in DER."""
+        self._der = certificate
+
+    @cached_property
+    def certificate(self) -> x509.Certificate:
+        """The certificate, read."""
+        try:
+            return x509.load_der_x509_certificate(self._der)
+        except ValueError:
+            raise FailedError("the server's certificate cannot be read") from None
+
+    @cached_property
+    def spki(self) -> bytes:
+        """Its SubjectPublicKeyInfo in DER."""
+        try:
+            return self.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        except (ValueError, UnsupportedAlgorithm):
+            raise FailedError("the server's certificate has a key of an unknown kind") from None
+
+    @cached_property
+    def attestation(self) -> Attestation:
+        """The attestation in it."""
+        try:
+            extension = self.certificate.extensions.get_extension_for_oid(ATTESTATION_OID).value
+        except x509.ExtensionNotFound:
+            raise FailedError("the server's certificate has no attestation in it: it is not one of dstack's") from None
+        except ValueError:
+            raise FailedError("the extensions of the server's certificate cannot be read") from None
+        if not isinstance(extension, x509.UnrecognizedExtension):
+            raise FailedError("the attestation in the server's certificate cannot be read")
+        return Attestation.parse(_octet_string(extension.value))
+
+    @property
+    def quote_bytes(self) -> bytes:
+        """The quote."""
+        return self.attestation.quote
+
+    @cached_property
+    def quote(self) -> TdxQuote:
+        """The quote, read."""
+        return TdxQuote.parse(self.attestation.quote)
+
+    @property
+    def events(self) -> list[Event]:
+        """The event log: RTMR3 and the ACPI events of RTMR0."""
+        return self.attestation.events
+
+    @property
+    def vm_config(self) -> JsonObject:
+        """What the host says of the virtual machine."""
+        return self.attestation.vm_config
+
+
+def has_attestation(certificate: bytes) -> bool:
+    """Whether a certificate, in DER, says that it has an attestation in it."""
+    try:
+        x509.load_der_x509_certificate(certificate).extensions.get_extension_for_oid(ATTESTATION_OID)
+    except (ValueError, x509.ExtensionNotFound):
+        return False
+    return True
+
+
+def certificate_checks(certificate: bytes, policy: Policy, now: datetime.datetime) -> list[Check]:
+    """Make all checks of a certificate.
+
+    Args:
+        certificate: As the server has shown it, in DER.
+        policy: What the verifier demands. Its demands of GPUs are not for certificates.
+        now: The time, with its zone.
+    """
+    evidence = CertificateEvidence(certificate)
+    return [
+        make(NAME, lambda: _check_key(evidence, now)),
+        *quote_checks(NAME, evidence, policy),
+        *guest_checks(NAME, evidence, policy, whole_log=False),
+    ]
+
+
+def _check_key(evidence: CertificateEvidence, now: datetime.datetime) -> str:
+    expected = hashlib.sha512(_TAG + evidence.spki).digest()
+    if evidence.attestation.report_data != expected or evidence.quote.report_data != expected:
+        raise FailedError("the attestation in the server's certificate is about another key than the certificate's")
+    if not evidence.certificate.not_valid_before_utc <= now <= evidence.certificate.not_valid_after_utc:
+        raise FailedError("the server's certificate is not valid at this time")
+    return f"its quote is about its key, SHA-256 {hashlib.sha256(evidence.spki).hexdigest()}"
+
+
+def _octet_string(der: bytes) -> bytes:
+    """The content of an OCTET STRING (X.690, 8.7) of definite length."""
+    if len(der) < 2 or der[0] != _OCTET_STRING:
+        raise FailedError("the attestation in the server's certificate is not an OCTET STRING")
+    size_bytes = der[1] & 0x7F if der[1] & 0x80 else 0
+    size = int.from_bytes(der[2 : 2 + size_bytes], "big") if size_bytes else der[1]
+    content = der[2 + size_bytes :]
+    if der[1] == 0x80 or size_bytes > 4 or len(content) != size:
+        raise FailedError("the attestation in the server's certificate is not an OCTET STRING of its length")
+    return content
