@@ -13,7 +13,7 @@ from attest_web.client.proof import Proof
 from attest_web.client.signing import signatures
 from attest_web.client.steps import Get, Step, Steps, T, Wait
 from attest_web.client.stream_gate import StreamGate, check_length
-from attest_web.client.tls_guard import UnknownTlsKeyError, server_key
+from attest_web.client.tls_guard import TlsGuard, UnknownTlsKeyError, server_key
 from attest_web.client.transport import (
     EXTENSION,
     MAX_PROOF_ANSWER,
@@ -82,16 +82,18 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
     async def _send(self, request: httpx2.Request, asked: Asked) -> httpx2.Response:
         """Send a request over a connection to an attested key; one to a new key waits until that is attested, too."""
         for _ in range(2):
-            guard = self._rules.guard(request)
-            if guard is not None:
-                request.extensions = {**request.extensions, "trace": guard.atrace}
             try:
-                return await self._inner.handle_async_request(request)
+                return await self._send_guarded(request, self._rules.guard(request))
             except UnknownTlsKeyError as unknown:
                 async with self._attesting:
                     if unknown.key not in self._rules.trust.tls_keys:
                         await self._run(self._rules.trust.pin(None, unknown.key, asked.model), asked)
         raise another_key()
+
+    async def _send_guarded(self, request: httpx2.Request, guard: TlsGuard | None) -> httpx2.Response:
+        if guard is not None:
+            request.extensions = {**request.extensions, "trace": guard.atrace}
+        return await self._inner.handle_async_request(request)
 
     async def _checked(self, asked: Asked, response: httpx2.Response) -> httpx2.Response:
         verdict = Verdict(self._rules.on_proof)
@@ -150,9 +152,10 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         deadline = time.monotonic() + self._rules.proof_timeout
         try:
             request = proof_request(step, asked, self._rules)
-            response = await (
-                self._inner.handle_async_request(request) if step.about_keys else self._send(request, asked)
-            )
+            if step.about_keys:
+                response = await self._send_guarded(request, self._rules.guard(request, about_keys=True))
+            else:
+                response = await self._send(request, asked)
             try:
                 key = server_key(response) if self._rules.tls else None
                 body = bytearray()

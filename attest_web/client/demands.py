@@ -15,9 +15,13 @@ from attest_web.verify.collateral import (
     root_certificate,
 )
 from attest_web.verify.dstack.event_log import RUNTIME_REGISTER
+from attest_web.verify.dstack.kms_chain import ROOT_BYTES
 from attest_web.verify.gpu import NRAS_URL, GpuDemand
 from attest_web.verify.online import NvidiaAsker
 from attest_web.verify.policy import Policy
+
+MIN_BYTES = 32
+"""Size of the shortest value that is expected: a SHA-256."""
 
 
 def attestation_policy(
@@ -25,6 +29,10 @@ def attestation_policy(
     compose_hash: str | None = None,
     mrtd: str | None = None,
     rtmrs: Mapping[int, str] | None = None,
+    os_image_hashes: Collection[str] = (),
+    key_providers: Collection[str] = (),
+    kms_roots: Collection[str] = (),
+    require_mr_config_id: bool = False,
     allow_tcb_status: Collection[str] = (),
     allow_dev: bool = False,
     gpu: str = "required",
@@ -40,6 +48,10 @@ def attestation_policy(
         compose_hash: SHA-256 of the compose file that you have read, in hex.
         mrtd: MRTD of the guest image, 48 bytes in hex.
         rtmrs: RTMR0 to RTMR2 of it, by number, in the same form.
+        os_image_hashes: Hashes of the dstack images that will do, in hex: in place of `mrtd` and `rtmrs`.
+        key_providers: Ids of the key providers that may have given the keys, or the SHA-256 of these, in hex.
+        kms_roots: Root keys of the KMSes that may have given the signing keys, 33 bytes each in hex.
+        require_mr_config_id: Whether the host must have said in MRCONFIGID what is to run.
         allow_tcb_status: TCB statuses to put up with besides `UpToDate`.
         allow_dev: Whether keys of a development run will do (`DEV=1`); `dev_root` implies it.
         gpu: `required` asks NVIDIA for its verdict; `unverified`, `canned` and `none` do without (`tee-verify --help`).
@@ -74,9 +86,13 @@ def attestation_policy(
     return Policy(
         verify_quote=DcapVerifier(source, root),
         allowed_tcb=frozenset({TCB_UP_TO_DATE, *allow_tcb_status}),
-        compose_hash=_digest(compose_hash, 32, "compose_hash"),
-        mrtd=_digest(mrtd, 48, "mrtd"),
-        rtmrs={register: _measured(value, register) for register, value in (rtmrs or {}).items()},
+        compose_hash=None if compose_hash is None else _bytes(compose_hash, "compose_hash", 32),
+        mrtd=None if mrtd is None else _bytes(mrtd, "mrtd", 48),
+        rtmrs={register: _bytes(value, f"rtmrs[{register}]", 48) for register, value in (rtmrs or {}).items()},
+        os_image_hashes=frozenset(_bytes(each, "os_image_hashes", 32) for each in os_image_hashes),
+        key_providers=frozenset(_bytes(each, "key_providers") for each in key_providers),
+        kms_roots=frozenset(_bytes(each, "kms_roots", ROOT_BYTES) for each in kms_roots),
+        require_mr_config_id=require_mr_config_id,
         allow_dev=allow_dev or root is not None,
         gpu=demand,
         ask_nvidia=ask_nvidia,
@@ -91,20 +107,11 @@ def _collateral(path: Path) -> Any:
         raise ValueError(f"{path} is not collateral in JSON") from None
 
 
-def _measured(digits: str, register: int) -> bytes:
-    value = _digest(digits, 48, f"rtmrs[{register}]")
-    if value is None:
-        raise ValueError(f"rtmrs[{register}] takes 96 hex digits")
-    return value
-
-
-def _digest(digits: str | None, size: int, name: str) -> bytes | None:
-    if digits is None:
-        return None
+def _bytes(digits: str, name: str, size: int | None = None) -> bytes:
     try:
         value = bytes.fromhex(digits)
-    except ValueError:
+    except (TypeError, ValueError):
         value = b""
-    if len(value) != size:
-        raise ValueError(f"{name} takes {2 * size} hex digits")
+    if len(value) < MIN_BYTES or size not in (None, len(value)):
+        raise ValueError(f"{name} takes {f'{2 * size} hex digits' if size is not None else 'hex digits, 64 or more'}")
     return value

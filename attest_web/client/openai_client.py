@@ -1,5 +1,6 @@
 """The openai package's own clients, over a transport that verifies."""
 
+import ssl
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from attest_web.client.sync_transport import VerifyingTransport
 from attest_web.client.transport import EXTENSION, Rules, Verdict
 from attest_web.client.trust import AttestedSigners, KnownSigners
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
+from attest_web.verify.certificate_judge import CertificateJudge, any_certificate
 from attest_web.verify.client import MAX_BYTES
 from attest_web.verify.policy import Policy
 
@@ -61,6 +63,7 @@ def verified_openai(
     signers: Sequence[str] | None = None,
     proof_url: str | None = None,
     tls_binding: bool = True,
+    ra_tls: bool = False,
     algos: Sequence[SigningAlgo] = SIGNING_ALGOS,
     allow_unproven: Collection[str] = (),
     max_bytes: int = MAX_BYTES,
@@ -82,6 +85,9 @@ def verified_openai(
         proof_url: Where signatures and reports are, if not at `base_url`: say a side port, in the same form.
         tls_binding: Whether the server's TLS key must be the attested one. Without TLS there is none. Where somebody
             else ends TLS, say a load balancer, it cannot be.
+        ra_tls: Whether the server's certificate is one of dstack's, to be judged by the attestation in it and not by an
+            authority, before anything is sent. It needs a `policy` with a `compose_hash`; a `transport` of your own
+            must then take any certificate.
         algos: The algorithms that must have signed. Not every server has both.
         allow_unproven: Paths whose answers may go unproven, as in `{"/models"}`.
         max_bytes: Of a request, and of an answer: both are kept, for the proof.
@@ -100,12 +106,13 @@ def verified_openai(
         proof_url,
         algos,
         tls_binding=tls_binding,
+        ra_tls=ra_tls,
         allow_unproven=frozenset(allow_unproven),
         max_bytes=max_bytes,
         proof_timeout=proof_timeout,
         on_proof=on_proof,
     )
-    inner = transport if transport is not None else httpx2.HTTPTransport(limits=_LIMITS)
+    inner = transport if transport is not None else httpx2.HTTPTransport(limits=_LIMITS, verify=_verify(ra_tls))
     http_client = DefaultHttpxClient(transport=VerifyingTransport(inner, rules), follow_redirects=False)
     return VerifiedOpenAI(base_url=base_url, http_client=http_client, **_checked(options))
 
@@ -117,6 +124,7 @@ def verified_async_openai(
     signers: Sequence[str] | None = None,
     proof_url: str | None = None,
     tls_binding: bool = True,
+    ra_tls: bool = False,
     algos: Sequence[SigningAlgo] = SIGNING_ALGOS,
     allow_unproven: Collection[str] = (),
     max_bytes: int = MAX_BYTES,
@@ -133,12 +141,13 @@ def verified_async_openai(
         proof_url,
         algos,
         tls_binding=tls_binding,
+        ra_tls=ra_tls,
         allow_unproven=frozenset(allow_unproven),
         max_bytes=max_bytes,
         proof_timeout=proof_timeout,
         on_proof=on_proof,
     )
-    inner = transport if transport is not None else httpx2.AsyncHTTPTransport(limits=_LIMITS)
+    inner = transport if transport is not None else httpx2.AsyncHTTPTransport(limits=_LIMITS, verify=_verify(ra_tls))
     http_client = DefaultAsyncHttpxClient(transport=AsyncVerifyingTransport(inner, rules), follow_redirects=False)
     return VerifiedAsyncOpenAI(base_url=base_url, http_client=http_client, **_checked(options))
 
@@ -166,6 +175,7 @@ def _rules(
     algos: Sequence[SigningAlgo],
     *,
     tls_binding: bool,
+    ra_tls: bool,
     **more: Any,
 ) -> Rules:
     if not algos or not set(algos) <= set(SIGNING_ALGOS):
@@ -177,13 +187,22 @@ def _rules(
             raise ValueError("a URL here begins with http:// or https://")
     tls = tls_binding and signers is None and httpx2.URL(base_url).scheme == "https"
     algos = tuple(dict.fromkeys(algos))
+    judge = None
+    if ra_tls:
+        if policy is None or policy.compose_hash is None or not tls:
+            raise ValueError("ra_tls goes with https, tls_binding and a policy that has a compose_hash")
+        judge = CertificateJudge(policy)
     trust: KnownSigners | AttestedSigners
     if signers is not None:
         trust = KnownSigners(signers)
     else:
         trust = AttestedSigners(policy if policy is not None else attestation_policy(), algos, tls=tls)
     base = base_url.rstrip("/")
-    return Rules(base, (proof_url or base_url).rstrip("/"), trust, algos, tls, **more)
+    return Rules(base, (proof_url or base_url).rstrip("/"), trust, algos, tls, judge=judge, **more)
+
+
+def _verify(ra_tls: bool) -> bool | ssl.SSLContext:
+    return any_certificate() if ra_tls else True
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:

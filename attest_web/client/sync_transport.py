@@ -13,7 +13,7 @@ from attest_web.client.proof import Proof
 from attest_web.client.signing import signatures
 from attest_web.client.steps import Get, Step, Steps, T, Wait
 from attest_web.client.stream_gate import StreamGate, check_length
-from attest_web.client.tls_guard import UnknownTlsKeyError, server_key
+from attest_web.client.tls_guard import TlsGuard, UnknownTlsKeyError, server_key
 from attest_web.client.transport import (
     EXTENSION,
     MAX_PROOF_ANSWER,
@@ -81,16 +81,18 @@ class VerifyingTransport(httpx2.BaseTransport):
     def _send(self, request: httpx2.Request, asked: Asked) -> httpx2.Response:
         """Send a request over a connection to an attested key; one to a new key waits until that is attested, too."""
         for _ in range(2):
-            guard = self._rules.guard(request)
-            if guard is not None:
-                request.extensions = {**request.extensions, "trace": guard.trace}
             try:
-                return self._inner.handle_request(request)
+                return self._send_guarded(request, self._rules.guard(request))
             except UnknownTlsKeyError as unknown:
                 with self._attesting:
                     if unknown.key not in self._rules.trust.tls_keys:
                         self._run(self._rules.trust.pin(None, unknown.key, asked.model), asked)
         raise another_key()
+
+    def _send_guarded(self, request: httpx2.Request, guard: TlsGuard | None) -> httpx2.Response:
+        if guard is not None:
+            request.extensions = {**request.extensions, "trace": guard.trace}
+        return self._inner.handle_request(request)
 
     def _checked(self, asked: Asked, response: httpx2.Response) -> httpx2.Response:
         verdict = Verdict(self._rules.on_proof)
@@ -151,7 +153,10 @@ class VerifyingTransport(httpx2.BaseTransport):
         deadline = time.monotonic() + self._rules.proof_timeout
         try:
             request = proof_request(step, asked, self._rules)
-            response = self._inner.handle_request(request) if step.about_keys else self._send(request, asked)
+            if step.about_keys:
+                response = self._send_guarded(request, self._rules.guard(request, about_keys=True))
+            else:
+                response = self._send(request, asked)
             try:
                 key = server_key(response) if self._rules.tls else None
                 body = bytearray()

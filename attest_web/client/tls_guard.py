@@ -4,13 +4,15 @@ Without this, somebody who has a certificate that is trusted, and no attested ke
 proof: when the prompt has been read. httpx tells of a new connection by its `trace` extension, after the handshake.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import anyio
 import httpx2
 
-from attest_web.client.errors import UnprovenError
+from attest_web.client.errors import UnprovenError, not_holding
 from attest_web.verify.binding import certificate_spki_sha256
+from attest_web.verify.checks import Check, all_hold
 
 
 class UnknownTlsKeyError(Exception):
@@ -26,17 +28,24 @@ class UnknownTlsKeyError(Exception):
 
 
 class TlsGuard:
-    """Stops a request whose connection is made to an unknown TLS key."""
+    """Stops a request whose connection is made to an unknown TLS key, or with a certificate that does not hold."""
 
-    def __init__(self, host: str, known: Collection[bytes]) -> None:
+    def __init__(
+        self,
+        host: str,
+        known: Collection[bytes] | None,
+        judge: Callable[[bytes], Sequence[Check]] | None = None,
+    ) -> None:
         """Guard a request.
 
         Args:
             host: Whose key is looked at, in ASCII; a forward proxy on the way has one of its own.
-            known: SHA-256 of the SPKI of each key that will do.
+            known: SHA-256 of the SPKI of each key that will do; None where any will.
+            judge: Gives the checks of a certificate in DER, which must hold; None where the transport judges it.
         """
         self._host = host
         self._known = known
+        self._judge = judge
         self._server_name = ""
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
@@ -44,27 +53,43 @@ class TlsGuard:
 
         Raises:
             UnknownTlsKeyError: The key is none of those that are known.
+            ProofError: The certificate does not hold.
         """
-        if (refused := self._to_refuse(event, info)) is not None:
-            stream, key = refused
-            stream.close()
-            raise UnknownTlsKeyError(key)
+        stream = self._new_connection(event, info)
+        if stream is not None:
+            try:
+                self._look_at(_certificate_of(stream))
+            except BaseException:
+                stream.close()
+                raise
 
     async def atrace(self, event: str, info: dict[str, Any]) -> None:
         """The same for async clients."""
-        if (refused := self._to_refuse(event, info)) is not None:
-            stream, key = refused
-            await stream.aclose()
-            raise UnknownTlsKeyError(key)
+        stream = self._new_connection(event, info)
+        if stream is not None:
+            try:
+                # Judging a certificate may have to wait for Intel's collateral.
+                await anyio.to_thread.run_sync(self._look_at, _certificate_of(stream), abandon_on_cancel=True)
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await stream.aclose()
+                raise
 
-    def _to_refuse(self, event: str, info: dict[str, Any]) -> tuple[Any, bytes] | None:
+    def _new_connection(self, event: str, info: dict[str, Any]) -> Any | None:
         if event.endswith(".start_tls.started"):
             self._server_name = str(info.get("server_hostname"))
         elif event.endswith(".start_tls.complete") and self._server_name == self._host:
-            stream = info["return_value"]
-            key = _key_of(stream)
-            return (stream, key) if key not in self._known else None
+            return info["return_value"]
         return None
+
+    def _look_at(self, certificate: bytes) -> None:
+        if self._judge is not None:
+            checks = self._judge(certificate)
+            if not all_hold(checks):
+                raise not_holding("the attestation in this server's certificate", checks)
+        key = _key_of(certificate)
+        if self._known is not None and key not in self._known:
+            raise UnknownTlsKeyError(key)
 
 
 def server_key(response: httpx2.Response) -> bytes | None:
@@ -76,11 +101,15 @@ def server_key(response: httpx2.Response) -> bytes | None:
     stream = response.extensions.get("network_stream")
     if stream is None or stream.get_extra_info("ssl_object") is None:
         return None
-    return _key_of(stream)
+    return _key_of(_certificate_of(stream))
 
 
-def _key_of(stream: Any) -> bytes:
+def _certificate_of(stream: Any) -> bytes:
+    return stream.get_extra_info("ssl_object").getpeercert(True) or b""
+
+
+def _key_of(certificate: bytes) -> bytes:
     try:
-        return certificate_spki_sha256(stream.get_extra_info("ssl_object").getpeercert(True) or b"")
+        return certificate_spki_sha256(certificate)
     except ValueError:
         raise UnprovenError("the server's certificate cannot be read") from None

@@ -18,6 +18,7 @@ from attest_web.client.stream_gate import is_id, json_object, response_id
 from attest_web.client.tls_guard import TlsGuard
 from attest_web.client.trust import Pin, RefusedError, Trust
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
+from attest_web.verify.certificate_judge import CertificateJudge
 from attest_web.verify.client import MAX_BYTES
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.exchange import Exchange, shown_address
@@ -70,6 +71,7 @@ class Rules:
         max_bytes: Of a request and of an answer, all of which are kept for the proof.
         proof_timeout: Seconds that each question for proof may take.
         on_proof: Is called with every proof.
+        judge: Gives the checks of a server's certificate; None where the transport judges it.
     """
 
     base_url: str
@@ -81,13 +83,22 @@ class Rules:
     max_bytes: int = MAX_BYTES
     proof_timeout: float = 30.0
     on_proof: Callable[[Proof], None] | None = field(default=None, repr=False)
+    judge: CertificateJudge | None = None
 
-    def guard(self, request: httpx2.Request) -> TlsGuard | None:
-        """What looks at the TLS key of a new connection for a request; None where that is not asked for."""
-        if not self.tls or _origin(request.url) != _origin(httpx2.URL(self.base_url)):
+    def guard(self, request: httpx2.Request, *, about_keys: bool = False) -> TlsGuard | None:
+        """What looks at a new connection for a request; None where that is not asked for.
+
+        Args:
+            request: The request.
+            about_keys: Whether it is about the keys themselves, so that the TLS key need not be known.
+        """
+        known = None
+        if self.tls and not about_keys and _origin(request.url) == _origin(httpx2.URL(self.base_url)):
+            known = self.trust.tls_keys
+        if known is None and self.judge is None:
             return None
         # As it is in the handshake: `host` would have a name like bücher.example in Unicode.
-        return TlsGuard(request.url.raw_host.decode(), self.trust.tls_keys)
+        return TlsGuard(request.url.raw_host.decode(), known, self.judge)
 
     def path_of(self, url: httpx2.URL) -> str:
         """The path of a request, behind the base URL.

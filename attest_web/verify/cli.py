@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attest_web.verify.arguments import WrongUsageError, parse_arguments
 from attest_web.verify.audit import DEV_ROOT, Audit, check_evidence
-from attest_web.verify.certificate_judge import CertificateJudge, why_refused
+from attest_web.verify.certificate_judge import CertificateJudge, any_certificate, why_refused
 from attest_web.verify.checks import Check, FailedError, all_hold
 from attest_web.verify.client import FetchError, HttpClient, Origin
 from attest_web.verify.collateral import (
@@ -117,7 +117,7 @@ def _online_audit(options: argparse.Namespace, policy: Policy, verifier: DcapVer
         _origin(options.url),
         options.token,
         options.timeout,
-        _unjudged_tls() if judge is not None else _tls_context(options.cacert),
+        any_certificate() if judge is not None else _tls_context(options.cacert),
         judge_certificate=_refusing(judge, shown) if judge is not None else None,
     )
     conversation = Conversation(client, nonce, tls_binding=not options.no_tls_binding)
@@ -203,14 +203,6 @@ def _tls_context(cacert: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=cacert)
     except OSError as error:  # an SSLError is one
         raise WrongUsageError(f"--cacert {cacert}: {error.strerror or 'not certificates in PEM'}") from None
-
-
-def _unjudged_tls() -> ssl.SSLContext:
-    """TLS with any certificate: for those whose own attestation is judged before anything is sent."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _refusing(judge: CertificateJudge, shown: list[Check]) -> Callable[[bytes], None]:
