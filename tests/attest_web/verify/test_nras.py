@@ -262,7 +262,7 @@ def test_gpu_that_does_not_hold_fails() -> None:
         b'[["JWT","e30.e30.AA"],{"GPU-0":"e30.e30.AA","GPU-0":"e30.e30.AA"}]',
         json.dumps([["JWT", "e30.e30.AA"], {f"GPU-{n}": "e30.e30.AA" for n in range(65)}]).encode(),
         b'[["JWT","e30.e30.%s"],{}]' % (b"A" * MAX_TOKEN),
-        b" " * MAX_ANSWER + b"[]",
+        b" " * MAX_ANSWER + b'[["JWT","e30.e30.AA"],{}]',
     ],
 )
 def test_answer_that_is_no_verdict_is_not_made(answer: bytes) -> None:
