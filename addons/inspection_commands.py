@@ -21,10 +21,11 @@ from attest_web.report_desk import DeskBusyError, ReportDesk
 from attest_web.signatures import SIGNING_ALGOS, SignedExchange, SigningAlgo
 from attest_web.verify.checks import Check, FailedError, NotMadeError, Status
 from attest_web.verify.exchange import address_bytes
-from attest_web.verify.gpu import GpuDemand
+from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.output import printable
 from attest_web.verify.policy import Expected, Policy
-from attest_web.verify.report import Report, check_report
+from attest_web.verify.report import Report
+from attest_web.verify.report_checks import check_report
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from attest_web.verify.client import HttpClient, Origin
+from attest_web.verify.checks import FailedError
+from attest_web.verify.client import Origin
 from attest_web.verify.collateral import (
     INTEL_PCS_URL,
     TCB_STATUSES,
@@ -16,8 +17,9 @@ from attest_web.verify.collateral import (
 )
 from attest_web.verify.dstack.event_log import RUNTIME_REGISTER
 from attest_web.verify.dstack.kms_chain import ROOT_BYTES
-from attest_web.verify.gpu import NRAS_URL, GpuDemand
-from attest_web.verify.online import NvidiaAsker
+from attest_web.verify.nvidia.evidence import NRAS_URL, GpuDemand
+from attest_web.verify.nvidia.keys import NvidiaKeys
+from attest_web.verify.nvidia.service import NvidiaService
 from attest_web.verify.policy import Policy
 
 MIN_BYTES = 32
@@ -40,6 +42,8 @@ def attestation_policy(
     collateral: str | Path | None = None,
     pccs_url: str = INTEL_PCS_URL,
     nras_url: str = NRAS_URL,
+    nvidia_keys: str | Path | None = None,
+    gpu_policy_hashes: Collection[str] = (),
     timeout: float = 60.0,
 ) -> Policy:
     """What to demand of attestation. By default, Intel and NVIDIA must vouch for it; the rest is yours to say.
@@ -54,11 +58,14 @@ def attestation_policy(
         require_mr_config_id: Whether the host must have said in MRCONFIGID what is to run.
         allow_tcb_status: TCB statuses to put up with besides `UpToDate`.
         allow_dev: Whether keys of a development run will do (`DEV=1`); `dev_root` implies it.
-        gpu: `required` asks NVIDIA for its verdict; `unverified`, `canned` and `none` do without (`tee-verify --help`).
+        gpu: `required` asks NVIDIA for its verdict, and `bound` for the GPUs that the guest attested at boot;
+            `unverified`, `canned` and `none` do without (`tee-verify --help`).
         dev_root: File with the root to trust instead of Intel's, of a simulator. It proves nothing about hardware.
         collateral: File with Intel's collateral, in dcap-qvl's JSON; fetched where it is None.
         pccs_url: Where to fetch it.
         nras_url: Where NVIDIA's service is.
+        nvidia_keys: File with NVIDIA's keys, a JWKS; fetched from that service where it is None.
+        gpu_policy_hashes: Policies that may have governed the attestation of GPUs at boot, in hex.
         timeout: Seconds that each of these services may take.
 
     Raises:
@@ -78,11 +85,11 @@ def attestation_policy(
     if not set(rtmrs or {}) <= set(range(RUNTIME_REGISTER)):
         raise ValueError("rtmrs has the registers 0 to 2; what the app has measured into RTMR3 is for compose_hash")
     ask_nvidia = None
-    if demand is GpuDemand.REQUIRED:
+    if demand.asks_nvidia:
         origin = Origin.parse(nras_url)
         if not (origin.tls or origin.is_loopback):
-            raise ValueError("nras_url: a verdict is believed because of TLS, so it has to be https")
-        ask_nvidia = NvidiaAsker(HttpClient(origin, timeout=timeout))
+            raise ValueError("nras_url: NVIDIA's keys come from there too, so it has to be https")
+        ask_nvidia = NvidiaService(origin, timeout, _nvidia_keys(nvidia_keys) if nvidia_keys is not None else None)
     return Policy(
         verify_quote=DcapVerifier(source, root),
         allowed_tcb=frozenset({TCB_UP_TO_DATE, *allow_tcb_status}),
@@ -95,8 +102,16 @@ def attestation_policy(
         require_mr_config_id=require_mr_config_id,
         allow_dev=allow_dev or root is not None,
         gpu=demand,
+        gpu_policy_hashes=frozenset(_bytes(each, "gpu_policy_hashes", 32) for each in gpu_policy_hashes),
         ask_nvidia=ask_nvidia,
     )
+
+
+def _nvidia_keys(path: str | Path) -> NvidiaKeys:
+    try:
+        return NvidiaKeys.parse(Path(path).read_bytes())
+    except FailedError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _collateral(path: Path) -> Any:

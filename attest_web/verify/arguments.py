@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 
 from attest_web.verify.demand_arguments import DEMANDS, add_demands, flag, hex_argument
-from attest_web.verify.gpu import GpuDemand
+from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.version import release
 
 _DESCRIPTION = """\
@@ -118,12 +118,18 @@ def _problem(options: argparse.Namespace) -> str | None:
         return "--request, --response and --signature go together"
     elif options.save is not None or options.ra_tls:
         return f"{'--ra-tls' if options.ra_tls else '--save'} goes with --url"
+    return _demand_problem(options)
+
+
+def _demand_problem(options: argparse.Namespace) -> str | None:
     if options.collateral is not None and options.pccs_url is not None:
         return "--collateral and --pccs-url: give one of them"
     if options.dev_root is not None and not (options.collateral or options.pccs_url or options.proof):
         return "--dev-root needs the collateral that goes with it: --collateral or --pccs-url"
     if options.nvidia and options.gpu == GpuDemand.NONE:
         return "--nvidia has nothing to ask about with --gpu none"
+    if options.nvidia_keys is not None and not options.nvidia:
+        return "--nvidia-keys goes with --nvidia"
     if options.nvidia and options.gpu == GpuDemand.UNVERIFIED:
         return "--nvidia asks for the verdict that --gpu unverified does without: give one of them"
     return None

@@ -8,7 +8,8 @@ from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.checks import Check, FailedError, Status, all_hold, not_asked
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.exchange import SignatureAnswer, check_signature, shown_address
-from attest_web.verify.gpu import GpuDemand
+from attest_web.verify.gpu_checks import IDENTITY
+from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Expected, Policy
 from attest_web.verify.report import Report
 from attest_web.verify.report_checks import check_report
@@ -27,6 +28,10 @@ UNPINNED_KEY_PROVIDER = (
     " key_provider_id in the compose file)"
 )
 UNUSUAL_ATTRIBUTES = "the TD has attributes that dstack does not set: {}"
+UNBOUND_GPU = (
+    "nothing ties the GPUs that answered to this guest, so they may be anywhere: dstack's images attest theirs at boot"
+    " from 0.6 on (--gpu bound demands it)"
+)
 UNVERIFIED_GPU = "nobody has vouched for any GPU (no --nvidia): anybody can make such evidence for this nonce"
 DEV_ROOT = "the quotes were checked against --dev-root: this proves nothing about real hardware"
 DEV_KEYS = "the report says that its keys are random ones of a development run (DEV=1): nothing vouches for them"
@@ -133,8 +138,11 @@ def _warn_of_what_is_open(checks: list[Check], report: Report, policy: Policy, a
         audit.warn(UNPINNED_GUEST)
     if policy.compose_hash is None:
         audit.warn(UNPINNED_COMPOSE)
-    if not any(check.name.endswith(" key provider") and check.status is Status.PASSED for check in checks):
+    passed = {check.name for check in checks if check.status is Status.PASSED}
+    if not any(name.endswith(" key provider") for name in passed):
         audit.warn(UNPINNED_KEY_PROVIDER)
+    if policy.gpu.asks_nvidia and not any(name.endswith(f" {IDENTITY}") for name in passed):
+        audit.warn(UNBOUND_GPU)
     with contextlib.suppress(FailedError):  # what cannot be read has failed already
         if not report.quote.has_usual_attributes:
             audit.warn(UNUSUAL_ATTRIBUTES.format(report.quote.td_attributes.hex()))

@@ -25,8 +25,10 @@ from attest_web.verify.collateral import (
 from attest_web.verify.demand_arguments import collateral_demand, demands
 from attest_web.verify.evidence import Evidence, Saying, save
 from attest_web.verify.exchange import Exchange
-from attest_web.verify.gpu import GpuDemand
-from attest_web.verify.online import Chat, Conversation, NvidiaAsker
+from attest_web.verify.nvidia.evidence import GpuDemand
+from attest_web.verify.nvidia.keys import NvidiaKeys
+from attest_web.verify.nvidia.service import NvidiaService
+from attest_web.verify.online import Chat, Conversation
 from attest_web.verify.output import as_json, as_text, printable
 from attest_web.verify.policy import Policy
 from attest_web.verify.proof_file import SavedProof
@@ -90,7 +92,8 @@ def _run(options: argparse.Namespace) -> Audit:
         require_mr_config_id=options.require_mr_config_id,
         allow_dev=options.allow_dev or options.dev_root is not None,
         gpu=GpuDemand(options.gpu),
-        ask_nvidia=_nvidia_asker(options),
+        gpu_policy_hashes=frozenset(options.expect_gpu_policy_hash),
+        ask_nvidia=_nvidia_service(options),
     )
     if proof is not None:
         if options.nonce is not None:
@@ -182,13 +185,19 @@ def _quote_verifier(options: argparse.Namespace, proof: SavedProof | None) -> Dc
     return DcapVerifier(lambda _quote: collateral, root_ca)
 
 
-def _nvidia_asker(options: argparse.Namespace) -> NvidiaAsker | None:
+def _nvidia_service(options: argparse.Namespace) -> NvidiaService | None:
     if not options.nvidia:
         return None
     origin = _origin(options.nras_url)
     if not (origin.tls or origin.is_loopback):
-        raise WrongUsageError("--nras-url: a verdict is believed because of TLS, so it has to be https")
-    return NvidiaAsker(HttpClient(origin, timeout=options.timeout))
+        raise WrongUsageError("--nras-url: NVIDIA's keys come from there too, so it has to be https")
+    keys = None
+    if options.nvidia_keys is not None:
+        try:
+            keys = NvidiaKeys.parse(_read("--nvidia-keys", options.nvidia_keys))
+        except FailedError as error:
+            raise WrongUsageError(f"--nvidia-keys {options.nvidia_keys}: {error}") from None
+    return NvidiaService(origin, options.timeout, keys)
 
 
 def _origin(url: str) -> Origin:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from attest_web.verify.collateral import TCB_STATUSES
 from attest_web.verify.dstack.kms_chain import ROOT_BYTES
-from attest_web.verify.gpu import NRAS_URL, GpuDemand
+from attest_web.verify.nvidia.evidence import NRAS_URL, GpuDemand
 
 _HASHES = (
     "expect_compose_hash",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
-from attest_web.verify.checks import Check, FailedError, NotMadeError, Status, make
+from attest_web.verify.checks import Check, FailedError, Status, make
 from attest_web.verify.client import Answer, FetchError, HttpClient
 from attest_web.verify.evidence import Evidence, Saying
 from attest_web.verify.exchange import Exchange, SignatureAnswer, shown_address
@@ -156,27 +156,6 @@ class Conversation:
             self.checks.append(Check(name, Status.FAILED, str(error)))
             return
         self.evidence.reports.append(Saying(answer.body, signature.algo))
-
-
-class NvidiaAsker:
-    """Asks NVIDIA's service about GPU evidence, once for each payload."""
-
-    def __init__(self, client: HttpClient) -> None:
-        self._client = client
-
-    def __call__(self, payload: str) -> bytes:
-        """The body of the service's answer.
-
-        Raises:
-            NotMadeError: There was none.
-        """
-        try:
-            answer = self._client.request("POST", "", payload.encode())
-        except FetchError as error:
-            raise NotMadeError(f"NVIDIA's service could not be asked: {error}") from None
-        if answer.status != 200:
-            raise NotMadeError(f"NVIDIA's service answered {answer.status}{_reason(answer, {})}")
-        return answer.body
 
 
 def _reason(answer: Answer, hints: Mapping[int, str]) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from attest_web.verify.collateral import TCB_UP_TO_DATE, QuoteVerifier
 from attest_web.verify.dstack.event_log import RUNTIME_REGISTER
-from attest_web.verify.gpu import GpuDemand
+from attest_web.verify.nvidia.evidence import GpuDemand, GpuPayload
+from attest_web.verify.nvidia.tokens import Verdict
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class Policy:
         require_mr_config_id: Whether the host must have said in MRCONFIGID what is to run.
         allow_dev: Whether a report may say that its keys are those of a development run.
         gpu: What GPU evidence there must be.
-        ask_nvidia: Sends an `nvidia_payload` to NVIDIA's service and gives its answer; raises `NotMadeError` where it
-            cannot. None where NVIDIA is not to be asked.
+        gpu_policy_hashes: Policies that may have governed the attestation of GPUs at boot, 32 bytes each; any will do
+            where it is empty.
+        ask_nvidia: Gives NVIDIA's verdict on GPU evidence for a nonce; raises `FailedError` where it does not hold,
+            `NotMadeError` where there is none. None where NVIDIA is not to be asked.
     """
 
     verify_quote: QuoteVerifier
@@ -41,7 +44,8 @@ class Policy:
     require_mr_config_id: bool = False
     allow_dev: bool = False
     gpu: GpuDemand = GpuDemand.REQUIRED
-    ask_nvidia: Callable[[str], bytes] | None = None
+    gpu_policy_hashes: frozenset[bytes] = frozenset()
+    ask_nvidia: Callable[[GpuPayload, bytes], Verdict] | None = None
 
     @property
     def pins_guest(self) -> bool:

@@ -4,12 +4,12 @@ from functools import cached_property
 
 from attest_web.report_data import NONCE_BYTES
 from attest_web.signatures import SigningAlgo
-from attest_web.verify import binding, gpu
+from attest_web.verify import binding
 from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.boot_log import APP_ID_BYTES
 from attest_web.verify.dstack.event_log import Event, parse_event_log
 from attest_web.verify.exchange import address_bytes, signing_algo
-from attest_web.verify.gpu import GpuPayload
+from attest_web.verify.nvidia.evidence import CANNED_NONCE, GpuPayload
 from attest_web.verify.quote import TdxQuote
 from attest_web.verify.untrusted_json import (
     JsonObject,
@@ -49,7 +49,7 @@ class Report:
     def holds_canned_evidence(self) -> bool:
         """Whether its GPU evidence is NVIDIA's canned one."""
         try:
-            return gpu.CANNED_NONCE in self.gpu_payload.evidence_nonces
+            return CANNED_NONCE in self.gpu_payload.evidence_nonces
         except FailedError:
             return False
 

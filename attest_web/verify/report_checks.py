@@ -1,11 +1,11 @@
 """All checks of one attestation report."""
 
-from attest_web.verify import binding, gpu
+from attest_web.verify import binding
 from attest_web.verify.checks import Check, FailedError, NotAskedError, NotMadeError, Status, make, not_asked
 from attest_web.verify.dstack.guest_checks import boot_log, guest_checks, quote_checks
 from attest_web.verify.dstack.kms_chain import check_chain
 from attest_web.verify.exchange import shown_address
-from attest_web.verify.gpu import GpuDemand
+from attest_web.verify.gpu_checks import gpu_checks
 from attest_web.verify.policy import Expected, Policy
 from attest_web.verify.report import Report
 
@@ -25,7 +25,7 @@ def check_report(name: str, report: Report, expected: Expected, policy: Policy) 
         *quote_checks(name, report, policy),
         *guest_checks(name, report, policy),
         _chain_check(name, report, policy),
-        *_gpu_checks(name, report, expected, policy),
+        *gpu_checks(name, report, expected, policy),
     ]
 
 
@@ -100,37 +100,3 @@ def _chain_check(name: str, report: Report, policy: Policy) -> Check:
         )
 
     return make(f"{name} key chain", chain)
-
-
-def _gpu_checks(name: str, report: Report, expected: Expected, policy: Policy) -> list[Check]:
-    payload_nonce, evidence_nonce, nvidia = f"{name} GPU nonce", f"{name} GPU evidence", f"{name} NVIDIA verdict"
-    if policy.gpu is GpuDemand.NONE:
-        return [not_asked(each, "not asked for (--gpu none)") for each in (payload_nonce, evidence_nonce, nvidia)]
-
-    def nonce() -> bytes:
-        return expected.nonce if expected.nonce is not None else report.nonce
-
-    def verdict() -> str:
-        if policy.ask_nvidia is None:
-            raise NotMadeError("--nvidia asks NVIDIA; --gpu unverified does without")
-        return gpu.check_verdict(policy.ask_nvidia(report.gpu_payload.text), nonce())
-
-    asked = make(nvidia, verdict)
-    if policy.ask_nvidia is None and policy.gpu is not GpuDemand.REQUIRED:
-        asked = not_asked(nvidia, f"not asked for (--gpu {policy.gpu}); --nvidia with --gpu required asks NVIDIA")
-
-    def vouched_evidence() -> str:
-        found = gpu.check_evidence_nonces(report.gpu_payload, nonce(), policy.gpu)
-        if asked.status is not Status.PASSED:
-            # Whoever knows the nonce can write it there: only NVIDIA can tell that a GPU has signed it.
-            raise NotMadeError(f"{'' if asked.asked else 'not asked for; '}{found}, and nobody has vouched for it")
-        return f"{found}, and NVIDIA vouches for it"
-
-    evidence = make(evidence_nonce, vouched_evidence)
-    if evidence.status is Status.NOT_MADE and policy.gpu is not GpuDemand.REQUIRED:
-        evidence = not_asked(evidence_nonce, evidence.detail)
-    return [
-        make(payload_nonce, lambda: gpu.check_payload_nonce(report.gpu_payload, nonce())),
-        evidence,
-        asked,
-    ]

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from attest_web.verify.nras import ISSUER
+from attest_web.verify.nvidia.tokens import ISSUER
 
 KEY_ID = "nv-eat-kid-test-20260101000000000"
 LIFETIME = 3600

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.client import HttpClient, Origin
-from attest_web.verify.nvidia_keys import (
+from attest_web.verify.nvidia.keys import (
     JWKS_PATH,
     MAX_AGE,
     MAX_JWKS,
@@ -19,7 +19,7 @@ from attest_web.verify.nvidia_keys import (
     jwks_origin,
 )
 from tests.attest_web.verify.fake_proxy import FakeProxy, fake_proxy
-from tests.attest_web.verify.nvidia import KEY_ID, jwk, jwks, signing_key
+from tests.attest_web.verify.nvidia.stand_in import KEY_ID, jwk, jwks, signing_key
 
 _TEXT = st.text("Aa0-_=+/é")
 KEY, OTHER = signing_key(), signing_key()

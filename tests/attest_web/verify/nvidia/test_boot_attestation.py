@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.gpu_boot import (
+from attest_web.verify.nvidia.boot_attestation import (
     MAX_GPU_INFO,
     GpuAttestation,
     canonical_policy,
@@ -20,7 +20,7 @@ from attest_web.verify.gpu_boot import (
     gpu_info_ueids,
     policy_hash,
 )
-from tests.attest_web.verify.nvidia import gpu_claims
+from tests.attest_web.verify.nvidia.stand_in import gpu_claims
 
 UEID = "457723480349051719100670602112458195243836813799"
 OTHER = "478176379286082186618948445787393647364802107249"

@@ -19,8 +19,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.gpu import MAX_GPUS
-from attest_web.verify.gpu_claims import check_gpu_claims
+from attest_web.verify.nvidia.claims import check_gpu_claims
+from attest_web.verify.nvidia.evidence import MAX_GPUS
 from attest_web.verify.untrusted_json import (
     JsonObject,
     as_object,

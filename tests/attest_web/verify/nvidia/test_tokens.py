@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.client import Origin
-from attest_web.verify.nras import ISSUER, MAX_ANSWER, MAX_TOKEN, TOLERANCE, check_verdict, issuer_of, key_ids
-from attest_web.verify.nvidia_keys import NvidiaKeys
-from tests.attest_web.verify.nvidia import (
+from attest_web.verify.nvidia.keys import NvidiaKeys
+from attest_web.verify.nvidia.tokens import ISSUER, MAX_ANSWER, MAX_TOKEN, TOLERANCE, check_verdict, issuer_of, key_ids
+from tests.attest_web.verify.nvidia.stand_in import (
     KEY_ID,
     LIFETIME,
     bundle,

@@ -17,9 +17,9 @@ import jwt
 
 from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.client import Origin
-from attest_web.verify.gpu import MAX_GPUS
-from attest_web.verify.gpu_claims import check_gpu_claims
-from attest_web.verify.nvidia_keys import NvidiaKeys
+from attest_web.verify.nvidia.claims import check_gpu_claims
+from attest_web.verify.nvidia.evidence import MAX_GPUS
+from attest_web.verify.nvidia.keys import NvidiaKeys
 from attest_web.verify.untrusted_json import JsonObject, as_object, integer, parse_json, parse_object
 
 ISSUER = "https://nras.attestation.nvidia.com"

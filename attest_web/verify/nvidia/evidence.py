@@ -1,18 +1,16 @@
-"""GPU evidence: that it was made for this nonce, and what NVIDIA's attestation service (NRAS) says about it.
+"""GPU evidence: that it was made for this nonce.
 
 The evidence is an SPDM exchange (DMTF DSP0274, 10.11): the GET_MEASUREMENTS request, whose nonce the GPU signs together
 with its measurements, and the GPU's answer. Only the nonce is read here; signature and measurements are NVIDIA's to
 judge.
 """
 
-import base64
-import binascii
 from dataclasses import dataclass
 from enum import StrEnum
 
 from attest_web.spdm import evidence_nonce
 from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.untrusted_json import as_object, hex_bytes, items, parse_json, parse_object, text
+from attest_web.verify.untrusted_json import as_object, hex_bytes, items, parse_object, text
 
 NRAS_URL = "https://nras.attestation.nvidia.com/v3/attest/gpu"
 
@@ -26,9 +24,15 @@ class GpuDemand(StrEnum):
     """What GPU evidence a report must have."""
 
     REQUIRED = "required"
+    BOUND = "bound"
     UNVERIFIED = "unverified"
     CANNED = "canned"
     NONE = "none"
+
+    @property
+    def asks_nvidia(self) -> bool:
+        """Whether NVIDIA must vouch for the GPUs."""
+        return self in (GpuDemand.REQUIRED, GpuDemand.BOUND)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def check_payload_nonce(payload: GpuPayload, nonce: bytes) -> str:
 def check_evidence_nonces(payload: GpuPayload, nonce: bytes, demand: GpuDemand) -> str:
     """Check that the evidence of every GPU carries a nonce; return what was found.
 
-    Anybody can write such evidence: that a GPU has signed the nonce is NVIDIA's to say, see `check_verdict`.
+    Anybody can write such evidence: that a GPU has signed the nonce is NVIDIA's to say, see `tokens.check_verdict`.
 
     Raises:
         FailedError: One carries another one.
@@ -97,49 +101,9 @@ def check_evidence_nonces(payload: GpuPayload, nonce: bytes, demand: GpuDemand) 
     return f"the evidence of {len(payload.evidence_nonces)} GPU(s) carries {nonce.hex()}"
 
 
-def check_verdict(answer: bytes, nonce: bytes) -> str:
-    """Check what NRAS answered; return what was found.
-
-    The answer is believed because it came over TLS from NRAS; the signature of the token in it is not checked again.
-
-    Args:
-        answer: Its body: `[["JWT", overall token], {GPU: token}]`.
-        nonce: 32 bytes that the verdict must be about.
-
-    Raises:
-        FailedError: NVIDIA does not vouch for this evidence.
-        NotMadeError: The answer is no verdict.
-    """
-    try:
-        claims = _overall_claims(answer)
-    except FailedError as error:
-        raise NotMadeError(f"no verdict came from NVIDIA's service: {error}") from None
-    about = claims.get("eat_nonce")
-    if not isinstance(about, str) or about.lower() != nonce.hex():
-        raise FailedError("NVIDIA's verdict is about another nonce")
-    if claims.get("x-nvidia-overall-att-result") is not True:
-        raise FailedError("NVIDIA's verdict is that this evidence does not hold")
-    return "NVIDIA vouches for all GPUs"
-
-
 def _evidence_nonce(item: object, what: str) -> bytes:
     source = as_object(item, what)
     try:
         return evidence_nonce(text(source, "evidence", what))
     except ValueError:
         raise FailedError(f"{what} is not an SPDM request for measurements with its response, in base64") from None
-
-
-def _overall_claims(answer: bytes) -> dict[str, object]:
-    parsed = parse_json(answer, "its answer")
-    overall = parsed[0] if isinstance(parsed, list) and parsed else None
-    if not (isinstance(overall, list) and len(overall) == 2 and overall[0] == "JWT" and isinstance(overall[1], str)):
-        raise FailedError("its answer does not begin with a token")
-    parts = overall[1].split(".")
-    if len(parts) != 3:
-        raise FailedError("its token is not a JWT")
-    try:
-        claims = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise FailedError("the claims of its token are not base64url") from None
-    return parse_object(claims, "the claims of its token")

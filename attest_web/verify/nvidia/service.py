@@ -1,0 +1,60 @@
+"""Asks NVIDIA's attestation service (NRAS) about GPU evidence, and believes of its answer what NVIDIA has signed."""
+
+import time
+from collections.abc import Callable, Iterable
+
+from attest_web.verify.checks import NotMadeError
+from attest_web.verify.client import FetchError, HttpClient, Origin
+from attest_web.verify.nvidia.evidence import GpuPayload
+from attest_web.verify.nvidia.keys import MAX_JWKS, NvidiaKeys, NvidiaKeysFetcher, jwks_origin
+from attest_web.verify.nvidia.tokens import MAX_ANSWER, Verdict, check_verdict, issuer_of, key_ids
+
+KeySource = Callable[[Iterable[str]], NvidiaKeys]
+"""Gives NVIDIA's keys, among them those with these ids where there are such. Raises `NotMadeError` without any."""
+
+
+class NvidiaService:
+    """Asks the service, over a connection for each question."""
+
+    def __init__(
+        self, origin: Origin, timeout: float, keys: NvidiaKeys | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Prepare to ask; nothing is sent yet.
+
+        Args:
+            origin: Where the service is. Its keys are fetched from the same host, where they are not given.
+            timeout: Seconds that each answer may take.
+            keys: NVIDIA's keys.
+            clock: Seconds since 1970.
+        """
+        self._client = HttpClient(origin, timeout=timeout, max_bytes=MAX_ANSWER)
+        self._issuer = issuer_of(origin)
+        self._clock = clock
+        fetcher = NvidiaKeysFetcher(HttpClient(jwks_origin(origin), timeout=timeout, max_bytes=MAX_JWKS))
+        self._keys: KeySource = fetcher if keys is None else lambda _: keys
+
+    def __call__(self, payload: GpuPayload, nonce: bytes) -> Verdict:
+        """NVIDIA's verdict on the GPUs of a report.
+
+        Args:
+            payload: Their evidence.
+            nonce: 32 bytes that it must be about.
+
+        Raises:
+            FailedError: NVIDIA does not vouch for this evidence.
+            NotMadeError: There is no verdict, or it cannot be checked.
+        """
+        try:
+            answer = self._client.request("POST", "", payload.text.encode())
+        except FetchError as error:
+            raise NotMadeError(f"NVIDIA's service could not be asked: {error}") from None
+        if answer.status != 200:
+            raise NotMadeError(f"NVIDIA's service answered {answer.status}")
+        return check_verdict(
+            answer.body,
+            nonce,
+            self._keys(key_ids(answer.body)),
+            now=self._clock(),
+            gpus=len(payload.evidence_nonces),
+            issuer=self._issuer,
+        )
