@@ -1,0 +1,108 @@
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attest_web.verify.checks import FailedError
+from attest_web.verify.dstack.attestation import MAX_BYTES, Attestation
+from attest_web.verify.dstack.boot_log import BootLog
+from attest_web.verify.dstack.event_log import replay
+from attest_web.verify.quote import TdxQuote
+
+
+@pytest.fixture(scope="module")
+def scale(dstack_vectors: dict[str, Any]) -> bytes:
+    """The attestation that dstack's own simulator has, of a real guest."""
+    return bytes.fromhex(dstack_vectors["real_quotes"]["simulator-attestation"]["scale_v0_hex"])
+
+
+@pytest.fixture(scope="module")
+def packed(dstack_vectors: dict[str, Any]) -> bytes:
+    """What the guest agent puts into a certificate where the log has events of version 2."""
+    return bytes.fromhex(dstack_vectors["real_agent"]["tls"]["v2_attestation_hex"])
+
+
+def test_scale_is_read_as_dstack_reads_it(scale: bytes, dstack_vectors: dict[str, Any]) -> None:
+    decoded = dstack_vectors["real_quotes"]["simulator-attestation"]["decoded"]
+    attestation = Attestation.parse(scale)
+    runtime = [[event.name, event.payload.hex()] for event in attestation.events if event.register == 3]
+    assert runtime == decoded["runtime_events"]
+    assert attestation.report_data.hex() == decoded["report_data"]
+    assert attestation.vm_config["image"] == "dstack-0.6.0"  # a text in the system configuration, in this one
+    quote = TdxQuote.parse(attestation.quote)
+    assert [replay(attestation.events, register) for register in range(4)] == list(quote.rtmrs)
+
+
+def test_messagepack_is_read_with_events_of_version_2(packed: bytes) -> None:
+    attestation = Attestation.parse(packed)
+    assert {event.version for event in attestation.events if event.register == 3} == {2}
+    assert replay(attestation.events, 3) == TdxQuote.parse(attestation.quote).rtmrs[3]
+    assert BootLog.parse(attestation.events).app_id.hex() == "5bb4ff9a3837357f19dc176407a5709c62eb6c56"
+    assert attestation.vm_config["tdx_attestation_variant"] == "lite"
+
+
+def test_no_part_of_scale_can_be_left_out_or_added(scale: bytes) -> None:
+    for end in range(0, len(scale), 37):
+        with pytest.raises(FailedError):
+            Attestation.parse(scale[:end])
+    with pytest.raises(FailedError, match="too many"):
+        Attestation.parse(scale + b"\0")
+    with pytest.raises(FailedError, match="MessagePack"):
+        Attestation.parse(b"\x81" + scale[1:])
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3, 4, 255])
+def test_other_platforms_are_refused(scale: bytes, kind: int) -> None:
+    with pytest.raises(FailedError, match="another platform"):
+        Attestation.parse(scale[:1] + bytes([kind]) + scale[2:])
+
+
+def test_what_is_too_long_is_not_read() -> None:
+    with pytest.raises(FailedError, match="not read"):
+        Attestation.parse(bytes(MAX_BYTES + 1))
+
+
+def set_to(value: Any, *path: Any) -> Callable[[Any], None]:
+    def bend(source: Any) -> None:
+        for name in path[:-1]:
+            source = source[name]
+        source[path[-1]] = value
+
+    return bend
+
+
+@pytest.mark.parametrize(
+    ("bend", "why"),
+    [
+        (set_to(2, "version"), "version"),
+        (set_to("gcp-tdx", "platform", "kind"), "another platform"),
+        (set_to("other", "stack", "kind"), "another stack"),
+        (set_to([256], "platform", "data", "quote"), "not bytes"),
+        (set_to(["1"], "platform", "data", "quote"), "not bytes"),
+        (set_to([1] * 63, "stack", "data", "report_data"), "63 bytes"),
+        (set_to({}, "platform", "data", "event_log"), "not a list"),
+        (set_to("no JSON", "stack", "data", "config"), "not JSON"),
+        (set_to(9, "platform", "data", "event_log", 0, "imr"), "register 9"),
+    ],
+)
+def test_messagepack_that_is_not_dstacks_is_refused(packed: bytes, bend: Callable[[Any], None], why: str) -> None:
+    source = msgpack.unpackb(packed)
+    bend(source)
+    with pytest.raises(FailedError, match=why):
+        Attestation.parse(msgpack.packb(source))
+
+
+def test_a_member_that_stands_twice_is_refused() -> None:
+    twice = b"\x82" + 2 * (msgpack.packb("version") + msgpack.packb(1))
+    with pytest.raises(FailedError, match="two members"):
+        Attestation.parse(twice)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    for each in (data, b"\0\0" + data, b"\x83" + data):
+        with pytest.raises(FailedError):
+            Attestation.parse(each)
