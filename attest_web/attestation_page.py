@@ -1,5 +1,6 @@
 """`/v1/attestation/report`: evidence that the signing keys are this TD's."""
 
+import logging
 import re
 from collections.abc import Callable
 
@@ -17,6 +18,10 @@ from attest_web.gpu_evidence import GpuEvidenceError
 from attest_web.report_desk import DeskBusyError, ReportDesk
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.tls_fingerprint import TlsCertificateError
+
+logger = logging.getLogger(__name__)
+
+_UNAVAILABLE = "No report can be made now. The log of this proxy says why."
 
 
 def blueprint(
@@ -62,8 +67,9 @@ def blueprint(
             headers = {"retry-after": "1", **error_headers(429)}
             return Response(error_body(429, "Too many reports are being made. Try again in a second."), 429, headers)
         except (DstackError, GpuEvidenceError, TlsCertificateError) as error:
-            # Their messages say what is missing, and quote nothing.
-            return Response(error_body(503, f"No report can be made: {error}."), 503, error_headers(503))
+            # Their messages name paths and settings: the operator's business, and no client's.
+            logger.error("no attestation report can be made: %s", error)
+            return Response(error_body(503, _UNAVAILABLE), 503, error_headers(503))
         except TimeoutError:
             return Response(error_body(503, "No report was made in time. Try again."), 503, error_headers(503))
         return Response(made, content_type="application/json")

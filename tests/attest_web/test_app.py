@@ -217,15 +217,23 @@ def test_the_address_of_the_other_key_is_not_this_ones(client: FlaskClient, vect
 
 
 @pytest.mark.parametrize(
-    "error", [DstackError("dstack is down"), GpuEvidenceError("the GPU is gone"), TlsCertificateError("no certificate")]
+    "error",
+    [
+        DstackError("dstack at /run/x.sock is down"),
+        GpuEvidenceError("/gpu/python is gone"),
+        TlsCertificateError("no certificate at /tls.pem"),
+    ],
 )
-def test_when_evidence_cannot_be_had_the_reason_is_told(
-    client: FlaskClient, evidence: Evidence, error: Exception
+def test_when_evidence_cannot_be_had_the_reason_is_told_in_the_log_alone(
+    client: FlaskClient, evidence: Evidence, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     evidence.error = error
     for _ in range(2):
+        caplog.clear()
         response = client.get(REPORT, headers=AUTHORIZED)
-        assert str(error) in check_error(response, 503, "server_error")
+        assert check_error(response, 503, "server_error").startswith("No report can be made now.")
+        assert str(error) not in response.text
+        assert str(error) in caplog.text
     evidence.error = None
     assert client.get(REPORT, headers=AUTHORIZED).status_code == 200
 
