@@ -17,6 +17,7 @@ from attest_web.cors import CorsApp, CorsPolicy
 from attest_web.dstack import Dstack, DstackError
 from attest_web.gpu_evidence import GpuEvidenceWorker, find_gpu_python
 from attest_web.gpu_metrics import GpuFigures
+from attest_web.key_chain import KeyChains
 from attest_web.keys import SigningKeys
 from attest_web.metered_app import MeteredApp
 from attest_web.metrics import Metrics
@@ -80,19 +81,18 @@ def make_proof(
     Raises:
         SettingsError: The keys cannot be had, or the side port cannot be opened.
     """
-    dstack = Dstack()
-    try:
-        keys = inheritance.keys or (SigningKeys.random() if settings.dev else dstack.signing_keys(settings.model_name))
-    except DstackError as error:
-        raise SettingsError([f"{error}. Without a TEE, DEV=1 signs with random keys"]) from None
+    dstack = Dstack(info_lifetime=settings.attestation_cache_ttl)
+    keys, chains = _keys(settings, inheritance, dstack)
     tokens = Tokens(split_tokens(settings.token))
     in_memory = isinstance(settings.signature_store, MemoryAddress)
     address = inheritance.store if inheritance.store is not None and in_memory else settings.signature_store
     metrics = Metrics(inheritance.metrics)
     store = open_store(address, settings.model_name, settings.chat_cache_expiration, metrics.conflicts.inc)
     gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
-    tls_fingerprint = TlsFingerprint(settings.tls_cert_path) if settings.tls_cert_path else None
-    attestation = Attestation(keys, settings.model_name, dstack, gpu.collect, settings.dev, metrics)
+    certificate = settings.tls_cert_path
+    attestation = Attestation(
+        keys, settings.model_name, dstack, gpu.collect, settings.dev, metrics, chains, dstack.gpu_info
+    )
     draining = threading.Event()
     desk = ReportDesk(attestation.report, settings.attestation_cache_ttl, metrics)
     gpu_figures = GpuFigures(pynvml)
@@ -104,7 +104,7 @@ def make_proof(
             draining=draining.is_set,
             attestation=attestation,
             desk=desk,
-            tls_fingerprint=tls_fingerprint,
+            tls_fingerprint=TlsFingerprint(certificate) if certificate is not None else None,
             attestation_public=settings.attestation_public,
             trust_proxy=not settings.rate_limit_no_trust_proxy,
             metrics=metrics,
@@ -134,6 +134,16 @@ def make_proof(
         draining=draining,
         closing=[desk.close, gpu.close, gpu_figures.close, store.close],
     )
+
+
+def _keys(settings: Settings, inheritance: Inheritance, dstack: Dstack) -> tuple[SigningKeys, KeyChains]:
+    if inheritance.keys is not None or settings.dev:
+        return inheritance.keys or SigningKeys.random(), KeyChains()
+    try:
+        of_app = dstack.signing_keys(settings.model_name)
+    except DstackError as error:
+        raise SettingsError([f"{error}. Without a TEE, DEV=1 signs with random keys"]) from None
+    return of_app.keys, of_app.chains
 
 
 def _limiter(settings: Settings, inheritance: Inheritance) -> RateLimiter | None:

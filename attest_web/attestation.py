@@ -1,11 +1,13 @@
 """Attestation reports: what binds the signing keys to this TD, its GPU and, if asked for, its TLS key."""
 
 import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from attest_web.dstack import Quote
+from attest_web.key_chain import KeyChains
 from attest_web.keys import SigningKeys
 from attest_web.metrics import Metrics
 from attest_web.report_data import report_data
@@ -19,7 +21,7 @@ class QuoteSource(Protocol):
         """A fresh quote over 64 bytes."""
 
     def info(self) -> dict[str, Any]:
-        """What is known of the app that is quoted."""
+        """What is known of the app that is quoted; may be kept from before."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Attestation:
         gpu_evidence: Gives the `nvidia_payload` for a nonce in hex.
         dev: Whether the keys are random: every report then says so.
         metrics: Are told how long each part takes.
+        chains: What vouches for the keys.
+        gpu_info: Gives what the guest found out of its GPUs when it booted; None where it found out nothing.
     """
 
     keys: SigningKeys
@@ -54,6 +58,8 @@ class Attestation:
     gpu_evidence: Callable[[str], str]
     dev: bool
     metrics: Metrics
+    chains: KeyChains = field(default_factory=KeyChains)
+    gpu_info: Callable[[], str | None] = lambda: None
 
     def address(self, algo: SigningAlgo) -> str:
         """The address that verifiers know a key by."""
@@ -70,7 +76,7 @@ class Attestation:
             The report as JSON.
 
         Raises:
-            DstackError: No quote can be had.
+            DstackError: No quote can be had, or not what goes with it.
             GpuEvidenceError: No GPU evidence can be had.
         """
         with self.metrics.attesting("report"):
@@ -83,6 +89,7 @@ class Attestation:
             quote = self.quotes.quote(report_data(address, nonce, request.tls_fingerprint))
         with self.metrics.attesting("gpu"):
             nvidia_payload = self.gpu_evidence(nonce.hex())
+        info = self.quotes.info()
         report: dict[str, Any] = {
             "model_name": self.model_name,
             "signing_address": self.address(request.algo),
@@ -92,8 +99,18 @@ class Attestation:
             "intel_quote": quote.quote,
             "nvidia_payload": nvidia_payload,
             "event_log": quote.event_log,
-            "info": self.quotes.info(),
+            "info": info,
         }
+        app_id = info.get("app_id")
+        if isinstance(app_id, str) and re.fullmatch("[0-9a-f]{40}", app_id):
+            report["app_id"] = app_id
+        vm_config = quote.vm_config or info.get("vm_config")
+        if isinstance(vm_config, str) and vm_config:
+            report["vm_config"] = vm_config
+        if chain := self.chains.ecdsa if ecdsa else self.chains.ed25519:
+            report["signature_chain"] = chain
+        if gpu_info := self.gpu_info():
+            report["gpu_info"] = gpu_info
         if request.tls_fingerprint is not None:
             report["tls_cert_fingerprint"] = request.tls_fingerprint.hex()
         if self.dev:

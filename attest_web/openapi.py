@@ -175,11 +175,21 @@ def _schemas() -> dict[str, Any]:
         "intel_quote": {**hexadecimal, "description": "The TDX quote."},
         "nvidia_payload": {**string, "description": "JSON, as NVIDIA's attestation service takes it."},
         "event_log": {"type": "array", "items": {"type": "object"}},
-        "info": {"type": "object", "description": "What dstack says of this TD."},
+        "info": {"type": "object", "description": "What dstack says of this TD, some minutes ago perhaps."},
+        "app_id": {"type": "string", "pattern": "^[0-9a-f]{40}$", "description": "The app's id on dstack."},
+        "vm_config": {**string, "description": "JSON, as dstack gives it: how the host says that it made this TD."},
+        "signature_chain": {
+            "type": "array",
+            "items": hexadecimal,
+            "minItems": 2,
+            "maxItems": 2,
+            "description": "The app key's signature over this key, and the KMS root's over the app key: each r s v.",
+        },
+        "gpu_info": {**string, "description": "JSON, as dstack gives it: the evidence on the GPUs at boot."},
         "tls_cert_fingerprint": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         "dev": {"const": True, "description": "The keys are random, and this report proves nothing."},
     }
-    optional = ("tls_cert_fingerprint", "dev")
+    optional = ("app_id", "vm_config", "signature_chain", "gpu_info", "tls_cert_fingerprint", "dev")
     all_attestations = {"type": "array", "items": {"$ref": _REF + "Attestation"}, "minItems": 1}
     error_types = ["bad_request", "unauthorized", "not_found", "payload_too_large", "rate_limited", "server_error"]
     error = {"message": string, "type": {"enum": error_types}, "param": {"type": "null"}, "code": {"type": "null"}}

@@ -11,6 +11,7 @@ from attest_web.app import ProofSources, create_app
 from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
 from attest_web.dstack import Quote
+from attest_web.key_chain import KeyChains
 from attest_web.keys import SigningKeys
 from attest_web.metrics import Metrics
 from attest_web.report_desk import ReportDesk
@@ -28,13 +29,16 @@ class Evidence:
     def quote(self, report_data: bytes) -> Quote:
         if self.error is not None:
             raise self.error
-        return Quote(report_data.hex(), [])
+        return Quote(report_data.hex(), [], "{}")
 
     def info(self) -> dict[str, Any]:
-        return {}
+        return {"app_id": "a1" * 20}
 
     def gpu(self, nonce: str) -> str:
         return json.dumps({"nonce": nonce})
+
+    def gpu_at_boot(self) -> str:
+        return "{}\n"
 
     def tls(self) -> bytes:
         return b"f" * 32
@@ -66,7 +70,16 @@ def make_client(keys: SigningKeys, signed: SignedExchange, evidence: "Evidence")
             store.put("/with//slashes/", signed)
         tokens = Tokens(["other", "s3cret"])
         metrics = Metrics()
-        attestation = Attestation(keys, "org/m", evidence, evidence.gpu, dev=True, metrics=metrics)
+        attestation = Attestation(
+            keys,
+            "org/m",
+            evidence,
+            evidence.gpu,
+            dev=True,
+            metrics=metrics,
+            chains=KeyChains(ecdsa=("00" * 65, "11" * 65)),
+            gpu_info=evidence.gpu_at_boot,
+        )
         sources = ProofSources(
             tokens=tokens,
             store=store,

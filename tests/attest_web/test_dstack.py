@@ -1,59 +1,16 @@
 """The real dstack-sdk against an agent that answers as a test tells it to."""
 
 import json
-import socketserver
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from attest_web.dstack import Dstack, DstackError
+from tests.attest_web.guest_agent import Answer, agent, answering, as_dstack_answers
 
 SECRET = "5ec2e7" + "00" * 29
-Answer = Callable[[str, dict[str, Any]], tuple[int, Any]]
-
-
-@contextmanager
-def agent(path: Path, answer: Answer) -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    """An agent; gives what it was asked."""
-    asked: list[tuple[str, dict[str, Any]]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append((self.path, body))
-            status, content = answer(self.path, body)
-            raw = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def address_string(self) -> str:
-            return "unix"
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
-            pass
-
-    class Server(socketserver.ThreadingUnixStreamServer):
-        daemon_threads = True
-
-    with Server(str(path), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield asked
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def answering(status: int, content: Any) -> Answer:
-    return lambda path, body: (status, content)
 
 
 @pytest.fixture
@@ -63,38 +20,119 @@ def path(tmp_path: Path) -> Path:
 
 def test_keys_come_from_the_contracts_paths(path: Path, vectors: dict[str, str]) -> None:
     secrets = {"org/m/ecdsa-signing-key": "ecdsa_secret", "org/m/ed25519-signing-key": "ed25519_seed"}
-    answer: Answer = lambda _, body: (200, {"key": vectors[secrets[body["path"]]], "signature_chain": []})  # noqa: E731
+
+    def answer(name: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if name == "/Version":
+            return 404, {}
+        return 200, {"key": vectors[secrets[body["path"]]], "signature_chain": []}
+
     with agent(path, answer) as asked:
-        keys = Dstack(str(path)).signing_keys("org/m")
+        keys = Dstack(str(path)).signing_keys("org/m").keys
     assert keys.ecdsa_address == vectors["ecdsa_address"]
     assert keys.ed25519_address == vectors["ed25519_public_key"]
-    assert {(name, body["path"], body["purpose"]) for name, body in asked} == {
-        ("/GetKey", key_path, "signing") for key_path in secrets
-    }
+    of_keys = [(body["path"], body["purpose"], body["algorithm"]) for name, body in asked if name == "/GetKey"]
+    assert of_keys == [(key_path, "signing", "secp256k1") for key_path in secrets]
 
 
-def test_quotes_and_information_come_as_dstack_gives_them(path: Path) -> None:
-    tcb_info = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mr_aggregated", "os_image_hash"), "00")
-    tcb_info |= {"compose_hash": "00", "device_id": "00", "app_compose": "{}", "event_log": []}  # type: ignore[dict-item]
-    info = {name: name for name in ("app_id", "instance_id", "app_cert", "app_name", "device_id", "key_provider_info")}
-    info |= {"compose_hash": "00", "tcb_info": json.dumps(tcb_info)}
-    log = [{"imr": 3, "event_type": 1, "digest": "00", "event": "x", "event_payload": ""}]
-
-    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        return 200, {"quote": "abcd", "event_log": json.dumps(log)} if path == "/GetQuote" else info
-
-    with agent(path, answer) as asked:
+def test_quotes_come_as_dstack_gives_them(path: Path, dstack_vectors: dict[str, Any]) -> None:
+    answered = dstack_vectors["real_agent"]["v1"]["GetQuote"]
+    with agent(path, as_dstack_answers(dstack_vectors)) as asked:
         quote = Dstack(str(path)).quote(b"r" * 64)
-        shown = Dstack(str(path)).info()
-    assert (quote.quote, quote.event_log) == ("abcd", log)
-    assert asked[0] == ("/GetQuote", {"report_data": (b"r" * 64).hex()})
-    assert shown["tcb_info"]["app_compose"] == "{}"
-    assert shown["app_id"] == "app_id"
+        again = Dstack(str(path)).quote(b"r" * 64)
+    assert (quote.quote, json.dumps(quote.event_log, separators=(",", ":"))) == (
+        answered["quote"],
+        answered["event_log"],
+    )
+    assert quote.vm_config == answered["vm_config"]
+    assert again == quote
+    assert asked == [("/GetQuote", {"report_data": (b"r" * 64).hex()})] * 2, "no quote is ever kept"
+
+
+def test_a_quote_of_an_old_agent_has_no_vm_config(path: Path) -> None:
+    with agent(path, answering(200, {"quote": "ab", "event_log": "[]"})):
+        assert Dstack(str(path)).quote(b"r" * 64).vm_config == ""
+
+
+def test_no_quote_off_tdx_is_told_so(path: Path) -> None:
+    """What dstack answers on SEV-SNP: no quote and no log, but an attestation of another kind."""
+    answer = {"quote": "", "event_log": "", "report_data": "00", "vm_config": "{}", "attestation": "00ff"}
+    with agent(path, answering(200, answer)), pytest.raises(DstackError, match="this platform is not TDX"):
+        Dstack(str(path)).quote(b"r" * 64)
+
+
+def test_information_comes_whole_with_tcb_info_parsed(path: Path, dstack_vectors: dict[str, Any]) -> None:
+    answered = dstack_vectors["real_agent"]["v1"]["Info_without_app_cert"]
+    tcb_info = json.loads(answered["tcb_info"])
+    tcb_info["event_log"][-1] |= {"version": 2, "preimage": "00"}
+    answered = answered | {"tcb_info": json.dumps(tcb_info), "later": {"member": 1}}
+    with agent(path, as_dstack_answers(dstack_vectors, Info=(200, answered))):
+        assert Dstack(str(path)).info() == answered | {"tcb_info": tcb_info}
+
+
+def test_information_off_tdx_comes_too(path: Path, dstack_vectors: dict[str, Any]) -> None:
+    answer = {"app_id": "00", "tcb_info": json.dumps({"mrtd": None, "app_compose": "{}"})}
+    with agent(path, as_dstack_answers(dstack_vectors, Info=(200, answer))):
+        assert Dstack(str(path)).info()["tcb_info"]["mrtd"] is None
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"tcb_info": ""}, {"tcb_info": "[]"}, {"tcb_info": None}, b"no JSON"])
+def test_what_is_no_information_is_an_error(path: Path, answer: Any) -> None:
+    with agent(path, answering(200, answer)), pytest.raises(DstackError, match="this app: its answer could not be"):
+        Dstack(str(path)).info()
+
+
+def test_information_is_asked_for_once_in_its_lifetime(path: Path, dstack_vectors: dict[str, Any]) -> None:
+    with agent(path, as_dstack_answers(dstack_vectors)) as asked:
+        dstack = Dstack(str(path))
+        for _ in range(5):
+            dstack.info()
+            dstack.gpu_info()
+        assert [name for name, _ in asked] == ["/Info", "/GpuInfo"]
+        short = Dstack(str(path), info_lifetime=0)
+        for _ in range(2):
+            short.info()
+    assert [name for name, _ in asked] == ["/Info", "/GpuInfo", "/Info", "/Info"]
+
+
+def test_the_gpus_evidence_comes_byte_for_byte(path: Path, dstack_vectors: dict[str, Any]) -> None:
+    with agent(path, as_dstack_answers(dstack_vectors)):
+        text = Dstack(str(path)).gpu_info()
+    assert text == dstack_vectors["gpu"]["gpu_info_attestation"]
+    assert text is not None
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize("answer", [(200, {"attestation": ""}), None, (404, b"<html>")], ids=["empty", "400", "404"])
+def test_where_no_gpu_was_checked_there_is_no_evidence(
+    path: Path, dstack_vectors: dict[str, Any], answer: tuple[int, Any] | None
+) -> None:
+    with agent(path, as_dstack_answers(dstack_vectors, GpuInfo=answer)):
+        assert Dstack(str(path)).gpu_info() is None
+
+
+@pytest.mark.parametrize("answer", [(500, {}), (200, {}), (200, []), (200, {"attestation": 1})])
+def test_evidence_that_could_not_be_had_is_an_error_and_asked_for_again(
+    path: Path, dstack_vectors: dict[str, Any], answer: tuple[int, Any]
+) -> None:
+    dstack = Dstack(str(path))
+    with agent(path, as_dstack_answers(dstack_vectors, GpuInfo=answer)), pytest.raises(DstackError, match="the GPUs"):
+        dstack.gpu_info()
+    path.unlink()
+    with agent(path, as_dstack_answers(dstack_vectors)):
+        assert dstack.gpu_info() == dstack_vectors["gpu"]["gpu_info_attestation"]
 
 
 def test_a_socket_that_is_not_there_is_told_so(path: Path) -> None:
     with pytest.raises(DstackError, match="its socket is not there"):
         Dstack(str(path)).signing_keys("m")
+
+
+def test_an_error_names_the_socket_that_was_asked_and_no_password(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DstackError, match=f"not there .*; it was asked at {path}$"):
+        Dstack(str(path)).info()
+    monkeypatch.setenv("DSTACK_SIMULATOR_ENDPOINT", "http://me:s3cret@127.0.0.1:1")
+    with pytest.raises(DstackError, match=r"asked at http://127\.0\.0\.1:1$"):
+        Dstack().info()
 
 
 def test_a_socket_that_nobody_listens_at_is_told_so(path: Path) -> None:

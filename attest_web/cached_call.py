@@ -1,0 +1,68 @@
+"""A call whose result is kept for a time, and made once at a time however many threads want it."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+MAX_WAIT = 90.0
+"""Seconds that a thread waits for a call that another one is making."""
+
+
+@dataclass(frozen=True)
+class _Kept[T]:
+    value: T
+    made_at: float
+
+
+class CachedCall[T]:
+    """Calls a function, and gives its result again until that is too old. Safe in any thread.
+
+    Those who come while a call is under way share its result, or its error. An error is never kept.
+    """
+
+    def __init__(self, call: Callable[[], T], lifetime: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Call nothing yet.
+
+        Args:
+            call: What to call; may block.
+            lifetime: Seconds for which a result is good, from when its call began.
+            clock: Seconds, monotonic.
+        """
+        self._call = call
+        self._lifetime = lifetime
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: _Kept[T] | None = None
+        self._under_way: Future[T] | None = None
+
+    def __call__(self) -> T:
+        """The result.
+
+        Raises:
+            TimeoutError: The call that another thread is making takes too long.
+            Exception: Whatever the call raises.
+        """
+        with self._lock:
+            now = self._clock()
+            if self._kept is not None and now - self._kept.made_at < self._lifetime:
+                return self._kept.value
+            shared = self._under_way
+            if shared is None:
+                mine: Future[T] = Future()
+                self._under_way = mine
+        if shared is not None:
+            return shared.result(MAX_WAIT)
+        try:
+            value = self._call()
+            with self._lock:
+                self._kept = _Kept(value, now)
+            mine.set_result(value)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                self._under_way = None
+        return value
