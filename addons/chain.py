@@ -31,6 +31,7 @@ from addons.reverse_proxy import (
 )
 from addons.routes import Router, body_sizes, endpoint_overrides
 from addons.sampled_gauges import SampledGauges
+from addons.served_certificate import ServedCertificate
 from addons.signer import Signer, SigningRules
 from addons.tracing import Tracing, TracingError, open_tracing
 from addons.upstream_errors import UpstreamErrors
@@ -114,6 +115,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         signer,
         UpstreamErrors(router),
         *([tracing] if tracing else []),
+        *([ServedCertificate(proof.tls_file)] if proof.tls_file else []),
         observer,
         SampledGauges(
             {

@@ -4,6 +4,7 @@ import socket
 from dataclasses import dataclass, field
 
 from attest_web.keys import SigningKeys
+from attest_web.memory_file import MemoryFile
 from attest_web.metrics import SharedFiles
 from attest_web.stores.address import StoreAddress
 
@@ -20,6 +21,7 @@ class Inheritance:
         metrics: Where this worker writes its metrics.
         listener: Listens at the port that clients use.
         side_listener: Listens at the side port.
+        tls_file: Key and chain of TLS, in PEM; None has them made, or served by other means.
     """
 
     number: int = 0
@@ -29,6 +31,7 @@ class Inheritance:
     metrics: SharedFiles | None = None
     listener: socket.socket | None = None
     side_listener: socket.socket | None = None
+    tls_file: MemoryFile | None = None
 
     def share_of(self, limit: int) -> int:
         """This worker's part of a limit, 1 or more where there is one."""

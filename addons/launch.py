@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mitmproxy import version as mitmproxy_version
 
 from attest_web.environment_file import EnvironmentFile
-from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings
+from attest_web.settings import CERTS_PROBLEM, LaunchSettings, Settings, SettingsError, load_settings
 from attest_web.version import release
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         def settings() -> Settings:
             environment.read()
-            return load_settings(Settings, _settings_among(options.set))
+            read = load_settings(Settings, _settings_among(options.set))
+            if read.tls_from_dstack and options.certs:
+                raise SettingsError([CERTS_PROBLEM])
+            return read
 
         return supervise(Plan(given, options.workers, options.listen_host, options.verbosity, settings))
     except SettingsError as error:

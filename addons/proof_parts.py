@@ -15,10 +15,12 @@ from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
 from attest_web.cors import CorsApp, CorsPolicy
 from attest_web.dstack import Dstack, DstackError
+from attest_web.dstack_tls import make_tls_file
 from attest_web.gpu_evidence import GpuEvidenceWorker, find_gpu_python
 from attest_web.gpu_metrics import GpuFigures
 from attest_web.key_chain import KeyChains
 from attest_web.keys import SigningKeys
+from attest_web.memory_file import MemoryFile
 from attest_web.metered_app import MeteredApp
 from attest_web.metrics import Metrics
 from attest_web.rate_limit import RateLimitedApp, RateLimiter
@@ -52,6 +54,7 @@ class ProofParts:
         side_port: Serves them.
         limiter: Bounds the requests of each client; None where there is no limit.
         draining: Set when the proxy is about to stop.
+        tls_file: What TLS is to be served with: key and chain, in PEM. None leaves that to mitmproxy's options.
         closing: What is to be called at the end.
     """
 
@@ -64,6 +67,7 @@ class ProofParts:
     side_port: SidePort
     limiter: RateLimiter | None
     draining: threading.Event
+    tls_file: MemoryFile | None
     closing: Sequence[Callable[[], None]]
 
 
@@ -79,17 +83,20 @@ def make_proof(
         listen_host: Address of the side port; empty for all of this machine's.
 
     Raises:
-        SettingsError: The keys cannot be had, or the side port cannot be opened.
+        SettingsError: The keys, those of TLS included, cannot be had, or the side port cannot be opened.
     """
     dstack = Dstack(info_lifetime=settings.attestation_cache_ttl)
     keys, chains = _keys(settings, inheritance, dstack)
+    tls_file = None
+    if settings.tls_from_dstack:
+        tls_file = inheritance.tls_file or make_tls_file(settings, dstack)
     tokens = Tokens(split_tokens(settings.token))
     in_memory = isinstance(settings.signature_store, MemoryAddress)
     address = inheritance.store if inheritance.store is not None and in_memory else settings.signature_store
     metrics = Metrics(inheritance.metrics)
     store = open_store(address, settings.model_name, settings.chat_cache_expiration, metrics.conflicts.inc)
     gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
-    certificate = settings.tls_cert_path
+    certificate = tls_file.path if tls_file is not None else settings.tls_cert_path
     attestation = Attestation(
         keys, settings.model_name, dstack, gpu.collect, settings.dev, metrics, chains, dstack.gpu_info
     )
@@ -132,6 +139,7 @@ def make_proof(
         side_port=side_port,
         limiter=limiter,
         draining=draining,
+        tls_file=tls_file,
         closing=[desk.close, gpu.close, gpu_figures.close, store.close],
     )
 

@@ -9,6 +9,7 @@ itself, and does without mitmproxy: what does not run cannot fail.
 - SIGTERM and SIGINT go to all workers; with the last of them, this ends.
 - SIGHUP replaces the workers, one place after the other. A new one takes the place when it serves, and only then does
   the old one retire (`addons.drain`). One that cannot start leaves the others as they are.
+- All serve the same TLS key, also where dstack makes it (`addons.supervised_tls`).
 """
 
 import asyncio
@@ -27,11 +28,13 @@ from typing import Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from addons.supervised_tls import make_shared_tls_file, next_tls_file
 from addons.worker_channel import MAX_PACKET, RETIRE, Legacy, Ready
 from attest_web.core_dumps import forbid_core_dumps
 from attest_web.json_log import json_formatter
 from attest_web.keys import random_secrets
 from attest_web.listening import listen_together
+from attest_web.memory_file import MemoryFile
 from attest_web.settings import Settings, SettingsError
 from attest_web.shared_directory import shared_directory
 
@@ -133,7 +136,14 @@ class Place:
 class Supervisor:
     """Looks after the workers."""
 
-    def __init__(self, plan: Plan, settings: Settings, places: Sequence[Place], directory: Path) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        settings: Settings,
+        places: Sequence[Place],
+        directory: Path,
+        tls_file: MemoryFile | None,
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -141,11 +151,13 @@ class Supervisor:
             settings: As they are now.
             places: For the workers.
             directory: Where they keep what they share: metrics, and signatures if no other place is set for these.
+            tls_file: Key and chain of TLS, if the settings have dstack make them.
         """
         self._plan = plan
         self._settings = settings
         self._places = places
         self._directory = directory
+        self._tls_file = tls_file
         self._environment = dict(os.environ)
         ecdsa_secret, ed25519_seed = random_secrets()
         self._secrets = ecdsa_secret.hex(), ed25519_seed.hex()
@@ -239,7 +251,7 @@ class Supervisor:
         store, metrics = f"sqlite://{self._directory}/signatures.db", f"{self._directory}/metrics"
         legacy = Legacy(place.number, self._plan.workers, store, metrics, worker.number, secrets)
         with suppress(OSError):  # then it is dead already
-            legacy.send(ours, place.listeners)
+            legacy.send(ours, place.listeners, self._tls_file)
         ours.setblocking(False)
         if await worker.ready():
             if self._addresses is None:
@@ -286,9 +298,10 @@ class Supervisor:
             again = self._replace_again
 
     async def _replace_once(self) -> None:
-        before = self._settings, self._environment, self._addresses
+        before = self._settings, self._environment, self._addresses, self._tls_file
         try:
             settings = self._plan.read_settings()
+            tls_file = await next_tls_file(self._tls_file, self._settings, settings)
         except SettingsError as error:
             for problem in error.problems:
                 logger.error("SIGHUP: %s", problem)
@@ -299,10 +312,11 @@ class Supervisor:
                 logger.warning("SIGHUP: %s stays as it is; restart to change it", name.upper())
         # With another model come other keys.
         self._settings, self._environment, self._addresses = settings, dict(os.environ), None
+        self._tls_file = tls_file
         for place in self._places:
             if not await self._fill(place):
                 if place is self._places[0]:
-                    self._settings, self._environment, self._addresses = before
+                    self._settings, self._environment, self._addresses, self._tls_file = before
                 logger.error("SIGHUP: a new worker %d does not start; the others stay as they are", place.number)
                 return
         logger.info("SIGHUP: all workers are new")
@@ -312,7 +326,7 @@ def supervise(plan: Plan) -> int:
     """Run workers until told to stop; return the exit status.
 
     Raises:
-        SettingsError: A setting is missing or wrong, or a port cannot be had.
+        SettingsError: A setting is missing or wrong, or a port or dstack's TLS key cannot be had.
     """
     logging.basicConfig(
         level=plan.verbosity.upper(), format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
@@ -324,9 +338,10 @@ def supervise(plan: Plan) -> int:
     forbid_core_dumps()
     ports = [("LISTEN_PORT", settings.listen_port), ("ATTEST_PORT", settings.attest_port)]
     listeners = [_listen(name, plan.listen_host, port, plan.workers) for name, port in ports]
+    tls_file = make_shared_tls_file(settings)
     places = [Place(number, pair) for number, pair in enumerate(zip(*listeners, strict=True), 1)]
     with shared_directory() as directory:
-        return asyncio.run(Supervisor(plan, settings, places, directory).run())
+        return asyncio.run(Supervisor(plan, settings, places, directory, tls_file).run())
 
 
 def _listen(name: str, host: str, port: int, how_many: int) -> list[socket.socket]:

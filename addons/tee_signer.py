@@ -13,10 +13,11 @@ from addons.chain import make_chain
 from addons.drain import Drain
 from addons.inheritance import Inheritance
 from addons.reverse_proxy import option_problems
+from addons.served_certificate import ServedCertificate
 from addons.signer import Signer
 from attest_web.core_dumps import forbid_core_dumps
 from attest_web.json_log import json_formatter
-from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings
+from attest_web.settings import CERTS_PROBLEM, LaunchSettings, Settings, SettingsError, load_settings
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,8 @@ class TeeSigner:
         problems = option_problems(ctx.options)
         try:
             settings = load_settings(Settings, given)
+            if settings.tls_from_dstack and ctx.options.certs:
+                problems.append(CERTS_PROBLEM)
             if settings.log_format == "json":
                 _write_json(self._inheritance.number)
             if not problems:
@@ -87,6 +90,8 @@ class TeeSigner:
         self.addons = list(chain)
         secret = [f"tee_{field}" for field in ("token", "signature_store") if field in given]
         changes: dict[str, Any] = dict.fromkeys(secret, MASKED)
+        for served in (addon for addon in chain if isinstance(addon, ServedCertificate)):
+            changes |= served.options()
         if settings.log_format == "json" and "flow_detail" in ctx.options:
             changes["flow_detail"] = 0  # mitmdump's own lines about each flow are text
         ctx.options.update(**changes)

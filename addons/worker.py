@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from addons.inheritance import Inheritance
 from addons.worker_channel import MAX_PACKET, RETIRE, Legacy, Ready
 from attest_web.keys import SigningKeys
+from attest_web.memory_file import MemoryFile
 from attest_web.metrics import SharedFiles
 from attest_web.stores.address import parse_address
 
@@ -32,8 +33,8 @@ def inherit(channel: socket.socket) -> Inheritance:
         ValueError: It is not what it should be.
     """
     channel.settimeout(START_TIMEOUT)
-    packet, descriptors, _, _ = socket.recv_fds(channel, MAX_PACKET, 2)
-    listener, side_listener = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    packet, descriptors, _, _ = socket.recv_fds(channel, MAX_PACKET, 3)
+    listener, side_listener = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
     legacy = Legacy(**json.loads(packet))
     return Inheritance(
         number=legacy.number,
@@ -43,6 +44,7 @@ def inherit(channel: socket.socket) -> Inheritance:
         metrics=SharedFiles(Path(legacy.metrics), legacy.metrics_number),
         listener=listener,
         side_listener=side_listener,
+        tls_file=MemoryFile(descriptors[2]) if len(descriptors) > 2 else None,
     )
 
 

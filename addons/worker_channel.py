@@ -2,7 +2,8 @@
 
 So no key is on a disk, on a command line or in an environment. What is said, a packet each:
 
-- The supervisor says once what the worker inherits (`Legacy`), and hands it the sockets to listen on.
+- The supervisor says once what the worker inherits (`Legacy`), and hands it the sockets to listen on and, if it has
+  one, the file of the TLS key.
 - The worker says `Ready` once, when it listens and its signing keys are there.
 - The supervisor says `RETIRE` when another worker has taken this one's place.
 - Whoever finds the other's end closed knows that it is gone. A worker then stops as on SIGTERM.
@@ -12,6 +13,8 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+from attest_web.memory_file import MemoryFile
 
 RETIRE = b"retire"
 MAX_PACKET = 16 * 1024
@@ -68,10 +71,20 @@ class Legacy:
     def __repr__(self) -> str:
         return f"Legacy(number={self.number}, workers={self.workers})"
 
-    def send(self, channel: socket.socket, listeners: Sequence[socket.socket]) -> None:
-        """Send it, and the sockets for the port that clients use and for the side port.
+    def send(
+        self, channel: socket.socket, listeners: Sequence[socket.socket], tls_file: MemoryFile | None = None
+    ) -> None:
+        """Send it, and what the worker is to have open.
+
+        Args:
+            channel: To the worker.
+            listeners: The sockets for the port that clients use and for the side port.
+            tls_file: Key and chain of TLS.
 
         Raises:
             OSError: The worker is gone.
         """
-        socket.send_fds(channel, [json.dumps(asdict(self)).encode()], [listener.fileno() for listener in listeners])
+        descriptors = [listener.fileno() for listener in listeners]
+        if tls_file is not None:
+            descriptors.append(tls_file.fileno())
+        socket.send_fds(channel, [json.dumps(asdict(self)).encode()], descriptors)

@@ -6,9 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from attest_web.host_names import is_host
 from attest_web.stores.address import MemoryAddress, StoreAddress, parse_address
 
 
@@ -77,6 +87,18 @@ def _origins(value: str) -> str:
                 "an origin is written as browsers send it, e.g. https://chat.example, with no / at its end"
             )
     return value
+
+
+def _alt_names(value: str) -> str:
+    if not all(is_host(name.strip()) for name in value.split(",")):
+        raise ValueError("a name is neither a host's, e.g. chat.example, nor an IP address")
+    return value
+
+
+CERTS_PROBLEM = (
+    "TLS_FROM_DSTACK=1 has dstack make the key and certificate of TLS: leave out --certs, or set TLS_FROM_DSTACK=0"
+)
+"""What is said where mitmproxy's option `certs` is set beside that setting."""
 
 
 class LaunchSettings(BaseSettings):
@@ -215,6 +237,15 @@ class Settings(LaunchSettings):
     tls_cert_path: Path | None = Field(
         default=None, description="the certificate that clients see, in PEM; reports can then bind its key"
     )
+    tls_from_dstack: bool = Field(
+        default=False,
+        description="1 speaks TLS with a key that dstack's guest agent makes and that is in memory alone, in place of "
+        "--certs and TLS_CERT_PATH; 0 or 1",
+    )
+    tls_alt_names: Annotated[str, AfterValidator(_alt_names)] = Field(
+        default="localhost,127.0.0.1",
+        description="the host names and IP addresses that TLS_FROM_DSTACK's certificate is for, separated by commas",
+    )
     attestation_cache_ttl: int = Field(
         default=300, ge=2, description="how old a report without a nonce may be, in seconds, 2 or more"
     )
@@ -230,6 +261,18 @@ class Settings(LaunchSettings):
         default=None,
         description="the revision that /version names; by default that of the checkout, if it is one",
     )
+
+    @field_validator("tls_from_dstack")
+    @classmethod
+    def _one_certificate(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("tls_cert_path") is not None:
+            raise ValueError("TLS_CERT_PATH names another certificate; unset one of the two")
+        return value
+
+    @property
+    def tls_names(self) -> tuple[str, ...]:
+        """The single names of `TLS_ALT_NAMES`."""
+        return tuple(name.strip() for name in self.tls_alt_names.split(","))
 
     @property
     def keeps_plaintext(self) -> bool:

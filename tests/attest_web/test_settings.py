@@ -102,6 +102,15 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cors_allow_origins", "https://chat.example/"),
         ("cors_allow_origins", "*,https://chat.example"),
         ("cors_allow_origins", "https://a.example,"),
+        ("tls_from_dstack", "yes please"),
+        ("tls_alt_names", "chat.example,"),
+        ("tls_alt_names", "https://chat.example"),
+        ("tls_alt_names", "chat.example:443"),
+        ("tls_alt_names", "-chat.example"),
+        ("tls_alt_names", "chat.*.example"),
+        ("tls_alt_names", "1.2.3"),
+        ("tls_alt_names", "a" * 64),
+        ("tls_alt_names", "a." * 127 + "a"),
     ],
 )
 def test_each_wrong_setting_is_named_in_one_line_with_what_it_takes(field: str, value: str) -> None:
@@ -126,3 +135,18 @@ def test_no_error_and_no_repr_holds_the_token() -> None:
     assert "s3cret" not in repr(caught.value.__context__)
     assert "s3cret" not in repr(load_settings(Settings, NEEDED))
     assert "s3cret" not in load_settings(Settings, NEEDED).model_dump_json()
+
+
+def test_names_for_tls_are_hosts_and_addresses() -> None:
+    assert load_settings(Settings, NEEDED).tls_names == ("localhost", "127.0.0.1")
+    given = NEEDED | {"tls_alt_names": " chat.example , *.x-1.example,::1,10.0.0.1"}
+    assert load_settings(Settings, given).tls_names == ("chat.example", "*.x-1.example", "::1", "10.0.0.1")
+
+
+def test_two_certificates_are_one_too_many() -> None:
+    given = NEEDED | {"tls_from_dstack": "1", "tls_cert_path": "cert.pem"}
+    with pytest.raises(SettingsError) as caught:
+        load_settings(Settings, given)
+    [problem] = caught.value.problems
+    assert problem.startswith("TLS_FROM_DSTACK (option tee_tls_from_dstack) is wrong: TLS_CERT_PATH names another")
+    assert load_settings(Settings, given | {"tls_from_dstack": "0"}).tls_cert_path is not None

@@ -1,0 +1,52 @@
+"""A file that is in memory alone: for secrets that a library takes by path, and other processes by descriptor."""
+
+import fcntl
+import os
+import weakref
+from pathlib import Path
+
+
+class MemoryFile:
+    """A sealed file without a name in any directory (memfd_create(2)); nothing can change it.
+
+    It is open as long as this object is there, and lasts as long as any process has it open. A program that this
+    process starts has it only where it is handed over.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """Take over a descriptor, e.g. one that another process has sent.
+
+        Args:
+            descriptor: Of a file that `MemoryFile.holding` made.
+        """
+        os.set_inheritable(descriptor, False)
+        self._descriptor = descriptor
+        # Not at the interpreter's end, when other threads may still read by the path.
+        weakref.finalize(self, os.close, descriptor).atexit = False
+
+    @classmethod
+    def holding(cls, content: bytes, name: str) -> "MemoryFile":
+        """Make a file.
+
+        Args:
+            content: What is in it, for good.
+            name: Shown in /proc to those who look for what a process has open.
+
+        Raises:
+            OSError: The kernel makes none.
+        """
+        made = cls(os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        with os.fdopen(made.fileno(), "wb", closefd=False) as file:
+            file.write(content)
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(made.fileno(), fcntl.F_ADD_SEALS, seals)
+        return made
+
+    @property
+    def path(self) -> Path:
+        """A path that leads this process to it, and no other one."""
+        return Path(f"/proc/self/fd/{self._descriptor}")
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._descriptor

@@ -1,0 +1,101 @@
+"""TLS keys of the guest agent."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from attest_web.dstack import Dstack, DstackError
+from attest_web.dstack_tls import make_tls_file
+from attest_web.settings import Settings, SettingsError, load_settings
+from attest_web.tls_fingerprint import TlsFingerprint
+from attest_web.tls_key import TlsKey
+from tests.attest_web.guest_agent import agent, answering, as_dstack_answers
+from tests.certificates import key_pem, self_signed
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "dstack.sock"
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings(
+        Settings, {"model_name": "m", "token": "t", "tls_from_dstack": "1", "tls_alt_names": "chat.example, ::1"}
+    )
+
+
+def test_the_agent_is_asked_for_an_ra_tls_certificate_of_these_names(
+    path: Path, dstack_vectors: dict[str, Any], settings: Settings
+) -> None:
+    with agent(path, as_dstack_answers(dstack_vectors)) as asked:
+        files = [make_tls_file(settings, Dstack(str(path))) for _ in range(2)]
+    [request, _] = [body for name, body in asked if name == "/GetTlsKey"]
+    assert request == {
+        "subject": "chat.example",
+        "alt_names": ["chat.example", "::1"],
+        "usage_ra_tls": True,
+        "usage_server_auth": True,
+        "usage_client_auth": False,
+        "with_app_info": True,
+    }
+    assert all(b"PRIVATE KEY" in file.path.read_bytes() for file in files)
+    assert TlsFingerprint(files[0].path)() != TlsFingerprint(files[1].path)()
+
+
+def test_an_agent_that_knows_no_app_info_is_asked_without(path: Path, dstack_vectors: dict[str, Any]) -> None:
+    with agent(path, as_dstack_answers(dstack_vectors, Version=None)) as asked:
+        Dstack(str(path)).tls_key(["localhost"])
+    [request] = [body for name, body in asked if name == "/GetTlsKey"]
+    assert "with_app_info" not in request
+    assert request["usage_ra_tls"]
+
+
+def test_the_certificates_of_dstacks_own_agent_come_in_its_order(dstack_vectors: dict[str, Any]) -> None:
+    """Its private key is not in the vectors, so a leaf of ours goes before its authority's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    chain = [self_signed(key).decode(), dstack_vectors["real_agent"]["tls"]["v1_certificate_chain"][1]]
+    pem = TlsKey.from_pem(key_pem(key).decode().strip(), [part.strip() for part in chain]).pem.decode()
+    assert pem == key_pem(key).decode() + chain[0] + chain[1].strip() + "\n"
+
+
+def test_what_is_no_key_with_its_certificate_is_an_error_that_does_not_quote_it(
+    path: Path, dstack_vectors: dict[str, Any]
+) -> None:
+    one, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    pem, certificate = key_pem(one).decode(), self_signed(one).decode()
+    secret = pem.splitlines()[1]
+    for answer in (
+        {"key": pem, "certificate_chain": []},
+        {"key": pem, "certificate_chain": ["nonsense"]},
+        {"key": pem, "certificate_chain": [self_signed(other).decode()]},
+        {"key": f"x{secret}", "certificate_chain": [certificate]},
+        {"key": pem},
+        {"key": pem, "certificate_chain": certificate},
+        {},
+    ):
+        path.unlink(missing_ok=True)
+        wrong = as_dstack_answers(dstack_vectors, GetTlsKey=(200, answer))
+        with agent(path, wrong), pytest.raises(DstackError, match="TLS key") as caught:
+            Dstack(str(path)).tls_key(["localhost"])
+        assert secret not in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert caught.value.__suppress_context__
+    assert secret not in repr(TlsKey.from_pem(pem, [certificate]))
+
+
+def test_without_an_agent_one_line_says_what_to_do(path: Path, settings: Settings) -> None:
+    with pytest.raises(SettingsError) as caught:
+        make_tls_file(settings, Dstack(str(path)))
+    [problem] = caught.value.problems
+    assert "gave no answer on a TLS key: its socket is not there" in problem
+    assert str(path) in problem
+    assert "TLS_FROM_DSTACK=1" in problem
+    assert "--certs" in problem
+
+
+def test_an_agent_that_refuses_is_told_so(path: Path, settings: Settings) -> None:
+    with agent(path, answering(400, {"error": "no"})), pytest.raises(SettingsError, match="HTTP status 400"):
+        make_tls_file(settings, Dstack(str(path)))
