@@ -7,159 +7,80 @@ development and production, and the same verifier checks both: it rejects these 
 """
 
 import argparse
+import contextlib
 import json
-import os
 import secrets
 import signal
-import socket
-import socketserver
-import stat
 import sys
-import time
-from http.server import BaseHTTPRequestHandler
+import threading
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from scripts.simulated_collateral import collateral
-from scripts.simulated_guest import DEFAULT_APP_COMPOSE, RequestError, SimulatedGuest
-from scripts.simulated_tdx import SimulatedPlatform
+from scripts.tee_simulator.agent import GuestAgent
+from scripts.tee_simulator.app import MrConfigVersion
+from scripts.tee_simulator.collateral import collateral
+from scripts.tee_simulator.guest import GuestOptions, SimulatedGuest
+from scripts.tee_simulator.kms import KeyProviderKind
+from scripts.tee_simulator.server import SocketServer
+from scripts.tee_simulator.tappd import Tappd
+from scripts.tee_simulator.tdx import SimulatedPlatform
 
-MAX_BODY = 64 * 1024
-"""Bytes of a request at most; the client's are a few hundred."""
-
-IDLE_TIMEOUT = 30.0
-"""Seconds that a connection may say nothing."""
-
-
-class Simulator(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """The server.
-
-    Attributes:
-        guest: Whom it speaks for.
-        delay: Seconds that every answer takes at least.
-    """
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, path: Path, guest: SimulatedGuest, delay: float = 0) -> None:
-        """Listen at a path.
-
-        Raises:
-            OSError: The path cannot be listened at; `FileExistsError` where something is there that must stay.
-        """
-        self.guest = guest
-        self.delay = delay
-        self._path = path
-        remove_stale_socket(path)
-        # Keys are given to whoever can connect, so nobody else may, not even for a moment.
-        umask = os.umask(0o177)
-        try:
-            super().__init__(str(path), Handler)
-        finally:
-            os.umask(umask)
-        self._inode = path.stat().st_ino
-
-    def server_close(self) -> None:
-        """Stop listening and remove the socket, unless another is in its place by now."""
-        super().server_close()
-        try:
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
-        except FileNotFoundError:
-            pass
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that have gone away."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers one connection."""
-
-    server: Simulator
-    protocol_version = "HTTP/1.1"
-    timeout = IDLE_TIMEOUT
-    wbufsize = -1  # head and body of an answer leave together
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
-
-    def do_POST(self) -> None:
-        """Answer a call: JSON in, JSON out, the method's name for a path."""
-        time.sleep(self.server.delay)
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > MAX_BODY:
-            self.close_connection = True  # where the next request would begin is not known
-            self._send(411 if not length else 413, {"error": f"a Content-Length of at most {MAX_BODY} is required"})
-            return
-        body = self.rfile.read(int(length))
-        try:
-            self._send(200, self.server.guest.answer(self.path.removeprefix("/"), body))
-        except RequestError as error:
-            self._send(error.status, {"error": str(error)})
-
-    def _send(self, status: int, answer: dict[str, Any]) -> None:
-        body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-
-
-def remove_stale_socket(path: Path) -> None:
-    """Make room for a socket where one was left behind by a server that is no more.
-
-    Raises:
-        FileExistsError: Somebody listens there, or it is no socket.
-    """
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise FileExistsError(f"{path} is there and is no socket. Give --socket another path or remove it")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(5)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-    raise FileExistsError(f"{path} is in use by a running server. Stop that one or give --socket another path")
+MAX_GPUS = 16
 
 
 def main() -> None:
     """Serve until stopped; say where on the first line of standard output."""
-    options = _options()
+    parser = _parser()
+    options = parser.parse_args()
+    if options.os == "0.5" and options.event_log_version == 2:
+        parser.error("argument --event-log-version: dstack 0.5 knows version 1 alone")
+    if options.os == "0.5" and options.gpus:
+        parser.error("argument --gpus: dstack 0.5 attests none")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     platform = SimulatedPlatform()
-    guest = SimulatedGuest(platform, options.seed, options.app_compose, debug=options.debug_td)
-    try:
-        server = Simulator(options.socket, guest, options.delay)
-    except OSError as error:
-        sys.exit(f"dstack_simulator: {_reason(error, options.socket)}")
-    try:
-        if options.root:
-            options.root.write_bytes(platform.pki.root.certificate.public_bytes(Encoding.PEM))
-        if options.collateral:
-            options.collateral.write_text(json.dumps(collateral(platform.pki)))
-        print(f"listening at {options.socket}", flush=True)
-        server.serve_forever()
-    except OSError as error:
-        sys.exit(f"dstack_simulator: {_reason(error, options.socket)}")
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.server_close()
+    guest = SimulatedGuest(platform, _guest_options(options))
+    agent = GuestAgent(guest)
+    with contextlib.ExitStack() as stack:
+        try:
+            server = _listening(stack, SocketServer(options.socket, agent.answer, delay=options.delay))
+            if options.tappd_socket:
+                tappd = SocketServer(options.tappd_socket, Tappd(guest, agent).answer, "/prpc/", options.delay)
+                threading.Thread(target=_listening(stack, tappd).serve_forever, daemon=True).start()
+            if options.root:
+                options.root.write_bytes(platform.pki.root.certificate.public_bytes(Encoding.PEM))
+            if options.collateral:
+                options.collateral.write_text(json.dumps(collateral(platform.pki)))
+            if options.identity:
+                options.identity.write_text(json.dumps(guest.identity(), indent=2) + "\n")
+            print(f"listening at {options.socket}", flush=True)
+            server.serve_forever()
+        except OSError as error:
+            sys.exit(f"dstack_simulator: {_reason(error, options.socket)}")
+        except KeyboardInterrupt:
+            pass
 
 
-def _options() -> argparse.Namespace:
+def _listening(stack: contextlib.ExitStack, server: SocketServer) -> SocketServer:
+    stack.callback(server.server_close)
+    return server
+
+
+def _guest_options(options: argparse.Namespace) -> GuestOptions:
+    return GuestOptions(
+        seed=options.seed or secrets.token_bytes(32),
+        os_version=options.os,
+        compose=options.app_compose,
+        event_log_version=options.event_log_version,
+        key_provider=options.key_provider,
+        mr_config=options.mr_config_id,
+        gpus=options.gpus,
+        lite=options.tdx_attestation_variant == "lite",
+        debug=options.debug_td,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -168,22 +89,60 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--socket", type=Path, required=True, metavar="PATH", help="Unix socket to listen at, mode 0600"
     )
-    parser.add_argument("--root", type=Path, metavar="PATH", help="write the root CA's certificate there, PEM")
-    parser.add_argument(
+    parser.add_argument("--tappd-socket", type=Path, metavar="PATH", help="another one, for the older interface")
+    parser.add_argument("--delay", type=_delay, default=0.0, metavar="SECONDS", help="time every answer takes (0)")
+    _add_files(parser.add_argument_group("what verifies its quotes"))
+    _add_guest(parser.add_argument_group("the guest"))
+    return parser
+
+
+def _add_files(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--root", type=Path, metavar="PATH", help="write the root CA's certificate there, PEM")
+    group.add_argument(
         "--collateral", type=Path, metavar="PATH", help="write what verifies its quotes there, JSON for dcap-qvl"
     )
-    parser.add_argument(
+    group.add_argument(
+        "--identity", type=Path, metavar="PATH", help="write what to expect of the guest there: hashes and keys, JSON"
+    )
+
+
+def _add_guest(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--os",
+        choices=("0.6", "0.5"),
+        default="0.6",
+        help="dstack's release: 0.6.0 (default), or 0.5.5 (unstripped log)",
+    )
+    group.add_argument(
         "--seed", type=_seed, metavar="HEX", help="32 bytes that the keys come from (random); gives the same keys again"
     )
-    parser.add_argument("--debug-td", action="store_true", help="set the TD's DEBUG attribute, which verifiers refuse")
-    parser.add_argument("--delay", type=_delay, default=0.0, metavar="SECONDS", help="time every answer takes (0)")
-    parser.add_argument(
+    group.add_argument(
         "--app-compose", type=_app_compose, metavar="FILE", help="the app's compose document, JSON (one of its own)"
     )
-    options = parser.parse_args()
-    options.seed = options.seed or secrets.token_bytes(32)
-    options.app_compose = options.app_compose or DEFAULT_APP_COMPOSE
-    return options
+    group.add_argument(
+        "--event-log-version", type=int, choices=(1, 2), help="of runtime events (as the compose document says, or 1)"
+    )
+    group.add_argument(
+        "--key-provider",
+        type=KeyProviderKind,
+        choices=tuple(KeyProviderKind),
+        default=KeyProviderKind.KMS,
+        help="who gives it its keys (kms)",
+    )
+    group.add_argument(
+        "--mr-config-id",
+        type=MrConfigVersion,
+        choices=tuple(MrConfigVersion),
+        help="how the host binds the app (as dstack's: v1, or with a key_provider_id in the compose document v3)",
+    )
+    group.add_argument("--gpus", type=_gpus, default=0, metavar="N", help="GPUs that it attested at boot (0)")
+    group.add_argument(
+        "--tdx-attestation-variant",
+        choices=("lite", "legacy"),
+        default="lite",
+        help="whether vm_config has what the boot registers can be recomputed from (lite)",
+    )
+    group.add_argument("--debug-td", action="store_true", help="set the TD's DEBUG attribute, which verifiers refuse")
 
 
 def _seed(text: str) -> bytes:
@@ -204,6 +163,13 @@ def _delay(text: str) -> float:
     if not 0 <= seconds <= 3600:
         raise argparse.ArgumentTypeError("it takes seconds, 0 to 3600")
     return seconds
+
+
+def _gpus(text: str) -> int:
+    count = int(text) if text.isascii() and text.isdecimal() else -1
+    if not 0 <= count <= MAX_GPUS:
+        raise argparse.ArgumentTypeError(f"it takes a number, 0 to {MAX_GPUS}")
+    return count
 
 
 def _app_compose(path: str) -> str:

@@ -16,7 +16,7 @@ from attest_web.dstack import Quote
 from attest_web.keys import SigningKeys
 from attest_web.metrics import Metrics
 from attest_web.signatures import SIGNING_ALGOS, sign_text
-from scripts.simulated_tdx import SimulatedPlatform, TdMeasurements
+from scripts.tee_simulator.tdx import SimulatedPlatform, TdMeasurements
 
 MODEL = "org/model"
 REQUEST, RESPONSE = b'{"a request"}', b'{"a response"}'

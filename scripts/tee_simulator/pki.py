@@ -172,6 +172,11 @@ def _sgx_entry(arcs: list[int], value: bytes) -> bytes:
     return _der(_SEQUENCE, _der(_OBJECT_ID, _SGX_EXTENSIONS_DER + bytes(arcs)) + value)
 
 
+def der_octet_string(content: bytes) -> bytes:
+    """Bytes as an OCTET STRING, DER."""
+    return _der(_OCTET_STRING, content)
+
+
 def _der(tag: int, content: bytes) -> bytes:
     size = len(content)
     if size < 0x80:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Any
 
-from scripts.simulated_pki import CPU_SVN, FMSPC, PCE_ID, PCE_SVN, SimulatedPki
+from scripts.tee_simulator.pki import CPU_SVN, FMSPC, PCE_ID, PCE_SVN, SimulatedPki
 
 TEE_TCB_SVN = bytes.fromhex("06010300000000000000000000000000")
 """SVNs of the TDX module: byte 0 is its ISV SVN, byte 1 its version, which picks its identity in the TCB info."""

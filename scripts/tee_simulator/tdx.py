@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from scripts.simulated_collateral import (
+from scripts.tee_simulator.collateral import (
     QE_ATTRIBUTES,
     QE_ISV_PROD_ID,
     QE_ISV_SVN,
@@ -21,7 +21,7 @@ from scripts.simulated_collateral import (
     QE_MRSIGNER,
     TEE_TCB_SVN,
 )
-from scripts.simulated_pki import CPU_SVN, SimulatedPki, raw_public_key, sign_raw
+from scripts.tee_simulator.pki import CPU_SVN, SimulatedPki, raw_public_key, sign_raw
 
 QUOTE_VERSION = 4
 ATTESTATION_KEY_ECDSA_P256 = 2

@@ -1,0 +1,202 @@
+"""The methods of dstack's guest agent on `dstack.sock`: arguments in, an answer's members out, bytes in hex.
+
+Which methods there are depends on the release:
+
+| release | methods |
+| --- | --- |
+| 0.5 (0.5.5) | EmitEvent, GetKey (one algorithm), GetQuote (log unstripped), GetTlsKey, Info |
+| 0.6 (0.6.0) | Attest, GetKey, GetQuote, GetTlsKey, GpuInfo, Info, Sign, Verify, Version |
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from scripts.tee_simulator import signing
+from scripts.tee_simulator.arguments import ArgumentError, Arguments
+from scripts.tee_simulator.guest import DEVICE_ID, SimulatedGuest
+from scripts.tee_simulator.image import OS_IMAGE_HASH
+from scripts.tee_simulator.kms import UnknownAlgorithmError, public_key
+from scripts.tee_simulator.ra_tls import CertificateError, CertificateRequest
+from scripts.tee_simulator.tdx import REPORT_DATA_SIZE
+
+JsonObject = dict[str, Any]
+Read = Callable[[], Arguments]
+"""Reads a call's arguments; a method that takes none does not, and so minds no malformed ones."""
+
+Method = Callable[[Read], JsonObject | None]
+
+VERSION = "0.6.0"
+REVISION = "git:" + "0" * 20
+"""Where the program's version is a commit, which the simulator has none of."""
+
+VENDOR = "dstack simulator"
+SIGNING_PATH, SIGNING_PURPOSE = "vms", "signing"
+"""Of the key that `Sign` signs with."""
+
+
+class RequestError(Exception):
+    """A call that the guest agent refuses, always with status 400."""
+
+
+class GuestAgent:
+    """Answers calls on behalf of a guest. Its methods may be called from any thread."""
+
+    def __init__(self, guest: SimulatedGuest) -> None:
+        self._guest = guest
+        self._is_0_5 = guest.options.os_version == "0.5"
+        # A real agent has this issued in the background; a client that is quick finds it empty.
+        demo = CertificateRequest(subject="demo-cert", client_auth=True)
+        self._demo_certificate = "\n".join(guest.issue(ec.generate_private_key(ec.SECP256R1()), demo, attested=True))
+        shared: dict[str, Method] = {
+            "GetKey": self.get_key,
+            "GetQuote": self._get_quote,
+            "GetTlsKey": self._get_tls_key,
+            "Info": self.info,
+        }
+        of_release: dict[str, Method] = {"EmitEvent": self._emit_event}
+        if not self._is_0_5:
+            of_release = {
+                "Attest": self._attest,
+                "GpuInfo": self._gpu_info,
+                "Sign": self._sign,
+                "Verify": self._verify,
+                "Version": self.version,
+            }
+        self._methods = shared | of_release
+
+    def answer(self, method: str, read: Read) -> JsonObject | None:
+        """Answer a call.
+
+        Args:
+            method: Its name.
+            read: Reads its arguments.
+
+        Raises:
+            RequestError: There is no such method, or it does not take those arguments.
+        """
+        return dispatch(self._methods, method, read)
+
+    def get_key(self, read: Read) -> JsonObject:
+        """`GetKey`. A release that knows one algorithm ignores which is asked for."""
+        arguments = read()
+        algorithm = "" if self._is_0_5 else arguments.text("algorithm")
+        key, chain = self._guest.keys.get_key(arguments.text("path"), arguments.text("purpose"), algorithm)
+        return {"key": key.hex(), "signature_chain": [signature.hex() for signature in chain]}
+
+    def info(self, _: Read) -> JsonObject:
+        """`Info`."""
+        guest = self._guest
+        measured = guest.measured
+        shared = {
+            "mr_aggregated": guest.mr_aggregated.hex(),
+            "os_image_hash": OS_IMAGE_HASH.hex(),
+            "compose_hash": guest.app.compose_hash.hex(),
+            "device_id": DEVICE_ID.hex(),
+        }
+        tcb_info = {
+            "mrtd": measured.mrtd.hex(),
+            **{f"rtmr{number}": register.hex() for number, register in enumerate(measured.rtmrs)},
+            **shared,
+            "event_log": [event.as_json() for event in guest.log],
+            "app_compose": guest.app.compose,
+        }
+        info = {
+            "app_id": guest.app.app_id.hex(),
+            "instance_id": guest.instance_id.hex(),
+            "app_cert": self._demo_certificate,
+            "tcb_info": json.dumps(tcb_info, indent=2, ensure_ascii=False),
+            "app_name": str(guest.app.document.get("name", "")),
+            **shared,
+            "key_provider_info": guest.provider.info,
+            "vm_config": guest.vm_config,
+        }
+        return info if self._is_0_5 else info | {"cloud_vendor": VENDOR, "cloud_product": VENDOR}
+
+    def version(self, _: Read) -> JsonObject:
+        """`Version`."""
+        return {"version": VERSION, "rev": REVISION}
+
+    def _get_quote(self, read: Read) -> JsonObject:
+        report_data = _report_data(read())
+        quote, log = self._guest.quote(report_data)
+        return {
+            "quote": quote.hex(),
+            "event_log": json.dumps([event.as_json() for event in log], separators=(",", ":"), ensure_ascii=False),
+            "report_data": report_data.hex(),
+            "vm_config": self._guest.vm_config,
+        }
+
+    def _attest(self, read: Read) -> JsonObject:
+        return {"attestation": self._guest.attestation(_report_data(read())).hex()}
+
+    def _gpu_info(self, _: Read) -> JsonObject:
+        return {"attestation": self._guest.gpu_info}
+
+    def _get_tls_key(self, read: Read) -> JsonObject:
+        arguments = read()
+        request = CertificateRequest(
+            subject=arguments.text("subject"),
+            alt_names=arguments.texts("alt_names"),
+            server_auth=arguments.flag("usage_server_auth"),
+            client_auth=arguments.flag("usage_client_auth"),
+            not_before=None if self._is_0_5 else arguments.number("not_before"),
+            not_after=None if self._is_0_5 else arguments.number("not_after"),
+        )
+        key = ec.generate_private_key(ec.SECP256R1())
+        chain = self._guest.issue(
+            key,
+            request,
+            attested=arguments.flag("usage_ra_tls"),
+            with_app_info=not self._is_0_5 and arguments.flag("with_app_info"),
+        )
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return {"key": pem.decode(), "certificate_chain": chain}
+
+    def _sign(self, read: Read) -> JsonObject:
+        arguments = read()
+        algorithm, data = arguments.text("algorithm"), arguments.binary("data")
+        if not algorithm:  # other than GetKey, it has no default
+            raise UnknownAlgorithmError("Unsupported algorithm")
+        of_key = signing.key_algorithm(algorithm)
+        key, chain = self._guest.keys.get_key(SIGNING_PATH, SIGNING_PURPOSE, of_key)
+        signature = signing.sign(key, algorithm, data)
+        return {
+            "signature": signature.hex(),
+            "signature_chain": [link.hex() for link in (signature, *chain)],
+            "public_key": public_key(key, of_key).hex(),
+        }
+
+    def _verify(self, read: Read) -> JsonObject:
+        arguments = read()
+        key, signature = arguments.binary("public_key"), arguments.binary("signature")
+        algorithm, data = arguments.text("algorithm"), arguments.binary("data")
+        return {"valid": signing.verify(key, algorithm, data, signature)}
+
+    def _emit_event(self, read: Read) -> None:
+        arguments = read()
+        self._guest.emit(arguments.text("event"), arguments.binary("payload"))
+
+
+def dispatch(methods: dict[str, Method], method: str, read: Read) -> JsonObject | None:
+    """Call the method of a name.
+
+    Raises:
+        RequestError: There is none, or it does not take those arguments.
+    """
+    if method not in methods:
+        raise RequestError(f"Service not found: {method}")
+    try:
+        return methods[method](read)
+    except (ArgumentError, CertificateError, UnknownAlgorithmError, signing.MalformedError) as error:
+        raise RequestError(str(error)) from None
+
+
+def _report_data(arguments: Arguments) -> bytes:
+    report_data = arguments.binary("report_data")
+    if len(report_data) > REPORT_DATA_SIZE:
+        raise RequestError("Report data is too long")
+    return report_data.ljust(REPORT_DATA_SIZE, b"\0")
