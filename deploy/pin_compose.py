@@ -5,9 +5,14 @@ Whoever reads `app_compose` in a report sees what this prints. What an environme
 report, so images (by digest), the model and its revision (a commit) must be there. Secrets stay names.
 
   TEE_SIGNER_IMAGE=… PROMETHEUS_IMAGE=… GRAFANA_IMAGE=… MODEL_NAME=… MODEL_REVISION=… deploy/pin_compose.py > app.yaml
+
+With --app-compose, it writes all of app-compose.json, for dstack 0.6 or newer. Its SHA-256 is the compose hash.
+
+  … KEY_PROVIDER_ID=… GPU_COUNT=… deploy/pin_compose.py --app-compose > app-compose.json
 """
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -25,6 +30,22 @@ PINNED = {
     "MODEL_REVISION": (r"[0-9a-f]{40}", "the commit of the model's repository, 40 hex digits"),
 }
 """What is written into the file: by name, its form, and what that is."""
+
+APP_PINNED = {
+    "KEY_PROVIDER_ID": (
+        "3059301306072a8648ce3d020106082a8648ce3d03010703420004[0-9a-f]{128}",
+        "the KMS's CA key: a SubjectPublicKeyInfo on P-256 in DER, as 182 hex digits in lower case",
+    ),
+    "GPU_COUNT": (r"[1-8]", "how many GPUs the app must have, 1 to 8"),
+}
+"""What is written into app-compose.json besides, in the same form."""
+
+APP_NAME = "tee-signer"
+OS_VERSION = ">=0.6.0"
+"""dstack's images that heed `requirements`, as a requirement of semantic versions."""
+
+PLATFORM = "dstack-tdx"
+"""dstack's name for the platform whose quotes the proxy shows."""
 
 SECRETS = ("TOKEN", "HF_TOKEN", "GRAFANA_PASSWORD")
 """What is not: dstack hands these in, encrypted to the app. They are its `allowed_envs`."""
@@ -53,20 +74,80 @@ def pinned(compose: str, environment: Mapping[str, str]) -> str:
             return match[0]
         if name not in PINNED:
             raise PinError(f"{name} is neither a secret nor pinned")
-        form, what = PINNED[name]
-        given = environment.get(name, "")
-        if not re.fullmatch(form, given, re.ASCII):
-            raise PinError(f"{name} takes {what}")
-        return given
+        return _value(name, PINNED, environment)
 
     return _VARIABLE.sub(value, compose)
 
 
+def app_compose(compose: str, environment: Mapping[str, str]) -> str:
+    """All of app-compose.json (`AppCompose` of dstack 0.6): a compose file, and what is demanded of guest and KMS.
+
+    Args:
+        compose: The compose file's text, as it is in the repository.
+        environment: Where the values of `PINNED` and `APP_PINNED` are.
+
+    Returns:
+        JSON in the form in which dstack's `vmm-cli.py` writes it, so that writing it anew does not change its hash: an
+        indentation of four, and no line end after it.
+
+    Raises:
+        PinError: As `pinned` does, and for the values of `APP_PINNED`.
+    """
+    document = {
+        # Guests before 0.6 take numbers alone: they refuse this instead of passing over `requirements`.
+        "manifest_version": "3",
+        "name": APP_NAME,
+        "runner": "docker-compose",
+        "docker_compose_file": pinned(compose, environment),
+        "kms_enabled": True,
+        "key_provider": "kms",
+        "key_provider_id": _value("KEY_PROVIDER_ID", APP_PINNED, environment),
+        "gateway_enabled": False,
+        "public_logs": False,
+        "public_sysinfo": False,
+        "public_tcbinfo": True,
+        "allowed_envs": list(SECRETS),
+        "no_instance_id": False,
+        "secure_time": True,
+        "requirements": {
+            "os_version": OS_VERSION,
+            "platforms": [PLATFORM],
+            "tdx_measure_acpi_tables": False,
+            "gpu_policy": {"rego": gpu_policy(int(_value("GPU_COUNT", APP_PINNED, environment)))},
+        },
+    }
+    return json.dumps(document, indent=4, ensure_ascii=False)
+
+
+def gpu_policy(gpus: int) -> str:
+    """A policy in Rego v0 that lets a guest boot with exactly so many attested GPUs.
+
+    Args:
+        gpus: How many.
+
+    Returns:
+        The policy; its input is the list of NVIDIA's claims, one for each GPU that was attested.
+    """
+    return f"package policy\n\ndefault nv_match = false\n\nnv_match {{\n  count(input) == {gpus}\n}}\n"
+
+
+def _value(name: str, pins: Mapping[str, tuple[str, str]], environment: Mapping[str, str]) -> str:
+    form, what = pins[name]
+    given = environment.get(name, "")
+    if not re.fullmatch(form, given, re.ASCII):
+        raise PinError(f"{name} takes {what}")
+    return given
+
+
 def main() -> None:
     """Print it."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--app-compose", action="store_true", help="all of app-compose.json, not the compose file alone"
+    )
+    write = app_compose if parser.parse_args().app_compose else pinned
     try:
-        sys.stdout.write(pinned(COMPOSE.read_text(), os.environ))
+        sys.stdout.write(write(COMPOSE.read_text(), os.environ))
     except PinError as error:
         sys.exit(f"pin_compose: {error}")
 

@@ -1,7 +1,11 @@
 """What stands in `deploy/`, as far as it can be told without Docker."""
 
+import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -12,7 +16,10 @@ import pytest
 import yaml
 
 from attest_web.settings import Settings, load_settings
-from deploy.pin_compose import COMPOSE, PINNED, SECRETS, PinError, pinned
+from attest_web.verify.dstack.boot_log import KeyProvider, KeyProviderKind
+from attest_web.verify.dstack.key_provider import check_key_provider, pinned_by_compose
+from attest_web.verify.nvidia.boot_attestation import policy_hash
+from deploy.pin_compose import APP_PINNED, COMPOSE, PINNED, SECRETS, PinError, app_compose, gpu_policy, pinned
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -20,6 +27,8 @@ IMAGE = re.compile(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}")
 DIGEST = "registry.example/image@sha256:" + "0" * 64
 GIVEN = {name: DIGEST for name in PINNED if name.endswith("_IMAGE")}
 GIVEN |= {"MODEL_NAME": "Qwen/Qwen2.5-7B-Instruct", "MODEL_REVISION": "a" * 40}
+KMS_KEY = "3059301306072a8648ce3d020106082a8648ce3d03010703420004" + "ab" * 64
+APP_GIVEN = GIVEN | {"KEY_PROVIDER_ID": KMS_KEY, "GPU_COUNT": "8"}
 NOT_THE_PROXYS = {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"}
 
 
@@ -190,3 +199,73 @@ def test_what_would_leave_something_open_is_refused(change: dict[str, str], prob
 def test_a_variable_that_nobody_has_thought_of_is_refused() -> None:
     with pytest.raises(PinError, match="OTHER is neither a secret nor pinned"):
         pinned("image: ${OTHER:-x}", GIVEN)
+
+
+def test_app_compose_has_the_pinned_compose_file_and_demands_of_the_guest() -> None:
+    document = json.loads(app_compose(COMPOSE.read_text(), APP_GIVEN))
+    assert document["docker_compose_file"] == pinned(COMPOSE.read_text(), GIVEN)
+    assert document["manifest_version"] == "3"
+    assert (document["kms_enabled"], document["key_provider"]) == (True, "kms")
+    assert not any(document[name] for name in ("gateway_enabled", "public_logs", "public_sysinfo", "no_instance_id"))
+    assert document["allowed_envs"] == list(SECRETS)
+    assert document["requirements"] == {
+        "os_version": ">=0.6.0",
+        "platforms": ["dstack-tdx"],
+        "tdx_measure_acpi_tables": False,
+        "gpu_policy": {"rego": gpu_policy(8)},
+    }
+    assert "event_log_version" not in document  # the default is what dstack's own verification reads
+
+
+def test_app_compose_names_the_key_provider_that_a_verifier_goes_by() -> None:
+    demanded = pinned_by_compose(app_compose(COMPOSE.read_text(), APP_GIVEN))
+    assert demanded == bytes.fromhex(KMS_KEY)
+    found = check_key_provider(KeyProvider(KeyProviderKind.KMS, demanded), frozenset(), demanded)
+    assert found.endswith("which the compose file demands (key_provider_id)")
+
+
+def test_app_compose_has_a_gpu_policy_whose_hash_differs_by_the_number_of_gpus() -> None:
+    hashes = {policy_hash(app_compose(COMPOSE.read_text(), APP_GIVEN | {"GPU_COUNT": str(n)})) for n in range(1, 9)}
+    assert len(hashes) == 8
+    policy = json.dumps({"rego": gpu_policy(8)}, separators=(",", ":"))
+    assert hashlib.sha256(policy.encode()).digest() in hashes
+    lines = [line.strip() for line in gpu_policy(8).splitlines() if line]
+    assert lines == ["package policy", "default nv_match = false", "nv_match {", "count(input) == 8", "}"]
+
+
+def test_app_compose_is_the_same_bytes_each_time_also_when_dstacks_tool_writes_it_anew() -> None:
+    command = [sys.executable, str(ROOT / "deploy" / "pin_compose.py"), "--app-compose"]
+    env = {"PATH": os.environ["PATH"], "TOKEN": "s3cret"} | APP_GIVEN
+    printed = subprocess.run(command, env=env, capture_output=True, timeout=30, check=True).stdout
+    assert printed == app_compose(COMPOSE.read_text(), dict(reversed(APP_GIVEN.items()))).encode()
+    assert json.dumps(json.loads(printed), indent=4, ensure_ascii=False).encode() == printed
+    assert b"s3cret" not in printed
+
+
+@pytest.mark.parametrize("name", [*PINNED, *APP_PINNED])
+def test_app_compose_without_a_value_is_refused_in_one_line_that_names_it(name: str) -> None:
+    env = {"PATH": os.environ["PATH"]} | {given: value for given, value in APP_GIVEN.items() if given != name}
+    command = [sys.executable, str(ROOT / "deploy" / "pin_compose.py"), "--app-compose"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(f"pin_compose: {name} takes .*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"KEY_PROVIDER_ID": KMS_KEY.upper()}, "KEY_PROVIDER_ID takes the KMS's CA key"),
+        ({"KEY_PROVIDER_ID": KMS_KEY[:-2]}, "KEY_PROVIDER_ID takes the KMS's CA key"),
+        ({"KEY_PROVIDER_ID": f"0x{KMS_KEY}"}, "KEY_PROVIDER_ID takes the KMS's CA key"),
+        ({"KEY_PROVIDER_ID": "02" + "ab" * 32}, "KEY_PROVIDER_ID takes the KMS's CA key"),  # its secp256k1 root
+        ({"GPU_COUNT": "0"}, "GPU_COUNT takes how many GPUs"),
+        ({"GPU_COUNT": "9"}, "GPU_COUNT takes how many GPUs"),
+        ({"GPU_COUNT": "08"}, "GPU_COUNT takes how many GPUs"),
+        ({"GPU_COUNT": "all"}, "GPU_COUNT takes how many GPUs"),
+        ({"GPU_COUNT": "8\n"}, "GPU_COUNT takes how many GPUs"),
+        ({"MODEL_REVISION": "main"}, "MODEL_REVISION takes the commit"),
+    ],
+)
+def test_app_compose_with_a_malformed_value_is_refused(change: dict[str, str], problem: str) -> None:
+    with pytest.raises(PinError, match=problem):
+        app_compose(COMPOSE.read_text(), APP_GIVEN | change)
