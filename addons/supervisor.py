@@ -338,10 +338,11 @@ def supervise(plan: Plan) -> int:
     forbid_core_dumps()
     ports = [("LISTEN_PORT", settings.listen_port), ("ATTEST_PORT", settings.attest_port)]
     listeners = [_listen(name, plan.listen_host, port, plan.workers) for name, port in ports]
-    tls_file = make_shared_tls_file(settings)
     places = [Place(number, pair) for number, pair in enumerate(zip(*listeners, strict=True), 1)]
     with shared_directory() as directory:
-        return asyncio.run(Supervisor(plan, settings, places, directory, tls_file).run())
+        # No variable holds the key: the supervisor lets go of it when it has another one.
+        supervisor = Supervisor(plan, settings, places, directory, make_shared_tls_file(settings))
+        return asyncio.run(supervisor.run())
 
 
 def _listen(name: str, host: str, port: int, how_many: int) -> list[socket.socket]:
