@@ -32,11 +32,15 @@ def gpu_attestation(seed: bytes, count: int) -> str:
     nonce = hashlib.sha256(b"GPU nonce" + seed).hexdigest()
     claims = [_claims(hashlib.sha256(b"GPU %d" % number + seed).digest(), nonce) for number in range(count)]
     times = {"exp": _ISSUED + 3600, "iat": _ISSUED, "iss": "NVAT-LOCAL-VERIFIER"}
-    tokens = {f"GPU-{number}": _unsigned_token(of_gpu | times) for number, of_gpu in enumerate(claims)}
+    tokens = {
+        f"GPU-{number}": _unsigned_token(of_gpu | times | {"jti": hashlib.sha256(of_gpu["ueid"].encode()).hexdigest()})
+        for number, of_gpu in enumerate(claims)
+    }
     digests = {name: ["DIGEST", ["SHA256", hashlib.sha256(jwt.encode()).hexdigest()]] for name, jwt in tokens.items()}
     overall: dict[str, Any] = {
         "eat_nonce": nonce,
         **times,
+        "jti": hashlib.sha256(nonce.encode()).hexdigest(),
         "sub": "NVIDIA-PLATFORM-ATTESTATION",
         "submods": digests,
         "x-nvidia-overall-att-result": True,
