@@ -103,7 +103,7 @@ def test_its_traffic_is_watched(operator: Operator) -> None:
 
 def test_all_blocks_are_run_here_but_for_those_that_need_docker() -> None:
     assert len(PAGE.blocks("bash")) == 9
-    assert len(PAGE.blocks("sh")) == 2
+    assert len(PAGE.blocks("sh")) == 5
 
 
 def test_every_metric_and_every_alert_is_told_of() -> None:
