@@ -91,16 +91,14 @@ class GuestAgent:
         """`Info`."""
         guest = self._guest
         measured = guest.measured
-        shared = {
-            "mr_aggregated": guest.mr_aggregated.hex(),
-            "os_image_hash": OS_IMAGE_HASH.hex(),
-            "compose_hash": guest.app.compose_hash.hex(),
-            "device_id": DEVICE_ID.hex(),
-        }
+        aggregated, compose_hash = guest.mr_aggregated.hex(), guest.app.compose_hash.hex()
         tcb_info = {
             "mrtd": measured.mrtd.hex(),
             **{f"rtmr{number}": register.hex() for number, register in enumerate(measured.rtmrs)},
-            **shared,
+            "mr_aggregated": aggregated,
+            "os_image_hash": OS_IMAGE_HASH.hex(),
+            "compose_hash": compose_hash,
+            "device_id": DEVICE_ID.hex(),
             "event_log": [event.as_json() for event in guest.log],
             "app_compose": guest.app.compose,
         }
@@ -110,8 +108,11 @@ class GuestAgent:
             "app_cert": self._demo_certificate,
             "tcb_info": json.dumps(tcb_info, indent=2, ensure_ascii=False),
             "app_name": str(guest.app.document.get("name", "")),
-            **shared,
+            "device_id": DEVICE_ID.hex(),
+            "mr_aggregated": aggregated,
+            "os_image_hash": OS_IMAGE_HASH.hex(),
             "key_provider_info": guest.provider.info,
+            "compose_hash": compose_hash,
             "vm_config": guest.vm_config,
         }
         return info if self._is_0_5 else info | {"cloud_vendor": VENDOR, "cloud_product": VENDOR}

@@ -160,7 +160,7 @@ def test_a_seed_gives_the_same_keys_again_and_no_seed_new_ones(
     files: Path, client: DstackClient, tmp_path: Path
 ) -> None:
     key = client.get_key("m/key", "signing").key
-    compose = ["--app-compose", files / "compose.json"]
+    compose: list[str | Path] = ["--app-compose", files / "compose.json"]
     with running(tmp_path / "same", "--seed", SEED, *compose), running(tmp_path / "new", *compose):
         assert client_of(tmp_path / "same").get_key("m/key", "signing").key == key
         assert client_of(tmp_path / "new").get_key("m/key", "signing").key != key

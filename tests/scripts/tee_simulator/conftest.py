@@ -1,10 +1,13 @@
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from scripts.tee_simulator.event_log import Event, Log
+from scripts.tee_simulator.guest import GuestOptions, SimulatedGuest
 from scripts.tee_simulator.tdx import SimulatedPlatform
+from tests.scripts.tee_simulator.serving import Serving, serving
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,11 @@ def real_log(dstack_vectors: dict[str, Any]) -> Log:
         )
         for event in tcb_info["event_log"]
     )
+
+
+@pytest.fixture(scope="session")
+def served(platform: SimulatedPlatform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A guest of dstack 0.6 as it is by default, served."""
+    guest = SimulatedGuest(platform, GuestOptions(bytes(range(32))))
+    with serving(tmp_path_factory.mktemp("guest"), guest) as paths:
+        yield paths

@@ -1,0 +1,45 @@
+"""The older interface."""
+
+import hashlib
+
+import pytest
+from Crypto.Hash import keccak
+
+from scripts.tee_simulator.arguments import ArgumentError
+from scripts.tee_simulator.tappd import report_data
+from tests.scripts.tee_simulator.serving import Serving
+
+
+def test_report_data_is_hashed_behind_its_prefix() -> None:
+    expected = hashlib.sha512(b"app-data:said").digest()
+    assert report_data(b"said", "sha512", "app-data") == expected
+    assert report_data(b"said", "sha3-256", "p") == hashlib.sha3_256(b"p:said").digest() + bytes(32)
+    digest = keccak.new(digest_bits=384, data=b"p:said").digest()
+    assert report_data(b"said", "keccak384", "p") == digest + bytes(16)
+
+
+def test_report_data_is_dstacks(dstack_vectors: dict[str, dict[str, dict[str, str]]]) -> None:
+    known = dstack_vectors["report_data"]["app_data_sha512"]
+    assert report_data(bytes.fromhex(known["content"]), "sha512", "app-data").hex() == known["report_data"]
+
+
+@pytest.mark.parametrize("size", [0, 63, 65])
+def test_raw_report_data_is_not_padded(size: int) -> None:
+    with pytest.raises(ArgumentError, match="invalid content length"):
+        report_data(bytes(size), "raw", "")
+
+
+def test_quotes_and_keys_have_their_older_members(served: Serving) -> None:
+    with served.client(tappd=True) as tappd, served.client() as dstack:
+        raw = tappd.post("/prpc/Tappd.RawQuote", json={"report_data": "01" * 64}).json()
+        assert list(raw) == ["quote", "event_log", "hash_algorithm", "prefix"]
+        assert (raw["hash_algorithm"], raw["prefix"]) == ("raw", "")
+        assert "01" * 64 in raw["quote"]
+        hashed = tappd.post("/prpc/TdxQuote", json={"report_data": "01"}).json()
+        assert (hashed["hash_algorithm"], hashed["prefix"]) == ("sha512", "app-data")
+        assert hashlib.sha512(b"app-data:\1").hexdigest() in hashed["quote"]
+        asked = {"path": "p", "purpose": "u"}
+        key = tappd.post("/prpc/Tappd.DeriveK256Key", json=asked).json()
+        assert key["k256_key"] == dstack.post("/GetKey", json=asked).json()["key"]
+        assert tappd.post("/prpc/Tappd.Info", json={}).json() == dstack.post("/Info", json={}).json()
+        assert tappd.post("/prpc/Tappd.GetKey", json={}).json() == {"error": "Service not found: GetKey"}
