@@ -78,6 +78,7 @@ def checked_chains(keys: SigningKeys, purpose: str, ecdsa: Sequence[str], ed2551
         logger.warning("reports go without signature chains: dstack's for the ecdsa key is unusable: %s", error)
         return KeyChains()
     if ed25519 is None:
+        logger.info("reports on the ed25519 key go without a signature chain: dstack OS before 0.5.7 gives none for it")
         return KeyChains(ecdsa=ecdsa_chain)
     ed25519_chain = _parsed(ed25519)
     try:

@@ -1,6 +1,7 @@
 """Attestation reports of a real proxy, before the dstack simulator and NVIDIA's own library."""
 
 import contextlib
+import hashlib
 import http.client
 import json
 import ssl
@@ -9,11 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import coincurve
 import dcap_qvl
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from attest_web.gpu_evidence import find_gpu_python
+from attest_web.key_chain import app_key
 from tests.certificates import PrivateKey, self_signed
 from tests.e2e.processes import MODEL, ROOT, TOKEN, Proxy, Simulator, running_proxy, running_simulator, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
@@ -79,6 +82,36 @@ def test_a_report_binds_the_key_that_signs_chats_to_a_true_quote(
         client.send(chat_request(chat_body()))
         _, headers, _ = client.read_response()
         assert asker.signature(headers["x-receipt-id"], algo)[1]["signing_address"] == report["signing_address"]
+
+
+def test_a_report_shows_what_dstack_vouches_for(stand_in: str, tmp_path: Path) -> None:
+    with running_simulator(tmp_path, "--gpus", "1") as simulator:
+        with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+            reports = [ask(proxy.port, f"signing_algo={algo}&nonce={NONCE}")[1] for algo in ("ecdsa", "ed25519")]
+    app_keys = []
+    for report in reports:
+        events = {event["event"]: bytes.fromhex(event["event_payload"]) for event in report["event_log"]}
+        assert bytes.fromhex(report["app_id"]) == events["app-id"]
+        evidence = json.loads(events["gpu-attestation"])["evidence_sha256"]
+        assert hashlib.sha256(report["gpu_info"].encode()).hexdigest() == evidence
+        assert json.loads(report["vm_config"])["os_image_hash"]
+        public_key = bytes.fromhex(report["signing_public_key"])
+        if report["signing_algo"] == "ecdsa":
+            public_key = coincurve.PublicKey(b"\4" + public_key).format()
+        app_keys.append(app_key(tuple(report["signature_chain"]), "signing", public_key))
+    assert app_keys[0] == app_keys[1]
+
+
+def test_a_guest_of_old_vouches_for_less_and_reports_are_made(stand_in: str, tmp_path: Path) -> None:
+    with running_simulator(tmp_path, "--os", "0.5") as simulator:
+        with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+            of_ecdsa, of_ed25519 = (
+                ask(proxy.port, f"signing_algo={algo}&nonce={NONCE}")[1] for algo in ("ecdsa", "ed25519")
+            )
+    assert of_ecdsa["app_id"]
+    assert len(of_ecdsa["signature_chain"]) == 2
+    assert "signature_chain" not in of_ed25519
+    assert "gpu_info" not in of_ecdsa
 
 
 def test_keys_from_the_kms_are_the_same_after_a_restart_and_random_ones_are_not(
