@@ -1,0 +1,27 @@
+import pytest
+
+from attest_web.verify.checks import FailedError, NotMadeError
+from attest_web.verify.dstack.compose import check_compose
+from tests.attest_web.verify.minting import APP_COMPOSE, COMPOSE_HASH
+
+
+def test_the_compose_document_is_the_measured_one() -> None:
+    assert check_compose(COMPOSE_HASH, APP_COMPOSE, None) == f"{COMPOSE_HASH.hex()} was measured"
+    assert check_compose(COMPOSE_HASH, APP_COMPOSE, COMPOSE_HASH).endswith("was measured, as expected")
+    with pytest.raises(FailedError, match="not the expected"):
+        check_compose(COMPOSE_HASH, APP_COMPOSE, b"\0" * 32)
+
+
+@pytest.mark.parametrize("shown", [APP_COMPOSE + " ", APP_COMPOSE[1:], "", APP_COMPOSE.replace("demo", "dem\u00f6")])
+def test_another_document_is_refused(shown: str) -> None:
+    for expected in (None, COMPOSE_HASH):
+        with pytest.raises(FailedError, match="SHA-256 of app_compose is"):
+            check_compose(COMPOSE_HASH, shown, expected)
+
+
+def test_a_document_that_is_not_shown_has_to_be_known() -> None:
+    assert check_compose(COMPOSE_HASH, None, COMPOSE_HASH).endswith("as expected")
+    with pytest.raises(FailedError, match="not the expected"):
+        check_compose(COMPOSE_HASH, None, b"\0" * 32)
+    with pytest.raises(NotMadeError, match="--expect-compose-hash"):
+        check_compose(COMPOSE_HASH, None, None)
