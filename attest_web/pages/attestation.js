@@ -2,6 +2,7 @@
 
 import { fromBase64, fromHex, toHex } from "./bytes.js";
 import { FailedError, make, notMade } from "./checks.js";
+import { checkGuest } from "./guest.js";
 import { parseQuote } from "./quote.js";
 
 const CANNED_NONCE = "931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb";
@@ -13,7 +14,8 @@ const GET_MEASUREMENTS = 0xe0;
  * @param {string} json - The report.
  * @param {{nonce: string, address: string}} expected - What it must be about, in hex.
  * @returns {Promise<{checks: import("./checks.js").Check[], binds: boolean, quote: import("./quote.js").Quote | null}>}
- *   `binds`: whether the quote, if it is true, binds the key to a TD that nobody looks into.
+ *   `binds`: whether the quote, if it is true, binds the key to a TD that nobody looks into; not where it shows that the
+ *   host has the keys.
  */
 export async function checkReport(algo, json, { nonce, address }) {
   let report, quote;
@@ -32,12 +34,16 @@ export async function checkReport(algo, json, { nonce, address }) {
     // Nothing vouches for a report that does not say so, so there is no check that could pass.
     ...(report.dev ? [await make(`${algo} keys`, randomKeys)] : []),
   ];
+  const guest = await checkGuest(algo, report, quote);
+  const keyProvider = guest.find((check) => check.name === `${algo} key provider`);
   const checks = [
     ...binding,
+    ...guest,
     await make(`${algo} GPU nonce`, () => gpuNonces(report.nvidia_payload, nonce)),
     notMade(`${algo} quote signature`, "Intel's; browsers cannot check it, tee-verify can: see below"),
   ];
-  return { checks, binds: binding.every((check) => check.status === "holds"), quote };
+  const binds = binding.every((check) => check.status === "holds") && keyProvider.status !== "fails";
+  return { checks, binds, quote };
 }
 
 /**

@@ -18,6 +18,17 @@ export function fromHex(text, what) {
   return Uint8Array.from({ length: digits.length / 2 }, (_, at) => parseInt(digits.slice(2 * at, 2 * at + 2), 16));
 }
 
+/**
+ * The same for hex digits that never have a prefix.
+ * @param {unknown} text
+ * @param {string} what - For the error.
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+export function bytesOfHex(text, what) {
+  if (typeof text === "string" && text.startsWith("0x")) throw new FailedError(`${what} is not hex`);
+  return fromHex(text, what);
+}
+
 /** @param {string} text - Base64. */
 export function fromBase64(text) {
   return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
@@ -34,6 +45,11 @@ function subtle() {
 /** @param {Uint8Array<ArrayBuffer>} bytes */
 export async function sha256Hex(bytes) {
   return toHex(new Uint8Array(await subtle().digest("SHA-256", bytes)));
+}
+
+/** @param {Uint8Array<ArrayBuffer>} bytes */
+export async function sha384(bytes) {
+  return new Uint8Array(await subtle().digest("SHA-384", bytes));
 }
 
 /**

@@ -116,7 +116,7 @@ async function checkAttestation(signal) {
     ? { holds: false, text: `✗ This does not hold: ${failed.join(", ")}.` }
     : {
         holds: null,
-        text: "✓ What a browser can check holds. It is proof once Intel's signature has been checked, too: see below.",
+        text: "✓ What a browser can check holds. It is proof once Intel's signature and the rest are checked, too: see below.",
       };
   return { checks, verdict, more: (download) => showReports(download, reports, quotes[0], nonce) };
 }

@@ -17,6 +17,7 @@ const TEE_TYPE_TDX = 0x81;
 // Offsets in the body.
 const TD_ATTRIBUTES = 120;
 const MRTD = 136;
+const MRCONFIGID = 184;
 const RTMR0 = 328;
 const REPORT_DATA = 520;
 
@@ -25,6 +26,8 @@ const REPORT_DATA = 520;
  * @property {Uint8Array} reportData - 64 bytes, chosen by the TD.
  * @property {Uint8Array} attributes - 8 bytes; the first is zero unless somebody can look into the TD.
  * @property {Uint8Array[]} registers - MRTD and RTMR0 to RTMR3, 48 bytes each.
+ * @property {Uint8Array[]} rtmrs - RTMR0 to RTMR3 alone.
+ * @property {Uint8Array} mrConfigId - 48 bytes, chosen by the host when it made the TD.
  */
 
 /**
@@ -42,9 +45,12 @@ export function parseQuote(bytes) {
   }
   const body = bytes.subarray(HEADER_BYTES, HEADER_BYTES + BODY_BYTES);
   const register = (offset) => body.subarray(offset, offset + REGISTER_BYTES);
+  const rtmrs = [0, 1, 2, 3].map((number) => register(RTMR0 + number * REGISTER_BYTES));
   return {
     reportData: body.subarray(REPORT_DATA),
     attributes: body.subarray(TD_ATTRIBUTES, TD_ATTRIBUTES + 8),
-    registers: [register(MRTD), ...[0, 1, 2, 3].map((number) => register(RTMR0 + number * REGISTER_BYTES))],
+    registers: [register(MRTD), ...rtmrs],
+    rtmrs,
+    mrConfigId: register(MRCONFIGID),
   };
 }
