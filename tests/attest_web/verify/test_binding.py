@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from attest_web.report_data import report_data
+from attest_web.signatures import SigningAlgo
+from attest_web.verify.binding import certificate_spki_sha256, check_address_bound, check_public_key
+from attest_web.verify.checks import FailedError
+from tests.attest_web.verify.minting import ALGOS, KEYS, NONCE, OTHER_KEYS, SPKI, VECTORS, address
+
+
+def test_report_data_is_that_of_the_vectors() -> None:
+    assert report_data(address(KEYS, "ecdsa"), NONCE).hex() == VECTORS["report_data_ecdsa"]
+    assert report_data(address(KEYS, "ecdsa"), NONCE, SPKI).hex() == VECTORS["report_data_ecdsa_with_tls"]
+    assert report_data(address(KEYS, "ed25519"), NONCE).hex() == VECTORS["ed25519_public_key"] + VECTORS["nonce"]
+
+
+def test_public_keys_give_their_addresses() -> None:
+    check_public_key("ecdsa", KEYS.ecdsa_public_key, address(KEYS, "ecdsa"))
+    check_public_key("ed25519", KEYS.ed25519_public_key, address(KEYS, "ed25519"))
+    with pytest.raises(FailedError, match="gives 0x"):
+        check_public_key("ecdsa", KEYS.ecdsa_public_key[::-1], address(KEYS, "ecdsa"))
+    with pytest.raises(FailedError, match="wrong length"):
+        check_public_key("ed25519", KEYS.ed25519_public_key, address(KEYS, "ecdsa"))
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("spki", [None, SPKI], ids=["alone", "with TLS"])
+def test_the_quote_carries_this_address_and_this_tls_key(algo: SigningAlgo, spki: bytes | None) -> None:
+    bound = address(KEYS, algo)
+    check_address_bound(algo, bound, NONCE, spki, report_data(bound, NONCE, spki))
+    for other in (report_data(address(OTHER_KEYS, algo), NONCE, spki), report_data(bound, NONCE, b"\7" * 32)):
+        with pytest.raises(FailedError, match="does not carry this address"):
+            check_address_bound(algo, bound, NONCE, spki, other)
+
+
+def test_a_certificate_with_an_unknown_curve_is_a_clear_failure(certificate: tuple[Path, bytes]) -> None:
+    der = x509.load_pem_x509_certificate(certificate[0].read_bytes()).public_bytes(Encoding.DER)
+    p256 = bytes.fromhex("2a8648ce3d030107")
+    assert p256 in der
+    with pytest.raises(ValueError, match="unknown kind"):
+        certificate_spki_sha256(der.replace(p256, p256[:-1] + b"\x77"))
