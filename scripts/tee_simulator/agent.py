@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from scripts.tee_simulator import signing
 from scripts.tee_simulator.arguments import ArgumentError, Arguments
-from scripts.tee_simulator.guest import DEVICE_ID, SimulatedGuest
+from scripts.tee_simulator.guest import DEVICE_ID, SimulatedGuest, mr_aggregated
 from scripts.tee_simulator.image import OS_IMAGE_HASH
 from scripts.tee_simulator.kms import UnknownAlgorithmError, public_key
 from scripts.tee_simulator.ra_tls import CertificateError, CertificateRequest
@@ -90,8 +90,9 @@ class GuestAgent:
     def info(self, _: Read) -> JsonObject:
         """`Info`."""
         guest = self._guest
-        measured = guest.measured
-        aggregated, compose_hash = guest.mr_aggregated.hex(), guest.app.compose_hash.hex()
+        log = guest.log  # an app may emit an event meanwhile: registers and log are of one moment
+        measured = guest.measured_after(log)
+        aggregated, compose_hash = mr_aggregated(measured).hex(), guest.app.compose_hash.hex()
         tcb_info = {
             "mrtd": measured.mrtd.hex(),
             **{f"rtmr{number}": register.hex() for number, register in enumerate(measured.rtmrs)},
@@ -99,7 +100,7 @@ class GuestAgent:
             "os_image_hash": OS_IMAGE_HASH.hex(),
             "compose_hash": compose_hash,
             "device_id": DEVICE_ID.hex(),
-            "event_log": [event.as_json() for event in guest.log],
+            "event_log": [event.as_json() for event in log],
             "app_compose": guest.app.compose,
         }
         info = {

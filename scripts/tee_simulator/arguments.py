@@ -64,6 +64,8 @@ class Arguments:
             ArgumentError: It is no string.
         """
         text: str = self._typed(name, str, "a string", "")
+        if not _is_unicode(text):
+            raise self._error("lone leading surrogate in hex escape", self._fields[name].end)
         return text
 
     def binary(self, name: str) -> bytes:
@@ -109,7 +111,7 @@ class Arguments:
         """
         found: list[Any] = self._typed(name, list, "a sequence", [])
         for item in found:
-            if not isinstance(item, str):
+            if not isinstance(item, str) or not _is_unicode(item):
                 raise self._error(f"invalid type: {_shown(item)}, expected a string", self._fields[name].end)
         return found
 
@@ -201,6 +203,11 @@ def _position(source: str, at: int) -> str:
     before = source[:at].encode("utf-8", "surrogatepass")
     line_at = before.rfind(b"\n") + 1
     return f" at line {before.count(b'\n') + 1} column {len(before) - line_at}"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text has no surrogates, which JSON's escapes can leave alone."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _shown(value: Any) -> str:

@@ -99,7 +99,11 @@ class SimulatedGuest:
     @property
     def measured(self) -> TdMeasurements:
         """What its quotes say of it; the registers are the log's replay."""
-        return self._measured(self._log)
+        return self.measured_after(self._log)
+
+    def measured_after(self, log: Log) -> TdMeasurements:
+        """What a quote said of it when the log was so long."""
+        return TdMeasurements(MRTD, replay(log), self._mr_config_id, self.options.debug)
 
     def emit(self, name: str, payload: bytes) -> None:
         """Append an event to the log, as an app may before dstack 0.6."""
@@ -117,7 +121,7 @@ class SimulatedGuest:
         """
         log = self._log
         shown = log if self.options.os_version == "0.5" else stripped(log)
-        return self._platform.quote(self._measured(log), report_data), shown
+        return self._platform.quote(self.measured_after(log), report_data), shown
 
     def attestation(self, report_data: bytes) -> bytes:
         """A versioned attestation as `Attest` gives it.
@@ -169,11 +173,8 @@ class SimulatedGuest:
 
     @property
     def mr_aggregated(self) -> bytes:
-        """Digest of all that is measured, 32 bytes. A configuration id or an owner counts where one is set."""
-        measured = self.measured
-        owners = measured.mr_config_id + bytes(2 * 48)
-        registers = measured.mrtd + b"".join(measured.rtmrs)
-        return hashlib.sha256(registers + (owners if any(owners) else b"")).digest()
+        """See the function of that name."""
+        return mr_aggregated(self.measured)
 
     def identity(self) -> dict[str, Any]:
         """What a verifier can be told to expect of it; bytes in hex."""
@@ -194,12 +195,9 @@ class SimulatedGuest:
 
     def _attestation(self, report_data: bytes, form: Callable[[Log], Log]) -> bytes:
         log = self._log
-        quote = self._platform.quote(self._measured(log), report_data)
+        quote = self._platform.quote(self.measured_after(log), report_data)
         runtime = tuple(event for event in log if event.is_runtime)
         return Attestation(quote, form(log), runtime, report_data, self.vm_config).encoded()
-
-    def _measured(self, log: Log) -> TdMeasurements:
-        return TdMeasurements(MRTD, replay(log), self._mr_config_id, self.options.debug)
 
     @property
     def _event_log_version(self) -> int:
@@ -267,3 +265,10 @@ class SimulatedGuest:
             ]
         )
         return packed
+
+
+def mr_aggregated(measured: TdMeasurements) -> bytes:
+    """Digest of all that is measured, 32 bytes. A configuration id or an owner counts where one is set."""
+    owners = measured.mr_config_id + bytes(2 * 48)
+    registers = measured.mrtd + b"".join(measured.rtmrs)
+    return hashlib.sha256(registers + (owners if any(owners) else b"")).digest()

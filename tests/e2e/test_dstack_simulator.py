@@ -178,6 +178,28 @@ def test_a_debug_td_shows(tmp_path: Path) -> None:
     assert report_of(quote).td_attributes[0] & 1 == 1
 
 
+def test_the_older_interface_has_a_socket_of_its_own(tmp_path: Path) -> None:
+    old = tmp_path / "tappd.sock"
+    with running(tmp_path / "sock", "--tappd-socket", old):
+        assert old.stat().st_mode & 0o777 == 0o600
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(old))) as http:
+            quote = http.post("http://localhost/prpc/Tappd.RawQuote", json={"report_data": REPORT_DATA.hex()}).json()
+    assert report_of(bytes.fromhex(quote["quote"])).report_data == REPORT_DATA
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_make_the_guest(tmp_path: Path) -> None:
+    options = ["--gpus", "2", "--event-log-version", "2", "--key-provider", "none", "--mr-config-id", "unset"]
+    with running(tmp_path / "sock", *options, "--tdx-attestation-variant", "legacy"):
+        answer = client_of(tmp_path / "sock").get_quote(REPORT_DATA)
+    events = {event["event"]: event for event in json.loads(answer.event_log) if event["imr"] == 3}
+    assert {event["version"] for event in events.values()} == {2}
+    assert json.loads(bytes.fromhex(events["gpu-attestation"]["event_payload"]))["devices"] == 2
+    assert json.loads(bytes.fromhex(events["key-provider"]["event_payload"])) == {"name": "none", "id": ""}
+    assert report_of(answer.decode_quote()).mr_config_id == bytes(48)
+    assert "tdx_measurement" not in json.loads(answer.vm_config)
+
+
 def test_answers_take_as_long_as_was_asked_for(tmp_path: Path) -> None:
     with running(tmp_path / "sock", "--delay", "0.5"):
         started = time.monotonic()
@@ -266,7 +288,17 @@ def test_help_says_that_nothing_here_is_proof() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--seed", "abc"], ["--delay", "-1"], ["--app-compose", "/nonexistent"], ["--app-compose", "/dev/null"]],
+    [
+        ["--seed", "abc"],
+        ["--delay", "-1"],
+        ["--app-compose", "/nonexistent"],
+        ["--app-compose", "/dev/null"],
+        ["--gpus", "17"],
+        ["--key-provider", "cloud"],
+        ["--mr-config-id", "v4"],
+        ["--event-log-version", "2", "--os", "0.5"],
+        ["--gpus", "1", "--os", "0.5"],
+    ],
 )
 def test_a_bad_option_is_named(tmp_path: Path, arguments: list[str]) -> None:
     process = start(tmp_path / "sock", *arguments)

@@ -28,6 +28,7 @@ from scripts.tee_simulator.arguments import ArgumentError, Arguments
         (b"", "EOF while parsing a value at line 1 column 0"),
         (b"[]", "invalid type: sequence, expected an object at line 1 column 0"),
         (b'{"f":' + b"[" * 100_000, "recursion limit exceeded at line 1 column 5"),
+        (b'{"f":"\\ud800"}', "lone leading surrogate in hex escape at line 1 column 13"),
         (b"\xff", "invalid unicode code point at line 1 column 0"),
     ],
 )
