@@ -146,6 +146,8 @@ def td_hob_digest(witness: bytes, memory: int) -> bytes:
     accepted = [(start * _PAGE, (start + count) * _PAGE) for start, count in zip(starts, ranges[1::2], strict=True)]
     hob = _resources(accepted, memory)
     end = (base + block) * _PAGE + 56 + len(hob) + 8
+    if end >= 1 << 64:
+        raise FailedError("the image's td_hob is malformed")
     # EFI_HOB_HANDOFF_INFO_TABLE: type 1, 56 bytes, version 9; of its addresses, only the end of the list is set.
     head = struct.pack("<HHIII4QQ", 1, 56, 0, 9, 0, 0, 0, 0, 0, end)
     return hashlib.sha384(head + hob).digest()
