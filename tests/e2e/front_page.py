@@ -4,12 +4,26 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route
 
+from attest_web import front_page
 from tests.e2e.processes import TOKEN, Proxy
 from tests.e2e.raw_client import RawClient, chat_body, chat_request
+
+REGISTERS = {f"RTMR{number}" for number in range(4)}
+CLAIMS = {"boot log", "compose hash", "key provider"}
+"""Checks of what the boot log says."""
+
+CHECK_GUEST = """async (report) => {
+  const { checkGuest } = await import("/proof-page/guest.js")
+  const { parseQuote } = await import("/proof-page/quote.js")
+  const { bytesOfHex } = await import("/proof-page/bytes.js")
+  const checks = await checkGuest("ecdsa", report, parseQuote(bytesOfHex(report.intel_quote, "the quote")))
+  return Object.fromEntries(checks.map(({ name, status, detail }) => [name.replace("ecdsa ", ""), [status, detail]]))
+}"""
 
 QUESTION = "a question that nobody else may read"
 
@@ -128,3 +142,49 @@ def opened(browser: Browser, url: str, *scripts: str, **profile: Any) -> Iterato
         yield front
         assert not front.complaints, front.complaints
         assert {request.url.split("?")[0][: len(url) + 1] for request in front.requests} == {f"{url}/"}
+
+
+@contextmanager
+def opened_modules(browser: Browser) -> Iterator[Page]:
+    """An empty page with the front page's modules at hand below `/proof-page/`, and no server."""
+    files = Path(front_page.__file__).with_name("pages")
+
+    def serve(route: Route) -> None:
+        name = route.request.url.rpartition("/")[2]
+        if name:
+            route.fulfill(path=files / name, content_type="text/javascript")
+        else:
+            route.fulfill(body="<!doctype html>", content_type="text/html")
+
+    with browser.new_context() as context:
+        context.route("http://localhost/**", serve)
+        page = context.new_page()
+        page.goto("http://localhost/")
+        yield page
+
+
+def check_guest(page: Page, report: dict[str, Any]) -> dict[str, list[str]]:
+    """What the modules find of the guest behind a report: status and detail, by the checks' names without an algorithm.
+
+    Args:
+        page: As `opened_modules` gives it.
+        report: Its quote need not be signed.
+    """
+    found: dict[str, list[str]] = page.evaluate(CHECK_GUEST, report)
+    assert set(found) == {*REGISTERS, *CLAIMS, "MRCONFIGID"}
+    return found
+
+
+def with_status(found: dict[str, list[str]], status: str) -> set[str]:
+    """Names of the checks of a guest with a status: holds, fails or not made."""
+    return {name for name, (each, _) in found.items() if each == status}
+
+
+def marks(checks: list[dict[str, str]], status: str) -> set[str]:
+    """Names of the checks with a status, of a list of checks as the modules give it."""
+    return {check["name"] for check in checks if check["status"] == status}
+
+
+def flipped(digits: str, at: int) -> str:
+    """Hex digits with one bit changed."""
+    return f"{digits[:at]}{int(digits[at], 16) ^ 1:x}{digits[at + 1 :]}"

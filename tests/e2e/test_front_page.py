@@ -65,6 +65,9 @@ def test_what_is_true_is_shown_true_and_nothing_but_the_id_leaves_the_browser(
         front.have_it_lied_to(REPORTS, with_a_gpu)
         assert front.check_attestation().startswith("✓ What a browser can check holds.")
         assert front.failed("attestation") == set()
+        guest = {name.removeprefix("ecdsa "): mark for name, (mark, _) in front.checks("attestation").items()}
+        assert {guest[name] for name in ("RTMR0", "RTMR1", "RTMR2", "RTMR3", "boot log", "compose hash")} == {"holds"}
+        assert (guest["key provider"], guest["MRCONFIGID"]) == ("not made", "holds")
         loaded = len(front.requests)
         assert front.check_answer(chat.id, chat.request, chat.response).startswith("✓ They match")
         assert {name: mark for name, (mark, _) in front.checks("exchange").items()} == {
@@ -182,6 +185,22 @@ def test_an_old_report_and_evidence_of_no_gpu_are_shown_false(front: FrontPage) 
     assert front.check_attestation() == (
         "✗ This does not hold: ecdsa nonce, ecdsa GPU nonce, ed25519 nonce, ed25519 GPU nonce."
     )
+
+
+@needs_gpu_library
+def test_an_event_log_of_another_guest_is_shown_false(front: FrontPage) -> None:
+    def with_another_name(report: Any) -> None:
+        with_a_gpu(report)
+        [event] = [each for each in report["event_log"] if each["event"] == "key-provider"]
+        event["event"] = "key_provider"
+
+    front.have_it_lied_to(REPORTS, with_another_name)
+    found = front.check_attestation()
+    claims = ("RTMR3", "boot log", "compose hash", "key provider", "MRCONFIGID")
+    assert (
+        found == f"✗ This does not hold: {', '.join(f'{algo} {c}' for algo in ('ecdsa', 'ed25519') for c in claims)}."
+    )
+    assert "events in the log give" in front.checks("attestation")["ecdsa RTMR3"][1]
 
 
 @needs_gpu_library

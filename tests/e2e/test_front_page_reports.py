@@ -1,0 +1,184 @@
+"""The checks of the front page for attestation reports, in a real browser: each kind of lie about a report."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from attest_web.attestation import Attestation, ReportRequest
+from attest_web.dstack import Quote
+from attest_web.keys import SigningKeys
+from attest_web.metrics import Metrics
+from attest_web.signatures import SIGNING_ALGOS
+from scripts.tee_simulator.tdx import SimulatedPlatform, TdMeasurements
+from tests.e2e.dstack_guest import KMS_KEY, Guest, key_provider, registers, sha256
+from tests.e2e.front_page import CLAIMS, REGISTERS, flipped, marks, opened_modules
+
+MODEL = "org/model"
+NONCE = bytes(range(32))
+
+# Where things are in a quote, in hex digits.
+TEE_TYPE, ATTRIBUTES, MRTD, MRCONFIGID, RTMR0, RTMR3, REPORT_DATA, ITS_NONCE = (
+    2 * offset for offset in (4, 48 + 120, 48 + 136, 48 + 184, 48 + 328, 48 + 472, 48 + 520, 48 + 552)
+)
+
+CHECK_REPORTS = """async ([reports, expected]) => {
+  const { checkReport, sameMeasurements } = await import("/proof-page/attestation.js")
+  const found = []
+  for (const algo in reports) found.push(await checkReport(algo, reports[algo], expected[algo]))
+  const same = await sameMeasurements(found.map((each) => each.quote))
+  return { checks: [...found.flatMap((each) => each.checks), same], binds: found.map((each) => each.binds) }
+}"""
+
+Amend = Callable[[Any], object]
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    with opened_modules(browser) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def platform() -> SimulatedPlatform:
+    return SimulatedPlatform()
+
+
+COMPOSE = json.dumps({"name": "demo", "key_provider_id": KMS_KEY.hex()})
+KNOWN_GUEST = Guest(COMPOSE).with_config(1, sha256(COMPOSE))
+"""Of which a browser can tell everything."""
+
+
+def true_reports(
+    keys: SigningKeys, platform: SimulatedPlatform, nonce: bytes = NONCE, guest: Guest = KNOWN_GUEST
+) -> dict[str, Any]:
+    """A report about each key, of one TD with a GPU."""
+    shown = guest.report()
+    rtmr0, rtmr1, rtmr2, rtmr3 = registers(shown["event_log"])
+    measured = TdMeasurements(b"\1" * 48, (rtmr0, rtmr1, rtmr2, rtmr3), guest.mr_config_id)
+
+    class Evidence:
+        def quote(self, report_data: bytes) -> Quote:
+            return Quote(platform.quote(measured, report_data).hex(), shown["event_log"], shown["vm_config"])
+
+        def info(self) -> dict[str, Any]:
+            return dict(shown["info"])
+
+    def gpu(nonce: str) -> str:
+        evidence = base64.b64encode(b"\x11\xe0\1\xff" + bytes.fromhex(nonce) + b"\0" + b"measured").decode()
+        return json.dumps({"nonce": nonce, "evidence_list": [{"evidence": evidence}], "arch": "HOPPER"})
+
+    attestation = Attestation(keys, MODEL, Evidence(), gpu, dev=False, metrics=Metrics())
+    return {algo: json.loads(attestation.report(ReportRequest(algo), nonce)) for algo in SIGNING_ALGOS}
+
+
+def check_reports(page: Page, keys: SigningKeys, told: dict[str, Any]) -> Any:
+    addresses = {"ecdsa": keys.ecdsa_address, "ed25519": keys.ed25519_address}
+    expected = {algo: {"nonce": NONCE.hex(), "address": address} for algo, address in addresses.items()}
+    return page.evaluate(CHECK_REPORTS, [{algo: json.dumps(each) for algo, each in told.items()}, expected])
+
+
+def test_true_reports_hold_as_far_as_a_browser_can_tell(
+    page: Page, keys: SigningKeys, platform: SimulatedPlatform
+) -> None:
+    found = check_reports(page, keys, true_reports(keys, platform))
+    assert found["binds"] == [True, True]
+    assert marks(found["checks"], "fails") == set()
+    assert marks(found["checks"], "not made") == {"ecdsa quote signature", "ed25519 quote signature"}
+    kinds = {"key", "address bound", "nonce", "TD debug", "GPU nonce", "MRCONFIGID", *REGISTERS, *CLAIMS}
+    expected = {f"{algo} {kind}" for algo in SIGNING_ALGOS for kind in kinds}
+    assert marks(found["checks"], "holds") == {*expected, "measurements"}
+
+
+def quote_lie(at: int) -> Amend:
+    return lambda report: report.update(intel_quote=flipped(report["intel_quote"], at))
+
+
+def gpu_lie(**values: Any) -> Amend:
+    return lambda report: report.update(nvidia_payload=json.dumps(json.loads(report["nvidia_payload"]) | values))
+
+
+UNREADABLE = {"report", "measurements"}
+COMPOSE_CLAIMS = {"compose hash", "key provider"}
+REPORT_LIES: dict[str, tuple[Amend, set[str]]] = {
+    "address in the quote": (quote_lie(REPORT_DATA), {"address bound"}),
+    "padding of the address": (quote_lie(REPORT_DATA + 41), {"address bound"}),
+    "nonce in the quote": (quote_lie(ITS_NONCE), {"nonce"}),
+    "nonce of the report": (lambda report: report.update(request_nonce="00" * 32), {"nonce"}),
+    "debug": (quote_lie(ATTRIBUTES + 1), {"TD debug"}),
+    "other firmware": (quote_lie(MRTD), {"measurements"}),
+    "other devices": (quote_lie(RTMR0), {"measurements", "RTMR0"}),
+    "other app": (quote_lie(RTMR3), {"measurements", "RTMR3", "MRCONFIGID", *CLAIMS}),
+    "other configuration": (quote_lie(MRCONFIGID + 10), {"MRCONFIGID"}),
+    "other compose file": (lambda report: report.update(info={"tcb_info": {"app_compose": "{}"}}), COMPOSE_CLAIMS),
+    "no compose file": (lambda report: report.pop("info"), COMPOSE_CLAIMS),
+    "another app's id": (lambda report: report.update(app_id="00" * 20), {"boot log"}),
+    "no log": (lambda report: report.pop("event_log"), {*REGISTERS, *CLAIMS, "MRCONFIGID"}),
+    "half a log": (lambda report: report["event_log"].pop(), {"RTMR3", *CLAIMS, "MRCONFIGID"}),
+    "key": (lambda report: report.update(signing_address="0x" + "00" * 20), {"key"}),
+    "no key": (lambda report: report.pop("signing_address"), {"key"}),
+    "development": (lambda report: report.update(dev=True), {"keys"}),
+    "an enclave's quote": (quote_lie(TEE_TYPE), UNREADABLE),
+    "half a quote": (lambda report: report.update(intel_quote=report["intel_quote"][:1000]), UNREADABLE),
+    "a quote that is not hex": (lambda report: report.update(intel_quote="zz" * 1000), UNREADABLE),
+    "no quote": (lambda report: report.pop("intel_quote"), UNREADABLE),
+    "nothing": (lambda report: report.clear(), UNREADABLE),
+    "GPU nonce": (gpu_lie(nonce="00" * 32), {"GPU nonce"}),
+    "no GPU": (gpu_lie(evidence_list=[]), {"GPU nonce"}),
+    "an odd GPU": (gpu_lie(evidence_list=[{"evidence": "AAAA"}]), {"GPU nonce"}),
+    "no base64": (gpu_lie(evidence_list=[{"evidence": "?"}]), {"GPU nonce"}),
+    "GPU evidence for another nonce": (
+        gpu_lie(evidence_list=[{"evidence": base64.b64encode(b"\x11\xe0" + bytes(60)).decode()}]),
+        {"GPU nonce"},
+    ),
+    "no payload": (lambda report: report.update(nvidia_payload=None), {"GPU nonce"}),
+}
+SPEAKS_OF_NO_KEY = {"measurements", "GPU nonce", "RTMR0", "MRCONFIGID", "boot log"}
+
+
+@pytest.mark.parametrize(
+    ("lie", "algo"),
+    [
+        (lie, algo)
+        for lie in REPORT_LIES
+        for algo in SIGNING_ALGOS
+        if (lie, algo) != ("padding of the address", "ed25519")  # which has none
+    ],
+)
+def test_a_lie_about_a_report_is_found(
+    page: Page, keys: SigningKeys, platform: SimulatedPlatform, lie: str, algo: str
+) -> None:
+    tell, failing = REPORT_LIES[lie]
+    told = true_reports(keys, platform)
+    tell(told[algo])
+    found = check_reports(page, keys, told)
+    expected = {name if name == "measurements" else f"{algo} {name}" for name in failing}
+    assert marks(found["checks"], "fails") == expected
+    bound = failing <= SPEAKS_OF_NO_KEY
+    assert found["binds"] == [bound if each == algo else True for each in SIGNING_ALGOS]
+
+
+def test_an_old_report_is_found(page: Page, keys: SigningKeys, platform: SimulatedPlatform) -> None:
+    found = check_reports(page, keys, true_reports(keys, platform, bytes(32)))
+    assert found["binds"] == [False, False]
+    nonces = {f"{algo} {what}" for algo in SIGNING_ALGOS for what in ("nonce", "GPU nonce")}
+    assert marks(found["checks"], "fails") == nonces
+
+
+@pytest.mark.parametrize(
+    ("provider", "bound", "status"),
+    [(key_provider("kms", KMS_KEY), True, "not made"), (key_provider("tpm"), False, "fails")],
+    ids=["kms", "tpm"],
+)
+def test_keys_that_the_host_has_are_not_attested(
+    page: Page, platform: SimulatedPlatform, provider: bytes, bound: bool, status: str
+) -> None:
+    keys = SigningKeys.from_secrets(b"\1" * 32, b"\2" * 32)
+    found = check_reports(page, keys, true_reports(keys, platform, guest=Guest(provider=provider)))
+    providers = {f"{algo} key provider" for algo in SIGNING_ALGOS}
+    assert found["binds"] == [bound, bound]
+    assert providers <= marks(found["checks"], status)
+    assert marks(found["checks"], "fails") <= providers
