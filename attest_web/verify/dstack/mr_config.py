@@ -28,6 +28,9 @@ _KIND_BYTES = {
     KeyProviderKind.KMS: 2,
     KeyProviderKind.TPM: 3,
 }
+_DOCUMENT_NAMES = {kind: str(kind) for kind in KeyProviderKind} | {KeyProviderKind.LOCAL_SGX: "local"}
+"""How documents name the kinds: as an app's compose document does, and the boot log does but for one."""
+
 _WHAT = "the document of MRCONFIGID"
 
 
@@ -82,7 +85,7 @@ def _check_document(digest: bytes, boot: BootLog, document: str | None) -> str:
         "version": (_plain, 3),
         "app_id": (_hex, boot.app_id),
         "compose_hash": (_hex, boot.compose_hash),
-        "key_provider": (_plain, str(boot.key_provider.kind)),
+        "key_provider": (_plain, _DOCUMENT_NAMES[boot.key_provider.kind]),
         "key_provider_id": (_hex, boot.key_provider.id),
         "instance_id": (_hex, boot.instance_id),
         "gpu_policy_hash": (_hex, boot.gpu_policy_hash),

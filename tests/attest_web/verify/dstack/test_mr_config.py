@@ -205,3 +205,12 @@ def test_a_guest_that_measures_no_gpu_policy_has_not_measured_the_documents() ->
     value, document = v3()
     with pytest.raises(FailedError, match="'gpu_policy_hash'"):
         check(value, dataclasses.replace(BOOT, gpu_policy_hash=None), document)
+
+
+def test_a_document_names_the_local_provider_as_compose_documents_do_and_not_as_the_log_does() -> None:
+    local = dataclasses.replace(BOOT, key_provider=KeyProvider(KeyProviderKind.LOCAL_SGX, b"\x33" * 32))
+    value, document = v3(key_provider="local")
+    assert "key_provider" in check(value, local, document)
+    value, document = v3(key_provider="local-sgx")
+    with pytest.raises(FailedError, match="'key_provider'"):
+        check(value, local, document)
