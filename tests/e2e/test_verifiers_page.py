@@ -92,7 +92,7 @@ def test_a_lie_is_found_at_every_step(attesting: Proxy, simulator: Simulator, tm
     assert "the bytes are" not in done.stdout
     assert "Signature Verified Successfully" not in done.stdout
     assert "NOT verified" in done.stdout
-    assert "says something else than what was measured" in replayed(tmp_path).stderr
+    assert "the log is not what happened" in replayed(tmp_path).stderr
 
 
 def test_all_blocks_are_run_here_but_for_those_that_need_a_service() -> None:
