@@ -53,11 +53,21 @@ def app_key(chain: Chain, purpose: str, public_key: bytes) -> bytes:
     Raises:
         ValueError: The first signature is none of secp256k1's.
     """
-    signature = bytes.fromhex(chain[0])
+    return recovered_key(f"{purpose}:{public_key.hex()}".encode(), bytes.fromhex(chain[0]))
+
+
+def recovered_key(message: bytes, signature: bytes) -> bytes:
+    """The public key, 33 bytes compressed, by which a recoverable signature over keccak256 of a message is.
+
+    Raises:
+        ValueError: It is no such signature.
+    """
     if len(signature) != SIGNATURE_BYTES:
         raise ValueError(f"a signature in the chain is {len(signature)} bytes long, not {SIGNATURE_BYTES}")
-    message = f"{purpose}:{public_key.hex()}".encode()
-    return coincurve.PublicKey.from_signature_and_message(signature, message, keccak256).format()
+    try:
+        return coincurve.PublicKey.from_signature_and_message(signature, message, keccak256).format()
+    except ValueError:
+        raise ValueError("a signature in the chain is none of secp256k1's") from None
 
 
 def checked_chains(keys: SigningKeys, purpose: str, ecdsa: Sequence[str], ed25519: Sequence[str] | None) -> KeyChains:

@@ -12,17 +12,16 @@ from collections.abc import Collection, Sequence
 
 import coincurve
 
-from attest_web.keys import keccak256
+from attest_web.key_chain import recovered_key
 from attest_web.signatures import SigningAlgo
 from attest_web.verify.checks import FailedError
 
 PURPOSE = "signing"
-"""What the signing keys are asked for (`attest_web.dstack.KEY_PURPOSE`)."""
+"""What the signing keys are asked for, in `GetKey`."""
 
 ROOT_BYTES = 33
 """Size of a KMS root key: a compressed secp256k1 point."""
 
-SIGNATURE_BYTES = 65
 _ISSUED = b"dstack-kms-issued:"
 
 
@@ -32,12 +31,10 @@ def recover(message: bytes, signature: bytes) -> bytes:
     Raises:
         FailedError: It is no such signature.
     """
-    if len(signature) != SIGNATURE_BYTES:
-        raise FailedError(f"a signature in the chain is {len(signature)} bytes long, not {SIGNATURE_BYTES}")
     try:
-        return coincurve.PublicKey.from_signature_and_message(signature, message, keccak256).format()
-    except ValueError:
-        raise FailedError("a signature in the chain is none of secp256k1's") from None
+        return recovered_key(message, signature)
+    except ValueError as error:
+        raise FailedError(str(error)) from None
 
 
 def check_chain(
