@@ -41,7 +41,8 @@ class TlsGuard:
         Args:
             host: Whose key is looked at, in ASCII; a forward proxy on the way has one of its own.
             known: SHA-256 of the SPKI of each key that will do; None where any will.
-            judge: Gives the checks of a certificate in DER, which must hold; None where the transport judges it.
+            judge: Gives the checks of a certificate in DER, which must hold; None where the transport judges it. Every
+                certificate is judged, as the transport takes any: also that of a forward proxy.
         """
         self._host = host
         self._known = known
@@ -78,7 +79,7 @@ class TlsGuard:
     def _new_connection(self, event: str, info: dict[str, Any]) -> Any | None:
         if event.endswith(".start_tls.started"):
             self._server_name = str(info.get("server_hostname"))
-        elif event.endswith(".start_tls.complete") and self._server_name == self._host:
+        elif event.endswith(".start_tls.complete") and (self._judge is not None or self._server_name == self._host):
             return info["return_value"]
         return None
 

@@ -1,0 +1,145 @@
+"""Before a server whose certificate dstack has made, nothing is sent that the attestation in it does not vouch for."""
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from attest_web.client import MismatchError, UnprovenError, proof_of, verified_async_openai, verified_openai
+from attest_web.verify.binding import certificate_spki_sha256
+from attest_web.verify.certificate_judge import any_certificate
+from attest_web.verify.policy import Policy
+from scripts.tee_simulator.app import MrConfigVersion
+from scripts.tee_simulator.guest import GuestOptions, SimulatedGuest
+from scripts.tee_simulator.ra_tls import CertificateRequest
+from scripts.tee_simulator.tdx import SimulatedPlatform
+from tests.attest_web.client.signing_server import CHAT, LENIENT
+from tests.attest_web.verify.fake_proxy import FakeProxy, fake_proxy
+from tests.attest_web.verify.minting import APP_COMPOSE, COMPOSE_HASH
+from tests.certificates import key_pem, self_signed
+
+POLICY = Policy(LENIENT.verify_quote, compose_hash=COMPOSE_HASH, gpu=LENIENT.gpu, allow_dev=True)
+
+
+def certificate_of(compose: str, where: Path) -> Path:
+    """A certificate that a guest has made that runs an app, with its key, in one file."""
+    guest = SimulatedGuest(SimulatedPlatform(), GuestOptions(b"s" * 32, compose=compose, mr_config=MrConfigVersion.V1))
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf, *_ = guest.issue(key, CertificateRequest("x", ("127.0.0.1",), server_auth=True), attested=True)
+    where.write_bytes(leaf.encode() + key_pem(key))
+    return where
+
+
+class Server:
+    """A TLS server that can change its certificate; its reports are about the one that it shows."""
+
+    def __init__(self, proxy: FakeProxy, tls: ssl.SSLContext) -> None:
+        self.proxy = proxy
+        self._tls = tls
+
+    @property
+    def url(self) -> str:
+        return self.proxy.url.replace("http:", "https:") + "/v1"
+
+    def show(self, file: Path) -> None:
+        self._tls.load_cert_chain(file)
+        pem = file.read_text().partition("-----END CERTIFICATE-----")
+        self.proxy.spki = certificate_spki_sha256(ssl.PEM_cert_to_DER_cert(pem[0] + pem[1]))
+
+
+@pytest.fixture
+def true_one(tmp_path: Path) -> Path:
+    return certificate_of(APP_COMPOSE, tmp_path / "true.pem")
+
+
+@pytest.fixture
+def server(true_one: Path) -> Iterator[Server]:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(true_one)
+    with fake_proxy(spki=b"", tls=tls) as proxy:
+        made = Server(proxy, tls)
+        made.show(true_one)
+        yield made
+
+
+@pytest.fixture(params=["another app's", "without attestation"])
+def false_one(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    file = tmp_path / "false.pem"
+    if request.param == "another app's":
+        return certificate_of(APP_COMPOSE + " ", file)
+    key = ec.generate_private_key(ec.SECP256R1())
+    file.write_bytes(self_signed(key) + key_pem(key))
+    return file
+
+
+def test_a_certificate_of_the_expected_app_will_do_without_any_authority(server: Server) -> None:
+    with verified_openai(server.url, api_key="t", policy=POLICY, ra_tls=True) as client:
+        proof = proof_of(client.chat.completions.create(**CHAT))
+    assert {"ecdsa TLS key", "ed25519 TLS key"} <= {check.name for check in proof.checks}
+
+
+def test_nothing_at_all_is_sent_to_another(server: Server, false_one: Path) -> None:
+    server.show(false_one)
+    with verified_openai(server.url, api_key="t", policy=POLICY, ra_tls=True, max_retries=0) as client:
+        with pytest.raises((MismatchError, UnprovenError), match="server's certificate"):
+            client.chat.completions.create(**CHAT)
+    assert server.proxy.asked == []
+    assert server.proxy.tokens == []
+
+
+def test_nor_to_one_that_comes_later(server: Server, false_one: Path) -> None:
+    each_anew = httpx2.HTTPTransport(verify=any_certificate(), limits=httpx2.Limits(max_keepalive_connections=0))
+    with verified_openai(server.url, api_key="t", policy=POLICY, ra_tls=True, transport=each_anew) as client:
+        client.chat.completions.create(**CHAT)
+        before = len(server.proxy.asked)
+        server.show(false_one)
+        with pytest.raises(MismatchError, match="server's certificate"):
+            client.chat.completions.create(**CHAT)
+    assert len(server.proxy.asked) == before
+
+
+def test_async_clients_judge_too(server: Server, true_one: Path, false_one: Path) -> None:
+    async def talk() -> None:
+        server.show(false_one)
+        async with verified_async_openai(server.url, api_key="t", policy=POLICY, ra_tls=True) as client:
+            with pytest.raises((MismatchError, UnprovenError), match="server's certificate"):
+                await client.chat.completions.create(**CHAT)
+            assert server.proxy.asked == []
+            server.show(true_one)
+            await client.chat.completions.create(**CHAT)
+
+    asyncio.run(talk())
+
+
+def test_a_server_that_shows_the_proof_is_judged_as_well(server: Server, false_one: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with fake_proxy(spki=b"", tls=tls) as proxy:
+        proofs = Server(proxy, tls)
+        proofs.show(false_one)
+        with verified_openai(
+            server.url, api_key="t", policy=POLICY, ra_tls=True, proof_url=proofs.url, max_retries=0
+        ) as client:
+            with pytest.raises((MismatchError, UnprovenError), match="server's certificate"):
+                client.chat.completions.create(**CHAT)
+        assert proxy.asked == []
+
+
+@pytest.mark.parametrize(
+    "bent",
+    [
+        {"policy": None},
+        {"policy": Policy(LENIENT.verify_quote)},
+        {"tls_binding": False},
+        {"policy": None, "signers": ["0x" + "00" * 20]},
+        {"base_url": "http://localhost/v1"},
+    ],
+)
+def test_without_a_pinned_app_and_a_bound_key_it_is_refused(bent: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"base_url": "https://localhost/v1", "policy": POLICY, "api_key": "t", "ra_tls": True}
+    with pytest.raises(ValueError, match="ra_tls goes with"):
+        verified_openai(**(given | bent))
