@@ -41,7 +41,8 @@ async function documentHolds(digest, boot, document) {
     version: 3,
     app_id: boot.appId,
     compose_hash: boot.composeHash,
-    key_provider: boot.keyProvider.kind,
+    // Documents name the kinds as compose files do, and the boot log does but for this one.
+    key_provider: boot.keyProvider.kind === "local-sgx" ? "local" : boot.keyProvider.kind,
     key_provider_id: boot.keyProvider.id,
     instance_id: boot.instanceId,
     gpu_policy_hash: boot.gpuPolicyHash,

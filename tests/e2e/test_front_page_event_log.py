@@ -107,6 +107,7 @@ MALFORMED: dict[str, object] = {
     "a version that is a text": [{**GOOD, "version": "1"}],
     "another type in RTMR3": [{**GOOD, "event_type": 1, "digest": "00" * 48}],
     "a type that is a text": [{**GOOD, "event_type": "134217729"}],
+    "a type of the firmware's that is a text": [{**FIRMWARE, "event_type": "1"}],
     "dstack's type in another register": [{**GOOD, "imr": 2, "digest": "00" * 48}],
     "no digest of the firmware": [{**FIRMWARE, "digest": ""}],
     "a digest longer than a register": [{**FIRMWARE, "digest": "00" * 49}],

@@ -107,7 +107,7 @@ CONFIGURATIONS: dict[str, tuple[Guest, str]] = {
     "version 3 of another document": (replace(version_3(**ALL_MEMBERS), vm_config={"mr_config": "{}"}), "fails"),
     "version 3 without a document": (replace(version_3(**ALL_MEMBERS), vm_config={}), "fails"),
     "version 3 with an unknown member": (version_3(**FEW_MEMBERS, debug=True), "fails"),
-    "version 3 with an odd member": (version_3(**FEW_MEMBERS, toString=None), "fails"),
+    "version 3 with an odd member": (version_3(**FEW_MEMBERS, __proto__={}), "fails"),
     "version 3 without a compose hash": (version_3(version=3, key_provider="kms"), "fails"),
     "version 3 without a key provider": (version_3(version=3, compose_hash=COMPOSE_HASH.hex()), "fails"),
     **{
@@ -115,6 +115,11 @@ CONFIGURATIONS: dict[str, tuple[Guest, str]] = {
         for name in ALL_MEMBERS
         for other in OTHER_VALUES.get(name, ("00" * 32,))
     },
+    "version 3 with an enclave": (replace(version_3(**FEW_MEMBERS | {"key_provider": "local"}), provider=SGX), "holds"),
+    "version 3 with an enclave as the log names it": (
+        replace(version_3(**FEW_MEMBERS | {"key_provider": "local-sgx"}), provider=SGX),
+        "fails",
+    ),
     "version 3, a member that was not measured": (
         replace(version_3(**FEW_MEMBERS, gpu_policy_hash="02" * 32), optional=()),
         "fails",
