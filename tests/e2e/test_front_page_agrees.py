@@ -59,7 +59,14 @@ def page(browser: Browser) -> Iterator[Page]:
 def events(draw: st.DrawFn) -> Event:
     """An event of either version in one of its forms, and often with something wrong about it."""
     name, payload = draw(st.text(max_size=20)), draw(st.binary(max_size=40))
-    event: Event = {"imr": 3, "event_type": RUNTIME_EVENT, "event": name, "event_payload": payload.hex()}
+    version = draw(st.sampled_from((1, 2)))
+    event: Event = {
+        "imr": 3,
+        "event_type": RUNTIME_EVENT,
+        "event": name,
+        "event_payload": payload.hex(),
+        "version": version,
+    }
     canonical = json.dumps(
         {"name": name, "payload": payload.hex(), "type": RUNTIME_EVENT}, separators=(",", ":"), ensure_ascii=False
     )

@@ -35,6 +35,13 @@ def test_events_that_some_guests_have_may_be_there(page: Page) -> None:
     assert check_guest(page, Guest(optional=tuple(thrice)).report())["boot log"][0] == "holds"
 
 
+def test_a_guest_may_have_no_instance_id(page: Page) -> None:
+    unnamed = [(name, b"" if name == "instance-id" else payload) for name, payload in Guest().boot]
+    found = check_guest(page, Guest().report(unnamed))
+    assert found["boot log"][0] == "holds"
+    assert found["boot log"][1].endswith("instance unnamed")
+
+
 def swapped(events: list[RuntimeEvent], number: int) -> list[RuntimeEvent]:
     return [*events[:number], events[number + 1], events[number], *events[number + 2 :]]
 
