@@ -9,13 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from attest_web.verify import cli
+from attest_web.verify import audit, cli
 from attest_web.verify.audit import DEV_ROOT
 from attest_web.verify.collateral import QuoteVerdict
 from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
-from tests.attest_web.verify.minting import NONCE, REQUEST, RESPONSE, report, signature
-from tests.attest_web.verify.test_audit import nras
+from tests.attest_web.verify.minting import (
+    COMPOSE_HASH,
+    GPU_POLICY_HASH,
+    KMS_ID,
+    KMS_ROOT,
+    NONCE,
+    OS_IMAGE_HASH,
+    REQUEST,
+    RESPONSE,
+    report,
+    signature,
+)
+from tests.attest_web.verify.nvidia.stand_in import jwks, nras_answer, signing_key
 
 UNVERIFIED_GPU = ["--gpu", "unverified"]
 
@@ -89,11 +101,13 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         status, out, _ = run(capsys, "--url", proxy.url, *UNVERIFIED_GPU, "--allow-dev")
     assert status == 1
     lines = out.splitlines()
-    assert lines[0].startswith("! warning: ")
-    assert all(line[:2] in ("✓ ", "✗ ", "\N{EN DASH} ", "! ") for line in lines[:-2])
+    summary = lines.index("") + 1
+    assert all(line[:2] in ("✓ ", "✗ ", "\N{EN DASH} ") for line in lines[: summary - 1])
     (wrong,) = (line for line in lines if line.startswith("✗"))
     assert wrong.startswith("✗ ed25519 report: /v1/attestation/report answered 503")
-    assert lines[-1].startswith("NOT verified: 1 failed, 1 could not be made")
+    assert lines[summary].startswith("NOT verified: 1 failed, 1 could not be made")
+    assert len(lines) > summary + 1
+    assert all(line.startswith("! warning: ") for line in lines[summary + 1 :])
     assert "\x1b" not in out
 
 
@@ -207,10 +221,16 @@ def test_the_command_that_checks_again_is_as_strict(
 ) -> None:
     monkeypatch.setattr(cli, "collateral_from_json", lambda text: text)
     saved = ["--save", str(tmp_path / "saved"), "--token", TOKEN]
-    demands = ["--expect-compose-hash", "07" * 32, "--expect-mrtd", "08" * 48, "--expect-rtmr0", "09" * 48]
-    demands += ["--expect-rtmr1", "0a" * 48, "--expect-rtmr2", "0b" * 48, "--allow-tcb-status", "OutOfDate"]
-    demands += ["--allow-tcb-status", "TDRelaunchAdvised", "--dev-root", str(certificate[0]), "--allow-dev"]
-    given = [*demands, "--nvidia", "--nras-url", "http://127.0.0.1:9/x"]
+    demands = ["--expect-compose-hash", "07" * 32, "--expect-os-image-hash", "08" * 32]
+    demands += ["--expect-os-image-hash", "09" * 32, "--expect-mrtd", "08" * 48, "--expect-rtmr0", "09" * 48]
+    demands += ["--expect-rtmr1", "0a" * 48, "--expect-rtmr2", "0b" * 48]
+    demands += ["--expect-key-provider", "0c" * 91, "--expect-key-provider", "0c" * 32]
+    demands += ["--expect-kms-root", "02" * 33, "--expect-gpu-policy-hash", "0d" * 32]
+    demands += ["--allow-tcb-status", "OutOfDate", "--allow-tcb-status", "TDRelaunchAdvised"]
+    demands += ["--dev-root", str(certificate[0]), "--allow-dev", "--require-mr-config-id"]
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(jwks(signing_key()))
+    given = [*demands, "--nvidia", "--nras-url", "http://127.0.0.1:9/x", "--nvidia-keys", str(keys)]
     with fake_proxy() as proxy:
         status, out, said = run(capsys, "--url", proxy.url, *given, "--pccs-url", "u", *saved, "--json")
         again = shlex.split(said.partition("tee-verify ")[2])
@@ -218,7 +238,18 @@ def test_the_command_that_checks_again_is_as_strict(
         assert "--pccs-url" not in again, "the collateral itself was saved"
         _, out_again, _ = run(capsys, *again, "--json")
         assert status == 1
-        assert {"ecdsa compose hash", "ecdsa MRTD", "ecdsa RTMR0", "ecdsa RTMR2"} <= set(failed(json.loads(out_again)))
+        told = {
+            "compose hash",
+            "OS image",
+            "MRTD",
+            "RTMR0",
+            "RTMR1",
+            "RTMR2",
+            "key provider",
+            "key chain",
+            "GPU policy",
+        }
+        assert {f"ecdsa {name}" for name in {*told, "MRCONFIGID"}} <= set(failed(json.loads(out_again)))
         assert failed(json.loads(out_again)) == failed(json.loads(out))
         monkeypatch.setattr(LenientVerifier, "used", None)
         _, _, said = run(capsys, "--url", proxy.url, "--pccs-url", "u", "--gpu", "canned", *saved)
@@ -263,18 +294,50 @@ def test_over_tls_the_key_that_the_server_shows_must_be_attested(
 @pytest.mark.usefixtures("lenient")
 def test_nvidias_verdict_where_it_is_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     names = saved_files(tmp_path)
-    for answer, status, outcome in (
-        ((200, nras()), 0, "passed"),
-        ((200, nras(result=False)), 1, "failed"),
-        ((500, b"{}"), 1, "not made"),
-    ):
-        with fake_proxy({"/v3/attest/gpu": answer}) as service:
-            got, out, _ = run(capsys, *names, "--nvidia", "--nras-url", service.url + "/v3/attest/gpu", "--json")
-            assert service.tokens == [None]
-        assert got == status
-        assert [c["status"] for c in json.loads(out)["checks"] if c["name"] == "ecdsa NVIDIA verdict"] == [outcome]
-    got, out, _ = run(capsys, *names, "--nvidia", "--nras-url", "http://127.0.0.1:9/", "--json")
-    assert got == 1
+    key = signing_key()
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(jwks(key))
+    asked = ["--nvidia", "--nvidia-keys", str(keys), "--nras-url"]
+
+    def outcome(url: str) -> tuple[int, str]:
+        got, out, _ = run(capsys, *names, *asked, url, "--json")
+        (verdict,) = (c["status"] for c in json.loads(out)["checks"] if c["name"] == "ecdsa NVIDIA verdict")
+        return got, verdict
+
+    def answer(url: str, result: bool, signed_with: EllipticCurvePrivateKey) -> tuple[int, bytes]:
+        return 200, nras_answer(NONCE.hex(), ["1", "2"], signed_with, result, issuer=url)
+
+    with fake_proxy() as service:
+        for status, verdict, said in (
+            (0, "passed", answer(service.url, True, key)),
+            (1, "failed", answer(service.url, False, key)),
+            (1, "failed", answer(service.url, True, signing_key())),
+            (1, "not made", (500, b"{}")),
+        ):
+            service.replaced["/v3/attest/gpu"] = said
+            assert outcome(service.url + "/v3/attest/gpu") == (status, verdict)
+        assert set(service.tokens) == {None}
+    assert outcome("http://127.0.0.1:9/") == (1, "not made")
+
+
+PINS = ["--expect-compose-hash", COMPOSE_HASH.hex(), "--expect-os-image-hash", OS_IMAGE_HASH.hex()]
+PINS += ["--expect-key-provider", KMS_ID.hex(), "--expect-kms-root", KMS_ROOT.public_key.format().hex()]
+PINS += ["--expect-gpu-policy-hash", GPU_POLICY_HASH.hex()]
+PINNED = ["ecdsa compose hash", "ecdsa OS image", "ecdsa key provider", "ecdsa key chain", "ecdsa GPU policy"]
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_report_meets_the_demands_that_are_made_of_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = [*saved_files(tmp_path)[6:], *UNVERIFIED_GPU, "--nonce", NONCE.hex(), "--json", *PINS]
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    assert json.loads(out)["warnings"] == [audit.UNVERIFIED_GPU]
+    for value, name in zip(PINS[1::2], PINNED, strict=True):
+        other = value[:-2] + ("00" if value[-2:] != "00" else "11")
+        status, out, _ = run(capsys, *(other if argument == value else argument for argument in arguments))
+        assert status == 1
+        assert set(failed(json.loads(out))) == {name}
+    assert run(capsys, *arguments, "--require-mr-config-id")[0] == 1
 
 
 @pytest.mark.parametrize(
@@ -292,6 +355,11 @@ def test_nvidias_verdict_where_it_is_asked_for(capsys: pytest.CaptureFixture[str
         (["--signature", "f"], "go together"),
         (["--report", "/nowhere/f"], "No such file"),
         (["--report", "f", "--nonce", "12"], "64 hex digits"),
+        (["--report", "f", "--expect-os-image-hash", "07" * 31], "64 hex digits"),
+        (["--report", "f", "--expect-key-provider", "07" * 31], "64 digits or more"),
+        (["--report", "f", "--expect-key-provider", "0x" + "07" * 32], "64 digits or more"),
+        (["--report", "f", "--expect-kms-root", "07" * 32], "66 hex digits"),
+        (["--report", "f", "--nvidia", "--nvidia-keys", __file__], "--nvidia-keys"),
         (["--report", "f", "--dev-root", "f"], "--collateral or --pccs-url"),
         (["--report", "f", "--collateral", "f", "--pccs-url", "u"], "give one"),
         (["--report", "f", "--allow-tcb-status", "Revoked"], "invalid choice"),
@@ -327,11 +395,17 @@ def test_wrong_usage_is_told_apart(capsys: pytest.CaptureFixture[str], arguments
         ["--expect-rtmr0", "07" * 48],
         ["--expect-rtmr1", "07" * 48],
         ["--expect-rtmr2", "07" * 48],
+        ["--expect-os-image-hash", "07" * 32],
+        ["--expect-key-provider", "07" * 91],
+        ["--expect-kms-root", "02" * 33],
+        ["--expect-gpu-policy-hash", "07" * 32],
+        ["--require-mr-config-id"],
         ["--allow-dev"],
         ["--gpu", "canned"],
         ["--gpu", "none"],
         ["--nvidia"],
         ["--nras-url", "https://example.com"],
+        ["--nvidia", "--nvidia-keys", "f"],
     ],
     ids=lambda demand: demand[0] + demand[-1][:6],
 )
