@@ -120,6 +120,7 @@ OTHER_BOOTS: dict[str, list[RuntimeEvent]] = {
         if name != "key-provider"
     },
     "an unknown event": [*BOOT[:2], ("app-event", b""), *BOOT[2:]],
+    "two events in the name of one": [(f"{BOOT[0][0]} 0 {BOOT[1][0]}", BOOT[1][1]), *BOOT[2:]],
     "six init scripts": [*BOOT[:3], *[("init-script-hash", b"\1" * 32)] * 6, *BOOT[3:]],
 }
 
