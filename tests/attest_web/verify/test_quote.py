@@ -54,6 +54,7 @@ def test_quotes_of_real_guests_are_read(dstack_vectors: dict[str, Any], name: st
         WHOLE[:631],
         b"\x03" + WHOLE[1:],
         b"\x06" + WHOLE[1:],
+        b"\x06" + as_version_5(WHOLE)[1:],
         b"\x05" + WHOLE[1:],  # no descriptor: attributes of the SEAM module where a type should be
         b"\x04\0\x03" + WHOLE[3:],
         b"\x04\0\x02\0\0" + WHOLE[5:],  # an SGX quote

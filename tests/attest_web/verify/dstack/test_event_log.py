@@ -205,6 +205,12 @@ def test_a_run_time_event_of_another_register_is_refused(register: int) -> None:
         parse_event_log([with_digest(runtime_event("a", b"b")) | {"imr": register}])
 
 
+@pytest.mark.parametrize("register", [-1, 4, 5])
+def test_an_event_of_a_register_that_there_is_not_is_refused(register: int) -> None:
+    with pytest.raises(FailedError, match="there are 0 to 3"):
+        parse_event_log([event_log()[0] | {"imr": register}])
+
+
 def test_a_digest_of_the_firmwares_events_must_be_stated() -> None:
     for digest in ("", None):
         with pytest.raises(FailedError, match="digest"):

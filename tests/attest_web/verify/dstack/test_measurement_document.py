@@ -70,7 +70,7 @@ def test_each_member_is_read_from_its_place() -> None:
 
 
 def test_it_stands_among_other_files_of_the_image() -> None:
-    others = line(b"kernel", "bzImage") + line(b"x", "measurement.snp.cbor")
+    others = line(b"kernel", "bzImage") + b"word\n\n" + line(b"x", "measurement.snp.cbor")
     assert of_image(others + line() + others) == MeasurementDocument.parse(CBOR)
     assert of_image(
         (others + line()).replace(b"\n", b"\r\n").upper().replace(FILE_NAME.upper().encode(), FILE_NAME.encode())
@@ -87,6 +87,7 @@ def test_it_stands_among_other_files_of_the_image() -> None:
         line() + line(),
         line() + line(b"another"),
         line(b"another"),
+        line()[:-1] + b" more\n",
         line()[1:],
         b"\xff" + line(),
     ],
@@ -144,6 +145,9 @@ def test_a_malformed_source_is_refused(source: dict[str, object]) -> None:
         b"\xbf" + cbor(WHOLE)[1:] + b"\xff",  # of indefinite length
         b"\xc0" + cbor(WHOLE),  # a tag
         b"\x83\1\2\3",  # an array
+        b"\x83" + cbor(WHOLE)[1:],
+        b"\xc3" + cbor(WHOLE)[1:],
+        b"\xe3" + cbor(WHOLE)[1:],
         b"\xf6",
         b"\x20",
         b"\xfb" + bytes(8),

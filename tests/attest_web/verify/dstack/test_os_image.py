@@ -227,6 +227,7 @@ def test_how_qemu_adds_pages_decides_which_mrtd_it_is(qemu: dict[str, Any], two_
         {"qemu_version": "8.2.2.1"},
         {"qemu_version": "8.2.x"},
         {"qemu_version": "8.2.\u00b2"},
+        {"qemu_version": "8.2.\u0662"},
         {"qemu_version": "8.2.-2"},
         {"qemu_version": "7.2.0"},
         {"qemu_version": "0.0.0"},
@@ -265,6 +266,17 @@ def test_the_hand_off_block_by_hand() -> None:
     assert td_hob_digest(bytes([16, 3, 1, 5, 2]), 3 * GIB) == hob(more, end + 48)
 
 
+def test_accepted_ranges_that_overlap_or_come_in_another_order() -> None:
+    end = 0x13000 + 56 + 4 * 48 + 8
+    overlapping = [(7, 0, 0x15000), (0, 0x15000, 0x2000), (0, 0x16000, 0x3000), (7, 0x19000, 2 * GIB - 0x19000)]
+    assert td_hob_digest(bytes([16, 3, 2, 5, 2, 6, 3]), 2 * GIB) == hob(overlapping, end)
+    apart = [(7, 0, 0x15000), (0, 0x15000, 0x2000), (7, 0x17000, 0x3000), (0, 0x1A000, 0x2000)]
+    apart.append((7, 0x1C000, 2 * GIB - 0x1C000))
+    for ranges in ([5, 2, 10, 2], [10, 2, 5, 2]):
+        assert td_hob_digest(bytes([16, 3, 2, *ranges]), 2 * GIB) == hob(apart, end + 48)
+    assert td_hob_digest(bytes([16, 3, 1, 5, 0]), 2 * GIB) == hob([(7, 0, 2 * GIB)], end - 3 * 48)
+
+
 def test_integers_of_several_bytes_in_the_hand_off_block() -> None:
     assert td_hob_digest(bytes([0x90, 0x00, 3, 1, 5, 2]), 2 * GIB) == td_hob_digest(bytes([16, 3, 1, 5, 2]), 2 * GIB)
     end = (2048 + 3) * 4096 + 56 + 48 + 8
@@ -283,6 +295,8 @@ def test_integers_of_several_bytes_in_the_hand_off_block() -> None:
         bytes([16, 3, 0, 5, 2]),
         bytes([16, 3, 2, 5, 2]),
         bytes([16, 3, 1, 5, 0x82]),
+        bytes([16, 3, 0, 0x80]),
+        bytes([0x90]) + b"\x80" * 9 + bytes([0, 3, 0]),
         bytes([16, 3, 65]) + bytes([1, 1]) * 65,
         b"\xff" * 9 + b"\1" + bytes([3, 0]),
         bytes([16, 3, 1]) + b"\xff" * 8 + b"\x7f" + bytes([2]),
