@@ -15,6 +15,7 @@ from attest_web.verify.collateral import (
     collateral_from_service,
     root_certificate,
 )
+from attest_web.verify.dstack.boot_log import APP_ID_BYTES
 from attest_web.verify.dstack.event_log import RUNTIME_REGISTER
 from attest_web.verify.dstack.kms_chain import ROOT_BYTES
 from attest_web.verify.nvidia.evidence import NRAS_URL, GpuDemand
@@ -23,7 +24,7 @@ from attest_web.verify.nvidia.service import NvidiaService
 from attest_web.verify.policy import Policy
 
 MIN_BYTES = 32
-"""Size of the shortest value that is expected: a SHA-256."""
+"""Size of the shortest id of a key provider that is expected: a SHA-256."""
 
 
 def attestation_policy(
@@ -32,6 +33,7 @@ def attestation_policy(
     mrtd: str | None = None,
     rtmrs: Mapping[int, str] | None = None,
     os_image_hashes: Collection[str] = (),
+    app_ids: Collection[str] = (),
     key_providers: Collection[str] = (),
     kms_roots: Collection[str] = (),
     require_mr_config_id: bool = False,
@@ -53,6 +55,7 @@ def attestation_policy(
         mrtd: MRTD of the guest image, 48 bytes in hex.
         rtmrs: RTMR0 to RTMR2 of it, by number, in the same form.
         os_image_hashes: Hashes of the dstack images that will do, in hex: in place of `mrtd` and `rtmrs`.
+        app_ids: Ids that the app may have at its KMS, 20 bytes each in hex.
         key_providers: Ids of the key providers that may have given the keys, or the SHA-256 of these, in hex.
         kms_roots: Root keys of the KMSes that may have given the signing keys, 33 bytes each in hex.
         require_mr_config_id: Whether the host must have said in MRCONFIGID what is to run.
@@ -97,6 +100,7 @@ def attestation_policy(
         mrtd=None if mrtd is None else _bytes(mrtd, "mrtd", 48),
         rtmrs={register: _bytes(value, f"rtmrs[{register}]", 48) for register, value in (rtmrs or {}).items()},
         os_image_hashes=frozenset(_bytes(each, "os_image_hashes", 32) for each in os_image_hashes),
+        app_ids=frozenset(_bytes(each, "app_ids", APP_ID_BYTES) for each in app_ids),
         key_providers=frozenset(_bytes(each, "key_providers") for each in key_providers),
         kms_roots=frozenset(_bytes(each, "kms_roots", ROOT_BYTES) for each in kms_roots),
         require_mr_config_id=require_mr_config_id,
@@ -127,6 +131,6 @@ def _bytes(digits: str, name: str, size: int | None = None) -> bytes:
         value = bytes.fromhex(digits)
     except (TypeError, ValueError):
         value = b""
-    if len(value) < MIN_BYTES or size not in (None, len(value)):
+    if len(value) < (size or MIN_BYTES) or size not in (None, len(value)):
         raise ValueError(f"{name} takes {f'{2 * size} hex digits' if size is not None else 'hex digits, 64 or more'}")
     return value

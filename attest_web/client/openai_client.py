@@ -86,8 +86,8 @@ def verified_openai(
         tls_binding: Whether the server's TLS key must be the attested one. Without TLS there is none. Where somebody
             else ends TLS, say a load balancer, it cannot be.
         ra_tls: Whether the server's certificate is one of dstack's, to be judged by the attestation in it and not by an
-            authority, before anything is sent. It needs a `policy` with a `compose_hash`; a `transport` of your own
-            must then take any certificate.
+            authority, before anything is sent. It needs a `policy` that pins compose file and guest image; a
+            `transport` of your own must then take any certificate.
         algos: The algorithms that must have signed. Not every server has both.
         allow_unproven: Paths whose answers may go unproven, as in `{"/models"}`.
         max_bytes: Of a request, and of an answer: both are kept, for the proof.
@@ -189,8 +189,12 @@ def _rules(
     algos = tuple(dict.fromkeys(algos))
     judge = None
     if ra_tls:
-        if policy is None or policy.compose_hash is None or not tls:
-            raise ValueError("ra_tls goes with https, tls_binding and a policy that has a compose_hash")
+        pinned = policy is not None and policy.compose_hash is not None and policy.pins_guest
+        if policy is None or not pinned or not tls or httpx2.URL(proof_url or base_url).scheme != "https":
+            raise ValueError(
+                "ra_tls goes with https (of proof_url, too), tls_binding, and a policy that pins compose_hash and the"
+                " guest (os_image_hashes, or mrtd and rtmrs)"
+            )
         judge = CertificateJudge(policy)
     trust: KnownSigners | AttestedSigners
     if signers is not None:

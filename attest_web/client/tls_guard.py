@@ -54,12 +54,12 @@ class TlsGuard:
 
         Raises:
             UnknownTlsKeyError: The key is none of those that are known.
-            ProofError: The certificate does not hold.
+            ProofError: The certificate does not hold, or HTTP/2 was agreed on.
         """
         stream = self._new_connection(event, info)
         if stream is not None:
             try:
-                self._look_at(_certificate_of(stream))
+                self._look_at(*_handshake_of(stream))
             except BaseException:
                 stream.close()
                 raise
@@ -70,7 +70,7 @@ class TlsGuard:
         if stream is not None:
             try:
                 # Judging a certificate may have to wait for Intel's collateral.
-                await anyio.to_thread.run_sync(self._look_at, _certificate_of(stream), abandon_on_cancel=True)
+                await anyio.to_thread.run_sync(self._look_at, *_handshake_of(stream), abandon_on_cancel=True)
             except BaseException:
                 with anyio.CancelScope(shield=True):
                     await stream.aclose()
@@ -83,7 +83,10 @@ class TlsGuard:
             return info["return_value"]
         return None
 
-    def _look_at(self, certificate: bytes) -> None:
+    def _look_at(self, certificate: bytes, protocol: str | None) -> None:
+        if protocol == "h2":
+            # A connection that several requests share would be kept, and used, before its key is attested.
+            raise UnprovenError("over https, this client speaks HTTP/1.1: give a transport without http2")
         if self._judge is not None:
             checks = self._judge(certificate)
             if not all_hold(checks):
@@ -102,11 +105,14 @@ def server_key(response: httpx2.Response) -> bytes | None:
     stream = response.extensions.get("network_stream")
     if stream is None or stream.get_extra_info("ssl_object") is None:
         return None
-    return _key_of(_certificate_of(stream))
+    certificate, _ = _handshake_of(stream)
+    return _key_of(certificate)
 
 
-def _certificate_of(stream: Any) -> bytes:
-    return stream.get_extra_info("ssl_object").getpeercert(True) or b""
+def _handshake_of(stream: Any) -> tuple[bytes, str | None]:
+    """The server's certificate in DER, and the protocol that was agreed on (ALPN)."""
+    tls = stream.get_extra_info("ssl_object")
+    return tls.getpeercert(True) or b"", tls.selected_alpn_protocol()
 
 
 def _key_of(certificate: bytes) -> bytes:

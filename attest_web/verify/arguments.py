@@ -140,9 +140,16 @@ def _ra_tls_problem(options: argparse.Namespace) -> str | None:
         return "--ra-tls goes with --url https://…"
     if options.cacert is not None or options.no_tls_binding:
         return "--ra-tls judges the certificate itself: leave out --cacert and --no-tls-binding"
-    if options.expect_compose_hash is None:
-        return "--ra-tls trusts the app that --expect-compose-hash names: any other could have such a certificate"
+    if options.expect_compose_hash is None or (not options.expect_os_image_hash and not _all_registers(options)):
+        return (
+            "--ra-tls trusts the app that --expect-compose-hash names, on the image that --expect-os-image-hash (or"
+            " --expect-mrtd and --expect-rtmr0 to --expect-rtmr2) names: any other could have such a certificate"
+        )
     return None
+
+
+def _all_registers(options: argparse.Namespace) -> bool:
+    return None not in (options.expect_mrtd, options.expect_rtmr0, options.expect_rtmr1, options.expect_rtmr2)
 
 
 def _dropped_demand(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.checks import Check, FailedError, Status, all_hold, not_asked
+from attest_web.verify.dstack.boot_log import KeyProviderKind
+from attest_web.verify.dstack.guest_checks import boot_log
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.exchange import SignatureAnswer, check_signature, shown_address
 from attest_web.verify.gpu_checks import IDENTITY
@@ -26,6 +28,10 @@ UNPINNED_COMPOSE = (
 UNPINNED_KEY_PROVIDER = (
     "no key provider was pinned, so the host may run the KMS and know the signing keys (--expect-key-provider, or"
     " key_provider_id in the compose file)"
+)
+UNPINNED_APP = (
+    "no app id was pinned, and a KMS gives keys by app id: the owner of another one could have this compose file run under"
+    " it, and another file print its keys (--expect-app-id)"
 )
 UNUSUAL_ATTRIBUTES = "the TD has attributes that dstack does not set: {}"
 UNBOUND_GPU = (
@@ -139,13 +145,26 @@ def _warn_of_what_is_open(checks: list[Check], report: Report, policy: Policy, a
     if policy.compose_hash is None:
         audit.warn(UNPINNED_COMPOSE)
     passed = {check.name for check in checks if check.status is Status.PASSED}
-    if not any(name.endswith(" key provider") for name in passed):
+    makes_keys_itself = _makes_keys_itself(report)
+    # A compose file that is not pinned may name any provider.
+    names_provider = policy.key_providers or policy.compose_hash is not None or makes_keys_itself
+    if not names_provider or not any(name.endswith(" key provider") for name in passed):
         audit.warn(UNPINNED_KEY_PROVIDER)
-    if policy.gpu.asks_nvidia and not any(name.endswith(f" {IDENTITY}") for name in passed):
+    if not policy.app_ids and not makes_keys_itself:
+        audit.warn(UNPINNED_APP)
+    asked_nvidia = policy.gpu.asks_nvidia or policy.ask_nvidia is not None
+    if asked_nvidia and not any(name.endswith(f" {IDENTITY}") for name in passed):
         audit.warn(UNBOUND_GPU)
     with contextlib.suppress(FailedError):  # what cannot be read has failed already
         if not report.quote.has_usual_attributes:
             audit.warn(UNUSUAL_ATTRIBUTES.format(report.quote.td_attributes.hex()))
+
+
+def _makes_keys_itself(report: Report) -> bool:
+    try:
+        return boot_log(report).key_provider.kind is KeyProviderKind.NONE
+    except FailedError:
+        return False
 
 
 def _check_all_attested(evidence: Evidence, signers: _Addresses, attested: _Addresses, audit: Audit) -> None:

@@ -24,6 +24,8 @@ def certificate_spki_sha256(certificate: bytes) -> bytes:
         return spki_sha256(x509.load_der_x509_certificate(certificate))
     except UnsupportedAlgorithm:
         raise ValueError("its certificate has a key of an unknown kind") from None
+    except Exception:  # the parser has an exception of its own for each kind of oddity
+        raise ValueError("its certificate cannot be read") from None
 
 
 def check_address_bound(

@@ -12,6 +12,9 @@ from attest_web.verify.policy import Policy
 MAX_REMEMBERED = 16
 """Certificates that are remembered to hold; the oldest is forgotten and would be checked anew."""
 
+MAX_AGE = datetime.timedelta(hours=1)
+"""How long a certificate that holds is taken to hold: revocation and TCB levels change, and validity ends."""
+
 
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
@@ -20,31 +23,37 @@ def _now() -> datetime.datetime:
 class CertificateJudge:
     """Checks certificates, and remembers those that hold: connections are many, certificates few. Safe in any thread.
 
-    What holds is remembered for as long as this lives; a report with a nonce says how things are now.
+    What holds is remembered for `MAX_AGE`; a report with a nonce says how things are now.
     """
 
     def __init__(self, policy: Policy, clock: Callable[[], datetime.datetime] = _now) -> None:
-        """Judge by a policy, of which only a pinned compose file lets anything pass: there is none in a certificate.
+        """Judge by a policy. It has to pin compose file and guest image: any app on any image can have a certificate.
 
         Args:
             policy: What is demanded.
             clock: The time, with its zone.
+
+        Raises:
+            ValueError: The policy does not pin them.
         """
+        if policy.compose_hash is None or not policy.pins_guest:
+            raise ValueError("the policy has to pin the compose file and the guest image")
         self._policy = policy
         self._clock = clock
         self._lock = threading.Lock()
-        self._held: dict[bytes, Sequence[Check]] = {}
+        self._held: dict[bytes, tuple[datetime.datetime, Sequence[Check]]] = {}
 
     def __call__(self, certificate: bytes) -> Sequence[Check]:
         """The checks of a certificate in DER. It may take as long as Intel's collateral takes to be fetched."""
+        now = self._clock()
         with self._lock:
-            held = self._held.get(certificate)
-        if held is not None:
-            return held
-        checks = certificate_checks(certificate, self._policy, self._clock())
+            since, checks = self._held.get(certificate, (now, ()))
+        if checks and now - since < MAX_AGE:
+            return checks
+        checks = certificate_checks(certificate, self._policy, now)
         if all_hold(checks):
             with self._lock:
-                self._held[certificate] = checks
+                self._held[certificate] = now, checks
                 while len(self._held) > MAX_REMEMBERED:
                     del self._held[next(iter(self._held))]
         return checks

@@ -87,6 +87,7 @@ def _run(options: argparse.Namespace) -> Audit:
         mrtd=options.expect_mrtd,
         rtmrs={register: value for register, value in enumerate(rtmrs) if value is not None},
         os_image_hashes=frozenset(options.expect_os_image_hash),
+        app_ids=frozenset(options.expect_app_id),
         key_providers=frozenset(options.expect_key_provider),
         kms_roots=frozenset(options.expect_kms_root),
         require_mr_config_id=options.require_mr_config_id,

@@ -5,11 +5,13 @@ import re
 from collections.abc import Callable
 
 from attest_web.verify.collateral import TCB_STATUSES
+from attest_web.verify.dstack.boot_log import APP_ID_BYTES
 from attest_web.verify.dstack.kms_chain import ROOT_BYTES
 from attest_web.verify.nvidia.evidence import NRAS_URL, GpuDemand
 
 _HASHES = (
     "expect_compose_hash",
+    "expect_app_id",
     "expect_os_image_hash",
     "expect_mrtd",
     "expect_rtmr0",
@@ -128,6 +130,7 @@ def _add_guest_demands(group: "argparse._ArgumentGroup") -> None:
         group.add_argument(name, metavar="HEX", type=parse, action="append", default=[], help=help_text)
 
     group.add_argument("--expect-compose-hash", metavar="HEX", type=hex_argument(32), help="SHA-256 of app_compose")
+    several("--expect-app-id", hex_argument(APP_ID_BYTES), "the app's id at its KMS, which gives keys by it")
     several("--expect-os-image-hash", hex_argument(32), "a dstack image that will do, in place of the four below")
     group.add_argument("--expect-mrtd", metavar="HEX", type=hex_argument(48), help="the TD's initial measurement")
     for register, what in enumerate(("its firmware's configuration", "its kernel", "its command line and initrd")):

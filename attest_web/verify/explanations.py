@@ -90,6 +90,10 @@ _EXPLANATIONS: Mapping[str, Explanation] = {
         "the guest's own events have one reading, in dstack's order, and none is an app's",
         "what an app has measured after system-ready, which is the app's own word",
     ),
+    "app id": Explanation(
+        "the keys are those that a KMS gives to this app, and to no other",
+        "which compose files the KMS gives them to as well: whoever owns the app id there decides that",
+    ),
     "compose hash": Explanation(
         "this compose file was started, if the image is one that measures it: pin the image",
         "what the file starts: read it; images that it does not name by digest; what it gets from outside",

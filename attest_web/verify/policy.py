@@ -20,6 +20,8 @@ class Policy:
         mrtd: 48 bytes that MRTD must be; None where any will do.
         rtmrs: 48 bytes that a register must be, by its number; any will do for those that are not there.
         os_image_hashes: Hashes of the dstack images that will do, 32 bytes each; any will do where it is empty.
+        app_ids: Ids that the app may have at its KMS, which gives keys by them, 20 bytes each; any will do where it is
+            empty.
         key_providers: Ids of the key providers that will do, or the SHA-256 of them; where it is empty, the measured
             compose document may name one.
         kms_roots: Root keys of the KMSes that may have given the signing keys, 33 bytes each; none is asked for where
@@ -39,6 +41,7 @@ class Policy:
     mrtd: bytes | None = None
     rtmrs: Mapping[int, bytes] = field(default_factory=dict)
     os_image_hashes: frozenset[bytes] = frozenset()
+    app_ids: frozenset[bytes] = frozenset()
     key_providers: frozenset[bytes] = frozenset()
     kms_roots: frozenset[bytes] = frozenset()
     require_mr_config_id: bool = False

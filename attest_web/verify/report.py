@@ -22,6 +22,12 @@ from attest_web.verify.untrusted_json import (
     text,
 )
 
+MAX_BYTES = 8 * 1024 * 1024
+"""Bytes of a report that are read at most. With eight GPUs, one has some two hundred thousand."""
+
+MAX_LOG = 1024 * 1024
+"""Characters of an event log at most, where it is a JSON text in the report."""
+
 _WHAT = "the report"
 
 
@@ -30,14 +36,17 @@ class Report:
 
     def __init__(self, source: JsonObject) -> None:
         self._source = source
+        self._malformed_log: FailedError | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> "Report":
         """Read a report.
 
         Raises:
-            FailedError: It is not a JSON object.
+            FailedError: It is not a JSON object, or longer than `MAX_BYTES`.
         """
+        if len(data) > MAX_BYTES:
+            raise FailedError(f"the report is {len(data)} bytes long; more than {MAX_BYTES} are not read")
         return cls(parse_object(data, _WHAT))
 
     @property
@@ -96,9 +105,22 @@ class Report:
     @cached_property
     def events(self) -> list[Event]:
         """The event log, which is a list or the JSON text of one: NEAR AI's gateway passes on what dstack says."""
+        # Many checks ask for it, and a long one that is malformed is not to be read for each of them.
+        if self._malformed_log is not None:
+            raise self._malformed_log
+        try:
+            return self._read_events()
+        except FailedError as error:
+            self._malformed_log = error
+            raise
+
+    def _read_events(self) -> list[Event]:
         entries = self._source.get("event_log")
-        source = {"event_log": parse_json(entries, "event_log")} if isinstance(entries, str) else self._source
-        return parse_event_log(items(source, "event_log", _WHAT))
+        if not isinstance(entries, str):
+            return parse_event_log(items(self._source, "event_log", _WHAT))
+        if len(entries) > MAX_LOG:
+            raise FailedError(f"event_log is {len(entries)} characters long; more than {MAX_LOG} are not read")
+        return parse_event_log(items({"event_log": parse_json(entries, "event_log")}, "event_log", _WHAT))
 
     @cached_property
     def app_compose(self) -> str:

@@ -13,7 +13,6 @@ import hashlib
 from functools import cached_property
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attest_web.verify.checks import Check, FailedError, make
@@ -50,15 +49,23 @@ class CertificateEvidence:
         """The certificate, read."""
         try:
             return x509.load_der_x509_certificate(self._der)
-        except ValueError:
+        except Exception:  # the parser has an exception of its own for each kind of oddity
             raise FailedError("the server's certificate cannot be read") from None
+
+    @cached_property
+    def validity(self) -> tuple[datetime.datetime, datetime.datetime]:
+        """From when to when it is valid."""
+        try:
+            return self.certificate.not_valid_before_utc, self.certificate.not_valid_after_utc
+        except Exception:
+            raise FailedError("the time for which the server's certificate is valid cannot be read") from None
 
     @cached_property
     def spki(self) -> bytes:
         """Its SubjectPublicKeyInfo in DER."""
         try:
             return self.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        except (ValueError, UnsupportedAlgorithm):
+        except Exception:
             raise FailedError("the server's certificate has a key of an unknown kind") from None
 
     @cached_property
@@ -68,7 +75,7 @@ class CertificateEvidence:
             extension = self.certificate.extensions.get_extension_for_oid(ATTESTATION_OID).value
         except x509.ExtensionNotFound:
             raise FailedError("the server's certificate has no attestation in it: it is not one of dstack's") from None
-        except ValueError:
+        except Exception:
             raise FailedError("the extensions of the server's certificate cannot be read") from None
         if not isinstance(extension, x509.UnrecognizedExtension):
             raise FailedError("the attestation in the server's certificate cannot be read")
@@ -124,7 +131,8 @@ def _check_key(evidence: CertificateEvidence, now: datetime.datetime) -> str:
     expected = hashlib.sha512(_TAG + evidence.spki).digest()
     if evidence.attestation.report_data != expected or evidence.quote.report_data != expected:
         raise FailedError("the attestation in the server's certificate is about another key than the certificate's")
-    if not evidence.certificate.not_valid_before_utc <= now <= evidence.certificate.not_valid_after_utc:
+    begins, ends = evidence.validity
+    if not begins <= now <= ends:
         raise FailedError("the server's certificate is not valid at this time")
     return f"its quote is about its key, SHA-256 {hashlib.sha256(evidence.spki).hexdigest()}"
 

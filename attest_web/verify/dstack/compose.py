@@ -3,6 +3,7 @@
 import hashlib
 
 from attest_web.verify.checks import FailedError, NotMadeError
+from attest_web.verify.untrusted_json import parse_object
 
 
 def check_compose(measured: bytes, app_compose: str | None, expected: bytes | None) -> str:
@@ -26,3 +27,13 @@ def check_compose(measured: bytes, app_compose: str | None, expected: bytes | No
     if app_compose is None and expected is None:
         raise NotMadeError(f"{measured.hex()} was measured; --expect-compose-hash says whether that will do")
     return f"{measured.hex()} was measured" + (", as expected" if expected is not None else "")
+
+
+def demands_acpi_check(app_compose: str) -> bool:
+    """Whether a compose document demands the legacy variant, in which a verifier checks the ACPI tables.
+
+    Raises:
+        FailedError: It is not a JSON object.
+    """
+    requirements = parse_object(app_compose, "app_compose").get("requirements")
+    return isinstance(requirements, dict) and requirements.get("tdx_measure_acpi_tables") is True

@@ -7,7 +7,7 @@ from attest_web.verify import quote
 from attest_web.verify.checks import Check, FailedError, NotAskedError, NotMadeError, Status, make
 from attest_web.verify.dstack import event_log
 from attest_web.verify.dstack.boot_log import BootLog
-from attest_web.verify.dstack.compose import check_compose
+from attest_web.verify.dstack.compose import check_compose, demands_acpi_check
 from attest_web.verify.dstack.key_provider import check_key_provider, pinned_by_compose
 from attest_web.verify.dstack.mr_config import check_mr_config_id, is_unset
 from attest_web.verify.dstack.os_image import check_os_image
@@ -93,6 +93,7 @@ def guest_checks(name: str, evidence: GuestEvidence, policy: Policy, *, whole_lo
         make(f"{name} TD owner", lambda: quote.check_owner_unset(evidence.quote)),
         *(make(f"{name} RTMR{register}", _register(evidence, policy, register, whole_log)) for register in registers),
         make(f"{name} boot log", lambda: _check_boot_log(evidence)),
+        make(f"{name} app id", lambda: _check_app_id(evidence, policy)),
         make(f"{name} compose hash", lambda: _check_compose(evidence, policy)),
         make(f"{name} key provider", lambda: _check_key_provider(evidence, policy)),
         make(f"{name} MRCONFIGID", lambda: _check_mr_config_id(evidence, policy)),
@@ -129,6 +130,15 @@ def _check_boot_log(evidence: GuestEvidence) -> str:
     return f"dstack's events, in dstack's order; app {measured}, instance {boot.instance_id.hex() or 'unnamed'}"
 
 
+def _check_app_id(evidence: GuestEvidence, policy: Policy) -> str:
+    if not policy.app_ids:
+        raise NotAskedError("not asked for; --expect-app-id holds it against a known one")
+    measured = boot_log(evidence).app_id
+    if measured not in policy.app_ids:
+        raise FailedError(f"it is {measured.hex()}, which is not an expected one")
+    return f"{measured.hex()}, as expected"
+
+
 def _check_compose(evidence: GuestEvidence, policy: Policy) -> str:
     return check_compose(boot_log(evidence).compose_hash, evidence.app_compose, policy.compose_hash)
 
@@ -159,4 +169,13 @@ def _check_mrtd(evidence: GuestEvidence, policy: Policy) -> str:
 def _check_os_image(evidence: GuestEvidence, policy: Policy) -> str:
     if not policy.os_image_hashes:
         raise NotAskedError("not asked for; --expect-os-image-hash holds the registers against an image's hash")
-    return check_os_image(evidence.quote, evidence.events, evidence.vm_config, policy.os_image_hashes)
+    found = check_os_image(evidence.quote, evidence.events, evidence.vm_config, policy.os_image_hashes)
+    if evidence.app_compose is not None:
+        check_compose(boot_log(evidence).compose_hash, evidence.app_compose, None)
+        if demands_acpi_check(evidence.app_compose):
+            # The guest holds its variant against this, and the host alone says which variant it was.
+            raise NotMadeError(
+                "the compose file demands that ACPI tables be checked (tdx_measure_acpi_tables), which takes the image:"
+                " give --expect-mrtd and --expect-rtmr0 to --expect-rtmr2, or ask dstack-verifier"
+            )
+    return found

@@ -88,15 +88,14 @@ def check_evidence_nonces(payload: GpuPayload, nonce: bytes, demand: GpuDemand) 
         NotMadeError: It is NVIDIA's canned evidence, and the verifier has said that it will do.
     """
     for number, asked_with in enumerate(payload.evidence_nonces):
-        if asked_with == nonce:
-            continue
-        if asked_with != CANNED_NONCE:
-            raise FailedError(f"GPU {number} has evidence for the nonce {asked_with.hex()}, not {nonce.hex()}")
-        if demand is not GpuDemand.CANNED:
+        # Canned evidence stays canned where a report was asked for with its very nonce.
+        if asked_with == CANNED_NONCE and demand is not GpuDemand.CANNED:
             raise FailedError(
                 "this is NVIDIA's canned evidence (GPU_NO_HW_MODE), which no GPU has made; --gpu canned lets it pass"
             )
-    if CANNED_NONCE in payload.evidence_nonces and nonce != CANNED_NONCE:
+        if asked_with not in (nonce, CANNED_NONCE):
+            raise FailedError(f"GPU {number} has evidence for the nonce {asked_with.hex()}, not {nonce.hex()}")
+    if CANNED_NONCE in payload.evidence_nonces:
         raise NotMadeError("NVIDIA's canned evidence, which says nothing about any GPU (--gpu canned)")
     return f"the evidence of {len(payload.evidence_nonces)} GPU(s) carries {nonce.hex()}"
 
