@@ -53,6 +53,7 @@ def test_the_guest_agents_own_answers_pass(run: Run, dstack_vectors: dict[str, A
     tcb_info = json.loads(info["tcb_info"])
     assert done.stdout.splitlines() == [
         f"MRTD {tcb_info['mrtd']}",
+        f"app id {info['app_id']}",
         f"mr_config_id {'00' * 48}",
         f"key provider {info['key_provider_info']}",
         f"this was started: {tcb_info['app_compose']}",
