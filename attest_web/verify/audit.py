@@ -30,8 +30,8 @@ UNPINNED_KEY_PROVIDER = (
     " key_provider_id in the compose file)"
 )
 UNPINNED_APP = (
-    "no app id was pinned, and a KMS gives keys by app id: the owner of another one could have this compose file run by it,"
-    " and another file print its keys (--expect-app-id)"
+    "no app id was pinned, and a KMS gives keys by app id: the owner of another one could run this compose file by it,"
+    " and have another file print its keys (--expect-app-id)"
 )
 UNUSUAL_ATTRIBUTES = "the TD has attributes that dstack does not set: {}"
 UNBOUND_GPU = (

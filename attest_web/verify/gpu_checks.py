@@ -85,7 +85,7 @@ class _Gpus:
     def _event(self) -> bytes:
         event = boot_log(self._report).gpu_attestation
         if event is None:
-            why = "the guest's boot log has no attestation of GPUs: images before dstack 0.6 make none"
+            why = "the guest has attested no GPU at boot: it has none, or its image is older than dstack 0.6"
             raise NotMadeError(why) if self._policy.gpu is GpuDemand.BOUND else NotAskedError(f"{why} (--gpu bound)")
         return event
 

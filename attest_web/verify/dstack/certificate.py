@@ -74,7 +74,9 @@ class CertificateEvidence:
         try:
             extension = self.certificate.extensions.get_extension_for_oid(ATTESTATION_OID).value
         except x509.ExtensionNotFound:
-            raise FailedError("the server's certificate has no attestation in it: it is not one of dstack's") from None
+            raise FailedError(
+                "the server's certificate has no attestation in it: it is not dstack's, or of an image before 0.5.6"
+            ) from None
         except Exception:
             raise FailedError("the extensions of the server's certificate cannot be read") from None
         if not isinstance(extension, x509.UnrecognizedExtension):
