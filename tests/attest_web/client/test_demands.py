@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from attest_web.client import attestation_policy
 from attest_web.verify.collateral import DcapVerifier
-from attest_web.verify.gpu import GpuDemand
+from attest_web.verify.nvidia.evidence import GpuDemand
 from tests.certificates import self_signed
 
 
@@ -29,12 +29,14 @@ def test_what_is_demanded_is_in_the_policy(tmp_path: Path) -> None:
         compose_hash="01" * 32,
         mrtd="02" * 48,
         rtmrs={0: "03" * 48, 1: "04" * 48, 2: "05" * 48},
+        app_ids=["06" * 20, "07" * 20],
         allow_tcb_status=["OutOfDate"],
         gpu="unverified",
         dev_root=root,
     )
     assert policy.pins_guest
     assert (policy.compose_hash, policy.mrtd, policy.rtmrs[2]) == (b"\1" * 32, b"\2" * 48, b"\5" * 48)
+    assert policy.app_ids == {b"\6" * 20, b"\7" * 20}
     assert policy.allowed_tcb == {"UpToDate", "OutOfDate"}
     assert policy.ask_nvidia is None
     assert policy.allow_dev
@@ -48,10 +50,15 @@ def test_what_is_demanded_is_in_the_policy(tmp_path: Path) -> None:
         ({"compose_hash": "12"}, "compose_hash"),
         ({"compose_hash": ""}, "compose_hash"),
         ({"mrtd": "xy" * 48}, "mrtd"),
+        ({"app_ids": ["07" * 19]}, "app_ids takes 40 hex digits"),
+        ({"app_ids": ["07" * 32]}, "app_ids takes 40 hex digits"),
+        ({"app_ids": ["0x" + "07" * 20]}, "app_ids takes 40 hex digits"),
+        ({"os_image_hashes": ["07" * 20]}, "os_image_hashes takes 64 hex digits"),
+        ({"key_providers": ["07" * 31]}, "key_providers takes hex digits, 64 or more"),
         ({"rtmrs": {3: "00" * 48}}, "rtmrs"),
         ({"rtmrs": {0: "00"}}, "rtmrs"),
         ({"allow_tcb_status": ["Revoked"]}, "Revoked"),
-        ({"gpu": "maybe"}, "required, unverified, canned, none, not 'maybe'"),
+        ({"gpu": "maybe"}, "required, bound, unverified, canned, none, not 'maybe'"),
         ({"dev_root": __file__}, "certificate"),
         ({"collateral": __file__}, "collateral"),
         ({"nras_url": "http://example.com"}, "https"),

@@ -3,7 +3,15 @@
 import json
 from typing import Any
 
-from attest_web.verify.audit import DEV_KEYS, UNBOUND_GPU, UNPINNED_COMPOSE, UNPINNED_GUEST, check_evidence
+from attest_web.verify.audit import (
+    DEV_KEYS,
+    UNBOUND_GPU,
+    UNPINNED_APP,
+    UNPINNED_COMPOSE,
+    UNPINNED_GUEST,
+    UNPINNED_KEY_PROVIDER,
+    check_evidence,
+)
 from attest_web.verify.checks import NotMadeError, Status
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.evidence import Evidence, Saying
@@ -17,10 +25,10 @@ from tests.attest_web.verify.minting import OTHER_KEYS, REQUEST, RESPONSE, SPKI,
 def test_evidence_that_holds_passes_and_what_was_not_asked_for_is_listed_as_not_made() -> None:
     found = audit()
     assert found.ok
-    assert found.warnings == [UNPINNED_GUEST, UNPINNED_COMPOSE, UNBOUND_GPU]
+    assert found.warnings == [UNPINNED_GUEST, UNPINNED_COMPOSE, UNPINNED_KEY_PROVIDER, UNPINNED_APP, UNBOUND_GPU]
     at_boot = {"GPU attested at boot", "GPU boot evidence", "GPU identity"}
     not_made = {check.name.partition(" ")[2] for check in found.checks if check.status is Status.NOT_MADE}
-    assert not_made == {"TLS key", "MRCONFIGID", "MRTD", "OS image", "key chain", *at_boot}
+    assert not_made == {"TLS key", "app id", "MRCONFIGID", "MRTD", "OS image", "key chain", *at_boot}
     assert all(check.asked is (check.status is Status.PASSED) for check in found.checks)
     assert sum(check.status is Status.PASSED for check in found.checks) == 2 * (3 + 4 + 2 + 9 + 4)
 

@@ -16,6 +16,7 @@ from attest_web.verify.audit import DEV_ROOT
 from attest_web.verify.collateral import QuoteVerdict
 from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
 from tests.attest_web.verify.minting import (
+    APP_ID,
     COMPOSE_HASH,
     GPU_POLICY_HASH,
     KMS_ID,
@@ -221,8 +222,9 @@ def test_the_command_that_checks_again_is_as_strict(
 ) -> None:
     monkeypatch.setattr(cli, "collateral_from_json", lambda text: text)
     saved = ["--save", str(tmp_path / "saved"), "--token", TOKEN]
-    demands = ["--expect-compose-hash", "07" * 32, "--expect-os-image-hash", "08" * 32]
-    demands += ["--expect-os-image-hash", "09" * 32, "--expect-mrtd", "08" * 48, "--expect-rtmr0", "09" * 48]
+    demands = ["--expect-compose-hash", "07" * 32, "--expect-app-id", "06" * 20, "--expect-app-id", "07" * 20]
+    demands += ["--expect-os-image-hash", "08" * 32, "--expect-os-image-hash", "09" * 32]
+    demands += ["--expect-mrtd", "08" * 48, "--expect-rtmr0", "09" * 48]
     demands += ["--expect-rtmr1", "0a" * 48, "--expect-rtmr2", "0b" * 48]
     demands += ["--expect-key-provider", "0c" * 91, "--expect-key-provider", "0c" * 32]
     demands += ["--expect-kms-root", "02" * 33, "--expect-gpu-policy-hash", "0d" * 32]
@@ -240,6 +242,7 @@ def test_the_command_that_checks_again_is_as_strict(
         assert status == 1
         told = {
             "compose hash",
+            "app id",
             "OS image",
             "MRTD",
             "RTMR0",
@@ -322,8 +325,8 @@ def test_nvidias_verdict_where_it_is_asked_for(capsys: pytest.CaptureFixture[str
 
 PINS = ["--expect-compose-hash", COMPOSE_HASH.hex(), "--expect-os-image-hash", OS_IMAGE_HASH.hex()]
 PINS += ["--expect-key-provider", KMS_ID.hex(), "--expect-kms-root", KMS_ROOT.public_key.format().hex()]
-PINS += ["--expect-gpu-policy-hash", GPU_POLICY_HASH.hex()]
-PINNED = ["ecdsa compose hash", "ecdsa OS image", "ecdsa key provider", "ecdsa key chain", "ecdsa GPU policy"]
+PINS += ["--expect-gpu-policy-hash", GPU_POLICY_HASH.hex(), "--expect-app-id", APP_ID.hex()]
+PINNED = ["compose hash", "OS image", "key provider", "key chain", "GPU policy", "app id"]
 
 
 @pytest.mark.usefixtures("lenient")
@@ -336,8 +339,26 @@ def test_a_report_meets_the_demands_that_are_made_of_it(capsys: pytest.CaptureFi
         other = value[:-2] + ("00" if value[-2:] != "00" else "11")
         status, out, _ = run(capsys, *(other if argument == value else argument for argument in arguments))
         assert status == 1
-        assert set(failed(json.loads(out))) == {name}
+        assert set(failed(json.loads(out))) == {f"ecdsa {name}"}
     assert run(capsys, *arguments, "--require-mr-config-id")[0] == 1
+    assert run(capsys, *arguments, "--expect-app-id", "07" * 20)[0] == 0, "one of several will do"
+    status, out, _ = run(capsys, *arguments[: arguments.index("--expect-app-id")])
+    assert status == 0
+    assert json.loads(out)["warnings"] == [audit.UNPINNED_APP, audit.UNVERIFIED_GPU]
+
+
+RA_TLS = ["--url", "https://127.0.0.1:9", "--token", "t", "--ra-tls"]
+REGISTERS = [f"--expect-{name}={'07' * 48}" for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2")]
+
+
+@pytest.mark.parametrize("image", [["--expect-os-image-hash", "07" * 32], REGISTERS], ids=["hash", "registers"])
+def test_ra_tls_goes_with_a_pinned_compose_file_and_a_pinned_image(
+    capsys: pytest.CaptureFixture[str], image: list[str]
+) -> None:
+    arguments = [*RA_TLS, "--expect-compose-hash", "07" * 32, *image, "--timeout", "5", "--json"]
+    status, out, _ = run(capsys, *arguments)
+    assert status == 1
+    assert "cannot connect" in failed(json.loads(out))["chat"]
 
 
 @pytest.mark.parametrize(
@@ -359,6 +380,16 @@ def test_a_report_meets_the_demands_that_are_made_of_it(capsys: pytest.CaptureFi
         (["--report", "f", "--expect-key-provider", "07" * 31], "64 digits or more"),
         (["--report", "f", "--expect-key-provider", "0x" + "07" * 32], "64 digits or more"),
         (["--report", "f", "--expect-kms-root", "07" * 32], "66 hex digits"),
+        (["--report", "f", "--expect-app-id", "07" * 19], "40 hex digits"),
+        (["--report", "f", "--expect-app-id", "07" * 32], "40 hex digits"),
+        (RA_TLS, "--ra-tls trusts the app"),
+        ([*RA_TLS, "--expect-os-image-hash", "07" * 32], "--ra-tls trusts the app"),
+        ([*RA_TLS, "--expect-compose-hash", "07" * 32], "--expect-os-image-hash"),
+        ([*RA_TLS, "--expect-compose-hash", "07" * 32, "--expect-mrtd", "07" * 48], "--expect-os-image-hash"),
+        *(
+            ([*RA_TLS, "--expect-compose-hash", "07" * 32, *REGISTERS[:at], *REGISTERS[at + 1 :]], "--expect-rtmr0 to")
+            for at in range(4)
+        ),
         (["--report", "f", "--nvidia", "--nvidia-keys", __file__], "--nvidia-keys"),
         (["--report", "f", "--dev-root", "f"], "--collateral or --pccs-url"),
         (["--report", "f", "--collateral", "f", "--pccs-url", "u"], "give one"),
@@ -396,6 +427,7 @@ def test_wrong_usage_is_told_apart(capsys: pytest.CaptureFixture[str], arguments
         ["--expect-rtmr1", "07" * 48],
         ["--expect-rtmr2", "07" * 48],
         ["--expect-os-image-hash", "07" * 32],
+        ["--expect-app-id", "07" * 20],
         ["--expect-key-provider", "07" * 91],
         ["--expect-kms-root", "02" * 33],
         ["--expect-gpu-policy-hash", "07" * 32],

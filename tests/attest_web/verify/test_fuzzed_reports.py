@@ -16,6 +16,7 @@ from attest_web.verify.policy import Policy
 from tests.attest_web.verify.minting import (
     ALGOS,
     APP_COMPOSE,
+    APP_ID,
     COMPOSE_HASH,
     KMS_ID,
     KMS_ROOT,
@@ -35,6 +36,7 @@ POLICY = Policy(
     QuoteBook(*WHOLE.values()),
     compose_hash=COMPOSE_HASH,
     os_image_hashes=frozenset({OS_IMAGE_HASH}),
+    app_ids=frozenset({APP_ID}),
     key_providers=frozenset({KMS_ID}),
     kms_roots=frozenset({KMS_ROOT.public_key.format()}),
     gpu=GpuDemand.UNVERIFIED,

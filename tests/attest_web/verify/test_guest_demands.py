@@ -4,12 +4,19 @@ import hashlib
 import json
 from typing import Any
 
-from attest_web.verify.audit import UNPINNED_COMPOSE, UNPINNED_GUEST, UNPINNED_KEY_PROVIDER, UNUSUAL_ATTRIBUTES
+from attest_web.verify.audit import (
+    UNPINNED_APP,
+    UNPINNED_COMPOSE,
+    UNPINNED_GUEST,
+    UNPINNED_KEY_PROVIDER,
+    UNUSUAL_ATTRIBUTES,
+)
 from attest_web.verify.checks import Status
 from tests.attest_web.verify.auditing import audit, status, wrong
 from tests.attest_web.verify.minting import (
     ALGOS,
     APP_COMPOSE,
+    APP_ID,
     COMPOSE_HASH,
     KMS_ID,
     KMS_ROOT,
@@ -89,7 +96,7 @@ def unpinned(provider: bytes) -> dict[str, Any]:
 
 def test_a_key_provider_that_is_not_pinned_is_warned_of() -> None:
     assert json.loads(APP_COMPOSE)["key_provider_id"] == KMS_ID.hex()
-    assert UNPINNED_KEY_PROVIDER not in audit().warnings
+    assert UNPINNED_KEY_PROVIDER not in audit(compose_hash=COMPOSE_HASH).warnings
     made = unpinned(key_provider("kms", KMS_ID))
     found = audit(made, report("ed25519"))
     assert found.ok
@@ -102,11 +109,62 @@ def test_a_key_provider_that_is_not_pinned_is_warned_of() -> None:
     found = audit(made, report("ed25519"), key_providers=frozenset({OTHER_KMS_ID}))
     assert wrong(found) == {"ecdsa key provider", "ed25519 key provider"}
     assert UNPINNED_KEY_PROVIDER in found.warnings
-    assert UNPINNED_KEY_PROVIDER not in audit(unpinned(key_provider("none")), report("ed25519")).warnings
     enclave = audit(unpinned(key_provider("local-sgx", b"\6" * 32)), report("ed25519"))
     assert status(enclave, "ecdsa key provider") is Status.NOT_MADE
     assert not enclave.ok
     assert UNPINNED_KEY_PROVIDER in enclave.warnings
+
+
+def test_a_compose_file_that_is_not_pinned_may_name_any_key_provider() -> None:
+    found = audit()
+    assert status(found, "ecdsa key provider") is Status.PASSED
+    assert UNPINNED_KEY_PROVIDER in found.warnings
+    assert UNPINNED_KEY_PROVIDER not in audit(key_providers=frozenset({KMS_ID})).warnings
+
+
+def test_another_app_id_is_told_where_one_is_pinned() -> None:
+    pins: dict[str, Any] = {
+        "compose_hash": COMPOSE_HASH,
+        "os_image_hashes": frozenset({OS_IMAGE_HASH}),
+        "key_providers": frozenset({KMS_ID}),
+        "kms_roots": frozenset({ROOT}),
+    }
+    # The genuine compose file and image, whose keys the KMS has given to the owner of another app id.
+    other = b"\7" * 20
+    made = report(
+        events=event_log(boot_log(app_id=other)),
+        app_id=other.hex(),
+        signature_chain=signature_chain("ecdsa", app_id=other),
+    )
+    unpinned = audit(made, report("ed25519"), **pins)
+    assert unpinned.ok
+    assert UNPINNED_APP in unpinned.warnings
+    pinned = audit(made, report("ed25519"), **pins, app_ids=frozenset({APP_ID}))
+    assert wrong(pinned) == {"ecdsa app id"}
+    assert status(pinned, "ecdsa app id") is Status.FAILED
+    both = audit(made, report("ed25519"), **pins, app_ids=frozenset({APP_ID, other}))
+    assert both.ok
+    assert status(both, "ecdsa app id") is Status.PASSED
+    assert UNPINNED_APP not in both.warnings
+
+
+def test_an_app_that_makes_its_keys_itself_needs_no_app_id() -> None:
+    boot = boot_log(compose_hash=hashlib.sha256(b"{}").digest(), key_provider=key_provider("none"), os_image_hash=None)
+    made = [report(algo, events=event_log(boot), info={"tcb_info": {"app_compose": "{}"}}) for algo in ALGOS]
+    found = audit(*made)
+    assert found.ok
+    assert not {UNPINNED_APP, UNPINNED_KEY_PROVIDER} & set(found.warnings)
+    assert UNPINNED_APP in audit(made[0], report("ed25519")).warnings
+
+
+def test_a_compose_file_that_demands_acpi_tables_to_be_checked_leaves_the_image_open() -> None:
+    compose = json.dumps({"key_provider_id": KMS_ID.hex(), "requirements": {"tdx_measure_acpi_tables": True}})
+    events = event_log(boot_log(compose_hash=hashlib.sha256(compose.encode()).digest()))
+    made = report(events=events, info={"tcb_info": {"app_compose": compose}})
+    found = audit(made, report("ed25519"), os_image_hashes=frozenset({OS_IMAGE_HASH}))
+    assert wrong(found) == {"ecdsa OS image"}
+    assert status(found, "ecdsa OS image") is Status.NOT_MADE
+    assert audit(made, report("ed25519")).ok
 
 
 def test_attributes_that_dstack_does_not_set_are_warned_of() -> None:

@@ -40,6 +40,7 @@ PINNED: dict[str, Any] = {
     "mrtd": MRTD,
     "rtmrs": dict(enumerate(registers(FIRMWARE_EVENTS)[:3])),
     "os_image_hashes": frozenset({OS_IMAGE_HASH}),
+    "app_ids": frozenset({APP_ID}),
     "key_providers": frozenset({KMS_ID}),
     "require_mr_config_id": True,
 }
@@ -89,19 +90,22 @@ def test_a_guest_that_holds_meets_every_demand() -> None:
     found = checked(Guest(), **PINNED)
     assert {check.status for check in found.values()} == {Status.PASSED}
     assert list(found) == [
-        *("TD debug", "TD owner", "RTMR0", "RTMR1", "RTMR2", "RTMR3", "boot log", "compose hash", "key provider"),
-        *("MRCONFIGID", "MRTD", "OS image"),
+        *("TD debug", "TD owner", "RTMR0", "RTMR1", "RTMR2", "RTMR3", "boot log", "app id", "compose hash"),
+        *("key provider", "MRCONFIGID", "MRTD", "OS image"),
     ]
 
 
 def test_what_is_not_demanded_is_not_made_and_not_asked() -> None:
     found = checked(Guest(quoted={"mr_config_id": bytes(48)}))
     left = {name for name, check in found.items() if check.status is Status.NOT_MADE}
-    assert left == {"MRCONFIGID", "MRTD", "OS image"}
+    assert left == {"app id", "MRCONFIGID", "MRTD", "OS image"}
     assert not wrong(found)
 
 
 OTHER_COMPOSE = json.dumps({"name": "other", "key_provider_id": KMS_ID.hex()})
+
+OF_THE_BOOT = {"boot log", "app id", "compose hash", "key provider", "MRCONFIGID", "OS image"}
+"""The checks that take what they hold from the boot log."""
 
 LIES: dict[str, tuple[set[str], Guest]] = {
     "debug": ({"TD debug"}, Guest(quoted={"attributes": b"\1\0\0\x10\0\0\0\0"})),
@@ -124,17 +128,18 @@ LIES: dict[str, tuple[set[str], Guest]] = {
     ),
     "MRTD": ({"MRTD", "OS image"}, Guest(quoted={"mrtd": b"\7" * 48})),
     "log of RTMR3 that did not happen": (
-        {"RTMR3", "boot log", "compose hash", "key provider", "MRCONFIGID"},
+        {"RTMR3", *OF_THE_BOOT},
         Guest(event_log([*boot_log(), ("a", b"b")]), event_log()),
     ),
     "boot that dstack does not make": (
-        {"boot log", "compose hash", "key provider", "MRCONFIGID"},
+        OF_THE_BOOT,
         Guest(event_log([*boot_log()[:-1], ("a", b"b"), boot_log()[-1]])),
     ),
-    "app id": ({"boot log"}, Guest(app_id=b"\7" * 20)),
-    "compose document": ({"compose hash", "key provider"}, Guest(app_compose=OTHER_COMPOSE)),
+    "app id that was not measured": ({"boot log"}, Guest(app_id=b"\7" * 20)),
+    "another app id": ({"app id"}, Guest(event_log(boot_log(app_id=b"\7" * 20)), app_id=b"\7" * 20)),
+    "compose document": ({"compose hash", "key provider", "OS image"}, Guest(app_compose=OTHER_COMPOSE)),
     "another app": (
-        {"compose hash", "key provider", "MRCONFIGID"},
+        {"compose hash", "key provider", "MRCONFIGID", "OS image"},
         Guest(event_log(boot_log(compose_hash=b"\7" * 32))),
     ),
     "another KMS": (
@@ -176,6 +181,7 @@ def test_a_lie_is_told_by_the_checks_that_are_there_for_it(lie: str) -> None:
         ("RTMR1", {"rtmrs": {1: b"\7" * 48}}),
         ("RTMR2", {"rtmrs": {2: b"\7" * 48}}),
         ("OS image", {"os_image_hashes": frozenset({b"\7" * 32})}),
+        ("app id", {"app_ids": frozenset({b"\7" * 20})}),
         ("key provider", {"key_providers": frozenset({OTHER_KMS_ID})}),
     ],
 )
@@ -241,6 +247,17 @@ def test_an_enclave_of_the_host_counts_only_where_it_is_demanded() -> None:
     assert not wrong(checked(guest, key_providers=frozenset({b"\6" * 32})))
 
 
+def test_a_compose_document_that_demands_acpi_tables_to_be_checked_leaves_the_image_open() -> None:
+    # The host alone says that the guest was started in the variant in which they are not.
+    image: dict[str, Any] = {"os_image_hashes": frozenset({OS_IMAGE_HASH})}
+    found = checked(with_compose(requirements={"tdx_measure_acpi_tables": True}), **image)
+    assert wrong(found) == {"OS image"}
+    assert found["OS image"].status is Status.NOT_MADE
+    assert "tdx_measure_acpi_tables" in found["OS image"].detail
+    for said in ({"tdx_measure_acpi_tables": False}, {}, None, ["tdx_measure_acpi_tables"]):
+        assert checked(with_compose(requirements=said), **image)["OS image"].status is Status.PASSED
+
+
 def test_mr_config_id_of_a_document_in_vm_config() -> None:
     document = json.dumps({"version": 3, "compose_hash": COMPOSE_HASH.hex(), "key_provider": "kms"})
     value = b"\3" + hashlib.sha256(b"dstack-mr-config-v3:\0" + document.encode()).digest() + bytes(15)
@@ -298,7 +315,10 @@ def test_real_guests_hold(name: str, left: set[str], undecided: set[str]) -> Non
     guest = RealGuest(REAL[name])
     compose_hash = next(event.payload for event in guest.events if event.name == "compose-hash")
     checks = {each.name.strip(): each for each in guest_checks("", guest, policy(compose_hash=compose_hash))}
-    assert {check.name.strip() for check in checks.values() if check.status is Status.NOT_MADE} == left | {"OS image"}
+    assert {check.name.strip() for check in checks.values() if check.status is Status.NOT_MADE} == left | {
+        "OS image",
+        "app id",
+    }
     assert wrong(checks) == undecided
 
 
