@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from attest_web.verify.audit import UNBOUND_GPU, UNVERIFIED_GPU
+from attest_web.verify.audit import CANNED_GPU, UNBOUND_GPU, UNVERIFIED_GPU
 from attest_web.verify.checks import Status
-from attest_web.verify.nvidia.evidence import GpuDemand
+from attest_web.verify.nvidia.evidence import CANNED_NONCE, GpuDemand
 from attest_web.verify.nvidia.tokens import Verdict
 from tests.attest_web.verify.auditing import audit, rejecting, silent, status, vouching, wrong
 from tests.attest_web.verify.minting import (
@@ -30,6 +30,28 @@ def test_canned_gpu_evidence_passes_only_by_name_and_never_as_made() -> None:
     assert found.warnings
     neither = report(nvidia_payload=gpu_payload(evidence_nonce=b"\7" * 32))
     assert not audit(neither, report("ed25519"), gpu=GpuDemand.CANNED, ask_nvidia=None).ok
+
+
+@pytest.mark.parametrize("demand", [GpuDemand.REQUIRED, GpuDemand.BOUND, GpuDemand.UNVERIFIED])
+def test_canned_evidence_stays_canned_where_it_was_asked_for_with_its_own_nonce(demand: GpuDemand) -> None:
+    canned = [report(algo, nonce=CANNED_NONCE) for algo in ALGOS]
+    about = evidence(*canned, nonce=CANNED_NONCE)
+    found = audit(*canned, about=about, gpu=demand)
+    assert {status(found, f"{algo} GPU evidence") for algo in ALGOS} == {Status.FAILED}
+    assert not found.ok
+    allowed = audit(*canned, about=about, gpu=GpuDemand.CANNED, ask_nvidia=None)
+    assert allowed.ok
+    assert {status(allowed, f"{algo} GPU evidence") for algo in ALGOS} == {Status.NOT_MADE}
+    assert CANNED_GPU in allowed.warnings
+
+
+def test_a_verdict_about_gpus_that_may_be_anywhere_is_warned_of_where_canned_ones_would_do() -> None:
+    assert UNBOUND_GPU in audit(gpu=GpuDemand.CANNED).warnings
+    assert UNBOUND_GPU not in audit(gpu=GpuDemand.CANNED, ask_nvidia=None).warnings
+    alone = evidence(bound_report(), exchange=None, signatures=[])
+    bound = audit(bound_report(), about=alone, **(BOUND | {"gpu": GpuDemand.CANNED}))
+    assert bound.ok
+    assert UNBOUND_GPU not in bound.warnings
 
 
 def test_evidence_that_nvidia_was_not_asked_about_is_no_pass_where_gpus_are_required() -> None:
