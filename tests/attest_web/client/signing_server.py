@@ -11,7 +11,7 @@ import httpx2
 from attest_web.keys import SigningKeys
 from attest_web.signatures import SignedExchange, SigningAlgo, sign_text, signed_text
 from attest_web.verify.collateral import QuoteVerdict
-from attest_web.verify.gpu import GpuDemand
+from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Policy
 from tests.attest_web.verify.minting import KEYS, OTHER_KEYS, report
 
