@@ -149,7 +149,7 @@ def test_what_happened_is_read_as_it_happened(boot: Boot, app: Boot) -> None:
     assert [found.app_id, found.compose_hash] == [boot[1][1], boot[2][1]]
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(cases)
 def test_another_reading_is_refused_or_says_the_same(case: tuple[Boot, list[dict[str, Any]]]) -> None:
     happened, shown = case
