@@ -15,6 +15,7 @@ import httpx
 from dstack_sdk import DstackClient
 from dstack_sdk.dstack_client import get_endpoint
 
+from attest_web.agent_transport import AnswerTooLargeError, BoundedTransport
 from attest_web.cached_call import CachedCall
 from attest_web.key_chain import KeyChains, checked_chains
 from attest_web.keys import SigningKeys
@@ -73,7 +74,7 @@ class Dstack:
 
         Args:
             endpoint: Path of its socket, or its address; by default, where `dstack-sdk` looks for it.
-            timeout: Seconds that it may take for each step of an answer.
+            timeout: Seconds that it may take for all that one method here asks.
             info_lifetime: Seconds for which answers of `info` and `gpu_info` are given again.
         """
         self._endpoint = endpoint
@@ -182,7 +183,7 @@ class Dstack:
 
     def _ask_info(self) -> dict[str, Any]:
         def ask(client: DstackClient) -> dict[str, Any]:
-            info = _post(client, "/Info", self._timeout)
+            info = _post(client, "/Info")
             if isinstance(info["tcb_info"], str):
                 info["tcb_info"] = json.loads(info["tcb_info"])
             if not isinstance(info["tcb_info"], dict):
@@ -194,7 +195,7 @@ class Dstack:
     def _ask_gpu_info(self) -> str:
         def ask(client: DstackClient) -> str:
             try:
-                text = _post(client, "/GpuInfo", self._timeout)["attestation"]
+                text = _post(client, "/GpuInfo")["attestation"]
             except httpx.HTTPStatusError as error:
                 if error.response.status_code in _UNKNOWN_METHOD:
                     raise _UnknownMethodError from None
@@ -210,12 +211,16 @@ class Dstack:
         endpoint = get_endpoint(self._endpoint)
         try:
             client = DstackClient(endpoint, timeout=self._timeout)
-            with client:  # `as` would give the SDK's asynchronous client
-                return ask(client)
+            with BoundedTransport(client.async_client.sync_transport, self._timeout) as bounded:
+                client.async_client.sync_transport = bounded  # type: ignore[assignment]  # httpx takes any transport
+                with client:  # `as` would give the SDK's asynchronous client
+                    return ask(client)
         except FileNotFoundError:
             reason = "its socket is not there (it has to be mounted)"
         except httpx.TimeoutException:
             reason = f"it did not answer within {self._timeout:g} seconds"
+        except AnswerTooLargeError:
+            reason = "its answer is too large"
         except httpx.HTTPStatusError as error:
             reason = f"it answered with HTTP status {error.response.status_code}"
         except httpx.HTTPError as error:
@@ -230,13 +235,13 @@ class _UnknownMethodError(Exception):
     """The agent knows no such method."""
 
 
-def _post(client: DstackClient, path: str, timeout: float) -> dict[str, Any]:
+def _post(client: DstackClient, path: str) -> dict[str, Any]:
     """Call a method without arguments; give all of its answer, which the SDK's models do not."""
     agent = client.async_client
-    with httpx.Client(transport=agent.sync_transport, base_url=agent.base_url, timeout=timeout) as http:
-        response = http.post(path, json={})
-        response.raise_for_status()
-        answer = response.json()
+    # Not closed here: the transport is the SDK's, too.
+    response = httpx.Client(transport=agent.sync_transport, base_url=agent.base_url).post(path, json={})
+    response.raise_for_status()
+    answer = response.json()
     if not isinstance(answer, dict):
         raise TypeError
     return answer
