@@ -104,15 +104,6 @@ class CertificateEvidence:
         return self.attestation.vm_config
 
 
-def has_attestation(certificate: bytes) -> bool:
-    """Whether a certificate, in DER, says that it has an attestation in it."""
-    try:
-        x509.load_der_x509_certificate(certificate).extensions.get_extension_for_oid(ATTESTATION_OID)
-    except (ValueError, x509.ExtensionNotFound):
-        return False
-    return True
-
-
 def certificate_checks(certificate: bytes, policy: Policy, now: datetime.datetime) -> list[Check]:
     """Make all checks of a certificate.
 

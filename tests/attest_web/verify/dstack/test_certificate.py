@@ -1,83 +1,29 @@
 """A certificate of dstack's own guest agent, over a TD that was simulated by dstack, and what becomes of it bent."""
 
 import datetime
-import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from attest_web.verify.certificate_judge import MAX_REMEMBERED, CertificateJudge, why_refused
-from attest_web.verify.checks import Check, Status, all_hold
-from attest_web.verify.collateral import DcapVerifier, QuoteVerdict, collateral_from_json, root_certificate
-from attest_web.verify.dstack.certificate import ATTESTATION_OID, certificate_checks, has_attestation
+from attest_web.verify.certificate_judge import MAX_AGE, MAX_REMEMBERED, CertificateJudge, why_refused
+from attest_web.verify.checks import Check, FailedError, Status, all_hold
+from attest_web.verify.collateral import QuoteVerdict
+from attest_web.verify.dstack.certificate import certificate_checks
 from attest_web.verify.policy import Policy
-
-NOW = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
-"""When the collateral of the vectors is good."""
-
-
-@pytest.fixture(scope="module")
-def leaf(dstack_vectors: dict[str, Any]) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(dstack_vectors["real_agent"]["tls"]["v1_certificate_chain"][0].encode())
-
-
-@pytest.fixture(scope="module")
-def compose_hash(dstack_vectors: dict[str, Any]) -> bytes:
-    return bytes.fromhex(dstack_vectors["real_agent"]["v1"]["Info_without_app_cert"]["compose_hash"])
-
-
-@pytest.fixture(scope="module")
-def policy(dstack_vectors: dict[str, Any], compose_hash: bytes) -> Policy:
-    pki = dstack_vectors["real_agent"]["mock_pki"]
-    collateral = collateral_from_json(json.dumps(pki["collateral"]))
-    root = root_certificate(pki["root_pem"].encode())
-    verifier = DcapVerifier(lambda _: collateral, root, clock=NOW.timestamp)
-    return Policy(verifier, compose_hash=compose_hash)
-
-
-def made(
-    attestation: bytes | None, key: ec.EllipticCurvePrivateKey | None = None, not_after: datetime.datetime = NOW
-) -> bytes:
-    """A certificate of one's own with an attestation that may be another's, in DER."""
-    name = x509.Name([])
-    own = key or ec.generate_private_key(ec.SECP256R1())
-    builder = (
-        x509.CertificateBuilder(name, name)
-        .public_key(own.public_key())
-        .serial_number(1)
-        .not_valid_before(NOW - datetime.timedelta(days=2))
-        .not_valid_after(not_after)
-    )
-    if attestation is not None:
-        extension = x509.UnrecognizedExtension(ATTESTATION_OID, attestation)
-        builder = builder.add_extension(extension, critical=False)
-    return builder.sign(own, hashes.SHA256()).public_bytes(Encoding.DER)
-
-
-def attestation_of(leaf: x509.Certificate) -> bytes:
-    extension = leaf.extensions.get_extension_for_oid(ATTESTATION_OID).value
-    assert isinstance(extension, x509.UnrecognizedExtension)
-    return extension.value
-
-
-def failed(checks: list[Check]) -> set[str]:
-    return {check.name for check in checks if check.status is Status.FAILED}
+from tests.attest_web.verify.dstack.certificates import NOW, attestation_of, failed, made
 
 
 def test_a_certificate_of_the_guest_agent_holds(leaf: x509.Certificate, policy: Policy) -> None:
-    der = leaf.public_bytes(Encoding.DER)
-    checks = certificate_checks(der, policy, NOW)
+    checks = certificate_checks(leaf.public_bytes(Encoding.DER), policy, NOW)
     assert all_hold(checks), why_refused(checks)
-    assert has_attestation(der)
     passed = {check.name for check in checks if check.status is Status.PASSED}
     assert passed == {
         "certificate",
         *(f"certificate {what}" for what in ("quote signature", "TCB status", "TD debug", "TD owner", "RTMR3")),
-        *(f"certificate {what}" for what in ("boot log", "compose hash")),
+        *(f"certificate {what}" for what in ("RTMR0", "RTMR1", "RTMR2", "MRTD", "boot log", "compose hash")),
     }
 
 
@@ -119,19 +65,38 @@ def test_no_byte_of_what_the_quote_signs_can_be_changed(leaf: x509.Certificate, 
 
 def test_registers_are_held_against_known_values(leaf: x509.Certificate, policy: Policy) -> None:
     der = leaf.public_bytes(Encoding.DER)
-    other = Policy(policy.verify_quote, compose_hash=policy.compose_hash, mrtd=bytes(48), rtmrs={1: bytes(48)})
+    other = replace(policy, mrtd=bytes(48), rtmrs={1: bytes(48)})
     assert failed(certificate_checks(der, other, NOW)) == {"certificate MRTD", "certificate RTMR1"}
-    image = Policy(policy.verify_quote, compose_hash=policy.compose_hash, os_image_hashes=frozenset({bytes(32)}))
+    image = replace(policy, os_image_hashes=frozenset({bytes(32)}))
     assert failed(certificate_checks(der, image, NOW)) == {"certificate OS image"}
+    compose = replace(policy, compose_hash=bytes(32))
+    assert failed(certificate_checks(der, compose, NOW)) == {"certificate compose hash"}
 
 
-def test_without_a_pinned_compose_file_any_guest_could_have_it(leaf: x509.Certificate, policy: Policy) -> None:
+def test_the_app_id_is_held_against_known_ones(
+    leaf: x509.Certificate, policy: Policy, dstack_vectors: dict[str, Any]
+) -> None:
     der = leaf.public_bytes(Encoding.DER)
-    checks = CertificateJudge(Policy(policy.verify_quote), lambda: NOW)(der)
-    assert not all_hold(checks)
-    assert "compose hash" in why_refused(checks)
-    other = Policy(policy.verify_quote, compose_hash=bytes(32))
-    assert failed(certificate_checks(der, other, NOW)) == {"certificate compose hash"}
+    app_id = bytes.fromhex(dstack_vectors["real_agent"]["v1"]["Info_without_app_cert"]["app_id"])
+    checks = certificate_checks(der, replace(policy, app_ids=frozenset({app_id, bytes(20)})), NOW)
+    assert all_hold(checks), why_refused(checks)
+    assert "certificate app id" in {check.name for check in checks if check.status is Status.PASSED}
+    other = replace(policy, app_ids=frozenset({bytes(20)}))
+    assert failed(certificate_checks(der, other, NOW)) == {"certificate app id"}
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [{"compose_hash": None}, {"mrtd": None}, *({"without": register} for register in range(3))],
+    ids=str,
+)
+def test_a_judge_takes_no_policy_that_any_app_or_any_image_meets(policy: Policy, missing: dict[str, Any]) -> None:
+    CertificateJudge(policy)
+    CertificateJudge(replace(policy, mrtd=None, rtmrs={}, os_image_hashes=frozenset({bytes(32)})))
+    if "without" in missing:
+        missing = {"rtmrs": {n: value for n, value in policy.rtmrs.items() if n != missing["without"]}}
+    with pytest.raises(ValueError, match="pin the compose file and the guest image"):
+        CertificateJudge(replace(policy, **missing))
 
 
 def test_what_holds_is_remembered_and_what_does_not_is_not(leaf: x509.Certificate, policy: Policy) -> None:
@@ -141,7 +106,7 @@ def test_what_holds_is_remembered_and_what_does_not_is_not(leaf: x509.Certificat
         asked.append(quote)
         return QuoteVerdict("UpToDate")
 
-    judge = CertificateJudge(Policy(verify, compose_hash=policy.compose_hash), lambda: NOW)
+    judge = CertificateJudge(replace(policy, verify_quote=verify), lambda: NOW)
     der, other = leaf.public_bytes(Encoding.DER), made(attestation_of(leaf))
     assert all_hold(judge(der))
     assert all_hold(judge(der))
@@ -149,6 +114,31 @@ def test_what_holds_is_remembered_and_what_does_not_is_not(leaf: x509.Certificat
     assert not all_hold(judge(other))
     assert not all_hold(judge(other))
     assert len(asked) == 3
+
+
+def test_what_holds_is_not_taken_to_hold_for_longer_than_its_age(leaf: x509.Certificate, policy: Policy) -> None:
+    asked = []
+
+    def verify(quote: bytes) -> QuoteVerdict:
+        asked.append(quote)
+        if len(asked) > 2:
+            raise FailedError("the platform was revoked")
+        return QuoteVerdict("UpToDate")
+
+    now = NOW
+    judge = CertificateJudge(replace(policy, verify_quote=verify), lambda: now)
+    der = leaf.public_bytes(Encoding.DER)
+    assert all_hold(judge(der))
+    now += MAX_AGE - datetime.timedelta(seconds=1)
+    assert all_hold(judge(der))
+    assert len(asked) == 1
+    now += datetime.timedelta(seconds=1)
+    assert all_hold(judge(der))
+    assert len(asked) == 2
+    now += MAX_AGE
+    for _ in range(2):
+        assert not all_hold(judge(der))
+    assert len(asked) == 4
 
 
 def test_only_so_many_are_remembered(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
