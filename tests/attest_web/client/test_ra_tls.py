@@ -16,14 +16,16 @@ from attest_web.verify.certificate_judge import any_certificate
 from attest_web.verify.policy import Policy
 from scripts.tee_simulator.app import MrConfigVersion
 from scripts.tee_simulator.guest import GuestOptions, SimulatedGuest
+from scripts.tee_simulator.image import OS_IMAGE_HASH
 from scripts.tee_simulator.ra_tls import CertificateRequest
 from scripts.tee_simulator.tdx import SimulatedPlatform
 from tests.attest_web.client.signing_server import CHAT, LENIENT
 from tests.attest_web.verify.fake_proxy import FakeProxy, fake_proxy
-from tests.attest_web.verify.minting import APP_COMPOSE, COMPOSE_HASH
+from tests.attest_web.verify.minting import APP_COMPOSE, COMPOSE_HASH, MRTD
 from tests.certificates import key_pem, self_signed
 
-POLICY = Policy(LENIENT.verify_quote, compose_hash=COMPOSE_HASH, gpu=LENIENT.gpu, allow_dev=True)
+COMPOSE: dict[str, Any] = {"verify_quote": LENIENT.verify_quote, "compose_hash": COMPOSE_HASH}
+POLICY = Policy(**COMPOSE, os_image_hashes=frozenset({OS_IMAGE_HASH}), gpu=LENIENT.gpu, allow_dev=True)
 
 
 def certificate_of(compose: str, where: Path) -> Path:
@@ -133,13 +135,34 @@ def test_a_server_that_shows_the_proof_is_judged_as_well(server: Server, false_o
     "bent",
     [
         {"policy": None},
-        {"policy": Policy(LENIENT.verify_quote)},
+        {"policy": Policy(LENIENT.verify_quote, os_image_hashes=frozenset({OS_IMAGE_HASH}))},
+        {"policy": Policy(**COMPOSE)},
+        {"policy": Policy(**COMPOSE, mrtd=MRTD)},
+        {"policy": Policy(**COMPOSE, mrtd=MRTD, rtmrs={0: MRTD, 1: MRTD})},
+        {"policy": Policy(**COMPOSE, rtmrs=dict.fromkeys(range(3), MRTD))},
         {"tls_binding": False},
         {"policy": None, "signers": ["0x" + "00" * 20]},
         {"base_url": "http://localhost/v1"},
+        {"proof_url": "http://localhost/v1"},
     ],
 )
-def test_without_a_pinned_app_and_a_bound_key_it_is_refused(bent: dict[str, Any]) -> None:
+def test_without_pinned_app_and_image_and_a_bound_key_it_is_refused(bent: dict[str, Any]) -> None:
     given: dict[str, Any] = {"base_url": "https://localhost/v1", "policy": POLICY, "api_key": "t", "ra_tls": True}
     with pytest.raises(ValueError, match="ra_tls goes with"):
         verified_openai(**(given | bent))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"os_image_hashes": frozenset({OS_IMAGE_HASH})},
+        {"mrtd": MRTD, "rtmrs": dict.fromkeys(range(3), MRTD)},
+    ],
+    ids=["hash", "registers"],
+)
+def test_an_image_is_pinned_by_its_hash_or_by_all_of_its_registers(image: dict[str, Any]) -> None:
+    policy = Policy(**COMPOSE, **image)
+    for proof_url in (None, "https://proof.test/v1"):
+        given: dict[str, Any] = {"policy": policy, "api_key": "t", "ra_tls": True, "proof_url": proof_url}
+        with verified_openai("https://localhost/v1", **given) as client:
+            assert not client.is_closed()
