@@ -41,7 +41,12 @@ from attest_web.shared_directory import shared_directory
 logger = logging.getLogger(__name__)
 
 READY_TIMEOUT: Final = 60.0
-"""Seconds that a worker may take to begin; dstack may take half of that to hand out the keys."""
+"""Seconds that a worker may take to begin. dstack may take half of that for the keys: 30 s for all of its answers."""
+
+SLOW_START: Final = (
+    "worker %d (process %d) did not begin within %g s and is killed: look at what it waits for, which is dstack's guest "
+    "agent, the server of SIGNATURE_STORE, or a processor with too much to do"
+)
 
 GRACE: Final = 15.0
 """Seconds that a worker may take to end, beyond those that it is given for requests under way."""
@@ -89,13 +94,17 @@ class Worker:
         self.told_to_stop = False
 
     async def ready(self) -> bool:
-        """Wait until it serves; False where it never will."""
+        """Wait until it serves; False where it never will.
+
+        Raises:
+            TimeoutError: It has not begun within `READY_TIMEOUT`.
+        """
         loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(READY_TIMEOUT):
+        async with asyncio.timeout(READY_TIMEOUT):
+            try:
                 self.addresses = Ready.read(await loop.sock_recv(self._channel, MAX_PACKET)).addresses
-        except (OSError, ValueError, TimeoutError):
-            return False
+            except (OSError, ValueError):
+                return False
         return True
 
     def retire(self) -> None:
@@ -253,12 +262,15 @@ class Supervisor:
         with suppress(OSError):  # then it is dead already
             legacy.send(ours, place.listeners, self._tls_file)
         ours.setblocking(False)
-        if await worker.ready():
-            if self._addresses is None:
-                self._addresses = worker.addresses
-            if self._addresses == worker.addresses:
-                return worker
-            logger.error("worker %d has other signing keys than the others", place.number)
+        try:
+            if await worker.ready():
+                if self._addresses is None:
+                    self._addresses = worker.addresses
+                if self._addresses == worker.addresses:
+                    return worker
+                logger.error("worker %d has other signing keys than the others", place.number)
+        except TimeoutError:
+            logger.error(SLOW_START, place.number, worker.pid, READY_TIMEOUT)
         worker.send_signal(signal.SIGTERM if self._stopping.is_set() else signal.SIGKILL)
         await worker.ended()
         self._forget(worker)

@@ -1,0 +1,49 @@
+"""The supervisor of workers that do not do what they should. tests/e2e/test_workers.py has those that do."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from addons import supervisor
+from addons.supervisor import Place, Plan, Supervisor
+from attest_web.listening import listen_together
+from attest_web.settings import Settings, load_settings
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings(Settings, {"model_name": "m", "token": "t", "dev": "1", "drain_seconds": "0"})
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    listeners = [listen_together("127.0.0.1", 0, 1)[0] for _ in range(2)]
+    yield Place(1, (listeners[0], listeners[1]))
+    for listener in listeners:
+        listener.close()
+
+
+def test_a_worker_that_does_not_begin_in_time_is_named_and_killed(
+    settings: Settings,
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    program, said = tmp_path / "python", tmp_path / "pid"
+    program.write_text(f'#!/bin/sh\necho "$$" > {said}\nexec sleep 60\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(supervisor, "READY_TIMEOUT", 1.0)
+    plan = Plan([], 1, "127.0.0.1", "info", lambda: settings)
+    assert asyncio.run(Supervisor(plan, settings, [place], tmp_path, None).run()) == 1
+    pid = int(said.read_text())
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"worker 1 (process {pid}) did not begin within 1 s and is killed: look at")
+    assert "guest agent" in line
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
