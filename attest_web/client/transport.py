@@ -90,13 +90,13 @@ class Rules:
 
         Args:
             request: The request.
-            about_keys: Whether it is about the keys themselves, so that the TLS key need not be known.
+            about_keys: Whether it is about the keys themselves, so that the TLS key need not be known. A connection
+                for it must not be one that other requests could share.
         """
-        known = None
-        if self.tls and not about_keys and _origin(request.url) == _origin(httpx2.URL(self.base_url)):
-            known = self.trust.tls_keys
-        if known is None and self.judge is None:
+        bound = self.tls and _origin(request.url) == _origin(httpx2.URL(self.base_url))
+        if not bound and self.judge is None:
             return None
+        known = self.trust.tls_keys if bound and not about_keys else None
         # As it is in the handshake: `host` would have a name like bücher.example in Unicode.
         return TlsGuard(request.url.raw_host.decode(), known, self.judge)
 

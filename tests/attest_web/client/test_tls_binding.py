@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from attest_web.client import (
     MismatchError,
+    UnprovenError,
     VerifiedOpenAI,
     proof_of,
     verified_async_openai,
@@ -120,6 +121,35 @@ def test_no_connection_is_kept_that_was_not_attested(server: Server) -> None:
         server.show(0, attested=0)
         client.chat.completions.create(**CHAT)
         assert server.chats == 1
+
+
+def test_over_http_2_nothing_is_sent(server: Server) -> None:
+    # Requests share its connections: one could be sent while the key of a connection is not attested yet.
+    server.tls.set_alpn_protocols(["h2"])
+    transport = httpx2.HTTPTransport(verify=server.trusting, http2=True)
+    with verified_openai(server.url, api_key="t", policy=POLICY, transport=transport, max_retries=0) as client:
+        for _ in range(2):
+            with pytest.raises(UnprovenError, match=r"HTTP/1\.1"):
+                client.chat.completions.create(**CHAT)
+
+    async def talk() -> None:
+        transport = httpx2.AsyncHTTPTransport(verify=server.trusting, http2=True)
+        options: dict[str, Any] = {"policy": POLICY, "transport": transport, "max_retries": 0}
+        async with verified_async_openai(server.url, api_key="t", **options) as client:
+            for _ in range(2):
+                with pytest.raises(UnprovenError, match=r"HTTP/1\.1"):
+                    await client.chat.completions.create(**CHAT)
+
+    asyncio.run(talk())
+    assert (server.proxy.asked, server.proxy.received) == ([], [])
+
+
+def test_a_transport_that_offers_http_2_will_do_where_http_1_1_is_agreed_on(server: Server) -> None:
+    server.tls.set_alpn_protocols(["http/1.1"])
+    transport = httpx2.HTTPTransport(verify=server.trusting, http2=True, limits=EACH_ANEW)
+    with verified_openai(server.url, api_key="t", policy=POLICY, transport=transport) as client:
+        client.chat.completions.create(**CHAT)
+    assert server.chats == 1
 
 
 def test_async_clients_look_too(server: Server) -> None:

@@ -24,6 +24,7 @@ class FakeProxy(ThreadingHTTPServer):
         replaced: Status and body by beginning of a path.
         asked: Paths that were asked for.
         tokens: `Authorization` headers that came.
+        received: Request lines that came, also those that make no sense.
         spki: What the reports say of the TLS key.
     """
 
@@ -35,6 +36,7 @@ class FakeProxy(ThreadingHTTPServer):
         self.spki = spki
         self.asked: list[str] = []
         self.tokens: list[str | None] = []
+        self.received: list[bytes] = []
         self.signed: dict[str, str] = {}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -48,9 +50,14 @@ class FakeProxy(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: FakeProxy
     protocol_version = "HTTP/1.1"
+    raw_requestline: bytes
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         pass
+
+    def parse_request(self) -> bool:
+        self.server.received.append(self.raw_requestline)
+        return super().parse_request()
 
     def do_GET(self) -> None:
         self._answer(b"")
