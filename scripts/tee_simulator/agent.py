@@ -155,8 +155,7 @@ class GuestAgent:
             attested=arguments.flag("usage_ra_tls"),
             with_app_info=not self._is_0_5 and arguments.flag("with_app_info"),
         )
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return {"key": pem.decode(), "certificate_chain": chain}
+        return {"key": private_key_pem(key), "certificate_chain": chain}
 
     def _sign(self, read: Read) -> JsonObject:
         arguments = read()
@@ -202,3 +201,8 @@ def _report_data(arguments: Arguments) -> bytes:
     if len(report_data) > REPORT_DATA_SIZE:
         raise RequestError("Report data is too long")
     return report_data.ljust(REPORT_DATA_SIZE, b"\0")
+
+
+def private_key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    """A private key as the agent gives it: PKCS #8 in PEM."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

@@ -25,8 +25,8 @@ from scripts.tee_simulator.arguments import Arguments
 MAX_BODY = 10 << 20
 """Bytes of a request's body at most, the agent's limit."""
 
-IDLE_TIMEOUT = 30.0
-"""Seconds that a connection may say nothing."""
+IDLE_TIMEOUT = 15.0
+"""Seconds that a connection may say nothing, as with dstack's agent: clients wait for its end that misread a length."""
 
 Answer = Callable[[str, Read], JsonObject | None]
 """Answers a call by its method's name; raises `RequestError`."""

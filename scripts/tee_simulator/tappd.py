@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable
 from typing import Any
 
 from Crypto.Hash import keccak
 
-from scripts.tee_simulator.agent import GuestAgent, JsonObject, Method, Read, dispatch
+from scripts.tee_simulator.agent import GuestAgent, JsonObject, Method, Read, dispatch, private_key_pem
 from scripts.tee_simulator.arguments import ArgumentError
 from scripts.tee_simulator.guest import SimulatedGuest
+from scripts.tee_simulator.kms import KEY_SIZE, derive_p256
+from scripts.tee_simulator.ra_tls import CertificateRequest
 from scripts.tee_simulator.tdx import REPORT_DATA_SIZE
 
 RAW = "raw"
@@ -18,13 +21,14 @@ DEFAULT_PREFIX = "app-data"
 
 
 class Tappd:
-    """Answers calls on `tappd.sock`, all but `DeriveKey`. Its methods may be called from any thread."""
+    """Answers calls on `tappd.sock`. Its methods may be called from any thread."""
 
     def __init__(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
         self._guest = guest
         self._agent = agent
         self._methods: dict[str, Method] = {
             "DeriveK256Key": self._derive_k256_key,
+            "DeriveKey": self._derive_key,
             "Info": agent.info,
             "RawQuote": self._raw_quote,
             "TdxQuote": self._tdx_quote,
@@ -47,6 +51,19 @@ class Tappd:
     def _derive_k256_key(self, read: Read) -> JsonObject:
         answer = self._agent.get_key(read)
         return {"k256_key": answer["key"], "k256_signature_chain": answer["signature_chain"]}
+
+    def _derive_key(self, read: Read) -> JsonObject:
+        arguments = read()
+        seed = secrets.token_bytes(KEY_SIZE) if arguments.flag("random_seed") else self._guest.keys.secret
+        key = derive_p256(seed, arguments.text("path").encode())
+        request = CertificateRequest(
+            subject=arguments.text("subject"),
+            alt_names=arguments.texts("alt_names"),
+            server_auth=arguments.flag("usage_server_auth"),
+            client_auth=arguments.flag("usage_client_auth"),
+        )
+        chain = self._guest.issue(key, request, attested=arguments.flag("usage_ra_tls"))
+        return {"key": private_key_pem(key), "certificate_chain": chain}
 
     def _raw_quote(self, read: Read) -> JsonObject:
         return self._quote(read().binary("report_data"), RAW, "")

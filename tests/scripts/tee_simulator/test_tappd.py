@@ -1,9 +1,12 @@
 """The older interface."""
 
 import hashlib
+from typing import Any
 
 import pytest
 from Crypto.Hash import keccak
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from scripts.tee_simulator.arguments import ArgumentError
 from scripts.tee_simulator.tappd import report_data
@@ -43,3 +46,18 @@ def test_quotes_and_keys_have_their_older_members(served: Serving) -> None:
         assert key["k256_key"] == dstack.post("/GetKey", json=asked).json()["key"]
         assert tappd.post("/prpc/Tappd.Info", json={}).json() == dstack.post("/Info", json={}).json()
         assert tappd.post("/prpc/Tappd.GetKey", json={}).json() == {"error": "Service not found: GetKey"}
+
+
+def test_a_derived_key_is_its_paths_unless_it_is_to_be_random(served: Serving) -> None:
+    def derived(**more: Any) -> Any:
+        with served.client(tappd=True) as tappd:
+            asked = {"path": "p", "subject": "s", "alt_names": ["a.example"], **more}
+            answer = tappd.post("/prpc/Tappd.DeriveKey", json=asked).json()
+        leaf = x509.load_pem_x509_certificate(answer["certificate_chain"][0].encode())
+        key = load_pem_private_key(answer["key"].encode(), None)
+        assert key.public_key() == leaf.public_key()
+        return answer
+
+    assert derived()["key"] == derived()["key"]
+    assert derived()["key"] != derived(path="q")["key"]
+    assert derived(random_seed=True)["key"] != derived(random_seed=True)["key"]
