@@ -6,10 +6,25 @@ names in `TLS_ALT_NAMES` have a new one made; the old workers keep theirs while 
 """
 
 import asyncio
+import logging
+import signal
+from enum import Enum
+from typing import Final, Literal
 
 from attest_web.daemon_threads import DaemonThreads
 from attest_web.memory_file import MemoryFile
 from attest_web.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Stopped(Enum):
+    """What there is in place of a key where the supervisor was told to stop while it waited for one."""
+
+    STOPPED = "stopped"
+
+
+STOPPED: Final = Stopped.STOPPED
 
 
 def make_shared_tls_file(settings: Settings) -> MemoryFile | None:
@@ -27,6 +42,30 @@ def make_shared_tls_file(settings: Settings) -> MemoryFile | None:
     return make_tls_file(settings, Dstack())
 
 
+async def first_tls_file(settings: Settings) -> MemoryFile | Literal[Stopped.STOPPED] | None:
+    """Key and chain for the first workers.
+
+    SIGTERM and SIGINT end the wait for it; SIGHUP does nothing meanwhile. The handlers stay until others are set.
+
+    Raises:
+        SettingsError: They cannot be had.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for how in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(how, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, logger.warning, "SIGHUP: no worker runs yet; send it again later")
+    asked = asyncio.create_task(next_tls_file(None, settings, settings))
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait({asked, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if stopping.is_set():
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        return STOPPED
+    return asked.result()
+
+
 async def next_tls_file(current: MemoryFile | None, before: Settings, settings: Settings) -> MemoryFile | None:
     """Key and chain for the workers to come.
 
@@ -38,7 +77,9 @@ async def next_tls_file(current: MemoryFile | None, before: Settings, settings: 
     Raises:
         SettingsError: They cannot be had.
     """
-    if current is not None and settings.tls_from_dstack and settings.tls_names == before.tls_names:
+    if not settings.tls_from_dstack:
+        return None
+    if current is not None and settings.tls_names == before.tls_names:
         return current
     threads = DaemonThreads("dstack", 1)  # one that waits for a hung agent holds up no stop
     try:

@@ -28,7 +28,7 @@ from typing import Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from addons.supervised_tls import make_shared_tls_file, next_tls_file
+from addons.supervised_tls import STOPPED, first_tls_file, next_tls_file
 from addons.worker_channel import MAX_PACKET, RETIRE, Legacy, Ready
 from attest_web.core_dumps import forbid_core_dumps
 from attest_web.json_log import json_formatter
@@ -44,8 +44,8 @@ READY_TIMEOUT: Final = 60.0
 """Seconds that a worker may take to begin. dstack may take half of that for the keys: 30 s for all of its answers."""
 
 SLOW_START: Final = (
-    "worker %d (process %d) did not begin within %g s and is killed: look at what it waits for, which is dstack's guest "
-    "agent, the server of SIGNATURE_STORE, or a processor with too much to do"
+    "worker %d (process %d) did not begin within %g s and is killed: look at what it waits for, which is dstack's "
+    "guest agent, the server of SIGNATURE_STORE, or a processor with too much to do"
 )
 
 GRACE: Final = 15.0
@@ -348,13 +348,21 @@ def supervise(plan: Plan) -> int:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(json_formatter())
     forbid_core_dumps()
+    return asyncio.run(_supervise(plan, settings))
+
+
+async def _supervise(plan: Plan, settings: Settings) -> int:
+    # Clients that connected before the key is there would wait for it, so no port is open yet.
+    tls_file = await first_tls_file(settings)
+    if tls_file is STOPPED:
+        return 0
     ports = [("LISTEN_PORT", settings.listen_port), ("ATTEST_PORT", settings.attest_port)]
     listeners = [_listen(name, plan.listen_host, port, plan.workers) for name, port in ports]
     places = [Place(number, pair) for number, pair in enumerate(zip(*listeners, strict=True), 1)]
     with shared_directory() as directory:
-        # No variable holds the key: the supervisor lets go of it when it has another one.
-        supervisor = Supervisor(plan, settings, places, directory, make_shared_tls_file(settings))
-        return asyncio.run(supervisor.run())
+        supervisor = Supervisor(plan, settings, places, directory, tls_file)
+        del tls_file  # the supervisor lets go of it when it has another one
+        return await supervisor.run()
 
 
 def _listen(name: str, host: str, port: int, how_many: int) -> list[socket.socket]:

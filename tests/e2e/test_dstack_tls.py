@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from tests.attest_web.guest_agent import agent, as_dstack_answers
 from tests.certificates import key_pem, self_signed
 from tests.e2e.processes import PROGRAMS, ROOT, TOKEN, Process, Proxy, clean_env, running_proxy, start_proxy
 from tests.e2e.raw_client import TIMEOUT, chat_body
-from tests.e2e.test_workers import children, started, until
+from tests.e2e.test_workers import children, started, store_directories, until
 
 NONCE = "cd" * 32
 
@@ -296,3 +297,41 @@ def test_a_second_certificate_is_refused_in_one_line(
         assert expected in line
         assert "Traceback" not in process.output
     assert not guest_agent.keys, "the agent need not be asked"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_supervisor_that_waits_for_the_key_stops_when_told_to_and_leaves_nothing_behind(
+    stand_in: str, tmp_path: Path, dstack_vectors: dict[str, Any], free_ports: list[int], how: signal.Signals
+) -> None:
+    directories = store_directories()
+    asked, over = threading.Event(), threading.Event()
+    as_dstack = as_dstack_answers(dstack_vectors)
+
+    def hung(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        asked.set()
+        over.wait(60)
+        return as_dstack(path, body)
+
+    guest_agent = Agent(tmp_path, dstack_vectors)
+    with agent(guest_agent.socket, hung):
+        process = start_proxy(
+            stand_in,
+            "--workers",
+            "2",
+            program="tee-signer",
+            LISTEN_PORT=str(free_ports[0]),
+            ATTEST_PORT=str(free_ports[1]),
+            **guest_agent.settings,
+        )
+        try:
+            assert asked.wait(30)
+            for port in free_ports[:2]:
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(("127.0.0.1", port), 1)
+            process.popen.send_signal(signal.SIGHUP)
+            process.wait_for("SIGHUP: no worker runs yet")
+            assert process.stop(how, timeout=10) == 0
+        finally:
+            over.set()
+    assert store_directories() == directories
+    assert "Traceback" not in process.output
