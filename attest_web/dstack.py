@@ -91,15 +91,11 @@ class Dstack:
 
         def ask(client: DstackClient) -> tuple[bytes, list[str], bytes, list[str] | None]:
             ecdsa = client.get_key(f"{model_name}/ecdsa-signing-key", KEY_PURPOSE)
-            path = f"{model_name}/ed25519-signing-key"
-            chain = None
-            try:
-                ed25519 = client.get_key(path, KEY_PURPOSE, "ed25519")
-                chain = ed25519.signature_chain
-            except RecursionError:
-                raise
-            except RuntimeError:  # an OS before 0.5.7, whose chain would be that of another key
-                ed25519 = client.get_key(path, KEY_PURPOSE)
+            # An OS before 0.5.7 may sign another key's chain where it is asked for an Ed25519 one.
+            of_old = _is_of_old(client)
+            algorithm = "secp256k1" if of_old else "ed25519"
+            ed25519 = client.get_key(f"{model_name}/ed25519-signing-key", KEY_PURPOSE, algorithm)
+            chain = None if of_old else ed25519.signature_chain
             return ecdsa.decode_key(), ecdsa.signature_chain, ed25519.decode_key(), chain
 
         ecdsa_secret, ecdsa_chain, ed25519_seed, ed25519_chain = self._ask("signing keys", ask)
@@ -121,12 +117,8 @@ class Dstack:
 
         def ask(client: DstackClient) -> tuple[str, list[str]]:
             usage = {"usage_ra_tls": True, "usage_server_auth": True}
-            try:
-                answer = client.get_tls_key(names[0], list(names), **usage, with_app_info=True)
-            except RecursionError:
-                raise
-            except RuntimeError:  # an OS before 0.5.7
-                answer = client.get_tls_key(names[0], list(names), **usage)
+            with_app_info = None if _is_of_old(client) else True
+            answer = client.get_tls_key(names[0], list(names), **usage, with_app_info=with_app_info)
             return answer.key, answer.certificate_chain
 
         private_key, certificates = self._ask("a TLS key", ask)
@@ -233,6 +225,20 @@ class Dstack:
 
 class _UnknownMethodError(Exception):
     """The agent knows no such method."""
+
+
+def _is_of_old(client: DstackClient) -> bool:
+    """Whether the OS is older than 0.5.7, which tells its version and has what the SDK asks for by `algorithm`.
+
+    The SDK would take every failure for that: an agent that is busy, too.
+    """
+    try:
+        client.version()
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code in _UNKNOWN_METHOD:
+            return True
+        raise
+    return False
 
 
 def _post(client: DstackClient, path: str) -> dict[str, Any]:

@@ -191,3 +191,36 @@ def test_what_is_no_key_is_an_error_in_one_line_that_does_not_quote_it(path: Pat
 def test_what_is_no_quote_is_an_error(path: Path, answer: Any) -> None:
     with agent(path, answering(200, answer)), pytest.raises(DstackError, match="could not be read"):
         Dstack(str(path)).quote(b"r" * 64)
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_an_agent_without_version_is_of_old(path: Path, dstack_vectors: dict[str, Any], status: int) -> None:
+    with agent(path, as_dstack_answers(dstack_vectors, Version=(status, b"<html>"))) as asked:
+        chains = Dstack(str(path)).signing_keys("m").chains
+        Dstack(str(path)).tls_key(["localhost"])
+    assert chains.ecdsa is not None
+    assert chains.ed25519 is None
+    assert [body.get("algorithm") for name, body in asked if name == "/GetKey"] == ["secp256k1"] * 2
+    assert not any("with_app_info" in body for _, body in asked)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((500, {}), "it answered with HTTP status 500"),
+        ((503, b"busy"), "it answered with HTTP status 503"),
+        ((403, b""), "it answered with HTTP status 403"),
+        ((200, {}), "its answer could not be read"),
+        ((200, b"no JSON"), "its answer could not be read"),
+    ],
+)
+def test_an_agent_that_fails_to_tell_its_version_is_not_of_old(
+    path: Path, dstack_vectors: dict[str, Any], answer: tuple[int, Any], reason: str
+) -> None:
+    dstack = Dstack(str(path))
+    with agent(path, as_dstack_answers(dstack_vectors, Version=answer)) as asked:
+        with pytest.raises(DstackError, match=f"no answer on signing keys: {reason}"):
+            dstack.signing_keys("m")
+        with pytest.raises(DstackError, match=f"no answer on a TLS key: {reason}"):
+            dstack.tls_key(["localhost"])
+    assert [name for name, _ in asked] == ["/GetKey", "/Version", "/Version"]
