@@ -55,24 +55,27 @@ class CertificateEvidence:
     @cached_property
     def validity(self) -> tuple[datetime.datetime, datetime.datetime]:
         """From when to when it is valid."""
+        certificate = self.certificate
         try:
-            return self.certificate.not_valid_before_utc, self.certificate.not_valid_after_utc
+            return certificate.not_valid_before_utc, certificate.not_valid_after_utc
         except Exception:
             raise FailedError("the time for which the server's certificate is valid cannot be read") from None
 
     @cached_property
     def spki(self) -> bytes:
         """Its SubjectPublicKeyInfo in DER."""
+        certificate = self.certificate
         try:
-            return self.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         except Exception:
             raise FailedError("the server's certificate has a key of an unknown kind") from None
 
     @cached_property
     def attestation(self) -> Attestation:
         """The attestation in it."""
+        certificate = self.certificate
         try:
-            extension = self.certificate.extensions.get_extension_for_oid(ATTESTATION_OID).value
+            extension = certificate.extensions.get_extension_for_oid(ATTESTATION_OID).value
         except x509.ExtensionNotFound:
             raise FailedError(
                 "the server's certificate has no attestation in it: it is not dstack's, or of an image before 0.5.6"

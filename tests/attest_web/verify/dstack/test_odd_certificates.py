@@ -48,6 +48,9 @@ def test_the_key_of_an_odd_certificate_is_read_or_a_value_error(odd: str) -> Non
 def test_a_certificate_that_cannot_be_read_is_a_value_error(odd: str) -> None:
     with pytest.raises(ValueError, match="its certificate cannot be read"):
         certificate_spki_sha256(odd_certificates()[odd])
+    details = {check.detail for check in certificate_checks(odd_certificates()[odd], LENIENT, NOW) if not check.holds}
+    assert "the server's certificate cannot be read" in details
+    assert not any("extensions" in detail or "unknown kind" in detail for detail in details)
 
 
 def test_a_year_that_there_is_not_fails_beside_an_attestation_that_holds(
