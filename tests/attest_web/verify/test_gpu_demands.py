@@ -39,10 +39,11 @@ def test_canned_evidence_stays_canned_where_it_was_asked_for_with_its_own_nonce(
     found = audit(*canned, about=about, gpu=demand)
     assert {status(found, f"{algo} GPU evidence") for algo in ALGOS} == {Status.FAILED}
     assert not found.ok
-    allowed = audit(*canned, about=about, gpu=GpuDemand.CANNED, ask_nvidia=None)
-    assert allowed.ok
-    assert {status(allowed, f"{algo} GPU evidence") for algo in ALGOS} == {Status.NOT_MADE}
-    assert CANNED_GPU in allowed.warnings
+    for ask in (None, vouching):
+        allowed = audit(*canned, about=about, gpu=GpuDemand.CANNED, ask_nvidia=ask)
+        assert allowed.ok
+        assert {status(allowed, f"{algo} GPU evidence") for algo in ALGOS} == {Status.NOT_MADE}
+        assert CANNED_GPU in allowed.warnings
 
 
 def test_a_verdict_about_gpus_that_may_be_anywhere_is_warned_of_where_canned_ones_would_do() -> None:
