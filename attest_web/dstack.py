@@ -19,6 +19,7 @@ from attest_web.agent_transport import AnswerTooLargeError, BoundedTransport
 from attest_web.cached_call import CachedCall
 from attest_web.key_chain import KeyChains, checked_chains
 from attest_web.keys import SigningKeys
+from attest_web.shown_json import checked_json
 from attest_web.tls_key import TlsKey
 
 KEY_PURPOSE = "signing"
@@ -141,11 +142,11 @@ class Dstack:
             answer = client.get_quote(report_data)
             if not answer.quote:
                 return None
-            event_log = json.loads(answer.event_log)
+            event_log = checked_json(json.loads(answer.event_log))
             if not isinstance(event_log, list):
                 raise TypeError
             bytes.fromhex(answer.quote)  # or it is none
-            return Quote(answer.quote, event_log, answer.vm_config)
+            return Quote(answer.quote, event_log, checked_json(answer.vm_config))
 
         if (quote := self._ask("a quote", ask)) is None:
             raise DstackError("dstack's guest agent gave no TDX quote: this platform is not TDX")
@@ -180,7 +181,7 @@ class Dstack:
                 info["tcb_info"] = json.loads(info["tcb_info"])
             if not isinstance(info["tcb_info"], dict):
                 raise TypeError
-            return info
+            return checked_json(info)
 
         return self._ask("information on this app", ask)
 
@@ -194,7 +195,7 @@ class Dstack:
                 raise
             if not isinstance(text, str):
                 raise TypeError
-            return text
+            return checked_json(text)
 
         return self._ask("the GPUs", ask)
 

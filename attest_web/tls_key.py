@@ -28,8 +28,8 @@ class TlsKey:
         Raises:
             ValueError: They are no key and certificates, or do not belong together. The message quotes neither.
         """
-        parts = [part.strip().encode() + b"\n" for part in (private_key, *certificates)]
         try:
+            parts = [part.strip().encode() + b"\n" for part in (private_key, *certificates)]
             key = load_pem_private_key(parts[0], None)
             leaf, *_ = x509.load_pem_x509_certificates(b"".join(parts[1:]))
             belongs = key.public_key() == leaf.public_key()

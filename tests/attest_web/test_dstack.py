@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,33 @@ def test_an_agent_that_fails_to_tell_its_version_is_not_of_old(
         with pytest.raises(DstackError, match=f"no answer on a TLS key: {reason}"):
             dstack.tls_key(["localhost"])
     assert [name for name, _ in asked] == ["/GetKey", "/Version", "/Version"]
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+NOT_SHOWN = {
+    "surrogate": rb'"\ud800"',
+    "NaN": b"NaN",
+    "Infinity": b"-Infinity",
+    "overflow": b"1e999",
+    "100 deep": b"[" * 100 + b"]" * 100,
+    "100000 deep": DEEP,
+}
+
+
+@pytest.mark.parametrize("value", NOT_SHOWN.values(), ids=NOT_SHOWN)
+def test_what_no_report_can_show_is_an_answer_that_could_not_be_read(path: Path, value: bytes) -> None:
+    event_log = json.dumps(b'[{"imr":%s}]' % value, default=bytes.decode).encode()
+    tcb_info = json.dumps(b'{"app_compose":%s}' % value, default=bytes.decode).encode()
+    dstack = Dstack(str(path))
+    calls: list[tuple[Callable[[], object], bytes]] = [
+        (lambda: dstack.quote(b"r" * 64), b'{"quote":"ab","event_log":%s}' % event_log),
+        (lambda: dstack.quote(b"r" * 64), b'{"quote":"ab","event_log":"[]","vm_config":%s}' % value),
+        (dstack.info, b'{"tcb_info":%s}' % tcb_info),
+        (dstack.info, b'{"tcb_info":{"app_compose":%s}}' % value),
+        (dstack.info, b'{"tcb_info":{},"vm_config":%s}' % value),
+        (dstack.gpu_info, b'{"attestation":%s}' % value),
+    ]
+    for call, answer in calls:
+        path.unlink(missing_ok=True)
+        with agent(path, answering(200, answer)), pytest.raises(DstackError, match="its answer could not be read"):
+            call()

@@ -72,6 +72,8 @@ def test_what_is_no_key_with_its_certificate_is_an_error_that_does_not_quote_it(
         {"key": pem, "certificate_chain": ["nonsense"]},
         {"key": pem, "certificate_chain": [self_signed(other).decode()]},
         {"key": f"x{secret}", "certificate_chain": [certificate]},
+        {"key": pem + "\ud800", "certificate_chain": [certificate]},
+        {"key": pem, "certificate_chain": [certificate, "\ud800"]},
         {"key": pem},
         {"key": pem, "certificate_chain": certificate},
         {},
@@ -83,6 +85,8 @@ def test_what_is_no_key_with_its_certificate_is_an_error_that_does_not_quote_it(
         assert secret not in str(caught.value)
         assert "\n" not in str(caught.value)
         assert caught.value.__suppress_context__
+    with pytest.raises(ValueError, match="no private key with certificates"):
+        TlsKey.from_pem(pem, [certificate, "\ud800"])
     assert secret not in repr(TlsKey.from_pem(pem, [certificate]))
 
 
