@@ -11,6 +11,7 @@ of the secp256k1 key is right on every version.
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from attest_web.keys import SigningKeys, keccak256
 logger = logging.getLogger(__name__)
 
 SIGNATURE_BYTES = 65
+_SIGNATURE = rf"[0-9A-Fa-f]{{{2 * SIGNATURE_BYTES}}}"
 
 Chain = tuple[str, str]
 """Two signatures in hex, the app key's and the KMS root's; the latter is empty where there is no KMS."""
@@ -82,7 +84,7 @@ def checked_chains(keys: SigningKeys, purpose: str, ecdsa: Sequence[str], ed2551
     ecdsa_chain = _parsed(ecdsa)
     try:
         if ecdsa_chain is None:
-            raise ValueError("it is not two signatures in hex")
+            raise ValueError("it is not two signatures of 65 bytes in hex")
         expected = app_key(ecdsa_chain, purpose, keys.ecdsa.public_key.format())
     except ValueError as error:
         logger.warning("reports go without signature chains: dstack's for the ecdsa key is unusable: %s", error)
@@ -93,7 +95,7 @@ def checked_chains(keys: SigningKeys, purpose: str, ecdsa: Sequence[str], ed2551
     ed25519_chain = _parsed(ed25519)
     try:
         if ed25519_chain is None:
-            raise ValueError("it is not two signatures in hex")
+            raise ValueError("it is not two signatures of 65 bytes in hex")
         if app_key(ed25519_chain, purpose, keys.ed25519_public_key) != expected:
             raise ValueError("it does not lead to the app key that the ecdsa key's leads to")
     except ValueError as error:
@@ -103,10 +105,8 @@ def checked_chains(keys: SigningKeys, purpose: str, ecdsa: Sequence[str], ed2551
 
 
 def _parsed(chain: Sequence[str]) -> Chain | None:
-    try:
-        app_signature, root_signature = chain
-        if bytes.fromhex(root_signature + app_signature) and app_signature:
-            return app_signature, root_signature
-    except ValueError:
-        pass
+    match chain:
+        case (app_signature, root_signature) if re.fullmatch(_SIGNATURE, app_signature):
+            if not root_signature or re.fullmatch(_SIGNATURE, root_signature):
+                return app_signature, root_signature
     return None

@@ -124,3 +124,26 @@ def test_an_agent_that_says_it_is_new_and_signs_as_one_of_old_loses_its_chain(
     with agent(path, lambda name, body: new(name, body | {"algorithm": "secp256k1"})):
         of_app = Dstack(str(path)).signing_keys("m")
     assert of_app.chains == KeyChains(chain_of(answers.ecdsa))
+
+
+def test_a_chain_whose_signatures_are_no_130_hex_digits_is_left_out(
+    answers: Answers, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, root = chain_of(answers.ecdsa)
+    spaced = f"{app[:64]} {app[64:]}"
+    for chain in (
+        [app, root[:-2]],
+        [app, root + "00"],
+        [app, "0x" + root],
+        [app, " " + root],
+        [app, " "],
+        [app, root[:-1] + "g"],
+        [app, root[:-2] + "\uff11\uff11"],
+        [app, root + "\n"],
+        [app + " ", root],
+        [spaced, root],
+    ):
+        caplog.clear()
+        assert checked_chains(answers.keys, PURPOSE, chain, None) == KeyChains()
+        assert "dstack's for the ecdsa key is unusable: it is not two signatures of 65 bytes in hex" in caplog.text
+    assert checked_chains(answers.keys, PURPOSE, [app.upper(), root.upper()], None).ecdsa == (app.upper(), root.upper())
