@@ -6,6 +6,7 @@ then simply there again. Calls block, so none belongs on the event loop.
 """
 
 import json
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from attest_web.key_chain import KeyChains, checked_chains
 from attest_web.keys import SigningKeys
 from attest_web.shown_json import checked_json
 from attest_web.tls_key import TlsKey
+
+logger = logging.getLogger(__name__)
 
 KEY_PURPOSE = "signing"
 
@@ -81,6 +84,7 @@ class Dstack:
         self._endpoint = endpoint
         self._timeout = timeout
         self._info = CachedCall(self._ask_info, info_lifetime)
+        self._told_of_no_gpu_info = False
         self._gpu_info = CachedCall(self._ask_gpu_info, info_lifetime)
 
     def signing_keys(self, model_name: str) -> AppKeys:
@@ -171,7 +175,10 @@ class Dstack:
         """
         try:
             return self._gpu_info() or None
-        except _UnknownMethodError:
+        except _UnknownMethodError as error:
+            if not self._told_of_no_gpu_info:
+                self._told_of_no_gpu_info = True
+                logger.info("reports go without gpu_info: %s", error)
             return None
 
     def _ask_info(self) -> dict[str, Any]:
@@ -191,7 +198,7 @@ class Dstack:
                 text = _post(client, "/GpuInfo")["attestation"]
             except httpx.HTTPStatusError as error:
                 if error.response.status_code in _UNKNOWN_METHOD:
-                    raise _UnknownMethodError from None
+                    raise _UnknownMethodError(_refused_gpu_info(error.response)) from None
                 raise
             if not isinstance(text, str):
                 raise TypeError
@@ -226,6 +233,13 @@ class Dstack:
 
 class _UnknownMethodError(Exception):
     """The agent knows no such method."""
+
+
+def _refused_gpu_info(response: httpx.Response) -> str:
+    status = f"dstack's guest agent answered to GpuInfo with HTTP status {response.status_code}"
+    if response.status_code == 400 and "Service not found" not in response.text:
+        return f"{status}, though it seems to know that method; its own log says why"
+    return f"{status}, as OS versions before 0.6 do, which have no such method"
 
 
 def _is_of_old(client: DstackClient) -> bool:

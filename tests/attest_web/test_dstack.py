@@ -1,6 +1,7 @@
 """The real dstack-sdk against an agent that answers as a test tells it to."""
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -255,3 +256,32 @@ def test_what_no_report_can_show_is_an_answer_that_could_not_be_read(path: Path,
         path.unlink(missing_ok=True)
         with agent(path, answering(200, answer)), pytest.raises(DstackError, match="its answer could not be read"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (None, "status 400, as OS versions before 0.6 do"),
+        ((404, b"<html>"), "status 404, as OS versions before 0.6 do"),
+        ((400, {"error": "cannot read the evidence"}), "status 400, though it seems to know that method"),
+    ],
+)
+def test_the_log_says_once_why_reports_have_no_gpu_info(
+    path: Path,
+    dstack_vectors: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    answer: tuple[int, Any] | None,
+    why: str,
+) -> None:
+    dstack = Dstack(str(path))
+    with (
+        caplog.at_level(logging.INFO, "attest_web"),
+        agent(path, as_dstack_answers(dstack_vectors, GpuInfo=answer)) as asked,
+    ):
+        assert [dstack.gpu_info() for _ in range(3)] == [None] * 3
+    [record] = [record for record in caplog.records if record.name == "attest_web.dstack"]
+    assert record.levelno == logging.INFO
+    assert record.getMessage().startswith("reports go without gpu_info: ")
+    assert why in record.getMessage()
+    assert "cannot read" not in record.getMessage()
+    assert len(asked) == 3, "it may have one later"
