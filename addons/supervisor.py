@@ -31,6 +31,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from addons.supervised_tls import STOPPED, first_tls_file, next_tls_file
 from addons.worker_channel import MAX_PACKET, RETIRE, Legacy, Ready
 from attest_web.core_dumps import forbid_core_dumps
+from attest_web.dstack_endpoint import quiet_libraries, warn_of_simulator
 from attest_web.json_log import json_formatter
 from attest_web.keys import random_secrets
 from attest_web.listening import listen_together
@@ -348,6 +349,8 @@ def supervise(plan: Plan) -> int:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(json_formatter())
     forbid_core_dumps()
+    quiet_libraries()
+    warn_of_simulator(dev=settings.dev)
     return asyncio.run(_supervise(plan, settings))
 
 

@@ -16,6 +16,7 @@ from addons.reverse_proxy import option_problems
 from addons.served_certificate import ServedCertificate
 from addons.signer import Signer
 from attest_web.core_dumps import forbid_core_dumps
+from attest_web.dstack_endpoint import quiet_libraries, warn_of_simulator
 from attest_web.json_log import json_formatter
 from attest_web.settings import CERTS_PROBLEM, LaunchSettings, Settings, SettingsError, load_settings
 
@@ -49,8 +50,9 @@ class TeeSigner:
         return keys.ecdsa_address, keys.ed25519_address
 
     def load(self, loader: Loader) -> None:
-        """Declare every setting as an option; keep secrets from core dumps."""
+        """Declare every setting as an option; keep secrets from core dumps and from logs of libraries."""
         forbid_core_dumps()
+        quiet_libraries()
         for field, info in Settings.model_fields.items():
             if field not in LaunchSettings.model_fields:  # mitmproxy's own --mode and -p
                 help_text = f"{field.upper()}: {info.description}."
@@ -76,6 +78,8 @@ class TeeSigner:
             if settings.log_format == "json":
                 _write_json(self._inheritance.number)
             if not problems:
+                if not self._inheritance.number:  # a worker's supervisor has said it for all
+                    warn_of_simulator(dev=settings.dev)
                 chain = make_chain(settings, self._inheritance)
         except SettingsError as error:
             problems = error.problems + problems

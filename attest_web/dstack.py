@@ -7,7 +7,6 @@ then simply there again. Calls block, so none belongs on the event loop.
 
 import json
 import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +17,7 @@ from dstack_sdk.dstack_client import get_endpoint
 
 from attest_web.agent_transport import AnswerTooLargeError, BoundedTransport
 from attest_web.cached_call import CachedCall
+from attest_web.dstack_endpoint import shown_endpoint
 from attest_web.key_chain import KeyChains, checked_chains
 from attest_web.keys import SigningKeys
 from attest_web.shown_json import checked_json
@@ -223,12 +223,14 @@ class Dstack:
             reason = "its answer is too large"
         except httpx.HTTPStatusError as error:
             reason = f"it answered with HTTP status {error.response.status_code}"
+        except httpx.InvalidURL:
+            reason = "its address is none"
         except httpx.HTTPError as error:
             reason = f"it cannot be talked to ({type(error).__name__})"
         except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
             reason = f"its answer could not be read ({type(error).__name__})"
-        at = re.sub("//[^/]*@", "//", endpoint)
-        raise DstackError(f"dstack's guest agent gave no answer on {what}: {reason}; it was asked at {at}") from None
+        message = f"dstack's guest agent gave no answer on {what}: {reason}; it was asked at {shown_endpoint(endpoint)}"
+        raise DstackError(message) from None
 
 
 class _UnknownMethodError(Exception):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.processes import MODEL, PROGRAMS, TOKEN, Proxy, running_proxy
+from tests.e2e.processes import MODEL, PROGRAMS, TOKEN, Proxy, Simulator, running_proxy, start_proxy
 from tests.e2e.raw_client import RawClient, chat_body, chat_request
 from tests.e2e.test_workers import started
 
@@ -84,3 +84,37 @@ def test_workers_number_their_lines_of_json(stand_in: str) -> None:
         proxy.process.stop()
     assert {line["worker"] for line in lines if "worker" in line} == {1, 2}
     assert all(line.startswith("{") for line in proxy.process.output.splitlines() if line)
+
+
+AS_RUN = [("mitmdump", ()), ("tee-signer", ()), ("tee-signer", ("--workers", "2"))]
+
+
+@pytest.mark.parametrize(("program", "arguments"), AS_RUN, ids=["mitmdump", "tee-signer", "workers"])
+def test_a_simulators_password_is_in_no_line(stand_in: str, program: str, arguments: tuple[str, ...]) -> None:
+    endpoint = f"http://me:{SECRET}@127.0.0.1:1"
+    process = start_proxy(
+        stand_in, "-v", *arguments, program=program, DEV="0", DSTACK_SIMULATOR_ENDPOINT=endpoint, TLS_FROM_DSTACK="1"
+    )
+    assert process.wait() == 1
+    assert process.output.count("keys and quotes come from http://127.0.0.1:1 in place of") == 1
+    assert "it was asked at http://127.0.0.1:1" in process.output
+    assert SECRET not in process.output
+    assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_questions_to_dstack_are_no_lines_of_the_log(stand_in: str, simulator: Simulator, program: str) -> None:
+    settings = {"DEV": "0", "TLS_FROM_DSTACK": "1"} | simulator.settings
+    with running_proxy(stand_in, "-v", program=program, **settings) as proxy:
+        said = proxy.process.output
+    assert "HTTP Request" not in said
+    assert "Using simulator endpoint" not in said
+    assert "send_request_headers" not in said
+    assert said.count("DSTACK_SIMULATOR_ENDPOINT is set") == 1
+
+
+def test_workers_warn_of_a_simulator_once(stand_in: str, simulator: Simulator) -> None:
+    with started(stand_in, workers=2, DEV="0", **simulator.settings) as proxy:
+        said = proxy.process.output
+    assert "HTTP Request" not in said
+    assert said.count("DSTACK_SIMULATOR_ENDPOINT is set") == 1
