@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         def settings() -> Settings:
             environment.read()
             read = load_settings(Settings, _settings_among(options.set))
-            if read.tls_from_dstack and options.certs:
+            if read.tls_from_dstack and (options.certs or _sets_certs(options.set)):
                 raise SettingsError([CERTS_PROBLEM])
             return read
 
@@ -86,6 +86,10 @@ def run_proxy(
 def _settings_among(options: Sequence[str]) -> dict[str, str]:
     named = (option.partition("=") for option in options if option.startswith("tee_"))
     return {name.removeprefix("tee_"): value for name, _, value in named}
+
+
+def _sets_certs(options: Sequence[str]) -> bool:
+    return any(option.startswith("certs=") for option in options)
 
 
 def _count(value: str) -> int:

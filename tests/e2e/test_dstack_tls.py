@@ -289,6 +289,7 @@ def test_a_second_certificate_is_refused_in_one_line(
     of_options = [*arguments, "--certs", str(certificate)]
     for given, more, expected in (
         (of_options, {}, "leave out --certs"),
+        ([*arguments, "--set", f"certs={certificate}"], {}, "leave out --certs"),
         (arguments, {"TLS_CERT_PATH": str(certificate)}, "TLS_CERT_PATH names another"),
     ):
         process = start_proxy(stand_in, *given, program=program, **guest_agent.settings, **more)
