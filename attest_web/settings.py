@@ -90,7 +90,10 @@ def _origins(value: str) -> str:
 
 
 def _alt_names(value: str) -> str:
-    if not all(is_host(name.strip()) for name in value.split(",")):
+    names = [name.strip() for name in value.split(",")]
+    if not all(names):
+        raise ValueError("there is an empty name in it; leave out the comma before or behind it")
+    if not all(map(is_host, names)):
         raise ValueError("a name is neither a host's, e.g. chat.example, nor an IP address")
     return value
 

@@ -143,6 +143,12 @@ def test_names_for_tls_are_hosts_and_addresses() -> None:
     assert load_settings(Settings, given).tls_names == ("chat.example", "*.x-1.example", "::1", "10.0.0.1")
 
 
+@pytest.mark.parametrize("names", ["chat.example,", ",chat.example", "a,,b", "a, ,b", " "])
+def test_an_empty_name_for_tls_is_called_so(names: str) -> None:
+    with pytest.raises(SettingsError, match=r"TLS_ALT_NAMES .* is wrong: there is an empty name in it"):
+        load_settings(Settings, NEEDED | {"tls_alt_names": names})
+
+
 def test_two_certificates_are_one_too_many() -> None:
     given = NEEDED | {"tls_from_dstack": "1", "tls_cert_path": "cert.pem"}
     with pytest.raises(SettingsError) as caught:
