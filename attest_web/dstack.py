@@ -18,6 +18,7 @@ from dstack_sdk.dstack_client import get_endpoint
 from attest_web.agent_transport import AnswerTooLargeError, BoundedTransport
 from attest_web.cached_call import CachedCall
 from attest_web.dstack_endpoint import shown_endpoint
+from attest_web.host_names import common_name
 from attest_web.key_chain import KeyChains, checked_chains
 from attest_web.keys import SigningKeys
 from attest_web.shown_json import checked_json
@@ -114,7 +115,7 @@ class Dstack:
         """A TLS key that the agent makes for this call, with a certificate that holds a quote of it (RA-TLS).
 
         Args:
-            names: Host names and addresses for the certificate; the first is its subject.
+            names: Host names and addresses for the certificate; the first that fits is its subject.
 
         Raises:
             DstackError: It cannot be had, or is no key. The message does not quote it.
@@ -123,7 +124,7 @@ class Dstack:
         def ask(client: DstackClient) -> tuple[str, list[str]]:
             usage = {"usage_ra_tls": True, "usage_server_auth": True}
             with_app_info = None if _is_of_old(client) else True
-            answer = client.get_tls_key(names[0], list(names), **usage, with_app_info=with_app_info)
+            answer = client.get_tls_key(common_name(names), list(names), **usage, with_app_info=with_app_info)
             return answer.key, answer.certificate_chain
 
         private_key, certificates = self._ask("a TLS key", ask)

@@ -5,13 +5,17 @@ their clients share one key (`addons.supervised_tls`): a report of one worker th
 another.
 """
 
+import logging
+
 from attest_web.dstack import Dstack, DstackError
 from attest_web.memory_file import MemoryFile
 from attest_web.settings import Settings, SettingsError
 
+logger = logging.getLogger(__name__)
+
 
 def make_tls_file(settings: Settings, dstack: Dstack) -> MemoryFile:
-    """A fresh key and its chain, in PEM, as mitmproxy's `certs` takes them.
+    """A fresh key and its chain, in PEM, as mitmproxy's `certs` takes them; the log tells of one without attestation.
 
     Args:
         settings: Say for which names.
@@ -21,7 +25,13 @@ def make_tls_file(settings: Settings, dstack: Dstack) -> MemoryFile:
         SettingsError: They cannot be had.
     """
     try:
-        return MemoryFile.holding(dstack.tls_key(settings.tls_names).pem, "tls key")
+        key = dstack.tls_key(settings.tls_names)
+        if not key.attested:
+            logger.warning(
+                "TLS_FROM_DSTACK=1: the certificate holds no attestation of its key, as those of dstack before 0.5.6; "
+                "clients can tell by reports alone whose it is"
+            )
+        return MemoryFile.holding(key.pem, "tls key")
     except DstackError as error:
         hint = "TLS_FROM_DSTACK=1 needs it; without a TEE, serve a key of your own with --certs"
         raise SettingsError([f"{error}. {hint}"]) from None

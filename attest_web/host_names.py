@@ -2,6 +2,11 @@
 
 import ipaddress
 import re
+from collections.abc import Sequence
+from typing import Final
+
+MAX_COMMON_NAME: Final = 64
+"""Characters of a certificate's common name at most (X.520's ub-common-name; RFC 5280, appendix A.1)."""
 
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 
@@ -14,3 +19,15 @@ def is_host(name: str) -> bool:
         is_name = re.fullmatch(rf"(\*\.)?({_LABEL}\.)*{_LABEL}", name) is not None
         return is_name and len(name) <= 253 and not name.rpartition(".")[2].isdigit()
     return True
+
+
+def common_name(names: Sequence[str]) -> str:
+    """What is to be a certificate's common name; clients go by its alternative names (RFC 9525, 2).
+
+    Args:
+        names: The alternative names.
+
+    Returns:
+        The first of them that is short enough, or else `tee-signer`: half of a host name would be another host's.
+    """
+    return next((name for name in names if len(name) <= MAX_COMMON_NAME), "tee-signer")

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+RA_TLS_ATTESTATION: Final = x509.ObjectIdentifier("1.3.6.1.4.1.62397.1.8")
+"""dstack's extension of certificates that holds the attestation of their key (RA-TLS)."""
 
 
 @dataclass(frozen=True)
@@ -13,9 +17,11 @@ class TlsKey:
 
     Attributes:
         pem: The private key (PKCS#8, RFC 5958) and the certificates, leaf first, in PEM (RFC 7468).
+        attested: Whether the leaf says that it holds an attestation of the key; none is checked.
     """
 
     pem: bytes = field(repr=False)
+    attested: bool
 
     @classmethod
     def from_pem(cls, private_key: str, certificates: Sequence[str]) -> "TlsKey":
@@ -33,8 +39,9 @@ class TlsKey:
             key = load_pem_private_key(parts[0], None)
             leaf, *_ = x509.load_pem_x509_certificates(b"".join(parts[1:]))
             belongs = key.public_key() == leaf.public_key()
+            attested = any(extension.oid == RA_TLS_ATTESTATION for extension in leaf.extensions)
         except Exception:  # its message could quote what was read
             raise ValueError("it is no private key with certificates in PEM") from None
         if not belongs:
             raise ValueError("the certificate is not the private key's")
-        return cls(b"".join(parts))
+        return cls(b"".join(parts), attested)

@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest_web.dstack import Dstack, DstackError
 from attest_web.dstack_tls import make_tls_file
 from attest_web.settings import Settings, SettingsError, load_settings
 from attest_web.tls_fingerprint import TlsFingerprint
-from attest_web.tls_key import TlsKey
+from attest_web.tls_key import RA_TLS_ATTESTATION, TlsKey
 from tests.attest_web.guest_agent import agent, answering, as_dstack_answers
 from tests.certificates import key_pem, self_signed
 
@@ -103,3 +106,53 @@ def test_without_an_agent_one_line_says_what_to_do(path: Path, settings: Setting
 def test_an_agent_that_refuses_is_told_so(path: Path, settings: Settings) -> None:
     with agent(path, answering(400, {"error": "no"})), pytest.raises(SettingsError, match="HTTP status 400"):
         make_tls_file(settings, Dstack(str(path)))
+
+
+@pytest.mark.parametrize(
+    ("names", "subject"),
+    [
+        (["a" * 63 + ".", "chat.example"], "a" * 63 + "."),
+        (["a." * 32 + "b", "chat.example", "::1"], "chat.example"),
+        (["a." * 32 + "b"], "tee-signer"),
+    ],
+)
+def test_the_subject_is_a_name_that_x520_lets_stand_there(
+    path: Path, dstack_vectors: dict[str, Any], names: list[str], subject: str
+) -> None:
+    with agent(path, as_dstack_answers(dstack_vectors)) as asked:
+        Dstack(str(path)).tls_key(names)
+    [request] = [body for name, body in asked if name == "/GetTlsKey"]
+    assert (request["subject"], request["alt_names"]) == (subject, names)
+
+
+def with_attestation(key: ec.EllipticCurvePrivateKey) -> str:
+    plain = x509.load_pem_x509_certificate(self_signed(key))
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(plain.subject)
+        .issuer_name(plain.issuer)
+        .public_key(key.public_key())
+        .serial_number(plain.serial_number)
+        .not_valid_before(plain.not_valid_before_utc)
+        .not_valid_after(plain.not_valid_after_utc)
+        .add_extension(x509.UnrecognizedExtension(RA_TLS_ATTESTATION, b"\x04\x01\x00"), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize("attested", [True, False])
+def test_a_certificate_without_attestation_is_warned_of(
+    path: Path, dstack_vectors: dict[str, Any], settings: Settings, caplog: pytest.LogCaptureFixture, attested: bool
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = with_attestation(key) if attested else self_signed(key).decode()
+    answer = {"key": key_pem(key).decode(), "certificate_chain": [certificate]}
+    with agent(path, as_dstack_answers(dstack_vectors, GetTlsKey=(200, answer))):
+        make_tls_file(settings, Dstack(str(path)))
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.partition(":")[0] for line in said] == ([] if attested else ["TLS_FROM_DSTACK=1"])
+
+
+def test_the_leaf_of_dstacks_own_agent_is_attested(dstack_vectors: dict[str, Any]) -> None:
+    leaf = x509.load_pem_x509_certificate(dstack_vectors["real_agent"]["tls"]["v1_certificate_chain"][0].encode())
+    assert leaf.extensions.get_extension_for_oid(RA_TLS_ATTESTATION)
