@@ -2,7 +2,8 @@
 """Writes docker-compose.yaml as dstack is to measure it: with every value in it that is no secret.
 
 Whoever reads `app_compose` in a report sees what this prints. What an environment variable stood for would be in no
-report, so images (by digest), the model and its revision (a commit) must be there. Secrets stay names.
+report, so images (by digest), the model and its revision (a commit) must be there. TLS_FROM_DSTACK and TLS_ALT_NAMES
+may be; they are 0 and localhost by default. Secrets stay names.
 
   TEE_SIGNER_IMAGE=… PROMETHEUS_IMAGE=… GRAFANA_IMAGE=… MODEL_NAME=… MODEL_REVISION=… deploy/pin_compose.py > app.yaml
 
@@ -22,14 +23,20 @@ from pathlib import Path
 COMPOSE = Path(__file__).resolve().with_name("docker-compose.yaml")
 
 _IMAGE = r"[a-z0-9][\w./:-]*@sha256:[0-9a-f]{64}"
+_NAME = r"((\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)"
 PINNED = {
     "TEE_SIGNER_IMAGE": (_IMAGE, "an image by its digest: NAME@sha256:…"),
     "PROMETHEUS_IMAGE": (_IMAGE, "an image by its digest: NAME@sha256:…"),
     "GRAFANA_IMAGE": (_IMAGE, "an image by its digest: NAME@sha256:…"),
     "MODEL_NAME": (r"[A-Za-z0-9][\w./-]*", "the name of a model"),
     "MODEL_REVISION": (r"[0-9a-f]{40}", "the commit of the model's repository, 40 hex digits"),
+    "TLS_FROM_DSTACK": (r"[01]", "0 or 1: whether dstack makes the key of TLS"),
+    "TLS_ALT_NAMES": (rf"{_NAME}(,{_NAME})*", "host names and IP addresses, separated by commas, without spaces"),
 }
 """What is written into the file: by name, its form, and what that is."""
+
+DEFAULTS = {"TLS_FROM_DSTACK": "0", "TLS_ALT_NAMES": "localhost"}
+"""What is written where no value is given; the same as the file's own."""
 
 APP_PINNED = {
     "KEY_PROVIDER_ID": (
@@ -133,7 +140,7 @@ def gpu_policy(gpus: int) -> str:
 
 def _value(name: str, pins: Mapping[str, tuple[str, str]], environment: Mapping[str, str]) -> str:
     form, what = pins[name]
-    given = environment.get(name, "")
+    given = environment.get(name) or DEFAULTS.get(name, "")
     if not re.fullmatch(form, given, re.ASCII):
         raise PinError(f"{name} takes {what}")
     return given

@@ -19,7 +19,7 @@ from attest_web.settings import Settings, load_settings
 from attest_web.verify.dstack.boot_log import KeyProvider, KeyProviderKind
 from attest_web.verify.dstack.key_provider import check_key_provider, pinned_by_compose
 from attest_web.verify.nvidia.boot_attestation import policy_hash
-from deploy.pin_compose import APP_PINNED, COMPOSE, PINNED, SECRETS, PinError, app_compose, gpu_policy, pinned
+from deploy.pin_compose import APP_PINNED, COMPOSE, DEFAULTS, PINNED, SECRETS, PinError, app_compose, gpu_policy, pinned
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -29,6 +29,7 @@ GIVEN = {name: DIGEST for name in PINNED if name.endswith("_IMAGE")}
 GIVEN |= {"MODEL_NAME": "Qwen/Qwen2.5-7B-Instruct", "MODEL_REVISION": "a" * 40}
 KMS_KEY = "3059301306072a8648ce3d020106082a8648ce3d03010703420004" + "ab" * 64
 APP_GIVEN = GIVEN | {"KEY_PROVIDER_ID": KMS_KEY, "GPU_COUNT": "8"}
+NEEDED = {"model_name": "m", "token": "t"}
 NOT_THE_PROXYS = {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"}
 
 
@@ -189,11 +190,34 @@ def test_what_is_pinned_stands_there_and_secrets_do_not() -> None:
         ({"MODEL_REVISION": "main"}, "MODEL_REVISION takes the commit"),
         ({"MODEL_NAME": 'x" privileged: true'}, "MODEL_NAME takes the name of a model"),
         ({"MODEL_NAME": ""}, "MODEL_NAME takes the name of a model"),
+        ({"TLS_FROM_DSTACK": "yes"}, "TLS_FROM_DSTACK takes 0 or 1"),
+        ({"TLS_FROM_DSTACK": "1\n"}, "TLS_FROM_DSTACK takes 0 or 1"),
+        ({"TLS_ALT_NAMES": "chat.example,"}, "TLS_ALT_NAMES takes host names"),
+        ({"TLS_ALT_NAMES": "chat.example, ::1"}, "TLS_ALT_NAMES takes host names"),
+        ({"TLS_ALT_NAMES": 'x"'}, "TLS_ALT_NAMES takes host names"),
+        ({"TLS_ALT_NAMES": "chat.example:443"}, "TLS_ALT_NAMES takes host names"),
     ],
 )
 def test_what_would_leave_something_open_is_refused(change: dict[str, str], problem: str) -> None:
     with pytest.raises(PinError, match=problem):
         pinned(COMPOSE.read_text(), GIVEN | change)
+
+
+@pytest.mark.parametrize("given", [{}, {"TLS_FROM_DSTACK": "", "TLS_ALT_NAMES": ""}])
+def test_the_proxy_speaks_no_tls_of_dstack_unless_told_to(given: dict[str, str]) -> None:
+    proxy = yaml.safe_load(pinned(COMPOSE.read_text(), GIVEN | given))["services"]["tee-signer"]
+    assert {name: proxy["environment"][name] for name in DEFAULTS} == DEFAULTS
+    without_pins = dict(re.findall(r"\$\{(TLS_\w+):-([^}]*)\}", COMPOSE.read_text()))
+    assert without_pins == DEFAULTS
+
+
+def test_tls_of_dstack_is_pinned_with_its_names() -> None:
+    given = {"TLS_FROM_DSTACK": "1", "TLS_ALT_NAMES": "chat.example,*.a-1.example,10.0.0.1,::1,::ffff:1.2.3.4"}
+    proxy = yaml.safe_load(pinned(COMPOSE.read_text(), GIVEN | given))["services"]["tee-signer"]
+    assert {name: proxy["environment"][name] for name in given} == given
+    settings = load_settings(Settings, {name.lower(): value for name, value in given.items()} | NEEDED)
+    assert settings.tls_from_dstack
+    assert settings.tls_names == tuple(given["TLS_ALT_NAMES"].split(","))
 
 
 def test_a_variable_that_nobody_has_thought_of_is_refused() -> None:
@@ -242,7 +266,7 @@ def test_app_compose_is_the_same_bytes_each_time_also_when_dstacks_tool_writes_i
     assert b"s3cret" not in printed
 
 
-@pytest.mark.parametrize("name", [*PINNED, *APP_PINNED])
+@pytest.mark.parametrize("name", [name for name in [*PINNED, *APP_PINNED] if name not in DEFAULTS])
 def test_app_compose_without_a_value_is_refused_in_one_line_that_names_it(name: str) -> None:
     env = {"PATH": os.environ["PATH"]} | {given: value for given, value in APP_GIVEN.items() if given != name}
     command = [sys.executable, str(ROOT / "deploy" / "pin_compose.py"), "--app-compose"]
