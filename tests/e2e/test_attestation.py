@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from attest_web.gpu_evidence import find_gpu_python
 from attest_web.key_chain import app_key
+from tests.attest_web.guest_agent import agent, as_dstack_answers
 from tests.certificates import PrivateKey, self_signed
 from tests.e2e.processes import MODEL, ROOT, TOKEN, Proxy, Simulator, running_proxy, running_simulator, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
@@ -244,6 +245,19 @@ def test_dstack_down_later_fails_reports_with_a_reason_in_the_log_and_chats_go_o
                 assert asker.signature(headers["x-receipt-id"])[0] == 200
             with running_simulator(tmp_path):
                 assert ask(proxy.port, f"nonce={NONCE}")[0] == 200, "and it recovers"
+
+
+def test_an_answer_that_no_report_can_show_is_a_503_with_the_reason_in_the_log(
+    stand_in: str, tmp_path: Path, dstack_vectors: dict[str, Any]
+) -> None:
+    path = tmp_path / "dstack.sock"
+    info = dstack_vectors["real_agent"]["v1"]["Info_without_app_cert"] | {"app_name": "\ud800"}
+    settings = {"DSTACK_SIMULATOR_ENDPOINT": str(path), "GPU_NO_HW_MODE": "1"}
+    with agent(path, as_dstack_answers(dstack_vectors, Info=(200, info))):
+        with running_proxy(stand_in, **settings) as proxy:
+            status, error = ask(proxy.port, f"nonce={NONCE}")
+            assert (status, error["error"]["message"]) == (503, UNAVAILABLE)
+            proxy.process.wait_for("no attestation report can be made: .* this app: its answer could not be read")
 
 
 def test_a_quote_that_takes_seconds_delays_no_token_no_signature_and_no_cached_report(tmp_path: Path) -> None:
