@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from addons import supervisor
-from addons.supervisor import Place, Plan, Supervisor
+from addons.supervised_tls import STOPPED
+from addons.supervisor import Place, Plan, Supervisor, supervise
 from attest_web.listening import listen_together
 from attest_web.settings import Settings, load_settings
 
@@ -47,3 +48,18 @@ def test_a_worker_that_does_not_begin_in_time_is_named_and_killed(
     assert "guest agent" in line
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_where_it_is_stopped_before_the_tls_key_is_there_nothing_has_been_made(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stopped(_: Settings) -> object:
+        return STOPPED
+
+    def made(*_: object) -> None:
+        raise AssertionError("there is nothing to be made yet")
+
+    monkeypatch.setattr(supervisor, "first_tls_file", stopped)
+    monkeypatch.setattr(supervisor, "listen_together", made)
+    monkeypatch.setattr(supervisor, "shared_directory", made)
+    assert supervise(Plan([], 1, "127.0.0.1", "info", lambda: settings)) == 0
