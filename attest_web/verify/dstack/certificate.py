@@ -15,6 +15,7 @@ from functools import cached_property
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from attest_web.tls_key import RA_TLS_ATTESTATION
 from attest_web.verify.checks import Check, FailedError, make
 from attest_web.verify.dstack.attestation import Attestation
 from attest_web.verify.dstack.event_log import Event
@@ -23,7 +24,6 @@ from attest_web.verify.policy import Policy
 from attest_web.verify.quote import TdxQuote
 from attest_web.verify.untrusted_json import JsonObject
 
-ATTESTATION_OID = x509.ObjectIdentifier("1.3.6.1.4.1.62397.1.8")
 NAME = "certificate"
 """First word of the names of the checks of a certificate."""
 
@@ -75,7 +75,7 @@ class CertificateEvidence:
         """The attestation in it."""
         certificate = self.certificate
         try:
-            extension = certificate.extensions.get_extension_for_oid(ATTESTATION_OID).value
+            extension = certificate.extensions.get_extension_for_oid(RA_TLS_ATTESTATION).value
         except x509.ExtensionNotFound:
             raise FailedError(
                 "the server's certificate has no attestation in it: it is not dstack's, or of an image before 0.5.6"

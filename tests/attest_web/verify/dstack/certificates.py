@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from attest_web.tls_key import RA_TLS_ATTESTATION
 from attest_web.verify.checks import Check, Status
-from attest_web.verify.dstack.certificate import ATTESTATION_OID
 
 NOW = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
 """When the collateral of the vectors is good."""
@@ -38,7 +38,7 @@ def made(
         .not_valid_after(not_after)
     )
     if attestation is not None:
-        extension = x509.UnrecognizedExtension(ATTESTATION_OID, attestation)
+        extension = x509.UnrecognizedExtension(RA_TLS_ATTESTATION, attestation)
         builder = builder.add_extension(extension, critical=False)
     for oid, value in (extensions or {}).items():
         more = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
@@ -47,7 +47,7 @@ def made(
 
 
 def attestation_of(leaf: x509.Certificate) -> bytes:
-    extension = leaf.extensions.get_extension_for_oid(ATTESTATION_OID).value
+    extension = leaf.extensions.get_extension_for_oid(RA_TLS_ATTESTATION).value
     assert isinstance(extension, x509.UnrecognizedExtension)
     return extension.value
 
@@ -59,7 +59,7 @@ def failed(checks: list[Check]) -> set[str]:
 def odd_certificates() -> dict[str, bytes]:
     """Certificates that a TLS library can be made to show, and that no authority would make, in DER."""
     twice = made(EMPTY, extensions={PRIVATE: EMPTY})
-    private, theirs = (content_of(x509.ObjectIdentifier(oid)) for oid in (PRIVATE, ATTESTATION_OID.dotted_string))
+    private, theirs = (content_of(x509.ObjectIdentifier(oid)) for oid in (PRIVATE, RA_TLS_ATTESTATION.dotted_string))
     assert twice.count(private) == 1
     late = made(EMPTY, not_after=YEAR_2060)
     version_3 = bytes.fromhex("a003020102")
