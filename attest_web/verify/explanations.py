@@ -92,7 +92,7 @@ _EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     "app id": Explanation(
         "the keys are those that a KMS gives to this app, and to no other",
-        "which compose files the KMS gives them to as well: whoever owns the app id there decides that",
+        "which compose files the KMS gives them to as well: the owner of the app id there decides that",
     ),
     "compose hash": Explanation(
         "this compose file was started, if the image is one that measures it: pin the image",
