@@ -29,7 +29,8 @@ from typing import Final
 from prometheus_client.multiprocess import mark_process_dead
 
 from addons.supervised_tls import STOPPED, first_tls_file, next_tls_file
-from addons.worker_channel import MAX_PACKET, RETIRE, Legacy, Ready
+from addons.worker_channel import Legacy
+from addons.worker_process import READY_TIMEOUT, Worker
 from attest_web.core_dumps import forbid_core_dumps
 from attest_web.dstack_endpoint import quiet_libraries, warn_of_simulator
 from attest_web.json_log import json_formatter
@@ -40,9 +41,6 @@ from attest_web.settings import Settings, SettingsError
 from attest_web.shared_directory import shared_directory
 
 logger = logging.getLogger(__name__)
-
-READY_TIMEOUT: Final = 60.0
-"""Seconds that a worker may take to begin. dstack may take half of that for the keys: 30 s for all of its answers."""
 
 SLOW_START: Final = (
     "worker %d (process %d) did not begin within %g s and is killed: look at what it waits for, which is dstack's "
@@ -76,54 +74,6 @@ class Plan:
     listen_host: str
     verbosity: str
     read_settings: Callable[[], Settings]
-
-
-class Worker:
-    """A worker's process and the channel to it.
-
-    Attributes:
-        number: No other worker that is alive has it; those that are about to retire count.
-    """
-
-    def __init__(self, process: asyncio.subprocess.Process, channel: socket.socket, number: int) -> None:
-        self.number = number
-        self._process = process
-        self._channel = channel
-        self.pid = process.pid
-        self.began = time.monotonic()
-        self.addresses: tuple[str, ...] = ()
-        self.told_to_stop = False
-
-    async def ready(self) -> bool:
-        """Wait until it serves; False where it never will.
-
-        Raises:
-            TimeoutError: It has not begun within `READY_TIMEOUT`.
-        """
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(READY_TIMEOUT):
-            try:
-                self.addresses = Ready.read(await loop.sock_recv(self._channel, MAX_PACKET)).addresses
-            except (OSError, ValueError):
-                return False
-        return True
-
-    def retire(self) -> None:
-        """Tell it that another one has its place."""
-        with suppress(OSError):
-            self._channel.send(RETIRE)
-
-    def send_signal(self, which: signal.Signals) -> None:
-        """Send a signal, if there is anybody to take it."""
-        self.told_to_stop = True
-        with suppress(ProcessLookupError):
-            self._process.send_signal(which)
-
-    async def ended(self) -> int:
-        """Wait for its end; return the exit status, below 0 that of a signal."""
-        status = await self._process.wait()
-        self._channel.close()
-        return status
 
 
 @dataclass

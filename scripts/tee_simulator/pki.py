@@ -122,7 +122,7 @@ class SimulatedPki:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
             .add_extension(_crl_distribution_point("root" if issuer is None or is_ca else "pck"), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(_key_usage(is_ca=is_ca), critical=True)
+            .add_extension(key_usage(signs_data=not is_ca, is_ca=is_ca), critical=True)
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=ca_path_length), critical=True)
         )
         if extension is not None:
@@ -206,10 +206,11 @@ def _crl_distribution_point(which: str) -> x509.CRLDistributionPoints:
     return x509.CRLDistributionPoints([x509.DistributionPoint([address], None, None, None)])
 
 
-def _key_usage(*, is_ca: bool) -> x509.KeyUsage:
+def key_usage(*, signs_data: bool, is_ca: bool) -> x509.KeyUsage:
+    """What a key is for (RFC 5280, 4.2.1.3): signing data, or certificates and revocation lists."""
     return x509.KeyUsage(
-        digital_signature=not is_ca,
-        content_commitment=not is_ca,
+        digital_signature=signs_data,
+        content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
         key_agreement=False,

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from scripts.tee_simulator.pki import der_octet_string
+from scripts.tee_simulator.pki import der_octet_string, key_usage
 
 _ARC = "1.3.6.1.4.1.62397.1."
 QUOTE = x509.ObjectIdentifier(_ARC + "1")
@@ -118,7 +118,7 @@ class CertificateAuthority:
             builder = _builder(name, self.certificate.subject, public_key, request)
             if request.alt_names:
                 builder = builder.add_extension(_alt_names(request.alt_names), critical=False)
-            builder = builder.add_extension(_key_usage(is_ca=False), critical=True)
+            builder = builder.add_extension(key_usage(signs_data=True, is_ca=False), critical=True)
             usages = itertools.compress(
                 (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
                 (request.server_auth, request.client_auth),
@@ -170,7 +170,7 @@ def _ca(
 ) -> x509.CertificateBuilder:
     spki = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return (
-        builder.add_extension(_key_usage(is_ca=True), critical=True)
+        builder.add_extension(key_usage(signs_data=True, is_ca=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier(hashlib.sha256(spki).digest()[:20]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
     )
@@ -190,20 +190,6 @@ def _alt_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
-
-
-def _key_usage(*, is_ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=is_ca,
-        crl_sign=is_ca,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _pem(certificate: x509.Certificate) -> str:

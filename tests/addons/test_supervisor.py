@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from addons import supervisor
+from addons import supervisor, worker_process
 from addons.supervised_tls import STOPPED
 from addons.supervisor import Place, Plan, Supervisor, supervise
 from attest_web.listening import listen_together
@@ -39,7 +39,8 @@ def test_a_worker_that_does_not_begin_in_time_is_named_and_killed(
     program.write_text(f'#!/bin/sh\necho "$$" > {said}\nexec sleep 60\n')
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    monkeypatch.setattr(supervisor, "READY_TIMEOUT", 1.0)
+    for module in (supervisor, worker_process):
+        monkeypatch.setattr(module, "READY_TIMEOUT", 1.0)
     plan = Plan([], 1, "127.0.0.1", "info", lambda: settings)
     assert asyncio.run(Supervisor(plan, settings, [place], tmp_path, None).run()) == 1
     pid = int(said.read_text())

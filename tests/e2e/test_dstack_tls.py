@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from attest_web.gpu_evidence import find_gpu_python
 from attest_web.tls_fingerprint import spki_sha256
+from attest_web.verify.certificate_judge import any_certificate
 from tests import verification
 from tests.attest_web.guest_agent import agent, as_dstack_answers
 from tests.certificates import key_pem, self_signed
@@ -64,16 +65,9 @@ def guest_agent(tmp_path: Path, dstack_vectors: dict[str, Any]) -> Iterator[Agen
         yield made
 
 
-def not_judging() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def shown_key(port: int) -> bytes:
     """SHA-256 of the SPKI that a port shows to a client."""
-    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as raw, not_judging().wrap_socket(raw) as tls:
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as raw, any_certificate().wrap_socket(raw) as tls:
         der = tls.getpeercert(binary_form=True)
     assert der is not None
     return spki_sha256(x509.load_der_x509_certificate(der))
