@@ -184,6 +184,8 @@ def test_killed_in_mid_request_that_request_fails_and_the_next_works(gpu_python:
         worker.collect(NONCE)
         pid = worker_of(os.getpid())
         os.kill(pid, signal.SIGSTOP)  # so that the request is in flight for as long as need be
+        # Until it has stopped, it may still read what comes.
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
         ended = end_of(pid)
         with ThreadPoolExecutor(1) as pool:
             request = pool.submit(worker.collect, NONCE)
