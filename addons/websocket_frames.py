@@ -9,8 +9,23 @@ Messages are not judged by what they say: whether a text is UTF-8 is the receive
 
 import enum
 from collections.abc import Callable
+from typing import Final
 
-from wsproto.frame_protocol import CloseReason, Frame, FrameDecoder, Opcode, ParseFailed
+from wsproto.frame_protocol import (
+    LOCAL_ONLY_CLOSE_REASONS,
+    MAX_CLOSE_REASON,
+    MIN_LIBRARY_CLOSE_REASON,
+    CloseReason,
+    Frame,
+    FrameDecoder,
+    Opcode,
+    ParseFailed,
+)
+
+BAD_GATEWAY: Final = 1014
+"""A status code that IANA has registered since RFC 6455, and that wsproto does not list."""
+
+_REGISTERED: Final = frozenset(CloseReason).difference(LOCAL_ONLY_CLOSE_REASONS) | {BAD_GATEWAY}
 
 
 class State(enum.Enum):
@@ -89,6 +104,14 @@ class FrameReader:
         if len(frame.payload) == 1:
             raise ParseFailed("half a status code")
         if frame.payload:
-            self.close_code = int.from_bytes(frame.payload[:2])
+            code = int.from_bytes(frame.payload[:2])
+            if not _may_be_sent(code):
+                raise ParseFailed("a status code that may not be sent")
+            self.close_code = code
         self.close_frame = wire
         self.state = State.CLOSED
+
+
+def _may_be_sent(code: int) -> bool:
+    """Whether a Close frame may have a status code (RFC 6455, 7.4): below 3000, only those that are registered."""
+    return code in _REGISTERED or MIN_LIBRARY_CLOSE_REASON <= code <= MAX_CLOSE_REASON

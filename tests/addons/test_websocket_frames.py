@@ -100,6 +100,20 @@ def test_the_close_code_is_read(body: bytes, code: int) -> None:
     assert (reader.state, reader.close_code) == (State.CLOSED, code)
 
 
+@pytest.mark.parametrize("code", [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535])
+def test_a_close_code_that_may_not_be_sent_is_no_valid_frame(code: int) -> None:
+    reading = Reading(frame(TEXT, b"a"), frame(CLOSE, code.to_bytes(2) + b"why"))
+    assert reading.reader.state is State.FAILED
+    assert reading.passed == frame(TEXT, b"a")
+    assert reading.reader.close_frame == b""
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999])
+def test_a_close_code_that_is_registered_or_free_to_use_is_taken(code: int) -> None:
+    reader = Reading(frame(CLOSE, code.to_bytes(2))).reader
+    assert (reader.state, reader.close_code) == (State.CLOSED, code)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

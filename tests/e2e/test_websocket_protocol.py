@@ -396,8 +396,13 @@ def test_a_client_that_goes_without_answering_the_close_leaves_no_signature(stag
 
 @pytest.mark.parametrize(
     "bad",
-    [frame(TEXT, b"unmasked", mask=None), b"\xc1" + frame(TEXT, b"rsv")[1:], frame(3, b"reserved")],
-    ids=["unmasked", "RSV1", "reserved opcode"],
+    [
+        frame(TEXT, b"unmasked", mask=None),
+        b"\xc1" + frame(TEXT, b"rsv")[1:],
+        frame(3, b"reserved"),
+        frame(CLOSE, b"\x03\xed"),
+    ],
+    ids=["unmasked", "RSV1", "reserved opcode", "close code 1005"],
 )
 def test_an_invalid_frame_of_the_clients_ends_both_sides_with_1002(stage: Stage, bad: bytes) -> None:
     heard: list[bytes] = []
@@ -432,6 +437,23 @@ def test_an_invalid_frame_of_the_servers_ends_both_sides_with_1002(stage: Stage)
         assert client.read_to_end() == frame(TEXT, b"a", mask=None) + frame(CLOSE, FAILED, mask=None)
     assert signature_status(stage.proxy, receipt) == 404
     assert rest == [b"\x88\x82"]
+
+
+@pytest.mark.parametrize("code", [999, 1005, 1006, 1015, 1016])
+def test_a_close_code_that_may_not_be_sent_ends_both_sides_with_1002_unsigned(stage: Stage, code: int) -> None:
+    """The closing handshake would be complete with it: the client's Close frame has come before."""
+
+    def converse(peer: Peer) -> None:
+        assert peer.read_exactly(len(CLIENT_CLOSE)) == CLIENT_CLOSE
+        peer.send(frame(CLOSE, code.to_bytes(2), mask=None))
+        peer.wait_closed()
+
+    stage.script = switching(converse)
+    with RawClient(stage.proxy.port) as client:
+        receipt = opened(client)
+        client.send(CLIENT_CLOSE)
+        assert client.read_to_end() == frame(CLOSE, FAILED, mask=None)
+    assert signature_status(stage.proxy, receipt) == 404
 
 
 def test_no_close_frame_is_put_into_the_middle_of_another_frame(stage: Stage) -> None:
