@@ -1,13 +1,39 @@
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from attest_web.keys import SigningKeys
+from tests.limits import limit
 
 VECTORS = Path(__file__).with_name("vectors.json")
 DSTACK_VECTORS = Path(__file__).with_name("dstack-vectors.json")
+
+
+def let_programs_be_interrupted() -> None:
+    """Have SIGINT end what the tests start, even where a shell has started them in the background.
+
+    Such a shell has the signal ignored (POSIX, XCU 2.11), which programs inherit, and no bash script can undo. A signal
+    with a handler goes back to its default in the programs that are started.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure() -> None:
+    let_programs_be_interrupted()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Give a test more time on a busy machine; pytest-timeout reads its limit when the test begins."""
+    marker, asked = item.get_closest_marker("timeout"), item.config.getoption("timeout")
+    seconds = marker.args[0] if marker else asked if asked is not None else float(item.config.getini("timeout"))
+    item.add_marker(pytest.mark.timeout(limit(seconds)), append=False)
+    return (yield)
 
 
 @pytest.fixture(scope="session")

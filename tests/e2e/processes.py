@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.limits import Deadline, limit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "addons" / "tee_signer.py"
@@ -62,22 +63,21 @@ class Process:
             return "".join(self._lines)
 
     def wait_for(self, pattern: str, timeout: float = START_TIMEOUT) -> re.Match[str]:
-        """Wait until the output has a match; fail where it never comes."""
-        deadline = time.monotonic() + timeout
+        """Wait until the output has a match; fail where it never comes. The limit is that of an idle machine."""
+        deadline = Deadline(timeout)
         with self._changed:
             while True:
                 text = "".join(self._lines)
                 if found := re.search(pattern, text):
                     return found
-                left = deadline - time.monotonic()
-                if self._ended or left <= 0:
+                if self._ended or deadline.left <= 0:
                     raise AssertionError(f"{pattern!r} never came in:\n{text}")
-                self._changed.wait(left)
+                self._changed.wait(max(0.0, deadline.left))
 
     def wait(self, timeout: float = START_TIMEOUT) -> int:
-        """Wait for the end; return the exit status."""
-        status = self.popen.wait(timeout)
-        self._reader.join(timeout)
+        """Wait for the end; return the exit status. The limit is that of an idle machine."""
+        status = self.popen.wait(limit(timeout))
+        self._reader.join(limit(timeout))
         return status
 
     def stop(self, how: signal.Signals = signal.SIGTERM, timeout: float = 15) -> int:
