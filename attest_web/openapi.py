@@ -190,7 +190,13 @@ def _schemas() -> dict[str, Any]:
         "dev": {"const": True, "description": "The keys are random, and this report proves nothing."},
     }
     optional = ("app_id", "vm_config", "signature_chain", "gpu_info", "tls_cert_fingerprint", "dev")
-    all_attestations = {"type": "array", "items": {"$ref": _REF + "Attestation"}, "minItems": 1}
+    in_a_list = {
+        "type": "array",
+        "items": {"$ref": _REF + "Attestation"},
+        "minItems": 1,
+        "maxItems": 1,
+        "description": "The report once more, without these lists, where some verifiers look for it.",
+    }
     error_types = ["bad_request", "unauthorized", "not_found", "payload_too_large", "rate_limited", "server_error"]
     error = {"message": string, "type": {"enum": error_types}, "param": {"type": "null"}, "code": {"type": "null"}}
     return {
@@ -219,6 +225,6 @@ def _schemas() -> dict[str, Any]:
             }
         ),
         "Attestation": _object(attestation, *optional),
-        "Report": _object({**attestation, "all_attestations": all_attestations}, *optional),
+        "Report": _object({**attestation, "all_attestations": in_a_list, "model_attestations": in_a_list}, *optional),
         "Error": _object({"error": _object(error)}),
     }

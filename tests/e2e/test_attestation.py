@@ -69,7 +69,8 @@ def test_a_report_binds_the_key_that_signs_chats_to_a_true_quote(
 ) -> None:
     status, report = ask(attesting.port, f"signing_algo={algo}&nonce={NONCE}")
     assert status == 200
-    assert report["all_attestations"] == [{name: report[name] for name in report if name != "all_attestations"}]
+    lists = [report.pop("all_attestations"), report.pop("model_attestations")]
+    assert lists == [[report], [report]]
     quoted = verified(report, simulator)
     address = bytes.fromhex(report["signing_address"].removeprefix("0x"))
     assert quoted.report_data == address.ljust(32, b"\0") + bytes.fromhex(NONCE)
@@ -83,6 +84,25 @@ def test_a_report_binds_the_key_that_signs_chats_to_a_true_quote(
         client.send(chat_request(chat_body()))
         _, headers, _ = client.read_response()
         assert asker.signature(headers["x-receipt-id"], algo)[1]["signing_address"] == report["signing_address"]
+
+
+def test_a_verifier_that_looks_in_model_attestations_alone_finds_all_that_it_checks(
+    stand_in: str, simulator: Simulator
+) -> None:
+    """The question and the reading of nearai-cloud-verifier's `py/model_verifier.py` (9629242), step by step."""
+    with running_proxy(stand_in, DEV="0", ATTESTATION_PUBLIC="1", **simulator.settings) as proxy:
+        _, report = ask(proxy.port, f"model={MODEL}&nonce={NONCE}&signing_algo=ecdsa", token=None)
+    assert "gateway_attestation" not in report
+    [attestation] = report["model_attestations"]
+    quoted = verified(attestation, simulator)
+    assert quoted.report_data[:32] == bytes.fromhex(attestation["signing_address"].removeprefix("0x")).ljust(32, b"\0")
+    assert quoted.report_data[32:].hex() == NONCE
+    assert json.loads(attestation["nvidia_payload"])["nonce"].lower() == NONCE
+    app_compose = attestation["info"]["tcb_info"]["app_compose"]
+    assert json.loads(app_compose)["docker_compose_file"]
+    assert {event["event_payload"] for event in attestation["event_log"] if event["event"] == "compose-hash"} == {
+        hashlib.sha256(app_compose.encode()).hexdigest()
+    }
 
 
 def test_a_report_shows_what_dstack_vouches_for(stand_in: str, tmp_path: Path) -> None:
