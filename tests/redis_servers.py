@@ -15,13 +15,13 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from tests.limits import Deadline, limit
+
 PROGRAM = next(filter(None, map(shutil.which, ("redis-server", "valkey-server"))), None)
 
 needs_redis = pytest.mark.skipif(
     PROGRAM is None, reason="there is no redis-server or valkey-server; scripts/test-tools installs one where it can"
 )
-
-TIMEOUT = 10.0
 
 
 def free_port() -> int:
@@ -49,7 +49,7 @@ class RedisServer:
         return f"redis://{login}127.0.0.1:{self.port}"
 
     def client(self) -> "Redis":
-        return Redis(port=self.port, password=self.password or None, socket_timeout=TIMEOUT)
+        return Redis(port=self.port, password=self.password or None, socket_timeout=limit())
 
     def start(self) -> None:
         assert PROGRAM is not None
@@ -60,20 +60,20 @@ class RedisServer:
         self._process = subprocess.Popen(
             [*command, *self._arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + TIMEOUT
+        deadline = Deadline()
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
                 return
             except OSError:
                 assert self._process.poll() is None
-                assert time.monotonic() < deadline
+                assert deadline.left > 0
                 time.sleep(0.01)
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait(TIMEOUT)
+            self._process.wait(limit())
             self._process = None
 
 
@@ -132,7 +132,7 @@ class Wire:
         while not self._ended:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target), timeout=TIMEOUT)
+                server = socket.create_connection(("127.0.0.1", self._target), timeout=limit())
             except OSError:
                 continue
             self._sockets += [client, server]

@@ -20,6 +20,7 @@ from attest_web.verify.dstack.boot_log import KeyProvider, KeyProviderKind
 from attest_web.verify.dstack.key_provider import check_key_provider, pinned_by_compose
 from attest_web.verify.nvidia.boot_attestation import policy_hash
 from deploy.pin_compose import APP_PINNED, COMPOSE, DEFAULTS, PINNED, SECRETS, PinError, app_compose, gpu_policy, pinned
+from tests.limits import limit
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -260,7 +261,7 @@ def test_app_compose_has_a_gpu_policy_whose_hash_differs_by_the_number_of_gpus()
 def test_app_compose_is_the_same_bytes_each_time_also_when_dstacks_tool_writes_it_anew() -> None:
     command = [sys.executable, str(ROOT / "deploy" / "pin_compose.py"), "--app-compose"]
     env = {"PATH": os.environ["PATH"], "TOKEN": "s3cret"} | APP_GIVEN
-    printed = subprocess.run(command, env=env, capture_output=True, timeout=30, check=True).stdout
+    printed = subprocess.run(command, env=env, capture_output=True, timeout=limit(30), check=True).stdout
     assert printed == app_compose(COMPOSE.read_text(), dict(reversed(APP_GIVEN.items()))).encode()
     assert json.dumps(json.loads(printed), indent=4, ensure_ascii=False).encode() == printed
     assert b"s3cret" not in printed
@@ -270,7 +271,7 @@ def test_app_compose_is_the_same_bytes_each_time_also_when_dstacks_tool_writes_i
 def test_app_compose_without_a_value_is_refused_in_one_line_that_names_it(name: str) -> None:
     env = {"PATH": os.environ["PATH"]} | {given: value for given, value in APP_GIVEN.items() if given != name}
     command = [sys.executable, str(ROOT / "deploy" / "pin_compose.py"), "--app-compose"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=limit(30), check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(f"pin_compose: {name} takes .*\n", done.stderr)
 

@@ -18,6 +18,7 @@ from attest_web.gpu_metrics import GpuFigures
 from attest_web.metrics import Metrics
 from attest_web.metrics_page import ProxyState
 from attest_web.store import MemorySignatureStore
+from tests.limits import limit
 
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARD = ROOT / "deploy" / "grafana" / "tee-signer.json"
@@ -172,6 +173,6 @@ def test_each_alert_fires_when_it_should_and_none_on_a_quiet_afternoon() -> None
 
 def promtool(*arguments: str) -> str:
     assert _PROMTOOL
-    run = subprocess.run([_PROMTOOL, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    run = subprocess.run([_PROMTOOL, *arguments], capture_output=True, text=True, timeout=limit(30), check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout

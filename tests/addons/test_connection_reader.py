@@ -16,8 +16,7 @@ from mitmproxy.test import taddons, tflow
 
 from addons.connection_reader import MOST, ConnectionReader, ConnectionReading, PromptHandler
 from tests.addons.wire import make_context
-
-TIMEOUT = 10.0
+from tests.limits import limit
 
 
 class Layer(layer.Layer):
@@ -100,7 +99,7 @@ class Pair:
     async def received(self, condition: Callable[[Layer], bool]) -> Layer:
         """Wait until the layer has got what is expected."""
         tested = self.handler.tested
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(limit()):
             while not condition(tested):
                 tested.changed.clear()
                 await tested.changed.wait()
@@ -241,7 +240,7 @@ def test_it_stops_reading_while_somebody_does_not_take_what_is_written(run: Call
                     taken += len(await loop.sock_recv(slow.peer, 1_000_000))
                 return taken
 
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(limit()):
                 assert await take_all() >= sent
 
     run(test)

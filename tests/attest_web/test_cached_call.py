@@ -4,8 +4,7 @@ from typing import Any
 import pytest
 
 from attest_web.cached_call import CachedCall
-
-TIMEOUT = 10.0
+from tests.limits import limit
 
 
 class Clock:
@@ -28,7 +27,7 @@ class Call:
     def __call__(self) -> int:
         self.count += 1
         self.begun.release()
-        assert self.go.wait(TIMEOUT)
+        assert self.go.wait(limit())
         if self.fail:
             raise RuntimeError
         return self.count
@@ -71,7 +70,7 @@ def test_those_who_come_meanwhile_share_the_one_call(fail: bool, monkeypatch: py
     call.fail = fail
     threads = [threading.Thread(target=ask) for _ in range(5)]
     threads[0].start()
-    assert call.begun.acquire(timeout=TIMEOUT)
+    assert call.begun.acquire(timeout=limit())
     future = cached._under_way
     assert future is not None
     result_of = future.result
@@ -84,10 +83,10 @@ def test_those_who_come_meanwhile_share_the_one_call(fail: bool, monkeypatch: py
     for thread in threads[1:]:
         thread.start()
     for _ in threads[1:]:
-        assert waiting.acquire(timeout=TIMEOUT)
+        assert waiting.acquire(timeout=limit())
     call.go.set()
     for thread in threads:
-        thread.join(TIMEOUT)
+        thread.join(limit())
     assert call.count == 1
     assert len(results) == 5
     assert all(isinstance(result, RuntimeError) for result in results) if fail else results == [1] * 5

@@ -16,6 +16,7 @@ import pytest
 
 from attest_web.gpu_evidence import GpuEvidenceError, GpuEvidenceWorker, find_gpu_python
 from attest_web.spdm import evidence_nonce
+from tests.limits import Deadline
 
 NONCE = "5a" * 32
 OTHER = "a5" * 32
@@ -80,9 +81,9 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 
 
 def wait_until(holds: Callable[[], bool], timeout: float = 5) -> None:
-    deadline = time.monotonic() + timeout
+    deadline = Deadline(timeout)
     while not holds():
-        assert time.monotonic() < deadline, "it never came true"
+        assert deadline.left > 0, "it never came true"
         time.sleep(0.005)
 
 

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from attest_web.metered_app import MeteredApp
 from attest_web.metrics import FILE_SIZE, Metrics
+from tests.limits import limit
 
 WORKER = """
 import os, sys
@@ -95,7 +96,7 @@ def test_the_side_port_counts_its_requests(client: FlaskClient) -> None:
 def test_of_workers_that_die_nothing_is_lost_and_one_that_comes_next_goes_on(tmp_path: Path) -> None:
     def work(number: int) -> list[str]:
         command = [sys.executable, "-c", WORKER, f"{tmp_path}/metrics", str(number)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit(30))
         assert done.returncode == -9, done.stderr
         return done.stdout.split()
 

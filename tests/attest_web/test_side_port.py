@@ -10,6 +10,7 @@ import pytest
 
 from attest_web.listening import listen
 from attest_web.side_port import SidePort
+from tests.limits import limit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -21,7 +22,7 @@ def hello(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterab
 
 
 def ask(port: int, host: str = "127.0.0.1") -> bytes:
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+    connection = http.client.HTTPConnection(host, port, timeout=limit(5))
     try:
         connection.request("GET", "/")
         return connection.getresponse().read()
@@ -38,7 +39,7 @@ def test_it_answers_until_it_is_stopped_and_leaves_nothing_behind(host: str) -> 
     side_port = SidePort(hello, host, 0)
     side_port.start()
     assert ask(side_port.port) == b"hello"
-    idle = http.client.HTTPConnection("127.0.0.1", side_port.port, timeout=5)
+    idle = http.client.HTTPConnection("127.0.0.1", side_port.port, timeout=limit(5))
     idle.request("GET", "/")
     assert idle.getresponse().read() == b"hello"
     threads = side_port_threads()
@@ -78,7 +79,7 @@ def test_what_no_page_sees_is_refused_in_the_shape_of_all_errors(request_head: b
     side_port = SidePort(fail, "127.0.0.1", 0)
     side_port.start()
     try:
-        with socket.create_connection(("127.0.0.1", side_port.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", side_port.port), timeout=limit()) as client:
             client.sendall(request_head)
             response = http.client.HTTPResponse(client)
             response.begin()
@@ -140,7 +141,7 @@ def test_another_one_at_the_same_port_takes_over_when_it_stops_accepting() -> No
         port = listener.getsockname()[1]
         old = SidePort(answers(b"old"), "", 0, listener.dup())
         old.start()
-        kept = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        kept = http.client.HTTPConnection("127.0.0.1", port, timeout=limit(5))
         kept.request("GET", "/")
         assert kept.getresponse().read() == b"old"
         new = SidePort(answers(b"new"), "", 0, listener.dup())

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from attest_web.tls_fingerprint import TlsCertificateError, TlsFingerprint
 from tests.certificates import PrivateKey, key_pem, self_signed
+from tests.limits import limit
 
 
 @pytest.fixture(params=["ec", "rsa"])
@@ -18,10 +19,10 @@ def key(request: pytest.FixtureRequest) -> PrivateKey:
 def openssl_spki_sha256(pem: bytes) -> bytes:
     """What OpenSSL says, which is what a verifier would ask."""
     public = subprocess.run(
-        ["openssl", "x509", "-noout", "-pubkey"], input=pem, capture_output=True, timeout=10, check=True
+        ["openssl", "x509", "-noout", "-pubkey"], input=pem, capture_output=True, timeout=limit(), check=True
     ).stdout
     der = subprocess.run(
-        ["openssl", "pkey", "-pubin", "-outform", "DER"], input=public, capture_output=True, timeout=10, check=True
+        ["openssl", "pkey", "-pubin", "-outform", "DER"], input=public, capture_output=True, timeout=limit(), check=True
     ).stdout
     return hashlib.sha256(der).digest()
 
@@ -65,7 +66,7 @@ def test_a_key_of_an_unknown_kind_is_an_error_that_names_the_file(tmp_path: Path
         f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:secp160k1 -nodes -subj /CN=test"
         f" -keyout {tmp_path / 'key.pem'} -out {path}".split(),
         capture_output=True,
-        timeout=10,
+        timeout=limit(),
         check=True,
     )
     with pytest.raises(TlsCertificateError, match=r"cert\.pem has a key of a kind that is not known"):

@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Self
@@ -15,8 +14,7 @@ import h2.settings
 from hyperframe.frame import Frame
 
 from tests.e2e.processes import TOKEN
-
-TIMEOUT = 10.0
+from tests.limits import Deadline, limit
 
 Fields = list[tuple[str, str]]
 
@@ -65,7 +63,7 @@ class Http2Client:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         context.set_alpn_protocols(["h2", "http/1.1"])
-        plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+        plain = socket.create_connection(("127.0.0.1", port), timeout=limit())
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = context.wrap_socket(plain)
         assert self.sock.selected_alpn_protocol() == "h2"
@@ -147,9 +145,9 @@ class Http2Client:
 
     def wait(self, condition: Callable[[], object]) -> None:
         """Read until something holds."""
-        deadline = time.monotonic() + TIMEOUT
+        deadline = Deadline()
         while not condition():
-            assert time.monotonic() < deadline, f"it never came; there is {self.answers}"
+            assert deadline.left > 0, f"it never came; there is {self.answers}"
             self._read()
 
     def wait_reset(self, stream_id: int) -> None:

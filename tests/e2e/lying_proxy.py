@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
+from tests.limits import limit
+
 Where = Literal["request", "answer"]
 Lie = Callable[[Where, str, bytes], bytes]
 """Gets a request's path and its body, or a piece of its answer's body as it comes; returns what to pass on."""
@@ -72,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header("Retry-After-Ms", "1")
                 self.end_headers()
                 return
-        upstream = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        upstream = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=limit())
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
             upstream.request(self.command, self.path, body, headers)

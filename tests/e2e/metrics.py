@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.limits import Deadline, limit
+
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -13,7 +15,7 @@ class Scrape:
     """What `/metrics` says at one moment."""
 
     def __init__(self, url: str) -> None:
-        with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=limit(20)) as answer:
             text = answer.read().decode()
         self._samples: Samples = {
             (sample.name, frozenset(sample.labels.items())): sample.value
@@ -29,8 +31,8 @@ class Scrape:
 
 def scraped_until(url: str, is_so: Callable[[Scrape], bool], seconds: float = 10) -> Scrape:
     """Scrape until something is so; fail where it never is."""
-    deadline = time.monotonic() + seconds
+    deadline = Deadline(seconds)
     while not is_so(scrape := Scrape(url)):
-        assert time.monotonic() < deadline, scrape.text
+        assert deadline.left > 0, scrape.text
         time.sleep(0.05)
     return scrape

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.e2e.processes import Proxy, running_proxy
+from tests.limits import Deadline, limit
 
 PASSWORD = "pw"
-TIMEOUT = 10.0
 
 
 class Mitmweb:
@@ -38,7 +38,7 @@ class Mitmweb:
             request.add_header("Cookie", "_mitmproxy_xsrf=abcd")
             request.add_header("X-XSRFToken", "abcd")
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            with urllib.request.urlopen(request, timeout=limit()) as response:
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -51,9 +51,9 @@ class Mitmweb:
 
     def wait_for(self, there: Callable[[list[dict[str, Any]]], object]) -> list[dict[str, Any]]:
         """Wait until the flows are such; return them."""
-        deadline = time.monotonic() + TIMEOUT
+        deadline = Deadline()
         while not there(flows := self.flows()):
-            assert time.monotonic() < deadline, flows
+            assert deadline.left > 0, flows
             time.sleep(0.02)  # mitmweb tells of changes over a WebSocket only
         return flows
 

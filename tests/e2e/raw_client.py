@@ -6,8 +6,7 @@ import socket
 from typing import Any, Self
 
 from tests.e2e.processes import MODEL, TOKEN, Proxy
-
-TIMEOUT = 10.0
+from tests.limits import limit
 
 
 def chat_body(content: str = "hi", **more: Any) -> bytes:
@@ -27,7 +26,7 @@ class RawClient:
     """A connection to the proxy."""
 
     def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=limit())
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = b""
 
@@ -73,7 +72,7 @@ class Asker:
     """Asks for signatures on a connection that is kept open, so that an answer is as early as can be."""
 
     def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=limit())
         self._connection.connect()
 
     def __enter__(self) -> Self:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-TIMEOUT = 10.0
+from tests.limits import limit
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Peer:
         self.number = number
         self.raw = b""
         self._sock = sock
-        self._sock.settimeout(TIMEOUT)
+        self._sock.settimeout(limit())
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
         self._requests = requests
@@ -172,9 +172,9 @@ class ScriptedUpstream:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._accepting.join(TIMEOUT)
+        self._accepting.join(limit())
         for thread in self._threads:
-            thread.join(TIMEOUT)
+            thread.join(limit())
         if error is None and self.failures:
             raise self.failures[0]
 

@@ -22,6 +22,7 @@ from tests.certificates import PrivateKey, self_signed
 from tests.e2e.processes import MODEL, ROOT, TOKEN, Proxy, Simulator, running_proxy, running_simulator, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk
+from tests.limits import limit
 
 NONCE = "ab" * 32
 UNAVAILABLE = "No report can be made now. The log of this proxy says why."
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def ask(port: int, query: str = "", token: str | None = TOKEN) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=limit(60))
     try:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         connection.request("GET", f"/v1/attestation/report?{query}", headers=headers)
@@ -290,7 +291,7 @@ def test_a_quote_that_takes_seconds_delays_no_token_no_signature_and_no_cached_r
         peer.send(SSE_HEAD)
         for piece in pieces:
             peer.send(chunk(piece))
-            assert arrived.acquire(timeout=10)
+            assert arrived.acquire(timeout=limit())
         peer.send(chunk(b"data: [DONE]\n\n") + LAST_CHUNK)
         peer.wait_closed()
 

@@ -13,8 +13,7 @@ import pytest
 
 from tests.e2e.chromium import CHROMIUM, NO_CHROMIUM, OPTIONS
 from tests.e2e.processes import MODEL, TOKEN, Process, Proxy, clean_env, running_proxy
-
-TIMEOUT = 30.0
+from tests.limits import limit
 
 PAGE = """<!doctype html><script>
 const {proxy, side, token, model} = SETTINGS
@@ -71,7 +70,7 @@ def page_of(settings: dict[str, str]) -> Iterator[tuple[str, "queue.Queue[Any]"]
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(TIMEOUT)
+        thread.join(limit(30))
 
 
 def browse(proxy: Proxy, profile: Path) -> Any:
@@ -82,7 +81,7 @@ def browse(proxy: Proxy, profile: Path) -> Any:
         options.append(f"--user-data-dir={profile}")
         browser = Process([CHROMIUM, *options, origin], clean_env())
         try:
-            return told.get(timeout=TIMEOUT)
+            return told.get(timeout=limit(30))
         finally:
             browser.stop()
 

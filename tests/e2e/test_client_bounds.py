@@ -14,8 +14,8 @@ from scripts.process_figures import figures
 from tests.e2e.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
+from tests.limits import limit
 
-TIMEOUT = 10.0
 ANSWER = b'{"id":"chatcmpl-1"}'
 QUICK = {f"CLIENT_{what}_TIMEOUT_SECS": "0.4" for what in ("HEADER", "BODY", "IDLE")}
 CHUNKED = chat_request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
@@ -136,7 +136,7 @@ def test_a_streamed_body_that_stops_lets_the_upstream_go() -> None:
         with RawClient(proxy.port) as client:
             client.send(chat_request(b"hello", path="/v1/files")[:-1])
             check_408(client.read_to_end())
-        assert gone.wait(TIMEOUT)
+        assert gone.wait(limit())
 
 
 def test_an_idle_connection_is_closed_without_a_word(quick: Proxy) -> None:
@@ -204,14 +204,14 @@ def test_a_head_that_never_ends_is_refused(proxy: Proxy, endless: bytes) -> None
 def test_what_is_sent_far_ahead_of_an_answer_is_dropped_and_the_answer_comes(upstream: ScriptedUpstream) -> None:
     def respond(peer: Peer) -> None:
         assert peer.read_request()
-        sent.wait(TIMEOUT)
+        sent.wait(limit())
         peer.send(json_response(ANSWER))
         assert peer.read_request() is None
 
     sent = threading.Event()
     with ScriptedUpstream(respond) as slow, running_proxy(slow.url) as proxy, RawClient(proxy.port) as client:
         client.send(chat_request(chat_body()))
-        slow.requests.get(timeout=TIMEOUT)
+        slow.requests.get(timeout=limit())
         before = peak_memory(proxy)
         for _ in range(100):
             client.send(chat_request(b" " * 100_000))
@@ -227,10 +227,10 @@ def test_a_client_that_asks_ahead_and_does_not_read_is_not_answered_for_ever(sta
     with running_proxy(stand_in, "-v", MAX_CONNECTIONS="1") as proxy, socket.socket() as sock:
         before = figures(proxy.process.popen.pid).sockets
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.settimeout(TIMEOUT)
+        sock.settimeout(limit())
         sock.connect(("127.0.0.1", proxy.port))
         sock.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * how_many)
-        proxy.process.wait_for("client disconnect", TIMEOUT)
+        proxy.process.wait_for("client disconnect", 10)
         assert 1 < proxy.process.output.count("GET /openapi.json 200 ") < how_many
         with RawClient(proxy.port) as client:
             client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -254,12 +254,12 @@ def push(proxy: Proxy, requests: list[bytes]) -> list[bytes]:
     answers: list[bytes] = []
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
         for request in requests:
-            sock = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), timeout=TIMEOUT))
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), timeout=limit()))
             sock.sendall(request)
             sock.setblocking(False)
             selector.register(sock, selectors.EVENT_WRITE, [PUSHED])
         while selector.get_map():
-            ready = selector.select(TIMEOUT)
+            ready = selector.select(limit())
             assert ready, "neither taken nor closed"
             for key, _ in ready:
                 try:

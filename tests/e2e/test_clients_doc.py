@@ -11,6 +11,7 @@ import pytest
 from attest_web.client import verified_async_openai, verified_openai
 from attest_web.gpu_evidence import find_gpu_python
 from tests.e2e.processes import BIN, MODEL, ROOT, TOKEN, Simulator, clean_env, running_proxy
+from tests.limits import limit
 
 DOC = (ROOT / "docs" / "clients.md").read_text()
 
@@ -38,7 +39,7 @@ def test_the_examples_work(stand_in: str, simulator: Simulator, tmp_path: Path) 
 
         def run(*command: str) -> str:
             done = subprocess.run(
-                command, env=clean_env(), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+                command, env=clean_env(), cwd=tmp_path, capture_output=True, text=True, timeout=limit(60), check=False
             )
             assert done.returncode == 0, done.stdout + done.stderr
             return done.stdout

@@ -8,13 +8,13 @@ import select
 import struct
 import subprocess
 import termios
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.e2e.processes import BIN, MODEL, SCRIPT, START_TIMEOUT, TOKEN, clean_env
 from tests.e2e.raw_client import RawClient, chat_body, chat_request
+from tests.limits import Deadline
 
 PROMPT = "XPROMPTX"
 
@@ -29,9 +29,9 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Wait until the program has drawn a text, since it was last typed at."""
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = Deadline(START_TIMEOUT)
         while text not in self._drawn:
-            left = deadline - time.monotonic()
+            left = deadline.left
             assert left > 0, f"{text!r} never came in:\n{self._drawn}"
             if select.select([self._fd], [], [], left)[0]:
                 drawn = os.read(self._fd, 65536).decode("utf-8", "replace")

@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.processes import MODEL, ROOT, TOKEN, Process, Proxy, clean_env, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events
+from tests.limits import limit
 
 DONE = b"data: [DONE]\n\n"
 
@@ -121,7 +122,7 @@ def test_a_stream_under_way_ends_is_signed_and_its_signature_can_be_fetched(
 
 def test_the_signature_can_be_fetched_on_the_connection_of_the_stream(held: HeldStream) -> None:
     with ScriptedUpstream(held) as upstream, started(upstream, DRAIN_SECONDS="20") as proxy:
-        connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=limit())
         authorized = {"Authorization": "Bearer other-token"}
         connection.request("POST", "/v1/chat/completions", chat_body(stream=True), authorized)
         response = connection.getresponse()

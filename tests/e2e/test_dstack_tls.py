@@ -25,8 +25,9 @@ from tests import verification
 from tests.attest_web.guest_agent import agent, as_dstack_answers
 from tests.certificates import key_pem, self_signed
 from tests.e2e.processes import PROGRAMS, ROOT, TOKEN, Process, Proxy, clean_env, running_proxy, start_proxy
-from tests.e2e.raw_client import TIMEOUT, chat_body
+from tests.e2e.raw_client import chat_body
 from tests.e2e.test_workers import children, started, until
+from tests.limits import limit
 
 NONCE = "cd" * 32
 
@@ -67,7 +68,7 @@ def guest_agent(tmp_path: Path, dstack_vectors: dict[str, Any]) -> Iterator[Agen
 
 def shown_key(port: int) -> bytes:
     """SHA-256 of the SPKI that a port shows to a client."""
-    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as raw, any_certificate().wrap_socket(raw) as tls:
+    with socket.create_connection(("127.0.0.1", port), limit()) as raw, any_certificate().wrap_socket(raw) as tls:
         der = tls.getpeercert(binary_form=True)
     assert der is not None
     return spki_sha256(x509.load_der_x509_certificate(der))
@@ -123,7 +124,7 @@ def test_the_whole_chain_is_shown(stand_in: str, tmp_path: Path, dstack_vectors:
             command = ["openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}", "-showcerts"]
             shown = Process(command, clean_env())
             shown.wait()
-            with socket.create_connection(("127.0.0.1", proxy.port), TIMEOUT) as raw:
+            with socket.create_connection(("127.0.0.1", proxy.port), limit()) as raw:
                 trusting.wrap_socket(raw, server_hostname="localhost").close()
     for certificate in (leaf, root):
         assert certificate.strip() in shown.output
@@ -153,7 +154,7 @@ def test_a_report_binds_the_key_that_is_shown(stand_in: str, guest_agent: Agent,
     def check(proxy: Proxy) -> None:
         spki = shown_key(proxy.port)
         query = f"nonce={NONCE}&include_tls_fingerprint=true&signing_algo=ed25519"
-        with httpx2.Client(verify=False, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as client:
+        with httpx2.Client(verify=False, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=limit(60)) as client:
             answer = client.get(f"https://127.0.0.1:{proxy.port}/v1/attestation/report?{query}")
         report = answer.json()
         assert report["tls_cert_fingerprint"] == spki.hex()

@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, answering, chunk, json_response
+from tests.limits import limit
 
 UPSTREAM_ERROR = b'{"object":"error","message":"h\xc3\xa9","type":"BadRequestError","param":null,"code":400}'
 
@@ -118,7 +119,7 @@ def test_a_target_in_absolute_form_goes_where_all_go() -> None:
         with RawClient(proxy.port) as client:
             client.send(b"GET http://evil:81/v1/models HTTP/1.1\r\nHost: evil\r\n\r\n")
             assert client.read_response("GET")[0] == 200
-        received = upstream.requests.get(timeout=10)
+        received = upstream.requests.get(timeout=limit())
         assert received.head.startswith("GET /v1/models HTTP/1.1\r\n")
         assert received.header("host") == upstream.url.removeprefix("http://")
 

@@ -10,8 +10,8 @@ from tests import verification
 from tests.e2e.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of, signature_status
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
+from tests.limits import limit
 
-TIMEOUT = 10.0
 ANSWER = b'{"id":"chatcmpl-1","choices":[]}'
 
 
@@ -32,7 +32,7 @@ def test_a_client_that_goes_cancels_the_upstream_within_a_second_and_nothing_is_
         assert peer.read_request()
         if sent:
             peer.send(SSE_HEAD + b"".join(map(chunk, pieces[:sent])))
-        assert client_gone.wait(TIMEOUT)
+        assert client_gone.wait(limit())
         started = time.monotonic()
         peer.wait_closed()
         cancelled_after.append(time.monotonic() - started)
@@ -40,7 +40,7 @@ def test_a_client_that_goes_cancels_the_upstream_within_a_second_and_nothing_is_
     with ScriptedUpstream(script) as upstream, running_proxy(upstream.url) as proxy:
         with RawClient(proxy.port) as client:
             client.send(chat_request(chat_body(stream=True)))
-            upstream.requests.get(timeout=TIMEOUT)
+            upstream.requests.get(timeout=limit())
             if sent:
                 client.read_until(chunk(pieces[0]))
         client_gone.set()
@@ -60,7 +60,7 @@ def test_an_upstream_that_dies_mid_stream_leaves_a_broken_stream_and_no_signatur
     def script(peer: Peer) -> None:
         assert peer.read_request()
         peer.send(SSE_HEAD + b"".join(map(chunk, pieces[:sent])))
-        assert arrived.wait(TIMEOUT)
+        assert arrived.wait(limit())
         end(peer)
 
     arrived = threading.Event()
@@ -90,7 +90,7 @@ def test_an_upstream_that_falls_silent_mid_stream_is_given_up() -> None:
         with RawClient(proxy.port) as client:
             client.send(chat_request(chat_body(stream=True)))
             assert not client.read_to_end().endswith(LAST_CHUNK)
-        assert gone.wait(TIMEOUT)
+        assert gone.wait(limit())
         assert signature_status(proxy, "chatcmpl-1") == 404
 
 
@@ -108,7 +108,7 @@ def test_a_stream_that_does_not_end_after_its_last_event_is_cut_short_and_never_
         with RawClient(proxy.port) as client:
             client.send(chat_request(chat_body(stream=True)))
             rest = client.read_to_end()  # which times out long before the upstream's hour is over
-        assert gone.wait(TIMEOUT)
+        assert gone.wait(limit())
         assert chunk(pieces[0]) in rest
         assert b"[DONE]" not in rest
         assert not rest.endswith(LAST_CHUNK)
@@ -150,7 +150,7 @@ def test_an_upstream_that_closes_idle_connections_is_connected_to_again() -> Non
     ):
         for number in range(1, 4):
             assert chat_succeeds(client)
-            assert closed.acquire(timeout=TIMEOUT)
+            assert closed.acquire(timeout=limit())
             proxy.process.wait_for(f"(?s)(server disconnect.*){{{number}}}")
 
 
@@ -173,7 +173,7 @@ def test_a_request_that_crosses_the_closing_of_an_idle_connection_succeeds(end: 
         client.send(chat_request(body))
         status, headers, answer = client.read_response()
         assert (status, answer) == (200, ANSWER)
-        assert [upstream.requests.get(timeout=TIMEOUT).body for _ in range(3)][1:] == [body, body]
+        assert [upstream.requests.get(timeout=limit()).body for _ in range(3)][1:] == [body, body]
         with Asker(proxy.port) as asker:
             _, signed = asker.signature(headers["x-receipt-id"])
         verification.check(signed, body, ANSWER)
@@ -198,7 +198,7 @@ def test_a_request_whose_body_has_streamed_through_is_not_sent_again_without_it(
         assert chat_succeeds(client)
         client.send(asked)
         assert client.read_response("GET")[0] == 502
-        assert [upstream.requests.get(timeout=TIMEOUT).body for _ in range(2)][1:] == [b"hello"]
+        assert [upstream.requests.get(timeout=limit()).body for _ in range(2)][1:] == [b"hello"]
         assert upstream.requests.empty()
 
 

@@ -22,8 +22,7 @@ from tests.e2e.http2_client import Http2Client, fields
 from tests.e2e.processes import MODEL, TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import chat_body, error_of
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
-
-TIMEOUT = 10.0
+from tests.limits import limit
 
 
 @pytest.fixture
@@ -105,7 +104,7 @@ def test_streams_that_wait_for_their_upstream_hold_up_no_other() -> None:
     def script(peer: Peer) -> None:
         while (received := peer.read_request()) is not None:
             peer.send(SSE_HEAD)
-            begun.wait(TIMEOUT)
+            begun.wait(limit())
             for event in events(json.loads(received.body)["user"], "a"):
                 peer.send(chunk(event))
             peer.send(LAST_CHUNK)
@@ -150,7 +149,7 @@ def test_a_reset_lets_go_of_the_upstream_and_of_nothing_else() -> None:
                 peer.wait_closed()
                 gone.set()
                 return
-            assert gone.wait(TIMEOUT)
+            assert gone.wait(limit())
             peer.send(chunk(b"data: [DONE]\n\n") + LAST_CHUNK)
 
     with ScriptedUpstream(script) as upstream, running_proxy(upstream.url) as proxy, Http2Client(proxy.port) as client:
@@ -257,7 +256,7 @@ def test_a_body_waits_at_the_client_while_its_upstream_is_connected_to(tmp_path:
     may_connect = threading.Event()
 
     def script(peer: Peer) -> None:
-        assert may_connect.wait(TIMEOUT)
+        assert may_connect.wait(limit())
         peer.start_tls(context)
         while peer.read_request() is not None:
             peer.send(json_response(b"{}"))

@@ -15,6 +15,7 @@ from attest_web.keys import SigningKeys
 from attest_web.signatures import sign_text
 from tests.e2e.lying_proxy import Lie, Where, lying_proxy
 from tests.e2e.processes import MODEL, ROOT, TOKEN, Proxy, clean_env, running_proxy
+from tests.limits import limit
 
 LOADTEST = ROOT / "scripts" / "loadtest"
 ALGOS = ("ecdsa", "ed25519")
@@ -37,7 +38,9 @@ def loadtest(port: int, *arguments: str, token: str = TOKEN) -> subprocess.Compl
         "0.3",
         *arguments,
     ]
-    return subprocess.run(command, env=clean_env(TOKEN=token), capture_output=True, text=True, timeout=40, check=False)
+    return subprocess.run(
+        command, env=clean_env(TOKEN=token), capture_output=True, text=True, timeout=limit(40), check=False
+    )
 
 
 def figures(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -157,7 +160,7 @@ def test_ctrl_c_gives_the_figures_of_what_was_done_and_a_terminal_one_line_in_pl
         while shown.count(b" answers, ") < 2 or b": 0 answers" in shown[-100:]:
             shown += os.read(terminal, 4096)
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=limit(20))
         shown += os.read(terminal, 4096)
     finally:
         process.kill()

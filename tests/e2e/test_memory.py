@@ -16,6 +16,7 @@ from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
 from tests.e2e.raw_websocket import opened, switching
 from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
 from tests.frames import BINARY, CLOSE, TEXT, frame
+from tests.limits import Deadline, limit
 
 LARGE = 100_000_000
 MB = 1024 * 1024
@@ -24,7 +25,6 @@ PIECE = b"A" * 65536
 BOUNDARY = "b0undary"
 FORM_HEAD = b'--b0undary\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
 FORM_TAIL = b"\r\n--b0undary--\r\n"
-TIMEOUT = 10.0
 
 
 def pieces(size: int) -> Iterator[bytes]:
@@ -86,7 +86,7 @@ def test_a_large_upload_streams_through_and_is_signed(proxy: Proxy, chunked: boo
 
 def download(proxy: Proxy, path: str, size: int) -> tuple[http.client.HTTPMessage, int, str]:
     """Get an answer of so many bytes and a few more; give its headers, its size and its hash."""
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=TIMEOUT)
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=limit())
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json", "X-Stand-In-Bytes": str(size)}
     connection.request("POST", path, b'{"prompt":"large","input":"large"}', headers)
     response = connection.getresponse()
@@ -121,10 +121,10 @@ class Tally:
 
     def settled(self) -> int:
         """The count, once it has not changed for half a second."""
-        deadline = time.monotonic() + TIMEOUT
+        deadline = Deadline()
         before = -1
         while (count := self.bytes) != before:
-            assert time.monotonic() < deadline, "the bytes never stop coming"
+            assert deadline.left > 0, "the bytes never stop coming"
             before = count
             time.sleep(0.5)
         return count
@@ -172,7 +172,7 @@ def test_an_upstream_that_stops_reading_stops_the_client_and_nobody_else() -> No
     def script(peer: Peer) -> None:
         while (request := peer.read_head()) is not None:
             if request.head.startswith("POST /v1/audio/transcriptions"):
-                assert go_on.wait(2 * TIMEOUT)
+                assert go_on.wait(limit(20))
             peer.skip_body(request)
             peer.send(json_response(b'{"id":"chatcmpl-1"}'))
 
@@ -193,7 +193,7 @@ def test_an_upstream_that_stops_reading_stops_the_client_and_nobody_else() -> No
                 ask_in_between(proxy)
             finally:
                 go_on.set()
-            uploading.join(TIMEOUT)
+            uploading.join(limit())
             assert sent.bytes == LARGE
             assert client.read_response()[0] == 200
 
@@ -233,7 +233,7 @@ def test_a_websocket_upstream_that_stops_reading_stops_the_client() -> None:
     one = frame(BINARY, PIECE)
 
     def converse(peer: Peer) -> None:
-        assert go_on.wait(2 * TIMEOUT)
+        assert go_on.wait(limit(20))
         peer.wait_closed()
 
     def upload(client: RawClient) -> None:
@@ -250,5 +250,5 @@ def test_a_websocket_upstream_that_stops_reading_stops_the_client() -> None:
                 assert sent.settled() < LARGE / 2
             finally:
                 go_on.set()
-            uploading.join(TIMEOUT)
+            uploading.join(limit())
             assert sent.bytes > LARGE

@@ -20,6 +20,7 @@ from tests.e2e.scripted_upstream import (
     json_response,
 )
 from tests.e2e.test_privacy import ANSWER, FOREIGN, PROMPT, exercise, exercise_websockets, upstream_answers
+from tests.limits import limit
 from tests.verification import sha256
 
 UNSEEN = [mark.encode() for mark in (PROMPT, ANSWER, FOREIGN, TOKEN)]
@@ -204,7 +205,7 @@ def test_a_request_that_waits_shows_no_body_and_is_forwarded_as_it_came(running:
             check_unseen(content)
             check_unseen(web.ask("/flows/dump")[1])
             web.ask(f"/flows/{flow['id']}/resume", {})
-            assert upstream.requests.get(timeout=10).body == CHAT
+            assert upstream.requests.get(timeout=limit()).body == CHAT
             assert client.read_response()[0] == 200
         [flow] = web.wait_for(ended(1))
         assert web.content(flow, "request")["text"].endswith(VERIFIED)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.doc_blocks import Page, with_replaced
 from tests.e2e.processes import BIN, ROOT, Process, clean_env
+from tests.limits import limit
 from tests.test_deploy_metrics import alert_rules, metric_families
 
 PAGE = Page("operators.md")
@@ -50,7 +51,7 @@ class Operator:
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=40,
+            timeout=limit(40),
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -11,11 +11,12 @@ import pytest
 
 from tests.e2e.processes import MODEL, ROOT, TOKEN, Process, clean_env, running_stand_in
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.limits import limit
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=240, check=False
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=limit(240), check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -11,6 +11,7 @@ from tests.e2e.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, Received, ScriptedUpstream, chunk, json_response
 from tests.frames import CLOSE, KEY, PING, TEXT, accept_of, frame
+from tests.limits import limit
 
 PROMPT, ANSWER, FOREIGN = "XPROMPTX", "XANSWERX", "XFOREIGNTOKENX"
 MARKS = [PROMPT, ANSWER, FOREIGN, TOKEN]
@@ -186,7 +187,7 @@ def test_a_request_in_flight_at_the_stop_is_not_saved_with_its_body(tmp_path: Pa
             RawClient(proxy.port) as client,
         ):
             client.send(chat_request(chat_body(PROMPT)))
-            upstream.requests.get(timeout=10)
+            upstream.requests.get(timeout=limit())
             proxy.process.stop()
     saved = flows.read_bytes()
     assert b"/v1/chat/completions" in saved
@@ -205,14 +206,14 @@ def test_mitmweb_shows_no_prompt_while_the_upstream_works_on_it(free_ports: list
         request = urllib.request.Request(
             f"http://127.0.0.1:{free_ports[0]}{path}", headers={"Authorization": "Bearer pw"}
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=limit()) as response:
             found: bytes = response.read()
             return found
 
     with ScriptedUpstream(silent) as upstream, running_proxy(upstream.url, *web, program="mitmweb") as proxy:
         with RawClient(proxy.port) as client:
             client.send(chat_request(chat_body(PROMPT)))
-            upstream.requests.get(timeout=10)
+            upstream.requests.get(timeout=limit())
             assert len(json.loads(shown("/flows"))) == 1
             for path in ("/flows", "/flows/dump"):  # the dump has the bodies, where there are any
                 content = shown(path)

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.processes import SCRIPT, Proxy, running_proxy, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
+from tests.limits import limit
 
 PAGES = [
     "/",
@@ -29,7 +30,7 @@ PAGES = [
 
 
 def get(port: int, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=limit())
     try:
         connection.request(method, path, body=body)
         response = connection.getresponse()

@@ -15,6 +15,7 @@ from attest_web.gpu_evidence import find_gpu_python
 from attest_web.verify.audit import CANNED_GPU, DEV_ROOT
 from tests.certificates import key_pem, self_signed
 from tests.e2e.processes import BIN, MODEL, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy, running_simulator
+from tests.limits import limit
 
 pytestmark = pytest.mark.skipif(
     find_gpu_python(ROOT) is None, reason="no .venv-gpu with NVIDIA's library: see what scripts/setup says"
@@ -59,7 +60,9 @@ def https(proxy: Proxy) -> str:
 
 def verify(*arguments: str) -> tuple[int, dict[str, Any]]:
     command = [str(BIN / "tee-verify"), "--json", *arguments]
-    done = subprocess.run(command, env=clean_env(TOKEN=TOKEN), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=clean_env(TOKEN=TOKEN), capture_output=True, text=True, timeout=limit(60), check=False
+    )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 

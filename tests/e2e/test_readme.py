@@ -14,6 +14,7 @@ import pytest
 from attest_web.gpu_evidence import find_gpu_python
 from attest_web.settings import Settings
 from tests.e2e.processes import BIN, ROOT, Process, clean_env
+from tests.limits import limit
 
 README = (ROOT / "README.md").read_text()
 BASH = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -79,7 +80,13 @@ def test_a_chat_is_verified_by_tee_verify(run: Run) -> None:
     ):
         command = command.replace(written, meant)
     done = subprocess.run(
-        ["bash", "-c", command], env=clean_env(), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", command],
+        env=clean_env(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=limit(60),
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "✓ ecdsa quote signature" in done.stdout
@@ -89,12 +96,12 @@ def test_a_chat_is_verified_by_hand_and_a_lie_is_found(run: Run, tmp_path: Path)
     def bash(script: str) -> None:
         script = script.replace("localhost:8000", f"localhost:{run.port}")
         subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], env=clean_env(), cwd=tmp_path, timeout=30, check=True
+            ["bash", "-euo", "pipefail", "-c", script], env=clean_env(), cwd=tmp_path, timeout=limit(30), check=True
         )
 
     def verify() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", PYTHON[0]]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=limit(30), check=False)
 
     bash(block("export TOKEN") + block("echo "))
     verified = verify()

@@ -14,8 +14,8 @@ import pytest
 from tests.e2e.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import RawClient, chat_body, error_of
 from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, chunk, json_response
+from tests.limits import limit
 
-TIMEOUT = 10.0
 AUTH = b"Authorization: Bearer " + TOKEN.encode()
 ANSWER = b'{"from":"upstream"}'
 
@@ -80,7 +80,7 @@ def upstream_gets(way: Way) -> list[Seen]:
         client.send(request(first=b"GET /v1/after HTTP/1.1"))
         assert client.read_response("GET")[0] == 200
     gets = []
-    while b"GET /v1/after " not in (latest := way.seen.get(timeout=TIMEOUT)).raw:
+    while b"GET /v1/after " not in (latest := way.seen.get(timeout=limit())).raw:
         gets.append(latest)
     return gets
 

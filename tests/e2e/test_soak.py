@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from tests.e2e.processes import PROGRAMS, ROOT, clean_env
+from tests.limits import limit
 
 SOAK = ROOT / "scripts" / "soak"
 
@@ -12,7 +13,9 @@ SOAK = ROOT / "scripts" / "soak"
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_after_a_mix_of_exchanges_nothing_is_left_over(program: str) -> None:
     short = ["--program", program, "--requests", "200", "--warm-up", "200", "--clients", "16", "--idle", "1"]
-    soaked = subprocess.run([SOAK, *short], env=clean_env(), capture_output=True, text=True, timeout=50, check=False)
+    soaked = subprocess.run(
+        [SOAK, *short], env=clean_env(), capture_output=True, text=True, timeout=limit(50), check=False
+    )
     assert soaked.returncode == 0, soaked.stdout + soaked.stderr
     assert "soak: soak: 200 exchanges" in soaked.stderr
     counted = ("tasks", "connections", "flows") if program == "mitmdump" else ()

@@ -13,6 +13,7 @@ from attest_web.settings import Settings
 from tests import verification
 from tests.e2e.processes import BIN, MODEL, SCRIPT, TOKEN, Process, clean_env, running_proxy, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.limits import limit
 
 
 def refused(process: Process) -> list[str]:
@@ -82,7 +83,7 @@ def test_every_setting_is_an_option_with_help() -> None:
         env=clean_env(TOKEN=TOKEN),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=limit(30),
         check=True,
     ).stdout
     for field in set(Settings.model_fields) - {"vllm_base_url", "listen_port"}:
@@ -118,7 +119,7 @@ def test_mitmweb_signs_too_masks_secrets_and_takes_no_change_of_settings(stand_i
                 request.add_header("Content-Type", "application/json")
                 request.add_header("Cookie", "_mitmproxy_xsrf=abcd")
                 request.add_header("X-XSRFToken", "abcd")
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=limit()) as response:
                 found: str = response.read().decode()
                 return found
 

@@ -8,8 +8,7 @@ from tests import verification
 from tests.e2e.processes import running_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk
-
-TIMEOUT = 10.0
+from tests.limits import limit
 
 AWKWARD = (
     b"\xef\xbb\xbf: a comment first\r\n\r\n"
@@ -60,7 +59,7 @@ def test_every_token_comes_before_the_next_one_is_made() -> None:
         peer.send(SSE_HEAD)
         for piece in pieces:
             peer.send(chunk(piece))
-            assert arrived.acquire(timeout=TIMEOUT), "the piece did not come through"
+            assert arrived.acquire(timeout=limit()), "the piece did not come through"
         peer.send(chunk(b"data: [DONE]\n\n") + LAST_CHUNK)
         peer.wait_closed()
 
@@ -105,7 +104,7 @@ def test_requests_are_forwarded_byte_for_byte_whatever_their_framing() -> None:
         for request in (chat_request(body), head + chunked):
             client.send(request)
             assert client.read_response()[0] == 200
-            received = upstream.requests.get(timeout=TIMEOUT)
+            received = upstream.requests.get(timeout=limit())
             assert received.body == body
             assert received.header("authorization") is None
             assert received.header("accept-encoding") == "identity"

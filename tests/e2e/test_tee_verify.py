@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from attest_web.gpu_evidence import find_gpu_python
 from tests.certificates import key_pem, self_signed
 from tests.e2e.processes import BIN, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy, running_simulator
+from tests.limits import limit
 
 pytestmark = pytest.mark.skipif(
     find_gpu_python(ROOT) is None, reason="no .venv-gpu with NVIDIA's library: see what scripts/setup says"
@@ -34,7 +35,9 @@ class Verdict:
 
 def verify(*arguments: str | Path) -> Verdict:
     command = [str(BIN / "tee-verify"), "--json", *map(str, arguments)]
-    done = subprocess.run(command, env=clean_env(TOKEN=TOKEN), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=clean_env(TOKEN=TOKEN), capture_output=True, text=True, timeout=limit(60), check=False
+    )
     assert "Traceback" not in done.stderr
     assert done.stdout, done.stderr
     answer = json.loads(done.stdout)
@@ -119,7 +122,9 @@ def test_it_can_be_checked_again_offline_and_no_token_was_saved(
 
 def test_people_get_a_line_a_check_and_machines_json(attesting: Proxy, simulator: Simulator) -> None:
     command = [str(BIN / "tee-verify"), "--url", attesting.url, *map(str, trust(simulator))]
-    done = subprocess.run(command, env=clean_env(TOKEN=TOKEN), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=clean_env(TOKEN=TOKEN), capture_output=True, text=True, timeout=limit(60), check=False
+    )
     lines = done.stdout.splitlines()
     assert sum(line.startswith("✓ ") for line in lines) > 20
     assert not any(line.startswith("✗ ") for line in lines)

@@ -15,8 +15,9 @@ from scripts.stand_in_vllm import StandIn
 from tests import verification
 from tests.certificates import key_pem, self_signed
 from tests.e2e.processes import MODEL, TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import TIMEOUT, RawClient, chat_body, error_of
+from tests.e2e.raw_client import RawClient, chat_body, error_of
 from tests.e2e.realtime_upstream import running_realtime_upstream
+from tests.limits import limit
 
 
 def tls_client(proxy: Proxy, *, http2: bool) -> httpx2.Client:
@@ -111,7 +112,7 @@ def test_websockets_go_over_tls_on_both_sides(certificate: Path) -> None:
         url = f"wss://127.0.0.1:{proxy.port}/v1/echo"
         with connect(url, ssl=of_the_client, additional_headers=headers, proxy=None) as client:
             client.send("over TLS")
-            assert client.recv(TIMEOUT) == "over TLS"
+            assert client.recv(limit()) == "over TLS"
         assert isinstance(client, ClientConnection)
         assert client.response is not None
         with httpx2.Client(base_url=proxy.url, headers=headers) as asker:

@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.e2e.processes import PROGRAMS, TOKEN, running_proxy, start_proxy
 from tests.e2e.raw_client import RawClient, chat_body, chat_request
 from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
+from tests.limits import limit
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 ANSWER = b'{"id":"chatcmpl-1","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}'
@@ -85,7 +86,7 @@ def test_a_request_is_a_span_below_the_clients_and_above_the_model_servers(colle
             context = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=x"}
             client.send(chat_request(chat_body("a secret prompt"), **context))
             receipt = client.read_response()[1]["x-receipt-id"]
-        about, span = collector.spans.get(timeout=20)
+        about, span = collector.spans.get(timeout=limit(20))
     assert about["service.name"] == "tee-signer"
     assert span.name == "/v1/chat/completions"
     assert span.trace_id.hex() == TRACE
@@ -107,7 +108,7 @@ def test_the_last_spans_are_exported_when_the_proxy_stops(collector: Collector, 
         with RawClient(proxy.port) as client:
             client.send(chat_request(chat_body(), token="wrong"))
             assert client.read_response()[0] == 401
-    _, span = collector.spans.get(timeout=20)
+    _, span = collector.spans.get(timeout=limit(20))
     assert attributes(span)["http.response.status_code"] == 401
 
 

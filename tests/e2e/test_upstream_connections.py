@@ -14,8 +14,8 @@ from tests.certificates import key_pem, self_signed
 from tests.e2e.processes import MODEL, running_proxy
 from tests.e2e.raw_client import RawClient, chat_body, chat_request
 from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, answering, json_response
+from tests.limits import limit
 
-TIMEOUT = 10.0
 ANSWER = b'{"id":"chatcmpl-1"}'
 
 
@@ -32,7 +32,7 @@ def test_idle_connections_are_used_again_and_are_bounded_over_all_clients() -> N
             for client in (one, other, one, other):
                 client.send(chat_request(chat_body()))
                 assert client.read_response()[2] == ANSWER
-    assert [used.get(timeout=TIMEOUT) for _ in range(4)] == [1, 2, 1, 3]
+    assert [used.get(timeout=limit()) for _ in range(4)] == [1, 2, 1, 3]
 
 
 @contextmanager

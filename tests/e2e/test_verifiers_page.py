@@ -11,6 +11,7 @@ import pytest
 from attest_web.gpu_evidence import find_gpu_python
 from tests.e2e.doc_blocks import Page, with_replaced
 from tests.e2e.processes import BIN, MODEL, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy
+from tests.limits import limit
 
 PAGE = Page("verifiers.md")
 pytestmark = [
@@ -53,14 +54,14 @@ def bash(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=limit(50),
         check=False,
     )
 
 
 def replayed(directory: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", PAGE.blocks("python")[0]]
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=limit(20), check=False)
 
 
 def test_a_chat_is_verified_by_hand_down_to_the_compose_file(

@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.doc_blocks import Page
 from tests.e2e.dstack_guest import Event, Guest, RuntimeEvent, key_provider, quote, sha256, shown
+from tests.limits import limit
 
 [PROGRAM] = Page("verifiers.md").blocks("python")
 Run = Callable[[dict[str, Any]], "subprocess.CompletedProcess[str]"]
@@ -27,7 +28,7 @@ def run(tmp_path: Path) -> Run:
     def program(report: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         (tmp_path / "report.json").write_text(json.dumps(report))
         command = [sys.executable, "-c", PROGRAM]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=limit(20), check=False)
 
     return program
 

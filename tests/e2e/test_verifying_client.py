@@ -35,6 +35,7 @@ from tests.certificates import key_pem, self_signed
 from tests.e2e.lying_proxy import LyingProxy, Where, honest, lying_proxy
 from tests.e2e.processes import BIN, MODEL, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy, running_simulator
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, json_response
+from tests.limits import limit
 
 pytestmark = pytest.mark.skipif(
     find_gpu_python(ROOT) is None, reason="no .venv-gpu with NVIDIA's library: see what scripts/setup says"
@@ -140,7 +141,7 @@ def test_a_proof_can_be_checked_later(client: VerifiedOpenAI, simulator: Simulat
     def tee_verify(file: Path) -> int:
         command: list[str | Path] = [BIN / "tee-verify", "--proof", file]
         command += ["--dev-root", simulator.root, "--gpu", "canned"]
-        return subprocess.run(command, env=clean_env(), capture_output=True, timeout=30, check=False).returncode
+        return subprocess.run(command, env=clean_env(), capture_output=True, timeout=limit(30), check=False).returncode
 
     file, lie = tmp_path / "proof.json", tmp_path / "lie.json"
     proof_of(client.chat.completions.create(**CHAT)).save(file)

@@ -9,10 +9,11 @@ import pytest
 
 from tests import verification
 from tests.e2e.processes import TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import TIMEOUT, Asker, RawClient, error_of, signature_status
+from tests.e2e.raw_client import Asker, RawClient, error_of, signature_status
 from tests.e2e.raw_websocket import ACCEPT, SWITCH, Script, handshake, opened, switching
 from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
 from tests.frames import BINARY, CLOSE, KEY, PING, TEXT, frame
+from tests.limits import limit
 
 BYE = b"\x03\xe8bye"
 CLIENT_CLOSE, SERVER_CLOSE = frame(CLOSE, BYE), frame(CLOSE, BYE, mask=None)
@@ -36,7 +37,7 @@ class Stage:
     def clear(self) -> None:
         """Wait until all connections have ended; see that nothing went wrong on them."""
         for thread in self._performing:
-            thread.join(TIMEOUT)
+            thread.join(limit())
         self._performing.clear()
         self.upstream.requests.queue.clear()
         failures, self.upstream.failures = self.upstream.failures, []
@@ -103,7 +104,7 @@ def test_only_the_handshake_itself_is_passed_on(stage: Stage) -> None:
     )
     with RawClient(stage.proxy.port) as client:
         opened(client, request)
-    received = stage.upstream.requests.get(timeout=TIMEOUT)
+    received = stage.upstream.requests.get(timeout=limit())
     assert received.header("connection") == "Upgrade"
     assert received.header("upgrade") == "websocket"
     assert received.header("sec-websocket-version") == "13"
@@ -141,7 +142,7 @@ def test_what_is_no_handshake_goes_on_as_an_ordinary_request(
     with RawClient(stage.proxy.port) as client:
         client.send(request_head)
         assert client.read_response()[0] == 200
-    received = stage.upstream.requests.get(timeout=TIMEOUT)
+    received = stage.upstream.requests.get(timeout=limit())
     assert "upgrade" not in received.head.lower()
     assert "sec-websocket" not in received.head.lower()
     assert TOKEN not in received.head
@@ -209,7 +210,7 @@ def test_an_upstream_that_switches_otherwise_than_asked_gives_502(stage: Stage, 
         status, _, body = client.read_response("GET")
         assert (status, error_of(body)["type"]) == (502, "bad_gateway")
         assert client.read_to_end() == b""
-    assert closed.wait(TIMEOUT)
+    assert closed.wait(limit())
 
 
 def test_a_websocket_that_nobody_has_asked_for_gives_502(stage: Stage) -> None:
@@ -328,7 +329,7 @@ def test_a_client_that_sends_no_more_still_gets_the_end(stage: Stage) -> None:
 
     def converse(peer: Peer) -> None:
         peer.read_exactly(len(CLIENT_CLOSE))
-        assert half_closed.wait(TIMEOUT)
+        assert half_closed.wait(limit())
         peer.send(frame(TEXT, b"late", mask=None))
         peer.send(SERVER_CLOSE)
         peer.wait_closed()
@@ -390,7 +391,7 @@ def test_a_client_that_goes_without_answering_the_close_leaves_no_signature(stag
     with RawClient(stage.proxy.port) as client:
         receipt = opened(client)
         client.read_until(SERVER_CLOSE)
-    assert closed.wait(TIMEOUT), "the upstream is let go"
+    assert closed.wait(limit()), "the upstream is let go"
     assert signature_status(stage.proxy, receipt) == 404
 
 

@@ -21,8 +21,7 @@ from tests import verification
 from tests.e2e.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.raw_client import Asker, signature_status
 from tests.e2e.realtime_upstream import ANSWER, RealtimeUpstream, running_realtime_upstream
-
-TIMEOUT = 10.0
+from tests.limits import limit
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def proxy(upstream: RealtimeUpstream) -> Iterator[Proxy]:
 def open_websocket(proxy: Proxy, path: str, token: str | None = TOKEN, **more: Any) -> ClientConnection:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     url = f"ws://127.0.0.1:{proxy.port}{path}"
-    return connect(url, additional_headers=headers, max_size=None, proxy=None, close_timeout=TIMEOUT, **more)
+    return connect(url, additional_headers=headers, max_size=None, proxy=None, close_timeout=limit(), **more)
 
 
 def receipt_of(client: Connection) -> str:
@@ -70,7 +69,7 @@ def test_what_was_said_is_signed_when_the_client_closes(proxy: Proxy) -> None:
         for message in messages:
             client.send(message)
             assert client.recv() == ("".join(message) if isinstance(message, list) else message)
-        assert client.ping(b"not payload").wait(TIMEOUT), "the server's pong comes through"
+        assert client.ping(b"not payload").wait(limit()), "the server's pong comes through"
         receipt = receipt_of(client)
         assert signature_status(proxy, receipt) == 404, "it is not over yet"
     said = "héllo 🙂".encode() + b"\x00\xff\r\n" + b"in three parts" + b"x" * 70_000
@@ -82,7 +81,7 @@ def test_and_when_the_server_does(proxy: Proxy) -> None:
     with open_websocket(proxy, "/v1/close") as client:
         client.send("now")
         with pytest.raises(ConnectionClosedError):
-            client.recv(TIMEOUT)
+            client.recv(limit())
     assert (client.close_code, client.close_reason) == (4000, "enough")
     check_signed(proxy, receipt_of(client), b"now", b"")
 
@@ -115,7 +114,7 @@ def test_a_browser_may_send_the_token_as_a_subprotocol(proxy: Proxy, upstream: R
     ]
     with open_websocket(proxy, "/v1/realtime?browser", token=None, subprotocols=offered) as client:
         assert client.subprotocol == "realtime"
-    received = upstream.handshakes["/v1/realtime?browser"].get(timeout=TIMEOUT)
+    received = upstream.handshakes["/v1/realtime?browser"].get(timeout=limit())
     assert received["Sec-WebSocket-Protocol"] == "realtime, openai-beta.realtime-v1"
     assert TOKEN not in str(received)
     assert signature_status(proxy, receipt_of(client)) == 200
@@ -148,7 +147,7 @@ def test_compression_is_not_negotiated(proxy: Proxy, upstream: RealtimeUpstream)
         assert client.request is not None
         assert "permessage-deflate" in client.request.headers["Sec-WebSocket-Extensions"]
         assert client.protocol.extensions == []
-    assert "Sec-WebSocket-Extensions" not in upstream.handshakes["/v1/echo?compressed"].get(timeout=TIMEOUT)
+    assert "Sec-WebSocket-Extensions" not in upstream.handshakes["/v1/echo?compressed"].get(timeout=limit())
 
 
 def test_large_messages_pass_without_being_held(proxy: Proxy) -> None:
@@ -176,7 +175,7 @@ def test_a_client_that_goes_without_closing_leaves_no_signature(proxy: Proxy, up
     client.send("a")
     assert client.recv() == "a"
     client.socket.shutdown(socket.SHUT_RDWR)
-    assert upstream.closings["/v1/echo?gone"].get(timeout=TIMEOUT) == 1006
+    assert upstream.closings["/v1/echo?gone"].get(timeout=limit()) == 1006
     assert signature_status(proxy, receipt_of(client)) == 404
 
 
@@ -187,14 +186,14 @@ def test_a_silent_websocket_is_ended_and_no_flow_holds_what_was_said(tmp_path: P
             with open_websocket(proxy, "/v1/realtime", ping_interval=None) as client:
                 client.recv()
                 with pytest.raises(ConnectionClosedError):
-                    client.recv(TIMEOUT)
+                    client.recv(limit())
             assert client.close_code == 1006
-            assert upstream.closings["/v1/realtime"].get(timeout=TIMEOUT) == 1006
+            assert upstream.closings["/v1/realtime"].get(timeout=limit()) == 1006
             assert signature_status(proxy, receipt_of(client)) == 404
             with open_websocket(proxy, "/v1/close?secret=no") as client:
                 client.send("XPROMPTX")
                 with pytest.raises(ConnectionClosedError):
-                    client.recv(TIMEOUT)
+                    client.recv(limit())
     with flows.open("rb") as file:
         saved = [flow for flow in FlowReader(file).stream() if isinstance(flow, http.HTTPFlow) and flow.websocket]
     assert [flow.websocket.close_code for flow in saved if flow.websocket] == [1006, 4000]
@@ -209,11 +208,11 @@ def test_a_websocket_that_is_open_when_the_proxy_is_to_stop_may_finish(upstream:
     with running_proxy(upstream.url) as proxy:
         with open_websocket(proxy, "/v1/echo") as client:
             client.send("before")
-            assert client.recv(TIMEOUT) == "before"
+            assert client.recv(limit()) == "before"
             proxy.process.popen.send_signal(signal.SIGTERM)
             proxy.process.wait_for("stopping when 1 requests are done")
             client.send("after")
-            assert client.recv(TIMEOUT) == "after"
+            assert client.recv(limit()) == "after"
         with Asker(proxy.side_port) as asker:
             status, answer = asker.signature(receipt_of(client))
     assert status == 200

@@ -19,6 +19,7 @@ from tests import verification
 from tests.e2e.processes import TOKEN, Process, Proxy, Simulator, running_simulator, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
+from tests.limits import Deadline, limit
 
 WORKERS = 3
 
@@ -81,9 +82,9 @@ def open_files(pid: int) -> int:
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     """Wait for something that nothing tells of."""
-    deadline = time.monotonic() + seconds
+    deadline = Deadline(seconds)
     while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
+        assert deadline.left > 0, "it never came to that"
         time.sleep(0.02)
 
 
@@ -133,7 +134,7 @@ class Load:
             assert self._changed.wait_for(lambda: len(self.answered) >= goal, 30)
 
     def _chat(self, number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=limit(20))
         turn = 0
         while not self._over.is_set():
             turn += 1

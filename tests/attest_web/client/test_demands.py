@@ -10,6 +10,7 @@ from attest_web.client import attestation_policy
 from attest_web.verify.collateral import DcapVerifier
 from attest_web.verify.nvidia.evidence import GpuDemand
 from tests.certificates import self_signed
+from tests.limits import limit
 
 
 def test_by_default_intel_and_nvidia_must_vouch() -> None:
@@ -76,6 +77,8 @@ def test_without_the_extra_all_but_the_client_can_be_imported() -> None:
         "import attest_web.app, attest_web.verify.cli, attest_web.verify.proof_file\n"
         "import attest_web.client"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=limit(30), check=False
+    )
     assert done.stderr.splitlines()[-1].endswith("pip install 'tee-signer[client]'")
     assert "import attest_web.client" in done.stderr

@@ -27,6 +27,7 @@ from attest_web.verify.policy import Policy
 from tests.attest_web.client.signing_server import CHAT, LENIENT
 from tests.attest_web.verify.fake_proxy import FakeProxy, fake_proxy
 from tests.certificates import key_pem, self_signed
+from tests.limits import limit
 
 POLICY = Policy(verify_quote=LENIENT.verify_quote, gpu=LENIENT.gpu, allow_dev=True)
 EACH_ANEW = httpx2.Limits(max_keepalive_connections=0)
@@ -184,7 +185,7 @@ class Forwarder(socketserver.StreamRequestHandler):
             pass
         self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
         port = self.server.server_port  # type: ignore[attr-defined]
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as onward:
+        with socket.create_connection(("127.0.0.1", port), timeout=limit()) as onward:
             back = threading.Thread(target=self._pass_on, args=(onward, self.connection))
             back.start()
             self._pass_on(self.connection, onward)

@@ -7,6 +7,7 @@ from attest_web.keys import SigningKeys
 from attest_web.signatures import SignedExchange, sign_text
 from attest_web.store import SignatureStore
 from attest_web.stores.shared import SharedSignatureStore
+from tests.limits import Deadline
 from tests.redis_servers import PROGRAM, RedisServer, flushed, running_redis
 
 
@@ -37,9 +38,9 @@ def second(keys: SigningKeys) -> SignedExchange:
 
 def until(condition: Callable[[], object], timeout: float = 20) -> None:
     """Wait for what nothing tells of."""
-    deadline = time.monotonic() + timeout
+    deadline = Deadline(timeout)
     while not condition():
-        assert time.monotonic() < deadline
+        assert deadline.left > 0
         time.sleep(0.005)
 
 

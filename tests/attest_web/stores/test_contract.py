@@ -18,6 +18,7 @@ from attest_web.store import SignatureStore
 from attest_web.stores.address import parse_address
 from attest_web.stores.opening import open_store
 from tests.attest_web.stores.conftest import settle, until
+from tests.limits import limit
 from tests.redis_servers import RedisServer
 
 OpenStore = Callable[..., SignatureStore]
@@ -79,7 +80,7 @@ def test_what_is_stored_is_found_by_others_at_once(opened: OpenStore, first: Sig
     for number in range(50):
         one.put(f"chat-{number}", first)
         if (stored := one.storing()) is not None:
-            stored.result(timeout=20)
+            stored.result(timeout=limit(20))
         assert one.degraded or other.get(f"chat-{number}") == first
 
 

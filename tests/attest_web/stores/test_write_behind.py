@@ -10,6 +10,7 @@ from attest_web.signatures import SignedExchange
 from attest_web.stores.backend import BackendError, Write
 from attest_web.stores.write_behind import WriteBehind
 from tests.attest_web.stores.conftest import until
+from tests.limits import limit
 
 
 class ToldBackend:
@@ -65,7 +66,7 @@ def test_a_barrier_holds_until_all_that_came_before_it_is_stored(backend: ToldBa
     assert barrier is not None
     assert not barrier.done()
     backend.may_write.set()
-    barrier.result(timeout=20)
+    barrier.result(timeout=limit(20))
     assert backend.written == [f"chat-{number}" for number in range(10)]
     behind.close(5)
 
@@ -80,7 +81,7 @@ def test_a_failure_releases_whoever_waits_and_nobody_waits_from_then_on(
     assert barrier is not None
     backend.failing = True
     backend.may_write.set()
-    barrier.result(timeout=20)
+    barrier.result(timeout=limit(20))
     behind.add(write("two", first))
     assert behind.barrier() is None
     assert behind.down

@@ -29,6 +29,7 @@ from tests.attest_web.verify.minting import (
     signature,
 )
 from tests.attest_web.verify.nvidia.stand_in import jwks, nras_answer, signing_key
+from tests.limits import limit
 
 UNVERIFIED_GPU = ["--gpu", "unverified"]
 
@@ -464,9 +465,9 @@ def test_the_root_of_a_simulator_is_warned_of(
 
 def test_the_command_itself() -> None:
     command = Path(sys.executable).with_name("tee-verify")
-    helped = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    helped = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=limit(30), check=True)
     assert "--expect-compose-hash" in helped.stdout
-    wrong = subprocess.run([command], capture_output=True, text=True, timeout=30, check=False)
+    wrong = subprocess.run([command], capture_output=True, text=True, timeout=limit(30), check=False)
     assert wrong.returncode == 2
 
 
@@ -476,7 +477,9 @@ def test_nobody_who_reads_on_is_no_success_and_no_traceback(tmp_path: Path, argu
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=limit(30), check=False
+        )
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")

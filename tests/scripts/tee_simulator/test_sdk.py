@@ -12,6 +12,7 @@ from scripts.tee_simulator.guest import GuestOptions, SimulatedGuest
 from scripts.tee_simulator.kms import public_key
 from scripts.tee_simulator.ra_tls import ATTESTATION
 from scripts.tee_simulator.tdx import SimulatedPlatform
+from tests.limits import limit
 from tests.scripts.tee_simulator.serving import Serving, serving
 
 REPORT_DATA = bytes(range(64))
@@ -19,7 +20,7 @@ REPORT_DATA = bytes(range(64))
 
 @pytest.fixture
 def client(served: Serving) -> DstackClient:
-    return DstackClient(endpoint=str(served.path), timeout=10)
+    return DstackClient(endpoint=str(served.path), timeout=limit())
 
 
 def test_keys(client: DstackClient) -> None:
@@ -84,7 +85,7 @@ def test_before_0_6_there_is_one_algorithm_and_events_can_be_emitted(
 ) -> None:
     guest = SimulatedGuest(platform, GuestOptions(bytes(32), os_version="0.5"))
     with serving(tmp_path_factory.mktemp("old"), guest) as served:
-        client = DstackClient(endpoint=str(served.path), timeout=10)
+        client = DstackClient(endpoint=str(served.path), timeout=limit())
         with pytest.raises(RuntimeError):  # the SDK asks for the version, which 0.5.5 does not tell
             client.get_key("m/key", "signing", "ed25519")
         with served.client() as http:
