@@ -1,6 +1,7 @@
 """The signed exchange: that a signature is by the address that it names, over these bytes of request and answer."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 import coincurve
@@ -10,12 +11,14 @@ import nacl.signing
 from attest_web.keys import checksum_address, keccak256
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo, eip191_hash
 from attest_web.verify.checks import Check, FailedError, make
-from attest_web.verify.untrusted_json import JsonObject, hex_bytes, parse_object, text
+from attest_web.verify.secp256k1 import check_scalars
+from attest_web.verify.untrusted_json import JsonObject, hex_bytes, lower_hex_bytes, parse_object, text
 
 ADDRESS_BYTES: dict[SigningAlgo, int] = {"ecdsa": 20, "ed25519": 32}
 """Size of an address by algorithm: an Ethereum address; an Ed25519 public key."""
 
 _WHAT = "the signature answer"
+_SIGNED_TEXT = re.compile("(?:(.*):)?([0-9a-f]{64}):([0-9a-f]{64})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class SignatureAnswer:
             digits, size = digits[2:], 65
         return cls(
             text=text(answer, "text", _WHAT),
-            signature=hex_bytes(digits, f"the {algo} signature", size),
+            signature=lower_hex_bytes(digits, f"the {algo} signature", size),
             address=address_bytes(algo, text(answer, "signing_address", _WHAT)),
             algo=algo,
         )
@@ -79,16 +82,23 @@ def signing_algo(source: JsonObject, what: str) -> SigningAlgo:
 
 
 def address_bytes(algo: SigningAlgo, address: str) -> bytes:
-    """The bytes of an address: of an Ethereum address (EIP-55, in any case), or of an Ed25519 public key.
+    """The bytes of an address: of an Ethereum address, or of an Ed25519 public key in lower-case hex.
+
+    The case of an Ethereum address is a checksum (EIP-55), which must be right where there are letters of both cases.
 
     Raises:
         FailedError: It is malformed.
     """
-    if algo == "ecdsa":
-        if not address.startswith("0x"):
-            raise FailedError("an ECDSA address begins with 0x, and this one does not")
-        address = address[2:]
-    return hex_bytes(address, f"the {algo} address", ADDRESS_BYTES[algo])
+    what, size = f"the {algo} address", ADDRESS_BYTES[algo]
+    if algo != "ecdsa":
+        return lower_hex_bytes(address, what, size)
+    if not address.startswith("0x"):
+        raise FailedError("an ECDSA address begins with 0x, and this one does not")
+    digits = address[2:]
+    value = hex_bytes(digits, what, size)
+    if digits not in (digits.lower(), digits.upper()) and address != checksum_address(value):
+        raise FailedError(f"{what} has letters of both cases, and they are not its checksum (EIP-55)")
+    return value
 
 
 def shown_address(algo: SigningAlgo, address: bytes) -> str:
@@ -109,6 +119,7 @@ def signer(answer: SignatureAnswer) -> bytes:
         except (nacl.exceptions.CryptoError, ValueError):
             raise FailedError(f"it is not one of this text by {answer.address.hex()}") from None
         return answer.address
+    check_scalars(answer.signature, "the ECDSA signature")
     recovery_id = answer.signature[64] - 27
     if recovery_id not in (0, 1):
         raise FailedError(f"v of the ECDSA signature is {answer.signature[64]}, neither 27 nor 28")
@@ -128,15 +139,16 @@ def signer(answer: SignatureAnswer) -> bytes:
 def signed_hashes(signed: str) -> tuple[str, str, str | None]:
     """The hashes of request and response in a signed text, and the model's name where it is in front.
 
-    The name may have colons of its own, so the text is read from its end.
+    The name may have colons of its own, and look like hashes. But hashes have one length and no colon, so that read
+    from its end, a text has one reading.
 
     Raises:
         FailedError: It has another form.
     """
-    parts = signed.rsplit(":", 2)
-    if len(parts) < 2:
-        raise FailedError("the signed text is not of the form sha256(request):sha256(response)")
-    return parts[-2], parts[-1], parts[0] if len(parts) == 3 else None
+    found = _SIGNED_TEXT.fullmatch(signed)
+    if found is None:
+        raise FailedError("the signed text is not of the form sha256(request):sha256(response), in lower-case hex")
+    return found[2], found[3], found[1]
 
 
 def check_signature(name: str, answer: SignatureAnswer, exchange: Exchange) -> list[Check]:

@@ -124,3 +124,15 @@ def hex_bytes(digits: str, what: str, size: int | None = None) -> bytes:
     if size is not None and len(value) != size:
         raise FailedError(f"{what} is {len(value)} bytes long, not {size}")
     return value
+
+
+def lower_hex_bytes(digits: str, what: str, size: int) -> bytes:
+    """The same for digits that have one spelling, in lower case.
+
+    Raises:
+        FailedError: They are something else.
+    """
+    value = hex_bytes(digits, what, size)
+    if digits != value.hex():
+        raise FailedError(f"{what} is not in lower case")
+    return value

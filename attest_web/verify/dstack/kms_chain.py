@@ -15,6 +15,7 @@ import coincurve
 from attest_web.key_chain import recovered_key
 from attest_web.signatures import SigningAlgo
 from attest_web.verify.checks import FailedError
+from attest_web.verify.secp256k1 import check_scalars
 
 PURPOSE = "signing"
 """What the signing keys are asked for, in `GetKey`."""
@@ -32,9 +33,11 @@ def recover(message: bytes, signature: bytes) -> bytes:
         FailedError: It is no such signature.
     """
     try:
-        return recovered_key(message, signature)
+        key = recovered_key(message, signature)
     except ValueError as error:
         raise FailedError(str(error)) from None
+    check_scalars(signature, "a signature in the chain")
+    return key
 
 
 def check_chain(

@@ -8,6 +8,7 @@ from attest_web.keys import SigningKeys
 from attest_web.signatures import SigningAlgo
 from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.kms_chain import PURPOSE, check_chain, recover
+from attest_web.verify.secp256k1 import ORDER
 from tests.attest_web.verify.minting import (
     ALGOS,
     APP_ID,
@@ -131,3 +132,13 @@ def test_a_changed_byte_leads_elsewhere(signature: int, place: int, change: int)
     chain[signature][place] ^= change
     with pytest.raises(FailedError):
         check("ed25519", [each.hex() for each in chain])
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_signature_in_the_chain_with_a_high_s_is_refused_as_such(place: int) -> None:
+    chain = signature_chain("ecdsa")
+    raw = bytes.fromhex(chain[place])
+    high = (ORDER - int.from_bytes(raw[32:64])).to_bytes(32)
+    chain[place] = (raw[:32] + high + bytes([1 - raw[64]])).hex()
+    with pytest.raises(FailedError, match="s is high in a signature in the chain"):
+        check("ecdsa", chain)

@@ -1,0 +1,31 @@
+"""The one form of an ECDSA signature on secp256k1 that is taken: of two that hold, the one with the low s.
+
+Whoever has a signature (r, s) of a text can make the other one, (r, n - s), without the key. What tells signatures
+apart by their bytes would take it for a second one. So signers make the low s (BIP 62; EIP-2), and a verifier that
+takes nothing else has one signature of a text where the signer has made one.
+"""
+
+from attest_web.verify.checks import FailedError
+
+ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
+"""Of the group, n (SEC 2, 2.4.1)."""
+
+SCALAR_BYTES = 32
+
+
+def check_scalars(signature: bytes, what: str) -> None:
+    """Check r and s of a signature: from 1 to n - 1 (SEC 1, 4.1.4), and s in the lower half of that.
+
+    Args:
+        signature: r and s, 32 bytes each, big-endian; what follows is not looked at.
+        what: What it is, for the error.
+
+    Raises:
+        FailedError: They are not.
+    """
+    r, s = (int.from_bytes(signature[at : at + SCALAR_BYTES]) for at in (0, SCALAR_BYTES))
+    for name, value in (("r", r), ("s", s)):
+        if not 0 < value < ORDER:
+            raise FailedError(f"{name} is not between 1 and the order of the group in {what}")
+    if s > ORDER // 2:
+        raise FailedError(f"s is high in {what}: anybody can make it so of the true one, which has a low s")
