@@ -18,14 +18,12 @@ class Dialect:
         usage_paths: Where a usage may stand.
         ends_with_done: Whether the line `data: [DONE]` ends the stream.
         last_events: Types of the events that end it, as in the line `event: …` and in the data's own `type`.
-        ends_with_message: Whether the end of the HTTP message is the end of the stream as well.
     """
 
     id_paths: tuple[tuple[str, ...], ...]
     usage_paths: tuple[tuple[str, ...], ...] = (("usage",),)
     ends_with_done: bool = False
     last_events: frozenset[bytes] = frozenset()
-    ends_with_message: bool = False
 
     def id_of(self, event: dict[str, Any]) -> str | None:
         """The response id that an event's data tells, if it does."""
@@ -67,7 +65,6 @@ ANY = Dialect(
     RESPONSES.usage_paths + MESSAGES.usage_paths,
     ends_with_done=True,
     last_events=RESPONSES.last_events | MESSAGES.last_events,
-    ends_with_message=True,
 )
 """Whatever else streams: any of these ends, or none."""
 

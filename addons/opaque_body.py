@@ -1,4 +1,4 @@
-"""An answer that says nothing about itself."""
+"""An answer whose own bytes do not say where it ends: that is for its message's framing to say."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from addons.usage import Usage
 
 
 class OpaqueReader:
-    """Lets a body pass, but for its last byte, which waits for the end of the message.
+    """Lets a body pass.
 
     Attributes:
         id: None; there is nothing to find one in.
@@ -18,19 +18,16 @@ class OpaqueReader:
         self.id: str | None = None
         self.finished = False
         self.usage: Usage | None = None
-        self._kept = b""
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece of the body, of one byte or more; return what may be sent on now."""
-        released = self._kept + piece[:-1]
-        self._kept = piece[-1:]
-        return released
+        """Take the next piece of the body, of one byte or more; return it."""
+        return piece
 
-    def passing(self, pieces: Sequence[bytes]) -> int:  # noqa: ARG002
-        """How many of the next pieces need not be looked at: none, as the end of each may be that of the body."""
-        return 0
+    def passing(self, pieces: Sequence[bytes]) -> int:
+        """How many of the next pieces need not be looked at: all."""
+        return len(pieces)
 
     def end(self) -> bytes:
-        """Take note that the message is complete; return what was kept back."""
+        """Take note that the message is complete; nothing was kept back."""
         self.finished = True
-        return self._kept
+        return b""

@@ -12,8 +12,13 @@ from addons.usage import Usage
 class BodyReader(Protocol):
     """Reads a body as it passes, and says when each byte of it may be sent on."""
 
-    id: str | None
-    finished: bool
+    @property
+    def id(self) -> str | None:
+        """The response id, once it has passed, where there is one."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the message is complete, or the last event of a stream has come."""
 
     @property
     def usage(self) -> Usage | None:
@@ -33,6 +38,7 @@ class ResponseTap:
     """Hashes a response body on its way, and has it signed before its last bytes are given out.
 
     Attributes:
+        has_size: Whether the head of the message tells how many bytes its body has.
         when_finished: Called when the reader has found the last event, which is before the message has ended.
     """
 
@@ -55,6 +61,7 @@ class ResponseTap:
         """
         self._reader = reader
         self._complete = complete
+        self.has_size = size is not None
         self._missing = size
         self._times = times
         self._last = b""

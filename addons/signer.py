@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -14,7 +14,7 @@ from mitmproxy.net.http.http1 import expected_http_body_size
 
 from addons.answers import error_answer, refuse
 from addons.exchange import Exchange, Exchanges, TokenTimes
-from addons.json_body import JsonReader
+from addons.labelled_json import LabelledJsonReader
 from addons.opaque_body import OpaqueReader
 from addons.request_body import forwarded_body
 from addons.request_digest import RequestDigest
@@ -33,6 +33,8 @@ _RECEIPT_PREFIX = "rcpt-"
 
 _READ_UNTIL_CLOSE = -1
 """What mitmproxy gives as the size of a body that only the end of the connection ends."""
+
+_NO_END = "nothing tells the end of the answer from a broken connection"
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,8 @@ class Signer:
 
         def complete(response_sha256: str, reader: BodyReader) -> Future[None] | None:
             exchange.usage = reader.usage
-            if not reader.finished:
-                exchange.leave_unsigned("the stream ended without its last event")
+            if size == _READ_UNTIL_CLOSE and not reader.finished:
+                exchange.leave_unsigned(_NO_END)
                 return None
             if not digest.complete:
                 exchange.leave_unsigned("the answer ended before the request did")
@@ -246,10 +248,9 @@ def _reader_for(route: Route, response: http.Response, size: int | None) -> Body
         return "the answer is empty"
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "text/event-stream":
-        told_by_message = route.dialect.ends_with_message and size != _READ_UNTIL_CLOSE
-        return SseReader(replace(route.dialect, ends_with_message=told_by_message))
+        return SseReader(route.dialect)
     if media_type != "application/json" and not route.signs_any_type:
         return "the answer is neither JSON nor an event stream"
     if size == _READ_UNTIL_CLOSE:
-        return "nothing tells the end of the answer from a broken connection"
-    return JsonReader() if media_type == "application/json" else OpaqueReader()
+        return _NO_END
+    return LabelledJsonReader(route.dialect) if media_type == "application/json" else OpaqueReader()

@@ -7,29 +7,36 @@ what little comes behind it, is given out by `end` alone. Where an event of a ce
 `event: message_stop`, it may be long; there, the line end by which a client would know is what is kept.
 
 On the way it picks up the response id and the token usage. JSON is parsed only in events that can matter: those before
-the id is known, and those that have usage in them.
+the id is known, and those that have usage in them. An event of more than `MAX_EVENT` bytes is not kept, but searched
+for the few members that matter as it passes.
 """
 
+import enum
 import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from addons.dialects import Dialect
-from addons.usage import Usage
+from addons.dialects import Dialect, usable_id
+from addons.json_members import JsonMembers
+from addons.usage import Usage, UsageFinder
 
 MAX_EVENT = 256 * 1024
-"""Bytes of an event that are kept for reading at most. A longer one passes all the same, unread."""
+"""Bytes of an event that are kept for reading at most."""
 
 MAX_HELD = 64 * 1024
-"""Bytes behind the end of the stream that are held back at most. With more, it was not the end."""
+"""Bytes behind the end of the stream that are held back at most. With more, it was not the end. Blanks between a line's
+`data:` and its `[DONE]` are held back up to this number, too."""
 
 MAX_EVENT_TYPE = 128
 """Bytes of an event's type that are kept."""
 
-_DONE_LINES = (b"data: [DONE]", b"data:[DONE]")
-_LONGEST_DONE_LINE = max(map(len, _DONE_LINES))
+_DONE = b"[DONE]"
+# What the OpenAI libraries take for the end begins so, whatever comes behind it on the line.
+_DONE_LINE = re.compile(rb"data:[ \t]*\[DONE\]")
+_BEGINNING_OF_DATA = re.compile(rb"data:[ \t]*")
 _USAGE = b'"usage"'
+_TYPE = ("type",)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"[\r\n]")
 
@@ -40,25 +47,22 @@ class SseReader:
     Attributes:
         id: The response id in the first event that has one, once it has passed.
         usage: The tokens by the last event that tells of them.
-        finished: Whether the end of the stream has come and nothing speaks against its being the end.
+        finished: Whether the last event of the stream's dialect has come and nothing speaks against its being the last.
     """
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         # One of these stands in every piece that may be the last.
-        self._end_marks = (*([b"[DONE]"] if dialect.ends_with_done else []), *dialect.last_events)
+        self._end_marks = (*([_DONE] if dialect.ends_with_done else []), *dialect.last_events)
         self.id: str | None = None
         self.usage: Usage | None = None
         self.finished = False
-        # The line that has begun and not ended, and whether it was too long to keep.
+        # The line that has begun and not ended, as far as it is kept; and what comes of the rest.
         self._line = bytearray()
-        self._line_too_long = False
-        # How many bytes at the end of _line have been kept back: all of them or none.
-        self._held_line = 0
-        # The data of the event that has begun, as far as it is worth reading.
-        self._data: list[bytes] = []
-        self._data_lines = 0
-        self._data_size = 0
+        self._rest: _Rest | None = None
+        # The end of what has come, where it may become the end of the stream.
+        self._kept_back = b""
+        self._event = _Event(dialect)
         self._event_type = b""
         self._at_start = True
         self._after_cr = False
@@ -78,8 +82,8 @@ class SseReader:
         if (
             self.id is None
             or self._line
-            or self._line_too_long
-            or self._data_lines
+            or self._rest is not None
+            or self._event.lines
             or self._event_type
             or self._after_cr
             or self._held is not None
@@ -96,15 +100,10 @@ class SseReader:
 
     def end(self) -> bytes:
         """Take note that the message is complete; return what was kept back."""
-        if self._held is None:
-            kept = bytes(self._line[len(self._line) - self._held_line :])
-            line = self._take_line(b"")
-            self.finished = line is not None and self._is_done_line(line)
-        else:
-            kept = bytes(self._held)
+        kept = self._kept_back if self._held is None else bytes(self._held)
+        self._kept_back = b""
+        if self._held is not None:
             self._held.clear()
-        self.finished = self.finished or self._dialect.ends_with_message
-        self._held_line = 0
         return kept
 
     def _feed_behind_end(self, held: bytearray, piece: bytes) -> bytes:
@@ -119,15 +118,14 @@ class SseReader:
 
     def _feed_lines(self, piece: bytes) -> bytes:
         start = 0  # of the line, in piece
-        kept_before = bytes(self._line[len(self._line) - self._held_line :])
-        self._held_line = 0
+        kept_before, self._kept_back = self._kept_back, b""
         if self._after_cr and piece.startswith(b"\n"):
             start = 1
         self._after_cr = False
         for end in _LINE_END.finditer(piece, start):
             if end.start() < start:  # the \n of a \r\n
                 continue
-            began_before = bool(self._line) or self._line_too_long
+            began_before = bool(self._line) or self._rest is not None
             line = self._take_line(piece[start : end.start()])
             if line is not None and self._is_done_line(line):
                 return self._hold(kept_before + piece, 0 if began_before else len(kept_before) + start)
@@ -140,15 +138,21 @@ class SseReader:
                     self._after_cr = True
                 elif piece[start] == 0x0A:
                     start += 1
+        return self._begin_line(kept_before, piece, start)
+
+    def _begin_line(self, kept_before: bytes, piece: bytes, start: int) -> bytes:
+        """Take in the line whose end has not come, from `start` of the piece on; return what may be sent on."""
+        came = kept_before + piece if kept_before else piece
+        line_at = 0 if self._line else len(kept_before) + start
         self._keep_line(piece[start:])
-        released = len(piece)
-        if self._may_become_done_line():
-            if start == 0:  # nothing but more of the line that has been kept back, or was begun just now
-                self._held_line = len(kept_before) + len(piece)
-                return b""
-            self._held_line = len(piece) - start
-            released = start
-        return kept_before + piece[:released]
+        line = self._line_so_far()
+        if self._is_done_line(line):
+            return self._hold(came, line_at)
+        kept = self._may_become_done_line(line, len(came) - line_at)
+        if not kept:
+            return came
+        self._kept_back = came[-kept:]
+        return came[:-kept]
 
     def _hold(self, passing: bytes, at: int) -> bytes:
         self.finished = True
@@ -156,80 +160,168 @@ class SseReader:
         return passing[:at]
 
     def _keep_line(self, part: bytes) -> None:
-        if self._line_too_long:
+        if self._rest is _Rest.OF_DATA:
+            self._event.add(part, continues=True)
+        elif self._rest is None:
+            self._line += part
+            if len(self._line) > MAX_HELD:
+                self._shorten_line()
+
+    def _shorten_line(self) -> None:
+        line = self._line_so_far()
+        beginning = _BEGINNING_OF_DATA.match(line)
+        if beginning is None:
+            if len(line) > MAX_EVENT:  # no field that is read has so long a value
+                self._line.clear()
+                self._rest = _Rest.OF_NO_INTEREST
             return
-        self._line += part
-        if len(self._line) > MAX_EVENT:
+        value = line[beginning.end() :]
+        self._at_start = False
+        self._line[:] = b"data:" + value  # the blanks before it mean nothing
+        if len(value) > MAX_EVENT:
             self._line.clear()
-            self._line_too_long = True
+            self._rest = _Rest.OF_DATA
+            self._event.add(value)
 
     def _take_line(self, rest: bytes) -> bytes | None:
-        """The whole line, given its rest; None where it was too long to keep."""
-        if self._line:
+        """The whole line, given its rest; None where it is too long to keep."""
+        line: bytes | None = rest
+        if self._line or self._rest is not None:
             self._keep_line(rest)
-            line: bytes | None = None if self._line_too_long else bytes(self._line)
-        else:
-            line = None if self._line_too_long else rest
-        self._line.clear()
-        self._line_too_long = False
+            line = bytes(self._line) if self._rest is None else None
         if self._at_start and line is not None:
             line = line.removeprefix(_BYTE_ORDER_MARK)
+        self._line.clear()
+        self._rest = None
         self._at_start = False
         return line
 
-    def _is_done_line(self, line: bytes) -> bool:
-        return self._dialect.ends_with_done and line in _DONE_LINES and not self._data_lines
+    def _line_so_far(self) -> bytes:
+        line = bytes(self._line)
+        return line.removeprefix(_BYTE_ORDER_MARK) if self._at_start else line
 
-    def _may_become_done_line(self) -> bool:
-        if not self._line or not self._dialect.ends_with_done or self._data_lines:
-            return False
-        line = bytes(self._line[: len(_BYTE_ORDER_MARK) + _LONGEST_DONE_LINE + 1])
-        if self._at_start:
-            line = line.removeprefix(_BYTE_ORDER_MARK)
-        return bool(line) and any(done.startswith(line) for done in _DONE_LINES)
+    def _is_done_line(self, line: bytes) -> bool:
+        return self._dialect.ends_with_done and self._event.is_blank and _DONE_LINE.match(line) is not None
+
+    def _may_become_done_line(self, line: bytes, size: int) -> int:
+        """How many bytes at the end of what has come may become the end of the stream.
+
+        Args:
+            line: What has come of the line.
+            size: Its bytes that have not been sent on yet.
+        """
+        if not line or not self._dialect.ends_with_done or not self._event.is_blank:
+            return 0
+        if b"data:".startswith(line):
+            return size
+        beginning = _BEGINNING_OF_DATA.match(line)
+        if beginning is None or not _DONE.startswith(line[beginning.end() :]):
+            return 0
+        return size if size <= MAX_HELD else len(line) - beginning.end()
 
     def _read_line(self, line: bytes | None) -> bool:
         """Take a line in; say whether by it a client knows that the stream is over."""
         if line is None:
-            self._data_lines += 1
-            self._data_size = MAX_EVENT + 1
+            self._event_type = self._event_type or self._event.type()
         elif not line:
             is_last = self._event_type in self._dialect.last_events
             self._event_type = b""
-            if self._data_lines:
+            if self._event.lines:
                 self._read_event()
             return is_last
         elif line.startswith(b"data:") or line == b"data":
             value = line[5:].removeprefix(b" ")
-            self._data_lines += 1
-            self._data_size += len(value) + 1
-            if self._data_size <= MAX_EVENT:
-                self._data.append(value)
-                if not self._event_type and any(mark in value for mark in self._dialect.last_events):
-                    self._event_type = self._type_in_data()
+            self._event.add(value)
+            if not self._event_type and any(mark in value for mark in self._dialect.last_events):
+                self._event_type = self._event.type()
         elif line.startswith(b"event:"):
             self._event_type = line[6:].removeprefix(b" ")[:MAX_EVENT_TYPE]
-        return bool(self._data_lines) and self._event_type in self._dialect.last_events
-
-    def _type_in_data(self) -> bytes:
-        event = _json_object(b"\n".join(self._data))
-        found = event.get("type") if event is not None else None
-        return found.encode("utf-8", "replace") if isinstance(found, str) else b""
+        return bool(self._event.lines) and self._event_type in self._dialect.last_events
 
     def _read_event(self) -> None:
-        data = b"\n".join(self._data)
-        readable = self._data_size <= MAX_EVENT
-        self._data.clear()
-        self._data_lines = self._data_size = 0
-        if not readable:
-            return
-        has_id = self.id is None and b'"id"' in data
-        event = _json_object(data) if has_id or _has_usage(data) else None
-        if event is None:
-            return
+        event, self._event = self._event, _Event(self._dialect)
         if self.id is None:
-            self.id = self._dialect.id_of(event)
-        self.usage = self._dialect.usage_of(event, self.usage)
+            self.id = event.id()
+        self.usage = event.usage(self.usage)
+
+
+class _Rest(enum.Enum):
+    """What the rest of a line is, of which too much has come to keep it."""
+
+    OF_DATA = "the value of a data field, which the event takes in"
+    OF_NO_INTEREST = "a field that is not read, or a comment"
+
+
+class _Event:
+    """The data of an event, as far as it has come.
+
+    Attributes:
+        lines: How many data lines there were.
+        is_blank: Whether there was nothing in them.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self.lines = 0
+        self.is_blank = True
+        self._data: list[bytes] = []
+        self._size = 0
+        # What the data is searched by, once there is too much of it to keep.
+        self._members: JsonMembers | None = None
+        self._usage = UsageFinder()
+
+    def add(self, value: bytes, *, continues: bool = False) -> None:
+        """Take in the value of a line; or of one that has begun already, what comes next of it."""
+        self.lines += not continues
+        self.is_blank = self.is_blank and (not value or value.isspace())
+        if self._members is None:
+            if self._size + len(value) < MAX_EVENT:
+                self._data.append(value)
+                self._size += len(value) + 1
+                return
+            self._search()
+        elif not continues:
+            value = b"\n" + value
+        self._look_into(value)
+
+    def type(self) -> bytes:
+        """The type that the data tells; empty where it tells none yet."""
+        if self._members is None and self.lines > 1:
+            self._search()  # parsing all of it again after each line could take for ever
+        if self._members is not None:
+            found: object = self._members.found.get(_TYPE)
+        else:
+            event = _json_object(b"\n".join(self._data))
+            found = event.get("type") if event is not None else None
+        return found.encode("utf-8", "replace") if isinstance(found, str) else b""
+
+    def id(self) -> str | None:
+        """The response id that the data tells."""
+        if self._members is not None:
+            found = (usable_id(self._members.found.get(path)) for path in self._dialect.id_paths)
+            return next((chat_id for chat_id in found if chat_id is not None), None)
+        data = b"\n".join(self._data)
+        event = _json_object(data) if b'"id"' in data else None
+        return self._dialect.id_of(event) if event is not None else None
+
+    def usage(self, before: Usage | None) -> Usage | None:
+        """The tokens that the data tells, and where it tells nothing, what is known from before."""
+        if self._members is not None:
+            found = self._usage.usage()
+            return found.filled_by(before) if found is not None else before
+        data = b"\n".join(self._data)
+        event = _json_object(data) if _has_usage(data) else None
+        return self._dialect.usage_of(event, before) if event is not None else before
+
+    def _search(self) -> None:
+        self._members = JsonMembers({*self._dialect.id_paths, _TYPE})
+        self._look_into(b"\n".join([*self._data, b""]) if self._data else b"")
+        self._data.clear()
+
+    def _look_into(self, text: bytes) -> None:
+        if self._members is not None:
+            self._members.feed(text)
+        self._usage.feed(text)
 
 
 def _has_usage(data: bytes) -> bool:

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import example, given
@@ -45,10 +46,23 @@ def test_no_bytes_raise_and_all_of_them_leave(pieces: list[bytes]) -> None:
     assert b"".join(given_back) == b"".join(pieces)
 
 
-def test_everything_leaves_at_once_but_what_may_be_the_end() -> None:
-    reader, given_back = read([b'{"id":', b'"a","x":[1],"y":2', b"}", b"\n", b" "])
-    assert given_back == [b'{"id"', b':"a","x":[1', b'],"y":2', b"", b"", b"}\n "]
+def test_everything_leaves_at_once_but_the_end() -> None:
+    pieces = [b"\n", b" \n", b'{"id":', b'"a]","x":[1]', b',"y":{}', b"}", b"\n", b" "]
+    reader, given_back = read(pieces)
+    assert given_back == [*pieces[:-3], b"", b"", b"", b"}\n "]
     assert reader.finished
+
+
+def test_the_elements_of_an_array_leave_as_they_come() -> None:
+    pieces = [b'[{"a":1}', b',\n{"b":"\\"]"}', b',\n{"c":[]}', b"\n]", b"\n"]
+    _, given_back = read(pieces)
+    assert given_back == [*pieces[:3], b"\n", b"", b"]\n"]
+
+
+def test_of_texts_behind_one_another_only_the_first_waits_for_the_next() -> None:
+    pieces = [b'{"a":1}\n', b'{"b":2}\n', b'{"c":3}\n']
+    _, given_back = read(pieces)
+    assert given_back == [b'{"a":1', b"}\n" + pieces[1], pieces[2], b""]
 
 
 @given(
@@ -96,17 +110,19 @@ def test_nothing_is_searched_once_the_id_is_known(monkeypatch: pytest.MonkeyPatc
     def fail(*args: object) -> int:
         raise AssertionError
 
-    monkeypatch.setattr(reader, "_read_string", fail)
-    monkeypatch.setattr(reader, "_read_structure", fail)
+    monkeypatch.setattr(reader._members, "feed", fail)
     reader.feed(b'"x":{"id":"b"}}')
     assert reader.id == "a"
 
 
 def test_memory_does_not_grow_with_the_body() -> None:
     reader = JsonReader()
+    tracemalloc.start()
     reader.feed(b'{"object":"list","x":"')
     for _ in range(100):
         reader.feed(b"y" * 10_000)
-    assert reader._string is None
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 100_000
     reader.feed(b'","id":"late"}')
     assert reader.id == "late"

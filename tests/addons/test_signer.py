@@ -262,12 +262,25 @@ def test_a_stream_that_is_cut_short_is_not_signed(
     assert exchanges.of(flow).reason == "the exchange was cut short"
 
 
-def test_a_message_that_ends_before_its_stream_does_is_not_signed(
+def test_a_stream_without_its_last_event_is_signed_when_its_message_is_complete(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     event = b'data: {"id":"chatcmpl-9"}\n\n'
     assert pass_through(signer, make_flow(REQUEST), head(content_type="text/event-stream"), event) == event
-    assert len(store) == 0
+    signed = store.get("chatcmpl-9")
+    assert signed is not None
+    assert signed["text"] == f"{sha256(REQUEST)}:{sha256(event)}"
+
+
+@pytest.mark.parametrize("done", [b"", b"data: [DONE]\n\n"])
+def test_a_stream_that_only_its_connection_ends_is_signed_with_its_last_event_alone(
+    signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow, done: bytes
+) -> None:
+    flow, response = make_flow(REQUEST), head(content_type="text/event-stream")
+    del response.headers["transfer-encoding"]
+    pass_through(signer, flow, response, b'data: {"id":"chatcmpl-9"}\n\n' + done)
+    assert (store.get("chatcmpl-9") is not None) is bool(done)
+    assert exchanges.of(flow).state == ("signed" if done else "unsigned")
 
 
 def test_an_answer_of_our_own_is_left_alone(signer: Signer, make_flow: MakeFlow) -> None:
@@ -371,7 +384,7 @@ def test_an_answer_without_an_id_is_signed_under_its_receipt(
     assert signed["text"] == f"{sha256(REQUEST)}:{sha256(b'{"data":[]}')}"
 
 
-def test_a_transcription_in_plain_text_is_signed_and_keeps_its_last_byte_back(
+def test_a_transcription_in_plain_text_is_signed_and_waits_for_nothing_but_the_end_of_its_message(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     flow = make_flow(b"--multipart", path="/v1/audio/transcriptions")
@@ -379,10 +392,10 @@ def test_a_transcription_in_plain_text_is_signed_and_keeps_its_last_byte_back(
     response = flow.response = head(content_type="text/plain; charset=utf-8")
     signer.responseheaders(flow)
     assert callable(response.stream)
-    assert response.stream(b"Hello wo") == b"Hello w"
-    assert response.stream(b"r") == b"o"
+    assert response.stream(b"Hello wo") == b"Hello wo"
+    assert response.stream(b"r") == b"r"
     assert len(store) == 0
-    assert response.stream(b"") == b"r"
+    assert response.stream(b"") == []
     assert store.get(response.headers["x-receipt-id"]) is not None
 
 
