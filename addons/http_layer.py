@@ -1,7 +1,7 @@
 """mitmproxy's HTTP layer: all of a client connection's requests, in HTTP/1 or HTTP/2, and what they wait for.
 
 - An upstream that does not begin its answer in time gives 504.
-- An upstream that does not end a stream whose last event has come is given up.
+- A stream whose last event has come is ended here, where the upstream leaves it open.
 - A client that lets its deadline pass is told so.
 
 All of it by subclassing, as in `addons.http_stream`, `addons.http1_server` and others; the `next_layer` hook in
@@ -20,6 +20,7 @@ from mitmproxy.proxy.layers.http._base import HttpConnection
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestProtocolError,
+    ResponseEndOfMessage,
     ResponseProtocolError,
 )
 
@@ -78,7 +79,7 @@ class ApiHttpLayer(UpstreamConnections):
             yield from self._end_overdue_streams()
             return
         elif isinstance(event, events.Wakeup) and event.command is self._unended.wakeup:
-            yield from self._cut_unended_streams()
+            yield from self._end_unended_streams()
             return
         elif isinstance(event, ClientOverdue):
             client = self.connections[self.context.client]
@@ -160,13 +161,18 @@ class ApiHttpLayer(UpstreamConnections):
         if deadlines:
             yield from self._wake_up_in(max(0.0, min(deadlines) - now))
 
-    def _cut_unended_streams(self) -> layer.CommandGenerator[None]:
+    def _end_unended_streams(self) -> layer.CommandGenerator[None]:
         is_behind = self._back_pressure.is_on or self._limits.is_behind(self.context.client)
         excused = self._limits.upstream_timeout if is_behind else 0.0
         for stream_id in self._unended.overdue(self.streams, excused):
+            stream = self.streams[stream_id]
             message = "the upstream does not end its answer"
+            gone = RequestProtocolError(stream_id, message, ErrorCode.CANCEL)
+            if isinstance(stream, ApiHttpStream) and stream.may_end:
+                yield from self.event_to_child(self.connections[stream.context.server], gone)
+                yield from self.event_to_child(stream, ResponseEndOfMessage(stream_id))
+                continue
             error = ResponseProtocolError(stream_id, message, ErrorCode.GENERIC_SERVER_ERROR)
             yield from self.event_to_child(self.connections[self.context.client], error)
-            gone = RequestProtocolError(stream_id, message, ErrorCode.CANCEL)
-            yield from self.event_to_child(self.streams[stream_id], gone)
+            yield from self.event_to_child(stream, gone)
         yield from self._unended.watch(self.streams)

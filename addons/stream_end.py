@@ -1,9 +1,10 @@
-"""Streams that have said all, and whose upstream does not end the message.
+"""Streams that have said all, and whose upstream leaves the message open.
 
 The event that ends a stream is held back until the message ends, as only then the exchange is whole and can be signed.
 A client would wait for it until the upstream's timeout, which is meant for models that think. So the upstream gets a
-few seconds to end the message. Then the stream counts as cut short, to the client too: the event stays back, for who
-holds it can fetch a signature, and of a message without an end there is none.
+few seconds to end the message. Then it is ended here, signed over what the client has got, and the connection to the
+upstream is closed. Where the head has promised a number of bytes that did not come, the message cannot be ended: it is
+cut short, to the client too, and the event stays back, for a client that holds it expects a signature.
 """
 
 import time
@@ -57,7 +58,7 @@ class UnendedStreams:
             yield self.wakeup
 
     def overdue(self, alive: Container[int], excused: float = 0.0) -> list[int]:
-        """Take note that the timer has run out; return the streams that are to be cut short.
+        """Take note that the timer has run out; return the streams that are to be ended.
 
         Args:
             alive: As for `watch`.
@@ -67,9 +68,9 @@ class UnendedStreams:
         now = self._now()
         self._streams = {number: stream for number, stream in self._streams.items() if number in alive}
         late = [number for number, stream in self._streams.items() if stream.check_at <= now]
-        cut = [number for number in late if self._streams[number].since + excused <= now]
+        ended = [number for number in late if self._streams[number].since + excused <= now]
         for number in late:
             self._streams[number].check_at = now + END_TIMEOUT
-        for number in cut:
+        for number in ended:
             del self._streams[number]
-        return cut
+        return ended

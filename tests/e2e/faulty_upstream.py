@@ -65,6 +65,14 @@ def _silent(peer: Peer) -> None:
     peer.wait_closed()
 
 
+def _left_open(data: bytes) -> Act:
+    def act(peer: Peer) -> None:
+        peer.send(data)
+        peer.wait_closed()
+
+    return act
+
+
 def _dripping(data: bytes, seconds: float) -> Act:
     def act(peer: Peer) -> None:
         for byte in data:
@@ -165,12 +173,10 @@ UNSIGNED: Mapping[str, tuple[Act, bytes]] = {
         sending(_sse(gzip.compress(EVENT + DONE)).replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n", 1)),
         gzip.compress(EVENT + DONE),
     ),
-    "a stream without its last event": (sending(_sse(EVENT)), EVENT),
-    "a stream that goes on behind its last event": (
-        sending(_sse(EVENT, DONE, EVENT * 2000)),
-        EVENT + DONE + EVENT * 2000,
+    "a stream without its last event until the end of the connection": (
+        sending(SSE_HEAD.replace(b"Transfer-Encoding: chunked", b"Connection: close") + EVENT),
+        EVENT,
     ),
-    "a stream without anything": (sending(_sse()), b""),
     "HTML": (sending(json_response(BODY).replace(b"application/json", b"text/html")), BODY),
     "an error in drips": (_dripping(json_response(BODY, "500 Oh"), 0.002), BODY),
 }
@@ -204,6 +210,16 @@ SIGNED: Mapping[str, tuple[Act, bytes]] = {
     "JSON that is none": (sending(_json(b'{"id":"\xff\0')), b'{"id":"\xff\0'),
     "a stream that is no UTF-8": (sending(_sse(b"data: \xff\xfe\0\n\n", DONE)), b"data: \xff\xfe\0\n\n" + DONE),
     "a stream without data": (sending(_sse(b": x\n\n\nid: 1\n\n", DONE)), b": x\n\n\nid: 1\n\n" + DONE),
+    "a stream without its last event": (sending(_sse(ODD_EVENT)), ODD_EVENT),
+    "a stream that goes on behind its last event": (
+        sending(_sse(ODD_EVENT, DONE, EVENT * 2000)),
+        ODD_EVENT + DONE + EVENT * 2000,
+    ),
+    "a stream that is left open behind its last event": (
+        _left_open(SSE_HEAD + chunk(ODD_EVENT) + chunk(DONE)),
+        ODD_EVENT + DONE,
+    ),
+    "a stream without anything": (sending(_sse()), b""),
     "a line without an end": (sending(_sse(_LONG, b"\n\n", DONE)), _LONG + b"\n\n" + DONE),
     "a stream until the end of the connection": (
         sending(SSE_HEAD.replace(b"Transfer-Encoding: chunked", b"Connection: close") + ODD_EVENT + DONE),
