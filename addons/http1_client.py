@@ -117,7 +117,8 @@ class ApiHttp1Client(Http1Client):
         if isinstance(event, RequestHeaders):
             self._idle.drop(self.conn)
             self._interim = 0
-            if event.request.is_http2:
+            # An intermediary sends its own version (RFC 9110, 2.5).
+            if event.request.is_http2 or event.request.http_version == "HTTP/1.0":
                 event = RequestHeaders(
                     event.stream_id, self._as_http1(event.request, event.end_stream), event.end_stream
                 )

@@ -129,14 +129,20 @@ class ApiHttp1Server(Http1Server):
             self._clock.stop()
             # A client that has asked ahead and does not read what it gets is not answered for ever.
             asks_too_much = bool(self.buf) and self._unread() > MAX_UNREAD
-            self._last_request = self._last_request or self._clock.retiring or asks_too_much
+            knows_no_chunks = self._speaks_http_1_0() and "transfer-encoding" in event.response.headers
+            self._last_request = self._last_request or self._clock.retiring or asks_too_much or knows_no_chunks
             if self._last_request:  # a copy: by the original, the upstream's connection is closed or kept
                 event = ResponseHeaders(event.stream_id, event.response.copy(), event.end_stream)
                 event.response.headers["connection"] = "close"
+            if knows_no_chunks:  # RFC 9112, 6.1: the end of the connection is that of the body
+                del event.response.headers["transfer-encoding"]
             return_request_id(self.request, event.response)
         yield from super().send(event)
         if isinstance(event, ResponseHeaders) and event.response.status_code == 100:
             self.response = None  # that was not the answer yet
+
+    def _speaks_http_1_0(self) -> bool:
+        return self.request is not None and self.request.http_version == "HTTP/1.0"
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """Read a request head."""

@@ -271,10 +271,17 @@ class ApiHttpStream(HttpStream):
         if response is not None and isinstance(response.stream, ResponseTap) and self._goes_out_in_chunks(response):
             self._owner.open_short_way(self.flow.server_conn, response.stream)
 
+    @property
+    def may_end(self) -> bool:
+        """Whether the answer is whole, for the client too, if it ends with what has come of it."""
+        tap = self.flow.response.stream if self.flow.response is not None else None
+        return isinstance(tap, ResponseTap) and not tap.has_size
+
     def _goes_out_in_chunks(self, response: http.Response) -> bool:
         """Whether a body goes out in the chunks in which it comes, and nobody else wants to see it."""
         return (
             self.client_state == self.state_done
+            and self.flow.request.http_version != "HTTP/1.0"  # to which no chunks are sent
             and response.headers.get("transfer-encoding", "").lower() == "chunked"
             and not self.context.options.store_streamed_bodies
             and self.debug is None

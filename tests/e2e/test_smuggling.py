@@ -231,7 +231,7 @@ TRICKS = [
         (request(first=b"GET http://other:81//v1/x?a HTTP/1.1"), gets(b"GET //v1/x?a HTTP/1.1")),
         (request(first=b"GET https://other/v1/x HTTP/1.1"), gets(b"GET /v1/x HTTP/1.1")),
         (b"\r\n" + request(first=b"GET /v1/x HTTP/1.1"), gets(b"GET /v1/x HTTP/1.1")),
-        (request(first=b"GET /v1/x HTTP/1.0"), gets(b"GET /v1/x HTTP/1.0")),
+        (request(first=b"GET /v1/x HTTP/1.0"), gets(b"GET /v1/x HTTP/1.1")),
         (
             request(CHUNKED, body=b'5;a=b;c="d"\r\nhello\r\n000\r\nX: y\r\nContent-Length: 9\r\n\r\n'),
             gets(POST, CHUNKED, body=chunk(b"hello") + b"0\r\n\r\n"),
