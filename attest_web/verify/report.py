@@ -1,5 +1,12 @@
-"""An attestation report, read."""
+"""An attestation report, read.
 
+A report is about one key. Some proxies list it once more in `all_attestations` and `model_attestations`, where some
+verifiers look, and look nowhere else. So that all of them read one report, each list that is there has to have this
+one alone in it, as it stands at the top level without the lists. A list of several would be of reports that nothing
+here has checked: a report on each key is asked for by its `signing_address`.
+"""
+
+import json
 from functools import cached_property
 
 from attest_web.report_data import NONCE_BYTES
@@ -23,7 +30,11 @@ from attest_web.verify.untrusted_json import (
 )
 
 MAX_BYTES = 8 * 1024 * 1024
-"""Bytes of a report that are read at most. With eight GPUs, one has some two hundred thousand."""
+"""Bytes of a report that are read at most. With eight GPUs, one has some six hundred thousand, as it stands there
+three times."""
+
+LISTS = ("all_attestations", "model_attestations")
+"""Where a report stands once more."""
 
 MAX_LOG = 1024 * 1024
 """Characters of an event log at most, where it is a JSON text in the report."""
@@ -43,11 +54,16 @@ class Report:
         """Read a report.
 
         Raises:
-            FailedError: It is not a JSON object, or longer than `MAX_BYTES`.
+            FailedError: It is not a JSON object, longer than `MAX_BYTES`, or stands in its `LISTS` as another one.
         """
         if len(data) > MAX_BYTES:
             raise FailedError(f"the report is {len(data)} bytes long; more than {MAX_BYTES} are not read")
-        return cls(parse_object(data, _WHAT))
+        source = parse_object(data, _WHAT)
+        alone = {name: value for name, value in source.items() if name not in LISTS}
+        for name in LISTS:
+            if name in source:
+                _check_listed(alone, name, source[name])
+        return cls(alone)
 
     @property
     def dev(self) -> bool:
@@ -167,3 +183,20 @@ class Report:
     def gpu_payload(self) -> GpuPayload:
         """The GPU evidence."""
         return GpuPayload.parse(text(self._source, "nvidia_payload", _WHAT))
+
+
+def _check_listed(alone: JsonObject, name: str, listed: object) -> None:
+    if not isinstance(listed, list):
+        raise FailedError(f"{name!r} of the report is {'null' if listed is None else 'not a list'}")
+    if len(listed) != 1:
+        raise FailedError(f"{name!r} of the report has {len(listed)} entries, not this report alone")
+    # Not with ==, for which 1, 1.0 and True are the same.
+    if _canonical(listed[0]) != _canonical(alone):
+        raise FailedError(f"{name!r} of the report has an entry that is not the report itself, as the top level has it")
+
+
+def _canonical(value: object) -> str:
+    try:
+        return json.dumps(value, sort_keys=True)
+    except RecursionError:
+        raise FailedError("the report is too deep to be read") from None

@@ -1,0 +1,85 @@
+"""The lists in which a report stands once more: whoever reads it there must read what is checked."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from attest_web.verify.checks import FailedError
+from attest_web.verify.report import LISTS, Report
+from tests.attest_web.verify.auditing import audit, wrong
+from tests.attest_web.verify.minting import OTHER_KEYS, report
+
+
+def listed(*names: str, **lists: Any) -> dict[str, Any]:
+    """A report that stands in these lists as well; `lists` replaces them."""
+    alone = report()
+    return alone | {name: [alone] for name in names} | lists
+
+
+@pytest.mark.parametrize("names", [(), LISTS, LISTS[:1], LISTS[1:]], ids=str)
+def test_a_report_that_stands_in_its_lists_once_more_holds(names: tuple[str, ...]) -> None:
+    assert audit(listed(*names), report("ed25519")).ok
+
+
+OTHERS: list[tuple[Any, str]] = [
+    *((not_a_list, "is not a list") for not_a_list in (report(), {}, "[]", 1, True)),
+    (None, "is null"),
+    ([], "has 0 entries"),
+    ([report(), report()], "has 2 entries"),
+    ([report(), report("ed25519")], "has 2 entries"),
+    ([report("ed25519")], "not the report itself"),
+    ([report(keys=OTHER_KEYS)], "not the report itself"),
+    ([report() | {"more": 1}], "not the report itself"),
+    ([{name: value for name, value in report().items() if name != "model_name"}], "not the report itself"),
+    *(([entry], "not the report itself") for entry in (None, "", {}, [], [report()], 1)),
+    ([report() | {"all_attestations": []}], "not the report itself"),
+]
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize(("other", "why"), OTHERS)
+def test_a_list_that_disagrees_with_the_top_level_is_refused(name: str, other: Any, why: str) -> None:
+    found = audit(listed(*LISTS, **{name: other}), report("ed25519"))
+    [refused] = [check for check in found.checks if check.name == "report 1 report"]
+    assert name in refused.detail
+    assert why in refused.detail
+    assert "report 1 report" in wrong(found)
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "another": lambda _: "another",
+    "null": lambda _: None,
+    "in a list": lambda value: [value],
+    "none": lambda value: value[:0] if isinstance(value, str | list) else {},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("member", sorted(report()))
+def test_every_member_is_compared(member: str, change: str) -> None:
+    alone = report()
+    entry = alone | {member: CHANGES[change](alone[member])}
+    with pytest.raises(FailedError, match="not the report itself"):
+        Report.parse(json.dumps(alone | {"model_attestations": [entry]}).encode())
+
+
+@pytest.mark.parametrize(("top", "entry"), [(1, True), (0, False), (1, 1.0), ("1", 1), (0, -0.0), ("a", "A")])
+def test_values_that_python_or_a_reader_may_take_for_equal_are_not(top: object, entry: object) -> None:
+    alone = report() | {"info": {"at": [top]}}
+    with pytest.raises(FailedError, match="not the report itself"):
+        Report.parse(json.dumps(alone | {"all_attestations": [alone | {"info": {"at": [entry]}}]}).encode())
+
+
+def test_the_order_of_members_is_no_difference() -> None:
+    alone = report()
+    backwards = dict(reversed(alone.items()))
+    assert Report.parse(json.dumps(alone | {name: [backwards] for name in LISTS}).encode()).algo == "ecdsa"
+
+
+def test_a_deep_report_is_refused_in_order() -> None:
+    deep = b'{"a":' + b"[" * 900 + b"]" * 900 + b"}"
+    body = json.dumps(report()).encode()[:-1] + b',"more":' + deep + b',"model_attestations":[' + deep + b"]}"
+    with pytest.raises(FailedError):
+        Report.parse(body)
