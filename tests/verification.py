@@ -4,6 +4,7 @@ import hashlib
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from eth_keys.backends.native.main import NativeECCBackend
+from eth_keys.constants import SECPK1_N
 from eth_keys.main import KeyAPI
 from eth_utils.crypto import keccak
 
@@ -18,6 +19,7 @@ def recovered_address(text: str, signature: str) -> str:
     raw = bytes.fromhex(signature[2:])
     assert len(raw) == 65
     assert raw[64] in (27, 28)
+    assert int.from_bytes(raw[32:64]) <= SECPK1_N // 2, "s is high"
     api = KeyAPI(NativeECCBackend)
     message = text.encode()
     digest = keccak(b"\x19Ethereum Signed Message:\n%d" % len(message) + message)

@@ -1,5 +1,6 @@
 """Every command in the README is run, as a reader would."""
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ import pytest
 
 from attest_web.gpu_evidence import find_gpu_python
 from attest_web.settings import Settings
+from attest_web.verify.secp256k1 import ORDER
 from tests.e2e.processes import BIN, ROOT, Process, clean_env
 from tests.limits import limit
 
@@ -107,6 +109,14 @@ def test_a_chat_is_verified_by_hand_and_a_lie_is_found(run: Run, tmp_path: Path)
     verified = verify()
     assert verified.returncode == 0, verified.stderr
     assert re.fullmatch(r"signed by 0x[0-9a-fA-F]{40}\n", verified.stdout)
+    signed = tmp_path / "signature.json"
+    true = signed.read_text()
+    answer = json.loads(true)
+    raw = bytes.fromhex(answer["signature"][2:])
+    twin = raw[:32] + (ORDER - int.from_bytes(raw[32:64])).to_bytes(32) + bytes([27 + 28 - raw[64]])
+    signed.write_text(json.dumps(answer | {"signature": f"0x{twin.hex()}"}))
+    assert "its s is high" in verify().stderr
+    signed.write_text(true)
     response = tmp_path / "response.json"
     response.write_bytes(response.read_bytes().replace(b"Say", b"say"))
     assert "not the bytes that were signed" in verify().stderr
