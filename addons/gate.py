@@ -21,7 +21,11 @@ _BAD_IN_VALUE = re.compile(rb"[\r\n\0]")
 
 
 class Gate:
-    """Refuses requests without a token and requests that are too large, on their headers alone; sends on the others."""
+    """Refuses requests without a token and requests that are too large, on their headers alone; sends on the others.
+
+    Attributes:
+        tokens: What opens it. Each request is asked for one of those that there are when its head has come.
+    """
 
     def __init__(self, tokens: Tokens, router: Router, sizes: Mapping[Size, int]) -> None:
         """Make a gate.
@@ -31,7 +35,7 @@ class Gate:
             router: Knows the requests' routes.
             sizes: Largest request bodies, in bytes.
         """
-        self._tokens = tokens
+        self.tokens = tokens
         self._router = router
         self._sizes = sizes
 
@@ -44,7 +48,7 @@ class Gate:
         request = flow.request
         route = self._router.route_of(flow)
         handshake = None if route.kind is Kind.PROOF else Handshake.read(request)
-        may_enter = self._tokens.accept(_credentials(request, handshake))
+        may_enter = self.tokens.accept(_credentials(request, handshake))
         if not may_enter:
             handshake = None
         _drop_headers(request)

@@ -29,7 +29,7 @@ from typing import Final
 from prometheus_client.multiprocess import mark_process_dead
 
 from addons.supervised_tls import STOPPED, first_tls_file, next_tls_file
-from addons.worker_channel import Legacy
+from addons.worker_channel import Legacy, Retire
 from addons.worker_process import READY_TIMEOUT, Worker
 from attest_web.core_dumps import forbid_core_dumps
 from attest_web.dstack_endpoint import quiet_libraries, warn_of_simulator
@@ -189,7 +189,7 @@ class Supervisor:
             return False
         place.worker, before = worker, place.worker
         if before is not None:
-            before.retire()
+            before.retire(Retire(self._settings.token))
         self._begin(self._watch(place, worker))
         return True
 

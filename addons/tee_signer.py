@@ -11,10 +11,12 @@ from mitmproxy.addonmanager import Loader
 
 from addons.chain import make_chain
 from addons.drain import Drain
+from addons.gate import Gate
 from addons.inheritance import Inheritance
 from addons.reverse_proxy import option_problems
 from addons.served_certificate import ServedCertificate
 from addons.signer import Signer
+from attest_web.auth import Tokens
 from attest_web.core_dumps import forbid_core_dumps
 from attest_web.dstack_endpoint import quiet_libraries, warn_of_simulator
 from attest_web.json_log import json_formatter
@@ -43,6 +45,10 @@ class TeeSigner:
     def drain(self) -> Drain:
         """What stops the proxy; there when the settings are known."""
         return next(addon for addon in self.addons if isinstance(addon, Drain))
+
+    def tokens(self) -> Tokens:
+        """What clients must send one of; there when the settings are known."""
+        return next(addon for addon in self.addons if isinstance(addon, Gate)).tokens
 
     def signing_addresses(self) -> tuple[str, ...]:
         """By what verifiers know the keys; there when the settings are known."""

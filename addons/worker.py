@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from addons.inheritance import Inheritance
-from addons.worker_channel import MAX_PACKET, RETIRE, Legacy, Ready
+from addons.worker_channel import MAX_PACKET, Legacy, Ready, Retire
 from attest_web.keys import SigningKeys
 from attest_web.memory_file import MemoryFile
 from attest_web.metrics import SharedFiles
+from attest_web.settings import split_tokens
 from attest_web.stores.address import parse_address
 
 if TYPE_CHECKING:
@@ -88,10 +89,11 @@ class SupervisorLink:
             return
         except OSError:
             packet = b""
-        if packet == RETIRE:
-            self._signer.drain().retire()
-        elif not packet:
+        if not packet:
             self._lose_supervisor()
+            return
+        self._signer.tokens().replace(split_tokens(Retire.read(packet).token))
+        self._signer.drain().retire()
 
     def _lose_supervisor(self) -> None:
         asyncio.get_running_loop().remove_reader(self._channel)

@@ -5,7 +5,7 @@ So no key is on a disk, on a command line or in an environment. What is said, a 
 - The supervisor says once what the worker inherits (`Legacy`), and hands it the sockets to listen on and, if it has
   one, the file of the TLS key.
 - The worker says `Ready` once, when it listens and its signing keys are there.
-- The supervisor says `RETIRE` when another worker has taken this one's place.
+- The supervisor says `Retire` when another worker has taken this one's place.
 - Whoever finds the other's end closed knows that it is gone. A worker then stops as on SIGTERM.
 """
 
@@ -13,12 +13,14 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+from pydantic import SecretStr
 
 from attest_web.memory_file import MemoryFile
 
-RETIRE = b"retire"
-MAX_PACKET = 16 * 1024
-"""Bytes of a packet at most."""
+MAX_PACKET = 160 * 1024
+"""Bytes of a packet at most: a variable of the environment, as TOKEN is, has up to 128 KiB (execve(2))."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,34 @@ class Ready:
             return cls(tuple(json.loads(packet)["addresses"]))
         except (KeyError, TypeError) as error:
             raise ValueError("not what a worker says when it is ready") from error
+
+
+@dataclass(frozen=True)
+class Retire:
+    """Another worker has this one's place.
+
+    Attributes:
+        token: What TOKEN is by now. What the worker is still asked on connections that it has needs one of these.
+    """
+
+    token: SecretStr
+
+    _BEGINNING: ClassVar = b"retire "
+
+    def packet(self) -> bytes:
+        """As it is sent."""
+        return self._BEGINNING + self.token.get_secret_value().encode()
+
+    @classmethod
+    def read(cls, packet: bytes) -> "Retire":
+        """From what was sent.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        if not packet.startswith(cls._BEGINNING):
+            raise ValueError("not what a supervisor says when a worker is to retire")
+        return cls(SecretStr(packet[len(cls._BEGINNING) :].decode()))
 
 
 @dataclass(frozen=True)

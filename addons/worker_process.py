@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from addons.worker_channel import MAX_PACKET, RETIRE, Ready
+from addons.worker_channel import MAX_PACKET, Ready, Retire
 
 READY_TIMEOUT: Final = 60.0
 """Seconds that a worker may take to begin. dstack may take half of that for the keys: 30 s for all of its answers."""
@@ -43,10 +43,10 @@ class Worker:
                 return False
         return True
 
-    def retire(self) -> None:
+    def retire(self, how: Retire) -> None:
         """Tell it that another one has its place."""
         with suppress(OSError):
-            self._channel.send(RETIRE)
+            self._channel.send(how.packet())
 
     def send_signal(self, which: signal.Signals) -> None:
         """Send a signal, if there is anybody to take it."""

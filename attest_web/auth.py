@@ -13,9 +13,15 @@ class Tokens:
     """
 
     def __init__(self, tokens: Iterable[str]) -> None:
-        self._digests = [hashlib.sha256(token.encode()).digest() for token in tokens]
-        if not self._digests:
-            raise ValueError("at least one token is needed")
+        self._digests = _digests_of(tokens)
+
+    def replace(self, tokens: Iterable[str]) -> None:
+        """Have other tokens open it from the next question on; from any thread.
+
+        Raises:
+            ValueError: There is none; those that there were stay.
+        """
+        self._digests = _digests_of(tokens)
 
     def accept(self, authorization: bytes | None) -> bool:
         """Whether an `Authorization` header value, as it came over the wire, carries one of the tokens.
@@ -26,3 +32,10 @@ class Tokens:
         digest = hashlib.sha256(token.strip()).digest()
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return any(matches) and scheme.lower() == b"bearer"
+
+
+def _digests_of(tokens: Iterable[str]) -> list[bytes]:
+    digests = [hashlib.sha256(token.encode()).digest() for token in tokens]
+    if not digests:
+        raise ValueError("at least one token is needed")
+    return digests

@@ -52,6 +52,15 @@ def test_tokens_are_compared_by_digest_in_constant_time(monkeypatch: pytest.Monk
     assert {len(side) for pair in compared for side in pair} == {32}
 
 
+def test_tokens_that_are_replaced_open_nothing_any_more() -> None:
+    tokens = Tokens(["one", "two"])
+    tokens.replace(["two", "three"])
+    assert [tokens.accept(b"Bearer " + token) for token in (b"one", b"two", b"three")] == [False, True, True]
+    with pytest.raises(ValueError, match="token"):
+        tokens.replace([])
+    assert tokens.accept(b"Bearer two")
+
+
 def test_repr_holds_no_token() -> None:
     tokens = Tokens(["s3cret"])
     assert "s3cret" not in repr(tokens)
