@@ -60,10 +60,10 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     problems = side_port_problems(ctx.options, settings.attest_port) + override_problems(ctx.options, overrides)
     if problems:
         raise SettingsError(problems)
-    router, exchanges = Router(overrides), Exchanges()
     probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
     proof = make_proof(settings, inheritance, probe, ctx.options.listen_host)
     store, metrics, keys = proof.store, proof.metrics, proof.keys
+    router, exchanges = Router(overrides, proof.side_port.accepted), Exchanges()
     cors = Cors(CorsPolicy(settings.cors_origins))
     gate = Gate(proof.tokens, router, body_sizes(settings))
     clients = _client_connections(settings, inheritance)
@@ -106,9 +106,16 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     chain = [
         LogPrivacy(),
         clients,
-        ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer),
-        Drain(settings.drain_seconds, proof.draining, router, retirement if inheritance.number else None),
-        ProofPages(proof.app, proof.side_port, router, closing=proof.closing),
+        ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer, proof.side_port.accepted),
+        Drain(
+            settings.drain_seconds,
+            proof.draining,
+            router,
+            proof.side_port,
+            retirement if inheritance.number else None,
+        ),
+        proof.side_port,
+        ProofPages(proof.app, router, closing=proof.closing),
         *([RateLimit(proof.limiter)] if proof.limiter else []),
         cors,
         gate,

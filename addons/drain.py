@@ -3,7 +3,8 @@
 1. The port is closed, idle connections with it; `/ready` says 503; requests on the connections that are left get a 503,
    except those for proof pages.
 2. The requests under way are awaited. What is not done in time is cut, and so goes unsigned.
-3. Whoever has just got the end of an answer has a moment to fetch its signature, before its store goes.
+3. Whoever has just got the end of an answer has a moment to fetch its signature, before its store goes: best at the
+   side port, which accepts connections up to then. Requests that came there meanwhile are awaited, too.
 
 A second SIGTERM cuts short what is left of this. SIGINT is mitmproxy's, and stops at once.
 
@@ -25,6 +26,7 @@ from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
 from addons.answers import refuse
 from addons.routes import Kind, Router
+from addons.side_port import SidePort
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,12 @@ class Drain:
     """Stops the proxy when the process is asked to terminate."""
 
     def __init__(
-        self, seconds: float, draining: threading.Event, router: Router, retirement: Retirement | None = None
+        self,
+        seconds: float,
+        draining: threading.Event,
+        router: Router,
+        side_port: SidePort,
+        retirement: Retirement | None = None,
     ) -> None:
         """Do nothing yet.
 
@@ -64,12 +71,14 @@ class Drain:
             seconds: How long what is under way may take.
             draining: Set when it begins, for whoever wants to know.
             router: Knows the requests' routes.
+            side_port: Goes on for as long as signatures can be fetched.
             retirement: How this proxy retires, where it can be asked to.
         """
         self._retirement = retirement
         self._seconds = seconds
         self._draining = draining
         self._router = router
+        self._side_port = side_port
         # Weak: however a flow ends, it needs no hook to leave.
         self._flows: WeakSet[http.HTTPFlow] = WeakSet()
         self._hurry = False
@@ -125,11 +134,13 @@ class Drain:
             self._task = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
+        deadline = time.monotonic() + self._seconds
         try:
             ctx.options.update(server=False)
             under_way = self._under_way()
             logger.info("SIGTERM: stopping when %d requests are done, in %g s at most", len(under_way), self._seconds)
-            await self._close({flow.client_conn.id for flow in under_way})
+            at_side_port = {h.client.id for h in self._connections().values() if self._side_port.accepted(h.client)}
+            await self._close({flow.client_conn.id for flow in under_way} | at_side_port)
             if under_way:
                 await self._until(lambda: not self._under_way(), self._seconds)
                 if cut := len(self._under_way()):
@@ -138,6 +149,8 @@ class Drain:
                     logger.info("stopping, all requests are done")
                 if cut < len(under_way):
                     await self._until(lambda: False, LINGER)
+            self._side_port.stop_accepting()
+            await self._until(lambda: not self._under_way(), deadline - time.monotonic())
             await self._close(set())
         finally:
             ctx.master.shutdown()

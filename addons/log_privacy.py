@@ -15,7 +15,7 @@ from typing import Any
 from mitmproxy import flow as mitm_flow
 from mitmproxy import http
 
-LIBRARIES = ("mitmproxy", "asyncio", "h2", "hpack", "hyperframe", "tornado", "waitress", "werkzeug")
+LIBRARIES = ("mitmproxy", "asyncio", "h2", "hpack", "hyperframe", "tornado", "werkzeug")
 """Loggers, by the beginning of their names, whose lines are cut: all that see traffic and are not written here."""
 
 STARTERS = ("mitmproxy.addons.proxyserver", "mitmproxy.proxy.mode_servers", "mitmproxy.tools")

@@ -1,7 +1,6 @@
 """The proof pages, on the proxied port and on the side port."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -13,12 +12,9 @@ from addons.answers import error_answer
 from addons.routes import Kind, Router
 from attest_web.daemon_threads import DaemonThreads
 from attest_web.report_desk import MAX_MAKING, MAX_SHARING
-from attest_web.side_port import SidePort
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
-
-logger = logging.getLogger(__name__)
 
 MAX_WAITING = 256
 """Requests to proof pages that may be under way on the proxied port at once."""
@@ -34,20 +30,17 @@ class ProofPages:
     def __init__(
         self,
         app: "WSGIApplication",
-        side_port: SidePort,
         router: Router,
         closing: Sequence[Callable[[], None]] = (),
     ) -> None:
-        """Take over the pages and the side port.
+        """Take over the pages.
 
         Args:
             app: The proof pages.
-            side_port: Listening, not started. It starts and stops with the proxy.
             router: Knows the requests' routes.
             closing: What else ends with the proxy.
         """
         self._app = app
-        self._side_port = side_port
         self._router = router
         self._closing = closing
         self._threads = DaemonThreads("proof page", 4)
@@ -59,11 +52,6 @@ class ProofPages:
         """Take the authorization along for the pages, which check it themselves; the gate takes it out of the flow."""
         if "authorization" in flow.request.headers and self._is_proof(flow):
             self._authorizations[flow] = flow.request.headers["authorization"]
-
-    def running(self) -> None:
-        """Start the side port."""
-        self._side_port.start()
-        logger.info("proof pages on side port %d", self._side_port.port)
 
     def request(self, flow: http.HTTPFlow) -> Coroutine[Any, Any, None] | None:
         """Answer a request to a proof page; of any other, there is nothing to wait for."""
@@ -88,8 +76,7 @@ class ProofPages:
             self._waiting -= 1
 
     def done(self) -> None:
-        """Stop the side port, the threads and what the pages use."""
-        self._side_port.stop()
+        """Stop the threads and what the pages use."""
         for close in self._closing:
             close()
         self._threads.close()

@@ -10,23 +10,22 @@ import pynvml
 from prometheus_client import ProcessCollector
 
 from addons.inheritance import Inheritance
+from addons.side_port import SidePort
 from attest_web.app import ProofSources, create_app
 from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
-from attest_web.cors import CorsApp, CorsPolicy
 from attest_web.dstack import Dstack, DstackError
 from attest_web.dstack_tls import make_tls_file
 from attest_web.gpu_evidence import GpuEvidenceWorker, find_gpu_python
 from attest_web.gpu_metrics import GpuFigures
 from attest_web.key_chain import KeyChains
 from attest_web.keys import SigningKeys
+from attest_web.listening import listen
 from attest_web.memory_file import MemoryFile
-from attest_web.metered_app import MeteredApp
 from attest_web.metrics import Metrics
-from attest_web.rate_limit import RateLimitedApp, RateLimiter
+from attest_web.rate_limit import RateLimiter
 from attest_web.report_desk import ReportDesk
 from attest_web.settings import Settings, SettingsError, split_tokens
-from attest_web.side_port import SidePort
 from attest_web.store import SignatureStore
 from attest_web.stores.address import MemoryAddress
 from attest_web.stores.opening import open_store
@@ -51,7 +50,7 @@ class ProofParts:
         metrics: Count.
         desk: Hands out attestation reports.
         app: The pages.
-        side_port: Serves them.
+        side_port: Where they are alone.
         limiter: Bounds the requests of each client; None where there is no limit.
         draining: Set when the proxy is about to stop.
         tls_file: What TLS is to be served with: key and chain, in PEM. None leaves that to mitmproxy's options.
@@ -122,10 +121,8 @@ def make_proof(
         )
     )
     limiter = _limiter(settings, inheritance)
-    cors_policy = CorsPolicy(settings.cors_origins)
-    side_app = MeteredApp(CorsApp(RateLimitedApp(app, limiter) if limiter else app, cors_policy), metrics)
     try:
-        side_port = SidePort(side_app, listen_host, settings.attest_port, inheritance.side_listener)
+        side_port = SidePort(inheritance.side_listener or listen(listen_host, settings.attest_port))
     except OSError as error:
         problem = f"ATTEST_PORT {settings.attest_port} cannot be opened: {error.strerror}. Free it or set another"
         raise SettingsError([problem]) from None

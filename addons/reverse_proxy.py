@@ -3,12 +3,13 @@
 import ipaddress
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult
 
 import certifi
 from mitmproxy import ctx, exceptions
+from mitmproxy.connection import Client
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.options import Options
 from mitmproxy.proxy import layer
@@ -118,14 +119,22 @@ def _is_this_machine(host: str) -> bool:
 class ReverseProxy:
     """Carries requests to the upstream through the layers of `addons.http_layer`."""
 
-    def __init__(self, limits: HttpLimits, max_keepalive: int, signer: WebsocketSigner) -> None:
+    def __init__(
+        self,
+        limits: HttpLimits,
+        max_keepalive: int,
+        signer: WebsocketSigner,
+        is_plain: Callable[[Client], bool] = lambda _: False,
+    ) -> None:
         """Make the addon.
 
         Args:
             limits: What the layers hold requests to.
             max_keepalive: How many idle connections to the upstream are kept at most, over all clients.
             signer: Signs WebSockets.
+            is_plain: Whether a client's connection came in at a port that speaks no TLS.
         """
+        self._is_plain = is_plain
         self._limits = limits
         self._idle = IdleConnections(max_keepalive)
         self._signer = signer
@@ -158,7 +167,7 @@ class ReverseProxy:
             return
         if not isinstance(context.layers[0], modes.ReverseProxy):
             return
-        data_client = data.data_client()
+        data_client = b"" if self._is_plain(context.client) else data.data_client()
         if 0 < len(data_client) < 3 and data_client[0] == 0x16:
             # The beginning of a ClientHello (RFC 8446, 5.1), too short to be told from HTTP by those who come next.
             raise exceptions.AddonHalt

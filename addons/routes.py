@@ -1,12 +1,13 @@
 """Which request goes where: one table, and the rules for what stands in no row of it."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, urlsplit
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
+from mitmproxy.connection import Client
 
 from addons.dialects import ANY, CHAT, MESSAGES, RESPONSES, Dialect
 from attest_web import page_paths
@@ -72,6 +73,9 @@ _PROOF = {
     name: Route(Kind.PROOF, name, needs_token=False, size=Size.PROOF)
     for name in (*page_paths.PATHS, page_paths.SIGNATURE, page_paths.FILE)
 }
+
+# At the side port, all requests are the proof pages', which answer 404 to those that are for none of them.
+_NO_PAGE = Route(Kind.PROOF, needs_token=False, size=Size.PROOF)
 
 IMAGES = "/v1/images/generations"
 IMAGE_EDITS = "/v1/images/edits"
@@ -143,13 +147,19 @@ def request_path(request: http.Request) -> str:
 class Router:
     """Knows the route of every request that is under way, and where the upstream has what it asks for."""
 
-    def __init__(self, overrides: Mapping[str, SplitResult] | None = None) -> None:
+    def __init__(
+        self,
+        overrides: Mapping[str, SplitResult] | None = None,
+        at_side_port: Callable[[Client], bool] = lambda _: False,
+    ) -> None:
         """Take the endpoints that other servers have.
 
         Args:
             overrides: Full URL of the endpoint by its path here, for those that are not where all others are.
+            at_side_port: Whether a client's connection came in at the side port, where there are proof pages alone.
         """
         self._overrides = overrides or {}
+        self._at_side_port = at_side_port
         # Found once: a request may be redirected, and its path is another one then.
         self._routes: WeakKeyDictionary[http.HTTPFlow, Route] = WeakKeyDictionary()
 
@@ -157,7 +167,10 @@ class Router:
         """The route of a flow's request."""
         route = self._routes.get(flow)
         if route is None:
-            route = self._routes[flow] = find_route(flow.request)
+            route = find_route(flow.request)
+            if route.kind is not Kind.PROOF and self._at_side_port(flow.client_conn):
+                route = _NO_PAGE
+            self._routes[flow] = route
         return route
 
     def redirect(self, flow: http.HTTPFlow) -> None:

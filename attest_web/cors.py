@@ -6,11 +6,7 @@ that it could not have had without a browser.
 """
 
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+from collections.abc import Callable
 
 ANY = "*"
 
@@ -81,31 +77,3 @@ def is_preflight(method: str, header: Callable[[str], str | None]) -> bool:
         header: Gives the value of a header by its name.
     """
     return method == "OPTIONS" and header("origin") is not None and header("access-control-request-method") is not None
-
-
-class CorsApp:
-    """A WSGI application whose answers scripts of other origins may read."""
-
-    def __init__(self, app: "WSGIApplication", policy: CorsPolicy) -> None:
-        self._app = app
-        self._policy = policy
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Answer a preflight; have the application answer all else, and add what browsers want to know."""
-
-        def header(name: str) -> str | None:
-            value: str | None = environ.get("HTTP_" + name.upper().replace("-", "_"))
-            return value
-
-        origin, method = header("origin"), header("access-control-request-method")
-        if is_preflight(environ["REQUEST_METHOD"], header):
-            headers = self._policy.preflight_headers(
-                origin or "", method or "", header("access-control-request-headers")
-            )
-            start_response("204 No Content", list(headers.items()))
-            return []
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-            return start_response(status, [*headers, *self._policy.answer_headers(origin).items()], exc_info)
-
-        return self._app(environ, start)

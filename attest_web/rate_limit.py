@@ -4,16 +4,10 @@ The proxied port and the side port share one `RateLimiter`: it is safe in any th
 """
 
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from throttled import MemoryStore, RateLimiterType, Throttled, rate_limiter
 
 from attest_web.client_address import client_of
-from attest_web.errors import error_body, error_headers
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 NEVER_LIMITED = frozenset({"/", "/version", "/health", "/ready"})
 """Paths of pages that cost nothing and that probes ask for, whose answer must not depend on what others do."""
@@ -53,23 +47,3 @@ class RateLimiter:
         client = client_of(peer, forwarded_for, trust_proxy=self._trust_proxy)
         result = self._throttled.limit(client or "unknown")
         return max(1, math.ceil(result.state.retry_after)) if result.limited else None
-
-
-class RateLimitedApp:
-    """A WSGI application behind a limiter, for a port that has no other way to refuse."""
-
-    def __init__(self, app: "WSGIApplication", limiter: RateLimiter) -> None:
-        self._app = app
-        self._limiter = limiter
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Answer with 429, or have the application answer."""
-        if environ["PATH_INFO"] not in NEVER_LIMITED:
-            peer, forwarded_for = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR")
-            wait = self._limiter.seconds_to_wait(peer, forwarded_for)
-            if wait is not None:
-                body = error_body(429, TOO_MANY)
-                headers = {**error_headers(429), "Retry-After": str(wait), "Content-Length": str(len(body))}
-                start_response("429 Too Many Requests", list(headers.items()))
-                return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
-        return self._app(environ, start_response)

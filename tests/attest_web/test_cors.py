@@ -1,9 +1,6 @@
-from typing import Any
-
 import pytest
-from werkzeug.test import Client
 
-from attest_web.cors import EXPOSED, CorsApp, CorsPolicy
+from attest_web.cors import EXPOSED, CorsPolicy
 
 OURS, THEIRS = "https://chat.example", "https://evil.example"
 ANY, ONE, NONE = CorsPolicy(frozenset("*")), CorsPolicy(frozenset({OURS})), CorsPolicy(frozenset())
@@ -48,18 +45,3 @@ def test_a_method_that_is_none_is_not_repeated(method: str) -> None:
 )
 def test_headers_that_are_none_are_not_repeated(headers: str) -> None:
     assert "access-control-allow-headers" not in ANY.preflight_headers(OURS, "POST", headers)
-
-
-def hello(environ: Any, start_response: Any) -> list[bytes]:
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"hello"]
-
-
-def test_the_application_is_asked_for_all_but_preflights() -> None:
-    client = Client(CorsApp(hello, ONE))
-    answer = client.get("/", headers={"Origin": OURS})
-    assert (answer.data, answer.headers["access-control-allow-origin"]) == (b"hello", OURS)
-    assert client.options("/", headers={"Origin": OURS}).data == b"hello"
-    preflight = client.options("/", headers={"Origin": OURS, "Access-Control-Request-Method": "GET"})
-    assert (preflight.status_code, preflight.data) == (204, b"")
-    assert preflight.headers["access-control-allow-methods"] == "GET"

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from attest_web.metered_app import MeteredApp
 from attest_web.metrics import FILE_SIZE, Metrics
 from tests.limits import limit
 
@@ -78,19 +76,6 @@ def test_a_part_that_fails_is_counted_and_not_timed() -> None:
     value = metrics.registry().get_sample_value
     assert value("tee_attestation_failures_total", {"part": "quote"}) == 1
     assert value("tee_attestation_seconds_count", {"part": "quote"}) is None
-
-
-def test_the_side_port_counts_its_requests(client: FlaskClient) -> None:
-    metrics = Metrics()
-    client.application.wsgi_app = MeteredApp(client.application.wsgi_app, metrics)  # type: ignore[method-assign]
-    client.get("/version")
-    client.get("/v1/signature/a/b")
-    client.get("/some/prompt")
-    text = generate_latest(metrics.registry()).decode()
-    assert 'tee_requests_total{method="GET",route="/version",status="200"} 1.0' in text
-    assert 'tee_requests_total{method="GET",route="/v1/signature/{id}",status="401"} 1.0' in text
-    assert 'tee_requests_total{method="GET",route="other",status="404"} 1.0' in text
-    assert 'tee_refusals_total{reason="unauthorized"} 1.0' in text
 
 
 def test_of_workers_that_die_nothing_is_lost_and_one_that_comes_next_goes_on(tmp_path: Path) -> None:

@@ -1,13 +1,10 @@
-import json
 import threading
-from typing import Any
 
 import pytest
 from throttled import utils
 from throttled.store import MemoryStoreBackend
-from werkzeug.test import Client
 
-from attest_web.rate_limit import NEVER_LIMITED, RateLimitedApp, RateLimiter
+from attest_web.rate_limit import RateLimiter
 
 
 class Clock:
@@ -72,20 +69,3 @@ def test_threads_share_one_count(clock: Clock) -> None:
     for thread in threads:
         thread.join(10)
     assert sum(counts) == 100
-
-
-def hello(environ: Any, start_response: Any) -> list[bytes]:
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"hello"]
-
-
-def test_the_application_is_asked_only_for_what_may_pass(clock: Clock) -> None:
-    client = Client(RateLimitedApp(hello, RateLimiter(1, 1, trust_proxy=False)))
-    assert client.get("/v1/signature/x").data == b"hello"
-    refused = client.get("/v1/signature/x")
-    assert (refused.status_code, refused.headers["retry-after"], refused.content_type) == (429, "1", "application/json")
-    assert json.loads(refused.data)["error"]["type"] == "rate_limited"
-    head = client.head("/v1/signature/x")
-    assert (head.status_code, head.data) == (429, b"")
-    for page in NEVER_LIMITED:
-        assert client.get(page).data == b"hello"

@@ -192,7 +192,7 @@ def test_nvidias_environment_can_be_left_out(tmp_path: Path, bare_path: Path) ->
     assert checkout.made == [".venv-gpu"]
 
 
-LOCKED = ("mitmproxy", "coincurve", "pynacl", "pycryptodome", "cachetools", "flask", "waitress", "hatchling")
+LOCKED = ("mitmproxy", "coincurve", "pynacl", "pycryptodome", "cachetools", "flask", "hatchling")
 
 
 @pytest.mark.parametrize(
