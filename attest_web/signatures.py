@@ -4,8 +4,13 @@
 
 ECDSA signs keccak256 of the text's EIP-191 form, deterministically (RFC 6979) and with low s; Ed25519 (RFC 8032) signs
 the text itself.
+
+A model's name may have a `:` in it, and the text is to be read from its end: the last two parts are the hashes, 64 hex
+digits each, and all before the colon in front of them is the name. So it has one reading, whatever the name is; cut at
+its first colon it has not.
 """
 
+from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
 from attest_web.keys import SigningKeys, keccak256
@@ -22,6 +27,17 @@ class SignedExchange(TypedDict):
     signing_address_ecdsa: str
     signature_ed25519: str
     signing_address_ed25519: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotSigned:
+    """What is kept of an exchange that has no signature.
+
+    Attributes:
+        reason: Why it has none: a sentence of this proxy's own, in which nothing is of a client's or an upstream's.
+    """
+
+    reason: str
 
 
 def signature_answer(signed: SignedExchange, algo: SigningAlgo) -> dict[str, str]:

@@ -1,30 +1,55 @@
 """What a store that others can reach has to do, and how it says that it cannot."""
 
-import json
+import enum
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from attest_web.signatures import SignedExchange
+from attest_web.signatures import NotSigned, SignedExchange
+from attest_web.stores.stored_json import to_json
+
+MAX_VALUE = 64 * 1024
+"""Bytes of a value at most that are read: some hundred times what a signature takes."""
+
+UNREADABLE: Final = b"\xff"
+"""What is given in place of a value that cannot be read: too large, or of another kind. No value is like it."""
 
 
 class BackendError(Exception):
     """It cannot be done now. The message names a kind of error; it quotes neither addresses nor passwords nor ids."""
 
 
-class Write(NamedTuple):
-    """A signature on its way.
+class Result(enum.Enum):
+    """What has come of a write."""
+
+    STORED = "stored now, be it since an earlier attempt"
+    TAKEN = "another value is stored under the key"
+    REFUSED = "it cannot be stored, now or later, and others can"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """An exchange on its way, under one of its keys.
 
     Attributes:
-        chat_id: Its id.
-        signed: What is stored.
+        key: Where it goes.
+        outcome: What is stored.
         expires: When its time is over (monotonic seconds).
-        put_at: When it was put (monotonic seconds); None where it is written once more, and nobody waits.
+        put_at: When it was put (monotonic seconds); None where it is written once more, and nothing waits for it.
+        holder: The credential that it is counted against.
+        size: Bytes that it takes in memory, at most.
     """
 
-    chat_id: str
-    signed: SignedExchange
+    key: str
+    outcome: SignedExchange | NotSigned
     expires: float
     put_at: float | None
+    holder: str
+    size: int
+
+    def value(self) -> bytes:
+        """What is stored, in UTF-8."""
+        return to_json(self.outcome)
 
 
 class Backend(Protocol):
@@ -33,40 +58,22 @@ class Backend(Protocol):
     All but `read` is called by one thread alone, `read` by any. All raise `BackendError`, and may be tried again then.
     """
 
-    def write(self, batch: Sequence[Write]) -> list[bool]:
-        """Store each exchange under its id, if that is free, and return when that is sure.
+    def write(self, batch: Sequence[Write]) -> list[Result]:
+        """Store each value under its key, if that is free, and return when that is sure.
 
         Returns:
-            True for each one that is stored now, be it since an earlier attempt; False for each one whose id has
-            another exchange.
+            What has come of each. What fails for reasons of its own is refused, and the rest is stored all the same.
         """
 
-    def read(self, chat_id: str) -> SignedExchange | None:
-        """The exchange that is stored under an id."""
+    def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values that are stored under some keys, at most `MAX_VALUE` bytes and one more of each.
+
+        Returns:
+            For each key None where there is nothing, and `UNREADABLE` where there is something else than a value.
+        """
 
     def check(self) -> None:
         """Find out whether it answers; clean up."""
 
     def close(self) -> None:
         """Let go of all connections. Never raises."""
-
-
-def to_json(signed: SignedExchange) -> str:
-    """An exchange as it is stored."""
-    return json.dumps(signed, separators=(",", ":"))
-
-
-def from_json(text: str | bytes) -> SignedExchange:
-    """An exchange as it was stored.
-
-    Raises:
-        BackendError: Something else is stored there.
-    """
-    try:
-        found = json.loads(text)
-        made: SignedExchange = {name: found[name] for name in SignedExchange.__annotations__}  # type: ignore[assignment]
-    except (ValueError, KeyError, TypeError):
-        made = {}  # type: ignore[typeddict-item]
-    if not made or not all(isinstance(value, str) for value in made.values()):
-        raise BackendError("what is stored there is no signature")
-    return made

@@ -1,7 +1,7 @@
 """Redis or Valkey, alone, behind sentinels or as a cluster.
 
-Keys are `{MODEL_NAME}:chat:{id}`, values JSON, and an expiry of Redis's own ends them. All that has to be allowed there
-is `SET`, `GET` and `PING`.
+An expiry of Redis's own ends what is stored. All that has to be allowed there is `SET`, `GETRANGE` and `PING`: of a
+value that somebody else has made as large as Redis lets it be, no more is read than a value of ours may have.
 """
 
 import contextlib
@@ -15,13 +15,12 @@ from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.exceptions import ConnectionError as LostConnectionError
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from attest_web.signatures import SignedExchange
 from attest_web.stores.address import RedisAddress
-from attest_web.stores.backend import BackendError, Write, from_json, to_json
+from attest_web.stores.backend import MAX_VALUE, UNREADABLE, BackendError, Result, Write
 
 WRITE_TIMEOUT = 2.0
 """Seconds that Redis may take for a batch, or to be connected to. More than a chat waits: slow is better than not."""
@@ -37,40 +36,41 @@ Client = Any
 class RedisBackend:
     """See `Backend`."""
 
-    def __init__(self, address: RedisAddress, model_name: str) -> None:
+    def __init__(self, address: RedisAddress) -> None:
         """Connect to nothing yet.
 
         Args:
             address: Where it is.
-            model_name: First part of every key.
         """
-        self._prefix = f"{model_name}:chat:"
         self._writer = _LazyClient(address, WRITE_TIMEOUT, 2)
         self._readers = _LazyClient(address, READ_TIMEOUT, MAX_READERS)
 
-    def write(self, batch: Sequence[Write]) -> list[bool]:
+    def write(self, batch: Sequence[Write]) -> list[Result]:
         """See `Backend.write`."""
         now = time.monotonic()
-        values = [to_json(write.signed) for write in batch]
+        values = [write.value() for write in batch]
 
-        def send(client: Client) -> list[bool]:
+        def send(client: Client) -> list[Result]:
             pipeline = client.pipeline(**_no_transaction(client))
             for write, value in zip(batch, values, strict=True):
                 left = max(1, math.ceil(write.expires - now))
-                pipeline.set(self._prefix + write.chat_id, value, nx=True, ex=left)
-            stored = [bool(answer) for answer in pipeline.execute()]
-            for at, write in enumerate(batch):
-                if not stored[at]:
-                    # Ours, perhaps: an earlier attempt may have arrived though its answer did not.
-                    stored[at] = client.get(self._prefix + write.chat_id) == values[at].encode()
-            return stored
+                pipeline.set(write.key, value, nx=True, ex=left)
+            results = [_result(answer) for answer in _answers(pipeline)]
+            taken = [at for at, result in enumerate(results) if result is Result.TAKEN]
+            found = _found(client, [batch[at].key for at in taken])
+            for at, other in zip(taken, found, strict=True):
+                # Ours, perhaps: an earlier attempt may have arrived though its answer did not.
+                if other == values[at]:
+                    results[at] = Result.STORED
+                elif other == UNREADABLE:
+                    results[at] = Result.REFUSED
+            return results
 
         return _guarded(self._writer, send)
 
-    def read(self, chat_id: str) -> SignedExchange | None:
+    def read(self, keys: Sequence[str]) -> list[bytes | None]:
         """See `Backend.read`."""
-        found = _guarded(self._readers, lambda client: client.get(self._prefix + chat_id))
-        return None if found is None else from_json(found)
+        return _guarded(self._readers, lambda client: _found(client, keys))
 
     def check(self) -> None:
         """See `Backend.check`. Redis cleans up by itself."""
@@ -92,6 +92,46 @@ def _guarded[T](lazy: "_LazyClient", call: Callable[[Client], T]) -> T:
         return call(lazy.client())
     except (RedisError, RedisClusterException, OSError) as error:
         raise BackendError(type(error).__name__) from None
+
+
+def _found(client: Client, keys: Sequence[str]) -> list[bytes | None]:
+    """The beginnings of the values under some keys."""
+    if not keys:
+        return []
+    pipeline = client.pipeline(**_no_transaction(client))
+    for key in keys:
+        pipeline.getrange(key, 0, MAX_VALUE)
+    # An empty answer is that of a key that is not there.
+    return [UNREADABLE if isinstance(answer, Exception) else answer or None for answer in _answers(pipeline)]
+
+
+def _answers(pipeline: Any) -> list[Any]:
+    """Send the commands of a pipeline.
+
+    Returns:
+        What has come of each; an error where that is about its key alone.
+
+    Raises:
+        RedisError: It is not: the next attempt may succeed.
+    """
+    answers: list[Any] = pipeline.execute(raise_on_error=False)
+    some_are_answered = not all(isinstance(answer, Exception) for answer in answers)
+    for answer in answers:
+        if isinstance(answer, Exception) and not _is_of_its_key(answer, others_are_answered=some_are_answered):
+            raise answer
+    return answers
+
+
+def _is_of_its_key(error: Exception, *, others_are_answered: bool) -> bool:
+    # Errors that tell of the server have types of their own: read-only, loading, out of memory, not allowed, …
+    code = str(error).partition(" ")[0]
+    return type(error) is ResponseError and (code == "WRONGTYPE" or (code == "ERR" and others_are_answered))
+
+
+def _result(answer: object) -> Result:
+    if isinstance(answer, Exception):
+        return Result.REFUSED
+    return Result.STORED if answer else Result.TAKEN
 
 
 def _no_transaction(client: Client) -> dict[str, bool]:

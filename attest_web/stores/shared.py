@@ -1,19 +1,40 @@
 """A store that processes or machines share: what is put goes to memory at once, and to a backend right behind."""
 
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from typing import Literal
 
-from attest_web.signatures import SignedExchange
-from attest_web.store import MemorySignatureStore, StoreUnavailableError
-from attest_web.stores.backend import Backend, BackendError, Write
+from attest_web.signatures import NotSigned, SignedExchange
+from attest_web.store import (
+    RECEIPT_PREFIX,
+    MemorySignatureStore,
+    NotSignedError,
+    StoreUnavailableError,
+    outcome_size,
+)
+from attest_web.stores.backend import MAX_VALUE, Backend, BackendError, Write
+from attest_web.stores.store_keys import StoreKeys
+from attest_web.stores.stored_json import ForeignValueError, reason_of, signature_of
 from attest_web.stores.write_behind import WriteBehind
 
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that are left for what has not been written when the process ends."""
+
+Fault = Literal["unreadable", "refused", "dropped"]
+"""What goes wrong with one key alone.
+
+    unreadable: What is stored under it is nothing that this proxy has stored; it counts as not there.
+    refused: The backend cannot store it, while it stores others.
+    dropped: It was given up, because too much had to wait for the backend.
+"""
+
+_WRITE_OVERHEAD = 400
+"""Bytes of a write that waits beside its key and value."""
 
 
 class SharedSignatureStore:
@@ -33,48 +54,66 @@ class SharedSignatureStore:
         self,
         local: MemorySignatureStore,
         backend: Backend,
+        keys: StoreKeys,
         lifetime: float,
+        *,
         conflict: Callable[[], object],
+        fault: Callable[[Fault], object],
     ) -> None:
         """Start to write to the backend.
 
         Args:
             local: Keeps what is put here. Empty.
             backend: Keeps what everybody puts.
-            lifetime: Seconds that a signature is kept.
+            keys: Those of the model.
+            lifetime: Seconds that an exchange is kept.
             conflict: Called for every exchange whose id somebody else has used, in a thread of the store's.
+            fault: Called for every key that something is wrong with, in any thread.
         """
         self._local = local
         self._backend = backend
+        self._keys = keys
         self._lifetime = lifetime
         self._conflict = conflict
-        self.writer = WriteBehind(backend, self._taken, self._everything)
+        self._fault = fault
+        self.writer = WriteBehind(
+            backend,
+            self._taken,
+            self._everything,
+            refused=lambda: fault("refused"),
+            dropped=lambda: fault("dropped"),
+        )
 
     @property
     def degraded(self) -> bool:
         """Whether what is put here is found here alone, for the time being."""
         return self.writer.down
 
-    def put(self, chat_id: str, signed: SignedExchange) -> bool:
+    def put(self, chat_id: str, signed: SignedExchange, credential: str = "", receipt_id: str | None = None) -> bool:
         """See `SignatureStore.put`."""
-        if not self._local.put(chat_id, signed):
-            return False
-        now = time.monotonic()
-        self.writer.add(Write(chat_id, signed, now + self._lifetime, now))
-        return True
+        free = self._local.put(chat_id, signed, credential, receipt_id)
+        ids = [one for one in (receipt_id, chat_id if free else None) if one is not None]
+        self._write(map(self._keys.signature, ids), signed, credential)
+        return free
+
+    def mark_unsigned(self, ids: Sequence[str], reason: str, credential: str = "") -> None:
+        """See `SignatureStore.mark_unsigned`."""
+        self._local.mark_unsigned(ids, reason, credential)
+        unsigned = [one for one in ids if isinstance(self._local.find(one), NotSigned)]
+        self._write(map(self._keys.unsigned, unsigned), NotSigned(reason), credential)
 
     def get(self, chat_id: str) -> SignedExchange | None:
         """See `SignatureStore.get`. Blocks while it asks the backend."""
-        signed = self._local.get(chat_id)
-        if signed is not None:
-            return signed
-        if self.writer.down:
-            raise StoreUnavailableError
-        try:
-            return self._backend.read(chat_id)
-        except BackendError:
-            self.writer.suspect()
-            raise StoreUnavailableError from None
+        here = self._local.find(chat_id)
+        if here is not None and not isinstance(here, NotSigned):
+            return here
+        if here is not None and chat_id.startswith(RECEIPT_PREFIX):
+            raise NotSignedError(here.reason)
+        # Another exchange with the same response id may have been signed elsewhere.
+        signed, reason = self._elsewhere(chat_id)
+        if signed is None and (here is not None or reason is not None):
+            raise NotSignedError(here.reason if here is not None else reason or "")
+        return signed
 
     def __len__(self) -> int:
         return len(self._local)
@@ -87,11 +126,44 @@ class SharedSignatureStore:
         """See `SignatureStore.close`."""
         self.writer.close(CLOSE_TIMEOUT)
 
+    def _elsewhere(self, chat_id: str) -> tuple[SignedExchange | None, str | None]:
+        if self.writer.down:
+            raise StoreUnavailableError
+        try:
+            signed, unsigned = self._backend.read([self._keys.signature(chat_id), self._keys.unsigned(chat_id)])
+        except BackendError:
+            self.writer.suspect()
+            raise StoreUnavailableError from None
+        return self._read(signature_of, signed), self._read(reason_of, unsigned)
+
+    def _read[T](self, read: Callable[[bytes, int], T], value: bytes | None) -> T | None:
+        try:
+            return None if value is None else read(value, MAX_VALUE)
+        except ForeignValueError:
+            self._fault("unreadable")
+            return None
+
+    def _write(self, keys: Iterable[str], outcome: SignedExchange | NotSigned, credential: str) -> None:
+        now = time.monotonic()
+        self.writer.add([_write(key, outcome, now + self._lifetime, now, credential) for key in keys])
+
     def _taken(self, write: Write) -> None:
+        if isinstance(write.outcome, NotSigned):
+            return  # two that are not signed have one id: the reason of either will do
         self._conflict()
-        self._local.forget(write.chat_id, write.signed)
+        self._local.forget(write.key, write.outcome)
         logger.warning("a response id was used before, elsewhere; its exchange here can be found by its receipt alone")
 
     def _everything(self) -> list[Write]:
-        kept = sorted(self._local.all(), key=lambda kept: kept.expires)
-        return [Write(one.chat_id, one.signed, one.expires, None) for one in kept]
+        return [
+            _write(key, kept.outcome, kept.expires, None, kept.holder)
+            for kept in self._local.all()
+            for key in kept.keys
+        ]
+
+
+def _write(
+    key: str, outcome: SignedExchange | NotSigned, expires: float, put_at: float | None, credential: str
+) -> Write:
+    size = _WRITE_OVERHEAD + sys.getsizeof(key) + outcome_size(outcome)
+    return Write(key, outcome, expires, put_at, credential, size)

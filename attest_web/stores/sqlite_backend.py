@@ -1,6 +1,7 @@
 """A SQLite file in WAL mode, for the processes of one machine. What one has committed, all others find at once."""
 
 import contextlib
+import heapq
 import os
 import sqlite3
 import threading
@@ -8,73 +9,74 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attest_web.signatures import SignedExchange
-from attest_web.store import MAX_BYTES, MAX_SIGNATURES
-from attest_web.stores.backend import BackendError, Write, from_json, to_json
+from attest_web.store import MAX_BYTES, MAX_EXCHANGES
+from attest_web.stores.backend import MAX_VALUE, UNREADABLE, BackendError, Result, Write
 
 LOCK_TIMEOUT = 2.0
 """Seconds to wait for the other processes' writes."""
 
 _PAGE = 4096
+_MAX_ROW = 2 * MAX_VALUE
+"""Bytes of a row at most, which SQLite itself sees to."""
 _TABLE = """
-    CREATE TABLE IF NOT EXISTS signatures (key TEXT PRIMARY KEY, value TEXT NOT NULL, expires REAL NOT NULL)
-    WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS by_expiry ON signatures (expires);
+    DROP TABLE IF EXISTS signatures;  -- of earlier versions, which knew no holders
+    CREATE TABLE IF NOT EXISTS exchanges (
+        key TEXT PRIMARY KEY, value TEXT NOT NULL, expires REAL NOT NULL, holder TEXT NOT NULL, size INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS by_expiry ON exchanges (expires);
+    CREATE INDEX IF NOT EXISTS by_holder ON exchanges (holder, expires, size);
 """
 _WRITE = """
-    INSERT INTO signatures VALUES (:key, :value, :expires) ON CONFLICT (key) DO UPDATE
-    SET value = excluded.value, expires = excluded.expires
-    WHERE signatures.expires <= :now OR signatures.value = excluded.value
+    INSERT INTO exchanges VALUES (:key, :value, :expires, :holder, :size) ON CONFLICT (key) DO UPDATE
+    SET value = excluded.value, expires = excluded.expires, holder = excluded.holder, size = excluded.size
+    WHERE exchanges.expires <= :now OR exchanges.value = excluded.value
 """
-_OLDEST = "DELETE FROM signatures WHERE key IN (SELECT key FROM signatures ORDER BY expires LIMIT ?)"
+_READ = "SELECT CAST(value AS BLOB) FROM exchanges WHERE key = ? AND expires > ?"
+_EXPIRED = "DELETE FROM exchanges WHERE expires <= ?"
+_HOLDINGS = "SELECT holder, count(*), sum(size) FROM exchanges GROUP BY holder"
+_OLDEST = "DELETE FROM exchanges WHERE key IN (SELECT key FROM exchanges WHERE holder = ? ORDER BY expires LIMIT ?)"
 
 
 class SqliteBackend:
     """See `Backend`. Expiry goes by the system's clock, which the processes share."""
 
-    def __init__(
-        self, path: Path, model_name: str, max_signatures: int = MAX_SIGNATURES, max_bytes: int = MAX_BYTES
-    ) -> None:
+    def __init__(self, path: Path, max_keys: int = 2 * MAX_EXCHANGES, max_bytes: int = MAX_BYTES) -> None:
         """Open nothing yet.
 
         Args:
             path: The file. It is made, and a directory for it, if there is none.
-            model_name: First part of every key.
-            max_signatures: How many are kept at most, give or take those of a few seconds.
+            max_keys: How many are kept at most, give or take those of a few seconds.
             max_bytes: Size of the file at most. It takes no more than half of its file system either: one that is full
                 has no room for the old signatures to be deleted in.
         """
-        self._prefix = f"{model_name}:chat:"
-        self._max_signatures = max_signatures
+        self._max_keys = max_keys
         making = threading.Lock()
         self._writer = _Connection(path, max_bytes, making)
         self._reader = _Connection(path, max_bytes, making)
 
-    def write(self, batch: Sequence[Write]) -> list[bool]:
-        """See `Backend.write`. One transaction; where the file is full, the oldest signatures make room."""
+    def write(self, batch: Sequence[Write]) -> list[Result]:
+        """See `Backend.write`. One transaction; where the file is full, those that hold most of it make room."""
         try:
-            return self._writer.use(lambda connection: self._insert(connection, batch))
+            return self._writer.use(lambda connection: _insert(connection, batch))
         except BackendError as error:
             if "FULL" not in str(error):
                 raise
-        self._writer.use(lambda connection: _delete_oldest(connection, max(1000, 2 * len(batch))))
-        return self._writer.use(lambda connection: self._insert(connection, batch))
+        self._writer.use(lambda connection: _make_room(connection, max(1000, 2 * len(batch))))
+        return self._writer.use(lambda connection: _insert(connection, batch))
 
-    def read(self, chat_id: str) -> SignedExchange | None:
+    def read(self, keys: Sequence[str]) -> list[bytes | None]:
         """See `Backend.read`."""
-        question = "SELECT value FROM signatures WHERE key = ? AND expires > ?"
-        values = (self._prefix + chat_id, time.time())
-        found = self._reader.use(lambda connection: connection.execute(question, values).fetchone())
-        return None if found is None else from_json(found[0])
+        now = time.time()
+        return self._reader.use(lambda connection: [_value(connection, key, now) for key in keys])
 
     def check(self) -> None:
         """See `Backend.check`."""
 
         def clean_up(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM signatures WHERE expires <= ?", (time.time(),))
-            (count,) = connection.execute("SELECT count(*) FROM signatures").fetchone()
-            if count > self._max_signatures:
-                _delete_oldest(connection, count - self._max_signatures)
+            connection.execute(_EXPIRED, (time.time(),))
+            (count,) = connection.execute("SELECT count(*) FROM exchanges").fetchone()
+            if count > self._max_keys:
+                _make_room(connection, count - self._max_keys)
 
         self._writer.use(clean_up)
 
@@ -83,20 +85,69 @@ class SqliteBackend:
         self._writer.close()
         self._reader.close()
 
-    def _insert(self, connection: sqlite3.Connection, batch: Sequence[Write]) -> list[bool]:
-        stored = []
-        now, uptime = time.time(), time.monotonic()
-        connection.execute("BEGIN IMMEDIATE")
-        for write in batch:
-            key, value = self._prefix + write.chat_id, to_json(write.signed)
-            row = {"key": key, "value": value, "expires": now + write.expires - uptime, "now": now}
-            stored.append(connection.execute(_WRITE, row).rowcount > 0)
-        connection.execute("COMMIT")
-        return stored
+
+def _insert(connection: sqlite3.Connection, batch: Sequence[Write]) -> list[Result]:
+    results = []
+    now, uptime = time.time(), time.monotonic()
+    connection.execute("BEGIN IMMEDIATE")
+    for write in batch:
+        try:
+            value = write.value()
+            row = {
+                "key": write.key,
+                "value": value.decode(),
+                "expires": now + write.expires - uptime,
+                "now": now,
+                "holder": write.holder,
+                "size": len(write.key.encode()) + len(value),
+            }
+            stored = connection.execute(_WRITE, row).rowcount > 0
+        except (sqlite3.DataError, UnicodeEncodeError):  # this one alone: what is in the transaction stays there
+            results.append(Result.REFUSED)
+        else:
+            results.append(Result.STORED if stored else Result.TAKEN)
+    connection.execute("COMMIT")
+    return results
 
 
-def _delete_oldest(connection: sqlite3.Connection, count: int) -> None:
-    connection.execute(_OLDEST, (count,))
+def _value(connection: sqlite3.Connection, key: str, now: float) -> bytes | None:
+    try:
+        found = connection.execute(_READ, (key, now)).fetchone()
+    except sqlite3.DataError:  # longer than the limit of the connection
+        return UNREADABLE
+    return None if found is None else bytes(found[0])
+
+
+def _make_room(connection: sqlite3.Connection, count: int) -> None:
+    """Delete some rows: those that have expired, or else the oldest of the holders that have most."""
+    count -= connection.execute(_EXPIRED, (time.time(),)).rowcount
+    if count > 0:
+        for holder, how_many in _losses(connection.execute(_HOLDINGS).fetchall(), count).items():
+            connection.execute(_OLDEST, (holder, how_many))
+
+
+def _losses(holdings: Sequence[tuple[str, int, int]], count: int) -> dict[str, int]:
+    """How many rows each holder loses, so that those that have most have no less than the others afterwards.
+
+    Args:
+        holdings: Name, rows and bytes of each.
+        count: How many rows are to go.
+    """
+    losses: dict[str, int] = {}
+    step = max(1, count // 64)
+    mean = {holder: size / rows for holder, rows, size in holdings}
+    largest: list[tuple[float, int, str]] = [(-size, rows, holder) for holder, rows, size in holdings]
+    heapq.heapify(largest)
+    while count > 0 and largest:
+        size, rows, holder = largest[0]
+        lost = min(step, rows, count)
+        losses[holder] = losses.get(holder, 0) + lost
+        count -= lost
+        if lost < rows:
+            heapq.heapreplace(largest, (size + lost * mean[holder], rows - lost, holder))
+        else:
+            heapq.heappop(largest)
+    return losses
 
 
 class _Connection:
@@ -145,11 +196,11 @@ class _Connection:
         connection = sqlite3.connect(
             self._path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=8
         )
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_ROW)
         try:
             _switch_to_wal(connection)
-            connection.execute(
-                "PRAGMA synchronous = NORMAL"
-            )  # no commit waits for a disk; a killed process loses nothing
+            # No commit waits for a disk; a killed process loses nothing.
+            connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA max_page_count = {max(16, self._most_bytes() // _PAGE)}")
             connection.executescript(_TABLE)
         except sqlite3.Error:

@@ -7,6 +7,8 @@ stored and an answer comes in time again.
 A backend may come back without what it had: Redis keeps nothing on disk if it is told so, and a replica that takes over
 may lack the last seconds. So the last signature that it has acknowledged is looked for after each failure; where it is
 gone, everything that this process still has is written again.
+
+What fails alone, while others are stored, is set aside, so that nothing has to wait behind it for ever.
 """
 
 import logging
@@ -14,18 +16,20 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from attest_web.stores.backend import Backend, BackendError, Write
+from attest_web.stores.backend import Backend, BackendError, Result, Write
+from attest_web.stores.shares import Shares
 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 0.5
 """Seconds that the end of an answer waits for its signature to be stored, at most."""
 
-MAX_PENDING = 100_000
-"""Signatures that wait to be written. When there are more, the oldest are given up: they will expire first."""
+MAX_PENDING = 128 * 2**20
+"""Bytes of memory that what waits to be written may take. Above that, the oldest of the credential that has most
+waiting is given up: it will expire first."""
 
 MAX_BATCH = 256
 CHECK_EVERY = 5.0
@@ -40,7 +44,7 @@ class WriteBehind:
 
     Attributes:
         down: Whether the backend does not answer, or not in time.
-        dropped: How many signatures were given up because too many had to wait.
+        dropped: How many signatures were given up because too much had to wait.
         outages: How often the backend went down.
     """
 
@@ -50,6 +54,8 @@ class WriteBehind:
         taken: Callable[[Write], None],
         everything: Callable[[], list[Write]],
         *,
+        refused: Callable[[], object] = lambda: None,
+        dropped: Callable[[], object] = lambda: None,
         patience: float = PATIENCE,
         max_pending: int = MAX_PENDING,
         check_every: float = CHECK_EVERY,
@@ -60,20 +66,25 @@ class WriteBehind:
             backend: Where to write.
             taken: Told of every signature whose id turns out to be taken, in that thread.
             everything: Gives all that could be written again.
+            refused: Told of each write that fails alone, in that thread.
+            dropped: Told of each write that is given up, in any thread.
             patience: Seconds until a backend that has not answered counts as down.
-            max_pending: How many signatures may wait.
+            max_pending: Bytes of memory that what waits may take.
             check_every: Seconds after which a backend is asked whether it is there.
         """
         self._backend = backend
         self._taken = taken
         self._everything = everything
+        self._refused = refused
+        self._on_drop = dropped
         self._patience = patience
         self._max_pending = max_pending
         self._check_every = check_every
         self._changed = threading.Condition()
-        self._new: deque[Write] = deque()
+        self._new: Shares[Write] = Shares()
         self._again: deque[Write] = deque()
         self._being_written: list[Write] = []
+        self._at_once = MAX_BATCH
         self._added = 0
         self._finished = 0
         self._barriers: deque[tuple[int, Future[None]]] = deque()
@@ -93,13 +104,20 @@ class WriteBehind:
         with self._changed:
             return len(self._new) + len(self._again) + len(self._being_written)
 
-    def add(self, write: Write) -> None:
-        """Have a signature written."""
+    def add(self, writes: Sequence[Write]) -> None:
+        """Have signatures written, in this order."""
+        dropped = 0
         with self._changed:
-            self._added += 1
-            self._new.append(write)
-            self._drop_what_is_too_much()
+            self._added += len(writes)
+            for write in writes:
+                self._new.add(write)
+            while self._new.size > self._max_pending:
+                self._finished += self._new.pop_of_largest().put_at is not None
+                dropped += 1
+            self.dropped += dropped
             self._changed.notify()
+        for _ in range(dropped):
+            self._on_drop()
 
     def barrier(self) -> Future[None] | None:
         """What is done when all that was added is stored, or the backend counts as down; None: it is so already."""
@@ -149,11 +167,21 @@ class WriteBehind:
             delay = min(LAST_DELAY, max(FIRST_DELAY, 2 * delay)) * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
         self._backend.close()
 
-    def _write_or_check(self, batch: list[Write]) -> list[bool]:
-        if batch:
+    def _write_or_check(self, batch: list[Write]) -> list[Result]:
+        if not batch:
+            self._backend.check()
+            return []
+        try:
             return self._backend.write(batch)
-        self._backend.check()
-        return []
+        except BackendError:
+            raise
+        except Exception as error:
+            # One of them may bring it about, for ever: the others are written one by one, and that one is set aside.
+            logger.error("writing signatures failed: %s", type(error).__name__, exc_info=error)
+            if len(batch) == 1:
+                return [Result.REFUSED]
+            self._at_once = 1
+            raise BackendError(type(error).__name__) from None
 
     def _next_batch(self, delay: float) -> list[Write] | None:
         """The next signatures to write, none where the backend is to be asked whether it is there; None at the end."""
@@ -163,27 +191,37 @@ class WriteBehind:
                 if self._closing:
                     return None
             else:
-                ready = lambda: self._new or self._again or self._closing or self._check_now  # noqa: E731
-                self._changed.wait_for(ready, self._check_every)
+                self._changed.wait_for(self._has_work, self._check_every)
             self._check_now = False
             now = time.monotonic()
-            for waiting in (self._new, self._again):
-                while waiting and len(self._being_written) < MAX_BATCH:
-                    write = waiting.popleft()
-                    if write.expires > now:
-                        self._being_written.append(write)
-                    else:
-                        self._finished += write.put_at is not None
-                if self._being_written:
-                    break
-            return None if self._closing and not self._being_written else list(self._being_written)
+            waiting = self._being_written
+            self._being_written = []
+            self._take(waiting, now)
+            while len(self._being_written) < MAX_BATCH and (write := self._new.oldest()) is not None:
+                self._new.remove(write)
+                self._take([write], now)
+            while not self._new and len(self._being_written) < MAX_BATCH and self._again:
+                self._take([self._again.popleft()], now)
+            if self._closing and not self._being_written:
+                return None
+            return self._being_written[: self._at_once]
+
+    def _take(self, writes: list[Write], now: float) -> None:
+        for write in writes:
+            if write.expires > now:
+                self._being_written.append(write)
+            else:
+                self._finished += write.put_at is not None
+
+    def _has_work(self) -> bool:
+        return bool(self._being_written or self._new or self._again or self._closing or self._check_now)
 
     def _write_again_what_is_lost(self) -> None:
         if not self._look_for_loss:
             return
         known = self._last_stored
-        if known is not None and known.expires > time.monotonic() + 2 and self._backend.read(known.chat_id) is None:
-            everything = self._everything()[-self._max_pending :]
+        if known is not None and known.expires > time.monotonic() + 2 and self._backend.read([known.key]) == [None]:
+            everything = self._everything()
             logger.warning(
                 "the signature store has lost signatures; the %d that are here go there again", len(everything)
             )
@@ -193,9 +231,6 @@ class WriteBehind:
 
     def _failed(self, reason: str) -> None:
         with self._changed:
-            self._new.extendleft(reversed(self._being_written))
-            self._being_written = []
-            self._drop_what_is_too_much()
             self._look_for_loss = True
         self._went_down(reason)
 
@@ -211,16 +246,20 @@ class WriteBehind:
         for future in released:
             future.set_result(None)
 
-    def _succeeded(self, batch: list[Write], stored: list[bool], seconds: float) -> None:
-        for write, is_stored in zip(batch, stored, strict=True):
-            if is_stored:
+    def _succeeded(self, batch: list[Write], results: list[Result], seconds: float) -> None:
+        for write, result in zip(batch, results, strict=True):
+            if result is Result.STORED:
                 self._last_stored = write
-            else:
+            elif result is Result.TAKEN:
                 self._taken(write)
+            else:
+                self._refused()
         released = []
         with self._changed:
             self._finished += sum(write.put_at is not None for write in batch)
-            self._being_written = []
+            self._being_written = self._being_written[len(batch) :]
+            if not self._being_written:
+                self._at_once = MAX_BATCH
             while self._barriers and self._barriers[0][0] <= self._finished:
                 released.append(self._barriers.popleft()[1])
             news = self.down and seconds < self._patience and not self._is_overdue()
@@ -234,12 +273,8 @@ class WriteBehind:
             logger.warning("the signature store answers again")
 
     def _is_overdue(self) -> bool:
-        oldest = self._being_written[0] if self._being_written else self._new[0] if self._new else None
-        if oldest is None or oldest.put_at is None:
-            return False
-        return oldest.put_at < time.monotonic() - self._patience
-
-    def _drop_what_is_too_much(self) -> None:
-        while len(self._new) > self._max_pending:
-            self._finished += self._new.popleft().put_at is not None
-            self.dropped += 1
+        being_written = (write.put_at for write in self._being_written if write.put_at is not None)
+        oldest = next(being_written, None)
+        if oldest is None and (write := self._new.oldest()) is not None:
+            oldest = write.put_at
+        return oldest is not None and oldest < time.monotonic() - self._patience

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from attest_web.keys import SigningKeys
 from attest_web.signatures import SignedExchange, sign_text
-from attest_web.store import SignatureStore
+from attest_web.store import NotSignedError, SignatureStore, StoreUnavailableError
 from attest_web.stores.address import parse_address
 from attest_web.stores.opening import open_store
+from attest_web.stores.shared import SharedSignatureStore
 from tests.attest_web.stores.conftest import settle, until
 from tests.limits import limit
 from tests.redis_servers import RedisServer
@@ -118,6 +119,69 @@ def test_models_do_not_meet(opened: OpenStore, first: SignedExchange) -> None:
     one.put("chat-1", first)
     settle(one)
     assert other.get("chat-1") is None
+
+
+@each_shared_store
+def test_models_whose_names_go_on_where_the_others_end_do_not_meet(opened: OpenStore, first: SignedExchange) -> None:
+    one, other = opened(model="org/m"), opened(model="org/m:chat:v2")
+    one.put("v2:chat:x", first)
+    settle(one)
+    assert other.get("x") is None
+
+
+def reason_for(store: SignatureStore, chat_id: str) -> str:
+    with pytest.raises(NotSignedError) as caught:
+        store.get(chat_id)
+    return caught.value.reason
+
+
+@each_store
+def test_both_ids_lead_to_a_signature_and_both_to_why_there_is_none(opened: OpenStore, first: SignedExchange) -> None:
+    one = opened()
+    assert one.put("chat-1", first, "client", "rcpt-1")
+    one.mark_unsigned(["rcpt-2", "chat-2"], "the exchange was cut short", "client")
+    settle(one)
+    stores = [one] if not one.shared else [one, opened()]
+    for store in stores:
+        assert store.get("chat-1") == store.get("rcpt-1") == first
+        assert reason_for(store, "chat-2") == reason_for(store, "rcpt-2") == "the exchange was cut short"
+
+
+@each_store
+def test_a_chosen_id_that_was_not_signed_blocks_no_signature_and_hides_none(
+    opened: OpenStore, conflicts: list[str], first: SignedExchange, second: SignedExchange
+) -> None:
+    one = opened()
+    other = opened() if one.shared else one
+    one.mark_unsigned(["rcpt-1", "before"], "the exchange was cut short", "attacker")
+    settle(one)
+    assert other.put("before", first, "victim", "rcpt-2")
+    assert other.put("after", second, "victim", "rcpt-3")
+    settle(other)
+    one.mark_unsigned(["rcpt-4", "after"], "the exchange was cut short", "attacker")
+    settle(one)
+    for store in (one, other):
+        assert store.get("before") == first
+        assert store.get("after") == second
+        assert reason_for(store, "rcpt-1") == reason_for(store, "rcpt-4") == "the exchange was cut short"
+    assert conflicts == []
+
+
+@each_shared_store
+def test_while_the_store_is_away_what_is_here_is_found_and_all_else_may_be_elsewhere(
+    opened: OpenStore, first: SignedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = opened()
+    assert isinstance(one, SharedSignatureStore)
+    one.put("chat-1", first, "client", "rcpt-1")
+    one.mark_unsigned(["rcpt-2", "chat-2"], "the exchange was cut short", "client")
+    settle(one)
+    monkeypatch.setattr(one.writer, "down", True)
+    assert one.get("chat-1") == one.get("rcpt-1") == first
+    assert reason_for(one, "rcpt-2") == "the exchange was cut short"
+    for chat_id in ("chat-2", "chat-3"):  # another exchange of this id may have been signed elsewhere
+        with pytest.raises(StoreUnavailableError):
+            one.get(chat_id)
 
 
 @each_shared_store

@@ -13,8 +13,10 @@ from redis import Redis
 
 from attest_web.signatures import SignedExchange
 from attest_web.store import StoreUnavailableError
-from attest_web.stores.address import parse_address
+from attest_web.stores.address import RedisAddress, parse_address
+from attest_web.stores.backend import MAX_VALUE
 from attest_web.stores.opening import open_store
+from attest_web.stores.redis_backend import RedisBackend
 from attest_web.stores.shared import SharedSignatureStore
 from tests.attest_web.stores.conftest import settle, until
 from tests.certificates import key_pem, self_signed
@@ -24,8 +26,13 @@ pytestmark = needs_redis
 
 
 @contextmanager
-def shared(url: str, lifetime: float = 60, conflict: Callable[[], object] = list) -> Iterator[SharedSignatureStore]:
-    store = open_store(parse_address(url), "org/model", lifetime, conflict)
+def shared(
+    url: str,
+    lifetime: float = 60,
+    conflict: Callable[[], object] = list,
+    fault: Callable[[str], object] = lambda _: None,
+) -> Iterator[SharedSignatureStore]:
+    store = open_store(parse_address(url), "org/model", lifetime, conflict, fault)
     assert isinstance(store, SharedSignatureStore)
     try:
         yield store
@@ -51,12 +58,61 @@ def test_keys_and_lifetimes_are_those_of_the_contract(redis: RedisServer, first:
         assert 1190 < int(str(client.ttl("org/model:chat:chat-1"))) <= 1200
 
 
-def test_a_value_that_is_no_signature_is_not_given_out(redis: RedisServer) -> None:
-    with redis.client() as client, shared(redis.url) as store:
-        for value in ("nonsense", "[]", '{"text": 1}', "\xff"):
-            client.set("org/model:chat:x", value)
-            with pytest.raises(StoreUnavailableError):
-                store.get("x")
+@pytest.mark.parametrize("value", ["nonsense", "[]", '{"text": 1}', b"\xff", "[" * 60_000, "x" * 70_000])
+def test_a_value_that_is_no_signature_counts_as_not_there(redis: RedisServer, value: str | bytes) -> None:
+    fault = Mock()
+    with redis.client() as client, shared(redis.url, fault=fault) as store:
+        client.set("org/model:chat:x", value)
+        assert store.get("x") is None
+    fault.assert_called_once_with("unreadable")
+
+
+def test_of_a_value_of_any_size_no_more_is_read_than_a_signature_may_have(redis: RedisServer) -> None:
+    backend = RedisBackend(RedisAddress("server", (("127.0.0.1", redis.port),), password=redis.password))
+    with redis.client() as client:
+        client.setrange("org/model:chat:x", 50 * 2**20, b"x")
+        (found,) = backend.read(["org/model:chat:x"])
+    assert found is not None
+    assert len(found) == MAX_VALUE + 1
+    backend.close()
+
+
+def test_a_key_of_another_type_stands_in_nobody_elses_way(redis: RedisServer, first: SignedExchange) -> None:
+    fault, conflict = Mock(), Mock()
+    with (
+        redis.client() as client,
+        shared(redis.url, fault=fault, conflict=conflict) as one,
+        shared(redis.url, fault=fault) as other,
+    ):
+        client.lpush("org/model:chat:chat-1", "a list")
+        for number in range(3):
+            one.put(f"chat-{number}", first)
+        settle(one)
+        assert not one.degraded
+        assert one.get("chat-1") == first, "what is here is found here"
+        fault.assert_called_once_with("refused")
+        conflict.assert_not_called()
+        assert other.get("chat-0") == other.get("chat-2") == first
+        assert other.get("chat-1") is None
+        assert fault.call_args_list[1:] == [(("unreadable",),)]
+
+
+def test_where_the_server_can_store_nothing_all_waits(
+    redis: RedisServer, first: SignedExchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault = Mock()
+    with redis.client() as client, shared(redis.url, fault=fault) as one, shared(redis.url) as other:
+        until(lambda: one.writer.pending == 0)
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            one.put("chat-1", first)
+            until(lambda: one.degraded)
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+        settle(one)
+        assert other.get("chat-1") == first
+    assert caplog.text.count("is down: ResponseError") == 1
+    fault.assert_not_called()
 
 
 def test_an_attempt_that_arrived_without_its_answer_is_no_conflict(redis: RedisServer, first: SignedExchange) -> None:

@@ -1,5 +1,6 @@
 """SQLite, and what may become of its file."""
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -17,14 +18,15 @@ from attest_web.signatures import SignedExchange
 from attest_web.store import MemorySignatureStore
 from attest_web.stores.shared import SharedSignatureStore
 from attest_web.stores.sqlite_backend import SqliteBackend
+from attest_web.stores.store_keys import StoreKeys
 from tests.attest_web.stores.conftest import settle, until
 
 Damage = Callable[[Path], object]
 
 
 def opened(path: Path, **bounds: int) -> SharedSignatureStore:
-    backend = SqliteBackend(path, "model", **bounds)
-    return SharedSignatureStore(MemorySignatureStore("model", 60), backend, 60, conflict=Mock())
+    local, backend = MemorySignatureStore("model", 60), SqliteBackend(path, **bounds)
+    return SharedSignatureStore(local, backend, StoreKeys("model"), 60, conflict=Mock(), fault=Mock())
 
 
 def test_the_files_are_private(tmp_path: Path, first: SignedExchange) -> None:
@@ -69,9 +71,9 @@ OTHER_PROCESS = """
 import sys
 from pathlib import Path
 from attest_web.stores.sqlite_backend import SqliteBackend
-backend = SqliteBackend(Path(sys.argv[1]), "model")
+backend = SqliteBackend(Path(sys.argv[1]))
 backend.check()
-print(*(backend.read(chat_id) is not None for chat_id in sys.argv[2:]))
+print(*(found is not None for found in backend.read([f"model:chat:{chat_id}" for chat_id in sys.argv[2:]])))
 backend.close()
 """
 
@@ -115,13 +117,60 @@ def test_no_more_than_half_of_the_file_system_is_taken(
 
 def test_the_number_of_signatures_is_bounded(tmp_path: Path, first: SignedExchange) -> None:
     path = tmp_path / "signatures.db"
-    store, other = opened(path, max_signatures=10), opened(path)
+    store, other = opened(path, max_keys=10), opened(path)
     for number in range(100):
         store.put(f"chat-{number}", first)
     settle(store)
     store.writer.suspect()  # has it look after the file at once
     until(lambda: other.get("chat-89") is None)
     assert other.get("chat-90") == first
+    store.close()
+    other.close()
+
+
+@pytest.mark.parametrize("full", ["of bytes", "of keys"])
+def test_a_client_that_stores_much_pushes_out_what_is_its_own(tmp_path: Path, first: SignedExchange, full: str) -> None:
+    path = tmp_path / "signatures.db"
+    bounds = {"max_bytes": 2 * 2**20} if full == "of bytes" else {"max_keys": 500}
+    store, other = opened(path, **bounds), opened(path, **bounds)
+    for number in range(100):
+        store.put(f"chat-{number}", first, "victim")
+    for number in range(8000 if full == "of bytes" else 2000):
+        store.put(f"attacker-{number}", first, "attacker")
+    settle(store)
+    store.writer.suspect()  # has it look after the file at once
+    until(lambda: other.get("attacker-0") is None)
+    assert all(other.get(f"chat-{number}") == first for number in range(100))
+    store.close()
+    other.close()
+
+
+@pytest.mark.parametrize("value", ["nonsense", "[" * 60_000, "x" * 70_000, b"\xff\xfe", 7, "x" * 300_000])
+def test_a_value_that_is_no_signature_counts_as_not_there(
+    tmp_path: Path, first: SignedExchange, value: str | bytes | int
+) -> None:
+    path = tmp_path / "signatures.db"
+    store, other = opened(path), opened(path)
+    store.put("x", first)
+    settle(store)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE exchanges SET value = ?", (value,))
+    assert other.get("x") is None
+    store.put("y", first)
+    settle(store)
+    assert other.get("y") == first
+    store.close()
+    other.close()
+
+
+def test_what_cannot_be_stored_is_set_aside_and_the_rest_is_stored(tmp_path: Path, first: SignedExchange) -> None:
+    path = tmp_path / "signatures.db"
+    store, other = opened(path), opened(path)
+    for chat_id in ("one", "\ud800", "x" * 300_000, "two"):
+        store.put(chat_id, first)
+    settle(store)
+    assert not store.degraded
+    assert other.get("one") == other.get("two") == first
     store.close()
     other.close()
 

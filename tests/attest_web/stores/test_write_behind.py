@@ -3,11 +3,13 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from attest_web.signatures import SignedExchange
-from attest_web.stores.backend import BackendError, Write
+from attest_web.stores.backend import BackendError, Result, Write
 from attest_web.stores.write_behind import WriteBehind
 from tests.attest_web.stores.conftest import until
 from tests.limits import limit
@@ -22,15 +24,17 @@ class ToldBackend:
         self.failing = False
         self.written: list[str] = []
 
-    def write(self, batch: Sequence[Write]) -> list[bool]:
+    def write(self, batch: Sequence[Write]) -> list[Result]:
         self.may_write.wait()
         self.check()
-        self.written += [write.chat_id for write in batch]
-        return [True] * len(batch)
+        if any(write.key == "poison" for write in batch):
+            raise RuntimeError
+        self.written += [write.key for write in batch if write.key != "refused"]
+        return [Result.REFUSED if write.key == "refused" else Result.STORED for write in batch]
 
-    def read(self, chat_id: str) -> SignedExchange | None:
+    def read(self, keys: Sequence[str]) -> list[bytes | None]:
         self.check()
-        return dict.fromkeys(SignedExchange.__annotations__, "") if chat_id in self.written else None  # type: ignore[return-value]
+        return [b"x" if key in self.written else None for key in keys]
 
     def check(self) -> None:
         if self.failing:
@@ -47,13 +51,13 @@ def backend() -> Iterator[ToldBackend]:
     made.may_write.set()
 
 
-def writer(backend: ToldBackend, **more: float) -> WriteBehind:
-    return WriteBehind(backend, lambda _: None, list, **more)  # type: ignore[arg-type]
+def writer(backend: ToldBackend, **more: Any) -> WriteBehind:
+    return WriteBehind(backend, lambda _: None, list, **more)
 
 
-def write(chat_id: str, signed: SignedExchange, lifetime: float = 60) -> Write:
+def write(key: str, signed: SignedExchange, lifetime: float = 60, holder: str = "") -> list[Write]:
     now = time.monotonic()
-    return Write(chat_id, signed, now + lifetime, now)
+    return [Write(key, signed, now + lifetime, now, holder, 100)]
 
 
 def test_a_barrier_holds_until_all_that_came_before_it_is_stored(backend: ToldBackend, first: SignedExchange) -> None:
@@ -109,20 +113,56 @@ def test_one_that_is_too_slow_is_not_waited_for_either(backend: ToldBackend, fir
     behind.close(5)
 
 
-def test_the_queue_is_bounded_and_what_expires_first_is_given_up_first(
+def failing(backend: ToldBackend, first: SignedExchange, **more: Any) -> WriteBehind:
+    """A writer with one write in its hands, and a backend that does not take it."""
+    behind = writer(backend, **more)
+    backend.may_write.clear()
+    behind.add(write("in hand", first))
+    until(lambda: len(behind._being_written) == 1)
+    backend.failing = True
+    return behind
+
+
+def recovered(backend: ToldBackend, behind: WriteBehind) -> list[str]:
+    backend.failing = False
+    backend.may_write.set()
+    until(lambda: not behind.pending)
+    behind.close(5)
+    return backend.written
+
+
+def test_what_waits_is_bounded_and_what_expires_first_is_given_up_first(
     backend: ToldBackend, first: SignedExchange
 ) -> None:
-    behind = writer(backend, max_pending=5)
-    backend.failing = True
+    dropped = Mock()
+    behind = failing(backend, first, max_pending=500, dropped=dropped)
     for number in range(20):
         behind.add(write(f"chat-{number}", first))
-    until(lambda: behind.down)
-    until(lambda: behind.pending == 5)
-    assert behind.dropped == 15
-    backend.failing = False
-    until(lambda: not behind.down)
-    assert backend.written == [f"chat-{number}" for number in range(15, 20)]
-    behind.close(5)
+    assert behind.dropped == dropped.call_count == 15
+    assert recovered(backend, behind) == ["in hand", *(f"chat-{number}" for number in range(15, 20))]
+
+
+def test_a_client_that_stores_much_during_an_outage_gives_up_its_own(
+    backend: ToldBackend, first: SignedExchange
+) -> None:
+    behind = failing(backend, first, max_pending=1000)
+    behind.add(write("victim", first, holder="victim"))
+    for number in range(50):
+        behind.add(write(f"chat-{number}", first, holder="attacker"))
+    assert recovered(backend, behind) == ["in hand", "victim", *(f"chat-{number}" for number in range(41, 50))]
+
+
+@pytest.mark.parametrize("bad", ["refused", "poison"])
+def test_what_fails_alone_is_set_aside_and_the_rest_is_stored(
+    backend: ToldBackend, first: SignedExchange, bad: str
+) -> None:
+    refused = Mock()
+    behind = failing(backend, first, refused=refused)
+    for key in ("one", bad, "two"):
+        behind.add(write(key, first))
+    assert recovered(backend, behind) == ["in hand", "one", "two"]
+    refused.assert_called_once_with()
+    assert not behind.down
 
 
 def test_what_has_expired_meanwhile_is_not_written(backend: ToldBackend, first: SignedExchange) -> None:
