@@ -11,7 +11,7 @@ from tests.limits import limit
 
 Where = Literal["request", "answer"]
 Lie = Callable[[Where, str, bytes], bytes]
-"""Gets a request's path and its body, or a piece of its answer's body as it comes; returns what to pass on."""
+"""Gets a request's path and its body, or its answer's: of a POST a piece as it comes, else all. Returns what to pass on."""
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date", "server"}
 
@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self.send_header(name, value)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            while piece := answer.read1(65536):
+            while piece := answer.read1(65536) if self.command == "POST" else answer.read():
                 if passed := self.server.lie("answer", path, piece):
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(passed), passed))
             self.wfile.write(b"0\r\n\r\n")
