@@ -1,33 +1,45 @@
-"""Lets the events of a stream through, and holds back the one that people act on and all that follows.
+"""Lets the events of a stream through, up to the first that people could act on, and holds back all that follows.
 
-Whoever reads a stream acts on its end: `[DONE]`, `response.completed`, `message_stop`, or a `finish_reason`, after
-which many read no further; and on what is whole before: a tool call, a text. So none of these is let through before the
-whole stream is proven. All that comes before goes out as soon as its event is complete, and not earlier, as only a
-complete event says what it is. What cannot be read here is held back: somebody else might read an end in it.
+Whoever reads a stream acts on its end (`[DONE]`, `response.completed`, `message_stop`, a `finish_reason`), and on what
+is whole before: a tool call, a text. What is known to be none of these passes as soon as its event is complete, see
+`stream_events`; everything else waits until the whole stream is proven, and so does all that comes behind it, however
+harmless.
 
-Lines and fields are read as the openai package's own decoder reads them (WHATWG HTML, 9.2.6), and every event's JSON is
-parsed: what it would take for an end must be one here, too. So a byte order mark is part of its line, as it is there.
+Lines and fields are read as WHATWG HTML, 9.2.6 has them. Where another reader may read a stream in another way, it
+waits: at a line that ends in a lone CR, one with a character that `str.splitlines` takes for a line end, a field that
+is not `event` or `data` (`id`, and one behind a byte order mark, among them), a field that is there twice, bytes that
+are not UTF-8, JSON with two members of one name.
 """
 
 import json
 import re
 from collections.abc import Sized
-from typing import Any
+from typing import Any, Final
 
 from attest_web.client.errors import UnprovenError
+from attest_web.client.stream_events import EventFilter
+from attest_web.verify.checks import FailedError
+from attest_web.verify.untrusted_json import parse_object
 
-MAX_ID = 512
+MAX_ID: Final = 512
 """Characters of a response id at most."""
 
-_SAYS_DONE = (".done", ".completed", ".incomplete", ".failed", ".cancelled", ".expired", ".requires_action")
-_PARTS = ("response.output_item.done", "response.content_part.done")
+MAX_EVENT: Final = 2**20
+"""Bytes of an event's data at most that are parsed; a longer one waits. JSON takes some 25 times its size in memory."""
 
-_CR, _LF = 0x0D, 0x0A
-_LINE_END = re.compile(rb"[\r\n]")
+_LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
+"""The end of a line, once it is clear: the CR at the end of what has come may be the half of one."""
+
+_OTHER_LINE_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""What `str.splitlines` takes for a line end and SSE does not; httpx's `iter_lines` reads so."""
+
+_ID = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 class StreamGate:
     """The gate of one stream; sans-I/O.
+
+    All of the stream is kept, for its proof, and `max_bytes` bounds it: also what waits.
 
     Attributes:
         id: The response id of the first event that has one.
@@ -44,10 +56,9 @@ class StreamGate:
         self._released = 0  # bytes of the content that were let through
         self._line = 0  # where the line begins that has not ended
         self._scanned = 0  # up to where there is no line end in it
-        self._after_cr = False
         self._closed = False
-        self._event = b""
-        self._data: list[bytes] = []
+        self._filter = EventFilter()
+        self._event = _Event()
         self.id: str | None = None
 
     @property
@@ -61,10 +72,10 @@ class StreamGate:
         Raises:
             UnprovenError: The stream is longer than `max_bytes`.
         """
+        check_length(self._content, self._max_bytes, len(piece))
         self._content += piece
-        check_length(self._content, self._max_bytes)
         start = self._released
-        if not self._closed:
+        if not self._closed or self.id is None:
             self._read_lines()
         return bytes(self._content[start : self._released])
 
@@ -75,87 +86,102 @@ class StreamGate:
         return held
 
     def _read_lines(self) -> None:
-        content = self._content
-        while (end := self._line_end()) is not None:
-            if end == self._line and self._after_cr and content[end] == _LF:  # the rest of a \r\n
-                self._after_cr = False
-                blank = False
-                if self._released == end:  # of an event that has been let through already
-                    self._released = end + 1
-            else:
-                self._after_cr = content[end] == _CR
-                blank = self._read_line(bytes(content[self._line : end]))
-            self._line = self._scanned = end + 1
-            if blank:
-                if self._ends_stream():
-                    self._closed = True
+        while (found := _LINE_END.search(self._content, self._scanned)) is not None:
+            start, end = found.span()
+            ended = self._event.read_line(bytes(self._content[self._line : start]), lone_cr=found[0] == b"\r")
+            self._line = self._scanned = end
+            if ended:
+                event, self._event = self._event, _Event()
+                self._closed = not self._passes(event) or self._closed
+                if not self._closed:
+                    self._released = end
+                elif self.id is not None:
                     return
-                self._released = end + 1
+        self._scanned = max(self._line, len(self._content) - 1)  # the last byte may be half of a line end
 
-    def _line_end(self) -> int | None:
-        found = _LINE_END.search(self._content, self._scanned)
-        if found is None:
-            self._scanned = len(self._content)
-            return None
-        return found.start()
+    def _passes(self, event: "_Event") -> bool:
+        if self.id is None and (source := event.json()) is not None:
+            self.id = response_id(source)
+        if event.is_unusual:
+            return False
+        if event.is_empty:
+            return True
+        try:
+            return self._filter.passes(event.name, parse_object(event.data, "an event"))
+        except FailedError:  # [DONE] among them
+            return False
 
-    def _read_line(self, line: bytes) -> bool:
-        """Take a line in; say whether it ends an event."""
+
+class _Event:
+    """An event as its lines come in.
+
+    Attributes:
+        is_unusual: Whether other readers may read something else in it.
+        name: Its `event` field.
+    """
+
+    def __init__(self) -> None:
+        self.is_unusual = False
+        self.name: str | None = None
+        self._data: list[str] = []
+        self._size = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no field, but comments at most."""
+        return self.name is None and not self._data
+
+    @property
+    def data(self) -> str:
+        """Its data."""
+        return "\n".join(self._data)
+
+    def json(self) -> dict[str, Any] | None:
+        """The JSON object that its data stand for, if any, as most readers take it."""
+        return json_object(self.data) if 0 < self._size <= MAX_EVENT else None
+
+    def read_line(self, line: bytes, *, lone_cr: bool) -> bool:
+        """Take a line in, without its end; say whether it ends the event."""
+        self._size += len(line)
+        self.is_unusual = self.is_unusual or lone_cr or self._size > MAX_EVENT
         if not line:
             return True
-        name, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if name == b"event":
-            self._event = value
-        elif name == b"data":
+        if self._size > MAX_EVENT:
+            return False
+        try:
+            written = line.decode()
+        except UnicodeDecodeError:
+            self.is_unusual = True
+            return False
+        self.is_unusual = self.is_unusual or _OTHER_LINE_END.search(written) is not None
+        name, _, value = written.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self.is_unusual = self.is_unusual or bool(self._data)
             self._data.append(value)
+        elif name == "event" and self.name is None:
+            self.name = value
+        elif name:  # a comment has no name
+            self.is_unusual = True
         return False
 
-    def _ends_stream(self) -> bool:
-        name, data = self._event.decode("utf-8", "replace"), b"\n".join(self._data)
-        self._event = b""
-        self._data.clear()
-        event: Any = {}
-        if data:
-            try:
-                event = json.loads(data)
-            except (ValueError, RecursionError):  # [DONE] among them
-                return True
-        if not isinstance(event, dict):
-            event = {}
-        if self.id is None:
-            self.id = response_id(event)
-        return any(says_done(each, event) for each in (name, event.get("type"))) or _is_acted_on(event)
 
-
-def says_done(name: object, event: dict[str, Any]) -> bool:
-    """Whether an event of this type ends something that people act on: all of an answer, a tool call, a text.
-
-    What a model has thought is done before its answer begins; that goes through.
+def check_length(content: Sized, max_bytes: int, more: int = 0) -> None:
+    """Refuse an answer that is longer than may be kept.
 
     Args:
-        name: The type: OpenAI's, as in `response.completed` or `transcript.text.done`, or Anthropic's.
-        event: The event's data.
-    """
-    if not isinstance(name, str):
-        return False
-    if name in _PARTS:
-        part = event.get("item" if name == _PARTS[0] else "part")
-        return not (isinstance(part, dict) and str(part.get("type")).startswith("reasoning"))
-    return name in ("message_stop", "done") or (name.endswith(_SAYS_DONE) and ".reasoning" not in name)
-
-
-def check_length(content: Sized, max_bytes: int) -> None:
-    """Refuse an answer that is longer than may be kept.
+        content: What has come.
+        max_bytes: What may be kept.
+        more: Bytes that are to be added.
 
     Raises:
         UnprovenError: It is.
     """
-    if len(content) > max_bytes:
+    if len(content) + more > max_bytes:
         raise UnprovenError(f"the answer has more than {max_bytes} bytes; max_bytes sets another bound")
 
 
-def json_object(data: bytes) -> dict[str, Any] | None:
+def json_object(data: bytes | str) -> dict[str, Any] | None:
     """The JSON object that bytes stand for; None where they stand for something else."""
     try:
         value = json.loads(data)
@@ -174,29 +200,8 @@ def response_id(source: dict[str, Any]) -> str | None:
 
 
 def is_id(value: object) -> bool:
-    """Whether a signature can be asked for by this: a string of 1 to `MAX_ID` characters that a URL can carry."""
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True
+    """Whether a signature can be asked for by this: a string of 1 to `MAX_ID` characters that is one step of a path.
 
-
-def _is_acted_on(event: dict[str, Any]) -> bool:
-    """Whether it has a choice that is finished or calls a tool; the same of Anthropic's Messages."""
-    choices = event.get("choices")
-    places = [event, *(choices if isinstance(choices, list) else ())]
-    return any(_finishes_or_calls(place) for place in places if isinstance(place, dict))
-
-
-def _finishes_or_calls(place: dict[str, Any]) -> bool:
-    inner = [place.get(name) for name in ("delta", "content_block")]
-    delta, block = (each if isinstance(each, dict) else {} for each in inner)
-    return (
-        place.get("finish_reason") is not None  # an empty one, too: many ask whether it is None
-        or delta.get("stop_reason") is not None
-        or bool(delta.get("tool_calls") or delta.get("function_call"))
-        or "tool" in str(block.get("type"))
-    )
+    An id is of the server's making, and becomes part of a URL that the token goes to: none has a slash, or is `..`.
+    """
+    return isinstance(value, str) and len(value) <= MAX_ID and _ID.fullmatch(value) is not None
