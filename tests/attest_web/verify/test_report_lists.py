@@ -33,7 +33,7 @@ OTHERS: list[tuple[Any, str]] = [
     ([report(keys=OTHER_KEYS)], "not the report itself"),
     ([report() | {"more": 1}], "not the report itself"),
     ([{name: value for name, value in report().items() if name != "model_name"}], "not the report itself"),
-    *(([entry], "not the report itself") for entry in (None, "", {}, [], [report()], 1)),
+    *(([each], "not the report itself") for each in [None, "", {}, [], [report()], 1]),
     ([report() | {"all_attestations": []}], "not the report itself"),
 ]
 
