@@ -62,6 +62,7 @@ class Exchange:
     """One request and its answer.
 
     Attributes:
+        credential: Names the token of its client (`Tokens.credential`); empty where it had none.
         state: What has come of it; None where nothing is to be signed.
         reason: Why it was not signed.
         receipt_id: What its signature can be fetched by.
@@ -77,6 +78,7 @@ class Exchange:
         ended: Whether it is over, and has been told of.
     """
 
+    credential: str = ""
     state: State | None = None
     reason: str | None = None
     receipt_id: str | None = None

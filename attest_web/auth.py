@@ -28,10 +28,22 @@ class Tokens:
 
         Takes the same time whichever token matches, and whether one does.
         """
+        return self.credential(authorization) is not None
+
+    def credential(self, authorization: bytes | None) -> str | None:
+        """Names the token that an `Authorization` header value carries, without telling what it is.
+
+        Args:
+            authorization: As it came over the wire.
+
+        Returns:
+            16 hex digits of the token's SHA-256, or None where it is none of the tokens. Takes the same time whichever
+            token matches, and whether one does.
+        """
         scheme, _, token = (authorization or b"").strip().partition(b" ")
         digest = hashlib.sha256(token.strip()).digest()
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return any(matches) and scheme.lower() == b"bearer"
+        return digest[:8].hex() if any(matches) and scheme.lower() == b"bearer" else None
 
 
 def _digests_of(tokens: Iterable[str]) -> list[bytes]:

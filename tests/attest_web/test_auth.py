@@ -65,3 +65,10 @@ def test_repr_holds_no_token() -> None:
     tokens = Tokens(["s3cret"])
     assert "s3cret" not in repr(tokens)
     assert "s3cret" not in repr(vars(tokens))
+
+
+def test_a_credential_names_a_token_and_does_not_tell_it() -> None:
+    tokens = Tokens(["one", "two"])
+    names = [tokens.credential(b"Bearer " + token) for token in (b"one", b"two", b"three")]
+    assert names == ["7692c3ad3540bb80", "3fc4ccfe745870e2", None]
+    assert tokens.credential(b"bearer  one ") == names[0]
