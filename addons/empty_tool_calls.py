@@ -1,0 +1,272 @@
+"""Takes empty `tool_calls` out of the messages of a chat request, while its body passes.
+
+vLLM fails on `"tool_calls": []` in a message, and clients send back the messages that they got. The member is cut out
+of the bytes, with the comma that parts it from its neighbour; all other bytes stay as they are. Where the length of the
+body has been announced, blanks stand in its place: JSON allows them between any two tokens (RFC 8259, 2).
+
+Sans-I/O. A body comes in pieces, cut anywhere, and is never parsed as a whole. Regular expressions without backtracking
+pass over all that is not sought, so that a piece takes time in proportion to its size, whatever is in it:
+
+    START     before the object     --{-->          OBJECT
+    OBJECT    in the object         --"messages":[  MESSAGES    --}--> END
+    MESSAGES  in that array         --{-->          MESSAGE     --]--> OBJECT
+    MESSAGE   in a message          --}-->          MESSAGES
+    END       behind all of it
+
+In each of them, a string or a container that the expressions do not pass as a whole, as it goes on in the next piece
+or is nested deep, is gone through by itself. What is no JSON passes in some state or other; the upstream judges it.
+"""
+
+import enum
+import re
+from typing import Final
+
+MAX_MEMBER: Final = 16 * 1024
+"""Bytes of a member, with the white space in it, above which it is not taken for an empty `tool_calls`, as it would
+have to be kept until its end is there. Programs that write JSON write some twenty."""
+
+_LONGEST_KEY = 60
+"""Bytes of a key that is sought: ten characters, each written as \\uXXXX."""
+_NESTING = 8
+"""Levels of containers that are passed in one step."""
+_DEEP = 64
+"""Containers that are open from which on brackets are counted, without looking at their order."""
+_MOST_AT_ONCE = 4096
+"""Bytes of which brackets are counted together."""
+
+_BLANKS = rb"[ \t\n\r]*+"
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_PLAIN = rb'[^"\[\]{}]++'
+
+
+def _key(name: str) -> bytes:
+    """Matches a key from its first character to its closing quote, however it is escaped."""
+    return b"".join(rb"(?:%c|\\u00(?i:%02x))" % (ord(letter), ord(letter)) for letter in name) + b'"'
+
+
+def _container(levels: int) -> bytes:
+    inner = rb"|" + _container(levels - 1) if levels > 1 else b""
+    return rb"[\[{](?:" + _PLAIN + rb"|" + _STRING + inner + rb")*+[\]}]"
+
+
+def _member(name: str, value: bytes, begun_value: bytes) -> tuple[bytes, bytes]:
+    """What is sought, and what may become it when more has come."""
+    key = _key(name)
+    found = rb'"' + key + _BLANKS + rb":" + _BLANKS + value
+    ends = rb"\Z|:" + _BLANKS + rb"(?:\Z|" + begun_value + rb")"
+    begun = rb'"(?:[^"]{0,%d}\Z|' % _LONGEST_KEY + key + _BLANKS + rb"(?:" + ends + rb"))"
+    return found, begun
+
+
+_MESSAGES_FOUND, _MESSAGES_BEGUN = _member("messages", rb"\[", rb"(?!)")
+_EMPTY_FOUND, _EMPTY_BEGUN = _member("tool_calls", rb"\[" + _BLANKS + rb"\]", rb"\[" + _BLANKS + rb"\Z")
+_MESSAGES_AHEAD = rb"(?:" + _MESSAGES_FOUND + rb"|" + _MESSAGES_BEGUN + rb")"
+_EMPTY_AHEAD = rb"(?:" + _EMPTY_FOUND + rb"|" + _EMPTY_BEGUN + rb")"
+_CLEAN_OBJECT = (
+    rb"\{(?:" + _PLAIN + rb"|(?!" + _EMPTY_AHEAD + rb")" + _STRING + rb"|" + _container(_NESTING) + rb")*+\}"
+)
+_ARRAY = rb"(?=\[)" + _container(_NESTING)
+
+
+def _compiled(*alternatives: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"(?:" + rb"|".join(alternatives) + rb")*+", re.DOTALL)
+
+
+class _State(enum.IntEnum):
+    """Where in the body the next byte stands."""
+
+    START = enum.auto()
+    OBJECT = enum.auto()
+    MESSAGES = enum.auto()
+    MESSAGE = enum.auto()
+    END = enum.auto()
+
+
+_PASSED = {
+    _State.START: _compiled(_PLAIN),
+    _State.OBJECT: _compiled(_PLAIN, rb"(?!" + _MESSAGES_AHEAD + rb")" + _STRING, _container(_NESTING)),
+    _State.MESSAGES: _compiled(_PLAIN, _STRING, _ARRAY, _CLEAN_OBJECT),
+    _State.MESSAGE: _compiled(
+        rb'[^"\[\]{},]++',
+        rb",(?!" + _BLANKS + rb"(?:\Z|" + _EMPTY_AHEAD + rb"))",
+        rb"(?!" + _EMPTY_AHEAD + rb")" + _STRING,
+        _container(_NESTING),
+    ),
+}
+"""What is passed over in a state: all but what leads to another, what is sought, or what is not complete."""
+
+_CLOSED_TO = {_State.OBJECT: _State.END, _State.MESSAGES: _State.OBJECT, _State.MESSAGE: _State.MESSAGES}
+_MESSAGES_ARRAY = re.compile(_MESSAGES_FOUND)
+_MESSAGES_TO_COME = re.compile(_MESSAGES_BEGUN)
+_EMPTY = re.compile(rb",?" + _BLANKS + _EMPTY_FOUND)
+_EMPTY_TO_COME = re.compile(rb",?" + _BLANKS + rb"(?:\Z|" + _EMPTY_BEGUN + rb")")
+_WHITE = re.compile(_BLANKS)
+_IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_WHOLE_STRING = re.compile(_STRING, re.DOTALL)
+_NESTED = re.compile(
+    rb"(?:"
+    + _PLAIN
+    + rb"|"
+    + _STRING
+    + rb"|"
+    + _container(1)
+    + rb')*+(?:(?P<opened>[\[{]++)|(?P<closed>[\]}]++)|(?P<begun_string>")|\Z)',
+    re.DOTALL,
+)
+
+
+class EmptyToolCallsFilter:
+    """Takes the direct members `"tool_calls": []` out of the objects in the top-level array `messages`.
+
+    Every such member goes, where a message has several, and so it does in every `messages`. Keys may be escaped.
+    """
+
+    def __init__(self, length: int | None = None, *, keep_length: bool) -> None:
+        """Begin before the first byte.
+
+        Args:
+            length: Bytes of the whole body, where that has been announced.
+            keep_length: Whether blanks take the place of what goes, so that a body is as long as it was.
+        """
+        self._length = length
+        self._keep_length = keep_length
+        self._state = _State.START
+        self._forwarded: list[bytes] = []
+        """What is forwarded of the data at hand, up to `_since`."""
+        self._since = 0
+        self._kept = b""
+        """The end of what has come, where it may be the beginning of what is sought."""
+        self._in_string = self._escaped = False
+        self._depth = 0
+        """Containers that are open within the state's own."""
+        self._comma_goes = False
+        """Whether the next comma goes, as the member before it has gone, and was the first."""
+        self._passes_next = False
+        """Whether the next member stays, as its comma has been passed on."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take the next piece; return what may be forwarded now, which may be nothing."""
+        if len(piece) == self._length and b"tool_calls" not in piece and b"\\u00" not in piece:
+            self._state = _State.END  # it is whole, as most are, and has no such key, escaped or not
+        return self._filter(self._kept + piece if self._kept else piece, ended=False)
+
+    def end(self) -> bytes:
+        """Take note that the body is complete; return the rest."""
+        return self._filter(self._kept, ended=True)
+
+    def _filter(self, data: bytes, *, ended: bool) -> bytes:
+        self._forwarded = []
+        self._since = 0
+        self._kept = b""
+        at = 0
+        while at < len(data) and self._state is not _State.END:
+            if self._in_string:
+                at = self._pass_string(data, at)
+            elif self._depth:
+                at = self._pass_nested(data, at)
+            elif self._comma_goes or self._passes_next:
+                at = self._begin_member(data, at)
+            else:
+                at = _PASSED[self._state].match(data, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+                if not ended and self._is_to_come(data, at):
+                    self._kept = data[at:]
+                    data = data[:at]
+                elif at < len(data):
+                    at = self._step(data, at)
+        return b"".join([*self._forwarded, data[self._since :]]) if self._since else data
+
+    def _cut(self, data: bytes, begin: int, end: int) -> int:
+        self._forwarded += [data[self._since : begin], b" " * (end - begin) if self._keep_length else b""]
+        self._since = end
+        return end
+
+    def _is_to_come(self, data: bytes, at: int) -> bool:
+        """Whether the rest of the data may be the beginning of what is sought."""
+        if data[at : at + 1] not in b'",' or not 0 < len(data) - at <= MAX_MEMBER:
+            return False
+        if self._state is _State.MESSAGE:
+            return _EMPTY_TO_COME.match(data, at) is not None
+        return self._state is _State.OBJECT and _MESSAGES_TO_COME.match(data, at) is not None
+
+    def _step(self, data: bytes, at: int) -> int:
+        """Go on behind what was not passed over."""
+        mark = data[at : at + 1]
+        if self._state is _State.START:
+            self._state = _State.OBJECT if mark == b"{" else _State.END
+        elif mark in b'",':
+            return self._take_sought(data, at, mark)
+        elif mark in b"}]":
+            self._state = _CLOSED_TO[self._state]
+        elif self._state is _State.MESSAGES and mark == b"{":
+            self._state = _State.MESSAGE
+        else:
+            self._depth = 1
+        return at + 1
+
+    def _take_sought(self, data: bytes, at: int, mark: bytes) -> int:
+        """Cut an empty member, or enter the messages. Or else, a string is not complete, or a member too long."""
+        if self._state is _State.MESSAGE:
+            empty = _EMPTY.match(data, at)
+            if empty and empty.end() - at <= MAX_MEMBER:
+                at = self._cut(data, at, empty.end())
+                self._comma_goes = mark != b"," and data[at : at + 1] != b"}"
+                return at
+        elif self._state is _State.OBJECT and (messages := _MESSAGES_ARRAY.match(data, at)):
+            self._state = _State.MESSAGES
+            return messages.end()
+        self._in_string = mark == b'"'
+        self._passes_next = not self._in_string
+        return at + 1
+
+    def _begin_member(self, data: bytes, at: int) -> int:
+        """Go on behind white space, where a comma goes, or a member stays."""
+        at = _WHITE.match(data, at).end()  # type: ignore[union-attr]
+        if at == len(data):
+            return at
+        if self._comma_goes and data[at : at + 1] == b",":
+            at = self._cut(data, at, at + 1)
+        elif self._passes_next and data[at : at + 1] == b'"':
+            self._in_string = True
+            at += 1
+        self._comma_goes = self._passes_next = False
+        return at
+
+    def _pass_string(self, data: bytes, at: int) -> int:
+        if self._escaped:
+            self._escaped = False
+            at += 1
+        end = _IN_STRING.match(data, at).end()  # type: ignore[union-attr]
+        if end < len(data):
+            self._escaped = data[end : end + 1] == b"\\"  # the last byte
+            self._in_string = self._escaped
+            end += 1
+        return end
+
+    def _pass_nested(self, data: bytes, at: int) -> int:
+        while at < len(data) and self._depth and not self._in_string:
+            at = self._pass_deep(data, at) if self._depth > _DEEP else self._pass_shallow(data, at)
+        return at
+
+    def _pass_shallow(self, data: bytes, at: int) -> int:
+        found = _NESTED.match(data, at)
+        assert found is not None  # noqa: S101  # for mypy: it matches anything
+        at = found.end()
+        if found.lastgroup == "opened":
+            self._depth += len(found["opened"])
+        elif found.lastgroup == "closed":
+            closed = min(len(found["closed"]), self._depth)
+            self._depth -= closed
+            at = found.start("closed") + closed
+        else:
+            self._in_string = found.lastgroup == "begun_string"
+        return at
+
+    def _pass_deep(self, data: bytes, at: int) -> int:
+        """Pass fewer bytes than containers are open: whatever they are, the outermost stays open."""
+        part = data[at : at + min(self._depth - 1, _MOST_AT_ONCE)]
+        outside, begun_string, _ = _WHOLE_STRING.sub(b"", part).partition(b'"')
+        opened = outside.count(b"[") + outside.count(b"{")
+        self._depth += opened - outside.count(b"]") - outside.count(b"}")
+        self._in_string = bool(begun_string)
+        self._escaped = self._in_string and (len(part) - len(part.rstrip(b"\\"))) % 2 == 1
+        return at + len(part)
