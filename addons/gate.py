@@ -5,14 +5,13 @@ from collections.abc import Mapping
 
 from mitmproxy import http
 
-from addons.answers import refuse
+from addons.answers import refuse, speaks_anthropic
+from addons.exchange import Exchanges
 from addons.hop_by_hop import end_to_end
-from addons.routes import Kind, Router, Size, request_path
+from addons.routes import Kind, Router, Size
 from addons.websocket_handshake import VERSION, Handshake
 from attest_web.auth import Tokens
-
-ANTHROPIC_PATH = "/v1/messages"
-"""Where, and below which, a token may come in `X-Api-Key`, as Anthropic's clients send it."""
+from attest_web.e2ee_headers import UNSUPPORTED, asks_for_encryption
 
 _CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"x-api-key", b"api-key", b"cookie"})
 _WEBSOCKET = b"sec-websocket-"
@@ -27,17 +26,19 @@ class Gate:
         tokens: What opens it. Each request is asked for one of those that there are when its head has come.
     """
 
-    def __init__(self, tokens: Tokens, router: Router, sizes: Mapping[Size, int]) -> None:
+    def __init__(self, tokens: Tokens, router: Router, sizes: Mapping[Size, int], exchanges: Exchanges) -> None:
         """Make a gate.
 
         Args:
             tokens: What opens it.
             router: Knows the requests' routes.
             sizes: Largest request bodies, in bytes.
+            exchanges: Are told whose token each has come with.
         """
         self.tokens = tokens
         self._router = router
         self._sizes = sizes
+        self._exchanges = exchanges
 
     def body_limit(self, flow: http.HTTPFlow) -> int:
         """Largest body of this flow's request, in bytes."""
@@ -48,9 +49,12 @@ class Gate:
         request = flow.request
         route = self._router.route_of(flow)
         handshake = None if route.kind is Kind.PROOF else Handshake.read(request)
-        may_enter = self.tokens.accept(_credentials(request, handshake))
-        if not may_enter:
+        credential = self.tokens.credential(_credentials(request, handshake))
+        may_enter = credential is not None
+        if credential is None:
             handshake = None
+        elif route.kind is Kind.SIGNED:
+            self._exchanges.of(flow).credential = credential
         _drop_headers(request)
         if flow.error is not None or flow.response is not None:  # somebody has refused it already
             return
@@ -60,6 +64,8 @@ class Gate:
             refuse(flow, 400, "A header has a line break or a NUL in it.")
         elif route.needs_token and not may_enter:
             refuse(flow, 401, "A valid token is needed: send Authorization: Bearer <token>.")
+        elif route.kind is not Kind.PROOF and asks_for_encryption(name for name, _ in request.headers.fields):
+            refuse(flow, 400, UNSUPPORTED, kind="e2ee_unsupported")
         elif _content_length(request) > (limit := self.body_limit(flow)):
             refuse(flow, 413, f"The request body is larger than {limit} bytes.")
         elif handshake is not None and handshake.problem is not None:
@@ -82,10 +88,8 @@ def _refuse_handshake(flow: http.HTTPFlow, status: int, message: str) -> None:
 def _credentials(request: http.Request, handshake: Handshake | None) -> bytes:
     """The authorization that a request bears, as it was on the wire."""
     authorization = request.headers.get("authorization")
-    if authorization is None and (key := request.headers.get("x-api-key")) is not None:
-        path = request_path(request)
-        if path == ANTHROPIC_PATH or path.startswith(ANTHROPIC_PATH + "/"):
-            authorization = f"Bearer {key}"
+    if authorization is None and (key := request.headers.get("x-api-key")) is not None and speaks_anthropic(request):
+        authorization = f"Bearer {key}"
     if authorization is None and handshake is not None:
         return handshake.authorization
     # mitmproxy decodes header bytes so; this gives back the bytes of the wire.

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from prometheus_client.registry import Collector
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
@@ -12,6 +12,7 @@ from werkzeug.routing import BaseConverter
 from attest_web import attestation_page, front_page, metrics_page, openapi, signature_page, status_pages
 from attest_web.attestation import Attestation
 from attest_web.auth import Tokens
+from attest_web.e2ee_headers import UNSUPPORTED, asks_for_encryption
 from attest_web.errors import error_body, error_headers
 from attest_web.metrics import Metrics
 from attest_web.report_desk import ReportDesk
@@ -103,9 +104,16 @@ def create_app(sources: ProofSources) -> Flask:
             trust_proxy=sources.trust_proxy,
         )
     )
+    app.before_request(_refuse_encryption)
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_bug)
     return app
+
+
+def _refuse_encryption() -> Response | None:
+    if not asks_for_encryption(name.encode("latin-1", "replace") for name, _ in request.headers):
+        return None
+    return Response(error_body(400, UNSUPPORTED, "e2ee_unsupported"), 400, error_headers(400))
 
 
 def _answer_http_error(error: HTTPException) -> Response:

@@ -1,10 +1,11 @@
-"""The one shape of every error that this proxy makes: OpenAI's error object."""
+"""The shapes of the errors that this proxy makes: OpenAI's error object, and Anthropic's where its clients are."""
 
 import json
 from typing import Literal
 
 ErrorType = Literal[
     "bad_request",
+    "e2ee_unsupported",
     "unauthorized",
     "not_found",
     "payload_too_large",
@@ -16,6 +17,7 @@ ErrorType = Literal[
 
 STATUS: dict[ErrorType, int] = {
     "bad_request": 400,
+    "e2ee_unsupported": 400,
     "unauthorized": 401,
     "not_found": 404,
     "payload_too_large": 413,
@@ -43,12 +45,37 @@ def error_headers(status: int) -> dict[str, str]:
     return headers
 
 
-def error_body(status: int, message: str) -> bytes:
+def error_body(status: int, message: str, kind: ErrorType | None = None, code: str | None = None) -> bytes:
     """The JSON body of an error.
 
     Args:
-        status: HTTP status; decides the error's `type`.
+        status: HTTP status.
         message: What went wrong and what to do, for the client. Never quotes what the client or the upstream sent.
+        kind: The error's `type`; by default, that of the status.
+        code: The error's `code`.
     """
-    error = {"message": message, "type": error_type(status), "param": None, "code": None}
+    error = {"message": message, "type": kind or error_type(status), "param": None, "code": code}
     return json.dumps({"error": error}, separators=(",", ":")).encode()
+
+
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}
+
+
+def anthropic_error_body(status: int, message: str, kind: str | None = None) -> bytes:
+    """The JSON body of an error in the shape of Anthropic's API ("Errors", HTTP errors and error shapes).
+
+    Args:
+        status: HTTP status.
+        message: As for `error_body`.
+        kind: The error's `type`; by default, Anthropic's for the status.
+    """
+    by_status = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    error = {"type": kind or by_status, "message": message}
+    return json.dumps({"type": "error", "error": error}, separators=(",", ":")).encode()

@@ -197,7 +197,15 @@ def _schemas() -> dict[str, Any]:
         "maxItems": 1,
         "description": "The report once more, without these lists, where some verifiers look for it.",
     }
-    error_types = ["bad_request", "unauthorized", "not_found", "payload_too_large", "rate_limited", "server_error"]
+    error_types = [
+        "bad_request",
+        "e2ee_unsupported",
+        "unauthorized",
+        "not_found",
+        "payload_too_large",
+        "rate_limited",
+        "server_error",
+    ]
     error = {"message": string, "type": {"enum": error_types}, "param": {"type": "null"}, "code": {"type": "null"}}
     return {
         "Status": _object({"status": {"const": "ok"}, "service": string, "version": string}),

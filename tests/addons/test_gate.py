@@ -4,6 +4,7 @@ import pytest
 from mitmproxy import flow as mitm_flow
 from mitmproxy import http
 
+from addons.exchange import Exchanges
 from addons.gate import Gate
 from addons.routes import MAX_PROOF_REQUEST, Router, Size
 from attest_web.auth import Tokens
@@ -11,9 +12,14 @@ from tests.addons.conftest import MakeFlow
 
 
 @pytest.fixture
-def gate() -> Gate:
+def exchanges() -> Exchanges:
+    return Exchanges()
+
+
+@pytest.fixture
+def gate(exchanges: Exchanges) -> Gate:
     sizes = {Size.PROOF: MAX_PROOF_REQUEST, Size.REQUEST: 100, Size.IMAGE: 200, Size.AUDIO: 300, Size.LARGEST: 300}
-    return Gate(Tokens(["s3cret"]), Router(), sizes)
+    return Gate(Tokens(["s3cret"]), Router(), sizes, exchanges)
 
 
 def error_type(flow: http.HTTPFlow) -> str:
@@ -28,6 +34,17 @@ def test_a_token_opens_and_goes_no_further(gate: Gate, make_flow: MakeFlow) -> N
     assert flow.response is None
     assert flow.request.stream is False
     assert "authorization" not in flow.request.headers
+
+
+def test_an_exchange_knows_whose_it_is_and_not_the_token(
+    gate: Gate, exchanges: Exchanges, make_flow: MakeFlow
+) -> None:
+    mine, anothers = make_flow(b"{}", authorization="Bearer s3cret"), make_flow(b"{}", authorization="Bearer wrong")
+    for flow in (mine, anothers):
+        gate.requestheaders(flow)
+    assert exchanges.of(mine).credential == gate.tokens.credential(b"Bearer s3cret")
+    assert "s3cret" not in exchanges.of(mine).credential
+    assert exchanges.of(anothers).credential == ""
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer \udcff"}])
@@ -129,3 +146,62 @@ def test_what_mitmproxy_has_refused_keeps_its_error_and_loses_its_token(gate: Ga
     gate.requestheaders(flow)
     assert flow.response is None
     assert "authorization" not in flow.request.headers
+
+
+E2EE_HEADERS = [
+    "X-Signing-Algo",
+    "x-client-pub-key",
+    "X-MODEL-PUB-KEY",
+    "X-Encryption-Version",
+    "X-Encrypt-All-Fields",
+    "X-E2EE-Version",
+    "X-E2EE-Anything",
+]
+
+
+@pytest.mark.parametrize("name", E2EE_HEADERS)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/chat/completions"), ("POST", "/v1/audio/transcriptions"), ("GET", "/v1/models"), ("PUT", "/other")],
+)
+def test_a_request_that_asks_for_encryption_is_refused(
+    gate: Gate, make_flow: MakeFlow, method: str, path: str, name: str
+) -> None:
+    flow = make_flow(method=method, path=path, authorization="Bearer s3cret")
+    flow.request.headers[name] = "1"
+    gate.requestheaders(flow)
+    assert flow.response is not None
+    assert (flow.response.status_code, error_type(flow)) == (400, "e2ee_unsupported")
+
+
+def test_a_websocket_that_asks_for_encryption_is_refused(gate: Gate, make_flow: MakeFlow) -> None:
+    flow = make_flow(method="GET", path="/v1/realtime", authorization="Bearer s3cret")
+    flow.request.headers.update(
+        {
+            "connection": "upgrade",
+            "upgrade": "websocket",
+            "sec-websocket-version": "13",
+            "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "x-signing-algo": "ecdsa",
+        }
+    )
+    gate.requestheaders(flow)
+    assert error_type(flow) == "e2ee_unsupported"
+    assert "upgrade" not in flow.request.headers
+
+
+def test_without_a_token_the_headers_of_encryption_make_no_difference(gate: Gate, make_flow: MakeFlow) -> None:
+    flow = make_flow(b"{}", x_signing_algo="ecdsa")
+    gate.requestheaders(flow)
+    assert error_type(flow) == "unauthorized"
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/messages?beta=true"])
+def test_errors_on_anthropics_paths_have_its_shape(gate: Gate, make_flow: MakeFlow, path: str) -> None:
+    flow = make_flow(b"{}", path=path)
+    gate.requestheaders(flow)
+    assert flow.response is not None
+    body = json.loads(flow.response.content or b"")
+    assert body.keys() == {"type", "error"}
+    assert (body["type"], body["error"]["type"]) == ("error", "authentication_error")
+    assert set(body["error"]) == {"type", "message"}

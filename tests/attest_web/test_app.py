@@ -249,3 +249,9 @@ def test_a_flood_is_turned_away(client: FlaskClient, evidence: Evidence) -> None
 def test_slashes_are_not_merged_and_nobody_is_redirected(client: FlaskClient, path: str) -> None:
     """A redirect would name the address that this proxy has on the inside."""
     check_error(client.get(path, headers=AUTHORIZED), 404, "not_found")
+
+
+@pytest.mark.parametrize("header", ["X-Signing-Algo", "X-E2EE-Version", "x-encrypt-all-fields"])
+@pytest.mark.parametrize("path", ["/health", "/v1/signature/chatcmpl-1", "/v1/attestation/report", "/nowhere"])
+def test_a_request_that_asks_for_encryption_is_refused(client: FlaskClient, path: str, header: str) -> None:
+    check_error(client.get(path, headers={**AUTHORIZED, header: "1"}), 400, "e2ee_unsupported")

@@ -1,0 +1,30 @@
+"""Header fields by which a client asks for end-to-end encryption, in any of the dialects in the field.
+
+None of them is spoken here. A client that asks for one must not be answered in the clear.
+"""
+
+from collections.abc import Iterable
+
+UNSUPPORTED = (
+    "End-to-end encryption is not supported here; nothing was forwarded. Send the request without its headers."
+)
+
+_NAMES = frozenset(
+    {
+        b"x-signing-algo",
+        b"x-client-pub-key",
+        b"x-model-pub-key",
+        b"x-encryption-version",
+        b"x-encrypt-all-fields",
+    }
+)
+_PREFIX = b"x-e2ee-"
+
+
+def asks_for_encryption(names: Iterable[bytes]) -> bool:
+    """Whether one of a request's header fields belongs to end-to-end encryption.
+
+    Args:
+        names: Of the fields, in any case.
+    """
+    return any(name in _NAMES or name.startswith(_PREFIX) for name in (name.lower() for name in names))
