@@ -33,7 +33,7 @@ from addons.http1_body import CrlfBuffer, RequestBodyReader
 from addons.http1_client import handle_http1_event
 from addons.quick_messages import read_request_head
 from addons.request_head import MAX_HEAD, BadHead, head_size
-from addons.request_id import return_request_id
+from addons.request_id import return_request_id, settle_request_id
 
 MAX_AHEAD: Final = 2 * MAX_HEAD
 """Bytes kept of what a client sends while an answer is under way: some requests, pipelined (RFC 9112, 9.3.2)."""
@@ -160,6 +160,7 @@ class ApiHttp1Server(Http1Server):
         except ValueError:
             yield from self._refuse(400)
             return
+        settle_request_id(request)
         self.request = request
         self._last_request = not keeps_open(request.data.http_version, request.data.headers.fields)
         self._clock.await_body()
@@ -281,8 +282,7 @@ class ApiHttp1Server(Http1Server):
             yield from self._refuse(status)
 
     def _error(self, status: int) -> bytes:
-        method = self.request.method if self.request is not None else "GET"
-        self.response = error_answer(status, MESSAGES.get(status, MESSAGES[502]), method)
+        self.response = error_answer(status, MESSAGES.get(status, MESSAGES[502]), self.request)
         self.response.headers["connection"] = "close"
         self._complete(self.request, self.response)
         return_request_id(self.request, self.response)

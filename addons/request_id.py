@@ -1,17 +1,39 @@
-"""A client's `X-Request-Id`, by which it finds its request again: it comes back with every answer, errors too."""
+"""`X-Request-Id`, by which client, proxy and upstream call a request: the client's own, or one made here.
+
+The upstream gets it, every response carries it, errors too, and so does the request's line in the log.
+"""
 
 import re
+import secrets
 
 from mitmproxy import http
 
-# No longer than anybody's id, and nothing but visible ASCII: it comes from outside and goes into an answer.
-_SANE = re.compile(r"[!-~]{1,200}")
+_NAME = b"X-Request-Id"
+# No longer than a response id, and only visible ASCII: it comes from outside and goes into a response.
+_USABLE = re.compile(rb"[!-~]{1,200}")
 
 
-def return_request_id(request: http.Request | None, answer: http.Response) -> None:
-    """Put the id that a client has given its request into the answer, unless the upstream has given it one."""
-    if request is None or "x-request-id" in answer.headers:
+def settle_request_id(request: http.Request) -> None:
+    """Give a request an id, unless its client has given it a usable one."""
+    fields = request.headers.fields
+    given = [value for name, value in fields if name.lower() == b"x-request-id"]
+    if len(given) == 1 and _USABLE.fullmatch(given[0]):
         return
-    given = request.headers.get("x-request-id")
-    if given is not None and _SANE.fullmatch(given):
-        answer.headers["x-request-id"] = given
+    if given:
+        fields = tuple(field for field in fields if field[0].lower() != b"x-request-id")
+    request.headers.fields = (*fields, (_NAME, _new_id()))
+
+
+def return_request_id(request: http.Request | None, response: http.Response) -> None:
+    """Put the id of a request into its response, in place of any that the upstream has made.
+
+    Args:
+        request: Whose id has been settled; None where its head could not be read.
+        response: Goes to the client.
+    """
+    settled = request.headers.get("x-request-id") if request is not None else None
+    response.headers["x-request-id"] = settled or _new_id().decode("ascii")
+
+
+def _new_id() -> bytes:
+    return secrets.token_hex(16).encode("ascii")

@@ -5,6 +5,7 @@ stands; here is the whole way.
 """
 
 import queue
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -196,6 +197,9 @@ def gets(first: bytes, *lines: bytes, body: bytes = b"") -> bytes:
     return b"\r\n".join([first, b"Host: HOST", *lines, b"accept-encoding: identity", b"", b""]) + body
 
 
+_MADE_ID = re.compile(rb"X-Request-Id: [0-9a-f]{32}\r\n", re.IGNORECASE)
+"""What the proxy calls a request whose client has not given it an id."""
+
 POST = b"POST /v1/x HTTP/1.1"
 TRICKS = [
     b"//v1/models",
@@ -265,7 +269,8 @@ def test_passed_on_in_one_form_for_a_token(way: Way, sent: bytes, forwarded: byt
         client.send(sent)
         status, _, body = client.read_response()
     assert (status, body) == (200, ANSWER)
-    assert upstream_gets(way) == [Seen(forwarded.replace(b"HOST", way.host))]
+    [seen] = upstream_gets(way)
+    assert Seen(_MADE_ID.sub(b"", seen.raw), seen.whole) == Seen(forwarded.replace(b"HOST", way.host))
 
 
 @pytest.mark.parametrize("path", TRICKS)
@@ -344,12 +349,22 @@ def test_a_request_id_comes_back_with_every_answer(way_of_breaks: Way, given: st
 
 
 @pytest.mark.parametrize("given", [b"a b", b"\xe9", b"a" * 201, b""])
-def test_an_id_that_is_none_does_not(way: Way, given: bytes) -> None:
+def test_an_id_that_is_none_is_replaced_upstream_and_in_the_response(way: Way, given: bytes) -> None:
     with RawClient(way.proxy.port) as client:
         client.send(request(b"X-Request-Id: " + given))
         status, headers, _ = client.read_response()
-        assert (status, headers["x-request-id"]) == (200, None)
-    upstream_gets(way)
+    [made] = headers.get_all("x-request-id") or []
+    assert (status, len(made)) == (200, 32)
+    [seen] = upstream_gets(way)
+    assert b"\r\nX-Request-Id: %s\r\n" % made.encode() in seen.raw
+
+
+def test_a_head_that_cannot_be_read_gets_an_id_too(way: Way) -> None:
+    with RawClient(way.proxy.port) as client:
+        client.send(b"\x01\r\n\r\n")
+        status, headers, _ = client.read_response()
+    assert status == 400
+    assert headers["x-request-id"]
 
 
 def test_a_signed_answer_is_one_still(way: Way) -> None:
