@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from attest_web.spdm import evidence_nonce
 from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.untrusted_json import as_object, hex_bytes, items, parse_object, text
+from attest_web.verify.untrusted_json import JsonObject, as_object, base64_bytes, hex_bytes, items, parse_object, text
 
 NRAS_URL = "https://nras.attestation.nvidia.com/v3/attest/gpu"
 
@@ -18,6 +18,9 @@ CANNED_NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671
 """The nonce in the canned evidence that NVIDIA's library gives where there is no GPU (`GPU_NO_HW_MODE`)."""
 
 MAX_GPUS = 64
+
+_WHAT = "nvidia_payload"
+_MEMBERS = frozenset({"nonce", "evidence_list", "arch"})
 
 
 class GpuDemand(StrEnum):
@@ -54,16 +57,23 @@ class GpuPayload:
         """Read a payload.
 
         Raises:
-            FailedError: It is malformed, or has no evidence in it.
+            FailedError: It is malformed, has no evidence in it, or one GPU twice.
         """
-        source = parse_object(payload, "nvidia_payload")
-        evidence = items(source, "evidence_list", "nvidia_payload")
-        if not 0 < len(evidence) <= MAX_GPUS:
-            raise FailedError(f"nvidia_payload has the evidence of {len(evidence)} GPUs, not of 1 to {MAX_GPUS}")
+        source = parse_object(payload, _WHAT)
+        if not source.keys() <= _MEMBERS:
+            # It is sent to NVIDIA's service as it is, which takes more from it than this: how it is to judge, for one.
+            raise FailedError(f"{_WHAT} has other members than {', '.join(sorted(_MEMBERS))}")
+        listed = [
+            as_object(each, f"the evidence of GPU {n}") for n, each in enumerate(items(source, "evidence_list", _WHAT))
+        ]
+        if not 0 < len(listed) <= MAX_GPUS:
+            raise FailedError(f"{_WHAT} has the evidence of {len(listed)} GPUs, not of 1 to {MAX_GPUS}")
+        _check_each_is_its_own(listed, "evidence")
+        _check_each_is_its_own(listed, "certificate")
         return cls(
             text=payload,
-            nonce=hex_bytes(text(source, "nonce", "nvidia_payload"), "the nonce of nvidia_payload", 32),
-            evidence_nonces=tuple(_evidence_nonce(item, f"the evidence of GPU {n}") for n, item in enumerate(evidence)),
+            nonce=hex_bytes(text(source, "nonce", _WHAT), f"the nonce of {_WHAT}", 32),
+            evidence_nonces=tuple(_evidence_nonce(each, f"the evidence of GPU {n}") for n, each in enumerate(listed)),
         )
 
 
@@ -100,8 +110,19 @@ def check_evidence_nonces(payload: GpuPayload, nonce: bytes, demand: GpuDemand) 
     return f"the evidence of {len(payload.evidence_nonces)} GPU(s) carries {nonce.hex()}"
 
 
-def _evidence_nonce(item: object, what: str) -> bytes:
-    source = as_object(item, what)
+def _check_each_is_its_own(listed: list[JsonObject], name: str) -> None:
+    seen: set[bytes] = set()
+    for number, source in enumerate(listed):
+        what = f"the {name} of GPU {number}"
+        value = base64_bytes(text(source, name, f"the evidence of GPU {number}"), what)
+        if not value:
+            raise FailedError(f"{what} is empty")
+        if value in seen:
+            raise FailedError(f"{what} is that of another GPU, too: one would count twice")
+        seen.add(value)
+
+
+def _evidence_nonce(source: JsonObject, what: str) -> bytes:
     try:
         return evidence_nonce(text(source, "evidence", what))
     except ValueError:

@@ -178,9 +178,16 @@ def signature_chain(
 
 
 def gpu_payload(nonce: bytes = NONCE, evidence_nonce: bytes | None = None, gpus: int = 2) -> str:
-    message = b"\x11\xe0\x01\xff" + (nonce if evidence_nonce is None else evidence_nonce) + b"\0" + b"\x11\x60" * 40
-    evidence = {"certificate": "Y2VydA==", "evidence": base64.b64encode(message).decode(), "arch": "HOPPER"}
-    return json.dumps({"nonce": nonce.hex(), "evidence_list": [evidence] * gpus, "arch": "HOPPER"})
+    request = b"\x11\xe0\x01\xff" + (nonce if evidence_nonce is None else evidence_nonce) + b"\0"
+    evidence = [
+        {
+            "certificate": base64.b64encode(b"certificate of GPU %d" % gpu).decode(),
+            "evidence": base64.b64encode(request + b"\x11\x60" * 40 + bytes([gpu])).decode(),
+            "arch": "HOPPER",
+        }
+        for gpu in range(gpus)
+    ]
+    return json.dumps({"nonce": nonce.hex(), "evidence_list": evidence, "arch": "HOPPER"})
 
 
 def report(

@@ -23,6 +23,7 @@ def test_a_report_that_stands_in_its_lists_once_more_holds(names: tuple[str, ...
     assert audit(listed(*names), report("ed25519")).ok
 
 
+NO_REPORTS: list[Any] = [None, "", {}, [], [report()], 1]
 OTHERS: list[tuple[Any, str]] = [
     *((not_a_list, "is not a list") for not_a_list in (report(), {}, "[]", 1, True)),
     (None, "is null"),
@@ -33,7 +34,7 @@ OTHERS: list[tuple[Any, str]] = [
     ([report(keys=OTHER_KEYS)], "not the report itself"),
     ([report() | {"more": 1}], "not the report itself"),
     ([{name: value for name, value in report().items() if name != "model_name"}], "not the report itself"),
-    *(([each], "not the report itself") for each in [None, "", {}, [], [report()], 1]),
+    *(([each], "not the report itself") for each in NO_REPORTS),
     ([report() | {"all_attestations": []}], "not the report itself"),
 ]
 

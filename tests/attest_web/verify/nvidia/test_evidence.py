@@ -1,0 +1,63 @@
+"""GPU evidence as a report has it: what would be counted, or sent to NVIDIA, as something else than it is."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from attest_web.verify.checks import FailedError
+from attest_web.verify.nvidia.evidence import MAX_GPUS, GpuPayload
+from tests.attest_web.verify.auditing import audit, wrong
+from tests.attest_web.verify.minting import NONCE, gpu_payload, report
+
+
+def payload(**more: Any) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(gpu_payload()) | more
+    return made
+
+
+def refused(source: object, why: str) -> None:
+    with pytest.raises(FailedError, match=why):
+        GpuPayload.parse(source if isinstance(source, str) else json.dumps(source))
+
+
+def test_the_evidence_of_each_gpu_is_read() -> None:
+    assert GpuPayload.parse(gpu_payload(gpus=3)).evidence_nonces == (NONCE,) * 3
+    assert len(GpuPayload.parse(gpu_payload(gpus=MAX_GPUS)).evidence_nonces) == MAX_GPUS
+
+
+def test_one_gpu_does_not_count_twice() -> None:
+    first, second = payload()["evidence_list"]
+    refused(payload(evidence_list=[first, second, first]), "GPU 2 is that of another GPU")
+    refused(payload(evidence_list=[first, second | {"evidence": first["evidence"]}]), "GPU 1 is that of another GPU")
+    refused(payload(evidence_list=[first, second | {"certificate": first["certificate"]}]), "certificate of GPU 1 is")
+    twice = json.dumps(payload(evidence_list=[first, first]))
+    assert "ecdsa GPU evidence" in wrong(audit(report(nvidia_payload=twice), report("ed25519")))
+
+
+@pytest.mark.parametrize("listed", [[], None, {}, "[]", [None], [[]], ["e"], [{}]])
+def test_a_list_without_evidence_is_refused(listed: object) -> None:
+    refused(payload(evidence_list=listed), "evidence")
+
+
+def test_more_gpus_than_there_are_in_a_machine_are_refused() -> None:
+    refused(gpu_payload(gpus=MAX_GPUS + 1), f"the evidence of {MAX_GPUS + 1} GPUs")
+
+
+@pytest.mark.parametrize("name", ["claims_version", "claimsVersion", "Nonce", "options", ""])
+def test_what_would_tell_nvidias_service_to_judge_otherwise_is_refused(name: str) -> None:
+    refused(payload(**{name: "1.0"}), "other members")
+
+
+@pytest.mark.parametrize("name", ["certificate", "evidence"])
+@pytest.mark.parametrize("value", [None, "", "?", "QR==", " QQ==", "QQ==\n", 7])
+def test_evidence_and_certificate_are_base64_in_its_one_spelling(name: str, value: object) -> None:
+    first, second = payload()["evidence_list"]
+    refused(payload(evidence_list=[first, second | {name: value}]), f"evidence of GPU 1|{name} of GPU 1")
+
+
+def test_evidence_without_an_answer_of_the_gpus_is_refused() -> None:
+    request = base64.b64encode(b"\x11\xe0\x01\xff" + NONCE + b"\0").decode()
+    first = payload()["evidence_list"][0]
+    refused(payload(evidence_list=[first | {"evidence": request}]), "not an SPDM request")
