@@ -8,6 +8,7 @@
 
 import { bytesOfHex, sha384, toHex } from "./bytes.js";
 import { FailedError } from "./checks.js";
+import { parseJson } from "./json.js";
 
 export const REGISTERS = 4;
 export const RUNTIME_REGISTER = 3;
@@ -30,7 +31,7 @@ const MAX_EVENTS = 4096;
  * @throws {FailedError} An event is malformed, or says something else than what was measured.
  */
 export async function parseEventLog(source) {
-  const entries = typeof source === "string" ? JSON.parse(source) : source;
+  const entries = typeof source === "string" ? parseJson(source, "the event log") : source;
   if (!Array.isArray(entries)) throw new FailedError("the event log is not a list");
   if (entries.length > MAX_EVENTS) throw new FailedError(`the event log has ${entries.length} events: too many`);
   return Promise.all(entries.map((entry, number) => parseEvent(entry, `event ${number} of the event log`)));

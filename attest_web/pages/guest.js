@@ -4,6 +4,7 @@ import { bytesOfHex, sha256Hex, toHex } from "./bytes.js";
 import { parseBootLog } from "./boot_log.js";
 import { FailedError, make, NotMadeError } from "./checks.js";
 import { checkReplay, parseEventLog, REGISTERS, RUNTIME_REGISTER } from "./event_log.js";
+import { parseJson } from "./json.js";
 import { checkMrConfigId } from "./mr_config.js";
 
 /**
@@ -47,7 +48,7 @@ function bootLogHolds(boot, appId) {
 }
 
 function appCompose({ info }) {
-  const tcbInfo = typeof info.tcb_info === "string" ? JSON.parse(info.tcb_info) : info.tcb_info;
+  const tcbInfo = typeof info.tcb_info === "string" ? parseJson(info.tcb_info, "tcb_info") : info.tcb_info;
   const text = tcbInfo.app_compose;
   if (typeof text !== "string" || !text.isWellFormed()) throw new FailedError("the report has no compose file");
   return text;
@@ -64,7 +65,7 @@ async function composeMeasured(boot, text) {
 async function keyProviderKnown(boot, text) {
   await composeMeasured(boot, text);
   const { kind, id } = boot.keyProvider;
-  const pinned = JSON.parse(text).key_provider_id ?? "";
+  const pinned = parseJson(text, "the compose file").key_provider_id ?? "";
   const shown = id ? `${kind} ${await sha256Hex(bytesOfHex(id, "its id"))} (SHA-256 of its id)` : kind;
   if (kind === "tpm") {
     throw new FailedError("keys are sealed to a TPM, which on plain TDX is a program of the host's: it knows them all");
@@ -81,5 +82,5 @@ async function keyProviderKnown(boot, text) {
 /** What the host says that MRCONFIGID is the hash of; of no account until that is checked. */
 function mrConfigDocument({ vm_config: own, info }) {
   const source = own ?? info?.vm_config;
-  return (typeof source === "string" && source ? JSON.parse(source) : source)?.mr_config;
+  return (typeof source === "string" && source ? parseJson(source, "vm_config") : source)?.mr_config;
 }

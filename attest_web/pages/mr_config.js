@@ -6,6 +6,7 @@
 
 import { sha256Hex, toHex } from "./bytes.js";
 import { FailedError, NotMadeError } from "./checks.js";
+import { parseJson } from "./json.js";
 
 /**
  * Check that MRCONFIGID says what the guest has measured.
@@ -36,7 +37,7 @@ async function documentHolds(digest, boot, document) {
   if ((await sha256Hex(new TextEncoder().encode(`dstack-mr-config-v3:\0${document}`))) !== digest) {
     throw new FailedError("it is the hash of another document than vm_config has");
   }
-  const source = JSON.parse(document);
+  const source = parseJson(document, "the document behind MRCONFIGID");
   const measured = {
     version: 3,
     app_id: boot.appId,

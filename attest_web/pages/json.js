@@ -1,0 +1,87 @@
+/**
+ * JSON as the checks read it.
+ *
+ * JSON.parse takes the last of two members with one name, and other readers the first (RFC 8259, 4, leaves it open). A
+ * text that two readers can read in two ways proves nothing, so it is refused.
+ */
+
+import { FailedError } from "./checks.js";
+
+/**
+ * The value that a JSON text stands for.
+ * @param {unknown} text
+ * @param {string} what - What it is, for the error.
+ * @throws {FailedError} It is not JSON, or an object in it has two members of one name.
+ */
+export function parseJson(text, what) {
+  let value;
+  try {
+    if (typeof text !== "string") throw new SyntaxError();
+    value = JSON.parse(text);
+  } catch {
+    throw new FailedError(`${what} is not JSON`);
+  }
+  refuseDuplicates(text, what);
+  return value;
+}
+
+/** Go through a text that is known to be JSON. */
+function refuseDuplicates(text, what) {
+  const token = /["{}[\],]/g;
+  const open = []; // for each object that has begun the names so far, for each list null
+  let isName = false;
+  for (let found; (found = token.exec(text)) !== null; ) {
+    switch (found[0]) {
+      case '"': {
+        token.lastIndex = endOfString(text, found.index);
+        if (isName) addName(open.at(-1), JSON.parse(text.slice(found.index, token.lastIndex)), what);
+        isName = false;
+        break;
+      }
+      case "{":
+        open.push(new Set());
+        isName = true;
+        break;
+      case "[":
+        open.push(null);
+        isName = false;
+        break;
+      case ",":
+        isName = open.at(-1) !== null;
+        break;
+      default:
+        open.pop();
+        isName = false;
+    }
+  }
+}
+
+function addName(names, name, what) {
+  if (names.has(name)) throw new FailedError(`${what} has an object with more than one ${JSON.stringify(name)}`);
+  names.add(name);
+}
+
+/** Where the text goes on behind a string. */
+function endOfString(text, start) {
+  for (let at = start + 1; ; at++) {
+    at = text.indexOf('"', at);
+    let backslashes = 0;
+    while (text[at - 1 - backslashes] === "\\") backslashes++;
+    if (backslashes % 2 === 0) return at + 1;
+  }
+}
+
+/**
+ * Whether two values that were parsed from JSON are the same, in whatever order the members stand.
+ * @param {any} one
+ * @param {any} other
+ */
+export function isSame(one, other) {
+  if (one === null || typeof one !== "object") return Object.is(one, other);
+  if (other === null || typeof other !== "object" || Array.isArray(one) !== Array.isArray(other)) return false;
+  const names = Object.keys(one);
+  return (
+    names.length === Object.keys(other).length &&
+    names.every((name) => Object.hasOwn(other, name) && isSame(one[name], other[name]))
+  );
+}
