@@ -44,7 +44,12 @@ _HEADERS = {
 
 
 def blueprint(
-    attestation: Attestation, release: str, git_revision: str | None, *, attestation_public: bool
+    attestation: Attestation,
+    release: str,
+    git_revision: str | None,
+    *,
+    attestation_public: bool,
+    source_url: str | None = None,
 ) -> Blueprint:
     """The front page and its files. They need no token.
 
@@ -53,6 +58,7 @@ def blueprint(
         release: Installed release of this proxy.
         git_revision: Revision of its source, if known.
         attestation_public: Whether reports need no token.
+        source_url: Where the source of this release is, if the operator tells.
     """
     pages = Blueprint("front_page", __name__)
     page = _render(
@@ -63,6 +69,7 @@ def blueprint(
         ed25519_address=attestation.address("ed25519"),
         dev=attestation.dev,
         attestation_public=attestation_public,
+        source_url=source_url,
     )
     files = {file.name: file.read_bytes() for file in _FILES.iterdir() if file.suffix in _TYPES}
 

@@ -1,26 +1,31 @@
 /** What a browser can check of an attestation report. */
 
 import { fromBase64, fromHex, toHex } from "./bytes.js";
-import { FailedError, make, notMade } from "./checks.js";
+import { FailedError, make, notMade, NotMadeError } from "./checks.js";
 import { checkGuest } from "./guest.js";
+import { isSame, parseJson } from "./json.js";
 import { parseQuote } from "./quote.js";
 
 const CANNED_NONCE = "931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb";
 const GET_MEASUREMENTS = 0xe0;
 
+/** Where a report stands once more, as some verifiers look there alone. */
+const LISTS = ["all_attestations", "model_attestations"];
+
 /**
  * Check a report.
  * @param {"ecdsa" | "ed25519"} algo - About which key it was asked for.
  * @param {string} json - The report.
- * @param {{nonce: string, address: string}} expected - What it must be about, in hex.
+ * @param {{nonce: string, address: string, dev?: boolean}} expected - What it must be about, in hex; `dev`: whether this
+ *   page says that its keys are those of a development run.
  * @returns {Promise<{checks: import("./checks.js").Check[], binds: boolean, quote: import("./quote.js").Quote | null}>}
  *   `binds`: whether the quote, if it is true, binds the key to a TD that nobody looks into; not where it shows that the
  *   host has the keys.
  */
-export async function checkReport(algo, json, { nonce, address }) {
+export async function checkReport(algo, json, { nonce, address, dev = false }) {
   let report, quote;
   try {
-    report = JSON.parse(json);
+    report = parseReport(json);
     quote = parseQuote(fromHex(report.intel_quote, "the quote"));
   } catch (error) {
     const detail = error instanceof FailedError ? error.message : "the report cannot be read";
@@ -32,7 +37,7 @@ export async function checkReport(algo, json, { nonce, address }) {
     await make(`${algo} nonce`, () => nonceBound(quote, report.request_nonce, nonce)),
     await make(`${algo} TD debug`, () => debugOff(quote)),
     // Nothing vouches for a report that does not say so, so there is no check that could pass.
-    ...(report.dev ? [await make(`${algo} keys`, randomKeys)] : []),
+    ...(report.dev ? [await make(`${algo} keys`, () => randomKeys(dev))] : []),
   ];
   const guest = await checkGuest(algo, report, quote);
   const keyProvider = guest.find((check) => check.name === `${algo} key provider`);
@@ -56,6 +61,19 @@ export function sameMeasurements(quotes) {
     if (!shown[0] || shown.some((each) => each !== shown[0])) throw new FailedError("the quotes do not agree about them");
     return "both quotes have the same";
   });
+}
+
+/** The report that stands at the top level; in each of the lists has to be this one alone, if the list is there. */
+function parseReport(json) {
+  const report = parseJson(json, "the report");
+  const lists = LISTS.filter((name) => Object.hasOwn(report, name)).map((name) => [name, report[name]]);
+  for (const name of LISTS) delete report[name];
+  for (const [name, listed] of lists) {
+    if (!Array.isArray(listed) || listed.length !== 1 || !isSame(listed[0], report)) {
+      throw new FailedError(`${name} has something else than this report alone, and other verifiers look there`);
+    }
+  }
+  return report;
 }
 
 function keyIsTheNamedOne(reported, named) {
@@ -87,12 +105,13 @@ function debugOff(quote) {
   return `off (attributes ${toHex(quote.attributes)}): the machine's owner cannot look inside`;
 }
 
-function randomKeys() {
-  throw new FailedError("the report says that they are random ones of a development run (DEV=1)");
+function randomKeys(announced) {
+  const said = "the report says that they are random ones of a development run (DEV=1)";
+  throw new (announced ? NotMadeError : FailedError)(announced ? `${said}, as this page does: nothing vouches for them` : said);
 }
 
 function gpuNonces(json, nonce) {
-  const payload = JSON.parse(json);
+  const payload = parseJson(json, "the payload for NVIDIA");
   if (payload.nonce !== nonce) throw new FailedError(`the payload for NVIDIA says ${payload.nonce}, not ${nonce}`);
   const evidence = payload.evidence_list;
   if (!Array.isArray(evidence) || evidence.length === 0) throw new FailedError("there is no evidence of a GPU");

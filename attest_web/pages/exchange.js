@@ -1,7 +1,9 @@
 /** What a browser can check of a signed exchange. */
 
-import { ed25519Holds, fromHex, sha256Hex } from "./bytes.js";
-import { FailedError, failures, make, notMade } from "./checks.js";
+import { bytesOfHex, ed25519Holds, sha256Hex } from "./bytes.js";
+import { FailedError, failures, make, notMade, NotMadeError } from "./checks.js";
+import { parseJson } from "./json.js";
+import { checkForm } from "./secp256k1.js";
 
 const TEXT = /^(?:([^]*):)?([0-9a-f]{64}):([0-9a-f]{64})$/;
 
@@ -10,6 +12,7 @@ const TEXT = /^(?:([^]*):)?([0-9a-f]{64}):([0-9a-f]{64})$/;
  * @property {string} model - As this page names it.
  * @property {{ecdsa: string, ed25519: string}} addresses - As this page names them.
  * @property {{ecdsa: boolean, ed25519: boolean} | null} attested - Whose binding was checked; null: not yet.
+ * @property {boolean} [dev] - Whether this page says that they are keys of a development run.
  */
 
 /**
@@ -23,8 +26,8 @@ const TEXT = /^(?:([^]*):)?([0-9a-f]{64}):([0-9a-f]{64})$/;
 export async function checkExchange(signatures, request, response, known) {
   let ecdsa, ed25519;
   const text = await make("signed text", () => {
-    ecdsa = JSON.parse(signatures.ecdsa);
-    ed25519 = JSON.parse(signatures.ed25519);
+    ecdsa = parseJson(signatures.ecdsa, "what the server says of the ECDSA signature");
+    ed25519 = parseJson(signatures.ed25519, "what the server says of the Ed25519 signature");
     return signedText(ecdsa, ed25519, known.model);
   });
   const hashes = text.status === "holds" ? TEXT.exec(ed25519.text) : [];
@@ -36,15 +39,13 @@ export async function checkExchange(signatures, request, response, known) {
     await hashCheck("response hash", response, hashes[3]),
     signature,
     ecdsaSigner,
-    notMade("ecdsa signature", "browsers have no secp256k1, tee-verify has: see below"),
-    await make("keys attested", () => keysAttested(known)).then((check) =>
-      known.attested ? check : notMade(check.name, "check the attestation above first"),
-    ),
+    await make("ecdsa signature", () => ecdsaNotMade(ecdsa.signature)),
+    await make("keys attested", () => keysAttested(known)),
   ];
   return { checks, verdict: verdictOf(checks, signature, known) };
 }
 
-function verdictOf(checks, signature, { attested }) {
+function verdictOf(checks, signature, { attested, dev }) {
   const failed = failures(checks);
   if (failed.length) return { holds: false, text: `✗ This does not hold: ${failed.join(", ")}.` };
   if (signature.status !== "holds") {
@@ -55,7 +56,10 @@ function verdictOf(checks, signature, { attested }) {
     const what = missing.map((check) => check.name.replace(" hash", "")).join(" and the ");
     return { holds: null, text: `– The signature is true. Whether it is about what you saw: give the ${what}, too.` };
   }
-  const whose = attested ? "." : ", by whoever has these keys. Whose they are, the attestation above tells.";
+  const unknown = dev
+    ? ". Who has signed is another matter: this is a development run, its hardware is simulated, and nothing vouches for the keys."
+    : ", by whoever has these keys. Whose they are, the attestation above tells.";
+  const whose = attested && !dev ? "." : unknown;
   return { holds: true, text: `✓ They match: exactly this answer was given to exactly this request${whose}` };
 }
 
@@ -82,8 +86,8 @@ function hashCheck(name, bytes, signed) {
 
 async function signatureHolds(ed25519, address) {
   named(ed25519.signing_address, address);
-  const key = fromHex(ed25519.signing_address, "the key");
-  const signature = fromHex(ed25519.signature, "the signature");
+  const key = bytesOfHex(ed25519.signing_address, "the key");
+  const signature = bytesOfHex(ed25519.signature, "the signature");
   if (key.length !== 32 || signature.length !== 64) throw new FailedError("key or signature have the wrong length");
   if (!(await ed25519Holds(key, signature, new TextEncoder().encode(ed25519.text)))) {
     throw new FailedError(`this key has not signed this text: ${address}`);
@@ -92,14 +96,21 @@ async function signatureHolds(ed25519, address) {
 }
 
 function named(signer, address) {
-  if (typeof signer !== "string" || signer.toLowerCase() !== address.toLowerCase()) {
+  if (signer !== address) {
     throw new FailedError(`signed by ${signer}, which is not the key that this page names`);
   }
   return `${address}, which this page names`;
 }
 
-function keysAttested({ attested }) {
-  const without = Object.keys(attested ?? {}).filter((algo) => !attested[algo]);
+function ecdsaNotMade(signature) {
+  checkForm(signature);
+  throw new NotMadeError("browsers have no secp256k1, tee-verify has: see below");
+}
+
+function keysAttested({ attested, dev }) {
+  if (dev) throw new NotMadeError("a development run: its hardware is simulated, and nothing vouches for its keys");
+  if (attested === null) throw new NotMadeError("check the attestation above first");
+  const without = Object.keys(attested).filter((algo) => !attested[algo]);
   if (without.length) throw new FailedError(`the quote above does not stand for this key: ${without.join(", ")}`);
   return "the quotes above are about them";
 }

@@ -4,7 +4,7 @@ import { checkReport, sameMeasurements } from "./attestation.js";
 import { hasCrypto, toHex } from "./bytes.js";
 import { FailedError, failures, printable } from "./checks.js";
 import { checkExchange } from "./exchange.js";
-import { ask } from "./server.js";
+import { ask, SettledError } from "./server.js";
 
 const ALGOS = ["ecdsa", "ed25519"];
 const REPORT_SECONDS = 100; // the server gives up after 90
@@ -18,20 +18,58 @@ const REGISTERS = [
   ["RTMR3", "the app: its compose file and its keys"],
 ];
 
+const BRIEFLY = {
+  exchange: {
+    true: "✓ The answer is the one that was signed, for the request that was signed.",
+    false: "✗ The answer or its signature does not hold.",
+    null: "– Of the answer, not everything could be checked.",
+    unknown: "✗ The answer could not be checked.",
+  },
+  attestation: {
+    false: "✗ The attestation does not hold.",
+    null: "– The attestation holds as far as a browser can check it; tee-verify checks the rest.",
+    simulated: "– Development run: the hardware is simulated, so nothing says whose keys these are.",
+    unknown: "✗ The attestation could not be checked.",
+  },
+};
+
 const byId = (id) => document.getElementById(id);
-const { model, ...addresses } = document.body.dataset;
+const { model, dev: inDevelopment, ...addresses } = document.body.dataset;
+const dev = inDevelopment !== undefined;
 let attested = null;
 
 byId("insecure").hidden = hasCrypto;
 
+/** The line at the top of the page: what came of each panel, in short. */
+class Summary {
+  #unchecked = { exchange: "No answer has been checked yet.", attestation: "The attestation has not been checked yet." };
+  #found = {};
+
+  /**
+   * @param {"exchange" | "attestation"} name
+   * @param {{holds: boolean | null, brief: string} | null} found - null: nothing, or nothing any more.
+   */
+  show(name, found) {
+    this.#found[name] = found;
+    const parts = Object.keys(this.#unchecked).map((each) => this.#found[each]?.brief ?? this.#unchecked[each]);
+    const outcomes = Object.values(this.#found).map((each) => each?.holds);
+    const line = byId("summary");
+    line.textContent = parts.join(" ");
+    line.classList.toggle("fails", outcomes.includes(false));
+    line.classList.toggle("holds", this.#found.exchange?.holds === true && !outcomes.includes(false));
+  }
+}
+
 /** One form with its results: what it shows is about what was last asked, and nothing else. */
 class Panel {
   #name;
+  #summary;
   #running = new AbortController();
   #urls = [];
 
-  constructor(name, run) {
+  constructor(name, summary, run) {
     this.#name = name;
+    this.#summary = summary;
     const form = byId(`${name}-form`);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -49,13 +87,15 @@ class Panel {
       result = await run(signal);
     } catch (error) {
       const detail = error instanceof FailedError ? error.message : `${error.name} in this page`;
-      result = { checks: [], verdict: { holds: false, text: `✗ This cannot be checked: ${detail}` } };
+      const text = error instanceof SettledError ? `✗ ${detail}` : `✗ This cannot be checked: ${detail}`;
+      result = { checks: [], verdict: { holds: false, text, brief: BRIEFLY[this.#name].unknown } };
     }
     if (signal.aborted) return;
     byId(`${this.#name}-checks`).replaceChildren(...result.checks.map(shownCheck));
     result.more?.((name, content) => this.#download(name, content));
     byId(`${this.#name}-more`).hidden = !result.more;
     this.#say(result.verdict);
+    this.#summary.show(this.#name, result.verdict);
   }
 
   #clear() {
@@ -65,6 +105,7 @@ class Panel {
     byId(`${this.#name}-checks`).replaceChildren();
     byId(`${this.#name}-more`).hidden = true;
     this.#say({ holds: null, text: "" });
+    this.#summary.show(this.#name, null);
   }
 
   #say({ holds, text }) {
@@ -105,20 +146,28 @@ async function checkAttestation(signal) {
   const query = (algo) => `v1/attestation/report?signing_algo=${algo}&nonce=${nonce}`;
   const reports = await asForBoth(query, REPORT_SECONDS, signal);
   const found = await Promise.all(
-    ALGOS.map((algo, number) => checkReport(algo, reports[number], { nonce, address: addresses[algo] })),
+    ALGOS.map((algo, number) => checkReport(algo, reports[number], { nonce, address: addresses[algo], dev })),
   );
   const quotes = found.map(({ quote }) => quote);
   const checks = [...found.flatMap((each) => each.checks), await sameMeasurements(quotes)];
   signal.throwIfAborted();
   attested = Object.fromEntries(ALGOS.map((algo, number) => [algo, found[number].binds]));
-  const failed = failures(checks);
-  const verdict = failed.length
-    ? { holds: false, text: `✗ This does not hold: ${failed.join(", ")}.` }
-    : {
-        holds: null,
-        text: "✓ What a browser can check holds. It is proof once Intel's signature and the rest are checked, too: see below.",
-      };
+  const verdict = attestationVerdict(failures(checks));
   return { checks, verdict, more: (download) => showReports(download, reports, quotes[0], nonce) };
+}
+
+function attestationVerdict(failed) {
+  const brief = BRIEFLY.attestation;
+  const failing = `This does not hold: ${failed.join(", ")}.`;
+  if (dev) {
+    const rest = failed.length ? failing : "The rest holds.";
+    const text = `– Development run: the hardware is simulated, so this proves nothing. ${rest}`;
+    return { holds: null, text, brief: brief.simulated };
+  }
+  if (failed.length) return { holds: false, text: `✗ ${failing}`, brief: brief.false };
+  const text =
+    "✓ What a browser can check holds. It is proof once Intel's signature and the rest are checked, too: see below.";
+  return { holds: null, text, brief: brief.null };
 }
 
 function showReports(download, reports, quote, nonce) {
@@ -150,8 +199,9 @@ async function checkAnswer(signal) {
   const bodies = await Promise.all(["request", "response"].map(givenBytes));
   const path = (algo) => `v1/signature/${encodeURIComponent(id)}?signing_algo=${algo}`;
   const [ecdsa, ed25519] = await asForBoth(path, SIGNATURE_SECONDS, signal);
-  const { checks, verdict } = await checkExchange({ ecdsa, ed25519 }, ...bodies, { model, addresses, attested });
-  return { checks, verdict, more: (download) => showSignatures(download, ecdsa, ed25519) };
+  const { checks, verdict } = await checkExchange({ ecdsa, ed25519 }, ...bodies, { model, addresses, attested, dev });
+  const brief = BRIEFLY.exchange[verdict.holds];
+  return { checks, verdict: { ...verdict, brief }, more: (download) => showSignatures(download, ecdsa, ed25519) };
 }
 
 function showSignatures(download, ecdsa, ed25519) {
@@ -171,5 +221,6 @@ async function givenBytes(what) {
   }
 }
 
-new Panel("attestation", checkAttestation);
-new Panel("exchange", checkAnswer);
+const summary = new Summary();
+new Panel("attestation", summary, checkAttestation);
+new Panel("exchange", summary, checkAnswer);

@@ -93,10 +93,25 @@ def test_all_that_the_page_refers_to_is_its_own(client: FlaskClient) -> None:
     targets = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert {"proof-page/page.js", "proof-page/page.css", "proof-page/icon.svg"} <= set(targets)
     for target in targets:
-        assert client.get(f"/{target}").status_code == 200
+        if target.startswith("#"):
+            assert f'id="{target[1:]}"' in text
+        else:
+            assert client.get(f"/{target}").status_code == 200
     for name in FILES:
         for imported in re.findall(r'from "\./([^"]*)"', client.get(f"/proof-page/{name}").text):
             assert imported in FILES
+
+
+@pytest.mark.parametrize("url", [None, "https://git.example/tee-signer?a=1&b=2"])
+def test_it_links_to_the_source_and_says_how_to_get_tee_verify(keys: SigningKeys, url: str | None) -> None:
+    evidence = Evidence()
+    attestation = Attestation(keys, "m", evidence, evidence.gpu, dev=False, metrics=Metrics())
+    app = Flask("test")
+    app.register_blueprint(front_page.blueprint(attestation, "1", None, attestation_public=False, source_url=url))
+    text = app.test_client().get("/", headers=BROWSER).text
+    assert text.count('href="https://git.example/tee-signer?a=1&amp;b=2"') == (2 if url else 0)
+    assert ("SOURCE_URL" in text) == (url is None)
+    assert '<h2 id="tee-verify">' in text
 
 
 @pytest.mark.parametrize("public", [True, False])
@@ -116,5 +131,7 @@ def test_a_development_run_is_called_one_and_no_name_becomes_markup(keys: Signin
     in_development = shown(attestation)
     assert "Development run" in in_development
     assert "Development run" not in shown(replace(attestation, dev=False))
+    assert " data-dev>" in in_development
+    assert " data-dev" not in shown(replace(attestation, dev=False))
     assert in_development.count("&lt;script&gt;&#34;&#39;&amp;") == 3
     assert '<script>"' not in in_development

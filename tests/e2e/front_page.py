@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route
 from attest_web import front_page
 from tests.e2e.processes import TOKEN, Proxy
 from tests.e2e.raw_client import RawClient, chat_body, chat_request
+from tests.limits import limit
 
 REGISTERS = {f"RTMR{number}" for number in range(4)}
 CLAIMS = {"boot log", "compose hash", "key provider"}
@@ -24,6 +25,8 @@ CHECK_GUEST = """async (report) => {
   const checks = await checkGuest("ecdsa", report, parseQuote(bytesOfHex(report.intel_quote, "the quote")))
   return Object.fromEntries(checks.map(({ name, status, detail }) => [name.replace("ecdsa ", ""), [status, detail]]))
 }"""
+
+LISTS = ("all_attestations", "model_attestations")
 
 QUESTION = "a question that nobody else may read"
 
@@ -90,12 +93,17 @@ class FrontPage:
             found[name] = (mark[2:], detail)
         return found
 
+    @property
+    def summary(self) -> str:
+        """The line at the top."""
+        return self.page.locator("#summary").inner_text()
+
     def failed(self, of: Section) -> set[str]:
         """Names of the checks that fail."""
         return {name for name, (mark, _) in self.checks(of).items() if mark == "fails"}
 
     def have_it_lied_to(self, path: str, amend: Callable[[Any], None]) -> None:
-        """Have answers changed on their way to the page.
+        """Have answers changed on their way to the page; a report in its lists, too.
 
         Args:
             path: Where the answers are, with * for what differs.
@@ -106,6 +114,7 @@ class FrontPage:
             response = route.fetch()
             told = response.json()
             amend(told)
+            listed_anew(told)
             route.fulfill(response=response, json=told)
 
         self.page.route(f"**{path}", answer)
@@ -137,7 +146,7 @@ def opened(browser: Browser, url: str, *scripts: str, **profile: Any) -> Iterato
         context.on("request", asked)
         front.page.on("console", told)
         front.page.on("pageerror", lambda error: front.complaints.append(str(error)))
-        front.page.set_default_timeout(20_000)
+        front.page.set_default_timeout(1000 * limit(20))
         front.page.goto(url)
         yield front
         assert not front.complaints, front.complaints
@@ -183,6 +192,12 @@ def with_status(found: dict[str, list[str]], status: str) -> set[str]:
 def marks(checks: list[dict[str, str]], status: str) -> set[str]:
     """Names of the checks with a status, of a list of checks as the modules give it."""
     return {check["name"] for check in checks if check["status"] == status}
+
+
+def listed_anew(report: dict[str, Any]) -> None:
+    """Have the lists of a report show it as it now stands at the top level, where it has lists."""
+    alone = {name: value for name, value in report.items() if name not in LISTS}
+    report.update({name: [alone] for name in LISTS if name in report})
 
 
 def flipped(digits: str, at: int) -> str:

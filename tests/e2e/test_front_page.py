@@ -111,7 +111,7 @@ def test_what_was_not_said_is_shown_false_with_the_reason(
     assert front.check_answer("..", asked, answered).startswith("✗ This cannot be checked: nothing can be asked")
     front.have_it_lied_to(SIGNATURES, lambda told: told.update(signature="00" * 64))
     lied = front.check_answer(exchange.id, asked, answered)
-    assert lied == "✗ This does not hold: ed25519 signature."
+    assert lied == "✗ This does not hold: ed25519 signature, ecdsa signature."
     front.page.get_by_label("Response body, pasted").fill("and a text")
     assert front.page.locator("#exchange-verdict").inner_text() == "", "what is shown is about what is entered"
     front.page.get_by_role("button", name="Check this answer").click()
@@ -143,10 +143,59 @@ def test_without_the_bodies_or_a_token_nothing_more_is_said_than_is_known(front:
         "\N{EN DASH} The signature is true. Whether it is about"
     )
     assert "the request and the response" in front.verdict("exchange")
-    front.page.get_by_label("Access token").fill("wrong \N{SNOWMAN}")
-    for button, section in (("Check this", "exchange"), ("Fetch", "attestation")):
-        front.page.get_by_role("button", name=button).click()
-        assert "the server wants a valid access token" in front.verdict(section)  # type: ignore[arg-type]
+    for token, told in (
+        ("wrong \N{SNOWMAN}", "✗ The token was refused. Enter the one that you use the model with, above"),
+        ("", "✗ This cannot be checked: the server wants an access token: enter it above"),
+    ):
+        front.page.get_by_label("Access token").fill(token)
+        for button, section in (("Check this", "exchange"), ("Fetch", "attestation")):
+            front.page.get_by_role("button", name=button).click()
+            assert front.verdict(section) == told  # type: ignore[arg-type]
+
+
+def test_that_an_exchange_was_not_signed_is_shown_with_the_reason_as_text(front: FrontPage, exchange: Exchange) -> None:
+    reason = "<b>cut short</b> by \N{RIGHT-TO-LEFT OVERRIDE}the client " + "A" * 1000
+    error = {"message": reason, "type": "not_found", "param": None, "code": "not_signed"}
+    front.page.route(f"**{SIGNATURES}", lambda route: route.fulfill(status=404, json={"error": error}))
+    shown = front.check_answer(exchange.id, exchange.request, exchange.response)
+    assert shown.startswith("✗ Not signed: <b>cut short</b> by \N{REPLACEMENT CHARACTER}the client AAA")
+    assert len(shown) == 401
+    assert front.page.locator("#exchange-verdict b").count() == 0
+    assert front.summary.startswith("✗ The answer could not be checked.")
+    error["message"] = None  # type: ignore[assignment]
+    assert "the server does not say why" in front.check_answer(exchange.id, exchange.request, exchange.response)
+
+
+def test_the_line_at_the_top_sums_up_what_was_checked(front: FrontPage, exchange: Exchange) -> None:
+    assert front.summary == "Nothing has been checked yet."
+    front.check_answer(exchange.id, exchange.request, exchange.response)
+    signed = "✓ The answer is the one that was signed, for the request that was signed."
+    assert front.summary == f"{signed} The attestation has not been checked yet."
+    front.have_it_lied_to(REPORTS, lambda report: report.update(request_nonce="00" * 32))
+    front.check_attestation()
+    assert front.summary == f"{signed} ✗ The attestation does not hold."
+    front.check_answer(exchange.id, exchange.request, b"{}")
+    assert front.summary.startswith("✗ The answer or its signature does not hold.")
+    front.page.get_by_label("Chat id").fill("another")
+    assert front.summary == "No answer has been checked yet. ✗ The attestation does not hold."
+
+
+def test_in_a_development_run_a_matching_answer_is_shown_to_match(
+    browser: Browser, stand_in: str, simulator: Simulator
+) -> None:
+    with running_proxy(stand_in, DEV="1", **simulator.settings) as proxy:
+        chat = have_chat(proxy)
+        with opened(browser, proxy.url) as front:
+            assert front.check_attestation().startswith("\N{EN DASH} Development run: the hardware is simulated")
+            assert front.checks("attestation")["ecdsa keys"][0] == "not made"
+            shown = front.check_answer(chat.id, chat.request, chat.response)
+            assert shown.startswith("✓ They match: exactly this answer was given to exactly this request. Who has")
+            assert "its hardware is simulated" in shown
+            assert front.failed("exchange") == set()
+            assert "fails" not in (front.page.locator("#exchange-verdict").get_attribute("class") or "")
+            assert front.summary.startswith("✓ The answer is the one that was signed")
+            assert "hardware is simulated" in front.summary
+            assert front.check_answer(chat.id, chat.request, b"{}") == "✗ This does not hold: response hash."
 
 
 def test_without_ed25519_or_a_secure_connection_it_says_what_it_cannot_do(
@@ -215,7 +264,7 @@ def test_tee_verify_takes_the_files_and_the_commands_of_the_page(
         download.value.save_as(tmp_path / download.value.suggested_filename)
     (tmp_path / "request.json").write_bytes(exchange.request)
     (tmp_path / "response.json").write_bytes(exchange.response)
-    reports, chat, signatures = (shlex.split(text) for text in front.page.locator("pre").all_inner_texts())
+    reports, chat, signatures = (shlex.split(text) for text in front.page.locator("pre").all_inner_texts()[:3])
     trust = [
         *("--gpu", "canned"),
         *("--dev-root", str(simulator.root)),

@@ -56,14 +56,18 @@ def check_exchange(
     told: Told,
     bodies: tuple[bytes | None, bytes | None] = (REQUEST, RESPONSE),
     attested: Mapping[str, bool] | None = None,
+    *,
+    dev: bool = False,
 ) -> Any:
     known = {
+        "dev": dev,
         "model": MODEL,
         "addresses": {"ecdsa": keys.ecdsa_address, "ed25519": keys.ed25519_address},
         "attested": attested,
     }
     texts = [None if body is None else body.decode() for body in bodies]
-    return page.evaluate(CHECK_EXCHANGE, [{algo: json.dumps(each) for algo, each in told.items()}, *texts, known])
+    answers = {algo: each if isinstance(each, str) else json.dumps(each) for algo, each in told.items()}
+    return page.evaluate(CHECK_EXCHANGE, [answers, *texts, known])
 
 
 @pytest.mark.parametrize("text", [HASHES, f"{MODEL}:{HASHES}"], ids=["hashes", "model"])
@@ -136,11 +140,23 @@ SIGNATURE_LIES: dict[str, tuple[Callable[[Told], object], set[str]]] = {
     ),
     "rubbish": (
         lambda told: [each.update(text=["?"], signature=7, signing_address=None) for each in told.values()],
-        {*ALL_HASHES, "ed25519 signature", "ecdsa signer"},
+        {*ALL_HASHES, "ed25519 signature", "ecdsa signer", "ecdsa signature"},
     ),
     "nothing": (
         lambda told: told.update(ecdsa=None, ed25519=None),
-        {*ALL_HASHES, "ed25519 signature", "ecdsa signer"},
+        {*ALL_HASHES, "ed25519 signature", "ecdsa signer", "ecdsa signature"},
+    ),
+    "two texts": (
+        lambda told: told.update(ed25519='{"text": "other", ' + json.dumps(told["ed25519"])[1:]),
+        {*ALL_HASHES, "ed25519 signature"},
+    ),
+    "two texts, one with an escape in its name": (
+        lambda told: told.update(ecdsa='{"te\\u0078t": "other", ' + json.dumps(told["ecdsa"])[1:]),
+        {*ALL_HASHES, "ed25519 signature", "ecdsa signer", "ecdsa signature"},
+    ),
+    "another spelling of the key": (
+        lambda told: told["ed25519"].update(signing_address=told["ed25519"]["signing_address"].upper()),
+        {"ed25519 signature"},
     ),
 }
 
@@ -154,6 +170,72 @@ def test_a_lie_about_a_signature_is_found(page: Page, keys: SigningKeys, lie: st
     assert marks(found["checks"], "fails") == failing
     assert found["verdict"]["holds"] is False
     assert all(name in found["verdict"]["text"] for name in failing)
+
+
+ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
+HALF = ORDER // 2
+
+
+def ecdsa_signature(r: int, s: int, v: int = 27) -> str:
+    return f"0x{r:064x}{s:064x}{v:02x}"
+
+
+@pytest.mark.parametrize(
+    ("signature", "why"),
+    [
+        (ecdsa_signature(1, HALF + 1), "its s is high"),
+        (ecdsa_signature(1, ORDER - 1), "its s is high"),
+        (ecdsa_signature(1, ORDER), "its s is not between 1"),
+        (ecdsa_signature(1, 0), "its s is not between 1"),
+        (ecdsa_signature(0, 1), "its r is not between 1"),
+        (ecdsa_signature(ORDER, 1), "its r is not between 1"),
+        (ecdsa_signature(1, 1, 0), "27 or 28"),
+        (ecdsa_signature(1, 1, 29), "27 or 28"),
+        (ecdsa_signature(1, 1) + "00", "27 or 28"),
+        (ecdsa_signature(1, 1)[2:], "27 or 28"),
+        (ecdsa_signature(1, HALF).upper().replace("X", "x"), "lower-case"),
+        (ecdsa_signature(1, 1) + "\n", "lower-case"),
+        ([ecdsa_signature(1, 1)], "lower-case"),
+    ],
+)
+def test_an_ecdsa_signature_of_another_form_is_refused(page: Page, keys: SigningKeys, signature: Any, why: str) -> None:
+    told = signatures(keys)
+    told["ecdsa"]["signature"] = signature
+    found = check_exchange(page, keys, told)
+    assert marks(found["checks"], "fails") == {"ecdsa signature"}
+    assert [why in check["detail"] for check in found["checks"] if check["name"] == "ecdsa signature"] == [True]
+    assert found["verdict"]["holds"] is False
+
+
+@pytest.mark.parametrize("signature", [ecdsa_signature(1, HALF, 28), ecdsa_signature(ORDER - 1, 1)])
+def test_an_ecdsa_signature_of_the_right_form_is_left_to_tee_verify(
+    page: Page, keys: SigningKeys, signature: str
+) -> None:
+    told = signatures(keys)
+    told["ecdsa"]["signature"] = signature
+    found = check_exchange(page, keys, told)
+    assert "ecdsa signature" in marks(found["checks"], "not made")
+
+
+def test_the_twin_of_a_true_ecdsa_signature_with_the_high_s_is_refused(page: Page, keys: SigningKeys) -> None:
+    told = signatures(keys)
+    raw = bytes.fromhex(told["ecdsa"]["signature"][2:])
+    told["ecdsa"]["signature"] = ecdsa_signature(
+        int.from_bytes(raw[:32]), ORDER - int.from_bytes(raw[32:64]), 27 + 28 - raw[64]
+    )
+    assert marks(check_exchange(page, keys, told)["checks"], "fails") == {"ecdsa signature"}
+
+
+@pytest.mark.parametrize("attested", [None, {"ecdsa": False, "ed25519": False}])
+def test_in_a_development_run_a_matching_answer_holds_and_nothing_says_whose_keys_they_are(
+    page: Page, keys: SigningKeys, attested: dict[str, bool] | None
+) -> None:
+    found = check_exchange(page, keys, signatures(keys), attested=attested, dev=True)
+    assert found["verdict"]["holds"] is True
+    assert "nothing vouches for the keys" in found["verdict"]["text"]
+    assert marks(found["checks"], "not made") == {"ecdsa signature", "keys attested"}
+    found = check_exchange(page, keys, signatures(keys), (REQUEST, REQUEST), attested=attested, dev=True)
+    assert (marks(found["checks"], "fails"), found["verdict"]["holds"]) == ({"response hash"}, False)
 
 
 def test_a_signature_for_another_model_is_found(page: Page, keys: SigningKeys) -> None:

@@ -15,7 +15,7 @@ from attest_web.metrics import Metrics
 from attest_web.signatures import SIGNING_ALGOS
 from scripts.tee_simulator.tdx import SimulatedPlatform, TdMeasurements
 from tests.e2e.dstack_guest import KMS_KEY, Guest, key_provider, registers, sha256
-from tests.e2e.front_page import CLAIMS, REGISTERS, flipped, marks, opened_modules
+from tests.e2e.front_page import CLAIMS, LISTS, REGISTERS, flipped, listed_anew, marks, opened_modules
 
 MODEL = "org/model"
 NONCE = bytes(range(32))
@@ -75,10 +75,11 @@ def true_reports(
     return {algo: json.loads(attestation.report(ReportRequest(algo), nonce)) for algo in SIGNING_ALGOS}
 
 
-def check_reports(page: Page, keys: SigningKeys, told: dict[str, Any]) -> Any:
+def check_reports(page: Page, keys: SigningKeys, told: dict[str, Any], dev: bool = False) -> Any:
     addresses = {"ecdsa": keys.ecdsa_address, "ed25519": keys.ed25519_address}
-    expected = {algo: {"nonce": NONCE.hex(), "address": address} for algo, address in addresses.items()}
-    return page.evaluate(CHECK_REPORTS, [{algo: json.dumps(each) for algo, each in told.items()}, expected])
+    expected = {algo: {"nonce": NONCE.hex(), "address": address, "dev": dev} for algo, address in addresses.items()}
+    reports = {algo: each if isinstance(each, str) else json.dumps(each) for algo, each in told.items()}
+    return page.evaluate(CHECK_REPORTS, [reports, expected])
 
 
 def test_true_reports_hold_as_far_as_a_browser_can_tell(
@@ -154,11 +155,103 @@ def test_a_lie_about_a_report_is_found(
     tell, failing = REPORT_LIES[lie]
     told = true_reports(keys, platform)
     tell(told[algo])
+    listed_anew(told[algo])
     found = check_reports(page, keys, told)
     expected = {name if name == "measurements" else f"{algo} {name}" for name in failing}
     assert marks(found["checks"], "fails") == expected
     bound = failing <= SPEAKS_OF_NO_KEY
     assert found["binds"] == [bound if each == algo else True for each in SIGNING_ALGOS]
+
+
+LISTED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another report": lambda alone: [alone | {"intel_quote": "00" * 700}],
+    "a member more": lambda alone: [alone | {"more": None}],
+    "a member less": lambda alone: [{name: value for name, value in alone.items() if name != "info"}],
+    "a member that is deep inside": lambda alone: [
+        json.loads(json.dumps(alone).replace('"imr": 3', '"imr": "3"', 1)),
+    ],
+    "the report twice": lambda alone: [alone, alone],
+    "nothing": lambda alone: [],
+    "null": lambda alone: None,
+    "the report itself": lambda alone: alone,
+    "a list in a list": lambda alone: [[alone]],
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("what", LISTED)
+def test_a_list_that_shows_others_another_report_is_refused(
+    page: Page, keys: SigningKeys, platform: SimulatedPlatform, name: str, what: str
+) -> None:
+    told = true_reports(keys, platform)
+    assert all(name in report for report in told.values())
+    told["ecdsa"][name] = LISTED[what]({key: value for key, value in told["ecdsa"].items() if key not in LISTS})
+    found = check_reports(page, keys, told)
+    assert marks(found["checks"], "fails") == {"ecdsa report", "measurements"}
+    [refused] = [check["detail"] for check in found["checks"] if check["name"] == "ecdsa report"]
+    assert name in refused
+    assert found["binds"] == [False, True]
+
+
+@pytest.mark.parametrize("left_out", [LISTS, LISTS[:1], LISTS[1:]], ids=str)
+def test_a_report_without_lists_or_with_its_members_in_another_order_holds(
+    page: Page, keys: SigningKeys, platform: SimulatedPlatform, left_out: tuple[str, ...]
+) -> None:
+    told = true_reports(keys, platform)
+    for report in told.values():
+        for name in left_out:
+            del report[name]
+    backwards = {algo: dict(reversed(report.items())) for algo, report in told.items()}
+    assert marks(check_reports(page, keys, backwards)["checks"], "fails") == set()
+
+
+@pytest.mark.parametrize(
+    ("member", "where"),
+    [
+        ("intel_quote", "report"),
+        ("imr", "report"),
+        ("nonce", "GPU nonce"),
+        ("key_provider_id", "key provider"),
+        ("app_compose", "compose hash"),
+    ],
+)
+def test_a_member_that_two_readers_may_read_in_two_ways_is_refused(
+    page: Page, keys: SigningKeys, platform: SimulatedPlatform, member: str, where: str
+) -> None:
+    def twice(text: str) -> str:
+        assert f'"{member}": ' in text
+        return text.replace(f'"{member}": ', f'"{member}": "of the other reader", "{member}": ', 1)
+
+    guest = KNOWN_GUEST
+    if member == "key_provider_id":
+        compose = twice(COMPOSE)
+        guest = Guest(compose).with_config(1, sha256(compose))
+    told: dict[str, Any] = true_reports(keys, platform, guest=guest)
+    report = told["ecdsa"]
+    if member == "nonce":
+        report["nvidia_payload"] = twice(report["nvidia_payload"])
+    if member == "app_compose":
+        report["info"]["tcb_info"] = twice(report["info"]["tcb_info"])
+    listed_anew(report)
+    if where == "report":
+        told["ecdsa"] = twice(json.dumps(report))
+    found = check_reports(page, keys, told)
+    assert f"ecdsa {where}" in marks(found["checks"], "fails")
+    [refused] = [check["detail"] for check in found["checks"] if check["name"] == f"ecdsa {where}"]
+    assert f'more than one "{member}"' in refused
+
+
+def test_in_a_development_run_that_keys_are_random_is_no_lie_and_they_are_not_attested(
+    page: Page, keys: SigningKeys, platform: SimulatedPlatform
+) -> None:
+    told = true_reports(keys, platform)
+    for report in told.values():
+        report["dev"] = True
+        listed_anew(report)
+    found = check_reports(page, keys, told, dev=True)
+    assert marks(found["checks"], "fails") == set()
+    assert {"ecdsa keys", "ed25519 keys"} <= marks(found["checks"], "not made")
+    assert found["binds"] == [False, False]
 
 
 def test_an_old_report_is_found(page: Page, keys: SigningKeys, platform: SimulatedPlatform) -> None:
