@@ -35,6 +35,7 @@ from addons.served_certificate import ServedCertificate
 from addons.signer import Signer, SigningRules
 from addons.tracing import Tracing, TracingError, open_tracing
 from addons.upstream_errors import UpstreamErrors
+from addons.unsigned_marks import UnsignedMarks
 from attest_web.cors import CorsPolicy
 from attest_web.readiness import UpstreamProbe
 from attest_web.settings import Settings, SettingsError
@@ -65,10 +66,11 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     store, metrics, keys = proof.store, proof.metrics, proof.keys
     router, exchanges = Router(overrides, proof.side_port.accepted), Exchanges()
     cors = Cors(CorsPolicy(settings.cors_origins))
-    gate = Gate(proof.tokens, router, body_sizes(settings))
+    gate = Gate(proof.tokens, router, body_sizes(settings), exchanges)
     clients = _client_connections(settings, inheritance)
     tracing = _tracing(settings, router)
-    observer = Observer(router, exchanges, metrics, [log_request, *([tracing.tell] if tracing else [])])
+    listeners = [UnsignedMarks(store).tell, log_request, *([tracing.tell] if tracing else [])]
+    observer = Observer(router, exchanges, metrics, listeners)
 
     def complete(request: http.Request | None, answer: http.Response) -> None:
         cors.complete(request, answer)

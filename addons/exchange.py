@@ -62,7 +62,6 @@ class Exchange:
     """One request and its answer.
 
     Attributes:
-        credential: Names the token of its client (`Tokens.credential`); empty where it had none.
         state: What has come of it; None where nothing is to be signed.
         reason: Why it was not signed.
         receipt_id: What its signature can be fetched by.
@@ -76,9 +75,9 @@ class Exchange:
         upstream_status: What the model server has answered with.
         upstream_error: What it had to say, sanitised.
         ended: Whether it is over, and has been told of.
+        credential: Names the token of its client (`Tokens.credential`); empty where it had none.
     """
 
-    credential: str = ""
     state: State | None = None
     reason: str | None = None
     receipt_id: str | None = None
@@ -92,6 +91,7 @@ class Exchange:
     upstream_status: int | None = None
     upstream_error: str | None = None
     ended: bool = False
+    credential: str = ""
 
     def leave_unsigned(self, reason: str) -> None:
         """Take note that there will be no signature, if there is none yet."""

@@ -93,7 +93,13 @@ def make_proof(
     in_memory = isinstance(settings.signature_store, MemoryAddress)
     address = inheritance.store if inheritance.store is not None and in_memory else settings.signature_store
     metrics = Metrics(inheritance.metrics)
-    store = open_store(address, settings.model_name, settings.chat_cache_expiration, metrics.conflicts.inc)
+    store = open_store(
+        address,
+        settings.model_name,
+        settings.chat_cache_expiration,
+        metrics.conflicts.inc,
+        lambda fault: metrics.store_faults.labels(fault).inc(),
+    )
     gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
     certificate = tls_file.path if tls_file is not None else settings.tls_cert_path
     attestation = Attestation(

@@ -22,14 +22,13 @@ from addons.response_tap import AwaitedTap, BodyReader, ResponseTap
 from addons.routes import Kind, Route, Router
 from addons.sse import SseReader
 from attest_web.keys import SigningKeys
+from addons.stored_id import stored_id
 from attest_web.metrics import BETWEEN_TOKENS, Metrics
 from attest_web.signatures import sign_text, signed_text
-from attest_web.store import SignatureStore
+from attest_web.store import RECEIPT_PREFIX, SignatureStore
 from attest_web.stores.write_behind import PATIENCE
 
 logger = logging.getLogger(__name__)
-
-_RECEIPT_PREFIX = "rcpt-"
 
 _READ_UNTIL_CLOSE = -1
 """What mitmproxy gives as the size of a body that only the end of the connection ends."""
@@ -92,6 +91,8 @@ class Signer:
         # entry along.
         self._digests: WeakKeyDictionary[http.HTTPFlow, RequestDigest] = WeakKeyDictionary()
 
+        # Of those whose response is under way.
+        self._readers: WeakKeyDictionary[http.HTTPFlow, BodyReader] = WeakKeyDictionary()
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Get ready to hash the body. Ask for no encoding: what the client decodes is then what was hashed."""
         if flow.response is not None or flow.error is not None or not self._is_signed(flow):
@@ -145,17 +146,17 @@ class Signer:
         if isinstance(reader, str):
             self._exchanges.of(flow).leave_unsigned(reader)
             return
-        exchange = self._begin(flow, response)
+        exchange, request = self._begin(flow, response), flow.request
+        self._readers[flow] = reader
 
         def complete(response_sha256: str, reader: BodyReader) -> Future[None] | None:
-            exchange.usage = reader.usage
+            exchange.usage, exchange.chat_id = reader.usage, stored_id(request, reader.id)
             if size == _READ_UNTIL_CLOSE and not reader.finished:
                 exchange.leave_unsigned(_NO_END)
                 return None
             if not digest.complete:
                 exchange.leave_unsigned("the answer ended before the request did")
                 return None
-            exchange.chat_id = reader.id
             return self._sign(exchange, digest.hex(), response_sha256)
 
         if isinstance(reader, SseReader):
@@ -166,7 +167,7 @@ class Signer:
     def _begin(self, flow: http.HTTPFlow, response: http.Response) -> Exchange:
         exchange = self._exchanges.of(flow)
         exchange.state = "pending"
-        exchange.receipt_id = response.headers["x-receipt-id"] = _RECEIPT_PREFIX + secrets.token_hex(12)
+        exchange.receipt_id = response.headers["x-receipt-id"] = RECEIPT_PREFIX + secrets.token_hex(12)
         return exchange
 
     async def storing(self, stored: Future[None]) -> None:
@@ -178,7 +179,10 @@ class Signer:
         self._forget_request(flow)
         self._digests.pop(flow, None)
         if self._is_signed(flow):
-            self._exchanges.of(flow).leave_unsigned("the exchange was cut short")
+            exchange = self._exchanges.of(flow)
+            if (reader := self._readers.pop(flow, None)) is not None:
+                exchange.chat_id = stored_id(flow.request, reader.id)
+            exchange.leave_unsigned("the exchange was cut short")
 
     def done(self) -> None:
         """Take the requests that are still on their way out of their flows, before something saves those."""
@@ -215,13 +219,10 @@ class Signer:
         began = time.perf_counter()
         signed = sign_text(self.keys, text)
         self._metrics.signing.observe(time.perf_counter() - began)
-        if exchange.receipt_id is not None:
-            self._store.put(exchange.receipt_id, signed)
+        ids = [one for one in (exchange.chat_id, exchange.receipt_id) if one is not None]
+        is_free = self._store.put(ids[0], signed, exchange.credential, *ids[1:])
         exchange.signed = signed
-        chat_id = exchange.chat_id
-        if chat_id is None or chat_id.startswith(_RECEIPT_PREFIX):
-            return  # an upstream has no say in who has which receipt
-        if not self._store.put(chat_id, signed):
+        if not is_free:
             self._metrics.conflicts.inc()
             logger.warning(
                 "a response id was used before; this exchange can be found by its receipt %s", exchange.receipt_id

@@ -151,6 +151,12 @@ class Metrics:
             "Response ids that were taken already; such an exchange can be found by its receipt id alone.",
             registry=registry,
         )
+        self.store_faults = Counter(
+            "tee_signature_store_faults",
+            "Keys of a shared store that something is wrong with.",
+            ["kind"],
+            registry=registry,
+        )
         self.lookups = Counter(
             "tee_signature_store_lookups", "Signatures asked for by clients.", ["result"], registry=registry
         )
@@ -196,8 +202,11 @@ class Metrics:
     def _show_from_the_start(self) -> None:
         """Have those at 0 that rules ask for: a series that begins at 1 has no increase."""
         for result in ("hit", "miss"):
-            self.lookups.labels(result)
             self.attestation_cache.labels(result)
+        for result in ("hit", "miss", "not_signed", "unavailable"):
+            self.lookups.labels(result)
+        for kind in ("unreadable", "refused", "dropped"):
+            self.store_faults.labels(kind)
         self.exchanges.labels("signed", "")
         self.exchanges.labels("failed", "signing failed")
         for kind in ("unreachable", "timeout", "broken", "status_5xx"):

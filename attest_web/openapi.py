@@ -145,6 +145,7 @@ def _errors(*statuses: int) -> dict[str, Any]:
         429: {
             "Retry-After": {"required": True, "description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
         },
+        503: {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}},
     }
     answers = {}
     for status in statuses:
@@ -206,7 +207,12 @@ def _schemas() -> dict[str, Any]:
         "rate_limited",
         "server_error",
     ]
-    error = {"message": string, "type": {"enum": error_types}, "param": {"type": "null"}, "code": {"type": "null"}}
+    error = {
+        "message": string,
+        "type": {"enum": error_types},
+        "param": {"type": "null"},
+        "code": {"enum": [None, "not_signed"]},
+    }
     return {
         "Status": _object({"status": {"const": "ok"}, "service": string, "version": string}),
         "Version": _object({"version": string, "git_revision": {"type": ["string", "null"]}}),

@@ -14,7 +14,6 @@ from addons.routes import Router, find_route
 from addons.signer import Signer, SigningRules
 from attest_web.keys import SigningKeys
 from attest_web.metrics import Metrics
-from attest_web.signatures import SignedExchange
 from attest_web.store import MemorySignatureStore, SignatureStore
 from tests.addons.conftest import MakeFlow, head
 
@@ -321,7 +320,7 @@ def test_the_request_leaves_the_flow_once_it_is_forwarded_or_failed(signer: Sign
 
 
 class BrokenStore(MemorySignatureStore):
-    def put(self, chat_id: str, signed: SignedExchange) -> bool:
+    def put(self, *_: object, **__: object) -> bool:
         raise RuntimeError("disk full")
 
 

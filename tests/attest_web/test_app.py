@@ -11,7 +11,7 @@ from attest_web.dstack import DstackError
 from attest_web.gpu_evidence import GpuEvidenceError
 from attest_web.report_desk import DeskBusyError, ReportDesk
 from attest_web.signatures import SignedExchange
-from attest_web.store import MemorySignatureStore
+from attest_web.store import MemorySignatureStore, StoreUnavailableError
 from attest_web.tls_fingerprint import TlsCertificateError
 from tests.attest_web.conftest import AUTHORIZED, Evidence
 
@@ -95,6 +95,33 @@ def test_an_id_may_hold_anything(client: FlaskClient, quoted: str) -> None:
 
 def test_unknown_id_is_404(client: FlaskClient) -> None:
     check_error(client.get("/v1/signature/nope", headers=AUTHORIZED), 404, "not_found")
+
+
+def test_an_exchange_that_is_not_signed_is_404_with_its_reason(make_client: Callable[..., FlaskClient]) -> None:
+    store = MemorySignatureStore("model", 60)
+    store.mark_unsigned(["rcpt-1", "chat-1"], "the exchange was cut short")
+    for chat_id in ("rcpt-1", "chat-1"):
+        response = make_client(store).get(f"/v1/signature/{chat_id}", headers=AUTHORIZED)
+        assert response.status_code == 404
+        assert json.loads(response.data)["error"] == {
+            "message": "This exchange is not signed: the exchange was cut short.",
+            "type": "not_found",
+            "param": None,
+            "code": "not_signed",
+        }
+
+
+class AwayStore(MemorySignatureStore):
+    """One that cannot say whether there is a signature."""
+
+    def get(self, chat_id: str) -> SignedExchange | None:
+        raise StoreUnavailableError
+
+
+def test_an_id_that_may_be_known_elsewhere_is_503_for_a_second(make_client: Callable[..., FlaskClient]) -> None:
+    response = make_client(AwayStore("model", 60)).get("/v1/signature/chat-1", headers=AUTHORIZED)
+    check_error(response, 503, "server_error")
+    assert response.headers["Retry-After"] == "1"
 
 
 def test_unknown_algorithm_is_400(client: FlaskClient) -> None:
