@@ -21,6 +21,7 @@ from addons.open_files import allow_open_files
 from addons.proof import ProofPages
 from addons.proof_parts import make_proof
 from addons.rate_limit import RateLimit
+from addons.repeatable import Repeatable
 from addons.request_log import log_request
 from addons.reverse_proxy import (
     ReverseProxy,
@@ -82,6 +83,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         settings.vllm_proxy_timeout_secs,
         complete,
         clients.clock_of,
+        Repeatable(router),
         client_left=observer.client_left,
         keeps_plaintext=settings.keeps_plaintext,
         is_behind=is_behind,

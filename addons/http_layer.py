@@ -120,6 +120,10 @@ class ApiHttpLayer(UpstreamConnections):
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
+    def takes_idle(self, stream: layer.Layer) -> bool:
+        """Whether a stream takes a connection that was used before: not for its second attempt."""
+        return not (isinstance(stream, ApiHttpStream) and stream.needs_new_connection)
+
     def last_event_came(self, stream_id: int) -> None:
         """Take note that the last event of a stream's answer has come."""
         self._unended.note(stream_id)

@@ -4,7 +4,7 @@
 - A body that turns out too long is refused at the byte too many.
 - A request body is forgotten as soon as it has been forwarded.
 - What an upstream's answer says of its own connection goes no further.
-- An upstream that has just closed an idle connection gives the request to a new one.
+- A request that was lost with an idle connection goes over a new one, where a second attempt can have no effect.
 - The end of a signed answer waits until others can look up its signature.
 - An upstream that changes the protocol gives 502, unless it is the answer to a WebSocket handshake.
 - An upstream that answers before it has the whole request is heard, and the rest of the request falls.
@@ -49,8 +49,14 @@ from addons.websocket_layer import SignedWebsocketLayer, WebsocketSigner
 _OF_REQUESTS = frozenset({RequestHeaders, RequestData, RequestEndOfMessage})
 _OF_RESPONSES = frozenset({ResponseHeaders, ResponseData, ResponseEndOfMessage})
 
-IDLE_LOSS = 1.0
-"""Seconds after a request was sent within which the loss of its connection is put down to the connection's idleness."""
+IDLE_LOSS = 0.1
+"""Seconds after a request's first byte within which the loss of its connection is put down to its having been idle.
+
+A connection that the upstream closed before the request came to it is found closed within a round trip. One that is
+closed later may have carried the request to somebody who has begun to work on it."""
+
+MAX_KEPT = 64 * 1024
+"""Bytes of a body that streams through up to which it is kept for a second attempt."""
 
 
 class BodyCustody(Protocol):
@@ -73,6 +79,7 @@ class HttpLimits:
         complete: Adds to an answer that the layers make what all answers carry; the request is None where it could not
             be read.
         clock_of: The clock of a client's connection.
+        may_repeat: Whether a request, with this body, may be sent to the upstream a second time.
         keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
         client_left: Told of a flow that ends because its client gives up.
         is_behind: Whether a client's connection waits for someone to read; then nothing is read on it from upstreams.
@@ -84,6 +91,7 @@ class HttpLimits:
     upstream_timeout: float
     complete: Callable[[http.Request | None, http.Response], None]
     clock_of: Callable[[Client], ClientClock]
+    may_repeat: Callable[[http.HTTPFlow, bytes], bool] = lambda _, __: False
     keeps_plaintext: bool = False
     client_left: Callable[[http.HTTPFlow], None] = lambda _: None
     is_behind: Callable[[Client], bool] = lambda _: False
@@ -132,6 +140,8 @@ class ApiHttpStream(HttpStream):
         self._streamed = 0
         self._sent_body: bytes | None = None
         """The body that was forwarded, as long as it may be needed again."""
+        self.needs_new_connection = False
+        """Whether its upstream connection must be one that was not used before."""
         self.deadline: float | None = None
         """Until when the upstream has to begin its answer (monotonic seconds); None while nothing is asked of it."""
 
@@ -166,6 +176,9 @@ class ApiHttpStream(HttpStream):
             if self._streamed > (limit := self._limits.body_limit(self.flow)):
                 yield from self._give_up_streaming(limit)
                 return
+            # What passes through a modifier is not kept: another one may come out of it.
+            is_short = self._streamed <= MAX_KEPT and self.flow.request.stream is True
+            self._sent_body = (self._sent_body or b"") + event.data if is_short else None
         if isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
             yield from self._expect_answer()
         yield from super().state_stream_request_body(event)
@@ -324,8 +337,7 @@ class ApiHttpStream(HttpStream):
 
     def _lost_idle_connection(self, event: RequestProtocolError | ResponseProtocolError) -> bool:
         # An upstream closes a connection that has been idle for some seconds, and a request may be on its way just
-        # then. The connection ends at once, with no byte of an answer on it. vLLM keeps no state that a second attempt
-        # could harm, and a second attempt is what every client library would make.
+        # then. The connection ends at once, with no byte of an answer on it.
         setup = self.flow.server_conn.timestamp_tcp_setup
         return (
             isinstance(event, ResponseProtocolError)
@@ -333,16 +345,18 @@ class ApiHttpStream(HttpStream):
             and event.message == CLOSED
             and self.client_state == self.state_done
             and self.server_state == self.state_wait_for_response_headers
-            # A body that is still here was buffered, as those of the signed routes are; of others we know less. One
-            # that has streamed through is gone, and a head that promises it cannot be sent alone.
-            and bool(self._sent_body or (self.flow.request.method in ("GET", "HEAD") and not self._streamed))
             and time.monotonic() - self._sent_at < IDLE_LOSS
             # Not a connection that was made for this request; so this happens once and no more.
             and setup is not None
             and setup < self.flow.request.timestamp_start
+            # A body that has streamed through is gone, and a head that promises it cannot be sent alone.
+            and (self._sent_body is not None or not self._streamed)
+            and self._limits.may_repeat(self.flow, self._sent_body or b"")
         )
 
     def _send_request_again(self) -> layer.CommandGenerator[None]:
+        # Another idle connection may have ended at the same moment.
+        self.needs_new_connection = True
         ok = yield from self.make_server_connection()
         if not ok:
             return

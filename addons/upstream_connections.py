@@ -133,7 +133,7 @@ class UpstreamConnections(HttpLayer):
     ) -> layer.CommandGenerator[None]:
         """Give a request a connection: an idle one, or a new one."""
         self._forget_closed()
-        if (connection := self._find_idle(event)) is not None:
+        if self.takes_idle(self.command_sources[event]) and (connection := self._find_idle(event)) is not None:
             yield from self._reply(event, (connection, None))
             return
         for opening, waiting in self.waiting_for_establishment.items():
@@ -154,6 +154,10 @@ class UpstreamConnections(HttpLayer):
         self.waiting_for_establishment[context.server].append(event)
         yield from self.event_to_child(stack[0], events.Start())
 
+    def takes_idle(self, stream: layer.Layer) -> bool:  # noqa: ARG002
+        """Whether a stream takes a connection that was used before."""
+        return True
+
     def register_connection(self, command: RegisterHttpConnection) -> layer.CommandGenerator[None]:
         """Take a connection that has been made, or has failed, and tell who waits for it."""
         waiting = self.waiting_for_establishment.pop(command.connection)
@@ -170,8 +174,11 @@ class UpstreamConnections(HttpLayer):
     def _serve_waiting(self) -> layer.CommandGenerator[None]:
         """Give connections that have become idle to requests that still wait for theirs."""
         for waiting in list(self.waiting_for_establishment.values()):
-            if waiting and (connection := self._find_idle(waiting[0])) is not None:
-                yield from self._reply(waiting.pop(), (connection, None))
+            request = waiting[0] if waiting else None
+            if request is None or not self.takes_idle(self.command_sources[request]):
+                continue
+            if (connection := self._find_idle(request)) is not None:
+                yield from self._reply(waiting.pop(0), (connection, None))
 
     def _find_idle(self, request: GetHttpConnection) -> Connection | None:
         for connection, client in self._upstreams.items():

@@ -1,12 +1,15 @@
 """Connections to upstreams over real sockets: used again, bounded over all clients, and to wherever a request goes."""
 
+import itertools
 import queue
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from scripts.stand_in_vllm import StandIn
@@ -81,3 +84,73 @@ def test_a_request_goes_where_an_addon_sends_it_over_tls_if_the_certificate_is_t
             client.send(chat_request(chat_body(), X_Https_Port=str(untrusted_port)))
             assert client.read_response()[0] == 502
         assert proxy.process.output.count("server connect") == 3
+
+
+def posted(path: str, body: bytes) -> bytes:
+    return chat_request(body, path=path)
+
+
+PATHS = {
+    "/v1/chat/completions": b'{"messages":[]}',
+    "/v1/responses": b'{"input":"x"}',
+    "/v1/files": b"x",
+    "/v1/batches": b'{"input_file_id":"x"}',
+}
+
+
+def losing(after: float) -> Callable[[Peer], None]:
+    """Answers once on its first connection; the second request there is read and lost."""
+
+    def script(peer: Peer) -> None:
+        for number in itertools.count():
+            if peer.read_request() is None:
+                return
+            if number and peer.number == 1:
+                time.sleep(after)  # what the client of a stalled server waits for, by design
+                return
+            peer.send(json_response(ANSWER))
+
+    return script
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_post_that_a_used_connection_has_read_and_held_is_not_sent_again(path: str) -> None:
+    """It may have had its effect there, and no idle connection takes that long to be found closed."""
+    with (
+        ScriptedUpstream(losing(after=0.3)) as upstream,
+        running_proxy(upstream.url) as proxy,
+        RawClient(proxy.port) as client,
+    ):
+        client.send(chat_request(chat_body()))
+        assert client.read_response()[0] == 200
+        client.send(posted(path, PATHS[path]))
+        assert client.read_response()[0] == 502
+        assert upstream.requests.qsize() == 2
+
+
+@pytest.mark.parametrize(
+    ("request_", "times"),
+    [
+        (posted("/v1/chat/completions", b'{"messages":[]}'), 2),
+        (posted("/v1/tokenize", b'{"prompt":"x"}'), 2),
+        (posted("/v1/responses", b'{"input":"x","store":false}'), 2),
+        (posted("/v1/responses", b'{"input":"x"}'), 1),
+        (posted("/v1/messages", b'{"messages":[]}'), 1),
+        (posted("/v1/files", b"x"), 1),
+        (posted("/v1/batches", b"{}"), 1),
+        (posted("/v1/images/generations", b"{}"), 1),
+        (b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 2),
+    ],
+    ids=lambda value: value.partition(b" HTTP")[0].decode() if isinstance(value, bytes) else "",
+)
+def test_what_an_idle_connection_loses_is_sent_again_where_that_has_no_effect(request_: bytes, times: int) -> None:
+    with (
+        ScriptedUpstream(losing(after=0)) as upstream,
+        running_proxy(upstream.url) as proxy,
+        RawClient(proxy.port) as client,
+    ):
+        client.send(chat_request(chat_body()))
+        assert client.read_response()[0] == 200
+        client.send(request_)
+        assert client.read_response("GET" if request_.startswith(b"GET") else "POST")[0] == (200 if times == 2 else 502)
+        assert upstream.requests.qsize() == 1 + times
