@@ -121,7 +121,7 @@ def test_a_stored_object_that_is_read_again_is_signed_and_marked_under_its_recei
     assert first is not None
     for path in ("/v1/responses/resp_1", "/v1/responses/resp_1/input_items", "/v1/responses/resp_1?include=x"):
         again = head()
-        begin(signer, flow := make_flow(method="GET", path=path), again, answer, b"")
+        begin(signer, flow := make_flow(method="GET", path=path), again, b"\n" + answer, b"")
         over(flow)
         signed = store.get(again.headers["x-receipt-id"])
         assert signed is not None
