@@ -12,10 +12,19 @@ from attest_web.verify.checks import Check, FailedError, Status, make
 from attest_web.verify.client import Answer, FetchError, HttpClient
 from attest_web.verify.evidence import Evidence, Saying
 from attest_web.verify.exchange import Exchange, SignatureAnswer, shown_address
+from attest_web.verify.output import printable
 from attest_web.verify.untrusted_json import as_object, items, parse_object, text
 
 MAX_ID = 512
 """Characters of a response id at most."""
+
+MAX_REASON = 200
+"""Characters that are told at most of the reason for which an exchange was not signed."""
+
+_RECEIPT = re.compile("rcpt-[0-9a-f]{24}")
+_NOT_SIGNED = "not_signed"
+_STEPS = frozenset({".", ".."})
+"""Ids that a path takes for steps, to some other page."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _HINTS: Mapping[int, str] = {
@@ -89,6 +98,8 @@ class Conversation:
         if answer.spki_sha256 is not None and self._tls:
             self._keys_seen.add(answer.spki_sha256)
             self.evidence.tls_keys = frozenset(self._keys_seen)
+        if answer.status == 404 and (reason := _not_signed_for(answer.body)) is not None:
+            raise FailedError(f"the proxy has not signed this exchange: {reason}")
         if answer.status != 200:
             hints = _CHAT_HINTS if method == "POST" else _HINTS
             raise FailedError(f"{path.partition('?')[0]} answered {answer.status}{_reason(answer, hints)}")
@@ -100,7 +111,8 @@ class Conversation:
         request = json.dumps(question | ({"stream": True} if chat.stream else {})).encode()
         answer = self._ask("POST", "/v1/chat/completions", request)
         self.evidence.exchange = Exchange(request, answer.body)
-        streamed = answer.headers.get("content-type", "").startswith("text/event-stream")
+        media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        streamed = media_type == "text/event-stream"
         response_id = _id_of_stream(answer.body) if streamed else _id_of(answer.body)
         if response_id is None:
             raise FailedError("the answer has no id to ask a signature for")
@@ -127,9 +139,9 @@ class Conversation:
         self.evidence.signatures.append(Saying(by_id, algo))
 
         def receipt_finds_it() -> str:
-            if not receipt or len(receipt) > MAX_ID or not receipt.isascii():
-                raise FailedError("the answer came without a usable x-receipt-id")
-            by_receipt = self._ask("GET", f"/v1/signature/{quote(receipt, safe='')}{query}").body
+            if receipt is None or not _RECEIPT.fullmatch(receipt):
+                raise FailedError("the answer came without one x-receipt-id of the form rcpt- and 24 hex digits")
+            by_receipt = self._ask("GET", f"/v1/signature/{receipt}{query}").body
             if SignatureAnswer.parse(by_receipt) != SignatureAnswer.parse(by_id):
                 raise FailedError(f"{receipt} finds another signature than {response_id}")
             return f"{receipt} finds the same signature"
@@ -169,12 +181,23 @@ def _reason(answer: Answer, hints: Mapping[int, str]) -> str:
     return f"{said}; {hint}" if hint else said
 
 
+def _not_signed_for(body: bytes) -> str | None:
+    """Why the exchange was not signed, where an error answer says that it was seen and is not."""
+    try:
+        error = as_object(parse_object(body, "the error").get("error"), "the error")
+        if error.get("code") != _NOT_SIGNED:
+            return None
+        return printable(text(error, "message", "the error").rstrip("."), MAX_REASON) or None
+    except FailedError:
+        return None
+
+
 def _id_of(body: bytes | str) -> str | None:
     try:
         value = text(parse_object(body, "the answer"), "id", "the answer")
     except FailedError:
         return None
-    return value if 0 < len(value) <= MAX_ID else None
+    return value if 0 < len(value) <= MAX_ID and value not in _STEPS else None
 
 
 def _id_of_stream(body: bytes) -> str | None:

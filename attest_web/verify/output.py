@@ -14,9 +14,14 @@ _MARKS = {Status.PASSED: "✓", Status.FAILED: "✗", Status.NOT_MADE: "–"}  #
 _GREEN, _RED, _YELLOW, _GREY, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[90m", "\x1b[0m"
 
 
-def printable(text: str) -> str:
-    """A text on one line and without control characters, with which its sender could draw a ✓ of its own."""
-    text = text if len(text) <= MAX_DETAIL else text[:MAX_DETAIL] + "…"
+def printable(text: str, at_most: int = MAX_DETAIL) -> str:
+    """A text on one line and without control characters, with which its sender could draw a ✓ of its own.
+
+    Args:
+        text: The text.
+        at_most: Characters of it that are shown at most.
+    """
+    text = text if len(text) <= at_most else text[:at_most] + "…"
     return "".join(character if character.isprintable() else "�" for character in text)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +14,7 @@ from attest_web.signatures import SigningAlgo, sign_text, signed_text
 from tests.attest_web.verify.minting import KEYS, report
 
 TOKEN = "s3cret-token"
+RECEIPT = "rcpt-" + "0" * 24
 Replacement = tuple[int, bytes]
 
 
@@ -26,14 +27,16 @@ class FakeProxy(ThreadingHTTPServer):
         tokens: `Authorization` headers that came.
         received: Request lines that came, also those that make no sense.
         spki: What the reports say of the TLS key.
+        receipts: The `x-receipt-id` lines of every answer.
     """
 
     daemon_threads = True
 
-    def __init__(self, replaced: dict[str, Replacement], spki: bytes | None) -> None:
+    def __init__(self, replaced: dict[str, Replacement], spki: bytes | None, receipts: Sequence[str]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.replaced = replaced
         self.spki = spki
+        self.receipts = receipts
         self.asked: list[str] = []
         self.tokens: list[str | None] = []
         self.received: list[bytes] = []
@@ -98,7 +101,8 @@ class Handler(BaseHTTPRequestHandler):
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
-        self.send_header("x-receipt-id", "rcpt-" + "0" * 24)
+        for receipt in self.server.receipts:
+            self.send_header("x-receipt-id", receipt)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -106,10 +110,13 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def fake_proxy(
-    replaced: dict[str, Replacement] | None = None, spki: bytes | None = None, tls: ssl.SSLContext | None = None
+    replaced: dict[str, Replacement] | None = None,
+    spki: bytes | None = None,
+    tls: ssl.SSLContext | None = None,
+    receipts: Sequence[str] = (RECEIPT,),
 ) -> Iterator[FakeProxy]:
     """A fake proxy, for as long as the context lasts."""
-    with FakeProxy(replaced or {}, spki) as proxy:
+    with FakeProxy(replaced or {}, spki, receipts) as proxy:
         if tls is not None:
             proxy.socket = tls.wrap_socket(proxy.socket, server_side=True)
         thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
