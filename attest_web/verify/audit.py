@@ -80,6 +80,7 @@ _Addresses = dict[SigningAlgo, set[bytes]]
 
 def _check_signatures(evidence: Evidence, audit: Audit) -> _Addresses:
     signers: _Addresses = defaultdict(set)
+    texts: set[str] = set()
     names = _Names()
     for number, saying in enumerate(evidence.signatures, 1):
         name = saying.algo or f"signature {number}"
@@ -94,6 +95,10 @@ def _check_signatures(evidence: Evidence, audit: Audit) -> _Addresses:
             continue
         audit.checks += check_signature(names.next(answer.algo), answer, evidence.exchange)
         signers[answer.algo].add(answer.address)
+        texts.add(answer.text)
+    if len(texts) > 1:
+        detail = f"the signatures of one exchange are over different texts: {', '.join(map(repr, sorted(texts)))}"
+        audit.checks.append(Check("signed text", Status.FAILED, detail))
     for algo, addresses in signers.items():
         if len(addresses) > 1:
             shown = ", ".join(shown_address(algo, address) for address in sorted(addresses))

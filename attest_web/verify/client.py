@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import io
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -21,6 +22,8 @@ _HEAD = 256 * 1024
 """Bytes of status line, header and chunk sizes that are read at most besides."""
 
 _PIECE = 64 * 1024
+_SHOWN = 40
+_LENGTH = re.compile("[0-9]{1,18}")
 
 
 class FetchError(Exception):
@@ -33,7 +36,7 @@ class Answer:
 
     Attributes:
         status: HTTP status.
-        headers: By lower-case name.
+        headers: By lower-case name; the values of several lines are joined (RFC 9110, 5.3).
         body: After transfer-decoding.
         spki_sha256: SHA-256 of the SPKI of the server's certificate; None where the connection was not TLS.
     """
@@ -240,6 +243,8 @@ class HttpClient:
                 headers["Authorization"] = f"Bearer {self._token}"
             connection.request(method, self.origin.path + path, body, headers)
             response = connection.getresponse()
+            names = _joined(response.getheaders())
+            self._check_framing(names)
             content = bytearray()
             while piece := response.read(_PIECE):
                 content += piece
@@ -247,10 +252,29 @@ class HttpClient:
                     raise _too_long(self.origin, self._max_bytes)
             if response.length:  # http.client says nothing where the connection ends before its Content-Length
                 raise FetchError(f"no whole answer from {self.origin} ({response.length} bytes are missing)")
-            names = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, names, bytes(content), spki)
         finally:
             connection.close()
+
+    def _check_framing(self, headers: Mapping[str, str]) -> None:
+        """Refuse what `http.client` reads in one way and others do in another: the body is what a signature is over."""
+        length, encoding = headers.get("content-length"), headers.get("transfer-encoding")
+        plain = length is None or _LENGTH.fullmatch(length)
+        chunked = encoding is None or (encoding.lower() == "chunked" and length is None)
+        if not (plain and chunked):
+            raise FetchError(f"{self.origin} gave an answer that is framed in more than one way, or in an unknown one")
+        content_encoding = headers.get("content-encoding", "identity")
+        if content_encoding.lower() != "identity":
+            asked = f"content-encoding {content_encoding[:_SHOWN]}, which was not asked for"
+            raise FetchError(f"{self.origin} gave an answer of the {asked}")
+
+
+def _joined(lines: list[tuple[str, str]]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in lines:
+        lower = name.lower()
+        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+    return headers
 
 
 def _reason(error: Exception) -> str:

@@ -39,6 +39,7 @@ _EXPLANATIONS: Mapping[str, Explanation] = {
     "signature": Explanation(
         "the holder of the key with this address has signed the two hashes", "where that key lives; see the report"
     ),
+    "signed text": Explanation("all signatures say the same of this exchange", "whether it is true of it"),
     "receipt": Explanation(
         "the receipt and the response id find the same signature", "nothing that the others rely on"
     ),

@@ -8,7 +8,6 @@ What is demanded of it is not in it: that is for whoever checks.
 """
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from attest_web.verify.binding import SHA256_BYTES
 from attest_web.verify.checks import FailedError
 from attest_web.verify.evidence import Evidence, Saying
 from attest_web.verify.exchange import Exchange
-from attest_web.verify.untrusted_json import JsonObject, hex_bytes, items, parse_object, text
+from attest_web.verify.untrusted_json import JsonObject, base64_bytes, hex_bytes, items, parse_object, text
 
 FORMAT = "tee-signer-proof-1"
 
@@ -80,10 +79,7 @@ def _encoded(data: bytes) -> str:
 def _decoded(value: object, what: str) -> bytes:
     if not isinstance(value, str):
         raise FailedError(f"{what} is not a string")
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        raise FailedError(f"{what} is not base64") from None
+    return base64_bytes(value, what)
 
 
 def _sayings(source: JsonObject, name: str) -> list[Saying]:

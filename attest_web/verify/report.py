@@ -67,8 +67,9 @@ class Report:
 
     @property
     def dev(self) -> bool:
-        """Whether it says that its keys are those of a developer's machine."""
-        return self._source.get("dev") not in (None, False)
+        """Whether it says that its keys are those of a developer's machine. What is not a plain no is a yes."""
+        claim = self._source.get("dev")
+        return claim is not None and claim is not False
 
     @property
     def holds_canned_evidence(self) -> bool:

@@ -1,9 +1,12 @@
 """Reading JSON that the checked party made: every access says what it expects, and fails as a check does."""
 
+import base64
+import binascii
 import json
+import math
 import re
 from collections import Counter
-from typing import Any
+from typing import Any, NoReturn
 
 from attest_web.verify.checks import FailedError
 
@@ -13,11 +16,11 @@ _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
 
 
 def parse_json(data: bytes | str, what: str) -> Any:
-    """The value that a JSON text stands for.
+    """The value that a JSON text (RFC 8259) stands for.
 
     Raises:
-        FailedError: It is not JSON, or JSON too deep or with numbers too long to be read, or an object in it has two
-            members of one name, of which another reader may take the other.
+        FailedError: It is not JSON in UTF-8 without a byte order mark, or JSON too deep or with numbers too large to be
+            read, or an object in it has two members of one name, of which another reader may take the other.
     """
 
     def without_duplicates(members: list[tuple[str, Any]]) -> JsonObject:
@@ -27,8 +30,21 @@ def parse_json(data: bytes | str, what: str) -> Any:
             raise FailedError(f"{what} has an object with more than one {names.most_common(1)[0][0]!r}")
         return made
 
+    def finite(digits: str) -> float:
+        value = float(digits)
+        if math.isinf(value):
+            raise FailedError(f"{what} is not JSON that can be read (a number is too large)")
+        return value
+
+    def no_number(name: str) -> NoReturn:  # which `json` takes, and JSON does not have
+        raise FailedError(f"{what} is not JSON ({name} is no number)")
+
     try:
-        return json.loads(data, object_pairs_hook=without_duplicates)
+        # `json` itself would take UTF-16, UTF-32 and half of a surrogate pair.
+        decoded = data if isinstance(data, str) else data.decode()
+        return json.loads(decoded, object_pairs_hook=without_duplicates, parse_float=finite, parse_constant=no_number)
+    except UnicodeDecodeError:
+        raise FailedError(f"{what} is not JSON (not UTF-8)") from None
     except (ValueError, RecursionError) as error:
         reason = (
             f"{error.msg}, at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "cannot be read"
@@ -135,4 +151,20 @@ def lower_hex_bytes(digits: str, what: str, size: int) -> bytes:
     value = hex_bytes(digits, what, size)
     if digits != value.hex():
         raise FailedError(f"{what} is not in lower case")
+    return value
+
+
+def base64_bytes(digits: str, what: str) -> bytes:
+    """What base64 (RFC 4648, 4) stands for, in its one spelling: padded, with nothing between, the unused bits zero.
+
+    Raises:
+        FailedError: It is something else.
+    """
+    try:
+        value = base64.b64decode(digits, validate=True)
+    except (binascii.Error, ValueError):
+        value = None
+    # The library takes any unused bits, which other readers refuse.
+    if value is None or base64.b64encode(value).decode() != digits:
+        raise FailedError(f"{what} is not base64")
     return value

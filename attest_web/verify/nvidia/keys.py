@@ -5,7 +5,6 @@ So a key set that was fetched once serves for hours, not for weeks.
 """
 
 import base64
-import binascii
 import re
 import threading
 import time
@@ -19,7 +18,7 @@ from cryptography.x509 import load_der_x509_certificate
 
 from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.client import FetchError, HttpClient, Origin
-from attest_web.verify.untrusted_json import JsonObject, as_object, items, parse_object, text
+from attest_web.verify.untrusted_json import JsonObject, as_object, base64_bytes, items, parse_object, text
 
 JWKS_PATH = "/.well-known/jwks.json"
 MAX_JWKS = 1024 * 1024
@@ -162,7 +161,8 @@ def _certified_key(key: JsonObject, what: str) -> object:
     chain = items(key, "x5c", what)
     if not (chain and isinstance(chain[0], str)):
         raise FailedError(f"'x5c' of {what} has no certificate")
+    der = base64_bytes(chain[0], f"the certificate of {what}")
     try:
-        return load_der_x509_certificate(base64.b64decode(chain[0], validate=True)).public_key()
-    except (binascii.Error, ValueError, UnsupportedAlgorithm):
+        return load_der_x509_certificate(der).public_key()
+    except (ValueError, UnsupportedAlgorithm):
         raise FailedError(f"the certificate of {what} cannot be read") from None

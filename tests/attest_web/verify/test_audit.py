@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from attest_web.verify.audit import (
     DEV_KEYS,
     UNBOUND_GPU,
@@ -19,7 +21,17 @@ from attest_web.verify.exchange import Exchange
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Policy
 from tests.attest_web.verify.auditing import audit, status, wrong
-from tests.attest_web.verify.minting import OTHER_KEYS, REQUEST, RESPONSE, SPKI, QuoteBook, evidence, report, signature
+from tests.attest_web.verify.minting import (
+    ALGOS,
+    OTHER_KEYS,
+    REQUEST,
+    RESPONSE,
+    SPKI,
+    QuoteBook,
+    evidence,
+    report,
+    signature,
+)
 
 
 def test_evidence_that_holds_passes_and_what_was_not_asked_for_is_listed_as_not_made() -> None:
@@ -103,6 +115,14 @@ def test_a_second_signer_does_not_hide_behind_one_whose_key_is_attested() -> Non
     assert wrong(found) == {"ecdsa signer"}
 
 
+@pytest.mark.parametrize("names", [("a", "b"), ("a", None), (None, "a"), ("a", "")])
+def test_signatures_of_one_exchange_that_say_different_things_of_it_fail(names: tuple[str | None, str | None]) -> None:
+    signatures = sayings(*(signature(algo, model=name) for algo, name in zip(ALGOS, names, strict=True)))
+    found = audit(about=evidence(signatures=signatures))
+    assert wrong(found) == {"signed text"}
+    assert audit(about=evidence(signatures=sayings(*(signature(algo, model="a") for algo in ALGOS)))).ok
+
+
 def test_answers_of_the_same_algorithm_are_told_apart_by_number() -> None:
     about = evidence(report(), report(), signatures=sayings(signature(), signature()))
     found = audit(report(), about=about)
@@ -159,4 +179,6 @@ def test_keys_of_a_development_run_pass_only_by_name_and_are_warned_of() -> None
     assert status(allowed, "ecdsa keys") is Status.NOT_MADE
     assert DEV_KEYS in allowed.warnings
     assert DEV_KEYS not in audit(report(dev=False), report("ed25519")).warnings
-    assert wrong(audit(report(dev="no"), report("ed25519"))) == {"ecdsa keys"}
+    claims: list[Any] = ["no", 0, 0.0, "", [], {}]
+    for claim in claims:
+        assert wrong(audit(report(dev=claim), report("ed25519"))) == {"ecdsa keys"}

@@ -71,6 +71,43 @@ def test_what_is_no_whole_answer_is_an_error_of_one_line(sent: bytes) -> None:
     assert "token" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 5\r\nContent-Length: 5",
+        b"Content-Length: 2\r\ncontent-length: 5",
+        b"Content-Length: 5, 5",
+        b"Content-Length: +5",
+        b"Content-Length: 0_5",
+        b"Content-Length: 0x5",
+        b"Content-Length: -1",
+        b"Content-Length: ",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding: identity",
+        b"Transfer-Encoding: xchunked",
+    ],
+)
+def test_framing_that_readers_do_not_read_alike_is_refused(framing: bytes) -> None:
+    body = b"5\r\nhello\r\n0\r\n\r\n" if b"chunked" in framing else b"hello"
+    with answering(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n" + body) as origin:
+        with pytest.raises(FetchError, match="framed in more than one way, or in an unknown one"):
+            get(origin)
+
+
+def test_a_content_encoding_that_was_not_asked_for_is_refused() -> None:
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello") as origin:
+        with pytest.raises(FetchError, match="content-encoding gzip, which was not asked for"):
+            get(origin)
+
+
+def test_header_lines_of_one_name_are_all_there() -> None:
+    head = b"HTTP/1.1 200 OK\r\nX-Receipt-Id: rcpt-1\r\nContent-Length: 0\r\nx-receipt-id: rcpt-2\r\n\r\n"
+    with answering(head) as origin:
+        assert get(origin).headers["x-receipt-id"] == "rcpt-1, rcpt-2"
+
+
 def test_an_answer_that_is_too_long_is_cut_off() -> None:
     for head in (b"Content-Length: 1001", b"Connection: close"):
         with answering(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + b"x" * 1001) as origin:

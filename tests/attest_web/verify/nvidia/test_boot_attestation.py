@@ -98,7 +98,7 @@ def test_devtools_mode_fails() -> None:
         (event() + b"\n", "form"),
         (event().replace(b"nvidia", b"\\u006evidia"), "form"),
         (event().replace(b"nvidia", b"\\ud800"), "form"),
-        (event().decode().encode("utf-16"), "form"),
+        (event().decode().encode("utf-16"), "not UTF-8"),
         (event().replace(b'"devices":1', b'"devices":2,"devices":1'), "more than one 'devices'"),
     ],
 )

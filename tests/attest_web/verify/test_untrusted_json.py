@@ -1,0 +1,130 @@
+"""Text of the checked party's making: what readers may take for different things is refused."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attest_web.verify.checks import FailedError
+from attest_web.verify.untrusted_json import base64_bytes, hex_bytes, integer, parse_json, text
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-8-sig", "latin-1"]
+)
+def test_json_comes_in_utf_8_without_a_byte_order_mark(encoding: str) -> None:
+    content = '{"a":"\N{LATIN SMALL LETTER U WITH DIAERESIS}"}'
+    assert parse_json(content.encode(), "it") == json.loads(content)
+    with pytest.raises(FailedError, match="it is not JSON"):
+        parse_json(content.encode(encoding), "it")
+
+
+def test_half_a_surrogate_pair_in_utf_8_is_refused() -> None:
+    with pytest.raises(FailedError, match="not UTF-8"):
+        parse_json(b'"\xed\xa0\x80"', "it")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "[1e400]", "01", "+1", "1_000"])
+def test_numbers_that_json_does_not_have_or_that_are_too_large_are_refused(number: str) -> None:
+    with pytest.raises(FailedError, match="it is not JSON"):
+        parse_json(number, "it")
+
+
+@pytest.mark.parametrize(
+    "twice",
+    ['{"a":1,"a":1}', '{"a":1,"\\u0061":2}', '[{"b":{"a":1,"a":2}}]', '{"":1,"":2}', '{"\\ud800":1,"\\ud800":2}'],
+)
+def test_two_members_of_one_name_are_refused_however_they_are_written(twice: str) -> None:
+    with pytest.raises(FailedError, match="more than one"):
+        parse_json(twice, "it")
+
+
+@pytest.mark.parametrize(
+    "junk", ["", " ", "{}{}", "{} x", "{},", "'a'", "{'a':1}", "[1,]", "//\n1", "\x00", "\u00a01", '"\t"']
+)
+def test_what_is_more_or_less_than_json_is_refused(junk: str) -> None:
+    with pytest.raises(FailedError, match="it is not JSON"):
+        parse_json(junk, "it")
+
+
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(VALUES)
+def test_what_json_has_is_read(value: Any) -> None:
+    assert parse_json(json.dumps(value), "it") == value
+    assert parse_json(json.dumps(value, ensure_ascii=False).encode(), "it") == value
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_as_one_value_or_refused(data: bytes) -> None:
+    try:
+        value = parse_json(data, "it")
+    except FailedError:
+        return
+    assert value == json.loads(data.decode())
+
+
+@pytest.mark.parametrize("value", [True, False, 1.0, 1e3, "1", None, [1]])
+def test_what_only_looks_like_an_integer_is_refused(value: object) -> None:
+    with pytest.raises(FailedError):
+        integer({"n": value}, "n", "it")
+
+
+@pytest.mark.parametrize("value", [b"a", 1, True, ["a"], "\ud800", "a\udfff"])
+def test_what_is_no_text_is_refused(value: object) -> None:
+    with pytest.raises(FailedError):
+        text({"n": value}, "n", "it")
+
+
+@pytest.mark.parametrize(
+    "digits", ["0x00", " 00", "00 ", "00\n", "0 0", "0", "0g", "\u0660\u0660", "\uff10\uff10", "00-00", "0_0"]
+)
+def test_hex_has_digits_alone(digits: str) -> None:
+    with pytest.raises(FailedError, match="it is not hex"):
+        hex_bytes(digits, "it")
+
+
+@pytest.mark.parametrize(
+    "digits",
+    [
+        "QR==",
+        "QUJ=",
+        "QQ",
+        "QQ=",
+        "QQ===",
+        "QQ==QQ==",
+        "Q Q==",
+        "QQ==\n",
+        "\nQQ==",
+        "QQ!==",
+        "QQ--",
+        "Q__=",
+        "=QQ=",
+        "\uff31Q==",
+    ],
+)
+def test_base64_has_one_spelling(digits: str) -> None:
+    with pytest.raises(FailedError, match="it is not base64"):
+        base64_bytes(digits, "it")
+
+
+@given(st.binary(max_size=100))
+def test_base64_is_read(data: bytes) -> None:
+    assert base64_bytes(base64.b64encode(data).decode(), "it") == data
+
+
+@given(st.text(alphabet="QRAg+/=- \n", max_size=12))
+def test_what_is_read_as_base64_is_written_so(digits: str) -> None:
+    try:
+        data = base64_bytes(digits, "it")
+    except FailedError:
+        return
+    assert base64.b64encode(data).decode() == digits
