@@ -121,6 +121,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         proof.side_port,
         ProofPages(proof.app, router, closing=proof.closing),
         *([RateLimit(proof.limiter)] if proof.limiter else []),
+            retire_http2=clients.retire_http2,
         cors,
         gate,
         signer,

@@ -18,6 +18,7 @@ from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 
 from addons.client_clock import LINGER_SECONDS, ClientClock, ClientTimeouts
+from addons.http2_server import GoingAway
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class ClientConnections:
         self._peers: set[object] = set()
         self._refused = 0
         self._retiring = False
+        self._taking_leave: asyncio.Task[None] | None = None
         self._logged_at: float | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -72,10 +74,31 @@ class ClientConnections:
         return len(self._connections)
 
     def retire(self) -> None:
-        """Have every connection closed behind the answer to its next request, or when it has none for a while."""
+        """Have every connection closed behind the answer to its next request, or when it has none for a while.
+
+        Over HTTP/2, the client is told at once, and the connection ends with the answers that are under way.
+        """
         self._retiring = True
         for connection in self._connections.values():
             connection.clock.retire()
+        self._take_leave()
+
+    def retire_http2(self) -> None:
+        """Do so with the connections that speak HTTP/2 alone."""
+        for client_id, connection in self._connections.items():
+            if (handler := _handler_of(client_id)) is not None and handler.client.alpn == b"h2":
+                connection.clock.retire()
+        self._take_leave()
+
+    def _take_leave(self) -> None:
+        if self._taking_leave is None or self._taking_leave.done():
+            self._taking_leave = asyncio.get_running_loop().create_task(self._tell_retiring())
+
+    async def _tell_retiring(self) -> None:
+        for client_id, connection in list(self._connections.items()):
+            handler = _handler_of(client_id)
+            if handler is not None and connection.clock.retiring and connection.clock.speaks_http:
+                await handler.server_event(GoingAway())
 
     def running(self) -> None:
         """Begin to look at the clocks."""
@@ -85,8 +108,9 @@ class ClientConnections:
     def done(self) -> None:
         """Stop looking."""
         logging.getLogger(ConnectionHandler.__module__).removeFilter(self._is_worth_a_line)
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in (self._watching, self._taking_leave):
+            if task is not None:
+                task.cancel()
 
     def client_connected(self, client: Client) -> None:
         """Take a new connection, or have it closed."""

@@ -1,7 +1,7 @@
 """A graceful stop: SIGTERM refuses new work and lets what is under way finish, for a time.
 
 1. The port is closed, idle connections with it; `/ready` says 503; requests on the connections that are left get a 503,
-   except those for proof pages.
+   except those for proof pages. Clients with HTTP/2 are told that their connection is to end, and open no new streams.
 2. The requests under way are awaited. What is not done in time is cut, and so goes unsigned.
 3. Whoever has just got the end of an answer has a moment to fetch its signature, before its store goes: best at the
    side port, which accepts connections up to then. Requests that came there meanwhile are awaited, too.
@@ -25,6 +25,7 @@ from mitmproxy import ctx, http
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
 from addons.answers import refuse
+from addons.http2_goaway import PATIENCE
 from addons.routes import Kind, Router
 from addons.side_port import SidePort
 
@@ -64,6 +65,8 @@ class Drain:
         router: Router,
         side_port: SidePort,
         retirement: Retirement | None = None,
+        *,
+        retire_http2: Callable[[], None] = lambda: None,
     ) -> None:
         """Do nothing yet.
 
@@ -73,7 +76,9 @@ class Drain:
             router: Knows the requests' routes.
             side_port: Goes on for as long as signatures can be fetched.
             retirement: How this proxy retires, where it can be asked to.
+            retire_http2: Tells the clients with HTTP/2 that their connections are to end.
         """
+        self._retire_http2 = retire_http2
         self._retirement = retirement
         self._seconds = seconds
         self._draining = draining
@@ -140,8 +145,11 @@ class Drain:
             under_way = self._under_way()
             logger.info("SIGTERM: stopping when %d requests are done, in %g s at most", len(under_way), self._seconds)
             at_side_port = {h.client.id for h in self._connections().values() if self._side_port.accepted(h.client)}
-            await self._close({flow.client_conn.id for flow in under_way} | at_side_port)
-            if under_way:
+            self._retire_http2()
+            await self._close({flow.client_conn.id for flow in under_way} | at_side_port | self._with_http2())
+            if not under_way:
+                await self._until(lambda: not self._with_http2(), min(self._seconds, PATIENCE))
+            else:
                 await self._until(lambda: not self._under_way(), self._seconds)
                 if cut := len(self._under_way()):
                     logger.warning("stopping, %d requests are cut", cut)
@@ -158,6 +166,9 @@ class Drain:
     def _under_way(self) -> list[http.HTTPFlow]:
         connections = self._connections()
         return [flow for flow in self._flows if flow.live and flow.client_conn.id in connections]
+
+    def _with_http2(self) -> set[str]:
+        return {handler.client.id for handler in self._connections().values() if handler.client.alpn == b"h2"}
 
     async def _close(self, spared: set[str]) -> None:
         """Close all connections but some, as mitmproxy closes those that have been idle for too long."""

@@ -4,6 +4,7 @@
 - Errors are in OpenAI's shape, and quote nothing of what was sent; nor does the log.
 - A client that is slow to read one answer halts the upstream of that answer, and nothing else.
 - Floods and resets are paid from budgets (`addons.http2_budget`); time and room are bounded (`addons.http2_exchanges`).
+- A connection that is to end takes leave of its client first (`addons.http2_goaway`).
 """
 
 import time
@@ -38,6 +39,7 @@ from addons.http1_server import MESSAGES, UpstreamTimedOut
 from addons.http2_budget import RESET_BURST, RESETS_PER_SECOND, Budget, FrameBudget, Http2Excess
 from addons.http2_connection import QueueingConnection
 from addons.http2_exchanges import Exchanges, Http2Timeouts
+from addons.http2_goaway import PATIENCE, GracefulEnd, State
 from addons.http2_request import Http2RequestError, http1_request
 from addons.request_id import return_request_id
 
@@ -53,6 +55,10 @@ SWEEP: Final = 5.0
 
 class StreamsWentOn(events.Event):
     """Something has happened on the streams' other sides, so that they may have taken what they had in their queues."""
+
+
+class GoingAway(events.Event):
+    """The connection is to end, as soon as that costs the client no answer. `retiring` holds from now on."""
 
 
 class ApiHttp2Server(Http2Server):
@@ -78,7 +84,8 @@ class ApiHttp2Server(Http2Server):
             timeouts: How long things may take.
             complete: Adds to an answer what all answers carry; the request is None where it is not known any more.
             clock: Tells the time, in seconds.
-            retiring: Whether the connection is to be closed as soon as that costs nobody an answer.
+            retiring: Whether the connection is to end as soon as that costs the client no answer. It is asked at the
+                start, at `GoingAway` and every `SWEEP` seconds.
         """
         super().__init__(context)
         self._retiring = retiring
@@ -89,6 +96,8 @@ class ApiHttp2Server(Http2Server):
         self._frames = FrameBudget(clock)
         self._resets = Budget(RESET_BURST, RESETS_PER_SECOND, clock)
         self._exchanges = Exchanges(timeouts, clock)
+        self._end = GracefulEnd()
+        self._end_wakeup: commands.RequestWakeup | None = None
         self._unacknowledged: dict[int, int] = {}
         """Bytes for which streams' windows have still to be opened again."""
 
@@ -96,6 +105,11 @@ class ApiHttp2Server(Http2Server):
         if isinstance(event, events.Start):
             yield commands.RequestWakeup(SWEEP)
             yield from super()._handle_event(event)
+            yield from self._announce_end()
+        elif isinstance(event, GoingAway):
+            yield from self._announce_end()
+        elif isinstance(event, events.Wakeup) and event.command is self._end_wakeup:
+            yield from self._conclude()
         elif isinstance(event, events.Wakeup):
             yield from self._sweep()
         elif isinstance(event, events.DataReceived):
@@ -116,15 +130,24 @@ class ApiHttp2Server(Http2Server):
                 return_request_id(exchange.request, event.response)
             yield from super()._handle_event(event)
             self._sent(event)
-            if isinstance(event, ResponseEndOfMessage) and self._retiring() and self._is_at_rest():
-                # The client learns which of its requests were heard (RFC 9113, 6.8), and may repeat any other.
-                yield from self.protocol_error("the connection is to be closed", ErrorCodes.NO_ERROR)
-                return
         if self._unacknowledged:
             yield from self._acknowledge()
+        if self._end.state is State.CONCLUDED and self._is_at_rest() and self.conn.state & ConnectionState.CAN_WRITE:
+            yield from self.close_connection("all that the client had under way is done")
 
     def _is_at_rest(self) -> bool:
         return not (self._exchanges or self.h2_conn.queues)
+
+    def _announce_end(self) -> layer.CommandGenerator[None]:
+        if self._retiring() and self._end.state is State.OPEN:
+            yield commands.SendData(self.conn, self._end.announce())
+            self._end_wakeup = commands.RequestWakeup(PATIENCE)
+            yield self._end_wakeup
+
+    def _conclude(self) -> layer.CommandGenerator[None]:
+        if self._end.state is State.ANNOUNCED:
+            yield from self._flush()
+            yield commands.SendData(self.conn, self._end.conclude(self.h2_conn.highest_inbound_stream_id))
 
     @property
     def is_behind(self) -> bool:
@@ -223,6 +246,9 @@ class ApiHttp2Server(Http2Server):
         elif isinstance(event, h2.events.ConnectionTerminated):
             yield from self.close_connection("the client has ended the connection")
             return True
+        elif isinstance(event, h2.events.PingAckReceived):
+            if self._end.is_answer(event.ping_data or b""):
+                yield from self._conclude()
         elif isinstance(event, h2.events.TrailersReceived | h2.events.UnknownFrameReceived):
             pass  # no request of an API has trailers that matter; and mitmproxy has no way to forward them
         else:
@@ -233,6 +259,9 @@ class ApiHttp2Server(Http2Server):
         stream_id = event.stream_id
         if self.is_closed(stream_id):
             return False  # the client has given it up already
+        if self._end.refuses(stream_id):
+            self.h2_conn.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            return (yield from self._charge_reset())
         has_body = event.stream_ended is None
         try:
             request = http1_request(cast("Iterable[tuple[bytes, bytes]]", event.headers), has_body=has_body)
@@ -295,7 +324,8 @@ class ApiHttp2Server(Http2Server):
     def protocol_error(self, message: str, error_code: int = ErrorCodes.PROTOCOL_ERROR) -> layer.CommandGenerator[None]:
         """End the connection, and tell the client why."""
         yield commands.Log(f"ended an HTTP/2 connection: {message}")
-        self.h2_conn.close_connection(error_code)
+        # What a GOAWAY has named may not be raised by another one.
+        self.h2_conn.close_connection(error_code, last_stream_id=self._end.last_stream_id)
         yield from self._flush()
         yield from self.close_connection(message)
 
@@ -315,7 +345,8 @@ class ApiHttp2Server(Http2Server):
                 self.h2_conn.reset_stream(stream_id, ErrorCodes.CANCEL)
             yield from self._give_up(stream_id)
         yield from self._flush()
-        if (self._exchanges.is_idle() or self._retiring()) and self._is_at_rest():
+        yield from self._announce_end()
+        if self._exchanges.is_idle() and self._is_at_rest():
             yield from self.protocol_error("the connection was idle", ErrorCodes.NO_ERROR)
         else:
             yield commands.RequestWakeup(SWEEP)

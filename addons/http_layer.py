@@ -29,7 +29,7 @@ from addons.client_connections import ClientOverdue
 from addons.connection_reader import ConnectionReading
 from addons.http1_server import ApiHttp1Server, ClientTooSlow, UpstreamTimedOut
 from addons.http2_exchanges import Http2Timeouts
-from addons.http2_server import ApiHttp2Server, StreamsWentOn
+from addons.http2_server import ApiHttp2Server, GoingAway, StreamsWentOn
 from addons.http_stream import ApiHttpStream, HttpLimits
 from addons.response_tap import ResponseTap
 from addons.short_way import ShortWay
@@ -85,6 +85,10 @@ class ApiHttpLayer(UpstreamConnections):
             client = self.connections[self.context.client]
             if isinstance(client, ApiHttp1Server):
                 yield from self.event_to_child(client, ClientTooSlow(client.stream_id))
+            return
+        elif isinstance(event, GoingAway):
+            if self._http2 is not None:
+                yield from self.event_to_child(self._http2, event)
             return
         yield from super()._handle_event(event)
         if self._http2 is not None and self._http2.is_behind:

@@ -3,11 +3,11 @@
 import json
 
 import h2.config
-import h2.connection
 import h2.events
 import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
+from hyperframe.frame import PingFrame
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
@@ -25,11 +25,14 @@ from mitmproxy.test import taddons, tflow
 from addons.back_pressure import BackPressure
 from addons.connection_reader import ConnectionReading
 from addons.http2_connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
+from addons.http2_budget import RESET_BURST
 from addons.http2_exchanges import MAX_HELD, Http2Timeouts
-from addons.http2_server import HALT_AT, ApiHttp2Server, StreamsWentOn
+from addons.http2_goaway import HIGHEST_STREAM, PATIENCE
+from addons.http2_server import HALT_AT, SWEEP, ApiHttp2Server, GoingAway, StreamsWentOn
 from tests.addons.clock import Clock
 from tests.addons.conftest import head
 
+from tests.patient_http2 import PatientConnection
 HEADERS = [(":method", "POST"), (":scheme", "https"), (":authority", "proxy"), (":path", "/x")]
 TIMEOUTS = Http2Timeouts(upstream=100, idle=20, body=10, reading=50)
 
@@ -78,7 +81,7 @@ class Connection:
             clock,
             retiring=lambda: self.retiring,
         )
-        self.client = h2.connection.H2Connection(
+        self.client = PatientConnection(
             h2.config.H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
         )
         if window is not None:
@@ -89,7 +92,7 @@ class Connection:
         self.seen: list[h2.events.Event] = []
         self.logged: list[str] = []
         self.closed = False
-        self._wakeup: commands.RequestWakeup | None = None
+        self._wakeups: dict[float, commands.RequestWakeup] = {}
         self.tell(events.Start())
         self.flush()
 
@@ -101,7 +104,7 @@ class Connection:
             elif isinstance(command, commands.SendData):
                 self.seen += self.client.receive_data(command.data)
             elif isinstance(command, commands.RequestWakeup):
-                self._wakeup = command
+                self._wakeups[command.delay] = command
             elif isinstance(command, commands.CloseConnection):
                 self.closed = True
             elif isinstance(command, commands.Log):
@@ -132,9 +135,26 @@ class Connection:
             self.tell(ResponseEndOfMessage(stream_id))
 
     def sweep(self) -> None:
-        assert self._wakeup is not None
-        wakeup, self._wakeup = self._wakeup, None
-        self.tell(events.Wakeup(wakeup))
+        self.tell(events.Wakeup(self._wakeups.pop(SWEEP)))
+
+    def go_away(self) -> None:
+        """Have the connection end; what the client says to that is not sent yet."""
+        self.retiring = True
+        self.tell(GoingAway())
+
+    def lose_patience(self) -> None:
+        """Let the client's time for an answer to the PING pass."""
+        self.tell(events.Wakeup(self._wakeups.pop(PATIENCE)))
+
+    def goaways(self) -> list[tuple[int, int]]:
+        """Code and last stream of each GOAWAY that the client has seen."""
+        seen = (event for event in self.seen if isinstance(event, h2.events.ConnectionTerminated))
+        return [(int(event.error_code or 0), event.last_stream_id or 0) for event in seen]
+
+    def refused(self) -> set[int]:
+        """The streams that were reset with REFUSED_STREAM."""
+        resets = (event for event in self.seen if isinstance(event, h2.events.StreamReset))
+        return {event.stream_id for event in resets if event.error_code == ErrorCodes.REFUSED_STREAM}
 
     def last[T](self, kind: type[T]) -> T:
         return next(event for event in reversed([*self.seen, *self.received]) if isinstance(event, kind))
@@ -303,27 +323,99 @@ def test_nothing_that_was_sent_is_quoted(connection: Connection, field: tuple[st
             assert not event.additional_data
 
 
-def test_a_connection_that_is_to_be_closed_is_so_behind_its_last_answer(clock: Clock) -> None:
-    connection = Connection(clock)
-    first, second = connection.begin(), connection.begin()
-    for stream_id in (first, second):
+GRACEFUL = (0, HIGHEST_STREAM)
+"""The first GOAWAY: it refuses nothing."""
+
+
+def begun(connection: Connection) -> list[int]:
+    """The streams whose requests were taken."""
+    return [event.stream_id for event in connection.received if isinstance(event, RequestHeaders)]
+
+
+def test_a_request_that_crosses_the_first_goaway_is_taken_and_one_behind_the_second_refused(
+    connection: Connection,
+) -> None:
+    early = connection.begin()
+    connection.go_away()
+    acknowledgement = connection.client.data_to_send()
+    crossing = connection.begin()
+    assert begun(connection) == [early, crossing]
+    connection.tell(events.DataReceived(connection.layer.conn, acknowledgement))
+    assert connection.goaways() == [GRACEFUL, (0, crossing)]
+    late = connection.begin()
+    assert begun(connection) == [early, crossing]
+    assert connection.refused() == {late}
+    assert not connection.closed
+    for stream_id in (early, crossing):
         connection.client.end_stream(stream_id)
     connection.flush()
-    connection.retiring = True
-    connection.answer(first, 10)
-    connection.sweep()
-    assert not connection.closed
-    connection.answer(second, 10)
+        connection.flush()
+        connection.answer(stream_id, 10)
     assert connection.closed
-    assert connection.last(h2.events.StreamEnded).stream_id == second
-    goaway = connection.last(h2.events.ConnectionTerminated)
-    assert (goaway.error_code, goaway.last_stream_id) == (ErrorCodes.NO_ERROR, second)
+    assert connection.last(h2.events.StreamEnded).stream_id == crossing
+    assert connection.goaways() == [GRACEFUL, (0, crossing)]
 
 
-def test_an_idle_connection_that_is_to_be_closed_is_so_at_the_next_look(clock: Clock) -> None:
-    connection = Connection(clock)
-    connection.sweep()
+def test_a_client_that_does_not_answer_the_ping_loses_its_time_for_new_requests(connection: Connection) -> None:
+    early = connection.begin()
+    connection.go_away()
+    connection.client.clear_outbound_data_buffer()
+    connection.lose_patience()
+    assert connection.goaways() == [GRACEFUL, (0, early)]
+    late = connection.begin()
+    assert connection.refused() == {late}
+
+
+def test_no_other_ping_is_taken_for_the_answer(connection: Connection) -> None:
+    connection.begin()
+    connection.go_away()
+    connection.client.clear_outbound_data_buffer()
+    other = PingFrame(0, opaque_data=b"whatever", flags=["ACK"])
+    connection.tell(events.DataReceived(connection.layer.conn, other.serialize()))
+    assert connection.goaways() == [GRACEFUL]
+
+
+def test_a_client_that_goes_on_and_on_after_the_goaway_is_cut_off(connection: Connection) -> None:
+    early = connection.begin()
+    connection.go_away()
+    while not connection.closed:
+        late = connection.begin()
+        assert late < 2 * (RESET_BURST + 10)
+    assert begun(connection) == [early]
+    assert connection.goaways() == [GRACEFUL, (0, early), (ErrorCodes.ENHANCE_YOUR_CALM, early)], "never a higher one"
+
+
+def test_the_body_of_a_refused_request_goes_nowhere(connection: Connection) -> None:
+    early = connection.begin()
+    connection.go_away()
+    connection.flush()
+    late = connection.begin()
+    connection.send(late, 100)
+    connection.client.reset_stream(early)
+    connection.flush()
+    assert not [event for event in connection.received if isinstance(event, RequestData)]
+    assert connection.closed
+
+
+def test_an_idle_connection_ends_when_the_client_has_answered_the_ping(connection: Connection) -> None:
+    connection.go_away()
     assert not connection.closed
+    connection.flush()
+    assert connection.goaways() == [GRACEFUL, (0, 0)]
+    assert connection.closed
+
+
+def test_an_idle_connection_whose_client_is_silent_ends_too(connection: Connection) -> None:
+    connection.go_away()
+    connection.lose_patience()
+    assert connection.closed
+
+
+def test_a_connection_that_was_not_told_notices_at_the_next_look(connection: Connection) -> None:
+    connection.sweep()
+    assert connection.goaways() == []
     connection.retiring = True
     connection.sweep()
-    assert connection.closed
+    assert connection.goaways() == [GRACEFUL]
+    connection.tell(GoingAway())
+    assert connection.goaways() == [GRACEFUL], "once"

@@ -1,4 +1,7 @@
-"""A client of HTTP/2 for tests in which frames matter: hyper-h2 over TLS, with none of its checks on what is sent."""
+"""A client of HTTP/2 for tests in which frames matter: hyper-h2 over TLS, with none of its checks on what is sent.
+
+A GOAWAY does not keep it from going on, with new streams, too, where it names no error.
+"""
 
 import socket
 import ssl
@@ -7,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import h2.config
-import h2.connection
 import h2.events
 import h2.exceptions
 import h2.settings
@@ -15,6 +17,7 @@ from hyperframe.frame import Frame
 
 from tests.e2e.processes import TOKEN
 from tests.limits import Deadline, limit
+from tests.patient_http2 import PatientConnection
 
 Fields = list[tuple[str, str]]
 
@@ -47,7 +50,8 @@ class Http2Client:
 
     Attributes:
         answers: What has come, by stream.
-        gone: The error code of the proxy's GOAWAY; None while there is none.
+        gone: The error code of the proxy's last GOAWAY; None while there is none.
+        goaways: The last stream that each GOAWAY has named.
         closed: Whether the connection has ended.
         h2: The connection's state. Frames that it makes go out with `flush`.
     """
@@ -70,7 +74,7 @@ class Http2Client:
         config = h2.config.H2Configuration(
             header_encoding="utf-8", validate_outbound_headers=False, normalize_outbound_headers=False
         )
-        self.h2 = h2.connection.H2Connection(config)
+        self.h2 = PatientConnection(config)
         self._acknowledges = window is None
         if window is not None:
             self.h2.local_settings.initial_window_size = window
@@ -79,6 +83,7 @@ class Http2Client:
         self.h2.increment_flow_control_window(2**30)
         self.answers: dict[int, Answer] = {}
         self.gone: int | None = None
+        self.goaways: list[int] = []
         self.closed = False
         self._cannot_send = False
         self.flush()
@@ -109,7 +114,7 @@ class Http2Client:
         """Begin a request; return its stream. Nothing is sent where the proxy has ended the connection."""
         stream_id = self.h2.get_next_available_stream_id()
         self.answers[stream_id] = Answer()
-        if self.gone is None:
+        if not self.gone:
             self.h2.send_headers(stream_id, headers, end_stream=end)
             self.flush()
         return stream_id
@@ -179,6 +184,7 @@ class Http2Client:
     def _take(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ConnectionTerminated):
             self.gone = int(event.error_code or 0)
+            self.goaways.append(event.last_stream_id or 0)
         answer = self.answers.get(getattr(event, "stream_id", 0))
         if answer is None:
             return
