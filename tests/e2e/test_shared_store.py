@@ -13,6 +13,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests import verification
+from tests.e2e.metrics import Scrape
 from tests.e2e.processes import (
     BIN,
     MODEL,
@@ -36,9 +37,16 @@ MISSING = "there is no redis-server or valkey-server; scripts/test-tools install
 
 
 def answer(peer: Peer) -> None:
-    """JSON or a stream, as is asked for, under the id that `user` names."""
+    """JSON or a stream, as is asked for, under the id that `user` names; a stream breaks off where that is asked for.
+
+    What is read by a GET is a stored object: it has the id that its path ends with.
+    """
     while (received := peer.read_request()) is not None:
-        asked = json.loads(received.body or b'{"user":"health"}')
+        asked = json.loads(received.body or b"{}")
+        asked.setdefault("user", received.head.split()[1].rpartition("/")[2])
+        if asked.get("breaks_off"):
+            peer.send(SSE_HEAD + chunk(events(asked["user"], "a")[0]))
+            return
         if asked.get("stream"):
             peer.send(SSE_HEAD + b"".join(chunk(event) for event in events(asked["user"], "a", "b")) + LAST_CHUNK)
         else:
@@ -142,6 +150,55 @@ def test_an_id_that_the_other_proxy_has_signed_is_not_overwritten(pair: list[Pro
             assert asker.signature(headers["x-receipt-id"])[0] == 200
     assert texts[0] == texts[1]
     pair[1].process.wait_for("a response id was used before")
+
+
+def error_until_it_is_not_signed(proxy: Proxy, chat_id: str) -> Any:
+    """What is said of an exchange that has just broken off, once the proxy has noticed that."""
+    deadline = Deadline()
+    with Asker(proxy.side_port) as asker:
+        while True:
+            status, _, body = asker.get(f"/v1/signature/{chat_id}")
+            assert status == 404
+            if body["error"]["code"] is not None:
+                return body["error"]
+            assert deadline.left > 0
+            time.sleep(0.01)
+
+
+def test_an_exchange_that_breaks_off_says_so_at_both_proxies_until_one_of_its_id_is_signed(pair: list[Proxy]) -> None:
+    with RawClient(pair[0].port) as client:
+        client.send(chat_request(chat_body(user="tried-twice", stream=True, breaks_off=True)))
+        head = client.read_until(b"\r\n\r\n").decode()
+        client.read_to_end()
+    receipt = head.partition("x-receipt-id: ")[2].partition("\r\n")[0]
+    for proxy in pair:
+        for chat_id in (receipt, "tried-twice"):
+            assert error_until_it_is_not_signed(proxy, chat_id) == {
+                "message": "This exchange is not signed: the exchange was cut short.",
+                "type": "not_found",
+                "param": None,
+                "code": "not_signed",
+            }
+    with RawClient(pair[1].port) as client:
+        have_chat(client, "tried-twice", stream=True)
+    assert [signature_status(proxy, "tried-twice") for proxy in pair] == [200, 200]
+    assert [signature_status(proxy, receipt) for proxy in pair] == [404, 404]
+
+
+def test_a_stored_object_that_is_read_is_no_conflict(pair: list[Proxy]) -> None:
+    conflicts = [Scrape(proxy.side_url)("tee_signature_store_conflicts_total") for proxy in pair]
+    with RawClient(pair[0].port) as client:
+        client.send(chat_request(json.dumps({"user": "resp_1"}).encode(), path="/v1/responses"))
+        assert client.read_response()[0] == 200
+    with Asker(pair[1].port) as asker:
+        made = asker.signature("resp_1")
+        status, headers, body = asker.get("/v1/responses/resp_1")
+        assert (status, body["id"]) == (200, "resp_1")
+        receipt = asker.signature(headers["x-receipt-id"])
+        assert receipt[0] == 200
+        assert receipt != made
+        assert asker.signature("resp_1") == made
+    assert [Scrape(proxy.side_url)("tee_signature_store_conflicts_total") for proxy in pair] == conflicts
 
 
 def test_a_websocket_is_found_by_the_other_proxy_when_it_is_closed(tmp_path: Path) -> None:
@@ -253,7 +310,9 @@ def test_a_store_that_is_slow_is_waited_for_and_one_that_is_dead_is_not(upstream
                         have_chat(client, f"dead-{number}", stream=False)
                         assert signature_status(one, f"dead-{number}") == 200
                     assert time.monotonic() - started < 10, "each one has waited"
-                    assert signature_status(one, "of-another") == 503
+                    with Asker(one.port) as elsewhere:
+                        status, headers, _ = elsewhere.get("/v1/signature/of-another")
+                    assert (status, headers["retry-after"]) == (503, "1")
                     assert ready(one)["signature_store"] == "kept here alone"
                     wire.revive()
                     until(lambda: ready(one)["signature_store"] == "ok")
