@@ -72,6 +72,51 @@ def test_every_token_comes_before_the_next_one_is_made() -> None:
         assert client.read_until(LAST_CHUNK) == chunk(b"data: [DONE]\n\n") + LAST_CHUNK
 
 
+JSON_HEAD = SSE_HEAD.replace(b"text/event-stream; charset=utf-8", b"application/json")
+
+
+JSON_IN_PIECES = {
+    "blank lines before it": ([b"\n", b"\n", b" \r\n"], b'{"id":"c-1"}'),
+    "elements of an array": ([b'[{"id":"a"}', b',{"id":"b","x":[]}', b',{"id":"c"}', b"\n"], b"]"),
+    "events": ([b'data: {"id":"c-1"}\n\n', b"data: {}\n\n", b'data: {"x":[1]}\n\n'], b"data: [DONE]\n\n"),
+    "parts of an object": ([b'{"id":"c-1","choices":[{"text":"}"}', b',{"text":"]"}', b"]"], b"}\n"),
+}
+
+
+def test_json_that_comes_in_pieces_leaves_as_it_comes_but_for_its_end() -> None:
+    """The upstream sends a piece only when the client has the one before."""
+    arrived = threading.Semaphore(0)
+
+    def script(peer: Peer) -> None:
+        while (received := peer.read_request()) is not None:
+            pieces, last = JSON_IN_PIECES[received.header("x-case") or ""]
+            peer.send(JSON_HEAD)
+            for piece in pieces:
+                peer.send(chunk(piece))
+                assert arrived.acquire(timeout=limit()), "the piece did not come through"
+            peer.send(chunk(last) + LAST_CHUNK)
+
+    request = chat_body()
+    with (
+        ScriptedUpstream(script) as upstream,
+        running_proxy(upstream.url) as proxy,
+        RawClient(proxy.port) as client,
+        Asker(proxy.port) as asker,
+    ):
+        for path in ("/v1/chat/completions", "/v1/embeddings", "/v1/other"):
+            for case, (pieces, last) in JSON_IN_PIECES.items():
+                client.send(chat_request(request, path=path, x_case=case))
+                head = client.read_until(b"\r\n\r\n").lower()
+                for piece in pieces:
+                    assert client.read_until(chunk(piece)) == chunk(piece), (path, case)
+                    arrived.release()
+                client.read_until(LAST_CHUNK)
+                receipt = head.split(b"x-receipt-id: ")[1].partition(b"\r\n")[0].decode()
+                status, answer = asker.signature(receipt)
+                assert status == 200
+                verification.check(answer, request, b"".join(pieces) + last)
+
+
 def test_the_last_event_waits_for_the_end_of_the_message_and_for_nothing_else() -> None:
     seen_done = threading.Event()
 
