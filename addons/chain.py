@@ -9,6 +9,7 @@ from mitmproxy import ctx, http
 from addons.client_backlog import is_behind, unread
 from addons.client_clock import ClientTimeouts
 from addons.client_connections import ClientConnections
+from addons.client_tls import PreferHttp2
 from addons.cors import Cors
 from addons.drain import Drain, Retirement
 from addons.exchange import Exchanges
@@ -110,6 +111,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     chain = [
         LogPrivacy(),
         clients,
+        PreferHttp2(),
         ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer, proof.side_port.accepted),
         Drain(
             settings.drain_seconds,

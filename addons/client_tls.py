@@ -1,9 +1,11 @@
-"""TLS to the client, as mitmproxy speaks it, with a bound to the first message."""
+"""TLS to the client, as mitmproxy speaks it, with a bound to the first message, and HTTP/2 for all who offer it."""
 
 from typing import Final
 
+from mitmproxy import ctx
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import ClientTLSLayer
+from mitmproxy.tls import ClientHelloData
 
 MAX_CLIENT_HELLO: Final = 16 * 1024
 """Largest ClientHello, in bytes. With keys for after the quantum, they have 2 KiB; their format would allow 16 MiB,
@@ -21,3 +23,15 @@ class ApiClientTLSLayer(ClientTLSLayer):
         if error is not None and not self.client_hello_parsed:
             error = "cannot parse the ClientHello"  # and not all of it in hexadecimal
         return done, error
+
+
+class PreferHttp2:
+    """An addon that has HTTP/2 selected wherever a client offers it: the server's preference counts (RFC 7301, 3.2).
+
+    mitmproxy follows the client's order. Many name HTTP/1.1 first, and would then open a connection for each request.
+    """
+
+    def tls_clienthello(self, data: ClientHelloData) -> None:
+        """Say what is to be selected, before mitmproxy does."""
+        if ctx.options.http2 and b"h2" in data.client_hello.alpn_protocols:
+            data.context.client.alpn = b"h2"

@@ -13,7 +13,7 @@ from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import contentviews, flow, hooks, http
 from mitmproxy.addonmanager import AddonManager
-from mitmproxy.addons import default_addons
+from mitmproxy.addons import default_addons, tlsconfig
 from mitmproxy.addons.next_layer import NextLayer
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.addons.script import ScriptLoader
@@ -252,6 +252,13 @@ def test_asyncio_reads_as_much_at_once_as_it_is_told() -> None:
 
 def test_a_client_hello_is_gathered_in_a_buffer() -> None:
     assert "self.recv_buffer.extend(data)" in source(tls.ClientTLSLayer.receive_handshake_data)
+
+
+def test_a_protocol_that_is_set_on_the_client_is_the_one_that_is_selected() -> None:
+    assert "client_alpn = client.alpn" in source(TlsConfig.tls_start_client)
+    assert "if client_alpn in options:\n            return client_alpn" in source(tlsconfig.alpn_select_callback)
+    parsed = source(tls.ClientTLSLayer.receive_handshake_data)
+    assert parsed.index("TlsClienthelloHook(") < parsed.index("self.start_tls()")
 
 
 def test_a_new_connection_can_be_told_from_an_idle_one() -> None:

@@ -45,6 +45,39 @@ def test_errors_over_tls_have_the_same_shape(proxy: Proxy, http2: bool) -> None:
         assert (answer.status_code, error_of(answer.content)["type"]) == (401, "unauthorized")
 
 
+def negotiated(proxy: Proxy, *offered: str) -> str | None:
+    """The protocol that the proxy selects (RFC 7301)."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if offered:
+        context.set_alpn_protocols(offered)
+    with RawClient(proxy.port) as client, context.wrap_socket(client.sock) as tls:
+        return tls.selected_alpn_protocol()
+
+
+@pytest.mark.parametrize(
+    ("offered", "selected"),
+    [
+        (["http/1.1", "h2"], "h2"),
+        (["h2", "http/1.1"], "h2"),
+        (["http/1.1", "spdy/3", "h2"], "h2"),
+        (["h2"], "h2"),
+        (["http/1.1"], "http/1.1"),
+        ([], None),
+    ],
+)
+def test_http2_is_selected_wherever_it_is_offered_whatever_the_order(
+    proxy: Proxy, offered: list[str], selected: str | None
+) -> None:
+    assert negotiated(proxy, *offered) == selected
+
+
+def test_http2_is_not_selected_where_it_is_switched_off(stand_in: str) -> None:
+    with running_proxy(stand_in, "--set", "http2=false") as proxy:
+        assert negotiated(proxy, "h2", "http/1.1") == "http/1.1"
+
+
 def test_a_tls_handshake_that_comes_a_byte_at_a_time_is_one(proxy: Proxy) -> None:
     context = ssl.create_default_context()
     context.check_hostname = False
