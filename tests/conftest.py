@@ -8,6 +8,7 @@ import pytest
 
 from attest_web.keys import SigningKeys
 from tests.limits import limit
+from tests.tools import Tool
 
 VECTORS = Path(__file__).with_name("vectors.json")
 DSTACK_VECTORS = Path(__file__).with_name("dstack-vectors.json")
@@ -23,8 +24,15 @@ def let_programs_be_interrupted() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     let_programs_be_interrupted()
+    config.addinivalue_line("markers", "needs_tool(tool): skip, or fail in CI, where a `tests.tools.Tool` is missing")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs_tool"):
+        tool: Tool = marker.args[0]
+        tool.require()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import select
-import shutil
 import socket
 import subprocess
 import threading
@@ -11,17 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.limits import Deadline, limit
+from tests.tools import REDIS, needs
 
-PROGRAM = next(filter(None, map(shutil.which, ("redis-server", "valkey-server"))), None)
-
-needs_redis = pytest.mark.skipif(
-    PROGRAM is None, reason="there is no redis-server or valkey-server; scripts/test-tools installs one where it can"
-)
+needs_redis = needs(REDIS)
 
 
 def free_port() -> int:
@@ -52,10 +47,9 @@ class RedisServer:
         return Redis(port=self.port, password=self.password or None, socket_timeout=limit())
 
     def start(self) -> None:
-        assert PROGRAM is not None
         listening = [] if "--tls-port" in self._arguments else ["--port", str(self.port)]
         sentinel = [str(self._sentinel)] if self._sentinel else []
-        command = [PROGRAM, *sentinel, *listening, "--bind", "127.0.0.1", "--dir", str(self._directory)]
+        command = [REDIS.require(), *sentinel, *listening, "--bind", "127.0.0.1", "--dir", str(self._directory)]
         command += ["--sentinel"] if sentinel else ["--save", ""]
         self._process = subprocess.Popen(
             [*command, *self._arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -3,7 +3,6 @@
 import functools
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from attest_web.metrics import Metrics
 from attest_web.metrics_page import ProxyState
 from attest_web.store import MemorySignatureStore
 from tests.limits import limit
+from tests.tools import PROMTOOL, needs
 
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARD = ROOT / "deploy" / "grafana" / "tee-signer.json"
@@ -50,10 +50,7 @@ _WORD = re.compile(r"(?<![\w:.])[a-zA-Z_:][a-zA-Z0-9_:]*")
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _MATCHERS = re.compile(r"\{([^}]*)\}")
 _NO_METRICS = {"and", "or", "unless", "offset", "bool", "inf", "nan"}
-_PROMTOOL = shutil.which("promtool")
-with_promtool = pytest.mark.skipif(
-    _PROMTOOL is None, reason="there is no promtool; scripts/test-tools installs one where it can"
-)
+with_promtool = needs(PROMTOOL)
 
 
 def queries() -> list[str]:
@@ -172,7 +169,8 @@ def test_each_alert_fires_when_it_should_and_none_on_a_quiet_afternoon() -> None
 
 
 def promtool(*arguments: str) -> str:
-    assert _PROMTOOL
-    run = subprocess.run([_PROMTOOL, *arguments], capture_output=True, text=True, timeout=limit(30), check=False)
+    run = subprocess.run(
+        [PROMTOOL.require(), *arguments], capture_output=True, text=True, timeout=limit(30), check=False
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout

@@ -1,15 +1,13 @@
 """The browser of this machine, usually Debian's Chromium, driven by Playwright."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.e2e.processes import clean_env
+from tests.tools import CHROMIUM
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-NO_CHROMIUM = "no browser here: apt-get install chromium"
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
 """What lets it run as root, in a container, and without a question."""
 
@@ -21,11 +19,11 @@ def running_chromium(*options: str) -> Iterator[Browser]:
     Args:
         options: What else is on its command line.
     """
-    assert CHROMIUM is not None, NO_CHROMIUM
+    program = CHROMIUM.require()
     with sync_playwright() as playwright:
         # Playwright knows browsers of its own, which would have to be downloaded.
         env: dict[str, str | float | bool] = {**clean_env()}
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*OPTIONS, *options], env=env)
+        browser = playwright.chromium.launch(executable_path=program, args=[*OPTIONS, *options], env=env)
         try:
             yield browser
         finally:

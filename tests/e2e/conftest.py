@@ -5,7 +5,7 @@ import pytest
 from openai import DefaultHttpxClient, OpenAI
 from playwright.sync_api import Browser
 
-from tests.e2e.chromium import CHROMIUM, NO_CHROMIUM, running_chromium
+from tests.e2e.chromium import running_chromium
 from tests.e2e.processes import PROGRAMS, TOKEN, Proxy, Simulator, running_proxy, running_simulator, running_stand_in
 from tests.e2e.recording_transport import RecordingTransport, Wire
 
@@ -51,8 +51,6 @@ def browser() -> Iterator[Browser]:
 
     Not for the session: for as long as Playwright runs, no test in this thread can run an event loop of its own.
     """
-    if CHROMIUM is None:
-        pytest.skip(NO_CHROMIUM)
     with running_chromium() as running:
         yield running
 

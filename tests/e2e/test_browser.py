@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.e2e.chromium import CHROMIUM, NO_CHROMIUM, OPTIONS
+from tests.e2e.chromium import OPTIONS
 from tests.e2e.processes import MODEL, TOKEN, Process, Proxy, clean_env, running_proxy
 from tests.limits import limit
+from tests.tools import CHROMIUM, needs
 
 PAGE = """<!doctype html><script>
 const {proxy, side, token, model} = SETTINGS
@@ -75,18 +74,17 @@ def page_of(settings: dict[str, str]) -> Iterator[tuple[str, "queue.Queue[Any]"]
 
 def browse(proxy: Proxy, profile: Path) -> Any:
     """What the page tells of its chat with the proxy."""
-    assert CHROMIUM is not None
     with page_of({"proxy": proxy.url, "side": proxy.side_url, "token": TOKEN, "model": MODEL}) as (origin, told):
         options = ["--headless=new", *OPTIONS, "--disable-background-networking", "--disable-component-update"]
         options.append(f"--user-data-dir={profile}")
-        browser = Process([CHROMIUM, *options, origin], clean_env())
+        browser = Process([CHROMIUM.require(), *options, origin], clean_env())
         try:
             return told.get(timeout=limit(30))
         finally:
             browser.stop()
 
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
+pytestmark = needs(CHROMIUM)
 
 
 def test_a_page_of_another_origin_chats_and_fetches_the_signature(proxy: Proxy, tmp_path: Path) -> None:

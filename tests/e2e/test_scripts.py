@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.processes import ROOT, Process, clean_env
+from tests.limits import limit
 
 SCRIPTS = ROOT / "scripts"
 TOOLS = ["bash", "dirname", "env", "readlink"]
@@ -44,7 +45,7 @@ def which(path: Path, home: Path, **env: str) -> subprocess.CompletedProcess[str
         env={"PATH": str(path), "HOME": str(home), **env},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=limit(30),
         check=False,
     )
 
@@ -98,7 +99,9 @@ def test_setup_does_nothing_when_nothing_has_changed() -> None:
         pytest.skip("these environments were not made by scripts/setup")
     before = [stamp.stat().st_mtime_ns for stamp in stamps]
     for env in (clean_env(), clean_env(PYTHON=stamps[0].read_text().splitlines()[1])):
-        answer = subprocess.run([SCRIPTS / "setup"], env=env, capture_output=True, text=True, timeout=30, check=True)
+        answer = subprocess.run(
+            [SCRIPTS / "setup"], env=env, capture_output=True, text=True, timeout=limit(30), check=True
+        )
         assert answer.stdout + answer.stderr == ""
         assert [stamp.stat().st_mtime_ns for stamp in stamps] == before
 
@@ -133,7 +136,7 @@ esac""",
         self._asked.write_text("")
         command = [self.path / "scripts/setup"]
         answer = subprocess.run(
-            command, env=self._env | env, capture_output=True, text=True, timeout=30, check=True, cwd="/"
+            command, env=self._env | env, capture_output=True, text=True, timeout=limit(30), check=True, cwd="/"
         )
         return answer.stderr.splitlines()
 
@@ -210,11 +213,11 @@ def test_the_lock_files_have_hashes_for_all_and_name_no_host(file: str, locked: 
 
 
 @pytest.mark.parametrize(
-    "script", ["setup", "run", "test", "pin", "bench", "soak", "stand_in_vllm.py", "dstack_simulator.py"]
+    "script", ["setup", "run", "test", "test-tools", "pin", "bench", "soak", "stand_in_vllm.py", "dstack_simulator.py"]
 )
 def test_every_script_has_help(script: str) -> None:
     command = [SCRIPTS / script] if not script.endswith(".py") else [sys.executable, SCRIPTS / script]
-    answer = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    answer = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=limit(30), check=True)
     assert "usage" in answer.stdout.lower()
 
 
@@ -236,7 +239,7 @@ def test_run_gives_a_newcomer_a_signed_chat_and_stops_everything(how: signal.Sig
         token = process.wait_for(r"token +(\S+)")[1]
         assert f"URL    http://localhost:{free_ports[0]}/v1" in process.output
         answer = subprocess.run(
-            ["bash", "-c", f"{line} --silent --include"], capture_output=True, text=True, timeout=30, check=True
+            ["bash", "-c", f"{line} --silent --include"], capture_output=True, text=True, timeout=limit(30), check=True
         )
         assert "Say hello" in answer.stdout
         receipt = re.search(r"x-receipt-id: (\S+)", answer.stdout)
@@ -244,7 +247,7 @@ def test_run_gives_a_newcomer_a_signed_chat_and_stops_everything(how: signal.Sig
         for port in free_ports:
             url = f"http://localhost:{port}/v1/signature/{receipt[1]}"
             curl = ["curl", "--silent", "--fail", url, "-H", f"Authorization: Bearer {token}"]
-            signature = subprocess.run(curl, capture_output=True, text=True, timeout=30, check=True).stdout
+            signature = subprocess.run(curl, capture_output=True, text=True, timeout=limit(30), check=True).stdout
             assert '"signing_algo":"ecdsa"' in signature
     finally:
         os.killpg(process.popen.pid, how)  # as the terminal does on Ctrl-C
@@ -264,7 +267,7 @@ def test_an_interrupted_setup_stops_and_is_taken_up_again(tmp_path: Path) -> Non
         cwd=checkout,
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=limit(),
         check=True,
     ).stdout
     (checkout / ".venv/.ready").write_text(f"{state}python\n")
@@ -285,7 +288,7 @@ def test_an_interrupted_setup_stops_and_is_taken_up_again(tmp_path: Path) -> Non
 
 def test_the_stand_in_says_in_one_line_that_there_is_no_such_port() -> None:
     command = [sys.executable, str(SCRIPTS / "stand_in_vllm.py"), "--port", "99999"]
-    done = subprocess.run(command, env=clean_env(), capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, env=clean_env(), capture_output=True, text=True, timeout=limit(20), check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "cannot listen at 127.0.0.1:99999" in done.stderr
 
@@ -340,7 +343,7 @@ def test_bench_measures_everything_and_says_what_is_met(tmp_path: Path) -> None:
         env=clean_env(),
         capture_output=True,
         text=True,
-        timeout=58,
+        timeout=limit(58),
         check=True,
     )
     rows = [line.split("|") for line in answer.stdout.splitlines()]

@@ -30,10 +30,10 @@ from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, sign
 from tests.e2e.realtime_upstream import running_realtime_upstream
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
 from tests.limits import Deadline
-from tests.redis_servers import PROGRAM, RedisServer, needs_redis, running_redis, wire_to
+from tests.redis_servers import RedisServer, needs_redis, running_redis, wire_to
+from tests.tools import REDIS
 
 TIMES = 100
-MISSING = "there is no redis-server or valkey-server; scripts/test-tools installs one where it can"
 
 
 def answer(peer: Peer) -> None:
@@ -61,8 +61,7 @@ def upstream() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    if PROGRAM is None:
-        pytest.skip(MISSING)
+    REDIS.require()
     with running_redis(tmp_path_factory.mktemp("redis"), password="pa55-word") as running:
         yield running
 

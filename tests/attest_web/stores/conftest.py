@@ -8,14 +8,14 @@ from attest_web.signatures import SignedExchange, sign_text
 from attest_web.store import SignatureStore
 from attest_web.stores.shared import SharedSignatureStore
 from tests.limits import Deadline
-from tests.redis_servers import PROGRAM, RedisServer, flushed, running_redis
+from tests.redis_servers import RedisServer, flushed, running_redis
+from tests.tools import REDIS
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """One server for all tests that do it no harm."""
-    if PROGRAM is None:
-        pytest.skip("there is no redis-server or valkey-server; scripts/test-tools installs one where it can")
+    REDIS.require()
     with running_redis(tmp_path_factory.mktemp("redis"), password="pa55-word") as server:
         yield server
 

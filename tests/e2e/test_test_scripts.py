@@ -1,0 +1,153 @@
+"""scripts/test and scripts/test-tools: what is installed, what a missing program means, and what tests leave behind."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.processes import ROOT
+from tests.e2e.test_scripts import fake
+from tests.limits import limit
+from tests.tools import CHROMIUM, UNAVAILABLE, Tool
+
+SCRIPTS = ROOT / "scripts"
+ALL = ("redis-server", "prometheus", "chromium")
+
+
+class Machine:
+    """A machine with a stand-in for apt-get, which writes down what it is asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self._bin = directory / "bin"
+        self._bin.mkdir()
+        self._asked = directory / "asked"
+        for tool in ("bash", "env", "timeout"):
+            found = shutil.which(tool)
+            assert found
+            (self._bin / tool).symlink_to(found)
+
+    def has(self, program: str, script: str = "exit 0") -> None:
+        fake(self._bin / program, script)
+
+    def has_apt(self, *, uid: int = 0, downloads: bool = True, installs: bool = True) -> None:
+        self.has("id", f"echo {uid}")
+        self.has(
+            "apt-get",
+            f"""echo "$@" >> {self._asked}
+case "$*" in
+  *--download-only*) exit {int(not downloads)} ;;
+  *"update"*) exit {int(not downloads)} ;;
+  *) exit {int(not installs)} ;;
+esac""",
+        )
+
+    def install(self, **env: str) -> tuple[int, list[str], str]:
+        """Run scripts/test-tools; give its status, the packages that it says cannot be had, and what it says else."""
+        done = subprocess.run(
+            [SCRIPTS / "test-tools"],
+            env={"PATH": str(self._bin)} | env,
+            capture_output=True,
+            text=True,
+            timeout=limit(30),
+            check=False,
+        )
+        return done.returncode, done.stdout.splitlines(), done.stderr
+
+    @property
+    def installed(self) -> list[str]:
+        """The packages that apt-get was asked to install."""
+        asked = self._asked.read_text().splitlines() if self._asked.exists() else []
+        return [line.split()[-1] for line in asked if "install" in line and "--download-only" not in line]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_what_is_missing_is_installed(machine: Machine, ci: str) -> None:
+    machine.has_apt()
+    machine.has("promtool")
+    assert machine.install(CI=ci)[:2] == (0, [])
+    assert machine.installed == ["redis-server", "chromium"]
+
+
+def test_any_program_of_a_kind_will_do(machine: Machine) -> None:
+    for program in ("valkey-server", "promtool", "google-chrome"):
+        machine.has(program)
+    assert machine.install(CI="true") == (0, [], "")
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+@pytest.mark.parametrize("why", ["no apt-get", "no right", "no mirror"])
+def test_what_cannot_be_installed_is_named_with_what_to_do_and_is_no_failure(
+    machine: Machine, ci: str, why: str
+) -> None:
+    if why != "no apt-get":
+        machine.has_apt(uid=1000 if why == "no right" else 0, downloads=why != "no mirror")
+    status, unavailable, told = machine.install(CI=ci)
+    assert (status, unavailable) == (0, list(ALL))
+    assert machine.installed == []
+    for package in ALL:
+        assert f"no {package}, and it cannot be installed from here" in told
+        assert f"apt-get install {package}" in told
+
+
+def test_a_package_that_can_be_had_and_does_not_install_fails_ci_alone(machine: Machine) -> None:
+    machine.has_apt(installs=False)
+    assert machine.install()[:2] == (0, list(ALL))
+    status, unavailable, told = machine.install(CI="true")
+    assert (status, unavailable) == (1, [])
+    assert told.count("does not install") == 3
+
+
+NOWHERE = Tool("no-such-package", ("no-such-program",))
+
+
+def test_a_test_without_its_tool_is_skipped_or_fails_in_ci() -> None:
+    with pytest.raises(pytest.skip.Exception, match="scripts/test-tools installs it"):
+        NOWHERE.require({})
+    with pytest.raises(pytest.fail.Exception, match="which CI must have"):
+        NOWHERE.require({"CI": "true", UNAVAILABLE: "other-package"})
+    with pytest.raises(
+        pytest.skip.Exception, match="cannot be installed from here; as root, run: apt-get install no-such"
+    ):
+        NOWHERE.require({"CI": "true", UNAVAILABLE: "chromium no-such-package "})
+
+
+def test_a_tool_is_taken_from_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = fake(tmp_path / "google-chrome", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert CHROMIUM.require({"CI": "true"}) == str(program)
+
+
+@pytest.mark.parametrize(
+    ("made", "left"),
+    [
+        ("", ""),
+        ("mkdir -p tests/__pycache__ .ruff_cache && touch tests/__pycache__/a.pyc .ruff_cache/b", ""),
+        ("touch prom.pid", "?? prom.pid"),
+        ("mkdir -p build && touch build/ignored", "!! build/"),
+        ("echo more >> known", " M known"),
+    ],
+    ids=["nothing", "caches", "a file", "an ignored file", "a change"],
+)
+def test_what_the_tests_leave_in_the_checkout_fails_the_run(tmp_path: Path, made: str, left: str) -> None:
+    for name in ("setup", "test-tools"):
+        fake(tmp_path / "scripts" / name, "exit 0")
+    shutil.copy(SCRIPTS / "test", tmp_path / "scripts" / "test")
+    for tool in ("ruff", "mypy"):
+        fake(tmp_path / ".venv/bin" / tool, "exit 0")
+    fake(tmp_path / ".venv/bin/python", f"{made or 'true'}; exit ${{STATUS:-0}}")
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    for name in ("known", "tests/test_a.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("known\n")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t.example", "-C", str(tmp_path)]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "all"]):
+        subprocess.run([*git, *command], timeout=limit(), check=True)
+    done = subprocess.run([tmp_path / "scripts/test"], capture_output=True, text=True, timeout=limit(30), check=False)
+    assert done.returncode == int(bool(left)), done.stderr
+    assert done.stderr == (f"test: the tests have left this in the checkout:\n{left}\n" if left else "")
