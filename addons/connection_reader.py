@@ -6,17 +6,21 @@ and so has dealt with all that came before, the reader hands what comes to the l
 or, where an answer streams, to the short way (`addons.short_way`). All else it hands on: what comes while the task is
 at work, what comes under mitmdump, whose hooks have tasks of their own, and the end.
 
+A write that fails is no news of what has been received: an upstream's early answer is read first.
+
 A reader can be halted, too. With HTTP/2 a client may be slow on one of its streams alone, which no socket tells of:
 then only the upstream of that stream has to wait.
 """
 
 import asyncio
+import os
+import socket
 from abc import ABCMeta
 from typing import Any, Final, Protocol, cast
 from weakref import WeakValueDictionary
 
 from mitmproxy import ctx
-from mitmproxy.connection import Client, Connection, ConnectionState
+from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
@@ -30,6 +34,9 @@ NEVER_FULL: Final = 16 * 1024
 
 MOST: Final = 65535
 """Bytes that mitmproxy reads at once. A loop may receive more; the task then takes it in pieces."""
+
+MOST_LEFT: Final = 1024 * 1024
+"""Bytes that are read, at most, of what an upstream has sent on a connection to which a write has failed."""
 
 
 class Upstream(Protocol):
@@ -119,6 +126,10 @@ class ConnectionReader(asyncio.Protocol):
         self._task_waits = False
         self._draining: asyncio.Task[None] | None = None
         self._way_out: WayOut | None = None
+        self._socket: socket.socket = transport.get_extra_info("socket")
+        self._writing_waits = False
+        # Whether the connection is gone, and the task has still to read what came before.
+        self._lost = False
         transport.set_protocol(self)
         io.reader = cast("asyncio.StreamReader", self)
 
@@ -143,9 +154,12 @@ class ConnectionReader(asyncio.Protocol):
             await self._resumed.wait()
         self._task_waits = True
         try:
-            return await self._reader.read(most)
+            data = await self._reader.read(most)
         finally:
             self._task_waits = False
+        if not data and self._lost:
+            self._ordinary.connection_lost(None)
+        return data
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
@@ -186,16 +200,45 @@ class ConnectionReader(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Hand on that the other side is slow."""
+        self._writing_waits = True
         self._ordinary.pause_writing()
 
     def resume_writing(self) -> None:
         """Hand on that it is not any more."""
+        self._writing_waits = False
         self._ordinary.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hand on that the connection is gone."""
+        """Hand on that the connection is gone; of an upstream's that has failed, first what has come on it.
+
+        An upstream may answer before it has read all of a request, and close. Then a write fails while the answer is
+        still to be read; and to asyncio and mitmproxy, a write that has failed is the end, whatever has come.
+        """
         self._way_out = None
-        self._ordinary.connection_lost(exc)
+        if exc is None or not isinstance(self._connection, Server):
+            self._ordinary.connection_lost(exc)
+            return
+        if received := _received(self._socket):
+            self._leave_to_task(received)
+        self._ordinary.eof_received()
+        # The task tells of the loss when it has read all: before that, whoever waits to write would end the task.
+        self._lost = True
+        if self._writing_waits:
+            self.resume_writing()
+
+
+def _received(connection: socket.socket) -> bytes:
+    """What a socket that is not read any more has received, up to `MOST_LEFT`: it can be read until it is closed."""
+    received = bytearray()
+    while len(received) < MOST_LEFT:
+        try:
+            data = os.read(connection.fileno(), MOST_LEFT - len(received))
+        except OSError:  # there is no more, or it has been reset
+            break
+        if not data:
+            break
+        received += data
+    return bytes(received)
 
 
 def _waiting(writer: Any) -> int:

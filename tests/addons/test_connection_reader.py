@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
@@ -133,6 +134,44 @@ def test_all_that_comes_arrives_in_order(run: Callable[..., None]) -> None:
         assert tested.received == sent
         pair.peer.shutdown(socket.SHUT_WR)
         assert (await pair.received(lambda tested: tested.ended)).received == sent
+
+    run(test)
+
+
+@pytest.mark.parametrize("size", [1, 400_000], ids=["a byte", "more than is written at once"])
+@pytest.mark.parametrize("answer", [b"early", b"e" * 50_000])
+def test_what_has_come_is_read_before_a_failed_write_is_believed(
+    run: Callable[..., None], answer: bytes, size: int
+) -> None:
+    async def test(pair: Pair) -> None:
+        await pair.send(b"begins ")
+        await pair.received(lambda tested: tested.received == b"begins ")
+        pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sent = pair.peer.send(answer)
+        pair.peer.close()
+        writer: Any = pair.handler.transports[pair.connection].writer
+        for _ in range(3):
+            writer.write(b"x" * size)
+        # As after what comes of the client, whose body this is.
+        await asyncio.wait_for(pair.handler.drain_writers(), TIMEOUT)  # type: ignore[no-untyped-call]
+        tested = await pair.received(lambda tested: tested.ended)
+        assert tested.received == b"begins " + answer[:sent]
+        assert pair.connection.state is ConnectionState.CLOSED or not pair.connection.state & ConnectionState.CAN_READ
+
+    run(test)
+
+
+def test_what_has_come_is_read_where_the_task_itself_waits_to_write(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        writer: Any = pair.handler.transports[pair.connection].writer
+        writer.write(b"x" * 8_000_000)  # more than fits into the sockets
+        await pair.send(b"begins ")
+        await pair.received(lambda tested: tested.received == b"begins ")
+        pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        pair.peer.send(b"early")
+        pair.peer.close()
+        tested = await pair.received(lambda tested: tested.ended)
+        assert tested.received == b"begins early"
 
     run(test)
 

@@ -139,6 +139,11 @@ class Peer:
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
 
+    def close_unread(self) -> None:
+        """Close with something unread, for which the kernel sends an RST behind what was sent (RFC 1122, 4.2.2.13)."""
+        self._sock.recv(1, socket.MSG_PEEK)
+        self._sock.close()
+
     def reset(self) -> None:
         """Close with RST instead of FIN."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

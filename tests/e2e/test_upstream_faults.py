@@ -10,9 +10,10 @@ import pytest
 
 from tests import verification
 from tests.e2e import faulty_upstream as faults
-from tests.e2e.processes import Proxy, running_proxy
+from tests.e2e.http2_client import Http2Client, fields
+from tests.e2e.processes import PROGRAMS, Proxy, running_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of, signature_status
-from tests.e2e.scripted_upstream import ScriptedUpstream
+from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
 
 REQUEST = chat_body()
 
@@ -154,3 +155,74 @@ def test_an_answer_in_the_middle_of_an_upload_comes_whole(proxy: Proxy, early: s
     with RawClient(proxy.port) as client:
         client.send(chat_request(REQUEST))
         assert read_answer(client).body == b'{"id":"fine"}'
+
+
+EARLY_STATUSES = ["413 Content Too Large", "401 Unauthorized", "503 Service Unavailable", "500 Internal Server Error"]
+UPLOADS = {"it streams": "/v1/audio/transcriptions", "it is held": "/v1/chat/completions", "it is any": "/v1/files"}
+UPLOAD = b'{"x":"' + b"x" * 1_000_000 + b'"}'
+
+
+def answer_at_once(peer: Peer) -> None:
+    """Answer with the status that the request's head asks for, and close, with the body unread."""
+    while (head := peer.read_head()) is not None:
+        if (status := head.header("x-early")) is None:
+            peer.read_body(head)
+            peer.send(json_response(b'{"id":"fine"}'))
+            continue
+        peer.send(json_response(faults.BODY, status))
+        peer.close_unread()
+        return
+
+
+@pytest.fixture(scope="module")
+def hasty_upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream(answer_at_once) as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def hurried(hasty_upstream: ScriptedUpstream, request: pytest.FixtureRequest) -> Iterator[Proxy]:
+    """A proxy before an upstream that answers before it has read a body, and then closes with RST."""
+    with running_proxy(hasty_upstream.url, program=request.param) as running:
+        yield running
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["a new connection", "a used one"])
+@pytest.mark.parametrize("path", UPLOADS.values(), ids=UPLOADS)
+def test_an_early_answer_survives_the_reset_that_follows_it(hurried: Proxy, path: str, used: bool) -> None:
+    """Many times, as it is a race: the write that fails, and the answer that is there to be read."""
+    got = []
+    for number in range(16):
+        status = EARLY_STATUSES[number % len(EARLY_STATUSES)]
+        with RawClient(hurried.port) as client:
+            if used:
+                client.send(chat_request(REQUEST))
+                assert client.read_response()[0] == 200
+            with contextlib.suppress(ConnectionError):
+                upload = chat_request(UPLOAD, path=path, X_Early=status)
+                for at in range(0, len(upload), 100_000):
+                    client.send(upload[at : at + 100_000])
+            answer = read_answer(client)
+        got.append(answer.status == int(status[:3]) and answer.complete)
+    assert got == [True] * 16
+
+
+def test_an_early_answer_survives_the_reset_over_http2(hurried: Proxy) -> None:
+    got = []
+    for number in range(16):
+        status = EARLY_STATUSES[number % len(EARLY_STATUSES)]
+        path = list(UPLOADS.values())[number % len(UPLOADS)]
+        with Http2Client(hurried.port) as client:
+            stream = client.begin(fields("POST", path, ("x-early", status)))
+            answer = client.answers[stream]
+            for at in range(0, len(UPLOAD), 10_000):
+                # At most what the windows allow for.
+                client.wait(lambda: client.h2.local_flow_control_window(stream) >= 10_000 or answer.ended)  # noqa: B023
+                if answer.ended or answer.reset is not None:
+                    break
+                client.send(stream, UPLOAD[at : at + 10_000])
+            else:
+                client.send(stream, b"", end=True)
+            client.finish(stream)
+            got.append((answer.status, answer.ended and answer.body.startswith(b"{")))
+    assert got == [(int(EARLY_STATUSES[number % len(EARLY_STATUSES)][:3]), True) for number in range(16)]
