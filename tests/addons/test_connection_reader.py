@@ -153,7 +153,7 @@ def test_what_has_come_is_read_before_a_failed_write_is_believed(
         for _ in range(3):
             writer.write(b"x" * size)
         # As after what comes of the client, whose body this is.
-        await asyncio.wait_for(pair.handler.drain_writers(), TIMEOUT)  # type: ignore[no-untyped-call]
+        await asyncio.wait_for(pair.handler.drain_writers(), limit())  # type: ignore[no-untyped-call]
         tested = await pair.received(lambda tested: tested.ended)
         assert tested.received == b"begins " + answer[:sent]
         assert pair.connection.state is ConnectionState.CLOSED or not pair.connection.state & ConnectionState.CAN_READ
