@@ -124,6 +124,7 @@ def make_proof(
             model_name=settings.model_name,
             release=release(),
             git_revision=settings.git_revision or checkout_revision(),
+            source_url=settings.source_url,
         )
     )
     limiter = _limiter(settings, inheritance)

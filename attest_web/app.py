@@ -40,6 +40,7 @@ class ProofSources:
         model_name: Name of the served model.
         release: Installed release of this proxy.
         git_revision: Revision of its source, if known.
+        source_url: Where that source is, if the operator tells.
     """
 
     tokens: Tokens
@@ -56,6 +57,7 @@ class ProofSources:
     model_name: str
     release: str
     git_revision: str | None
+    source_url: str | None = None
 
 
 class _Anything(BaseConverter):
@@ -83,6 +85,7 @@ def create_app(sources: ProofSources) -> Flask:
             sources.release,
             sources.git_revision,
             attestation_public=sources.attestation_public,
+            source_url=sources.source_url,
         )
     )
     build = {

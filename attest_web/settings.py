@@ -63,6 +63,14 @@ def _collector_url(value: str) -> str:
     return value
 
 
+def _web_address(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme != "https" or not url.hostname or url.username is not None or not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("it is not an https:// address")
+    _ = url.port  # raises ValueError where it is no port
+    return value
+
+
 EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
 
 
@@ -263,6 +271,10 @@ class Settings(LaunchSettings):
     git_revision: str | None = Field(
         default=None,
         description="the revision that /version names; by default that of the checkout, if it is one",
+    )
+    source_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
+        default=None,
+        description="where the source of this release is, for readers of the page at /, e.g. https://git.example/tee-signer",
     )
 
     @field_validator("tls_from_dstack")
