@@ -28,6 +28,10 @@ _KEY_OVERHEAD = 60
 """Bytes of a key beside its string: its place in a dict that has just doubled."""
 
 
+_MAX_EXPIRED_AT_ONCE = 64
+"""Exchanges whose time is over that one call drops: however many there are, the event loop waits for these alone."""
+
+
 class StoreUnavailableError(Exception):
     """An id is not known here, and what may know it cannot be asked."""
 
@@ -171,7 +175,7 @@ class MemorySignatureStore:
         ids = (chat_id,) if receipt_id is None else (chat_id, receipt_id)
         with self._lock:
             self._drop_expired()
-            free = tuple(key for key in map(self._keys.signature, ids) if key not in self._kept)
+            free = tuple(key for key in map(self._keys.signature, ids) if self._live(key) is None)
             for one in ids:
                 self._release(self._keys.unsigned(one))
             return self._keep(free, signed, credential) and self._keys.signature(chat_id) in free
@@ -183,7 +187,7 @@ class MemorySignatureStore:
             free = tuple(
                 key
                 for one in ids
-                if self._keys.signature(one) not in self._kept and (key := self._keys.unsigned(one)) not in self._kept
+                if self._live(self._keys.signature(one)) is None and self._live(key := self._keys.unsigned(one)) is None
             )
             self._keep(free, NotSigned(reason), credential)
 
@@ -198,7 +202,7 @@ class MemorySignatureStore:
         """The exchange kept under an id: its signature, or else why it has none."""
         with self._lock:
             self._drop_expired()
-            kept = self._kept.get(self._keys.signature(chat_id)) or self._kept.get(self._keys.unsigned(chat_id))
+            kept = self._live(self._keys.signature(chat_id)) or self._live(self._keys.unsigned(chat_id))
             return None if kept is None else kept.outcome
 
     def storing(self) -> None:
@@ -216,8 +220,9 @@ class MemorySignatureStore:
     def all(self) -> list[Kept]:
         """All that is kept now, the oldest first."""
         with self._lock:
-            self._drop_expired()
-            return list(self._shares)
+            kept = list(self._shares)
+        now = self._clock()
+        return [one for one in kept if one.expires > now]
 
     def __len__(self) -> int:
         with self._lock:
@@ -228,7 +233,10 @@ class MemorySignatureStore:
         if not keys or size > self._max_bytes:
             return False
         while self._shares.size + size > self._max_bytes or len(self._shares) >= self._max_exchanges:
-            self._forget_keys(self._shares.pop_of_largest())
+            if not self._drop_expired():
+                self._forget_keys(self._shares.pop_of_largest())
+        for key in keys:
+            self._release(key)  # where it is kept, its time is over
         kept = Kept(keys, outcome, self._clock() + self._lifetime, credential, size)
         self._shares.add(kept)
         self._kept.update(dict.fromkeys(keys, kept))
@@ -236,11 +244,20 @@ class MemorySignatureStore:
             self._signatures += len(keys)
         return True
 
-    def _drop_expired(self) -> None:
+    def _live(self, key: str) -> Kept | None:
+        kept = self._kept.get(key)
+        return kept if kept is not None and kept.expires > self._clock() else None
+
+    def _drop_expired(self) -> int:
+        """Drop some of those whose time is over; return how many."""
         now = self._clock()
-        while (oldest := self._shares.oldest()) is not None and oldest.expires <= now:
+        for dropped in range(_MAX_EXPIRED_AT_ONCE):
+            oldest = self._shares.oldest()
+            if oldest is None or oldest.expires > now:
+                return dropped
             self._shares.remove(oldest)
             self._forget_keys(oldest)
+        return _MAX_EXPIRED_AT_ONCE
 
     def _forget_keys(self, kept: Kept) -> None:
         for key in kept.keys:

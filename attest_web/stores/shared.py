@@ -33,6 +33,12 @@ Fault = Literal["unreadable", "refused", "dropped"]
     dropped: It was given up, because too much had to wait for the backend.
 """
 
+PAUSE = 1.0
+"""Seconds for which nothing is looked up in a backend that has just failed to answer: threads that wait for it in vain
+would keep others from what is found here. It is what `Retry-After` says."""
+
+_MINUTE = 60.0
+
 _WRITE_OVERHEAD = 400
 """Bytes of a write that waits beside its key and value."""
 
@@ -76,6 +82,7 @@ class SharedSignatureStore:
         self._lifetime = lifetime
         self._conflict = conflict
         self._fault = fault
+        self._asked_again_at = self._told_again_at = float("-inf")
         self.writer = WriteBehind(
             backend,
             self._taken,
@@ -127,14 +134,22 @@ class SharedSignatureStore:
         self.writer.close(CLOSE_TIMEOUT)
 
     def _elsewhere(self, chat_id: str) -> tuple[SignedExchange | None, str | None]:
-        if self.writer.down:
+        if self.writer.down or time.monotonic() < self._asked_again_at:
             raise StoreUnavailableError
         try:
             signed, unsigned = self._backend.read([self._keys.signature(chat_id), self._keys.unsigned(chat_id)])
-        except BackendError:
-            self.writer.suspect()
+        except BackendError as error:
+            self._failed(error)
             raise StoreUnavailableError from None
         return self._read(signature_of, signed), self._read(reason_of, unsigned)
+
+    def _failed(self, error: BackendError) -> None:
+        now = time.monotonic()
+        self._asked_again_at = now + PAUSE
+        self.writer.suspect()
+        if now >= self._told_again_at:
+            self._told_again_at = now + _MINUTE
+            logger.warning("signatures cannot be looked up in the signature store: %s", error)
 
     def _read[T](self, read: Callable[[bytes, int], T], value: bytes | None) -> T | None:
         try:
@@ -145,7 +160,10 @@ class SharedSignatureStore:
 
     def _write(self, keys: Iterable[str], outcome: SignedExchange | NotSigned, credential: str) -> None:
         now = time.monotonic()
-        self.writer.add([_write(key, outcome, now + self._lifetime, now, credential) for key in keys])
+        size = _WRITE_OVERHEAD + outcome_size(outcome)
+        self.writer.add(
+            [Write(key, outcome, now + self._lifetime, now, credential, size + sys.getsizeof(key)) for key in keys]
+        )
 
     def _taken(self, write: Write) -> None:
         if isinstance(write.outcome, NotSigned):
@@ -156,14 +174,7 @@ class SharedSignatureStore:
 
     def _everything(self) -> list[Write]:
         return [
-            _write(key, kept.outcome, kept.expires, None, kept.holder)
+            Write(key, kept.outcome, kept.expires, None, kept.holder, kept.size)
             for kept in self._local.all()
             for key in kept.keys
         ]
-
-
-def _write(
-    key: str, outcome: SignedExchange | NotSigned, expires: float, put_at: float | None, credential: str
-) -> Write:
-    size = _WRITE_OVERHEAD + sys.getsizeof(key) + outcome_size(outcome)
-    return Write(key, outcome, expires, put_at, credential, size)

@@ -122,12 +122,12 @@ def _make_room(connection: sqlite3.Connection, count: int) -> None:
     """Delete some rows: those that have expired, or else the oldest of the holders that have most."""
     count -= connection.execute(_EXPIRED, (time.time(),)).rowcount
     if count > 0:
-        for holder, how_many in _losses(connection.execute(_HOLDINGS).fetchall(), count).items():
+        for holder, how_many in losses_of(connection.execute(_HOLDINGS).fetchall(), count).items():
             connection.execute(_OLDEST, (holder, how_many))
 
 
-def _losses(holdings: Sequence[tuple[str, int, int]], count: int) -> dict[str, int]:
-    """How many rows each holder loses, so that those that have most have no less than the others afterwards.
+def losses_of(holdings: Sequence[tuple[str, int, int]], count: int) -> dict[str, int]:
+    """How many rows each holder loses, so that those that lose have no less than the others afterwards, in bytes.
 
     Args:
         holdings: Name, rows and bytes of each.

@@ -197,12 +197,17 @@ class WriteBehind:
             waiting = self._being_written
             self._being_written = []
             self._take(waiting, now)
-            while len(self._being_written) < MAX_BATCH and (write := self._new.oldest()) is not None:
-                self._new.remove(write)
+            for _ in range(4 * MAX_BATCH):  # what adds to it waits meanwhile, and all of it may have expired
+                if len(self._being_written) >= MAX_BATCH:
+                    break
+                if (write := self._new.oldest()) is not None:
+                    self._new.remove(write)
+                elif self._again:
+                    write = self._again.popleft()
+                else:
+                    break
                 self._take([write], now)
-            while not self._new and len(self._being_written) < MAX_BATCH and self._again:
-                self._take([self._again.popleft()], now)
-            if self._closing and not self._being_written:
+            if self._closing and not (self._being_written or self._new or self._again):
                 return None
             return self._being_written[: self._at_once]
 

@@ -186,6 +186,39 @@ def test_a_reason_stands_in_no_signatures_way_and_takes_none_away(first: SignedE
     assert reason_for(store, "rcpt-1") == reason_for(store, "rcpt-3")
 
 
+def test_many_whose_time_is_over_hold_up_no_call_and_are_not_found(
+    first: SignedExchange, second: SignedExchange
+) -> None:
+    clock = Clock()
+    store = MemorySignatureStore("model", 10, clock=clock)
+    for number in range(1000):
+        store.put(f"chat-{number}", first, "a", f"rcpt-{number}")
+    clock.now = 10
+    assert store.get("chat-999") is None
+    assert len(store) > 1500, "the rest is dropped by later calls"
+    assert store.all() == []
+    assert store.put("chat-999", second, "a", "rcpt-of-the-second")
+    assert store.get("chat-999") == second
+    for _ in range(20):
+        store.get("unknown")
+    assert store.get("chat-999") == store.get("rcpt-of-the-second") == second
+    assert len(store) == 2
+
+
+def test_what_is_over_goes_before_what_is_not(first: SignedExchange) -> None:
+    clock = Clock()
+    store = MemorySignatureStore("model", 10, max_exchanges=200, clock=clock)
+    for number in range(150):
+        store.put(f"old-{number}", first, "small")
+    clock.now = 5
+    for number in range(50):
+        store.put(f"new-{number}", first, "large")
+    clock.now = 10
+    for number in range(50, 200):
+        store.put(f"new-{number}", first, "large")
+    assert all(store.get(f"new-{number}") == first for number in range(200))
+
+
 def test_reasons_are_small_and_bounded() -> None:
     store = MemorySignatureStore("model", 60, max_bytes=100_000)
     for number in range(1000):

@@ -16,6 +16,7 @@ from attest_web.keys import SigningKeys
 from attest_web.signatures import SignedExchange, sign_text
 from attest_web.store import NotSignedError, SignatureStore, StoreUnavailableError
 from attest_web.stores.address import parse_address
+from attest_web.stores.backend import BackendError
 from attest_web.stores.opening import open_store
 from attest_web.stores.shared import SharedSignatureStore
 from tests.attest_web.stores.conftest import settle, until
@@ -182,6 +183,24 @@ def test_while_the_store_is_away_what_is_here_is_found_and_all_else_may_be_elsew
     for chat_id in ("chat-2", "chat-3"):  # another exchange of this id may have been signed elsewhere
         with pytest.raises(StoreUnavailableError):
             one.get(chat_id)
+
+
+@each_shared_store
+def test_threads_that_would_wait_for_a_store_that_does_not_answer_are_spared_that_for_a_second(
+    opened: OpenStore, first: SignedExchange, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = opened()
+    assert isinstance(one, SharedSignatureStore)
+    one.put("chat-1", first)
+    settle(one)
+    read = Mock(side_effect=BackendError("TimeoutError"))
+    monkeypatch.setattr(one._backend, "read", read)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError):
+            one.get("chat-2")
+        assert one.get("chat-1") == first
+    read.assert_called_once()
+    assert caplog.text.count("cannot be looked up in the signature store: TimeoutError") == 1
 
 
 @each_shared_store

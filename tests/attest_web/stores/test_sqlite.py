@@ -17,7 +17,7 @@ from attest_web.shared_directory import shared_directory
 from attest_web.signatures import SignedExchange
 from attest_web.store import MemorySignatureStore
 from attest_web.stores.shared import SharedSignatureStore
-from attest_web.stores.sqlite_backend import SqliteBackend
+from attest_web.stores.sqlite_backend import SqliteBackend, losses_of
 from attest_web.stores.store_keys import StoreKeys
 from tests.attest_web.stores.conftest import settle, until
 
@@ -143,6 +143,21 @@ def test_a_client_that_stores_much_pushes_out_what_is_its_own(tmp_path: Path, fi
     assert all(other.get(f"chat-{number}") == first for number in range(100))
     store.close()
     other.close()
+
+
+@pytest.mark.parametrize(
+    ("holdings", "count", "losses"),
+    [
+        ([("a", 900, 900_000), ("v", 100, 100_000)], 640, {"a": 640}),
+        ([("a", 960, 960_000), ("v", 640, 640_000)], 640, {"a": 480, "v": 160}),
+        ([("a", 3, 3000)], 10, {"a": 3}),
+        ([], 10, {}),
+    ],
+)
+def test_who_holds_most_loses_until_the_others_hold_as_much(
+    holdings: list[tuple[str, int, int]], count: int, losses: dict[str, int]
+) -> None:
+    assert losses_of(holdings, count) == losses
 
 
 @pytest.mark.parametrize("value", ["nonsense", "[" * 60_000, "x" * 70_000, b"\xff\xfe", 7, "x" * 300_000])

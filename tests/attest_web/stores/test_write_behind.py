@@ -179,6 +179,17 @@ def test_what_has_expired_meanwhile_is_not_written(backend: ToldBackend, first: 
     behind.close(5)
 
 
+def test_many_that_have_expired_are_dropped_some_at_a_time_and_what_comes_behind_them_is_written(
+    backend: ToldBackend, first: SignedExchange
+) -> None:
+    behind = failing(backend, first)
+    for number in range(5000):
+        behind.add(write(f"short-{number}", first, lifetime=0))
+    behind.add(write("long", first))
+    assert recovered(backend, behind) == ["in hand", "long"]
+    assert behind.barrier() is None
+
+
 def test_the_end_does_not_wait_for_what_does_not_answer(
     backend: ToldBackend, first: SignedExchange, caplog: pytest.LogCaptureFixture
 ) -> None:
