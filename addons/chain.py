@@ -35,6 +35,7 @@ from addons.routes import Router, body_sizes, endpoint_overrides
 from addons.sampled_gauges import SampledGauges
 from addons.served_certificate import ServedCertificate
 from addons.signer import Signer, SigningRules
+from addons.tcp_keepalive import TcpKeepalive
 from addons.tracing import Tracing, TracingError, open_tracing
 from addons.upstream_errors import UpstreamErrors
 from addons.unsigned_marks import UnsignedMarks
@@ -111,6 +112,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     chain = [
         LogPrivacy(),
         clients,
+        TcpKeepalive(settings.tcp_keepalive_idle_secs, settings.tcp_user_timeout_secs),
         PreferHttp2(),
         ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer, proof.side_port.accepted),
         Drain(

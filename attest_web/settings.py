@@ -245,6 +245,20 @@ class Settings(LaunchSettings):
     max_connections: int = Field(
         default=4096, ge=1, description="how many connections clients may have open at once, 1 or more"
     )
+    tcp_keepalive_idle_secs: int = Field(
+        default=30,
+        ge=1,
+        le=32767,  # as Linux has it
+        description="how long a connection to a client or to the model server may be silent before the kernel asks "
+        "whether the other side is there, in seconds, 1 to 32767",
+    )
+    tcp_user_timeout_secs: int = Field(
+        default=120,
+        ge=2,
+        le=86400,
+        description="how long the other side of a connection may give no sign, or take nothing of what is sent, before "
+        "it counts as gone, in seconds, 2 to 86400, and more than TCP_KEEPALIVE_IDLE_SECS",
+    )
     tls_cert_path: Path | None = Field(
         default=None, description="the certificate that clients see, in PEM; reports can then bind its key"
     )
@@ -282,6 +296,13 @@ class Settings(LaunchSettings):
     def _one_certificate(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("tls_cert_path") is not None:
             raise ValueError("TLS_CERT_PATH names another certificate; unset one of the two")
+        return value
+
+    @field_validator("tcp_user_timeout_secs")
+    @classmethod
+    def _time_for_probes(cls, value: int, info: ValidationInfo) -> int:
+        if value <= info.data.get("tcp_keepalive_idle_secs", 0):
+            raise ValueError("it is not more than TCP_KEEPALIVE_IDLE_SECS")
         return value
 
     @property

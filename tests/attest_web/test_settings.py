@@ -35,6 +35,13 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert split_tokens(settings.token) == ["one", "two"]
 
 
+def test_a_peer_is_not_gone_before_it_was_probed() -> None:
+    settings = load_settings(Settings, NEEDED)
+    assert (settings.tcp_keepalive_idle_secs, settings.tcp_user_timeout_secs) == (30, 120)
+    with pytest.raises(SettingsError, match=r"TCP_USER_TIMEOUT_SECS .* is wrong: it is not more than TCP_KEEPALIVE_IDLE"):
+        load_settings(Settings, NEEDED | {"tcp_keepalive_idle_secs": "60", "tcp_user_timeout_secs": "60"})
+
+
 def test_given_values_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_NAME", "env-model")
     assert load_settings(Settings, NEEDED).model_name == "org/model"
