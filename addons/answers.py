@@ -42,6 +42,13 @@ def too_large(limit: int, request: http.Request) -> http.Response:
     return error_answer(413, f"The request body is larger than {limit} bytes.", request)
 
 
+def no_room(request: http.Request) -> http.Response:
+    """The answer to a request whose body there is no memory for."""
+    answer = error_answer(503, "Too many request bodies are under way. Try again in a moment.", request)
+    answer.headers["retry-after"] = "1"
+    return answer
+
+
 def refuse(
     flow: http.HTTPFlow,
     status: int,

@@ -4,13 +4,13 @@ No timer belongs to it: `addons.client_connections` looks at all of them once in
 nobody's delay here: a model may think for ten minutes, and a stream may last for hours.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-MIN_BODY_RATE: Final = 1024
-"""Bytes a second below which a body is not taken for progress, on the average: a byte a minute would last for years."""
+from addons.body_pace import BodyPace, BodyTimes
 
 LINGER_SECONDS: Final = 30.0
 """How long what a client still sends is read after its request was refused, so that it reads the answer first."""
@@ -33,11 +33,19 @@ class ClientTimeouts:
         head: For a TLS handshake, and for a request head from its first byte.
         body: Without progress in a request body.
         idle: Between requests.
+        body_rate: Bytes of a request body that pay for a second.
+        whole_body: For a request body that is held until it is complete.
     """
 
     head: float
     body: float
     idle: float
+    body_rate: float = 1024
+    whole_body: float = math.inf
+
+    def of_body(self) -> BodyTimes:
+        """What a request body gets."""
+        return BodyTimes(self.body, self.body_rate, self.whole_body)
 
 
 class ClientClock:
@@ -55,6 +63,7 @@ class ClientClock:
         self._now = now
         self._began = 0.0
         self._bytes = 0
+        self._body = BodyPace(timeouts.of_body(), self._began)
         self._idles = False
         self.speaks_http = False
         self.retiring = False
@@ -69,20 +78,22 @@ class ClientClock:
     def await_body(self) -> None:
         """A body begins, or goes on after the answer."""
         self._idles = False
-        self._bytes = 0
-        self._began = self._now()
-        self.deadline = self._began + self.timeouts.body
+        self._body = BodyPace(self.timeouts.of_body(), self._now())
+        self.deadline = self._body.deadline
 
     def body_came(self, size: int) -> None:
         """Some of the body has come."""
-        self._bytes += size
-        on_the_whole = self._began + self._bytes / MIN_BODY_RATE
-        self.deadline = min(self._now(), on_the_whole) + self.timeouts.body
+        self._body.came(size, self._now())
+        self.deadline = self._body.deadline
+
+    def pass_body_on(self) -> None:
+        """The body is held no longer, but passed on as it comes."""
+        self._body.pass_on()
 
     def excuse(self) -> None:
         """It is not the client's fault: others do not take what it sends."""
-        self._began = self._now()
-        self.deadline = self._began + self.timeouts.body
+        self._body.excuse(self._now())
+        self.deadline = self._body.deadline
 
     def stop(self) -> None:
         """It is not the client's turn."""

@@ -4,10 +4,13 @@ Sans-I/O: what came and went is told here, and when; what is overdue, or too muc
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from mitmproxy import http
+
+from addons.body_pace import BodyPace, BodyTimes
 
 MAX_HELD: Final = 64 * 1024 * 1024
 """Bytes of requests that are kept at once for one connection, waiting for their ends or for answers. One request alone
@@ -21,13 +24,13 @@ class Http2Timeouts:
     Attributes:
         upstream: For an upstream to go on with an answer that it has begun.
         idle: For a client to make a request.
-        body: For a client to go on with a request.
+        body: What a client gets to go on with a request.
         reading: For a client to read on in an answer that waits for it.
     """
 
     upstream: float
     idle: float = 120.0
-    body: float = 60.0
+    body: BodyTimes = field(default_factory=partial(BodyTimes, pause=60.0))
     reading: float = 300.0
 
 
@@ -39,6 +42,7 @@ class Exchange:
         request: The request, without its body.
         length: The body's length, where it was given.
         moved_at: When something last came or went.
+        pace: How the body comes.
         received: How much of the body has come, in bytes.
         held: How much of it is kept here, in bytes.
         receiving: Whether more of the request is to come.
@@ -49,6 +53,7 @@ class Exchange:
     request: http.Request
     length: int | None
     moved_at: float
+    pace: BodyPace
     received: int = 0
     held: int = 0
     receiving: bool = True
@@ -76,7 +81,9 @@ class Exchanges:
     def begin(self, stream_id: int, request: http.Request) -> None:
         """Take note of a request's head."""
         length = request.headers.get("content-length")
-        self._exchanges[stream_id] = Exchange(request, None if length is None else int(length), self._clock())
+        now = self._clock()
+        pace = BodyPace(self._timeouts.body, now)
+        self._exchanges[stream_id] = Exchange(request, None if length is None else int(length), now, pace)
 
     def get(self, stream_id: int) -> Exchange | None:
         """An exchange that is under way."""
@@ -90,6 +97,13 @@ class Exchanges:
         """Take note of some of a request's body."""
         exchange.received += size
         exchange.moved_at = self._clock()
+        exchange.pace.came(size, exchange.moved_at)
+
+    def pass_on(self, exchange: Exchange) -> None:
+        """Take note that a body is passed on as it comes, and nothing of it is kept."""
+        exchange.pace.pass_on()
+        self._held -= exchange.held
+        exchange.held = 0
 
     def hold(self, exchange: Exchange, size: int) -> bool:
         """Take note that some of a body is kept; tell whether there is room for it."""
@@ -129,6 +143,6 @@ class Exchanges:
 
     def _is_overdue(self, exchange: Exchange, now: float) -> bool:
         if exchange.receiving:
-            return now - exchange.moved_at > self._timeouts.body
+            return now > exchange.pace.deadline
         # Before an answer has begun, ApiHttpLayer sees to it.
         return exchange.answering and not exchange.halted and now - exchange.moved_at > self._timeouts.upstream

@@ -41,7 +41,7 @@ from addons.http2_connection import QueueingConnection
 from addons.http2_exchanges import Exchanges, Http2Timeouts
 from addons.http2_goaway import PATIENCE, GracefulEnd, State
 from addons.http2_request import Http2RequestError, http1_request
-from addons.request_id import return_request_id
+from addons.request_id import return_request_id, settle_request_id
 
 HALT_AT: Final = 64 * 1024
 """Bytes waiting for one client's window at which the upstream is halted."""
@@ -215,7 +215,7 @@ class ApiHttp2Server(Http2Server):
     def _answer(self, stream_id: int, status: int, message: str, *more: tuple[bytes, bytes]) -> None:
         exchange = self._exchanges.get(stream_id)
         request = exchange.request if exchange is not None else None
-        answer = error_answer(status, message, request.method if request is not None else "GET")
+        answer = error_answer(status, message, request)
         self._complete(request, answer)
         return_request_id(request, answer)
         fields = [(name.lower(), value) for name, value in answer.headers.fields]
@@ -267,6 +267,7 @@ class ApiHttp2Server(Http2Server):
             request = http1_request(cast("Iterable[tuple[bytes, bytes]]", event.headers), has_body=has_body)
         except Http2RequestError as problem:
             return (yield from self._refuse(stream_id, str(problem)))
+        settle_request_id(request)
         self._exchanges.begin(stream_id, request)
         self.streams[stream_id] = StreamState.HEADERS_RECEIVED
         yield ReceiveHttp(RequestHeaders(stream_id, request, end_stream=not has_body))
@@ -279,8 +280,11 @@ class ApiHttp2Server(Http2Server):
             self._exchanges.body_came(exchange, len(data))
             self._frames.taken(event.flow_controlled_length or 0)
             yield ReceiveHttp(RequestData(stream_id, data))
-            kept = self._exchanges.get(stream_id) is exchange and not self._upstreams.passes(stream_id)
-            if kept and not self._exchanges.hold(exchange, len(data)):
+            if self._exchanges.get(stream_id) is not exchange:
+                pass  # it has been refused
+            elif self._upstreams.passes(stream_id):
+                self._exchanges.pass_on(exchange)
+            elif not self._exchanges.hold(exchange, len(data)):
                 yield from self._refuse_more(stream_id)
         size = event.flow_controlled_length or 0
         self._unacknowledged[stream_id] = self._unacknowledged.get(stream_id, 0) + size
@@ -341,7 +345,11 @@ class ApiHttp2Server(Http2Server):
     def _sweep(self) -> layer.CommandGenerator[None]:
         """End what is overdue."""
         for stream_id in {*self.h2_conn.unread(self._timeouts.reading), *self._exchanges.overdue()}:
-            if not self.is_closed(stream_id):
+            exchange = self._exchanges.get(stream_id)
+            is_slow = exchange is not None and exchange.receiving and not exchange.answering
+            if is_slow and self.is_open_for_us(stream_id):
+                self._answer(stream_id, 408, MESSAGES[408])
+            elif not self.is_closed(stream_id):
                 self.h2_conn.reset_stream(stream_id, ErrorCodes.CANCEL)
             yield from self._give_up(stream_id)
         yield from self._flush()

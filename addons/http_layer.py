@@ -105,7 +105,7 @@ class ApiHttpLayer(UpstreamConnections):
         if self.context.client.alpn == b"h2":
             clock.speaks_http = True
             clock.stop()  # there, each stream has times of its own
-            timeouts = Http2Timeouts(self._limits.upstream_timeout, clock.timeouts.idle, clock.timeouts.body)
+            timeouts = Http2Timeouts(self._limits.upstream_timeout, clock.timeouts.idle, clock.timeouts.of_body())
             self._http2 = ApiHttp2Server(
                 self.context.fork(),
                 self._back_pressure,

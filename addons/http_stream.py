@@ -2,6 +2,7 @@
 
 - A request that the gate has refused is answered as soon as its headers are known; its body falls unread.
 - A body that turns out too long is refused at the byte too many.
+- A small JSON body is held until it is complete; a larger one goes on as it comes. What waits is within one budget.
 - A request body is forgotten as soon as it has been forwarded.
 - What an upstream's answer says of its own connection goes no further.
 - A request that was lost with an idle connection goes over a new one, where a second attempt can have no effect.
@@ -14,7 +15,7 @@ By subclassing, as in `addons.http_layer`, which makes these streams.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -36,11 +37,13 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
 
-from addons.answers import too_large
+from addons.answers import no_room, too_large
+from addons.body_budget import BodyBudget
 from addons.client_clock import ClientClock
 from addons.hop_by_hop import end_to_end
 from addons.http1_client import CLOSED
 from addons.quick_messages import QuickHeaders, QuickResponse
+from addons.request_body import MAX_BUFFERED
 from addons.response_tap import AwaitedTap, ResponseTap
 from addons.storing import StoringHook
 from addons.websocket_handshake import answer_problem
@@ -84,6 +87,8 @@ class HttpLimits:
         client_left: Told of a flow that ends because its client gives up.
         is_behind: Whether a client's connection waits for someone to read; then nothing is read on it from upstreams.
         unread: How many bytes wait for a client to read what came before them.
+        holds: Whether the body of a flow's request is held until it is complete, if it is not large.
+        bodies: The memory that request bodies may take.
         custody: Keeps request bodies out of their flows while those wait to be forwarded; None where nobody can look.
     """
 
@@ -96,6 +101,8 @@ class HttpLimits:
     client_left: Callable[[http.HTTPFlow], None] = lambda _: None
     is_behind: Callable[[Client], bool] = lambda _: False
     unread: Callable[[Client], int] = lambda _: 0
+    holds: Callable[[http.HTTPFlow], bool] = lambda _: False
+    bodies: BodyBudget = field(default_factory=partial(BodyBudget, 2**30))
     custody: BodyCustody | None = None
 
 
@@ -138,6 +145,9 @@ class ApiHttpStream(HttpStream):
         self._owner = owner
         self._sent_at = 0.0
         self._streamed = 0
+        self._queued = 0
+        """Bytes of the body in the queue of events that wait for their turn."""
+        self._held = limits.bodies.begin(self._drop_held)
         self._sent_body: bytes | None = None
         """The body that was forwarded, as long as it may be needed again."""
         self.needs_new_connection = False
@@ -145,12 +155,24 @@ class ApiHttpStream(HttpStream):
         self.deadline: float | None = None
         """Until when the upstream has to begin its answer (monotonic seconds); None while nothing is asked of it."""
 
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Handle an event, or let it wait; what waits of a body is held, as any other."""
+        if self._paused is not None and type(event) is RequestData:
+            # What has come is too much already, and will be refused for that; or there was no room for it.
+            if self._queued > self._limits.body_limit(self.flow) or not self._held.add(len(event.data)):
+                return _ended(event)
+            self._queued += len(event.data)
+        return super().handle_event(event)
+
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         kind = type(event)  # the commonest go to their states without a generator in between
         handling: layer.CommandGenerator[None]
         if kind in _OF_RESPONSES:
             handling = self.server_state(event)
         elif kind in _OF_REQUESTS:
+            if self._queued and isinstance(event, RequestData):
+                self._queued -= len(event.data)
+                self._held.less(len(event.data))
             handling = self.client_state(event)
         else:
             handling = super()._handle_event(event)
@@ -159,22 +181,79 @@ class ApiHttpStream(HttpStream):
     def let_go(self) -> None:
         """Free memory, as the exchange is over; else, only the garbage collector would find this circle of objects."""
         if self._paused is None:
+            self._held.release()
+            self.request_body_buf.clear()
             self.context.layers.clear()
             self.client_state = self.server_state = _ended
 
     def start_request_stream(self) -> layer.CommandGenerator[None]:
         """Begin to forward a body as it comes; or, where the gate has refused it, answer and let the body fall."""
         if self.flow.response is None:
-            yield from super().start_request_stream()
+            if self._limits.holds(self.flow):
+                self.client_state = self.state_hold_request_body
+            else:
+                yield from self._start_passing_on()
         else:
             yield from self._answer_now(self.flow.response)
 
-    def state_stream_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Forward a body as it comes, up to its limit. The upstream's time begins with its end."""
+    def state_hold_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Hold a body, as it is to be forwarded, until it is complete; or, when it gets large, pass it on."""
         if isinstance(event, RequestData):
             self._streamed += len(event.data)
             if self._streamed > (limit := self._limits.body_limit(self.flow)):
-                yield from self._give_up_streaming(limit)
+                yield from self._refuse(too_large(limit, self.flow.request))
+                return
+            self._hold(self._modified(event.data))
+            if len(self.request_body_buf) > MAX_BUFFERED:
+                yield from self._start_passing_on()
+        if self._held.dropped and self.client_state == self.state_hold_request_body:
+            yield from self._refuse(no_room(self.flow.request))
+        elif isinstance(event, RequestEndOfMessage):
+            self._hold(self._modified(b""))
+            self.client_state = self.state_consume_request_body
+            yield from self.state_consume_request_body(event)
+
+    def _modified(self, piece: bytes) -> bytes:
+        modify = self.flow.request.stream
+        modified = modify(piece) if callable(modify) else piece
+        return modified if isinstance(modified, bytes) else b"".join(modified)
+
+    def _hold(self, piece: bytes) -> None:
+        if self._held.add(len(piece)):
+            self.request_body_buf += piece
+
+    def _drop_held(self) -> None:
+        """Free what waits; the client is told when something next happens."""
+        self.request_body_buf.clear()
+        self._sent_body = None
+        self._queued = 0
+        waiting = [event for event in self._paused_event_queue if not isinstance(event, RequestData)]
+        self._paused_event_queue.clear()
+        self._paused_event_queue.extend(waiting)
+
+    def _start_passing_on(self) -> layer.CommandGenerator[None]:
+        """Begin to forward a body as it comes, with the beginning of it that has been held."""
+        yield from super().start_request_stream()
+        if self.client_state != self.state_stream_request_body:  # there is no upstream
+            return
+        self._limits.clock_of(self.context.client).pass_body_on()
+        if self._held.dropped:
+            yield from self._give_up_streaming(no_room(self.flow.request))
+        elif body := bytes(self.request_body_buf):
+            if not self.context.options.store_streamed_bodies:
+                self.request_body_buf.clear()
+            self._held.less(len(body))
+            yield SendHttp(RequestData(self.stream_id, body), self.context.server)
+
+    def state_stream_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Forward a body as it comes, up to its limit. The upstream's time begins with its end."""
+        if self._held.dropped:
+            yield from self._give_up_streaming(no_room(self.flow.request))
+            return
+        if isinstance(event, RequestData):
+            self._streamed += len(event.data)
+            if self._streamed > (limit := self._limits.body_limit(self.flow)):
+                yield from self._give_up_streaming(too_large(limit, self.flow.request))
                 return
             # What passes through a modifier is not kept: another one may come out of it.
             is_short = self._streamed <= MAX_KEPT and self.flow.request.stream is True
@@ -188,28 +267,41 @@ class ApiHttpStream(HttpStream):
         if isinstance(event, RequestData) and self.flow.response is None:
             limit = self._limits.body_limit(self.flow)
             if len(self.request_body_buf) + len(event.data) > limit:
-                self.request_body_buf.clear()
-                self.flow.response = too_large(limit)
-                yield from self._answer_now(self.flow.response)
+                yield from self._refuse(too_large(limit, self.flow.request))
                 return
+            if not self._held.add(len(event.data)):
+                yield from self._refuse(no_room(self.flow.request))
+                return
+        if isinstance(event, RequestEndOfMessage):
+            self._held.complete()
+            if self._limits.holds(self.flow):
+                self.flow.request.stream = False  # all of it is here, be it nothing
         yield from super().state_consume_request_body(event)
         if isinstance(event, RequestEndOfMessage):
-            if self.server_state == self.state_wait_for_response_headers:
+            if self.server_state == self.state_wait_for_response_headers and self._connection_was_idle():
                 self._sent_body = self.flow.request.raw_content
+                self._held.sent()
+            else:
+                self._held.release()
             if not self._limits.keeps_plaintext:
                 self.flow.request.data.content = None
                 if self._limits.custody is not None:
                     self._limits.custody.forget(self.flow)
 
-    def _give_up_streaming(self, limit: int) -> layer.CommandGenerator[None]:
+    def _refuse(self, answer: http.Response) -> layer.CommandGenerator[None]:
         self.request_body_buf.clear()
-        yield SendHttp(RequestProtocolError(self.stream_id, "too large", ErrorCode.CANCEL), self.context.server)
+        self._held.release()
+        self.flow.response = answer
+        yield from self._answer_now(answer)
+
+    def _give_up_streaming(self, answer: http.Response) -> layer.CommandGenerator[None]:
+        self.request_body_buf.clear()
+        yield SendHttp(RequestProtocolError(self.stream_id, "given up", ErrorCode.CANCEL), self.context.server)
         if self.server_state == self.state_wait_for_response_headers:
             self.deadline = None
-            self.flow.response = too_large(limit)
-            yield from self._answer_now(self.flow.response)
+            yield from self._refuse(answer)
         else:  # the answer has begun, and cannot be taken back
-            error = ResponseProtocolError(self.stream_id, "too large", ErrorCode.KILL)
+            error = ResponseProtocolError(self.stream_id, "the request was given up", ErrorCode.KILL)
             yield from super().handle_protocol_error(error)
 
     def _answer_now(self, answer: http.Response) -> layer.CommandGenerator[None]:
@@ -250,6 +342,7 @@ class ApiHttpStream(HttpStream):
         """Take the upstream's response head."""
         self.deadline = None
         self._sent_body = None
+        self._held.release()
         problem = answer_problem(self.flow.request, event.response) if event.response.status_code == 101 else None
         if problem is None:
             # A copy: by the original, the upstream's connection is closed or kept.
@@ -331,6 +424,8 @@ class ApiHttpStream(HttpStream):
         else:
             self.deadline = None
             self._sent_body = None
+            self.request_body_buf.clear()
+            self._held.release()
             if isinstance(event, RequestProtocolError):
                 self._limits.client_left(self.flow)
             yield from super().handle_protocol_error(event)
@@ -338,7 +433,6 @@ class ApiHttpStream(HttpStream):
     def _lost_idle_connection(self, event: RequestProtocolError | ResponseProtocolError) -> bool:
         # An upstream closes a connection that has been idle for some seconds, and a request may be on its way just
         # then. The connection ends at once, with no byte of an answer on it.
-        setup = self.flow.server_conn.timestamp_tcp_setup
         return (
             isinstance(event, ResponseProtocolError)
             and event.code is ErrorCode.GENERIC_SERVER_ERROR
@@ -346,13 +440,16 @@ class ApiHttpStream(HttpStream):
             and self.client_state == self.state_done
             and self.server_state == self.state_wait_for_response_headers
             and time.monotonic() - self._sent_at < IDLE_LOSS
-            # Not a connection that was made for this request; so this happens once and no more.
-            and setup is not None
-            and setup < self.flow.request.timestamp_start
+            and self._connection_was_idle()
             # A body that has streamed through is gone, and a head that promises it cannot be sent alone.
             and (self._sent_body is not None or not self._streamed)
             and self._limits.may_repeat(self.flow, self._sent_body or b"")
         )
+
+    def _connection_was_idle(self) -> bool:
+        """Whether the connection was not made for this request; so it is lost once and no more."""
+        setup = self.flow.server_conn.timestamp_tcp_setup
+        return setup is not None and setup < self.flow.request.timestamp_start
 
     def _send_request_again(self) -> layer.CommandGenerator[None]:
         # Another idle connection may have ended at the same moment.

@@ -120,22 +120,27 @@ class InspectedExchange:
 class MeasuredStream:
     """A modifier that measures what passes a stream (`flow.request.stream`, `flow.response.stream`)."""
 
-    def __init__(self, facts: BodyFacts, inner: Callable[[bytes], bytes | Iterable[bytes]] | None) -> None:
+    def __init__(
+        self, facts: BodyFacts, inner: Callable[[bytes], bytes | Iterable[bytes]] | None, *, as_it_came: bool = False
+    ) -> None:
         """Make it.
 
         Args:
             facts: What is learnt.
             inner: The modifier that was there before, if any; what it lets pass is measured.
+            as_it_came: Whether what comes to it is measured instead.
         """
         self._facts = facts
         self._inner = inner
+        self._as_it_came = as_it_came
 
     def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
         """Take a piece from mitmproxy, `b""` at the end of the message."""
         passing: bytes | Iterable[bytes] = piece if self._inner is None else self._inner(piece)
         if not isinstance(passing, bytes):
             passing = list(passing)
-        for part in [passing] if isinstance(passing, bytes) else passing:
+        measured = piece if self._as_it_came else passing
+        for part in [measured] if isinstance(measured, bytes) else measured:
             self._facts.add(part)
         self._facts.complete = self._facts.complete or not piece
         return passing

@@ -84,7 +84,9 @@ class Inspection:
         )
         stream = flow.request.stream
         if stream and flow.response is None:
-            flow.request.stream = MeasuredStream(exchange.request, stream if callable(stream) else None)
+            flow.request.stream = MeasuredStream(
+                exchange.request, stream if callable(stream) else None, as_it_came=True
+            )
         self._show(flow, exchange)
 
     def came(self, flow: http.HTTPFlow) -> None:
@@ -93,8 +95,9 @@ class Inspection:
         body = flow.request.raw_content
         if exchange is None or body is None or is_withheld(exchange, flow.request):
             return
-        exchange.request.add(body)
-        exchange.request.complete = True
+        if not exchange.request.complete:  # it has not passed a modifier
+            exchange.request.add(body)
+            exchange.request.complete = True
         exchange.model = model_of(body) if exchange.due else None
 
     def request(self, flow: http.HTTPFlow) -> None:
@@ -109,9 +112,10 @@ class Inspection:
         self._show(flow, exchange)
 
     def release(self, flow: http.HTTPFlow) -> None:
-        """Put a request body back into its flow, as it is forwarded now."""
-        body = self._waiting.pop(flow, None)
-        if body is not None:
+        """Put a request body back into its flow, as it is forwarded now; unless an operator has written another one."""
+        body, exchange = self._waiting.pop(flow, None), self._inspected.get(flow)
+        shown = flow.request.data.content
+        if body is not None and (shown is None or (exchange is not None and is_withheld(exchange, flow.request))):
             flow.request.data.content = body
 
     def forget(self, flow: http.HTTPFlow) -> None:

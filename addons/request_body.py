@@ -1,45 +1,56 @@
-"""The one change this proxy makes to a request: empty `tool_calls` in chat messages are dropped.
+"""What is done with the body of a request that is signed: it is hashed, empty `tool_calls` go, small JSON is checked.
 
-vLLM fails on `"tool_calls": []` in an assistant's message, and clients send back the messages that they got. What is
-signed is the body as the client sent it.
+What is hashed is the body as the client sent it; what is forwarded is without the empty `tool_calls` of chat messages.
 """
 
 import json
-import re
-from typing import Any
+from typing import Final
 
-_EMPTY_TOOL_CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\]')
+from addons.empty_tool_calls import EmptyToolCallsFilter
+from addons.request_digest import RequestDigest
+
+MAX_BUFFERED: Final = 1024 * 1024
+"""Bytes of a JSON body up to which it is held until it is complete; a larger one is forwarded as it comes."""
+
+MAX_CHECKED: Final = 128 * 1024
+"""Bytes of a body up to which it is made sure that it is JSON. At this size that takes up to 8 ms, for lists in lists,
+during which nothing else is done."""
 
 
-MAX_CHECKED = 1024 * 1024
-"""Bytes of a body up to which it is made sure that it is JSON, which takes some 15 ms at this size."""
+class SignedRequestBody:
+    """A modifier through which the body of a request passes (`flow.request.stream`), held or not.
 
-
-def forwarded_body(body: bytes) -> bytes:
-    """The body to forward for a request body: the same bytes, unless a chat message has an empty `tool_calls`.
-
-    Raises:
-        ValueError: The body is not a JSON object; told of bodies up to `MAX_CHECKED` only.
+    Attributes:
+        digest: Its hash.
     """
-    suspicious = _EMPTY_TOOL_CALLS.search(body) is not None
-    if len(body) > MAX_CHECKED and not suspicious:
-        return body  # the upstream will judge it; here, parsing it would hold up everybody
+
+    def __init__(self, digest: RequestDigest, tool_calls: EmptyToolCallsFilter | None = None) -> None:
+        """Begin.
+
+        Args:
+            digest: Takes the hash of what came.
+            tool_calls: Changes what is forwarded; None forwards what came.
+        """
+        self.digest = digest
+        self._tool_calls = tool_calls
+
+    def __call__(self, piece: bytes) -> bytes | list[bytes]:
+        """Take the next piece in, `b""` at the end of the body; return what is to be forwarded.
+
+        An empty piece is never given to be forwarded, as that would be the last chunk of a chunked body.
+        """
+        self.digest(piece)
+        if self._tool_calls is None:
+            return piece
+        forwarded = self._tool_calls.feed(piece) if piece else self._tool_calls.end()
+        return [forwarded] if forwarded else []
+
+
+def is_json_object(body: bytes) -> bool:
+    """Whether a body is a JSON object, as far as that can be told in short time: of larger ones the upstream judges."""
+    if len(body) > MAX_CHECKED:
+        return True
     try:
-        request = json.loads(body)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deep") from None
-    if not isinstance(request, dict):
-        raise ValueError("the JSON is not an object")
-    # With a match, it may still stand somewhere else than in a message.
-    if suspicious and _drop_empty_tool_calls(request.get("messages")):
-        return json.dumps(request, separators=(",", ":")).encode()
-    return body
-
-
-def _drop_empty_tool_calls(messages: Any) -> bool:
-    dropped = False
-    for message in messages if isinstance(messages, list) else []:
-        if isinstance(message, dict) and message.get("tool_calls") == []:
-            del message["tool_calls"]
-            dropped = True
-    return dropped
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False

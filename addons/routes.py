@@ -44,8 +44,9 @@ class Route:
         name: What logs and metrics call it: its path; never one that a client has made up.
         needs_token: Whether the gate asks for a token. The proof pages ask by themselves.
         size: The limit of their bodies.
-        is_json: Whether the body is a JSON object. It is held until it is complete then, and looked into; all others
-            stream through.
+        is_json: Whether the body is a JSON object. A small one is held until it is complete then, and checked; all
+            others stream through.
+        drops_tool_calls: Whether empty `tool_calls` are taken out of its messages.
         dialect: What the events of a streamed answer tell.
         signs_any_type: Whether an answer is signed that is neither JSON nor an event stream.
         wraps_errors: Whether the upstream's errors are given the shape of this proxy's.
@@ -57,6 +58,7 @@ class Route:
     needs_token: bool = True
     size: Size = Size.REQUEST
     is_json: bool = False
+    drops_tool_calls: bool = False
     dialect: Dialect = ANY
     signs_any_type: bool = False
     wraps_errors: bool = False
@@ -84,7 +86,7 @@ RERANK = "/v1/rerank"
 SCORE = "/v1/score"
 
 _ROWS = {
-    ("POST", "/v1/chat/completions"): _CHAT,
+    ("POST", "/v1/chat/completions"): replace(_CHAT, drops_tool_calls=True),
     ("POST", "/v1/completions"): _CHAT,
     ("POST", "/v1/responses"): Route(Kind.SIGNED, is_json=True, dialect=RESPONSES),
     ("POST", "/v1/messages"): Route(Kind.SIGNED, is_json=True, dialect=MESSAGES),

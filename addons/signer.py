@@ -13,16 +13,17 @@ from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
 
 from addons.answers import error_answer, refuse
+from addons.empty_tool_calls import EmptyToolCallsFilter
 from addons.exchange import Exchange, Exchanges, TokenTimes
 from addons.labelled_json import LabelledJsonReader
 from addons.opaque_body import OpaqueReader
-from addons.request_body import forwarded_body
+from addons.request_body import MAX_BUFFERED, SignedRequestBody, is_json_object
 from addons.request_digest import RequestDigest
 from addons.response_tap import AwaitedTap, BodyReader, ResponseTap
 from addons.routes import Kind, Route, Router
 from addons.sse import SseReader
-from attest_web.keys import SigningKeys
 from addons.stored_id import stored_id
+from attest_web.keys import SigningKeys
 from attest_web.metrics import BETWEEN_TOKENS, Metrics
 from attest_web.signatures import sign_text, signed_text
 from attest_web.store import RECEIPT_PREFIX, SignatureStore
@@ -90,9 +91,9 @@ class Signer:
         # Of the flows whose response is still to come. Weak: a flow that ends in a way that no hook tells of takes its
         # entry along.
         self._digests: WeakKeyDictionary[http.HTTPFlow, RequestDigest] = WeakKeyDictionary()
-
         # Of those whose response is under way.
         self._readers: WeakKeyDictionary[http.HTTPFlow, BodyReader] = WeakKeyDictionary()
+
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Get ready to hash the body. Ask for no encoding: what the client decodes is then what was hashed."""
         if flow.response is not None or flow.error is not None or not self._is_signed(flow):
@@ -106,10 +107,10 @@ class Signer:
         flow.request.headers["accept-encoding"] = "identity"
         digest = self._digests[flow] = RequestDigest(given)
         if flow.request.stream:
-            flow.request.stream = digest
+            flow.request.stream = SignedRequestBody(digest, self._tool_calls_filter(flow))
 
     def request(self, flow: http.HTTPFlow) -> None:
-        """Finish the hash of the request body; where it was held, make it ready to be forwarded."""
+        """Take note that the body has come; where it was held, check it, and announce the length that it has now."""
         digest = self._digests.get(flow)
         if digest is None or flow.response is not None:
             return
@@ -117,15 +118,20 @@ class Signer:
         if flow.request.stream:
             return
         body = flow.request.raw_content or b""
-        digest(body)
-        if flow.request.headers.get("content-encoding", "identity").lower() == "identity":
-            try:
-                forwarded = forwarded_body(body)
-            except ValueError:
-                flow.response = error_answer(400, "The request body must be a JSON object.")
-                return
-            if forwarded is not body:
-                flow.request.content = forwarded
+        if self._router.route_of(flow).is_json and _is_identity(flow.request) and not is_json_object(body):
+            flow.response = error_answer(400, "The request body must be a JSON object.", flow.request)
+        elif flow.request.headers.get("content-length", str(len(body))) != str(len(body)):
+            flow.request.headers["content-length"] = str(len(body))
+
+    def _tool_calls_filter(self, flow: http.HTTPFlow) -> EmptyToolCallsFilter | None:
+        if not self._router.route_of(flow).drops_tool_calls or not _is_identity(flow.request):
+            return None
+        length = flow.request.headers.get("content-length")
+        if length is None:
+            return EmptyToolCallsFilter(keep_length=False)
+        # What goes upstream before the end of the body is there, goes with the length that the client has announced.
+        streams = int(length) > MAX_BUFFERED or flow.is_replay is not None
+        return EmptyToolCallsFilter(int(length), keep_length=streams)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Put the tap into the response, where it is to be signed; let it stream in any case."""
@@ -227,6 +233,11 @@ class Signer:
             logger.warning(
                 "a response id was used before; this exchange can be found by its receipt %s", exchange.receipt_id
             )
+
+
+def _is_identity(request: http.Request) -> bool:
+    encoding: str = request.headers.get("content-encoding", "identity")
+    return encoding.lower() == "identity"
 
 
 def _body_size(request: http.Request, response: http.Response) -> int | None:

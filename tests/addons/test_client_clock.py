@@ -5,10 +5,11 @@ from addons.client_clock import (
     LINGER_BYTES,
     LINGER_PAUSE,
     LINGER_SECONDS,
-    MIN_BODY_RATE,
     ClientClock,
     ClientTimeouts,
 )
+
+RATE = ClientTimeouts(head=30, body=60, idle=120).body_rate
 
 
 class Time:
@@ -43,7 +44,7 @@ def test_a_body_may_take_long_as_long_as_it_gets_on(clock: ClientClock, time: Ti
     clock.await_body()
     for _ in range(100):
         time.now += 50
-        clock.body_came(50 * MIN_BODY_RATE)
+        clock.body_came(int(50 * RATE))
         assert clock.deadline == time.now + 60
 
 
@@ -54,11 +55,25 @@ def test_a_byte_a_minute_is_no_progress(clock: ClientClock, time: Time) -> None:
     assert clock.deadline == pytest.approx(1060, abs=0.1)
 
 
+def test_a_body_that_is_held_has_a_deadline_as_a_whole_and_one_that_is_passed_on_has_none(time: Time) -> None:
+    clock = ClientClock(ClientTimeouts(head=30, body=60, idle=120, whole_body=90), time)
+    clock.await_body()
+    time.now += 50
+    clock.body_came(10**9)
+    assert clock.deadline == 1090
+    clock.pass_body_on()
+    clock.body_came(1)
+    assert clock.deadline == 1110
+
+
 def test_what_came_early_buys_no_time_to_stop(clock: ClientClock, time: Time) -> None:
     clock.await_body()
     time.now += 1
     clock.body_came(10**9)
     assert clock.deadline == 1061
+    time.now += 30
+    clock.body_came(1)
+    assert clock.deadline == pytest.approx(1061, abs=0.1), "nor to send a byte now and then"
 
 
 def test_whoever_lingers_does_so_for_a_while_and_for_some_bytes(clock: ClientClock, time: Time) -> None:

@@ -32,7 +32,7 @@ def test_a_token_opens_and_goes_no_further(gate: Gate, make_flow: MakeFlow) -> N
     flow = make_flow(b"{}", authorization="Bearer s3cret")
     gate.requestheaders(flow)
     assert flow.response is None
-    assert flow.request.stream is False
+    assert flow.request.stream is True
     assert "authorization" not in flow.request.headers
 
 
@@ -99,16 +99,17 @@ def test_proof_pages_ask_for_the_token_themselves_and_take_little(gate: Gate, ma
 @pytest.mark.parametrize(
     ("path", "limit", "streams"),
     [
-        ("/v1/chat/completions", 100, False),
-        ("/v1/embeddings", 100, False),
-        ("/v1/images/generations", 200, False),
+        ("/v1/chat/completions", 100, True),
+        ("/v1/embeddings", 100, True),
+        ("/v1/images/generations", 200, True),
         ("/v1/images/edits", 200, True),
         ("/v1/audio/transcriptions", 300, True),
         ("/v1/tokenize", 100, True),
         ("/v1/files", 300, True),
+        ("/v1/signature/x", MAX_PROOF_REQUEST, False),
     ],
 )
-def test_only_json_is_held_and_each_route_has_its_limit(
+def test_all_but_the_proof_pages_stream_and_each_route_has_its_limit(
     gate: Gate, make_flow: MakeFlow, path: str, limit: int, streams: bool
 ) -> None:
     fits = make_flow(path=path, authorization="Bearer s3cret", content_length=str(limit))

@@ -1,10 +1,11 @@
 import pytest
 from mitmproxy.test import tutils
 
+from addons.body_pace import BodyTimes
 from addons.http2_exchanges import MAX_HELD, Exchange, Exchanges, Http2Timeouts
 from tests.addons.clock import Clock
 
-TIMEOUTS = Http2Timeouts(upstream=100, idle=20, body=10, reading=50)
+TIMEOUTS = Http2Timeouts(upstream=100, idle=20, body=BodyTimes(pause=10, rate=0.1, whole=1000), reading=50)
 
 
 @pytest.fixture

@@ -23,18 +23,19 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.test import taddons, tflow
 
 from addons.back_pressure import BackPressure
+from addons.body_pace import BodyTimes
 from addons.connection_reader import ConnectionReading
-from addons.http2_connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
 from addons.http2_budget import RESET_BURST
+from addons.http2_connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
 from addons.http2_exchanges import MAX_HELD, Http2Timeouts
 from addons.http2_goaway import HIGHEST_STREAM, PATIENCE
 from addons.http2_server import HALT_AT, SWEEP, ApiHttp2Server, GoingAway, StreamsWentOn
 from tests.addons.clock import Clock
 from tests.addons.conftest import head
-
 from tests.patient_http2 import PatientConnection
+
 HEADERS = [(":method", "POST"), (":scheme", "https"), (":authority", "proxy"), (":path", "/x")]
-TIMEOUTS = Http2Timeouts(upstream=100, idle=20, body=10, reading=50)
+TIMEOUTS = Http2Timeouts(upstream=100, idle=20, body=BodyTimes(pause=10, rate=0.1), reading=50)
 
 
 class Upstreams(BackPressure):
@@ -199,7 +200,9 @@ def test_a_body_that_does_not_go_on_ends_its_stream_alone(connection: Connection
     clock.now += 11
     connection.send(busy, 1)
     connection.sweep()
-    assert connection.last(h2.events.StreamReset).stream_id == silent
+    answer = connection.last(h2.events.ResponseReceived)
+    assert answer.stream_id == silent
+    assert (b":status", b"408") in answer.headers
     assert connection.last(RequestProtocolError).stream_id == silent
     assert not connection.closed
 
@@ -348,7 +351,6 @@ def test_a_request_that_crosses_the_first_goaway_is_taken_and_one_behind_the_sec
     assert not connection.closed
     for stream_id in (early, crossing):
         connection.client.end_stream(stream_id)
-    connection.flush()
         connection.flush()
         connection.answer(stream_id, 10)
     assert connection.closed
@@ -378,6 +380,7 @@ def test_no_other_ping_is_taken_for_the_answer(connection: Connection) -> None:
 def test_a_client_that_goes_on_and_on_after_the_goaway_is_cut_off(connection: Connection) -> None:
     early = connection.begin()
     connection.go_away()
+    connection.flush()
     while not connection.closed:
         late = connection.begin()
         assert late < 2 * (RESET_BURST + 10)

@@ -91,6 +91,7 @@ def source(thing: object) -> str:
             HttpStream,
             [
                 "_handle_event",
+                "handle_event",
                 "start_request_stream",
                 "state_stream_request_body",
                 "state_consume_request_body",
