@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitmproxy import ctx, http
 
+from addons.body_budget import BodyBudget
 from addons.client_backlog import is_behind, unread
 from addons.client_clock import ClientTimeouts
 from addons.client_connections import ClientConnections
@@ -37,8 +38,8 @@ from addons.served_certificate import ServedCertificate
 from addons.signer import Signer, SigningRules
 from addons.tcp_keepalive import TcpKeepalive
 from addons.tracing import Tracing, TracingError, open_tracing
-from addons.upstream_errors import UpstreamErrors
 from addons.unsigned_marks import UnsignedMarks
+from addons.upstream_errors import UpstreamErrors
 from attest_web.cors import CorsPolicy
 from attest_web.readiness import UpstreamProbe
 from attest_web.settings import Settings, SettingsError
@@ -90,6 +91,9 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         keeps_plaintext=settings.keeps_plaintext,
         is_behind=is_behind,
         unread=unread,
+        holds=lambda flow: router.route_of(flow).is_json,
+        bodies=BodyBudget(inheritance.share_of(settings.max_buffered_body_bytes)),
+        changed=exchanges.changed,
         custody=looked_at.inspection if looked_at is not None else None,
     )
     signer = Signer(
@@ -121,11 +125,11 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
             router,
             proof.side_port,
             retirement if inheritance.number else None,
+            retire_http2=clients.retire_http2,
         ),
         proof.side_port,
         ProofPages(proof.app, router, closing=proof.closing),
         *([RateLimit(proof.limiter)] if proof.limiter else []),
-            retire_http2=clients.retire_http2,
         cors,
         gate,
         signer,
@@ -171,5 +175,7 @@ def _client_connections(settings: Settings, inheritance: Inheritance) -> ClientC
         head=settings.client_header_timeout_secs,
         body=settings.client_body_timeout_secs,
         idle=settings.client_idle_timeout_secs,
+        body_rate=settings.client_body_min_rate,
+        whole_body=settings.client_body_deadline_secs,
     )
     return ClientConnections(most, timeouts)

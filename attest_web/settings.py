@@ -236,6 +236,23 @@ class Settings(LaunchSettings):
         allow_inf_nan=False,
         description="how long a client may make no progress in a request's body, in seconds, above 0",
     )
+    client_body_min_rate: int = Field(
+        default=1024,
+        ge=1,
+        description="how fast a request's body must come behind that, in bytes a second, 1 or more",
+    )
+    client_body_deadline_secs: float = Field(
+        default=300,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long a JSON body may take that is held until it is complete, as those of up to 1 MiB are, in "
+        "seconds, above 0",
+    )
+    max_buffered_body_bytes: int = Field(
+        default=256 * 2**20,
+        ge=2**20,
+        description="the memory that waiting request bodies may take, over all clients, in bytes, 1048576 or more",
+    )
     client_idle_timeout_secs: float = Field(
         default=120,
         gt=0,
