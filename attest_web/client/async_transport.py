@@ -1,22 +1,30 @@
 """The transport of `AsyncOpenAI`: `sync_transport` with `await`, by anyio, so for asyncio and trio alike."""
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import anyio
 import anyio.to_thread
 import httpx2
 
+from attest_web.client.deadline import Countdown
 from attest_web.client.errors import UnprovenError
 from attest_web.client.proof import Proof
+from attest_web.client.proof_requests import (
+    MAX_PROOF_ANSWER,
+    no_answer,
+    proof_answer,
+    proof_request,
+    refusal,
+    took_too_long,
+)
 from attest_web.client.signing import signatures
-from attest_web.client.steps import Get, Step, Steps, T, Wait
+from attest_web.client.steps import Get, Question, Steps, T, Wait, Work
 from attest_web.client.stream_gate import StreamGate, check_length
 from attest_web.client.tls_guard import TlsGuard, UnknownTlsKeyError, server_key
 from attest_web.client.transport import (
     EXTENSION,
-    MAX_PROOF_ANSWER,
     Asked,
     Rules,
     Verdict,
@@ -24,12 +32,12 @@ from attest_web.client.transport import (
     exchange_of,
     id_in,
     ids_of,
+    is_encoded,
     may_come_in_parts,
     may_go_unproven,
-    proof_request,
-    refusal,
     refuse_encoding,
     whole_proof,
+    with_stream,
 )
 from attest_web.client.trust import Pin, RefusedError
 from attest_web.verify.client import Answer, FetchError
@@ -54,7 +62,8 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         refused = await self._settle(asked)
         if refused is not None:
             return refused
-        response = await self._send(request, asked)
+        guard = partial(self._rules.guard, request.url)
+        response = await self._send(guard, partial(self._send_guarded, request), asked)
         try:
             return await self._checked(asked, response)
         except BaseException:
@@ -79,11 +88,13 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
             return refusal(error)
         return None
 
-    async def _send(self, request: httpx2.Request, asked: Asked) -> httpx2.Response:
-        """Send a request over a connection to an attested key; one to a new key waits until that is attested, too."""
+    async def _send(
+        self, guard: Callable[[], TlsGuard | None], send: Callable[[TlsGuard | None], Awaitable[T]], asked: Asked
+    ) -> T:
+        """Send over a connection to an attested key; what finds a new one waits until that is attested, too."""
         for _ in range(2):
             try:
-                return await self._send_guarded(request, self._rules.guard(request))
+                return await send(guard())
             except UnknownTlsKeyError as unknown:
                 async with self._attesting:
                     if unknown.key not in self._rules.trust.tls_keys:
@@ -98,27 +109,28 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
     async def _checked(self, asked: Asked, response: httpx2.Response) -> httpx2.Response:
         verdict = Verdict(self._rules.on_proof)
         response.extensions[EXTENSION] = verdict
+        inner = cast("httpx2.AsyncByteStream", response.stream)
         if may_go_unproven(response, asked, self._rules):
-            return response
+            if is_encoded(response):
+                await inner.aclose()
+                return with_stream(response, httpx2.ByteStream(b""))
+            return with_stream(response, _BoundedStream(inner, self._rules.max_bytes))
         refuse_encoding(response)
         tls_key = server_key(response) if self._rules.tls else None
-        inner = cast("httpx2.AsyncByteStream", response.stream)
 
         async def settle(answer: bytes, own_id: str | None) -> None:
             verdict.settle(await self._prove(asked, answer, ids_of(response, own_id), tls_key))
 
         if may_come_in_parts(response, asked):
             gate = StreamGate(self._rules.max_bytes)
-            response.stream = _ProvenStream(inner, gate, lambda: settle(gate.content, gate.id))
-            return response
+            return with_stream(response, _ProvenStream(inner, gate, lambda: settle(gate.content, gate.id)))
         answer = bytearray()
         async for piece in inner:
+            check_length(len(answer) + len(piece), self._rules.max_bytes)
             answer += piece
-            check_length(answer, self._rules.max_bytes)
         await inner.aclose()
         await settle(bytes(answer), id_in(bytes(answer)))
-        response.stream = httpx2.ByteStream(bytes(answer))
-        return response
+        return with_stream(response, httpx2.ByteStream(bytes(answer)))
 
     async def _prove(self, asked: Asked, answer: bytes, ids: Sequence[str], tls_key: bytes | None) -> Proof:
         trust = self._rules.trust
@@ -133,43 +145,75 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
 
     async def _run(self, steps: Steps[T], asked: Asked) -> T:
         came: Any = None
+        countdown = Countdown(self._rules.proof_timeout)
         while True:
             try:
                 step = steps.send(came)
             except StopIteration as end:
                 return cast("T", end.value)
-            came = await self._take(step, asked)
+            came = None
+            if isinstance(step, Question):
+                countdown = Countdown(self._rules.proof_timeout)
+            else:
+                came = await self._take(step, asked, countdown)
 
-    async def _take(self, step: Step, asked: Asked) -> Any:
+    async def _take(self, step: Get | Wait | Work, asked: Asked, countdown: Countdown) -> Any:
         if isinstance(step, Get):
-            return await self._get(step, asked)
+            return await self._get(step, asked, countdown)
         if isinstance(step, Wait):
-            await anyio.sleep(step.seconds)
+            with countdown.running():
+                await anyio.sleep(min(step.seconds, max(countdown.left, 0)))
             return None
         return await anyio.to_thread.run_sync(step.call, abandon_on_cancel=True)
 
-    async def _get(self, step: Get, asked: Asked) -> Answer | FetchError:
-        deadline = time.monotonic() + self._rules.proof_timeout
+    async def _get(self, step: Get, asked: Asked, countdown: Countdown) -> Answer | FetchError:
+        async def ask(guard: TlsGuard | None) -> Answer | FetchError:
+            if countdown.left <= 0:
+                return took_too_long(self._rules)
+            request = proof_request(step, asked, self._rules, countdown.left)
+            with countdown.running(), anyio.move_on_after(countdown.left):
+                return await self._ask(request, guard, asked)
+            return took_too_long(self._rules)
+
+        guard = partial(self._rules.guard, httpx2.URL(self._rules.proof_url), about_keys=step.about_keys)
         try:
-            request = proof_request(step, asked, self._rules)
-            if step.about_keys:
-                response = await self._send_guarded(request, self._rules.guard(request, about_keys=True))
-            else:
-                response = await self._send(request, asked)
-            try:
-                key = server_key(response) if self._rules.tls else None
-                body = bytearray()
-                async for piece in cast("httpx2.AsyncByteStream", response.stream):
-                    body += piece
-                    if len(body) > MAX_PROOF_ANSWER or time.monotonic() > deadline:
-                        return FetchError("its answer is too long, or took too long")
-            finally:
-                await response.aclose()
+            return await (ask(guard()) if step.about_keys else self._send(guard, ask, asked))
         except (httpx2.TransportError, OSError) as error:
-            return FetchError(f"{type(error).__name__}: {error}")
+            return no_answer(error, self._rules)
         except UnprovenError as error:
             return FetchError(str(error))
-        return Answer(response.status_code, dict(response.headers), bytes(body), key)
+
+    async def _ask(self, request: httpx2.Request, guard: TlsGuard | None, asked: Asked) -> Answer | FetchError:
+        response = await self._send_guarded(request, guard)
+        try:
+            key = server_key(response) if self._rules.tls else None
+            body = bytearray()
+            async for piece in cast("httpx2.AsyncByteStream", response.stream):
+                body += piece
+                if len(body) > MAX_PROOF_ANSWER:
+                    return FetchError("its answer is too long")
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+        return proof_answer(response, bytes(body), key, asked)
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    """An answer that goes unproven, up to as many bytes as one may have."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, max_bytes: int) -> None:
+        self._inner = inner
+        self._max_bytes = max_bytes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in self._inner:
+            size += len(piece)
+            check_length(size, self._max_bytes)
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 class _ProvenStream(httpx2.AsyncByteStream):

@@ -6,12 +6,14 @@ from typing import Any
 
 import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
+from openai._models import FinalRequestOptions
 
 from attest_web.client.async_transport import AsyncVerifyingTransport
 from attest_web.client.demands import attestation_policy
 from attest_web.client.errors import UnprovenError
 from attest_web.client.proof import Proof
 from attest_web.client.sync_transport import VerifyingTransport
+from attest_web.client.tokens import checked_headers, refuse_token
 from attest_web.client.transport import EXTENSION, Rules, Verdict
 from attest_web.client.trust import AttestedSigners, KnownSigners
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
@@ -24,6 +26,15 @@ _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)  # 
 
 class VerifiedOpenAI(OpenAI):
     """An `OpenAI` client that hands over no answer that is not proven. Made by `verified_openai`."""
+
+    def __init__(self, **options: Any) -> None:
+        refuse_token(options.get("api_key"))
+        super().__init__(**options)
+        refuse_token(self.api_key)  # that of the environment
+
+    def _build_headers(self, options: FinalRequestOptions, *, retries_taken: int = 0) -> httpx2.Headers:
+        """Refuse a token that cannot be sent, wherever it is from. The SDK comes by here with every request."""
+        return checked_headers(lambda: super(VerifiedOpenAI, self)._build_headers(options, retries_taken=retries_taken))
 
     def _process_response(self, **given: Any) -> Any:
         """Give the answer its proof. The SDK comes by here with every answer; named by a test."""
@@ -41,6 +52,17 @@ class VerifiedOpenAI(OpenAI):
 
 class VerifiedAsyncOpenAI(AsyncOpenAI):
     """An `AsyncOpenAI` client that hands over no answer that is not proven. Made by `verified_async_openai`."""
+
+    def __init__(self, **options: Any) -> None:
+        refuse_token(options.get("api_key"))
+        super().__init__(**options)
+        refuse_token(self.api_key)
+
+    def _build_headers(self, options: FinalRequestOptions, *, retries_taken: int = 0) -> httpx2.Headers:
+        """See `VerifiedOpenAI`."""
+        return checked_headers(
+            lambda: super(VerifiedAsyncOpenAI, self)._build_headers(options, retries_taken=retries_taken)
+        )
 
     async def _process_response(self, **given: Any) -> Any:
         """See `VerifiedOpenAI`."""
@@ -65,6 +87,7 @@ def verified_openai(
     tls_binding: bool = True,
     ra_tls: bool = False,
     algos: Sequence[SigningAlgo] = SIGNING_ALGOS,
+    public_reports: bool = False,
     allow_unproven: Collection[str] = (),
     max_bytes: int = MAX_BYTES,
     proof_timeout: float = 30.0,
@@ -89,15 +112,18 @@ def verified_openai(
             authority, before anything is sent. It needs a `policy` that pins compose file and guest image; a
             `transport` of your own must then take any certificate.
         algos: The algorithms that must have signed. Not every server has both.
+        public_reports: Whether the server shows its reports to all (`ATTESTATION_PUBLIC=1`). They are asked for without
+            the token at first, and with it where the server wants it, before its key is attested. With
+            `public_reports`, no server has the token before.
         allow_unproven: Paths whose answers may go unproven, as in `{"/models"}`.
         max_bytes: Of a request, and of an answer: both are kept, for the proof.
-        proof_timeout: Seconds that each question for proof may take.
+        proof_timeout: Seconds that each question for proof may take, with all its tries: for a report, for a signature.
         on_proof: Is called with every proof.
         transport: What connects; by default, a new `httpx2.HTTPTransport`. For certificates and proxies of your own.
         options: All else that `openai.OpenAI` takes, but for `http_client`.
 
     Raises:
-        ValueError: An argument makes no sense.
+        ValueError: An argument makes no sense, or the token cannot be sent.
     """
     rules = _rules(
         base_url,
@@ -107,6 +133,7 @@ def verified_openai(
         algos,
         tls_binding=tls_binding,
         ra_tls=ra_tls,
+        public_reports=public_reports,
         allow_unproven=frozenset(allow_unproven),
         max_bytes=max_bytes,
         proof_timeout=proof_timeout,
@@ -126,6 +153,7 @@ def verified_async_openai(
     tls_binding: bool = True,
     ra_tls: bool = False,
     algos: Sequence[SigningAlgo] = SIGNING_ALGOS,
+    public_reports: bool = False,
     allow_unproven: Collection[str] = (),
     max_bytes: int = MAX_BYTES,
     proof_timeout: float = 30.0,
@@ -142,6 +170,7 @@ def verified_async_openai(
         algos,
         tls_binding=tls_binding,
         ra_tls=ra_tls,
+        public_reports=public_reports,
         allow_unproven=frozenset(allow_unproven),
         max_bytes=max_bytes,
         proof_timeout=proof_timeout,
@@ -176,6 +205,7 @@ def _rules(
     *,
     tls_binding: bool,
     ra_tls: bool,
+    public_reports: bool,
     **more: Any,
 ) -> Rules:
     if not algos or not set(algos) <= set(SIGNING_ALGOS):
@@ -200,7 +230,8 @@ def _rules(
     if signers is not None:
         trust = KnownSigners(signers)
     else:
-        trust = AttestedSigners(policy if policy is not None else attestation_policy(), algos, tls=tls)
+        given = policy if policy is not None else attestation_policy()
+        trust = AttestedSigners(given, algos, tls=tls, send_token=not public_reports)
     base = base_url.rstrip("/")
     return Rules(base, (proof_url or base_url).rstrip("/"), trust, algos, tls, judge=judge, **more)
 

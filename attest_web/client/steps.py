@@ -8,6 +8,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
+from attest_web.verify.client import FetchError
+
+
+class TookTooLongError(FetchError):
+    """The time for a question for proof is over; there is no point in asking again."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question for proof begins: it has the time that such a question may take, with all its tries and waits."""
+
 
 @dataclass(frozen=True)
 class Get:
@@ -17,10 +28,12 @@ class Get:
         target: Path and query, behind the base URL.
         about_keys: Whether it is a question about the keys themselves, which may go over a connection that nothing is
             known of.
+        with_token: Whether the token goes with it.
     """
 
     target: str
     about_keys: bool = False
+    with_token: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ class Work:
     call: Callable[[], Any]
 
 
-Step = Get | Wait | Work
+Step = Question | Get | Wait | Work
 T = TypeVar("T")
 Steps = Generator[Step, Any, T]
 

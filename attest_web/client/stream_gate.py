@@ -13,7 +13,6 @@ are not UTF-8, JSON with two members of one name.
 
 import json
 import re
-from collections.abc import Sized
 from typing import Any, Final
 
 from attest_web.client.errors import UnprovenError
@@ -72,7 +71,7 @@ class StreamGate:
         Raises:
             UnprovenError: The stream is longer than `max_bytes`.
         """
-        check_length(self._content, self._max_bytes, len(piece))
+        check_length(len(self._content) + len(piece), self._max_bytes)
         self._content += piece
         start = self._released
         if not self._closed or self.id is None:
@@ -166,18 +165,17 @@ class _Event:
         return False
 
 
-def check_length(content: Sized, max_bytes: int, more: int = 0) -> None:
+def check_length(size: int, max_bytes: int) -> None:
     """Refuse an answer that is longer than may be kept.
 
     Args:
-        content: What has come.
-        max_bytes: What may be kept.
-        more: Bytes that are to be added.
+        size: Bytes that it would have.
+        max_bytes: Bytes that it may have.
 
     Raises:
-        UnprovenError: It is.
+        UnprovenError: It is longer.
     """
-    if len(content) + more > max_bytes:
+    if size > max_bytes:
         raise UnprovenError(f"the answer has more than {max_bytes} bytes; max_bytes sets another bound")
 
 

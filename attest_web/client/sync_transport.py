@@ -4,19 +4,28 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 import httpx2
 
+from attest_web.client.deadline import Countdown, ThreadDeadline
 from attest_web.client.errors import UnprovenError
 from attest_web.client.proof import Proof
+from attest_web.client.proof_requests import (
+    MAX_PROOF_ANSWER,
+    no_answer,
+    proof_answer,
+    proof_request,
+    refusal,
+    took_too_long,
+)
 from attest_web.client.signing import signatures
-from attest_web.client.steps import Get, Step, Steps, T, Wait
+from attest_web.client.steps import Get, Question, Steps, T, Wait, Work
 from attest_web.client.stream_gate import StreamGate, check_length
 from attest_web.client.tls_guard import TlsGuard, UnknownTlsKeyError, server_key
 from attest_web.client.transport import (
     EXTENSION,
-    MAX_PROOF_ANSWER,
     Asked,
     Rules,
     Verdict,
@@ -24,12 +33,12 @@ from attest_web.client.transport import (
     exchange_of,
     id_in,
     ids_of,
+    is_encoded,
     may_come_in_parts,
     may_go_unproven,
-    proof_request,
-    refusal,
     refuse_encoding,
     whole_proof,
+    with_stream,
 )
 from attest_web.client.trust import Pin, RefusedError
 from attest_web.verify.client import Answer, FetchError
@@ -42,6 +51,7 @@ class VerifyingTransport(httpx2.BaseTransport):
         self._inner = inner
         self._rules = rules
         self._attesting = threading.Lock()
+        self._deadline = ThreadDeadline()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """See `httpx2.BaseTransport`.
@@ -54,7 +64,8 @@ class VerifyingTransport(httpx2.BaseTransport):
         refused = self._settle(asked)
         if refused is not None:
             return refused
-        response = self._send(request, asked)
+        guard = partial(self._rules.guard, request.url)
+        response = self._send(guard, partial(self._send_guarded, request), asked)
         try:
             return self._checked(asked, response)
         except BaseException:
@@ -78,11 +89,11 @@ class VerifyingTransport(httpx2.BaseTransport):
             return refusal(error)
         return None
 
-    def _send(self, request: httpx2.Request, asked: Asked) -> httpx2.Response:
-        """Send a request over a connection to an attested key; one to a new key waits until that is attested, too."""
+    def _send(self, guard: Callable[[], TlsGuard | None], send: Callable[[TlsGuard | None], T], asked: Asked) -> T:
+        """Send over a connection to an attested key; what finds a new one waits until that is attested, too."""
         for _ in range(2):
             try:
-                return self._send_guarded(request, self._rules.guard(request))
+                return send(guard())
             except UnknownTlsKeyError as unknown:
                 with self._attesting:
                     if unknown.key not in self._rules.trust.tls_keys:
@@ -90,34 +101,39 @@ class VerifyingTransport(httpx2.BaseTransport):
         raise another_key()
 
     def _send_guarded(self, request: httpx2.Request, guard: TlsGuard | None) -> httpx2.Response:
-        if guard is not None:
-            request.extensions = {**request.extensions, "trace": guard.trace}
+        def trace(event: str, info: dict[str, Any]) -> None:
+            self._deadline.trace(event, info)
+            if guard is not None:
+                guard.trace(event, info)
+
+        request.extensions = {**request.extensions, "trace": trace}
         return self._inner.handle_request(request)
 
     def _checked(self, asked: Asked, response: httpx2.Response) -> httpx2.Response:
         verdict = Verdict(self._rules.on_proof)
         response.extensions[EXTENSION] = verdict
+        inner = cast("httpx2.SyncByteStream", response.stream)
         if may_go_unproven(response, asked, self._rules):
-            return response
+            if is_encoded(response):
+                inner.close()
+                return with_stream(response, httpx2.ByteStream(b""))
+            return with_stream(response, _BoundedStream(inner, self._rules.max_bytes))
         refuse_encoding(response)
         tls_key = server_key(response) if self._rules.tls else None
-        inner = cast("httpx2.SyncByteStream", response.stream)
 
         def settle(answer: bytes, own_id: str | None) -> None:
             verdict.settle(self._prove(asked, answer, ids_of(response, own_id), tls_key))
 
         if may_come_in_parts(response, asked):
             gate = StreamGate(self._rules.max_bytes)
-            response.stream = _ProvenStream(inner, gate, lambda: settle(gate.content, gate.id))
-            return response
+            return with_stream(response, _ProvenStream(inner, gate, lambda: settle(gate.content, gate.id)))
         answer = bytearray()
         for piece in inner:
+            check_length(len(answer) + len(piece), self._rules.max_bytes)
             answer += piece
-            check_length(answer, self._rules.max_bytes)
         inner.close()
         settle(bytes(answer), id_in(bytes(answer)))
-        response.stream = httpx2.ByteStream(bytes(answer))
-        return response
+        return with_stream(response, httpx2.ByteStream(bytes(answer)))
 
     def _prove(self, asked: Asked, answer: bytes, ids: Sequence[str], tls_key: bytes | None) -> Proof:
         trust = self._rules.trust
@@ -132,45 +148,77 @@ class VerifyingTransport(httpx2.BaseTransport):
 
     def _run(self, steps: Steps[T], asked: Asked) -> T:
         came: Any = None
+        countdown = Countdown(self._rules.proof_timeout)
         while True:
             try:
                 step = steps.send(came)
             except StopIteration as end:
                 return cast("T", end.value)
-            came = self._take(step, asked)
+            came = None
+            if isinstance(step, Question):
+                countdown = Countdown(self._rules.proof_timeout)
+            else:
+                came = self._take(step, asked, countdown)
 
-    def _take(self, step: Step, asked: Asked) -> Any:
+    def _take(self, step: Get | Wait | Work, asked: Asked, countdown: Countdown) -> Any:
         if isinstance(step, Get):
-            return self._get(step, asked)
+            return self._get(step, asked, countdown)
         if isinstance(step, Wait):
-            time.sleep(step.seconds)
+            with countdown.running():
+                time.sleep(min(step.seconds, max(countdown.left, 0)))
             return None
         # In a thread of its own: it runs an event loop, and there may be one here, as in a notebook.
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             return thread.submit(step.call).result()
 
-    def _get(self, step: Get, asked: Asked) -> Answer | FetchError:
-        deadline = time.monotonic() + self._rules.proof_timeout
+    def _get(self, step: Get, asked: Asked, countdown: Countdown) -> Answer | FetchError:
+        def ask(guard: TlsGuard | None) -> Answer | FetchError:
+            if countdown.left <= 0:
+                return took_too_long(self._rules)
+            request = proof_request(step, asked, self._rules, countdown.left)
+            with countdown.running() as end, self._deadline.at(end):
+                return self._ask(request, guard, asked, end)
+
+        guard = partial(self._rules.guard, httpx2.URL(self._rules.proof_url), about_keys=step.about_keys)
         try:
-            request = proof_request(step, asked, self._rules)
-            if step.about_keys:
-                response = self._send_guarded(request, self._rules.guard(request, about_keys=True))
-            else:
-                response = self._send(request, asked)
-            try:
-                key = server_key(response) if self._rules.tls else None
-                body = bytearray()
-                for piece in cast("httpx2.SyncByteStream", response.stream):
-                    body += piece
-                    if len(body) > MAX_PROOF_ANSWER or time.monotonic() > deadline:
-                        return FetchError("its answer is too long, or took too long")
-            finally:
-                response.close()
+            return ask(guard()) if step.about_keys else self._send(guard, ask, asked)
         except (httpx2.TransportError, OSError) as error:
-            return FetchError(f"{type(error).__name__}: {error}")
+            return no_answer(error, self._rules)
         except UnprovenError as error:
             return FetchError(str(error))
-        return Answer(response.status_code, dict(response.headers), bytes(body), key)
+
+    def _ask(self, request: httpx2.Request, guard: TlsGuard | None, asked: Asked, end: float) -> Answer | FetchError:
+        response = self._send_guarded(request, guard)
+        try:
+            key = server_key(response) if self._rules.tls else None
+            body = bytearray()
+            for piece in cast("httpx2.SyncByteStream", response.stream):
+                body += piece
+                if len(body) > MAX_PROOF_ANSWER:
+                    return FetchError("its answer is too long")
+                if time.monotonic() > end:
+                    return took_too_long(self._rules)
+        finally:
+            response.close()
+        return proof_answer(response, bytes(body), key, asked)
+
+
+class _BoundedStream(httpx2.SyncByteStream):
+    """An answer that goes unproven, up to as many bytes as one may have."""
+
+    def __init__(self, inner: httpx2.SyncByteStream, max_bytes: int) -> None:
+        self._inner = inner
+        self._max_bytes = max_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for piece in self._inner:
+            size += len(piece)
+            check_length(size, self._max_bytes)
+            yield piece
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 class _ProvenStream(httpx2.SyncByteStream):

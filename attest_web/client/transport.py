@@ -13,10 +13,10 @@ import httpx2
 from attest_web.client.errors import UnprovenError
 from attest_web.client.proof import Proof
 from attest_web.client.signing import Signed
-from attest_web.client.steps import Get
 from attest_web.client.stream_gate import is_id, json_object, response_id
 from attest_web.client.tls_guard import TlsGuard
-from attest_web.client.trust import Pin, RefusedError, Trust
+from attest_web.client.tokens import refuse_headers
+from attest_web.client.trust import Pin, Trust
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.certificate_judge import CertificateJudge
 from attest_web.verify.client import MAX_BYTES
@@ -25,9 +25,6 @@ from attest_web.verify.exchange import Exchange, shown_address
 
 EXTENSION: Final = "tee_signer_verdict"
 """Where in an httpx response's extensions its `Verdict` is."""
-
-MAX_PROOF_ANSWER: Final = 8 * 1024 * 1024
-"""Bytes of a signature or a report that are read at most."""
 
 
 class Verdict:
@@ -69,7 +66,8 @@ class Rules:
         tls: Whether the server's TLS key must be the attested one.
         allow_unproven: Paths behind `base_url` whose answers may go unproven, as in `/models`.
         max_bytes: Of a request and of an answer, all of which are kept for the proof.
-        proof_timeout: Seconds that each question for proof may take.
+        proof_timeout: Seconds that each question for proof may take, with all its tries: one about a key, or for a
+            signature.
         on_proof: Is called with every proof.
         judge: Gives the checks of a server's certificate; None where the transport judges it.
     """
@@ -85,20 +83,20 @@ class Rules:
     on_proof: Callable[[Proof], None] | None = field(default=None, repr=False)
     judge: CertificateJudge | None = None
 
-    def guard(self, request: httpx2.Request, *, about_keys: bool = False) -> TlsGuard | None:
+    def guard(self, url: httpx2.URL, *, about_keys: bool = False) -> TlsGuard | None:
         """What looks at a new connection for a request; None where that is not asked for.
 
         Args:
-            request: The request.
+            url: Where the request goes.
             about_keys: Whether it is about the keys themselves, so that the TLS key need not be known. A connection
                 for it must not be one that other requests could share.
         """
-        bound = self.tls and _origin(request.url) == _origin(httpx2.URL(self.base_url))
+        bound = self.tls and _origin(url) == _origin(httpx2.URL(self.base_url))
         if not bound and self.judge is None:
             return None
         known = self.trust.tls_keys if bound and not about_keys else None
         # As it is in the handshake: `host` would have a name like bücher.example in Unicode.
-        return TlsGuard(request.url.raw_host.decode(), known, self.judge)
+        return TlsGuard(url.raw_host.decode(), known, self.judge)
 
     def path_of(self, url: httpx2.URL) -> str:
         """The path of a request, behind the base URL.
@@ -128,9 +126,9 @@ class Asked:
         whole: Whether it asks for an answer in one piece.
     """
 
-    body: bytes
+    body: bytes = field(repr=False)
     path: str
-    token: str | None
+    token: str | None = field(repr=False)
     model: str | None
     whole: bool
 
@@ -140,7 +138,9 @@ class Asked:
 
         Raises:
             UnprovenError: It goes somewhere else, or is too long.
+            ValueError: A header of it cannot be sent.
         """
+        refuse_headers(request.headers)
         path = rules.path_of(request.url)
         body = request.content
         if len(body) > rules.max_bytes:
@@ -148,21 +148,13 @@ class Asked:
         # What is signed is the answer as it is sent: an encoding that somebody adds on the way would change it.
         request.headers["accept-encoding"] = "identity"
         wanted = json_object(body)
-        whole = wanted is not None and not (wanted.get("stream") or wanted.get("stream_format"))
+        if wanted is not None:
+            whole = not (wanted.get("stream") or wanted.get("stream_format"))
+        else:  # a form may ask for a stream, too; what has no body, as a GET, does so in its query
+            whole = not body and request.url.params.get("stream", "false").lower() in ("", "0", "false")
         named = (wanted or {}).get("model")
         model = named if isinstance(named, str) else None
         return cls(body, path, request.headers.get("authorization"), model, whole)
-
-
-def proof_request(step: Get, asked: Asked, rules: Rules) -> httpx2.Request:
-    """A question for proof, with the token of the request that it is about."""
-    headers = {"accept-encoding": "identity", "accept": "application/json", "user-agent": "tee-signer-client"}
-    if asked.token is not None:
-        headers["authorization"] = asked.token
-    if rules.tls and step.about_keys:
-        headers["connection"] = "close"  # who is at its other end is not known yet, so nothing else goes over it
-    timeout = httpx2.Timeout(rules.proof_timeout).as_dict()
-    return httpx2.Request("GET", rules.proof_url + step.target, headers=headers, extensions={"timeout": timeout})
 
 
 def may_come_in_parts(response: httpx2.Response, asked: Asked) -> bool:
@@ -182,13 +174,27 @@ def refuse_encoding(response: httpx2.Response) -> None:
     Raises:
         UnprovenError: The answer is compressed although that was not asked for, or is said to be in another charset.
     """
-    if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+    if is_encoded(response):
         raise UnprovenError(
             "the answer came compressed, though identity was asked for: something between this client and the signing"
             " proxy changes answers; ask it not to, or go around it"
         )
     if (response.charset_encoding or "utf-8").lower() not in ("utf-8", "utf8"):
         raise UnprovenError("the answer is said to be in another charset than UTF-8, and that is not signed")
+
+
+def is_encoded(response: httpx2.Response) -> bool:
+    """Whether an answer is compressed, which was not asked for: a few bytes could become very many."""
+    return response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
+
+
+def with_stream(response: httpx2.Response, stream: httpx2.SyncByteStream | httpx2.AsyncByteStream) -> httpx2.Response:
+    """An answer with another body. It is a new one: who has read one already reads that, whatever its stream is."""
+    headers = response.headers
+    if is_encoded(response):
+        lost = (b"content-encoding", b"content-length", b"transfer-encoding")
+        headers = httpx2.Headers([(name, value) for name, value in headers.raw if name.lower() not in lost])
+    return httpx2.Response(response.status_code, headers=headers, stream=stream, extensions=response.extensions)
 
 
 def ids_of(response: httpx2.Response, own_id: str | None) -> list[str]:
@@ -206,23 +212,6 @@ def id_in(body: bytes) -> str | None:
 def may_go_unproven(response: httpx2.Response, asked: Asked, rules: Rules) -> bool:
     """Whether an answer may be handed over as it is: an error, which the SDK raises, or one that is let through."""
     return response.status_code >= 300 or asked.path in rules.allow_unproven
-
-
-def refusal(error: RefusedError) -> httpx2.Response:
-    """What the server has said where it gave no report, as the answer to what was to be sent.
-
-    So that a wrong token is the SDK's own `AuthenticationError`, and it comes again where a server is busy. Nothing of
-    it is believed but its status.
-
-    Raises:
-        RefusedError: Its status says that it has no reports, or none for us.
-    """
-    status = error.answer.status
-    if status not in (401, 403, 408, 429) and status < 500:
-        raise error
-    told = ("content-type", "retry-after", "retry-after-ms")
-    kept = {name: value for name, value in error.answer.headers.items() if name in told}
-    return httpx2.Response(status, headers=kept, content=error.answer.body, extensions={EXTENSION: Verdict()})
 
 
 def whole_proof(signed: Signed, pin: Pin) -> Proof:

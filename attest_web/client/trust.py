@@ -8,7 +8,7 @@ from typing import Protocol
 
 from attest_web.client.errors import MismatchError, UnprovenError, not_holding
 from attest_web.client.proof import Proof
-from attest_web.client.steps import Get, Steps, Work, report_target
+from attest_web.client.steps import Get, Question, Steps, Work, report_target
 from attest_web.report_data import NONCE_BYTES
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.audit import DEV_ROOT, Audit, check_evidence
@@ -26,6 +26,9 @@ Signers = Mapping[SigningAlgo, bytes]
 
 MAX_PINS = 16
 """Sets of keys that are remembered; the oldest is forgotten and would be attested anew."""
+
+_WANTS_TOKEN = frozenset({401, 403})
+"""HTTP statuses of a server that shows its report to holders of a token."""
 
 
 class RefusedError(UnprovenError):
@@ -134,6 +137,7 @@ class AttestedSigners:
         algos: Sequence[SigningAlgo],
         *,
         tls: bool,
+        send_token: bool = True,
         nonce: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         """Trust what the policy trusts.
@@ -142,11 +146,13 @@ class AttestedSigners:
             policy: What is demanded of reports.
             algos: The algorithms, of whose keys there must be a report each.
             tls: Whether the server's TLS key must be the attested one.
+            send_token: Whether a server that shows no report without the token is sent it before its key is attested.
             nonce: Gives so many random bytes.
         """
         self._policy = policy
         self._algos = tuple(algos)
         self._tls = tls
+        self._send_token = send_token
         self._nonce = nonce
         self._pins: tuple[Pin, ...] = ()  # replaced and never changed: threads read it without a lock
 
@@ -181,9 +187,7 @@ class AttestedSigners:
         for algo in self._algos:
             address = None if signers is None else shown_address(algo, signers[algo])
             target = report_target(algo, nonce, address, tls=self._tls, model=model)
-            answer: Answer | FetchError = yield Get(target, about_keys=True)
-            if isinstance(answer, FetchError):
-                raise UnprovenError(f"no attestation report could be had: {answer}")
+            answer = yield from self._report(target)
             if answer.status != 200:
                 why = f"/attestation/report answered {answer.status}"
                 if answer.status == 404:
@@ -207,6 +211,18 @@ class AttestedSigners:
         self._pins = (pin, *self._pins)[:MAX_PINS]
         return pin
 
+    def _report(self, target: str) -> Steps[Answer]:
+        """Ask for a report: at first without the token, as nothing is known yet of who gets it."""
+        answer = yield from _ask(target, with_token=False)
+        if answer.status not in _WANTS_TOKEN:
+            return answer
+        if not self._send_token:
+            raise UnprovenError(
+                f"/attestation/report answered {answer.status} without the token, which public_reports keeps from it:"
+                " are the reports of this server public (ATTESTATION_PUBLIC=1)?"
+            )
+        return (yield from _ask(target, with_token=True))
+
     def _check(self, evidence: Evidence) -> tuple[Audit, str | None]:
         audit = check_evidence(evidence, self._policy)
         verifier = self._policy.verify_quote
@@ -215,6 +231,14 @@ class AttestedSigners:
         if not verifier.trusts_intel:
             audit.warn(DEV_ROOT)
         return audit, verifier.used
+
+
+def _ask(target: str, *, with_token: bool) -> Steps[Answer]:
+    yield Question()
+    answer: Answer | FetchError = yield Get(target, about_keys=True, with_token=with_token)
+    if isinstance(answer, FetchError):
+        raise UnprovenError(f"no attestation report could be had: {answer}")
+    return answer
 
 
 def the_report(body: bytes, address: str | None) -> bytes:

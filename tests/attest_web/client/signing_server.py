@@ -43,6 +43,7 @@ class SigningServer:
         body: What it answers a chat with, instead of `WHOLE` or `STREAM`.
         head: Headers of that answer.
         replaced: What it answers by beginning of a path, instead.
+        private: Whether it shows its reports to holders of a token alone.
     """
 
     keys: SigningKeys = field(default_factory=lambda: KEYS)
@@ -54,6 +55,7 @@ class SigningServer:
     body: bytes | None = None
     head: dict[str, str] = field(default_factory=dict)
     replaced: dict[str, httpx2.Response] = field(default_factory=dict)
+    private: bool = False
     asked: list[httpx2.Request] = field(default_factory=list)
     signed: dict[str, SignedExchange] = field(default_factory=dict)
 
@@ -61,15 +63,22 @@ class SigningServer:
     def paths(self) -> list[str]:
         return [request.url.path for request in self.asked]
 
+    @property
+    def sent_a_token(self) -> list[str]:
+        """Paths of the requests that came with one."""
+        return [request.url.path for request in self.asked if "authorization" in request.headers]
+
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         self.asked.append(request)
         path = request.url.path.removeprefix("/v1")
         for beginning, answer in self.replaced.items():
             if path.startswith(beginning):
-                return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
+                return httpx2.Response(answer.status_code, headers=answer.headers, stream=Pieces(answer.content))
         if path.startswith("/signature/"):
             return self._signature(unquote(path.removeprefix("/signature/")), request.url.params)
         if path == "/attestation/report":
+            if self.private and "authorization" not in request.headers:
+                return httpx2.Response(401, json={"error": {"message": "no token"}})
             return httpx2.Response(200, json=self._report(request.url.params))
         return self._chat(request)
 

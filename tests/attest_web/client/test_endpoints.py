@@ -16,7 +16,7 @@ from attest_web.client import (
     verified_async_openai,
     verified_openai,
 )
-from attest_web.client.signing import DELAYS
+from attest_web.client.signing import DELAYS, MAX_REASON
 from tests.attest_web.client.signing_server import BASE, CHAT, LENIENT, SigningServer
 from tests.attest_web.verify.minting import KEYS, OTHER_KEYS
 
@@ -68,7 +68,8 @@ def test_reports_that_a_gateway_has_gathered_are_found_and_the_model_is_named() 
     for request in server.asked:
         if request.method == "GET":
             assert request.url.params["model"] == CHAT["model"]
-            assert request.headers["authorization"] == "Bearer t"
+            if "/signature/" in request.url.path:
+                assert request.headers["authorization"] == "Bearer t"
     signers = proof_of(client.chat.completions.create(**CHAT)).signers
     assert signers == {"ecdsa": KEYS.ecdsa_address, "ed25519": KEYS.ed25519_address}
 
@@ -185,6 +186,29 @@ def test_a_busy_server_is_asked_for_its_report_again_by_the_sdk() -> None:
     assert len(server.asked) == 3
     server.replaced.clear()
     assert said(client) == "hello"
+
+
+def test_the_reason_why_an_answer_is_not_signed_is_told_at_once() -> None:
+    def server_that_says(error: object) -> SigningServer:
+        return SigningServer(replaced={"/signature": httpx2.Response(404, json={"error": error})})
+
+    said = "the client went away\n✓ all is well \x1b[2J" + "x" * 1000
+    server = server_that_says({"code": "not_signed", "message": said})
+    with pytest.raises(UnprovenError, match="not signed, and the server says why: the client went away") as caught:
+        before(server).chat.completions.create(**CHAT)
+    assert str(caught.value).isprintable()
+    assert str(caught.value).endswith("xxx…")
+    assert len(str(caught.value)) < MAX_REASON + 100
+    assert sum("/signature/" in path for path in server.paths) == 1, "asking again changes nothing"
+    without: list[object] = [{"code": "not_signed", "message": message} for message in (["x"], " ", None)]
+    for error in without:
+        with pytest.raises(UnprovenError, match="it gives no reason"):
+            before(server_that_says(error)).chat.completions.create(**CHAT)
+    others: list[object] = [{"code": "not_found", "message": "secret word"}, "not_signed", ["not_signed"], None]
+    for error in others:
+        with pytest.raises(UnprovenError, match="the signature endpoint answered 404") as caught:
+            before(server_that_says(error)).chat.completions.create(**CHAT)
+        assert "secret word" not in str(caught.value)
 
 
 def test_a_server_that_cannot_be_reached_for_its_proof_is_told() -> None:

@@ -1,0 +1,74 @@
+"""Refuses headers that cannot be sent, before a library does so with an error that quotes them."""
+
+import contextlib
+import re
+from collections.abc import Callable
+from typing import Final
+
+import httpx2
+
+_VALUE: Final = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
+"""`field-value` of RFC 9110, 5.5."""
+
+MIN_REDACTED: Final = 8
+"""Characters of a token that is looked for in what a server says; a shorter one is part of many words."""
+
+
+def refuse_token(token: object) -> None:
+    """Refuse a token that no header can carry.
+
+    Args:
+        token: The token; what is not a string is for the SDK to judge.
+
+    Raises:
+        ValueError: It has a blank at an end, or a control character or a letter beyond ASCII in it. It is not quoted.
+    """
+    if not isinstance(token, str):
+        return
+    if not (token.isascii() and (token.isprintable() or not token) and token == token.strip()):
+        raise ValueError(
+            "api_key: a token has printable ASCII characters, and no blank or line end behind or before them; see how"
+            " it was read (str.strip takes a line end off)"
+        )
+
+
+def checked_headers(build: Callable[[], httpx2.Headers]) -> httpx2.Headers:
+    """The headers that a library builds.
+
+    Args:
+        build: Builds them.
+
+    Raises:
+        ValueError: They cannot be sent. No part of them is quoted, neither here nor in a cause or context.
+    """
+    headers = None
+    with contextlib.suppress(UnicodeEncodeError):  # its arguments have the whole value
+        headers = build()
+    if headers is None:
+        raise ValueError("a header has letters beyond ASCII in it; is it api_key, or one of default_headers?")
+    refuse_headers(headers)
+    return headers
+
+
+def refuse_headers(headers: httpx2.Headers) -> None:
+    """Refuse headers that HTTP does not have.
+
+    Raises:
+        ValueError: The value of one has a control character, or a blank at an end. It is not quoted.
+    """
+    if not all(_VALUE.fullmatch(value) for _, value in headers.raw):
+        raise ValueError(
+            "the value of a header has a control character or a line end in it, or a blank at an end; is it api_key, or"
+            " one of default_headers?"
+        )
+
+
+def redacted(said: bytes, authorization: str | None) -> bytes:
+    """What a server has said, without the token that it was sent.
+
+    Args:
+        said: Its words.
+        authorization: The `Authorization` that it was sent, if any.
+    """
+    token = (authorization or "").rpartition(" ")[2].encode()
+    return said.replace(token, b"[token]") if len(token) >= MIN_REDACTED else said

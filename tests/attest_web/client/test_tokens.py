@@ -1,0 +1,204 @@
+"""No error has the token in it, also where it is one that cannot be sent."""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from attest_web.client import ProofError, VerifiedAsyncOpenAI, VerifiedOpenAI, verified_async_openai, verified_openai
+from attest_web.client.transport import Asked, Rules
+from attest_web.client.trust import KnownSigners
+from tests.attest_web.client.signing_server import BASE, CHAT, LENIENT, SigningServer
+
+SECRET = "s3cret-token"
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attest_web.client.signing.DELAYS", (0.0,))
+
+
+TOKENS = [
+    f"{SECRET}\n",
+    f" {SECRET}",
+    f"{SECRET}\t",
+    f"{SECRET}\r\nX: y",
+    f"{SECRET}\0",
+    f"{SECRET}\x7f",
+    f"{SECRET}ł",
+    f"é{SECRET}",
+]
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """An error, and all that stand behind it, shown or not."""
+    yield error
+    for behind in (error.__cause__, error.__context__):
+        if behind is not None:
+            yield from chain_of(behind)
+
+
+def check_no_secret(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    for each in chain_of(error):
+        assert SECRET not in str(each) + repr(each) + repr(each.args) + repr(vars(each))
+    assert SECRET not in "".join(traceback.format_exception(error))
+    assert SECRET not in caplog.text
+
+
+def options(**more: Any) -> dict[str, Any]:
+    server = SigningServer()
+    given = {"api_key": "t", "policy": LENIENT, "transport": httpx2.MockTransport(server), "max_retries": 0}
+    return given | more
+
+
+def chat(client: VerifiedOpenAI | VerifiedAsyncOpenAI, **more: Any) -> None:
+    if isinstance(client, VerifiedOpenAI):
+        client.chat.completions.create(**CHAT, **more)
+    else:
+        asyncio.run(_achat(client, **more))
+
+
+async def _achat(client: VerifiedAsyncOpenAI, **more: Any) -> None:
+    await client.chat.completions.create(**CHAT, **more)
+
+
+def assigned(client: Any, token: str) -> Any:
+    client.api_key = token
+    return client
+
+
+def provider(make: Callable[..., Any], token: str) -> Callable[[], Any]:
+    async def give() -> str:
+        return token
+
+    return (lambda: token) if make is verified_openai else give
+
+
+WAYS: dict[str, Callable[[Callable[..., Any], str], None]] = {
+    "api_key": lambda make, token: make(BASE, **options(api_key=token)),
+    "provider": lambda make, token: chat(make(BASE, **options(api_key=provider(make, token)))),
+    "with_options": lambda make, token: make(BASE, **options()).with_options(api_key=token),
+    "assigned": lambda make, token: chat(assigned(make(BASE, **options()), token)),
+    "default_headers": lambda make, token: chat(
+        make(BASE, **options(default_headers={"Authorization": f"Bearer {token}"}))
+    ),
+    "another header": lambda make, token: chat(make(BASE, **options(default_headers={"X-Api-Key": token}))),
+    "extra_headers": lambda make, token: chat(
+        make(BASE, **options()), extra_headers={"Authorization": f"Bearer {token}"}
+    ),
+    "signers": lambda make, token: chat(make(BASE, **options(policy=None, signers=[], api_key=token))),
+}
+AT_ITS_BEGINNING = ("api_key", "with_options", "signers", "another header")
+
+
+@pytest.mark.parametrize(
+    ("way", "token"),
+    [
+        (way, token)
+        for way in WAYS
+        for token in TOKENS
+        if not token.startswith(" ") or way in AT_ITS_BEGINNING  # behind `Bearer`, it is one blank more, and is sent
+    ],
+)
+@pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
+def test_a_token_that_cannot_be_sent_is_refused_and_not_quoted(
+    make: Callable[..., Any], token: str, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(ValueError, match="api_key") as caught:
+        WAYS[way](make, token)
+    check_no_secret(caught.value, caplog)
+
+
+@pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
+def test_a_token_of_the_environment_is_refused_as_well(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"{SECRET}\n")
+    with pytest.raises(ValueError, match="api_key") as caught:
+        make(BASE, **options(api_key=None))
+    check_no_secret(caught.value, caplog)
+
+
+@pytest.mark.parametrize("token", ["t", "sk-proj_A.b~c+d/e==", "two words", ""])
+def test_other_tokens_are_sent(token: str) -> None:
+    server = SigningServer()
+    given = options(api_key=token, transport=httpx2.MockTransport(server))
+    try:
+        chat(verified_openai(BASE, **given))
+    except Exception:
+        assert token == ""
+        return
+    [sent] = {request.headers["authorization"] for request in server.asked if request.method == "POST"}
+    assert sent == f"Bearer {token}"
+
+
+@pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
+@pytest.mark.parametrize("path", ["/attestation", "/signature", "/chat"])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        httpx2.LocalProtocolError(f"Illegal header value b'Bearer {SECRET}'"),
+        httpx2.RemoteProtocolError(f"illegal header line: {SECRET}"),
+        httpx2.Response(404, json={"error": {"code": "not_signed", "message": f"no {SECRET}"}}),
+    ],
+)
+def test_what_a_server_or_a_library_says_is_not_repeated_with_the_token(
+    make: Callable[..., Any], path: str, failure: Exception | httpx2.Response, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = SigningServer()
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.startswith(f"/v1{path}"):
+            if isinstance(failure, Exception):
+                raise failure
+            return httpx2.Response(failure.status_code, headers=failure.headers, content=failure.content)
+        return server(request)
+
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # of whatever kind
+        chat(make(BASE, **options(api_key=SECRET, transport=httpx2.MockTransport(answer))))
+    if isinstance(caught.value, ProofError):
+        check_no_secret(caught.value, caplog)
+    else:
+        assert path == "/chat", "what the SDK makes of the chat's own answer is the SDK's"
+
+
+@pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
+def test_where_reports_are_public_a_server_has_the_token_only_when_its_keys_are_attested(
+    make: Callable[..., Any],
+) -> None:
+    def given(server: SigningServer, **more: Any) -> dict[str, Any]:
+        return options(transport=httpx2.MockTransport(server)) | more
+
+    honest = SigningServer()
+    chat(make(BASE, **given(honest)))
+    assert honest.paths[:2] == ["/v1/attestation/report"] * 2
+    assert "/v1/attestation/report" not in honest.sent_a_token
+    false = SigningServer(replaced={"/attestation": httpx2.Response(200, json={})})
+    with pytest.raises(ProofError):
+        chat(make(BASE, **given(false)))
+    liar = SigningServer(private=True)
+    with pytest.raises(ProofError, match="public_reports"):
+        chat(make(BASE, **given(liar, public_reports=True)))
+    assert false.sent_a_token == liar.sent_a_token == []
+
+
+@pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
+def test_where_reports_are_not_public_they_are_asked_for_with_the_token_after_a_401(make: Callable[..., Any]) -> None:
+    server = SigningServer(private=True)
+    chat(make(BASE, **options(transport=httpx2.MockTransport(server))))
+    reports = [request for request in server.asked if request.url.path == "/v1/attestation/report"]
+    assert ["authorization" in request.headers for request in reports] == [False, True, False, True]
+
+
+def test_no_repr_has_a_token_or_a_prompt() -> None:
+    request = httpx2.Request("POST", f"{BASE}/chat", headers={"authorization": f"Bearer {SECRET}"}, content=b"prompt")
+    rules = Rules(BASE, BASE, KnownSigners([]))
+    shown = repr(Asked.of(request, rules)) + repr(rules)
+    assert SECRET not in shown
+    assert "prompt" not in shown
