@@ -136,6 +136,17 @@ def test_a_stored_object_that_is_read_again_is_signed_and_marked_under_its_recei
     assert "used before" not in caplog.text
 
 
+def test_a_signature_is_kept_once_for_both_of_its_ids_in_the_share_of_its_client(
+    signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow
+) -> None:
+    exchanges.of(flow := make_flow(b"{}")).credential = "abc"
+    response = head()
+    begin(signer, flow, response, b'{"id":"chatcmpl-9"}', b"")
+    (kept,) = store.all()
+    assert kept.holder == "abc"
+    assert set(kept.keys) == {"demo:chat:chatcmpl-9", f"demo:chat:{response.headers['x-receipt-id']}"}
+
+
 def test_an_upstreams_error_leaves_no_word_as_it_has_no_id(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, over: Callable[[http.HTTPFlow], None]
 ) -> None:
