@@ -1,10 +1,12 @@
 """The arguments of `tee-verify`."""
 
 import argparse
+import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attest_web.verify.demand_arguments import DEMANDS, add_demands, flag, hex_argument
+from attest_web.verify.moment import parse_moment
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.version import release
 
@@ -16,6 +18,7 @@ hold, and that the keys behind them are attested by the hardware.
   tee-verify --proof FILE                                                  check what attest_web.client has saved
   tee-verify --request FILE --response FILE --signature FILE ...           check saved bytes
   tee-verify --report FILE ... [--nonce HEX]                               check saved reports
+  tee-verify --proof FILE --at 2026-01-31                                  check as of then what was saved then
 """
 _EPILOG = """\
 Every check is a line: ✓ it holds, ✗ it does not, \N{EN DASH} it was not made. Exit status: 0 when every check that was
@@ -31,8 +34,13 @@ class WrongUsageError(Exception):
     """The arguments make no sense; the message says which and why."""
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line. Ends the program with status 2 where it makes no sense."""
+def parse_arguments(arguments: Sequence[str] | None, now: datetime.datetime) -> argparse.Namespace:
+    """Parse the command line. Ends the program with status 2 where it makes no sense.
+
+    Args:
+        arguments: What was given; None takes the program's own.
+        now: The time now, with its zone.
+    """
     parser = argparse.ArgumentParser(
         prog="tee-verify",
         usage="tee-verify (--url URL | --proof FILE | --request FILE --response FILE --signature FILE | --report FILE)"
@@ -44,7 +52,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--version", action="version", version=f"tee-verify {release()}")
     _add_online(parser)
-    _add_saved(parser)
+    _add_saved(parser, _moment(now))
     add_demands(parser)
     parser.add_argument(
         "--explain", action="store_true", help="say of each check what it proves and what it leaves open"
@@ -82,7 +90,7 @@ def _add_online(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--save", metavar="DIR", help="keep all that was fetched there, to be checked again")
 
 
-def _add_saved(parser: argparse.ArgumentParser) -> None:
+def _add_saved(parser: argparse.ArgumentParser, moment: Callable[[str], datetime.datetime]) -> None:
     group = parser.add_argument_group("saved bytes")
     group.add_argument("--proof", metavar="FILE", help="a proof that a verifying client has saved, all in one file")
     group.add_argument("--request", metavar="FILE", help="the request body as it was sent")
@@ -97,6 +105,14 @@ def _add_saved(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="SHA-256 of the SPKI that the server's certificate had",
     )
+    group.add_argument(
+        "--at",
+        metavar="TIME",
+        type=moment,
+        help="check certificates, revocation lists, TCB levels and NVIDIA's verdicts as of then, not of now: a date,"
+        " or a time with its zone (RFC 3339), in the past. It takes the collateral of then, and does not see what was"
+        " revoked or found broken since: use it for archives alone",
+    )
 
 
 def _problem(options: argparse.Namespace) -> str | None:
@@ -110,6 +126,8 @@ def _problem(options: argparse.Namespace) -> str | None:
             return f"{how}: leave out --request, --response, --signature, --report, --tls-spki"
         if options.save is not None and options.url is None:
             return "--save goes with --url"
+        if options.url is not None and options.at is not None:
+            return "--at is for what was saved: a proxy that answers is judged as of now"
         if options.ra_tls and (problem := _ra_tls_problem(options)) is not None:
             return problem
     elif not any(name is not None for name in saved):
@@ -122,16 +140,42 @@ def _problem(options: argparse.Namespace) -> str | None:
 
 
 def _demand_problem(options: argparse.Namespace) -> str | None:
+    if options.at is not None and (problem := _at_problem(options)) is not None:
+        return problem
     if options.collateral is not None and options.pccs_url is not None:
         return "--collateral and --pccs-url: give one of them"
     if options.dev_root is not None and not (options.collateral or options.pccs_url or options.proof):
         return "--dev-root needs the collateral that goes with it: --collateral or --pccs-url"
-    if options.nvidia and options.gpu == GpuDemand.NONE:
-        return "--nvidia has nothing to ask about with --gpu none"
-    if options.nvidia_keys is not None and not options.nvidia:
-        return "--nvidia-keys goes with --nvidia"
-    if options.nvidia and options.gpu == GpuDemand.UNVERIFIED:
-        return "--nvidia asks for the verdict that --gpu unverified does without: give one of them"
+    return _nvidia_problem(options)
+
+
+def _nvidia_problem(options: argparse.Namespace) -> str | None:
+    if options.nvidia and options.nvidia_answer:
+        return "--nvidia and --nvidia-answer: give one of them"
+    asked = "--nvidia" if options.nvidia else "--nvidia-answer" if options.nvidia_answer else None
+    if options.nvidia_keys is not None and asked is None:
+        return "--nvidia-keys goes with --nvidia or --nvidia-answer"
+    if options.nvidia_answer and options.nvidia_keys is None:
+        return "--nvidia-answer goes with --nvidia-keys: today's keys are others than those of then"
+    if options.nvidia_answer and options.url is not None:
+        return "--nvidia-answer is for what was saved: --url asks the service (--nvidia)"
+    if asked is not None and options.gpu == GpuDemand.NONE:
+        return f"{asked} has nothing to ask about with --gpu none"
+    if asked is not None and options.gpu == GpuDemand.UNVERIFIED:
+        return f"{asked} asks for the verdict that --gpu unverified does without: give one of them"
+    return None
+
+
+def _at_problem(options: argparse.Namespace) -> str | None:
+    if options.pccs_url is not None:
+        return "--at and --pccs-url: a service gives today's collateral; give that of then with --collateral"
+    if options.nvidia:
+        return (
+            "--at and --nvidia: the service judges as of now; give what it answered then (--nvidia-answer and"
+            " --nvidia-keys, which --save keeps), or --gpu unverified, which proves nothing about GPUs"
+        )
+    if options.report and options.collateral is None:
+        return "--at needs the collateral of then: --collateral, which --save and the proofs of attest_web.client keep"
     return None
 
 
@@ -160,6 +204,16 @@ def _dropped_demand(parser: argparse.ArgumentParser, options: argparse.Namespace
         if getattr(options, name) != parser.get_default(name):
             return f"{flag(name)} is about the attestation: it needs --report (or --url, or --proof)"
     return None
+
+
+def _moment(now: datetime.datetime) -> Callable[[str], datetime.datetime]:
+    def parse(text: str) -> datetime.datetime:
+        try:
+            return parse_moment(text, now)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+    return parse
 
 
 def _seconds(value: str) -> float:

@@ -1,6 +1,7 @@
 """All checks of a body of evidence, and what ties its parts to each other."""
 
 import contextlib
+import datetime
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -40,6 +41,10 @@ UNBOUND_GPU = (
 )
 UNVERIFIED_GPU = "nobody has vouched for any GPU (no --nvidia): anybody can make such evidence for this nonce"
 DEV_ROOT = "the quotes were checked against --dev-root: this proves nothing about real hardware"
+AS_OF = (
+    "checked as of {}, because of --at: what was revoked, expired or found broken since is not seen. Nothing here shows"
+    " that the evidence is as old as that: with a key that has leaked since, it can be made today"
+)
 DEV_KEYS = "the report says that its keys are random ones of a development run (DEV=1): nothing vouches for them"
 
 
@@ -50,10 +55,12 @@ class Audit:
     Attributes:
         checks: In the order in which they were made.
         warnings: What the checks do not say and whoever reads them must know, a line each.
+        as_of: The time as of which they were made, in UTC, where that is not the time when they were made.
     """
 
     checks: list[Check] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    as_of: datetime.datetime | None = None
 
     @property
     def ok(self) -> bool:

@@ -1,6 +1,7 @@
 """`tee-verify`: checks an AI answer, its signatures and the attestation of the keys behind them."""
 
 import argparse
+import datetime
 import os
 import secrets
 import shlex
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attest_web.verify.arguments import WrongUsageError, parse_arguments
-from attest_web.verify.audit import DEV_ROOT, Audit, check_evidence
+from attest_web.verify.audit import AS_OF, DEV_ROOT, Audit, check_evidence
 from attest_web.verify.certificate_judge import CertificateJudge, any_certificate, why_refused
 from attest_web.verify.checks import Check, FailedError, all_hold
 from attest_web.verify.client import FetchError, HttpClient, Origin
@@ -25,9 +26,12 @@ from attest_web.verify.collateral import (
 from attest_web.verify.demand_arguments import collateral_demand, demands
 from attest_web.verify.evidence import Evidence, Saying, save
 from attest_web.verify.exchange import Exchange
-from attest_web.verify.nvidia.evidence import GpuDemand
+from attest_web.verify.moment import shown_moment, utc_now
+from attest_web.verify.nvidia.evidence import GpuDemand, GpuPayload
 from attest_web.verify.nvidia.keys import NvidiaKeys
-from attest_web.verify.nvidia.service import NvidiaService
+from attest_web.verify.nvidia.saved import SavedVerdicts
+from attest_web.verify.nvidia.service import Heard, NvidiaService
+from attest_web.verify.nvidia.tokens import Verdict, issuer_of
 from attest_web.verify.online import Chat, Conversation
 from attest_web.verify.output import as_json, as_text, printable
 from attest_web.verify.policy import Policy
@@ -45,11 +49,16 @@ MAX_PROOF = 512 * 1024 * 1024
 """The same of a proof, which holds all the other files, in base64."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status: 0 when all that was asked for holds, 1 when not, 2 for wrong usage."""
+def main(arguments: Sequence[str] | None = None, clock: Callable[[], datetime.datetime] = utc_now) -> int:
+    """Run the command; return the exit status: 0 when all that was asked for holds, 1 when not, 2 for wrong usage.
+
+    Args:
+        arguments: What was given; None takes the program's own.
+        clock: The time now, with its zone.
+    """
     try:
         try:
-            return _main(arguments)
+            return _main(arguments, clock)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # nobody reads on, so nobody has been told that anything holds
@@ -58,13 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _main(arguments: Sequence[str] | None) -> int:
-    options = parse_arguments(arguments)
+def _main(arguments: Sequence[str] | None, clock: Callable[[], datetime.datetime]) -> int:
+    options = parse_arguments(arguments, clock())
     # A terminal that cannot show a ✓ is no reason to say nothing.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     try:
-        audit = _run(options)
+        audit = _run(options, options.at.timestamp if options.at is not None else lambda: clock().timestamp())
     except WrongUsageError as error:
         print(f"tee-verify: {printable(str(error))} (see --help)", file=sys.stderr)  # noqa: T201
         return 2
@@ -76,9 +85,10 @@ def _main(arguments: Sequence[str] | None) -> int:
     return 0 if audit.ok else 1
 
 
-def _run(options: argparse.Namespace) -> Audit:
+def _run(options: argparse.Namespace, clock: Callable[[], float]) -> Audit:
     proof = _proof(options.proof) if options.proof is not None else None
-    verifier = _quote_verifier(options, proof)
+    verifier = _quote_verifier(options, proof, clock)
+    heard = Heard()
     rtmrs = (options.expect_rtmr0, options.expect_rtmr1, options.expect_rtmr2)
     policy = Policy(
         verify_quote=verifier,
@@ -94,7 +104,7 @@ def _run(options: argparse.Namespace) -> Audit:
         allow_dev=options.allow_dev or options.dev_root is not None,
         gpu=GpuDemand(options.gpu),
         gpu_policy_hashes=frozenset(options.expect_gpu_policy_hash),
-        ask_nvidia=_nvidia_service(options),
+        ask_nvidia=_nvidia_source(options, heard, clock),
     )
     if proof is not None:
         if options.nonce is not None:
@@ -104,13 +114,16 @@ def _run(options: argparse.Namespace) -> Audit:
     elif options.url is None:
         audit = check_evidence(_saved_evidence(options), policy)
     else:
-        audit = _online_audit(options, policy, verifier)
+        audit = _online_audit(options, policy, verifier, heard)
     if options.dev_root is not None:
         audit.warn(DEV_ROOT)
+    if options.at is not None:
+        audit.as_of = options.at
+        audit.warn(AS_OF.format(shown_moment(options.at)))
     return audit
 
 
-def _online_audit(options: argparse.Namespace, policy: Policy, verifier: DcapVerifier) -> Audit:
+def _online_audit(options: argparse.Namespace, policy: Policy, verifier: DcapVerifier, heard: Heard) -> Audit:
     directory = Path(options.save) if options.save is not None else None
     if directory is not None:
         _writable(directory)
@@ -130,7 +143,7 @@ def _online_audit(options: argparse.Namespace, policy: Policy, verifier: DcapVer
     audit.checks[:0] = [*shown, *conversation.checks]
     if directory is not None:
         try:
-            again = save(conversation.evidence, verifier.used, directory)
+            again = save(conversation.evidence, verifier.used, directory, heard)
         except OSError as error:
             raise WrongUsageError(f"--save {directory}: {error.strerror}") from None
         if verifier.used is None:
@@ -165,7 +178,7 @@ def _proof(name: str) -> SavedProof:
         raise WrongUsageError(f"--proof {name}: {error}") from None
 
 
-def _quote_verifier(options: argparse.Namespace, proof: SavedProof | None) -> DcapVerifier:
+def _quote_verifier(options: argparse.Namespace, proof: SavedProof | None, clock: Callable[[], float]) -> DcapVerifier:
     root_ca = None
     if options.dev_root is not None:
         try:
@@ -177,17 +190,24 @@ def _quote_verifier(options: argparse.Namespace, proof: SavedProof | None) -> Dc
     elif proof is not None and proof.collateral is not None and options.pccs_url is None:
         # Intel has signed it and its dates, so it does not matter who brings it.
         named, text = f"--proof {options.proof}", proof.collateral.encode()
+    elif options.at is not None:
+        raise WrongUsageError(
+            f"--proof {options.proof}: it has no collateral in it, and today's says nothing of then: --at needs that of"
+            " then, with --collateral"
+        )
     else:
-        return DcapVerifier(collateral_from_service(options.pccs_url or INTEL_PCS_URL, options.timeout), root_ca)
+        return DcapVerifier(collateral_from_service(options.pccs_url or INTEL_PCS_URL, options.timeout), root_ca, clock)
     try:
         collateral = collateral_from_json(text.decode())
     except ValueError:
         raise WrongUsageError(f"{named}: not collateral in JSON") from None
-    return DcapVerifier(lambda _quote: collateral, root_ca)
+    return DcapVerifier(lambda _quote: collateral, root_ca, clock)
 
 
-def _nvidia_service(options: argparse.Namespace) -> NvidiaService | None:
-    if not options.nvidia:
+def _nvidia_source(
+    options: argparse.Namespace, heard: Heard, clock: Callable[[], float]
+) -> Callable[[GpuPayload, bytes], Verdict] | None:
+    if not options.nvidia and not options.nvidia_answer:
         return None
     origin = _origin(options.nras_url)
     if not (origin.tls or origin.is_loopback):
@@ -198,7 +218,10 @@ def _nvidia_service(options: argparse.Namespace) -> NvidiaService | None:
             keys = NvidiaKeys.parse(_read("--nvidia-keys", options.nvidia_keys))
         except FailedError as error:
             raise WrongUsageError(f"--nvidia-keys {options.nvidia_keys}: {error}") from None
-    return NvidiaService(origin, options.timeout, keys)
+    if options.nvidia or keys is None:
+        return NvidiaService(origin, options.timeout, keys, clock, heard if options.save is not None else None)
+    answers = [_read("--nvidia-answer", name) for name in options.nvidia_answer]
+    return SavedVerdicts(answers, keys, issuer_of(origin), clock)
 
 
 def _origin(url: str) -> Origin:

@@ -27,6 +27,7 @@ DEMANDS = (
     *_HASHES,
     "nonce",
     "tls_spki",
+    "at",
     "collateral",
     "pccs_url",
     "dev_root",
@@ -37,6 +38,7 @@ DEMANDS = (
     "nvidia",
     "nras_url",
     "nvidia_keys",
+    "nvidia_answer",
 )
 """Options, as `argparse` names them, that only a report can meet."""
 
@@ -157,6 +159,14 @@ def _add_gpu_demands(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--nras-url", metavar="URL", default=NRAS_URL, help="where that service is [%(default)s]")
     group.add_argument(
         "--nvidia-keys", metavar="FILE", help="NVIDIA's keys that sign verdicts, a JWKS [fetched from that service]"
+    )
+    group.add_argument(
+        "--nvidia-answer",
+        metavar="FILE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="verdicts that it gave, as --save keeps them, in place of asking; with --nvidia-keys, those of then",
     )
     group.add_argument(
         "--expect-gpu-policy-hash",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.exchange import Exchange
+from attest_web.verify.nvidia.service import Heard
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,15 @@ class Evidence:
         )
 
 
-def save(evidence: Evidence, collateral: str | None, directory: Path) -> list[str]:
+def save(evidence: Evidence, collateral: str | None, directory: Path, nvidia: Heard | None = None) -> list[str]:
     """Write everything into a directory, which nobody else can read; return the arguments that check it again.
 
     Args:
         evidence: What was fetched.
         collateral: What the quotes were checked against, in JSON, if they were.
         directory: Made where it is not there.
+        nvidia: What NVIDIA's service has answered. That is kept for `--at`, and no argument of those that are returned:
+            they ask it anew.
 
     Raises:
         OSError: It cannot be written.
@@ -84,6 +87,10 @@ def save(evidence: Evidence, collateral: str | None, directory: Path) -> list[st
         arguments += ["--tls-spki", key.hex()]
     if collateral is not None:
         keep("--collateral", "collateral.json", collateral.encode())
+    if nvidia is not None and nvidia.answers:
+        for number, answer in enumerate(nvidia.answers, 1):
+            write_private(directory / f"nvidia-answer-{number}.json", answer)
+        write_private(directory / "nvidia-keys.json", nvidia.jwks)
     return arguments
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from attest_web.verify.audit import Audit
 from attest_web.verify.checks import Check, Status
 from attest_web.verify.explanations import explanation
+from attest_web.verify.moment import shown_moment
 
 MAX_DETAIL = 400
 """Characters of a detail that are shown at most."""
@@ -51,7 +52,9 @@ def as_text(audit: Audit, colours: bool, *, explain: bool = False) -> str:
 def as_json(audit: Audit, *, explain: bool = False) -> str:
     """The outcome for machines, on one line; see `as_text`."""
     checks = [_member(check, explain) for check in audit.checks]
-    return json.dumps({"ok": audit.ok, "checks": checks, "warnings": [printable(line) for line in audit.warnings]})
+    as_of = {} if audit.as_of is None else {"as_of": shown_moment(audit.as_of)}
+    found = {"ok": audit.ok, **as_of, "checks": checks, "warnings": [printable(line) for line in audit.warnings]}
+    return json.dumps(found)
 
 
 def _member(check: Check, explain: bool) -> dict[str, Any]:
@@ -76,6 +79,7 @@ def _summary(audit: Audit) -> str:
     passed = sum(check.status is Status.PASSED for check in audit.checks)
     failed = sum(check.status is Status.FAILED for check in audit.checks)
     left_open = sum(check.status is Status.NOT_MADE and check.asked for check in audit.checks)
+    when = "" if audit.as_of is None else f" AS OF {shown_moment(audit.as_of)}, not as of today"
     if audit.ok:
-        return f"verified: all {passed} checks that were asked for hold"
-    return f"NOT verified: {failed} failed, {left_open} could not be made, {passed} hold"
+        return f"verified{when}: all {passed} checks that were asked for hold"
+    return f"NOT verified{when}: {failed} failed, {left_open} could not be made, {passed} hold"

@@ -1,5 +1,6 @@
 """tee-verify, proxy, dstack simulator and NVIDIA's library, all as real processes: the truth, and each kind of lie."""
 
+import datetime
 import hashlib
 import json
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attest_web.gpu_evidence import find_gpu_python
+from attest_web.verify.report import LISTS
 from tests.certificates import key_pem, self_signed
 from tests.e2e.processes import BIN, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy, running_simulator
 from tests.limits import limit
@@ -87,10 +89,23 @@ def offline(evidence: Path, simulator: Simulator, *more: str | Path) -> Verdict:
 
 
 def change_reports(evidence: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the reports, wherever they stand."""
     for path in evidence.glob("report*"):
         report = json.loads(path.read_text())
-        change(report)
+        alone = {name: value for name, value in report.items() if name not in LISTS}
+        change(alone)
+        path.write_text(json.dumps(alone | {name: [alone] for name in LISTS}))
+
+
+@pytest.mark.parametrize("where", ["top level", *LISTS])
+def test_a_report_that_is_changed_in_one_place_alone_is_told(evidence: Path, simulator: Simulator, where: str) -> None:
+    for path in evidence.glob("report*"):
+        report = json.loads(path.read_text())
+        (report if where == "top level" else report[where][0])["signing_address"] = hashlib.sha256(b"mine").hexdigest()
         path.write_text(json.dumps(report))
+    verdict = offline(evidence, simulator)
+    assert verdict.status == 1
+    assert verdict.failed == {"report 1 report", "report 2 report"}
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]], ids=["json", "stream"])
@@ -130,6 +145,19 @@ def test_people_get_a_line_a_check_and_machines_json(attesting: Proxy, simulator
     assert not any(line.startswith("✗ ") for line in lines)
     assert "\x1b" not in done.stdout
     assert TOKEN not in done.stdout + done.stderr
+
+
+def test_an_archive_is_checked_as_of_its_time_and_the_output_says_so(evidence: Path, simulator: Simulator) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    then = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    verdict = offline(evidence, simulator, "--at", then)
+    assert verdict.status == 0, verdict.output
+    found = json.loads(verdict.output)
+    assert found["as_of"] == then
+    assert any(warning.startswith(f"checked as of {then}") for warning in found["warnings"])
+    earlier = offline(evidence, simulator, "--at", f"{now.year - 1}-01-01T00:00:00+01:00")
+    assert earlier.status == 1
+    assert earlier.failed == {"ecdsa quote signature", "ed25519 quote signature"}
 
 
 @pytest.mark.parametrize("name", ["request", "response"])

@@ -99,7 +99,7 @@ def test_a_lie_is_found_at_every_step(attesting: Proxy, simulator: Simulator, tm
 def test_all_blocks_are_run_here_but_for_those_that_need_a_service() -> None:
     assert len(PAGE.blocks("bash")) == len(STEPS)
     assert len(PAGE.blocks("python")) == 1
-    assert len(PAGE.blocks("sh")) == 5
+    assert len(PAGE.blocks("sh")) == 6
 
 
 def test_what_it_points_to_is_there() -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePublicKey, EllipticCurvePublicNumbers
@@ -37,9 +37,11 @@ class NvidiaKeys:
 
     Attributes:
         by_id: Public keys on P-384, by their `kid`.
+        jwks: The key set itself, as it was published.
     """
 
     by_id: Mapping[str, EllipticCurvePublicKey]
+    jwks: bytes = field(default=b"", repr=False, compare=False)
 
     @classmethod
     def parse(cls, jwks: bytes | str) -> "NvidiaKeys":
@@ -64,7 +66,7 @@ class NvidiaKeys:
         usable = {_key_id(key): _public_key(key) for key in named if _is_for_es384(key)}
         if not usable:
             raise FailedError("the key set has no key for ES384")
-        return cls(usable)
+        return cls(usable, jwks if isinstance(jwks, bytes) else jwks.encode())
 
     def has(self, key_ids: Iterable[str]) -> bool:
         """Whether all of these keys are in it."""

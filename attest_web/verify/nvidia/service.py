@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from attest_web.verify.checks import NotMadeError
 from attest_web.verify.client import FetchError, HttpClient, Origin
@@ -13,11 +14,29 @@ KeySource = Callable[[Iterable[str]], NvidiaKeys]
 """Gives NVIDIA's keys, among them those with these ids where there are such. Raises `NotMadeError` without any."""
 
 
+@dataclass
+class Heard:
+    """What the service has answered, to be saved.
+
+    Attributes:
+        answers: Its answers, as they came.
+        jwks: The key set that they were checked with.
+    """
+
+    answers: list[bytes] = field(default_factory=list)
+    jwks: bytes = b""
+
+
 class NvidiaService:
     """Asks the service, over a connection for each question."""
 
     def __init__(
-        self, origin: Origin, timeout: float, keys: NvidiaKeys | None = None, clock: Callable[[], float] = time.time
+        self,
+        origin: Origin,
+        timeout: float,
+        keys: NvidiaKeys | None = None,
+        clock: Callable[[], float] = time.time,
+        heard: Heard | None = None,
     ) -> None:
         """Prepare to ask; nothing is sent yet.
 
@@ -26,7 +45,9 @@ class NvidiaService:
             timeout: Seconds that each answer may take.
             keys: NVIDIA's keys.
             clock: Seconds since 1970.
+            heard: Is given what the service answers.
         """
+        self._heard = heard
         self._client = HttpClient(origin, timeout=timeout, max_bytes=MAX_ANSWER)
         self._issuer = issuer_of(origin)
         self._clock = clock
@@ -50,10 +71,14 @@ class NvidiaService:
             raise NotMadeError(f"NVIDIA's service could not be asked: {error}") from None
         if answer.status != 200:
             raise NotMadeError(f"NVIDIA's service answered {answer.status}")
+        keys = self._keys(key_ids(answer.body))
+        if self._heard is not None:
+            self._heard.answers.append(answer.body)
+            self._heard.jwks = keys.jwks
         return check_verdict(
             answer.body,
             nonce,
-            self._keys(key_ids(answer.body)),
+            keys,
             now=self._clock(),
             gpus=len(payload.evidence_nonces),
             issuer=self._issuer,

@@ -501,6 +501,8 @@ def test_wrong_usage_is_told_apart(capsys: pytest.CaptureFixture[str], arguments
         ["--nvidia"],
         ["--nras-url", "https://example.com"],
         ["--nvidia", "--nvidia-keys", "f"],
+        ["--nvidia-answer", "f", "--nvidia-keys", "f"],
+        ["--at", "2020-01-01"],
     ],
     ids=lambda demand: demand[0] + demand[-1][:6],
 )

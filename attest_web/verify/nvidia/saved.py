@@ -1,0 +1,56 @@
+"""Verdicts of NVIDIA's service that were saved when they came, to be checked as of then.
+
+Its tokens are signed, and hold for an hour or so. The keys that they are signed with are replaced every day, and
+nothing vouches for old ones but who has saved them: they must be the verifier's own copy.
+"""
+
+from collections.abc import Callable, Sequence
+
+from attest_web.verify.checks import FailedError, NotMadeError
+from attest_web.verify.nvidia.evidence import GpuPayload
+from attest_web.verify.nvidia.keys import NvidiaKeys
+from attest_web.verify.nvidia.tokens import Verdict, check_verdict
+
+
+class SavedVerdicts:
+    """Gives of the saved verdicts the one that holds for a report's GPUs, in place of `NvidiaService`."""
+
+    def __init__(self, answers: Sequence[bytes], keys: NvidiaKeys, issuer: str, clock: Callable[[], float]) -> None:
+        """Take them, unchecked.
+
+        Args:
+            answers: What the service answered, one answer at least.
+            keys: The keys that it had then.
+            issuer: What it names itself; see `tokens.issuer_of`.
+            clock: Seconds since 1970, as of which the tokens must be valid.
+        """
+        self._answers = tuple(answers)
+        self._keys = keys
+        self._issuer = issuer
+        self._clock = clock
+
+    def __call__(self, payload: GpuPayload, nonce: bytes) -> Verdict:
+        """NVIDIA's verdict on the GPUs of a report.
+
+        Args:
+            payload: Their evidence.
+            nonce: 32 bytes that it must be about.
+
+        Raises:
+            FailedError: No saved verdict vouches for this evidence.
+            NotMadeError: One cannot be read, and no other vouches for it.
+        """
+        refused: FailedError | NotMadeError = NotMadeError("no verdict of NVIDIA's was saved")
+        for answer in self._answers:
+            try:
+                return check_verdict(
+                    answer,
+                    nonce,
+                    self._keys,
+                    now=self._clock(),
+                    gpus=len(payload.evidence_nonces),
+                    issuer=self._issuer,
+                )
+            except (FailedError, NotMadeError) as error:
+                refused = error
+        raise refused
