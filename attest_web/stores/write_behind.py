@@ -259,6 +259,8 @@ class WriteBehind:
                 self._taken(write)
             else:
                 self._refused()
+        if refused := results.count(Result.REFUSED):
+            logger.warning("%d signatures cannot be stored in the signature store; they are found here alone", refused)
         released = []
         with self._changed:
             self._finished += sum(write.put_at is not None for write in batch)

@@ -154,7 +154,7 @@ def test_a_client_that_stores_much_during_an_outage_gives_up_its_own(
 
 @pytest.mark.parametrize("bad", ["refused", "poison"])
 def test_what_fails_alone_is_set_aside_and_the_rest_is_stored(
-    backend: ToldBackend, first: SignedExchange, bad: str
+    backend: ToldBackend, first: SignedExchange, bad: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = Mock()
     behind = failing(backend, first, refused=refused)
@@ -163,6 +163,7 @@ def test_what_fails_alone_is_set_aside_and_the_rest_is_stored(
     assert recovered(backend, behind) == ["in hand", "one", "two"]
     refused.assert_called_once_with()
     assert not behind.down
+    assert caplog.text.count("1 signatures cannot be stored in the signature store; they are found here alone") == 1
 
 
 def test_what_has_expired_meanwhile_is_not_written(backend: ToldBackend, first: SignedExchange) -> None:
