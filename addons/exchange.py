@@ -71,6 +71,7 @@ class Exchange:
         signed: The signatures, when they have been made and stored.
         usage: The tokens, where the answer has told.
         times: Those of the events of a streamed answer.
+        changed: Whether an operator or a rule has changed the request after it was received.
         left_by_client: Whether it was the client that gave up.
         upstream_status: What the model server has answered with.
         upstream_error: What it had to say, sanitised.
@@ -87,6 +88,7 @@ class Exchange:
     signed: SignedExchange | None = None
     usage: Usage | None = None
     times: TokenTimes | None = None
+    changed: bool = False
     left_by_client: bool = False
     upstream_status: int | None = None
     upstream_error: str | None = None
@@ -112,3 +114,7 @@ class Exchanges:
         if exchange is None:
             exchange = self._exchanges[flow] = Exchange()
         return exchange
+
+    def changed(self, flow: http.HTTPFlow) -> None:
+        """Take note that a flow's request was changed here after it was received."""
+        self.of(flow).changed = True

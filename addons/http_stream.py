@@ -3,6 +3,7 @@
 - A request that the gate has refused is answered as soon as its headers are known; its body falls unread.
 - A body that turns out too long is refused at the byte too many.
 - A small JSON body is held until it is complete; a larger one goes on as it comes. What waits is within one budget.
+- What is sent upstream is framed by what it is, whatever operators and rules have made of the head.
 - A request body is forgotten as soon as it has been forwarded.
 - What an upstream's answer says of its own connection goes no further.
 - A request that was lost with an idle connection goes over a new one, where a second attempt can have no effect.
@@ -35,11 +36,12 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHook, HttpResponseHook
 
 from addons.answers import no_room, too_large
 from addons.body_budget import BodyBudget
 from addons.client_clock import ClientClock
+from addons.framing import Fields, frame_as, frame_by_length, framing_of
 from addons.hop_by_hop import end_to_end
 from addons.http1_client import CLOSED
 from addons.quick_messages import QuickHeaders, QuickResponse
@@ -89,6 +91,7 @@ class HttpLimits:
         unread: How many bytes wait for a client to read what came before them.
         holds: Whether the body of a flow's request is held until it is complete, if it is not large.
         bodies: The memory that request bodies may take.
+        changed: Told of a flow whose request was changed here after it was received.
         custody: Keeps request bodies out of their flows while those wait to be forwarded; None where nobody can look.
     """
 
@@ -103,6 +106,7 @@ class HttpLimits:
     unread: Callable[[Client], int] = lambda _: 0
     holds: Callable[[http.HTTPFlow], bool] = lambda _: False
     bodies: BodyBudget = field(default_factory=partial(BodyBudget, 2**30))
+    changed: Callable[[http.HTTPFlow], None] = lambda _: None
     custody: BodyCustody | None = None
 
 
@@ -152,6 +156,12 @@ class ApiHttpStream(HttpStream):
         """The body that was forwarded, as long as it may be needed again."""
         self.needs_new_connection = False
         """Whether its upstream connection must be one that was not used before."""
+        self._framing: Fields = ()
+        """The fields that framed the request body when it came."""
+        self._is_framed = False
+        self._received_body: bytes | None = None
+        """The body as it has come, until it is forwarded."""
+        self._received: tuple[object, ...] = ()
         self.deadline: float | None = None
         """Until when the upstream has to begin its answer (monotonic seconds); None while nothing is asked of it."""
 
@@ -185,6 +195,11 @@ class ApiHttpStream(HttpStream):
             self.request_body_buf.clear()
             self.context.layers.clear()
             self.client_state = self.server_state = _ended
+
+    def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
+        """Take the request's head."""
+        self._framing = framing_of(event.request.headers)
+        yield from super().state_wait_for_request_headers(event)
 
     def start_request_stream(self) -> layer.CommandGenerator[None]:
         """Begin to forward a body as it comes; or, where the gate has refused it, answer and let the body fall."""
@@ -237,9 +252,7 @@ class ApiHttpStream(HttpStream):
         if self.client_state != self.state_stream_request_body:  # there is no upstream
             return
         self._limits.clock_of(self.context.client).pass_body_on()
-        if self._held.dropped:
-            yield from self._give_up_streaming(no_room(self.flow.request))
-        elif body := bytes(self.request_body_buf):
+        if not self._held.dropped and (body := bytes(self.request_body_buf)):
             if not self.context.options.store_streamed_bodies:
                 self.request_body_buf.clear()
             self._held.less(len(body))
@@ -276,7 +289,10 @@ class ApiHttpStream(HttpStream):
             self._held.complete()
             if self._limits.holds(self.flow):
                 self.flow.request.stream = False  # all of it is here, be it nothing
-        yield from super().state_consume_request_body(event)
+            self._received = _received_head(self.flow.request)
+            yield from self._noting_body(super().state_consume_request_body(event))
+        else:
+            yield from super().state_consume_request_body(event)
         if isinstance(event, RequestEndOfMessage):
             if self.server_state == self.state_wait_for_response_headers and self._connection_was_idle():
                 self._sent_body = self.flow.request.raw_content
@@ -287,6 +303,30 @@ class ApiHttpStream(HttpStream):
                 self.flow.request.data.content = None
                 if self._limits.custody is not None:
                     self._limits.custody.forget(self.flow)
+
+    def _noting_body(self, handling: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
+        """Note a body as it has come, before the addons of the request hook see it."""
+        reply = None
+        while True:
+            try:
+                command = handling.send(reply)
+            except StopIteration:
+                return
+            if isinstance(command, HttpRequestHook):
+                self._received_body = self.flow.request.raw_content
+            reply = yield command
+
+    def _frame_request(self) -> None:
+        """Have the head be true to the body that goes upstream, and tell of what was changed since it was received."""
+        request = self.flow.request
+        if self.client_state != self.state_done:
+            frame_as(request.headers, self._framing)
+            return
+        body, received = request.raw_content or b"", self._received_body or b""
+        self._received_body = None
+        frame_by_length(request.headers, len(body))
+        if body != received or _received_head(request) != self._received:
+            self._limits.changed(self.flow)
 
     def _refuse(self, answer: http.Response) -> layer.CommandGenerator[None]:
         self.request_body_buf.clear()
@@ -328,6 +368,9 @@ class ApiHttpStream(HttpStream):
         wanted = connected and (bool(self.flow.request.stream) or not self._client_has_gone())
         if wanted and self._limits.custody is not None:
             self._limits.custody.release(self.flow)
+        if wanted and not self._is_framed:
+            self._is_framed = True
+            self._frame_request()
         return wanted
 
     def _client_has_gone(self) -> bool:
@@ -462,6 +505,13 @@ class ApiHttpStream(HttpStream):
         if body:
             yield SendHttp(RequestData(self.stream_id, body), self.context.server)
         yield SendHttp(RequestEndOfMessage(self.stream_id), self.context.server)
+
+
+def _received_head(request: http.Request) -> tuple[object, ...]:
+    """What of a request's head says what its body is, and where it goes."""
+    data = request.data
+    kinds = tuple(data.headers.get_all(name) for name in ("content-type", "content-encoding"))
+    return data.method, data.scheme, data.host, data.port, data.path, kinds
 
 
 def _ended(_: events.Event) -> layer.CommandGenerator[None]:

@@ -110,7 +110,7 @@ class Signer:
             flow.request.stream = SignedRequestBody(digest, self._tool_calls_filter(flow))
 
     def request(self, flow: http.HTTPFlow) -> None:
-        """Take note that the body has come; where it was held, check it, and announce the length that it has now."""
+        """Take note that the body has come; where it was held, check it."""
         digest = self._digests.get(flow)
         if digest is None or flow.response is not None:
             return
@@ -120,8 +120,6 @@ class Signer:
         body = flow.request.raw_content or b""
         if self._router.route_of(flow).is_json and _is_identity(flow.request) and not is_json_object(body):
             flow.response = error_answer(400, "The request body must be a JSON object.", flow.request)
-        elif flow.request.headers.get("content-length", str(len(body))) != str(len(body)):
-            flow.request.headers["content-length"] = str(len(body))
 
     def _tool_calls_filter(self, flow: http.HTTPFlow) -> EmptyToolCallsFilter | None:
         if not self._router.route_of(flow).drops_tool_calls or not _is_identity(flow.request):
@@ -159,6 +157,9 @@ class Signer:
             exchange.usage, exchange.chat_id = reader.usage, stored_id(request, reader.id)
             if size == _READ_UNTIL_CLOSE and not reader.finished:
                 exchange.leave_unsigned(_NO_END)
+                return None
+            if exchange.changed:
+                exchange.leave_unsigned("the request was changed here after it was received")
                 return None
             if not digest.complete:
                 exchange.leave_unsigned("the answer ended before the request did")

@@ -92,6 +92,7 @@ def source(thing: object) -> str:
             [
                 "_handle_event",
                 "handle_event",
+                "state_wait_for_request_headers",
                 "start_request_stream",
                 "state_stream_request_body",
                 "state_consume_request_body",

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests import verification
 from tests.e2e.mitmweb import Mitmweb, running_mitmweb
 from tests.e2e.processes import PROGRAMS, TOKEN, Proxy, Simulator, start_proxy
-from tests.e2e.raw_client import RawClient, chat_request
+from tests.e2e.raw_client import Asker, RawClient, chat_request
 from tests.e2e.scripted_upstream import (
     LAST_CHUNK,
     SSE_HEAD,
@@ -209,6 +210,51 @@ def test_a_request_that_waits_shows_no_body_and_is_forwarded_as_it_came(running:
             assert client.read_response()[0] == 200
         [flow] = web.wait_for(ended(1))
         assert web.content(flow, "request")["text"].endswith(VERIFIED)
+    finally:
+        web.ask("/options", {"intercept": None}, "PUT")
+
+
+def headers_with(**more: str) -> dict[str, Any]:
+    headers = {"Host": "x", "Content-Type": "application/json", "X-What": "usage", **more}
+    return {"headers": [[name.replace("_", "-"), value] for name, value in headers.items()]}
+
+
+@pytest.mark.parametrize(
+    ("edit", "sent", "is_changed"),
+    [
+        ({"content": "GET /hidden HTTP/1.1\r\n\r\n"}, b"GET /hidden HTTP/1.1\r\n\r\n", True),
+        ({"content": ""}, b"", True),
+        ({**headers_with(Content_Encoding="none"), "content": "x"}, b"x", True),
+        ({"path": "/v1/completions"}, CHAT, True),
+        (headers_with(Content_Length="1"), CHAT, False),
+        (headers_with(Content_Length="99", Transfer_Encoding="chunked"), CHAT, False),
+        (headers_with(X_Other="y"), CHAT, False),
+    ],
+    ids=["body", "no body", "no encoding", "path", "short length", "two framings", "another header"],
+)
+def test_a_request_that_an_operator_edits_is_framed_anew_and_unsigned_where_it_is_another(
+    running: Running, edit: dict[str, Any], sent: bytes, is_changed: bool
+) -> None:
+    proxy, web, upstream = running
+    while not upstream.requests.empty():
+        upstream.requests.get()
+    assert web.ask("/options", {"intercept": "~q"}, "PUT")[0] == 200
+    try:
+        with RawClient(proxy.port) as client, Asker(proxy.port) as asker:
+            client.send(chat_request(CHAT, X_What="usage"))
+            [flow] = web.wait_for(lambda found: found and found[0]["intercepted"])
+            assert web.ask(f"/flows/{flow['id']}", {"request": edit}, "PUT")[0] == 200
+            web.ask("/options", {"intercept": None}, "PUT")
+            web.ask(f"/flows/{flow['id']}/resume", {})
+            assert upstream.requests.get(timeout=limit()).body == sent
+            status, headers, body = client.read_response()
+            assert (status, body, upstream.requests.empty()) == (200, JSON, True)
+            status, _, answer = asker.get(f"/v1/signature/{headers['x-receipt-id']}")
+            if is_changed:
+                assert (status, answer["error"]["code"]) == (404, "not_signed")
+                assert "changed here" in answer["error"]["message"]
+            else:
+                verification.check(answer, CHAT, JSON)
     finally:
         web.ask("/options", {"intercept": None}, "PUT")
 

@@ -1,0 +1,39 @@
+"""The fields that frame a message's body (RFC 9112, 6), kept true to the body whatever has been done to the message.
+
+Operators change requests in mitmweb, and rules do in all of mitmproxy's programs. Where a `Content-Length` is not that
+of the body, the upstream reads two requests in place of one.
+"""
+
+from mitmproxy import http
+
+type Fields = tuple[tuple[bytes, bytes], ...]
+
+_LENGTH, _CODING = b"content-length", b"transfer-encoding"
+
+
+def framing_of(headers: http.Headers) -> Fields:
+    """The fields that frame a body, in order."""
+    return tuple(field for field in headers.fields if field[0].lower() in (_LENGTH, _CODING))
+
+
+def frame_as(headers: http.Headers, framing: Fields) -> None:
+    """Have a body framed by these fields and no other, as of one that streams: it was framed so when it came."""
+    if framing_of(headers) != framing:
+        headers.fields = (*_without_framing(headers), *framing)
+
+
+def frame_by_length(headers: http.Headers, size: int) -> None:
+    """Have a body framed by its length, unless its framing is true to that already.
+
+    Args:
+        headers: Of a message whose body is complete.
+        size: Bytes of the body.
+    """
+    names = [(name.lower(), value) for name, value in framing_of(headers)]
+    right = ([(_LENGTH, b"%d" % size)], [(_CODING, b"chunked")], *([[]] if size == 0 else []))
+    if names not in right:
+        headers.fields = (*_without_framing(headers), (b"Content-Length", b"%d" % size))
+
+
+def _without_framing(headers: http.Headers) -> Fields:
+    return tuple(field for field in headers.fields if field[0].lower() not in (_LENGTH, _CODING))
