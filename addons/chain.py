@@ -118,7 +118,13 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         clients,
         TcpKeepalive(settings.tcp_keepalive_idle_secs, settings.tcp_user_timeout_secs),
         PreferHttp2(),
-        ReverseProxy(limits, settings.vllm_proxy_max_keepalive, signer, proof.side_port.accepted),
+        ReverseProxy(
+            limits,
+            settings.vllm_proxy_max_keepalive,
+            signer,
+            proof.side_port.accepted,
+            idle_timeout=settings.vllm_proxy_pool_idle_timeout_secs,
+        ),
         Drain(
             settings.drain_seconds,
             proof.draining,

@@ -14,6 +14,7 @@ then only the upstream of that stream has to wait.
 
 import asyncio
 import os
+import select
 import socket
 from abc import ABCMeta
 from typing import Any, Final, Protocol, cast
@@ -126,8 +127,12 @@ class ConnectionReader(asyncio.Protocol):
         self._task_waits = False
         self._draining: asyncio.Task[None] | None = None
         self._way_out: WayOut | None = None
+        self._transport = transport
         self._socket: socket.socket = transport.get_extra_info("socket")
         self._writing_waits = False
+        # What the task has still to read, in bytes, and whether the end comes behind it.
+        self._unread = 0
+        self._ended = False
         # Whether the connection is gone, and the task has still to read what came before.
         self._lost = False
         transport.set_protocol(self)
@@ -144,6 +149,23 @@ class ConnectionReader(asyncio.Protocol):
             self._resumed.set()
             self._resumed = None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the other side has closed the connection, or something has come that nobody has been given yet.
+
+        To be asked where nothing is expected, as on an idle connection. The system is asked, too: it knows of an end
+        before the loop does.
+        """
+        if self._transport.is_closing() or self._ended or self._unread:
+            return True
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN | select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Close the connection, which is idle; the task finds its end."""
+        self._transport.close()
+
     def pass_by(self, way_out: WayOut) -> None:
         """Write to a client what an upstream's short way takes, whenever it has one."""
         self._way_out = way_out
@@ -157,6 +179,7 @@ class ConnectionReader(asyncio.Protocol):
             data = await self._reader.read(most)
         finally:
             self._task_waits = False
+        self._unread -= len(data)
         if not data and self._lost:
             self._ordinary.connection_lost(None)
         return data
@@ -174,6 +197,7 @@ class ConnectionReader(asyncio.Protocol):
 
     def _leave_to_task(self, data: bytes) -> None:
         self._task_waits = False
+        self._unread += len(data)
         self._ordinary.data_received(data)
 
     def _hand_to_layers(self, data: bytes) -> None:
@@ -196,6 +220,7 @@ class ConnectionReader(asyncio.Protocol):
 
     def eof_received(self) -> bool | None:
         """Hand on that no more will come."""
+        self._ended = True
         return self._ordinary.eof_received()
 
     def pause_writing(self) -> None:
@@ -220,7 +245,7 @@ class ConnectionReader(asyncio.Protocol):
             return
         if received := _received(self._socket):
             self._leave_to_task(received)
-        self._ordinary.eof_received()
+        self.eof_received()
         # The task tells of the loss when it has read all: before that, whoever waits to write would end the task.
         self._lost = True
         if self._writing_waits:
@@ -261,6 +286,16 @@ class ConnectionReading:
         """Go on reading from an upstream."""
         if (reader := self._readers.get(server)) is not None:
             reader.resume()
+
+    def has_ended(self, server: Connection) -> bool:
+        """Whether an upstream has closed an idle connection, or sent something on it that nobody has asked for."""
+        reader = self._readers.get(server)
+        return reader is not None and reader.has_ended
+
+    def close(self, server: Connection) -> None:
+        """Close an idle connection to an upstream."""
+        if (reader := self._readers.get(server)) is not None:
+            reader.close()
 
     def pass_by(self, upstream: Upstream, client: Client) -> None:
         """Write to a client what an upstream's short way takes, whenever it has one."""

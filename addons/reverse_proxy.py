@@ -1,6 +1,8 @@
 """Where requests go: what `--mode` and mitmproxy's other options must say, and the layers that carry them."""
 
+import asyncio
 import ipaddress
+import math
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +26,9 @@ from addons.http_stream import HttpLimits
 from addons.leftover_sockets import LeftoverSockets
 from addons.upstream_connections import IdleConnections
 from addons.websocket_layer import WebsocketSigner
+
+MOST_BETWEEN_LOOKS = 1.0
+"""Seconds from one look for connections that have been idle for too long to the next, at most."""
 
 _FORBIDDEN: dict[str, tuple[Any, str]] = {
     "stream_large_bodies": (None, "a request that streams past the signer cannot be signed"),
@@ -125,6 +130,7 @@ class ReverseProxy:
         max_keepalive: int,
         signer: WebsocketSigner,
         is_plain: Callable[[Client], bool] = lambda _: False,
+        idle_timeout: float = math.inf,
     ) -> None:
         """Make the addon.
 
@@ -133,12 +139,15 @@ class ReverseProxy:
             max_keepalive: How many idle connections to the upstream are kept at most, over all clients.
             signer: Signs WebSockets.
             is_plain: Whether a client's connection came in at a port that speaks no TLS.
+            idle_timeout: For how long one of them is kept, in seconds.
         """
         self._is_plain = is_plain
         self._limits = limits
-        self._idle = IdleConnections(max_keepalive)
-        self._signer = signer
         self._reading = ConnectionReading()
+        self._idle = IdleConnections(max_keepalive, idle_timeout, self._reading.has_ended)
+        self._idle_timeout = idle_timeout
+        self._closing_idle: asyncio.Task[None] | None = None
+        self._signer = signer
         self.addons = [self._reading, LeftoverSockets()]
         self._settled: dict[str, Any] = {
             # Eager, it opens the upstream connection before there is a request, and closes the client's when that
@@ -184,3 +193,18 @@ class ReverseProxy:
         # Those that are unknown are of addons that the production launcher goes without.
         ctx.options.update(**{name: value for name, value in self._settled.items() if name in ctx.options})
         self._running = True
+        self._closing_idle = asyncio.get_running_loop().create_task(self._close_idle())
+
+    def done(self) -> None:
+        """Look after idle connections no longer."""
+        if self._closing_idle is not None:
+            self._closing_idle.cancel()
+
+    async def _close_idle(self) -> None:
+        # One timer for all: with one for each connection, every exchange would cost a task.
+        every = min(MOST_BETWEEN_LOOKS, self._idle_timeout / 4)
+        while True:
+            await asyncio.sleep(every)
+            for connection in self._idle.overdue():
+                self._idle.drop(connection)
+                self._reading.close(connection)

@@ -6,7 +6,11 @@ to where it is going, or a new one. A new one that takes its time waits for no o
 connection is free first.
 """
 
-from weakref import WeakSet
+import math
+import time
+from collections.abc import Callable
+from itertools import takewhile
+from weakref import WeakKeyDictionary
 
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
@@ -30,17 +34,24 @@ from addons.http1_client import ApiHttp1Client
 
 
 class IdleConnections:
-    """The upstream connections that are idle, over all clients, and how many of them are kept."""
+    """The upstream connections that are idle, over all clients: how many of them are kept, and for how long."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(
+        self, limit: int, timeout: float = math.inf, has_ended: Callable[[Connection], bool] = lambda _: False
+    ) -> None:
         """Make an empty set.
 
         Args:
             limit: How many are kept at most; 0 keeps none.
+            timeout: For how long one is kept, in seconds.
+            has_ended: Whether the upstream has closed a connection, of which the layers may not have heard yet.
         """
         self._limit = limit
-        # Weak, as not every end of a connection is told to its layers.
-        self._idle: WeakSet[Connection] = WeakSet()
+        self._timeout = timeout
+        self._has_ended = has_ended
+        # Since when, in seconds of `time.monotonic`; the longest first. Weak, as not every end of a connection is told
+        # to its layers.
+        self._idle: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._idle)
@@ -49,12 +60,23 @@ class IdleConnections:
         """Keep a connection that is idle now; False where there are enough, and it is to be closed."""
         if len(self._idle) >= self._limit:
             return False
-        self._idle.add(connection)
+        self._idle[connection] = time.monotonic()
         return True
 
     def drop(self, connection: Connection) -> None:
         """Take note that a connection is not idle any more, if it was."""
-        self._idle.discard(connection)
+        self._idle.pop(connection, None)
+
+    def is_usable(self, connection: Connection) -> bool:
+        """Whether a request may be sent over an idle connection: it has not been idle for too long, and is open."""
+        since = self._idle.get(connection)
+        return since is not None and time.monotonic() - since < self._timeout and not self._has_ended(connection)
+
+    def overdue(self) -> list[Connection]:
+        """Those that have been idle for too long."""
+        longest_first = list(self._idle.items())
+        until = time.monotonic() - self._timeout
+        return [connection for connection, _ in takewhile(lambda item: item[1] <= until, longest_first)]
 
 
 class UpstreamConnections(HttpLayer):
@@ -182,7 +204,7 @@ class UpstreamConnections(HttpLayer):
 
     def _find_idle(self, request: GetHttpConnection) -> Connection | None:
         for connection, client in self._upstreams.items():
-            if client.idle and request.connection_spec_matches(connection):
+            if client.idle and request.connection_spec_matches(connection) and self._idle.is_usable(connection):
                 return connection
         return None
 

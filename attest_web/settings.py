@@ -224,6 +224,13 @@ class Settings(LaunchSettings):
         ge=0,
         description="how many idle connections to the model server are kept, 0 or more; 0 makes a new one each time",
     )
+    vllm_proxy_pool_idle_timeout_secs: float = Field(
+        default=4,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long an idle connection to the model server is kept, in seconds, above 0; less than the server"
+        " keeps it (uvicorn, and so vLLM: 5)",
+    )
     client_header_timeout_secs: float = Field(
         default=30,
         gt=0,

@@ -176,6 +176,48 @@ def test_what_has_come_is_read_where_the_task_itself_waits_to_write(run: Callabl
     run(test)
 
 
+@pytest.mark.parametrize("how", ["FIN", "RST", "data"])
+def test_an_idle_connection_that_has_ended_is_found_so_before_the_loop_has_read_it(
+    run: Callable[..., None], how: str
+) -> None:
+    async def test(pair: Pair) -> None:
+        await pair.send(b"an answer")
+        await pair.received(lambda tested: tested.received == b"an answer")
+        assert not pair.reader.has_ended
+        if how == "data":
+            pair.peer.send(b"x")
+        else:
+            linger = struct.pack("ii", int(how == "RST"), 0)
+            pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            pair.peer.close()
+        assert pair.reader.has_ended
+        await pair.received(lambda tested: tested.ended or tested.received.endswith(b"x"))
+        assert pair.reader.has_ended is (how != "data")
+
+    run(test)
+
+
+def test_a_connection_with_something_for_the_task_to_read_has_ended_as_an_idle_one(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        pair.reader.data_received(b"many " * MOST)
+        assert pair.reader.has_ended
+        await pair.received(lambda tested: len(tested.received) == 5 * MOST)
+        assert not pair.reader.has_ended
+        pair.reader.eof_received()
+        assert pair.reader.has_ended
+
+    run(test)
+
+
+def test_an_idle_connection_that_is_closed_here_ends_for_the_layers(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        pair.reader.close()
+        assert pair.reader.has_ended
+        await pair.received(lambda tested: tested.ended)
+
+    run(test)
+
+
 def test_what_the_task_has_still_to_read_comes_first(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
         await pair.send(b"one ")

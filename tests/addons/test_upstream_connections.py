@@ -2,16 +2,22 @@
 for several at once."""
 
 import gc
+from collections.abc import Callable
+from unittest.mock import Mock
 
 import h2.config
 import h2.connection
 import h2.events
 import pytest
 from mitmproxy import http
-from mitmproxy.connection import ConnectionState
+from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.proxy.context import Context
 
+from addons import upstream_connections
+from addons.http_layer import ApiHttpLayer
+from addons.http_stream import HttpLimits
 from addons.upstream_connections import IdleConnections, UpstreamConnections
-from tests.addons.wire import UPSTREAM, Wire, make_context
+from tests.addons.wire import UPSTREAM, Wire, make_context, new_clock
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 AUTHORITY = "upstream:9000"
@@ -25,9 +31,14 @@ class Http2Client:
         failed: The streams that were reset.
     """
 
-    def __init__(self, limit: int = 100) -> None:
-        self.idle = IdleConnections(limit)
-        self.layer = UpstreamConnections(make_context(alpn=b"h2"), self.idle)
+    def __init__(
+        self,
+        limit: int = 100,
+        idle: IdleConnections | None = None,
+        layer: Callable[[Context, IdleConnections], UpstreamConnections] = UpstreamConnections,
+    ) -> None:
+        self.idle = IdleConnections(limit) if idle is None else idle
+        self.layer = layer(make_context(alpn=b"h2"), self.idle)
         self.wire = Wire(self.layer)
         self.done: list[int] = []
         self.statuses: dict[int, bytes] = {}
@@ -220,3 +231,77 @@ def test_a_connection_that_is_lost_without_a_word_does_not_count_as_idle_for_eve
     del client
     gc.collect()
     assert len(idle) == 0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_connection_that_has_been_idle_for_too_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(upstream_connections, "time", clock)
+    client = Http2Client(idle=IdleConnections(10, timeout=4))
+    client.ask()
+    client.wire.connect()
+    client.answer(0)
+    clock.now += 3.9
+    client.ask()
+    assert client.wire.opening == []
+    client.answer(0)
+    clock.now += 3.9
+    assert client.idle.overdue() == []
+    clock.now += 0.1
+    assert client.idle.overdue() == [client.wire.connections[0]]
+    client.ask()
+    client.wire.connect()
+    assert requests_on(client, 1) == 1
+
+
+def test_those_that_have_been_idle_for_too_long_are_told_of_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(upstream_connections, "time", clock)
+    idle = IdleConnections(10, timeout=4)
+    first, second, third = (Server(address=UPSTREAM) for _ in range(3))
+    for connection in (first, second, third):
+        idle.keep(connection)
+        clock.now += 1
+    idle.drop(first)
+    idle.keep(first)
+    clock.now += 2
+    assert idle.overdue() == [second]
+    assert len(idle) == 3
+
+
+def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:
+    """As the loop can tell, though the layers have not been told yet."""
+    ended: set[Connection] = set()
+    client = Http2Client(idle=IdleConnections(10, has_ended=ended.__contains__))
+    client.ask()
+    client.wire.connect()
+    client.answer(0)
+    ended.add(client.wire.connections[0])
+    client.ask()
+    client.wire.connect()
+    assert [requests_on(client, number) for number in (0, 1)] == [1, 1]
+
+
+def test_a_second_attempt_takes_a_connection_that_was_not_used_before() -> None:
+    """Others that are idle may have been closed at the same moment."""
+    limits = HttpLimits(lambda _: 1000, 3600, lambda *_: None, new_clock, may_repeat=lambda *_: True)
+    client = Http2Client(layer=lambda context, idle: ApiHttpLayer(context, limits, idle, signer=Mock()))
+    client.ask(), client.ask()
+    client.wire.connect()
+    client.wire.connect()
+    client.answer(0)
+    client.answer(1)
+    lost = client.ask()
+    client.wire.close(client.wire.connections[0])
+    assert [requests_on(client, number) for number in (0, 1)] == [2, 1]
+    client.wire.connect()
+    client.answer(2)
+    assert client.done[-1] == lost
+    assert requests_on(client, 2) == 1

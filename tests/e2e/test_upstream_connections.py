@@ -86,6 +86,44 @@ def test_a_request_goes_where_an_addon_sends_it_over_tls_if_the_certificate_is_t
         assert proxy.process.output.count("server connect") == 3
 
 
+def test_an_idle_connection_is_closed_in_time() -> None:
+    closed: queue.Queue[float] = queue.Queue()
+
+    def script(peer: Peer) -> None:
+        assert peer.read_request() is not None
+        peer.send(json_response(ANSWER))
+        answered = time.monotonic()
+        assert peer.read_request() is None
+        closed.put(time.monotonic() - answered)
+
+    settings = {"VLLM_PROXY_POOL_IDLE_TIMEOUT_SECS": "0.3"}
+    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url, **settings) as proxy:
+        with RawClient(proxy.port) as client:
+            client.send(chat_request(chat_body()))
+            assert client.read_response()[2] == ANSWER
+            assert closed.get(timeout=10) >= 0.3
+            client.send(chat_request(chat_body()))
+            assert client.read_response()[2] == ANSWER
+
+
+def test_a_post_is_not_lost_to_a_connection_that_the_upstream_has_closed() -> None:
+    """Though it is never sent twice: what is closed is known before it is used."""
+    closed = threading.Semaphore(0)
+
+    def script(peer: Peer) -> None:
+        assert peer.read_request() is not None
+        peer.send(json_response(ANSWER))
+        peer.close()
+        closed.release()
+
+    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url) as proxy, RawClient(proxy.port) as client:
+        for _ in range(30):
+            client.send(chat_request(b"x", path="/v1/files"))
+            assert client.read_response()[0] == 200
+            assert closed.acquire(timeout=10)
+        assert upstream.requests.qsize() == 30
+
+
 def posted(path: str, body: bytes) -> bytes:
     return chat_request(body, path=path)
 
