@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 
+from addons.content_coding import is_not_encoded
 from addons.exchange import Exchange, Exchanges
 from addons.routes import Kind, Router
 from addons.summary import Summary
@@ -61,7 +62,7 @@ class Observer:
         exchange.upstream_status = response.status_code
         if exchange.times is not None:
             self._streams.add(flow)
-        if response.status_code >= 400 and response.headers.get("content-encoding", "identity").lower() == "identity":
+        if response.status_code >= 400 and is_not_encoded(response):
             response.stream = ErrorListener(exchange, response.stream)
 
     def response(self, flow: http.HTTPFlow) -> None:

@@ -13,6 +13,7 @@ from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
 
 from addons.answers import error_answer, refuse
+from addons.content_coding import is_not_encoded
 from addons.empty_tool_calls import EmptyToolCallsFilter
 from addons.exchange import Exchange, Exchanges, TokenTimes
 from addons.labelled_json import LabelledJsonReader
@@ -118,11 +119,11 @@ class Signer:
         if flow.request.stream:
             return
         body = flow.request.raw_content or b""
-        if self._router.route_of(flow).is_json and _is_identity(flow.request) and not is_json_object(body):
+        if self._router.route_of(flow).is_json and is_not_encoded(flow.request) and not is_json_object(body):
             flow.response = error_answer(400, "The request body must be a JSON object.", flow.request)
 
     def _tool_calls_filter(self, flow: http.HTTPFlow) -> EmptyToolCallsFilter | None:
-        if not self._router.route_of(flow).drops_tool_calls or not _is_identity(flow.request):
+        if not self._router.route_of(flow).drops_tool_calls or not is_not_encoded(flow.request):
             return None
         length = flow.request.headers.get("content-length")
         if length is None:
@@ -236,11 +237,6 @@ class Signer:
             )
 
 
-def _is_identity(request: http.Request) -> bool:
-    encoding: str = request.headers.get("content-encoding", "identity")
-    return encoding.lower() == "identity"
-
-
 def _body_size(request: http.Request, response: http.Response) -> int | None:
     """Bytes of the response body; None where its framing tells the end, and `_READ_UNTIL_CLOSE`."""
     try:
@@ -253,7 +249,7 @@ def _reader_for(route: Route, response: http.Response, size: int | None) -> Body
     """The reader for a response, or the reason why it is not to be signed."""
     if not 200 <= response.status_code < 300:
         return "the upstream answered with an error"
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
+    if not is_not_encoded(response):
         return "the upstream encoded its answer although identity was asked for"
     if response.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
         return "the upstream's transfer encoding is not only chunked"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from mitmproxy import http
 
+from addons.content_coding import is_not_encoded
 from addons.exchange import Exchange
 from addons.log_privacy import withhold_quotes
 from addons.routes import Router
@@ -38,7 +39,7 @@ class UpstreamErrors:
         response = flow.response
         if response is None or response.raw_content is not None or not self._wraps(flow):
             return
-        readable = response.headers.get("content-encoding", "identity").lower() == "identity"
+        readable = is_not_encoded(response)
         for name in ("content-length", "content-encoding", "transfer-encoding", "etag", "digest", "content-digest"):
             response.headers.pop(name, None)
         response.headers["content-type"] = "application/json"

@@ -1,0 +1,11 @@
+"""Whether the bytes of a body are the content itself (RFC 9110, 8.4)."""
+
+from mitmproxy import http
+
+_NO_CODINGS = frozenset({"", "identity", "none"})
+"""What means that there is no coding, to mitmproxy too; the RFC reserves `identity`."""
+
+
+def is_not_encoded(message: http.Message) -> bool:
+    """Whether a message's body has no content coding."""
+    return message.headers.get("content-encoding", "").strip().lower() in _NO_CODINGS
