@@ -8,7 +8,7 @@ from addons.sse import SseReader
 from addons.usage import Usage
 
 _BEGINNINGS_OF_EVENTS = b"deir:"
-"""With which of these a line of an event stream begins (`data`, `event`, `id`, `retry`, a comment), and no JSON text."""
+"""How lines of event streams begin (`data`, `event`, `id`, `retry`, a comment), but no JSON text."""
 
 
 class LabelledJsonReader:
