@@ -11,7 +11,7 @@ from tests.limits import limit
 
 Where = Literal["request", "answer"]
 Lie = Callable[[Where, str, bytes], bytes]
-"""Gets a request's path and its body, or its answer's: of a POST a piece as it comes, else all. Returns what to pass on."""
+"""Gets a request's path and its body, or its answer's, of a POST in pieces as they come; returns what to pass on."""
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date", "server"}
 
@@ -28,6 +28,7 @@ class LyingProxy(ThreadingHTTPServer):
         lie: What it makes of what passes.
         refuse: Statuses to answer with instead of passing on a POST, each once.
         asked: Methods and paths, without queries, that came.
+        with_token: Those of them that came with an `Authorization`.
         headers: The last request's headers for a POST.
     """
 
@@ -39,6 +40,7 @@ class LyingProxy(ThreadingHTTPServer):
         self.lie: Lie = honest
         self.refuse: list[int] = []
         self.asked: list[str] = []
+        self.with_token: list[str] = []
         self.headers: dict[str, str] = {}
 
     @property
@@ -65,6 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         path = self.path.partition("?")[0]
         self.server.asked.append(f"{self.command} {path}")
+        if "Authorization" in self.headers:
+            self.server.with_token.append(f"{self.command} {path}")
         body = self.server.lie("request", path, self.rfile.read(int(self.headers["Content-Length"] or 0)))
         if self.command == "POST":
             self.server.headers = {name.lower(): value for name, value in self.headers.items()}
