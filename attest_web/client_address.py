@@ -1,11 +1,15 @@
 """Whose request it is: the address that limits are kept for.
 
 A policy without I/O. What a client writes itself is never believed: of `X-Forwarded-For`, only the last entry counts,
-the one that the nearest proxy has appended, and only where that proxy is in this machine's own network.
+the one that the nearest proxy has appended, and only where that proxy is in this machine's own network. `X-Real-IP` is
+believed under the same condition, where there is no `X-Forwarded-For`: most proxies append to that one by themselves,
+and pass an `X-Real-IP` of the client's through.
 """
 
 import ipaddress
 import re
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _OWN_NETWORKS = tuple(
     ipaddress.ip_network(network)
@@ -28,7 +32,7 @@ _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d{1,5})?|(\d{1,3}(?:\.\d{1,3}){3}):\d
 _LONGEST_ENTRY = 64
 
 
-def client_of(peer: str, forwarded_for: str | None, *, trust_proxy: bool) -> str:
+def client_of(peer: str, forwarded_for: str | None, real_ip: str | None = None, *, trust_proxy: bool) -> str:
     """The client that a request counts for: an IPv4 address, or the /64 network of an IPv6 address.
 
     A network of that size is what one customer gets, who could take another address of it for every request.
@@ -36,24 +40,50 @@ def client_of(peer: str, forwarded_for: str | None, *, trust_proxy: bool) -> str
     Args:
         peer: Address at the other end of the connection.
         forwarded_for: `X-Forwarded-For`, all its lines joined by commas; None where there is none.
+        real_ip: `X-Real-IP`, in the same way.
         trust_proxy: Whether a peer in this machine's own network is believed whom it forwards for.
     """
-    if not forwarded_for or not trust_proxy:
+    if not (forwarded_for or real_ip) or not trust_proxy:
         return peer if _is_plain_ipv4(peer) else _client(_parse(peer), peer)
     its_address = _parse(peer)
-    if its_address is not None and any(its_address in network for network in _OWN_NETWORKS):
-        forwarded = _parse_forwarded(forwarded_for)
+    if its_address is not None and _is_own(its_address):
+        forwarded = _parse_forwarded(forwarded_for, real_ip)
         if forwarded is not None:
             return _client(forwarded, peer)
     return _client(its_address, peer)
+
+
+def sharer_of(
+    peer: str, forwarded_for: str | None = None, real_ip: str | None = None, *, trust_proxy: bool
+) -> str | None:
+    """The client in whose share a request or a connection counts; None where it may be one of many clients'.
+
+    It may be, where a proxy that is believed does not say for whom it forwards: all connections of a proxy's, and the
+    requests of one that speaks no HTTP.
+
+    Args:
+        peer: As for `client_of`; so are the others.
+        forwarded_for: None for a connection.
+        real_ip: None for a connection.
+        trust_proxy: As for `client_of`.
+    """
+    its_address = _parse(peer) if trust_proxy else None
+    if its_address is not None and _is_own(its_address) and _parse_forwarded(forwarded_for, real_ip) is None:
+        return None
+    return client_of(peer, forwarded_for, real_ip, trust_proxy=trust_proxy)
 
 
 def _is_plain_ipv4(peer: str) -> bool:
     return ":" not in peer  # an address that a socket tells is well-formed
 
 
-def _parse_forwarded(forwarded_for: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    last = forwarded_for.rpartition(",")[2].strip()
+def _is_own(address: _Address) -> bool:
+    return any(address in network for network in _OWN_NETWORKS)
+
+
+def _parse_forwarded(forwarded_for: str | None, real_ip: str | None) -> _Address | None:
+    # Of two lines of X-Real-IP, joined by a comma, none can be told to be the proxy's: that is no address.
+    last = forwarded_for.rpartition(",")[2].strip() if forwarded_for else (real_ip or "").strip()
     if len(last) > _LONGEST_ENTRY:
         return None
     if written := _WITH_PORT.fullmatch(last):
@@ -61,7 +91,7 @@ def _parse_forwarded(forwarded_for: str) -> ipaddress.IPv4Address | ipaddress.IP
     return _parse(last)
 
 
-def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _parse(address: str) -> _Address | None:
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -71,7 +101,7 @@ def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None
     return parsed
 
 
-def _client(address: ipaddress.IPv4Address | ipaddress.IPv6Address | None, peer: str) -> str:
+def _client(address: _Address | None, peer: str) -> str:
     if address is None:
         return peer
     if isinstance(address, ipaddress.IPv6Address):

@@ -198,8 +198,8 @@ class Settings(LaunchSettings):
     )
     rate_limit_no_trust_proxy: bool = Field(
         default=False,
-        description="1 takes whoever connects for the client; 0 believes the last entry of X-Forwarded-For, where a "
-        "private address sends it; 0 or 1",
+        description="1 takes whoever connects for the client; 0 believes the last entry of X-Forwarded-For, or else "
+        "X-Real-IP, where a private address sends it; 0 or 1",
     )
     log_format: Literal["text", "json"] = Field(
         default="text", description="how the log is written: text for people, json for machines"
