@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mitmproxy import ctx, http
 
 from addons.body_budget import BodyBudget
+from addons.client_addresses import ClientAddresses
 from addons.client_backlog import is_behind, unread
 from addons.client_clock import ClientTimeouts
 from addons.client_connections import ClientConnections
@@ -23,6 +24,7 @@ from addons.open_files import allow_open_files
 from addons.proof import ProofPages
 from addons.proof_parts import make_proof
 from addons.rate_limit import RateLimit
+from addons.refusal_limit import RefusalLimit
 from addons.repeatable import Repeatable
 from addons.request_log import log_request
 from addons.reverse_proxy import (
@@ -71,6 +73,8 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     router, exchanges = Router(overrides, proof.side_port.accepted), Exchanges()
     cors = Cors(CorsPolicy(settings.cors_origins))
     gate = Gate(proof.tokens, router, body_sizes(settings), exchanges)
+    addresses = ClientAddresses(trust_proxy=not settings.rate_limit_no_trust_proxy)
+    rate_limit = RateLimit(proof.limiter, addresses) if proof.limiter else None
     clients = _client_connections(settings, inheritance)
     tracing = _tracing(settings, router)
     listeners = [UnsignedMarks(store).tell, log_request, *([tracing.tell] if tracing else [])]
@@ -94,6 +98,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         holds=lambda flow: router.route_of(flow).is_json,
         bodies=BodyBudget(inheritance.share_of(settings.max_buffered_body_bytes)),
         changed=exchanges.changed,
+        **({"unreadable": rate_limit.unreadable} if rate_limit else {}),
         custody=looked_at.inspection if looked_at is not None else None,
     )
     signer = Signer(
@@ -135,7 +140,8 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         ),
         proof.side_port,
         ProofPages(proof.app, router, closing=proof.closing),
-        *([RateLimit(proof.limiter)] if proof.limiter else []),
+        *([rate_limit] if rate_limit else []),
+        RefusalLimit(exchanges, clients.close_soon),
         cors,
         gate,
         signer,

@@ -140,6 +140,11 @@ class ClientConnections:
         if connection.transport is not None and connection.transport.get_write_buffer_size():
             self._leaving[connection.transport] = time.monotonic() + LINGER_SECONDS
 
+    def close_soon(self, client: Client) -> None:
+        """Have one connection closed behind the answer that is under way."""
+        if (connection := self._connections.get(client.id)) is not None:
+            connection.clock.retire()
+
     def _abort(self, transport: asyncio.WriteTransport) -> None:
         del self._leaving[transport]
         transport.abort()

@@ -13,6 +13,7 @@ import time
 from functools import partial
 
 from h11._readers import ChunkedReader
+from mitmproxy import http
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
@@ -115,7 +116,12 @@ class ApiHttpLayer(UpstreamConnections):
             )
             return self._http2
         unread = partial(self._limits.unread, self.context.client)
-        return ApiHttp1Server(self.context.fork(), self._limits.complete, clock, unread)
+        return ApiHttp1Server(self.context.fork(), self._complete, clock, unread)
+
+    def _complete(self, request: http.Request | None, answer: http.Response) -> None:
+        if request is None:
+            self._limits.unreadable(self.context.client)
+        self._limits.complete(request, answer)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""

@@ -92,6 +92,7 @@ class HttpLimits:
         holds: Whether the body of a flow's request is held until it is complete, if it is not large.
         bodies: The memory that request bodies may take.
         changed: Told of a flow whose request was changed here after it was received.
+        unreadable: Told of a client whose request head could not be read.
         custody: Keeps request bodies out of their flows while those wait to be forwarded; None where nobody can look.
     """
 
@@ -107,6 +108,7 @@ class HttpLimits:
     holds: Callable[[http.HTTPFlow], bool] = lambda _: False
     bodies: BodyBudget = field(default_factory=partial(BodyBudget, 2**30))
     changed: Callable[[http.HTTPFlow], None] = lambda _: None
+    unreadable: Callable[[Client], None] = lambda _: None
     custody: BodyCustody | None = None
 
 

@@ -164,5 +164,4 @@ def _limiter(settings: Settings, inheritance: Inheritance) -> RateLimiter | None
     return RateLimiter(
         inheritance.share_of(settings.rate_limit_per_second),
         inheritance.share_of(settings.rate_limit_burst_size),
-        trust_proxy=not settings.rate_limit_no_trust_proxy,
     )

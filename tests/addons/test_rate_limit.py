@@ -2,6 +2,7 @@ import pytest
 from mitmproxy import flow as mitm_flow
 from mitmproxy import http
 
+from addons.client_addresses import ClientAddresses
 from addons.rate_limit import RateLimit
 from attest_web.rate_limit import RateLimiter
 from tests.addons.conftest import MakeFlow
@@ -9,7 +10,7 @@ from tests.addons.conftest import MakeFlow
 
 @pytest.fixture
 def addon() -> RateLimit:
-    return RateLimit(RateLimiter(1, 1, trust_proxy=True))
+    return RateLimit(RateLimiter(1, 1), ClientAddresses(trust_proxy=True))
 
 
 def status(addon: RateLimit, flow: http.HTTPFlow) -> int | None:
@@ -58,3 +59,22 @@ def test_a_client_without_an_address_is_limited_too(addon: RateLimit, make_flow:
         flow.client_conn.peername = None  # type: ignore[assignment]  # a connection can be gone that early
         addon.requestheaders(flow)
         assert (flow.response.status_code if flow.response else None) == expected
+
+
+def test_x_real_ip_is_believed_as_x_forwarded_for_is(addon: RateLimit, make_flow: MakeFlow) -> None:
+    assert status(addon, make_flow(x_real_ip="198.51.100.1")) is None
+    assert status(addon, make_flow(x_real_ip="198.51.100.1")) == 429
+    assert status(addon, make_flow(x_real_ip="198.51.100.2")) is None
+
+
+def test_signatures_have_a_budget_of_their_own(addon: RateLimit, make_flow: MakeFlow) -> None:
+    assert [status(addon, make_flow()) for _ in range(2)] == [None, 429]
+    fetched = [status(addon, make_flow(method="GET", path="/v1/signature/x?signing_algo=ecdsa")) for _ in range(2)]
+    assert fetched == [None, 429]
+
+
+def test_what_cannot_be_read_is_counted_for_the_peer(addon: RateLimit, make_flow: MakeFlow) -> None:
+    flow = make_flow()
+    flow.client_conn.peername = ("10.0.0.1", 4711)
+    addon.unreadable(flow.client_conn)
+    assert status(addon, flow) == 429

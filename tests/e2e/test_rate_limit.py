@@ -1,5 +1,12 @@
 """How often a client may ask, at a real proxy."""
 
+import itertools
+import json
+
+import pytest
+
+from addons.refusal_limit import MOST
+from tests.e2e.http2_client import Http2Client, fields
 from tests.e2e.processes import TOKEN, running_proxy
 from tests.e2e.raw_client import RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import ScriptedUpstream, answering, json_response
@@ -17,8 +24,8 @@ def refused(port: int, request: bytes) -> bool:
     return any(answer(port, request)[0] == 429 for _ in range(10))
 
 
-def get(path: str, client: str = "", token: str = TOKEN) -> bytes:
-    forwarded = f"X-Forwarded-For: {client}\r\n" if client else ""
+def get(path: str, client: str = "", token: str = TOKEN, header: str = "X-Forwarded-For") -> bytes:
+    forwarded = f"{header}: {client}\r\n" if client else ""
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n{forwarded}Authorization: Bearer {token}\r\n\r\n".encode()
 
 
@@ -46,8 +53,8 @@ def test_a_refusal_says_when_to_come_again_and_does_not_wait_for_the_body() -> N
         for client, more in (("198.51.100.1", ""), ("198.51.100.2", "100-continue")):
             head = chat_request(b"x" * 1000, X_Forwarded_For=client, **({"Expect": more} if more else {}))[:-1000]
             with RawClient(proxy.port) as first, RawClient(proxy.port) as second:
-                first.send(get("/v1/signature/x", client))
-                assert first.read_response()[0] == 404
+                first.send(get("/openapi.json", client))
+                assert first.read_response()[0] == 200
                 second.send(head)
                 status, headers, body = second.read_response()
                 assert (status, headers["retry-after"], headers["connection"]) == (429, "1", "close")
@@ -63,3 +70,57 @@ def test_without_trust_nobody_chooses_an_address() -> None:
         ]
         assert answers[0] == 404
         assert 429 in answers
+
+
+def test_x_real_ip_names_the_client_on_both_ports() -> None:
+    settings = {"RATE_LIMIT_PER_SECOND": "1", "RATE_LIMIT_BURST_SIZE": "1"}
+    with running_proxy("http://127.0.0.1:1", **settings) as proxy:
+        for port, client in ((proxy.port, "198.51.100.1"), (proxy.side_port, "198.51.100.2")):
+            assert refused(port, get("/v1/signature/x", client, header="X-Real-IP"))
+            # the same one, as proxies name it that append
+            assert refused(port, get("/v1/signature/x", client))
+            assert answer(port, get("/v1/signature/x", "198.51.100.3" + str(port)[-1], header="X-Real-IP"))[0] == 404
+
+
+def test_a_client_that_chats_at_its_full_rate_can_fetch_each_signature() -> None:
+    numbers = itertools.count()
+    script = answering(lambda _: json_response(b'{"id":"chatcmpl-%d"}' % next(numbers)))
+    with ScriptedUpstream(script) as upstream:
+        with running_proxy(upstream.url, RATE_LIMIT_PER_SECOND="1", RATE_LIMIT_BURST_SIZE="5") as proxy:
+            chat = chat_request(chat_body())
+            ids = [json.loads(answer(proxy.port, chat)[2])["id"] for _ in range(5)]
+            assert refused(proxy.port, chat)
+            for port, chat_id in zip(itertools.cycle([proxy.port, proxy.side_port]), ids, strict=False):
+                assert answer(port, get(f"/v1/signature/{chat_id}"))[0] == 200
+
+
+@pytest.mark.parametrize("which", ["port", "side_port"])
+def test_heads_that_cannot_be_read_count(which: str) -> None:
+    settings = {"RATE_LIMIT_PER_SECOND": "1", "RATE_LIMIT_BURST_SIZE": "3"}
+    with running_proxy("http://127.0.0.1:1", **settings) as proxy:
+        port = getattr(proxy, which)
+        # With a burst of 3, none of the first three could be refused otherwise.
+        statuses = [answer(port, b"GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n")[0] for _ in range(20)]
+        assert statuses == [400] * 20
+        assert answer(port, get("/metrics"))[0] == 429
+
+
+def test_a_connection_that_goes_on_after_several_429_is_closed() -> None:
+    settings = {"RATE_LIMIT_PER_SECOND": "1", "RATE_LIMIT_BURST_SIZE": "1"}
+    with running_proxy("http://127.0.0.1:1", **settings) as proxy:
+        for port in (proxy.port, proxy.side_port):
+            statuses, headers = [], None
+            with RawClient(port) as client:
+                while headers is None or headers["connection"] != "close":
+                    client.send(get("/metrics"))
+                    status, headers, _ = client.read_response("GET")
+                    statuses.append(status)
+                assert client.read_to_end() == b""
+            assert statuses[-MOST:] == [429] * MOST
+        with Http2Client(proxy.port) as client2:
+            statuses = []
+            while client2.gone is None and not client2.closed:
+                statuses.append(client2.request(fields("GET", "/metrics")).status)
+            client2.wait_closed()
+            answered = [status for status in statuses if status]  # the last request may have crossed the GOAWAY
+            assert answered[-MOST:] == [429] * MOST
