@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mitmproxy import ctx, http
 
@@ -10,8 +10,9 @@ from addons.body_budget import BodyBudget
 from addons.client_addresses import ClientAddresses
 from addons.client_backlog import is_behind, unread
 from addons.client_clock import ClientTimeouts
-from addons.client_connections import ClientConnections
+from addons.client_connections import ClientConnections, Ports
 from addons.client_tls import PreferHttp2
+from addons.connection_places import ConnectionPlaces, quarter_of
 from addons.cors import Cors
 from addons.drain import Drain, Retirement
 from addons.exchange import Exchanges
@@ -37,6 +38,7 @@ from addons.reverse_proxy import (
 from addons.routes import Router, body_sizes, endpoint_overrides
 from addons.sampled_gauges import SampledGauges
 from addons.served_certificate import ServedCertificate
+from addons.side_port import SidePort
 from addons.signer import Signer, SigningRules
 from addons.tcp_keepalive import TcpKeepalive
 from addons.tracing import Tracing, TracingError, open_tracing
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
     from addons.inspection_chain import InspectionChain
 
 logger = logging.getLogger(__name__)
+
+SIDE_PORT_LEAST: Final = 64
+"""Connections that the side port has room for, however few the proxied port may have: probes and scrapes come there."""
 
 
 def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
@@ -75,7 +80,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     gate = Gate(proof.tokens, router, body_sizes(settings), exchanges)
     addresses = ClientAddresses(trust_proxy=not settings.rate_limit_no_trust_proxy)
     rate_limit = RateLimit(proof.limiter, addresses) if proof.limiter else None
-    clients = _client_connections(settings, inheritance)
+    clients = _client_connections(settings, inheritance, proof.side_port, addresses)
     tracing = _tracing(settings, router)
     listeners = [UnsignedMarks(store).tell, log_request, *([tracing.tell] if tracing else [])]
     observer = Observer(router, exchanges, metrics, listeners)
@@ -139,7 +144,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
             retire_http2=clients.retire_http2,
         ),
         proof.side_port,
-        ProofPages(proof.app, router, closing=proof.closing),
+        ProofPages(proof.app, router, addresses, closing=proof.closing),
         *([rate_limit] if rate_limit else []),
         RefusalLimit(exchanges, clients.close_soon),
         cors,
@@ -179,9 +184,24 @@ def _tracing(settings: Settings, router: Router) -> Tracing | None:
         raise SettingsError([str(error)]) from None
 
 
-def _client_connections(settings: Settings, inheritance: Inheritance) -> ClientConnections:
+def _client_connections(
+    settings: Settings, inheritance: Inheritance, side_port: SidePort, addresses: ClientAddresses
+) -> ClientConnections:
     most = inheritance.share_of(settings.max_connections)
-    if (allowed := allow_open_files(2 * most + 256)) < 2 * most:
+    at_side_port = max(SIDE_PORT_LEAST, quarter_of(most))
+    share: int | None = quarter_of(most)
+    side_share: int | None = quarter_of(at_side_port)
+    if settings.max_connections_per_client == 0:
+        share = side_share = None
+    elif settings.max_connections_per_client is not None:
+        share = inheritance.share_of(settings.max_connections_per_client)
+    ports = Ports(
+        ConnectionPlaces("MAX_CONNECTIONS", most, share),
+        ConnectionPlaces("the side port's quarter of MAX_CONNECTIONS", at_side_port, side_share),
+        side_port.accepted,
+        addresses.sharer_of_peer,
+    )
+    if (allowed := allow_open_files(2 * most + at_side_port + 256)) < 2 * most:
         logger.warning("MAX_CONNECTIONS %d needs twice as many open files; allowed are %d (ulimit -n)", most, allowed)
     timeouts = ClientTimeouts(
         head=settings.client_header_timeout_secs,
@@ -190,4 +210,4 @@ def _client_connections(settings: Settings, inheritance: Inheritance) -> ClientC
         body_rate=settings.client_body_min_rate,
         whole_body=settings.client_body_deadline_secs,
     )
-    return ClientConnections(most, timeouts)
+    return ClientConnections(ports, timeouts)

@@ -8,16 +8,20 @@ nothing is left behind by a connection that has gone. It covers TLS handshakes, 
 import asyncio
 import logging
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.connection import Client
+from mitmproxy.connection import Address, Client
 from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 
+from addons.client_addresses import address_of
 from addons.client_clock import LINGER_SECONDS, ClientClock, ClientTimeouts
+from addons.connection_places import ConnectionPlaces
 from addons.http2_server import GoingAway
 
 logger = logging.getLogger(__name__)
@@ -40,28 +44,50 @@ class ClientOverdue(events.Event):
 class _Connection:
     clock: ClientClock
     transport: asyncio.WriteTransport | None
+    places: ConnectionPlaces
+    sharer: str | None
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The places at both ports.
+
+    Attributes:
+        proxied: At the port that clients use.
+        side: At the side port.
+        at_side_port: Whether a client's connection came in there.
+        sharer_of: In whose share the connections of an address count; None where it may be a proxy's, which has many
+            clients.
+    """
+
+    proxied: ConnectionPlaces
+    side: ConnectionPlaces
+    at_side_port: Callable[[Client], bool]
+    sharer_of: Callable[[str], str | None]
+
+    def at(self, client: Client) -> ConnectionPlaces:
+        """The places at the port where a client's connection came in."""
+        return self.side if self.at_side_port(client) else self.proxied
 
 
 class ClientConnections:
     """Bounds the number of connections, and ends those whose clients take too long."""
 
-    def __init__(self, most: int, timeouts: ClientTimeouts) -> None:
+    def __init__(self, ports: Ports, timeouts: ClientTimeouts) -> None:
         """Keep the connections.
 
         Args:
-            most: How many there may be at once.
+            ports: How many there may be.
             timeouts: What they get.
         """
-        self._most = most
+        self._ports = ports
         self._timeouts = timeouts
         self._connections: dict[str, _Connection] = {}
-        # Of those that have ended, what waits yet to be read: each with the end of its time (monotonic seconds).
-        self._leaving: dict[asyncio.WriteTransport, float] = {}
         self._peers: set[object] = set()
-        self._refused = 0
+        self._refused: Counter[str] = Counter()  # by reason, of which there are four
         self._retiring = False
         self._taking_leave: asyncio.Task[None] | None = None
-        self._logged_at: float | None = None
+        self._logged_at: dict[str, float] = {}
         self._watching: asyncio.Task[None] | None = None
 
     def clock_of(self, client: Client) -> ClientClock:
@@ -114,19 +140,18 @@ class ClientConnections:
 
     def client_connected(self, client: Client) -> None:
         """Take a new connection, or have it closed."""
-        if self._is_full:
+        places, sharer = self._ports.at(client), self._ports.sharer_of(address_of(client.peername))
+        if (reason := places.refusal(sharer)) is not None:
             client.error = "too many connections"
-            self._refused += 1
-            self._tell_of_refused()
+            self._tell_of_refused(reason)
             return
-        if self._leaving and len(self._connections) + len(self._leaving) >= self._most:
-            self._abort(next(iter(self._leaving)))  # whoever comes needs the place more than who does not read
+        places.take(sharer)
         handler = _handler_of(client.id)
         transport = _transport(handler.transports[client]) if handler is not None else None
         if transport is not None and hasattr(transport, "max_size"):  # not with other event loops
             transport.max_size = _READ_SIZE
         clock = ClientClock(self._timeouts)
-        self._connections[client.id] = _Connection(clock, transport)
+        self._connections[client.id] = _Connection(clock, transport, places, sharer)
         if self._retiring:
             clock.retire()
         self._peers.add(client.peername)
@@ -137,33 +162,29 @@ class ClientConnections:
         if connection is None:
             return
         self._peers.discard(client.peername)
-        if connection.transport is not None and connection.transport.get_write_buffer_size():
-            self._leaving[connection.transport] = time.monotonic() + LINGER_SECONDS
+        connection.places.leave(connection.sharer, connection.transport, time.monotonic() + LINGER_SECONDS)
 
     def close_soon(self, client: Client) -> None:
         """Have one connection closed behind the answer that is under way."""
         if (connection := self._connections.get(client.id)) is not None:
             connection.clock.retire()
-
-    def _abort(self, transport: asyncio.WriteTransport) -> None:
-        del self._leaving[transport]
-        transport.abort()
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._connections) >= self._most
+            self._take_leave()
 
     def _is_worth_a_line(self, record: logging.LogRecord) -> bool:
-        return not (
-            self._is_full and record.msg in _CONNECTION_LINES and getattr(record, "client", None) not in self._peers
-        )
+        peer = getattr(record, "client", None)
+        return not (record.msg in _CONNECTION_LINES and peer not in self._peers and self._is_refused(peer))
 
-    def _tell_of_refused(self) -> None:
-        now = time.monotonic()
-        if self._logged_at is None or now - self._logged_at >= _LOGGED_EVERY:
-            self._logged_at = now
-            logger.warning("%d connections refused: MAX_CONNECTIONS %d are open", self._refused, self._most)
-            self._refused = 0
+    def _is_refused(self, peer: Address | None) -> bool:
+        # At which port it has come, mitmproxy does not tell the log.
+        sharer = self._ports.sharer_of(address_of(peer))
+        return any(places.refusal(sharer) is not None for places in (self._ports.proxied, self._ports.side))
+
+    def _tell_of_refused(self, reason: str) -> None:
+        self._refused[reason] += 1
+        now, logged_at = time.monotonic(), self._logged_at.get(reason)
+        if logged_at is None or now - logged_at >= _LOGGED_EVERY:
+            self._logged_at[reason] = now
+            logger.warning("%d connections refused: %s", self._refused.pop(reason), reason)
 
     async def _watch(self) -> None:
         pause = min(1.0, self._timeouts.head / 4, self._timeouts.body / 4, self._timeouts.idle / 4)
@@ -174,9 +195,8 @@ class ClientConnections:
                 deadline = connection.clock.deadline
                 if deadline is not None and deadline <= now:
                     await self._end(client_id, connection.clock)
-            for transport, until in list(self._leaving.items()):
-                if until <= now or not transport.get_write_buffer_size():
-                    self._abort(transport)
+            for places in (self._ports.proxied, self._ports.side):
+                places.sweep(now)
 
     async def _end(self, client_id: str, clock: ClientClock) -> None:
         handler = _handler_of(client_id)

@@ -1,6 +1,5 @@
 """The proof pages, on the proxied port and on the side port."""
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -9,19 +8,14 @@ from mitmproxy import http
 
 from addons import wsgi
 from addons.answers import error_answer
+from addons.client_addresses import ClientAddresses, address_of
+from addons.page_queue import PageQueue, QueueFullError, ShareFullError
 from addons.routes import Kind, Router
-from attest_web.daemon_threads import DaemonThreads
+from attest_web.page_paths import REPORT, SIGNATURE_PREFIX
 from attest_web.report_desk import MAX_MAKING, MAX_SHARING
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
-
-MAX_WAITING = 256
-"""Requests to proof pages that may be under way on the proxied port at once."""
-
-
-SLOW_PATHS = frozenset({"/ready", "/metrics", "/v1/attestation/report"})
-"""Pages that wait for others. They have threads of their own, so that nobody waits for them who wants a signature."""
 
 
 class ProofPages:
@@ -31,6 +25,7 @@ class ProofPages:
         self,
         app: "WSGIApplication",
         router: Router,
+        addresses: ClientAddresses,
         closing: Sequence[Callable[[], None]] = (),
     ) -> None:
         """Take over the pages.
@@ -38,14 +33,19 @@ class ProofPages:
         Args:
             app: The proof pages.
             router: Knows the requests' routes.
+            addresses: Tell clients apart.
             closing: What else ends with the proxy.
         """
         self._app = app
         self._router = router
+        self._addresses = addresses
         self._closing = closing
-        self._threads = DaemonThreads("proof page", 4)
-        self._slow_threads = DaemonThreads("slow proof page", MAX_MAKING + MAX_SHARING + 4)
-        self._waiting = 0
+        self._signatures = PageQueue("signature page", threads=4, most=256, most_per_client=64)
+        # A thread for each report that the desk lets wait, and some for those that it has at hand.
+        self._reports = PageQueue("report page", threads=MAX_MAKING + MAX_SHARING + 2, most=64, most_per_client=16)
+        # They wait for the model server, for GPUs and for other workers.
+        self._states = PageQueue("state page", threads=4, most=64, most_per_client=16)
+        self._others = PageQueue("other page", threads=2, most=128, most_per_client=32)
         self._authorizations: WeakKeyDictionary[http.HTTPFlow, str] = WeakKeyDictionary()
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -59,28 +59,37 @@ class ProofPages:
 
     async def _answer(self, flow: http.HTTPFlow) -> None:
         authorization = self._authorizations.pop(flow, None)
-        if self._waiting >= MAX_WAITING:
-            flow.response = error_answer(503, "Too many requests to the proof pages at once. Try again in a second.")
-            flow.response.headers["retry-after"] = "1"
-            return
-        peername = flow.client_conn.peername
-        environ = wsgi.environ_of(flow.request, peername[0] if peername else "")
+        environ = wsgi.environ_of(flow.request, address_of(flow.client_conn.peername))
         if authorization is not None:
             # mitmproxy decodes header bytes in the one way, WSGI in the other.
             environ["HTTP_AUTHORIZATION"] = authorization.encode("utf-8", "surrogateescape").decode("latin-1")
-        self._waiting += 1
+        queue, client = self._queue(environ["PATH_INFO"]), self._addresses.sharer_of(flow)
         try:
-            threads = self._slow_threads if environ["PATH_INFO"] in SLOW_PATHS else self._threads
-            flow.response = await asyncio.wrap_future(threads.submit(wsgi.call, self._app, environ))
-        finally:
-            self._waiting -= 1
+            flow.response = await queue.call(client, wsgi.call, self._app, environ)
+        except ShareFullError:
+            flow.response = _busy(429, "Too many requests from your address at once. Try again in a second.", flow)
+        except QueueFullError:
+            flow.response = _busy(503, "Too many requests to the proof pages at once. Try again in a second.", flow)
+
+    def _queue(self, path: str) -> PageQueue:
+        if path.startswith(SIGNATURE_PREFIX):
+            return self._signatures
+        if path == REPORT:
+            return self._reports
+        return self._states if path in ("/ready", "/metrics") else self._others
 
     def done(self) -> None:
         """Stop the threads and what the pages use."""
         for close in self._closing:
             close()
-        self._threads.close()
-        self._slow_threads.close()
+        for queue in (self._signatures, self._reports, self._states, self._others):
+            queue.close()
 
     def _is_proof(self, flow: http.HTTPFlow) -> bool:
         return self._router.route_of(flow).kind is Kind.PROOF
+
+
+def _busy(status: int, message: str, flow: http.HTTPFlow) -> http.Response:
+    answer = error_answer(status, message, flow.request)
+    answer.headers["retry-after"] = "1"
+    return answer

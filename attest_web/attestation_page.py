@@ -11,11 +11,11 @@ from werkzeug.exceptions import MethodNotAllowed
 from attest_web.attestation import Attestation, ReportRequest
 from attest_web.auth import Tokens
 from attest_web.bearer import require_token
-from attest_web.client_address import client_of
+from attest_web.client_address import client_of, sharer_of
 from attest_web.dstack import DstackError
 from attest_web.errors import error_body, error_headers
 from attest_web.gpu_evidence import GpuEvidenceError
-from attest_web.report_desk import DeskBusyError, ReportDesk
+from attest_web.report_desk import MAX_PER_CLIENT, MAX_PER_STRANGER, DeskBusyError, ReportDesk
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.tls_fingerprint import TlsCertificateError
 
@@ -60,9 +60,9 @@ def blueprint(
         try:
             # Asked for anew each time: a cached report is about the certificate of the moment, too.
             fingerprint = tls_fingerprint() if with_tls and tls_fingerprint is not None else None
-            client = _client(trust_proxy) if tokens is None else None
             asked = None if nonce is None else bytes.fromhex(nonce)
-            made = desk.report(ReportRequest(algo, fingerprint), asked, client)
+            client, share = _client_and_share(trust_proxy=trust_proxy, public=tokens is None)
+            made = desk.report(ReportRequest(algo, fingerprint), asked, client, share)
         except DeskBusyError:
             headers = {"retry-after": "1", **error_headers(429)}
             return Response(error_body(429, "Too many reports are being made. Try again in a second."), 429, headers)
@@ -77,9 +77,13 @@ def blueprint(
     return pages
 
 
-def _client(trust_proxy: bool) -> str:
-    forwarded_for = request.headers.get("X-Forwarded-For")
-    return client_of(request.remote_addr or "", forwarded_for, trust_proxy=trust_proxy)
+def _client_and_share(*, trust_proxy: bool, public: bool) -> tuple[str | None, int]:
+    """Whose the request is, and how many of that client's may wait at once."""
+    told = request.headers.get("X-Forwarded-For"), request.headers.get("X-Real-IP")
+    peer = request.remote_addr or ""
+    if public:  # then even a proxy that does not say for whom it asks has a share
+        return client_of(peer, *told, trust_proxy=trust_proxy), MAX_PER_STRANGER
+    return sharer_of(peer, *told, trust_proxy=trust_proxy), MAX_PER_CLIENT
 
 
 def _algo(attestation: Attestation) -> SigningAlgo:

@@ -23,8 +23,11 @@ MAX_MAKING = 8
 MAX_SHARING = 12
 """Requests that may wait at once for evidence that others are making; one more is turned away."""
 
-MAX_PER_CLIENT = 2
-"""Requests of one client that may wait at once for fresh evidence where anybody may ask: so nobody gets all places."""
+MAX_PER_CLIENT = 4
+"""Requests of one client that may wait at once for fresh evidence: half of what may be under way."""
+
+MAX_PER_STRANGER = 2
+"""The same where reports need no token."""
 
 MAX_WAIT = 90.0
 """Seconds that a request waits for evidence that another one is making."""
@@ -75,13 +78,16 @@ class ReportDesk:
         self._waiting: Counter[str] = Counter()  # by client; as many as there may be requests under way
         self._background = DaemonThreads("report refresh", 1)
 
-    def report(self, request: ReportRequest, nonce: bytes | None, client: str | None = None) -> bytes:
+    def report(
+        self, request: ReportRequest, nonce: bytes | None, client: str | None = None, share: int = MAX_PER_CLIENT
+    ) -> bytes:
         """The report for a request, as JSON.
 
         Args:
             request: What it is to be about.
             nonce: 32 bytes of the caller's, or None.
             client: Who asks, if that one is to have no more than its share.
+            share: How many requests of that client may wait at once.
 
         Raises:
             DeskBusyError: Too much is under way, or too much for this client.
@@ -94,7 +100,7 @@ class ReportDesk:
                 return kept
         if client is None:
             return self._fresh(request, nonce)
-        with self._share_of(client):
+        with self._share_of(client, share):
             return self._fresh(request, nonce)
 
     def close(self) -> None:
@@ -102,9 +108,9 @@ class ReportDesk:
         self._background.close()
 
     @contextmanager
-    def _share_of(self, client: str) -> Iterator[None]:
+    def _share_of(self, client: str, share: int) -> Iterator[None]:
         with self._lock:
-            if self._waiting[client] >= MAX_PER_CLIENT:
+            if self._waiting[client] >= share:
                 raise DeskBusyError
             self._waiting[client] += 1
         try:

@@ -269,6 +269,12 @@ class Settings(LaunchSettings):
     max_connections: int = Field(
         default=4096, ge=1, description="how many connections clients may have open at once, 1 or more"
     )
+    max_connections_per_client: int | None = Field(
+        default=None,
+        ge=0,
+        description="how many of MAX_CONNECTIONS one client address may have open, 0 or more; 0: no limit; by default "
+        "a quarter of them. It does not hold for proxies that are believed, see RATE_LIMIT_NO_TRUST_PROXY",
+    )
     tcp_keepalive_idle_secs: int = Field(
         default=30,
         ge=1,

@@ -65,13 +65,24 @@ def enough_files() -> Iterator[None]:
 def test_what_one_address_holds_open_keeps_no_other_waiting(
     stand_in: str, program: str, said: bytes, how_many: int, which: str
 ) -> None:
-    with running_proxy(stand_in, program=program, **UNTRUSTED) as proxy, ExitStack() as held:
+    with running_proxy(stand_in, program=program, MAX_CONNECTIONS="200", **UNTRUSTED) as proxy, ExitStack() as held:
         port = getattr(proxy, which)
         for _ in range(how_many):
             client = held.enter_context(connect(port, ATTACKER))
             with contextlib.suppress(ConnectionError):  # it has been closed: it was one too many
                 client.sendall(said)
         serves(port)
+        refused = {"port": "MAX_CONNECTIONS 200", "side_port": "the side port's quarter of MAX_CONNECTIONS 64"}[which]
+        proxy.process.wait_for(f"connections refused: one address has its share, .*, of {refused}")
+
+
+@pytest.mark.parametrize("which", ["port", "side_port"])
+def test_a_proxy_that_is_believed_is_held_to_no_share(stand_in: str, which: str) -> None:
+    with running_proxy(stand_in, MAX_CONNECTIONS="64") as proxy, ExitStack() as held:
+        clients = [held.enter_context(connect(getattr(proxy, which), ATTACKER)) for _ in range(40)]
+        for client in clients:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
