@@ -157,6 +157,9 @@ def test_only_the_proxy_can_be_reached_for_chats_and_only_it_has_dstack() -> Non
 
 def test_docker_waits_longer_than_the_proxy_drains() -> None:
     proxy = compose()["services"]["tee-signer"]
+    # Its port is published as it is: what connects is the client, whatever X-Forwarded-For says.
+    assert proxy["environment"]["RATE_LIMIT_NO_TRUST_PROXY"] == "1"
+    assert proxy["ports"]
     assert int(proxy["stop_grace_period"].removesuffix("s")) > int(proxy["environment"]["DRAIN_SECONDS"]) + 15
 
 
