@@ -4,7 +4,8 @@
      "signatures": [base64], "reports": [base64],
      "nonce": hex or null, "tls_keys": [hex] or null, "collateral": text or null}
 
-What is demanded of it is not in it: that is for whoever checks.
+It has these members, all of them and no others: what is left out, or misspelt, would not be checked. What is demanded
+of it is not in it: that is for whoever checks.
 """
 
 import base64
@@ -21,6 +22,9 @@ from attest_web.verify.untrusted_json import JsonObject, base64_bytes, hex_bytes
 FORMAT = "tee-signer-proof-1"
 
 _WHAT = "the proof"
+_MEMBERS = frozenset(
+    {"format", "request", "response", "signatures", "reports", "nonce", "tls_keys", "collateral"},
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class SavedProof:
         source = parse_object(data, _WHAT)
         if source.get("format") != FORMAT:
             raise FailedError(f"its format is not {FORMAT}")
+        if source.keys() != _MEMBERS:
+            raise FailedError(f"it has other members than a proof: {', '.join(sorted(source.keys() ^ _MEMBERS))}")
         nonce, tls_keys = source.get("nonce"), source.get("tls_keys")
         evidence = Evidence(
             exchange=Exchange(*(_decoded(source.get(name), f"its {name}") for name in ("request", "response"))),

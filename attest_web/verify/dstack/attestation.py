@@ -16,7 +16,7 @@ import msgpack
 
 from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.event_log import MAX_EVENTS, Event, parse_event_log
-from attest_web.verify.untrusted_json import JsonObject, as_object, member, parse_object, text
+from attest_web.verify.untrusted_json import JsonObject, as_object, integer, member, parse_object, text
 
 MAX_BYTES = 1024 * 1024
 """Bytes of an attestation that are read at most; a real one has some ten thousand."""
@@ -81,7 +81,7 @@ def _from_scale(data: bytes) -> Attestation:
 
 def _from_messagepack(data: bytes) -> Attestation:
     source = as_object(_unpacked(data), _WHAT)
-    if member(source, "version", _WHAT) != 1:
+    if integer(source, "version", _WHAT) != 1:
         raise FailedError(f"{_WHAT} is of a version that is not known")
     platform = as_object(member(source, "platform", _WHAT), "its platform")
     stack = as_object(member(source, "stack", _WHAT), "its stack")
@@ -107,6 +107,8 @@ def _unpacked(data: bytes) -> Any:
         made = dict(members)
         if len(made) != len(members):
             raise FailedError(f"{_WHAT} has an object with two members of one name")
+        if not all(isinstance(name, str) for name in made):
+            raise FailedError(f"{_WHAT} has bytes for a name, which some readers take for the text")
         return made
 
     try:
@@ -161,12 +163,15 @@ class _Scale:
         return int.from_bytes(self.fixed(4), "little")
 
     def length(self) -> int:
-        """A compact integer of at most 30 bits: more than there are bytes."""
+        """A compact integer of at most 30 bits: more than there are bytes. It takes as few as it can."""
         first = self.fixed(1)
         mode = first[0] & 3
         if mode == 3:
             raise FailedError(f"{_WHAT} has a length that is too large")
-        return int.from_bytes(first + self.fixed((0, 1, 3)[mode]), "little") >> 2
+        length = int.from_bytes(first + self.fixed((0, 1, 3)[mode]), "little") >> 2
+        if length < (0, 1 << 6, 1 << 14)[mode]:
+            raise FailedError(f"{_WHAT} has a length that is longer than it has to be")
+        return length
 
     def count(self) -> int:
         count = self.length()

@@ -134,12 +134,13 @@ def _check_key(evidence: CertificateEvidence, now: datetime.datetime) -> str:
 
 
 def _octet_string(der: bytes) -> bytes:
-    """The content of an OCTET STRING (X.690, 8.7) of definite length."""
+    """The content of an OCTET STRING (X.690, 8.7) whose length is in DER: definite, in as few bytes as it takes."""
     if len(der) < 2 or der[0] != _OCTET_STRING:
         raise FailedError("the attestation in the server's certificate is not an OCTET STRING")
     size_bytes = der[1] & 0x7F if der[1] & 0x80 else 0
     size = int.from_bytes(der[2 : 2 + size_bytes], "big") if size_bytes else der[1]
     content = der[2 + size_bytes :]
-    if der[1] == 0x80 or size_bytes > 4 or len(content) != size:
+    shortest = 0 if size < 0x80 else (size.bit_length() + 7) // 8
+    if der[1] == 0x80 or size_bytes != shortest or len(content) != size:
         raise FailedError("the attestation in the server's certificate is not an OCTET STRING of its length")
     return content

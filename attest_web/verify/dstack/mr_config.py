@@ -19,7 +19,7 @@ from attest_web.keys import keccak256
 from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.boot_log import BootLog, KeyProviderKind
 from attest_web.verify.quote import REGISTER_BYTES, TdxQuote
-from attest_web.verify.untrusted_json import JsonObject, hex_bytes, parse_object, text
+from attest_web.verify.untrusted_json import JsonObject, hex_bytes, integer, parse_object, text
 
 _DOMAIN = b"dstack-mr-config-v3:\0"
 _KIND_BYTES = {
@@ -82,10 +82,10 @@ def _check_document(digest: bytes, boot: BootLog, document: str | None) -> str:
         raise FailedError("it is the hash of another document than the report's vm_config has (mr_config)")
     source = parse_object(document, _WHAT)
     measured: dict[str, tuple[Callable[[JsonObject, str], Any], Any]] = {
-        "version": (_plain, 3),
+        "version": (_integer, 3),
         "app_id": (_hex, boot.app_id),
         "compose_hash": (_hex, boot.compose_hash),
-        "key_provider": (_plain, _DOCUMENT_NAMES[boot.key_provider.kind]),
+        "key_provider": (_text, _DOCUMENT_NAMES[boot.key_provider.kind]),
         "key_provider_id": (_hex, boot.key_provider.id),
         "instance_id": (_hex, boot.instance_id),
         "gpu_policy_hash": (_hex, boot.gpu_policy_hash),
@@ -100,8 +100,12 @@ def _check_document(digest: bytes, boot: BootLog, document: str | None) -> str:
     return f"a document that has {', '.join(sorted(source))} as they were measured"
 
 
-def _plain(source: JsonObject, name: str) -> Any:
-    return source[name]
+def _integer(source: JsonObject, name: str) -> int:
+    return integer(source, name, _WHAT)
+
+
+def _text(source: JsonObject, name: str) -> str:
+    return text(source, name, _WHAT)
 
 
 def _hex(source: JsonObject, name: str) -> bytes:

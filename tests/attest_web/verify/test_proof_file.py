@@ -74,6 +74,10 @@ def test_a_signature_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str
         {"tls_keys": [7]},
         {"tls_keys": "07"},
         {"collateral": 7},
+        {"Nonce": "07" * 32},
+        {"more": None},
+        {"request": "QR=="},
+        {"reports": ["e30=\n"]},
     ],
     ids=str,
 )
@@ -86,6 +90,14 @@ def test_what_is_no_proof_is_refused(
     (tmp_path / "proof.json").write_bytes(content)
     assert cli.main(["--proof", str(tmp_path / "proof.json")]) == 2
     assert "--proof" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", json.loads(SavedProof(evidence(), "x").to_json()))
+def test_a_proof_that_leaves_out_what_would_be_checked_is_refused(name: str) -> None:
+    content = json.loads(SavedProof(evidence(), "x").to_json())
+    del content[name]
+    with pytest.raises(FailedError, match="format" if name == "format" else "other members"):
+        SavedProof.from_json(json.dumps(content).encode())
 
 
 def test_what_goes_with_a_proof(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -78,6 +78,11 @@ def set_to(value: Any, *path: Any) -> Callable[[Any], None]:
     ("bend", "why"),
     [
         (set_to(2, "version"), "version"),
+        (set_to(True, "version"), "version"),
+        (set_to(1.0, "version"), "version"),
+        (set_to("1", "version"), "version"),
+        (set_to(1, b"version"), "bytes for a name"),
+        (set_to("00", "platform", "data", "event_log", 0, b"digest"), "bytes for a name"),
         (set_to("gcp-tdx", "platform", "kind"), "another platform"),
         (set_to("other", "stack", "kind"), "another stack"),
         (set_to([256], "platform", "data", "quote"), "not bytes"),
@@ -99,6 +104,15 @@ def test_a_member_that_stands_twice_is_refused() -> None:
     twice = b"\x82" + 2 * (msgpack.packb("version") + msgpack.packb(1))
     with pytest.raises(FailedError, match="two members"):
         Attestation.parse(twice)
+
+
+@pytest.mark.parametrize(
+    "longer", [b"\x01\x00", b"\xfd\x00", b"\x02\x00\x00\x00", b"\xfe\xff\x00\x00", b"\x03", b"\x01", b"\x02\0\0"]
+)
+def test_a_length_of_scale_has_one_spelling(longer: bytes) -> None:
+    # The length of the quote, which is the first: 0, 63, 0 and 16383 in more bytes than it takes, and none at all.
+    with pytest.raises(FailedError, match="length that is|ends too early"):  # noqa: RUF043
+        Attestation.parse(b"\0\0" + longer + bytes(0 if len(longer) == 1 else 20000 if longer[0] == 0xFE else 64))
 
 
 @given(st.binary(max_size=300))

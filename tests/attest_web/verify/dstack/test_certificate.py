@@ -55,6 +55,17 @@ def test_what_is_no_attestation_makes_every_check_fail(bent: bytes | None, polic
     assert not all_hold(checks)
 
 
+def test_an_attestation_of_a_length_that_is_not_der_makes_every_check_fail(
+    leaf: x509.Certificate, policy: Policy
+) -> None:
+    whole = attestation_of(leaf)
+    assert whole[:2] == b"\x04\x82"
+    assert failed(certificate_checks(made(whole), policy, NOW)) == {"certificate"}
+    for longer in (b"\x04\x83\0" + whole[2:], b"\x04\x84\0\0" + whole[2:], b"\x24" + whole[1:], whole + b"\0"):
+        checks = certificate_checks(made(longer), policy, NOW)
+        assert not [check.name for check in checks if check.status is Status.PASSED]
+
+
 def test_no_byte_of_what_the_quote_signs_can_be_changed(leaf: x509.Certificate, policy: Policy) -> None:
     whole = attestation_of(leaf)
     begins = whole.index(b"\x04\0\x02\0\x81\0\0\0")

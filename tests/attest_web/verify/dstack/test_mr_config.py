@@ -138,6 +138,8 @@ def test_a_document_has_to_be_there_and_be_the_one() -> None:
     [
         {"version": 2},
         {"version": "3"},
+        {"version": 3.0},
+        {"version": True},
         {"app_id": "12" * 20},
         {"app_id": ""},
         {"app_id": None},

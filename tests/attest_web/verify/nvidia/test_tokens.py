@@ -126,6 +126,8 @@ def test_verdict_about_another_nonce_fails() -> None:
     refused(nras_answer("07" * 32, UEIDS, KEY, now=NOW), "NVIDIA's verdict is about another nonce")
     refused(bundled({"GPU-0": gpu_token(), "GPU-1": gpu_token(1, eat_nonce="07" * 32)}), "GPU-1 is about another nonce")
     refused(bundled({"GPU-0": gpu_token()}, eat_nonce=None), "another nonce", gpus=1)
+    for other in (f"0x{NONCE.hex()}", f" {NONCE.hex()}", [NONCE.hex()], int(NONCE.hex(), 16), NONCE.hex() + "00"):
+        refused(bundled({"GPU-0": gpu_token()}, eat_nonce=other), "another nonce", gpus=1)
 
 
 def test_verdict_without_keys_is_not_made() -> None:
