@@ -75,6 +75,7 @@ class ApiHttp2Server(Http2Server):
         clock: Callable[[], float] = time.monotonic,
         *,
         retiring: Callable[[], bool] = lambda: False,
+        unreadable: Callable[[], None] = lambda: None,
     ) -> None:
         """Make the connection.
 
@@ -86,9 +87,11 @@ class ApiHttp2Server(Http2Server):
             clock: Tells the time, in seconds.
             retiring: Whether the connection is to end as soon as that costs the client no answer. It is asked at the
                 start, at `GoingAway` and every `SWEEP` seconds.
+            unreadable: Told of a request head that could not be read.
         """
         super().__init__(context)
         self._retiring = retiring
+        self._unreadable = unreadable
         self.h2_conn = QueueingConnection(self.h2_conf, clock)
         self._upstreams = upstreams
         self._timeouts = timeouts
@@ -239,6 +242,7 @@ class ApiHttp2Server(Http2Server):
             return (yield from self._charge_reset())
         elif isinstance(event, h2.exceptions.ProtocolError):
             # What it says quotes what the client sent, headers included. The client has been told the code.
+            self._unreadable()
             yield commands.Log(f"ended an HTTP/2 connection: {type(event).__name__}")
             yield from self._flush()
             yield from self.close_connection("malformed HTTP/2")
@@ -266,6 +270,7 @@ class ApiHttp2Server(Http2Server):
         try:
             request = http1_request(cast("Iterable[tuple[bytes, bytes]]", event.headers), has_body=has_body)
         except Http2RequestError as problem:
+            self._unreadable()
             return (yield from self._refuse(stream_id, str(problem)))
         settle_request_id(request)
         self._exchanges.begin(stream_id, request)

@@ -113,6 +113,7 @@ class ApiHttpLayer(UpstreamConnections):
                 timeouts,
                 self._limits.complete,
                 retiring=lambda: clock.retiring,
+                unreadable=partial(self._limits.unreadable, self.context.client),
             )
             return self._http2
         unread = partial(self._limits.unread, self.context.client)

@@ -6,6 +6,7 @@ import asyncio.selector_events
 import hashlib
 import inspect
 import io
+import re
 from asyncio import selector_events
 
 import pytest
@@ -471,6 +472,15 @@ def test_a_stream_is_taken_as_the_lean_server_takes_it() -> None:
     assert "handler.layer = self.make_top_layer(handler.layer.context)" in taken
     assert "asyncio.start_server(self.handle_stream, host, port)" in source(AsyncioServerInstance.listen)
     assert "return layers.modes.ReverseProxy(context)" in source(ReverseInstance.make_top_layer)
+
+
+def test_a_server_that_listens_nowhere_can_handle_a_connection() -> None:
+    """The side port has a socket of its own, and takes the rest from a server instance that was never started."""
+    handled = source(ServerInstance.handle_stream)
+    assert set(re.findall(r"self\.(\w+)", handled)) == {"mode", "make_top_layer", "manager"}
+    assert list(inspect.signature(ServerInstance.__init__).parameters) == ["self", "mode", "manager"]
+    assert "data.server.error" in source(Proxyserver.server_connect), "by which a hook forbids a connection"
+    assert "if err := command.connection.error:" in source(ConnectionHandler.open_connection)
 
 
 def test_modes_and_their_servers_are_found_by_name() -> None:

@@ -105,6 +105,15 @@ def test_heads_that_cannot_be_read_count(which: str) -> None:
         assert answer(port, get("/metrics"))[0] == 429
 
 
+def test_so_do_those_of_http_2() -> None:
+    settings = {"RATE_LIMIT_PER_SECOND": "1", "RATE_LIMIT_BURST_SIZE": "3"}
+    with running_proxy("http://127.0.0.1:1", **settings) as proxy, Http2Client(proxy.port) as client:
+        for _ in range(20):
+            bad = client.begin(fields("GET", "/metrics", ("connection", "close")), end=True)
+            client.wait_reset(bad)
+        assert client.request(fields("GET", "/metrics")).status == 429
+
+
 def test_a_connection_that_goes_on_after_several_429_is_closed() -> None:
     settings = {"RATE_LIMIT_PER_SECOND": "1", "RATE_LIMIT_BURST_SIZE": "1"}
     with running_proxy("http://127.0.0.1:1", **settings) as proxy:
