@@ -5,7 +5,7 @@ their port (SO_REUSEPORT), and the kernel spreads the connections over them. The
 connection that has been accepted by nobody yet waits for whoever comes next in that place. It carries no traffic
 itself, and does without mitmproxy: what does not run cannot fail.
 
-- A worker that dies is replaced; one that dies again and again, after a pause.
+- A worker that dies is replaced; one that cannot live, after pauses that grow. Where no worker ever lives, this ends.
 - SIGTERM and SIGINT go to all workers; with the last of them, this ends.
 - SIGHUP replaces the workers, one place after the other. A new one takes the place when it serves, and only then does
   the old one retire (`addons.drain`). One that cannot start leaves the others as they are.
@@ -19,15 +19,15 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from addons.restarts import MAX_FIRST_ATTEMPTS, SHORT_LIFE, Restarts
 from addons.supervised_tls import STOPPED, first_tls_file, next_tls_file
 from addons.worker_channel import Legacy, Retire
 from addons.worker_process import READY_TIMEOUT, Worker
@@ -49,12 +49,6 @@ SLOW_START: Final = (
 
 GRACE: Final = 15.0
 """Seconds that a worker may take to end, beyond those that it is given for requests under way."""
-
-SHORT_LIFE: Final = 10.0
-"""Seconds within which a death counts as another failure to start."""
-
-LONGEST_PAUSE: Final = 30.0
-"""Seconds between two attempts to start a worker at most."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +78,13 @@ class Place:
         number: From 1 on.
         listeners: For the port that clients use, and for the side port.
         worker: Who has the place; None while it is empty.
-        pause: Seconds before the next attempt to fill it.
+        restarts: When the next attempt to fill it is made.
     """
 
     number: int
     listeners: tuple[socket.socket, socket.socket]
     worker: Worker | None = None
-    pause: float = 0.0
+    restarts: Restarts = field(default_factory=Restarts)
 
 
 class Supervisor:
@@ -127,6 +121,8 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._replacing: asyncio.Task[None] | None = None
         self._replace_again = False
+        self._has_served = False
+        self._gives_up = False
 
     async def run(self) -> int:
         """Run the workers until this is told to stop; return the exit status."""
@@ -142,7 +138,7 @@ class Supervisor:
             self._begin(self._keep_filled(place))
         await self._stopping.wait()
         await self._end()
-        return 0
+        return int(self._gives_up)
 
     def _stop(self, how: signal.Signals) -> None:
         self._stopping.set()
@@ -177,10 +173,24 @@ class Supervisor:
     async def _keep_filled(self, place: Place) -> None:
         """Fill an empty place, again and again if need be."""
         while not self._stopping.is_set() and not await self._fill(place):
-            place.pause = min(LONGEST_PAUSE, max(1.0, 2 * place.pause))
-            logger.error("worker %d cannot start; another attempt follows in %g s", place.number, place.pause)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), place.pause)
+            place.restarts.failed()
+            logger.error("worker %d cannot start; another attempt follows in %g s", place.number, place.restarts.pause)
+            await self._pause(place)
+
+    async def _pause(self, place: Place) -> None:
+        """Wait until the next attempt to fill a place is to be made; or end, where no attempt has ever been of use."""
+        self._has_served = self._has_served or any(worker.served() >= SHORT_LIFE for worker in self._alive)
+        if place.restarts.exhausted and not self._has_served:
+            logger.error(
+                "no worker has lived for %g s after it was ready, in %d attempts: giving up. What is above says why",
+                SHORT_LIFE,
+                MAX_FIRST_ATTEMPTS,
+            )
+            self._gives_up = True
+            self._stop(signal.SIGTERM)
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), place.restarts.pause)
 
     async def _fill(self, place: Place) -> bool:
         """Start a worker for a place, and give it the place when it serves; False where it cannot."""
@@ -239,12 +249,13 @@ class Supervisor:
             return
         place.worker = None
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        logger.error("worker %d (process %d) ended %s; another one takes its place", place.number, worker.pid, how)
-        if time.monotonic() - worker.began >= SHORT_LIFE:
-            place.pause = 0.0
-        elif place.pause:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), place.pause)
+        place.restarts.ended(worker.served())
+        self._has_served = self._has_served or worker.served() >= SHORT_LIFE
+        after = f" in {place.restarts.pause:g} s" if place.restarts.pause else ""
+        logger.error(
+            "worker %d (process %d) ended %s; another one takes its place%s", place.number, worker.pid, how, after
+        )
+        await self._pause(place)
         await self._keep_filled(place)
 
     def _on_sighup(self) -> None:

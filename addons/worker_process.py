@@ -25,7 +25,7 @@ class Worker:
         self._process = process
         self._channel = channel
         self.pid = process.pid
-        self.began = time.monotonic()
+        self._ready_at: float | None = None
         self.addresses: tuple[str, ...] = ()
         self.told_to_stop = False
 
@@ -41,7 +41,12 @@ class Worker:
                 self.addresses = Ready.read(await loop.sock_recv(self._channel, MAX_PACKET)).addresses
             except (OSError, ValueError):
                 return False
+        self._ready_at = time.monotonic()
         return True
+
+    def served(self) -> float:
+        """Seconds since it was ready; 0 where it is not."""
+        return time.monotonic() - self._ready_at if self._ready_at is not None else 0.0
 
     def retire(self, how: Retire) -> None:
         """Tell it that another one has its place."""

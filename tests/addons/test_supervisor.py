@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from addons import supervisor, worker_process
+from addons import restarts, supervisor, worker_process
+from addons.restarts import MAX_FIRST_ATTEMPTS
 from addons.supervised_tls import STOPPED
 from addons.supervisor import Place, Plan, Supervisor, supervise
+from addons.worker_channel import Ready
 from attest_web.listening import listen_together
 from attest_web.settings import Settings, load_settings
 
@@ -64,3 +66,30 @@ def test_where_it_is_stopped_before_the_tls_key_is_there_nothing_has_been_made(
     monkeypatch.setattr(supervisor, "listen_together", made)
     monkeypatch.setattr(supervisor, "shared_directory", made)
     assert supervise(Plan([], 1, "127.0.0.1", "info", lambda: settings)) == 0
+
+
+def test_workers_that_all_end_soon_after_they_are_ready_end_the_supervisor_with_their_reason(
+    settings: Settings,
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    program, lives = tmp_path / "python", tmp_path / "lives"
+    ready = Ready(("0xaddress", "key")).packet().decode()
+    program.write_text(
+        f"#!{sys.executable}\nimport os, socket, sys\n"
+        f"open({str(lives)!r}, 'a').write('x')\n"
+        "channel = socket.socket(fileno=int(sys.argv[4]))\n"
+        f"channel.send({ready!r}.encode())\n"
+        "sys.exit(7)\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(restarts, "LONGEST_PAUSE", 0.01)
+    plan = Plan([], 1, "127.0.0.1", "info", lambda: settings)
+    assert asyncio.run(Supervisor(plan, settings, [place], tmp_path, None).run()) == 1
+    assert lives.read_text() == "x" * MAX_FIRST_ATTEMPTS
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("ended with status 7; another one takes its place" in line for line in said) == MAX_FIRST_ATTEMPTS
+    assert "giving up" in said[-1]
