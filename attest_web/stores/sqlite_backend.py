@@ -1,6 +1,7 @@
 """A SQLite file in WAL mode, for the processes of one machine. What one has committed, all others find at once."""
 
 import contextlib
+import hashlib
 import heapq
 import os
 import sqlite3
@@ -18,6 +19,10 @@ LOCK_TIMEOUT = 2.0
 _PAGE = 4096
 _MAX_ROW = 2 * MAX_VALUE
 """Bytes of a row at most, which SQLite itself sees to."""
+_MAX_KEY = 256
+"""Bytes of a key at most: a longer one would take pages of its own, in the table and in each index."""
+_ROW_OVERHEAD = 100
+"""Bytes of a row in the file beside its key and its value."""
 _TABLE = """
     DROP TABLE IF EXISTS signatures;  -- of earlier versions, which knew no holders
     CREATE TABLE IF NOT EXISTS exchanges (
@@ -92,14 +97,14 @@ def _insert(connection: sqlite3.Connection, batch: Sequence[Write]) -> list[Resu
     connection.execute("BEGIN IMMEDIATE")
     for write in batch:
         try:
-            value = write.value()
+            value, key = write.value(), _row_key(write.key)
             row = {
-                "key": write.key,
+                "key": key,
                 "value": value.decode(),
                 "expires": now + write.expires - uptime,
                 "now": now,
                 "holder": write.holder,
-                "size": len(write.key.encode()) + len(value),
+                "size": _ROW_OVERHEAD + 3 * len(key.encode()) + len(value),  # both indexes have the key, too
             }
             stored = connection.execute(_WRITE, row).rowcount > 0
         except (sqlite3.DataError, UnicodeEncodeError):  # this one alone: what is in the transaction stays there
@@ -110,9 +115,15 @@ def _insert(connection: sqlite3.Connection, batch: Sequence[Write]) -> list[Resu
     return results
 
 
+def _row_key(key: str) -> str:
+    """The key, or its SHA-256 where it is long. No key is like that: all have `:chat:` or `:unsigned:` in them."""
+    encoded = key.encode()
+    return key if len(encoded) <= _MAX_KEY else f"sha256:{hashlib.sha256(encoded).hexdigest()}"
+
+
 def _value(connection: sqlite3.Connection, key: str, now: float) -> bytes | None:
     try:
-        found = connection.execute(_READ, (key, now)).fetchone()
+        found = connection.execute(_READ, (_row_key(key), now)).fetchone()
     except sqlite3.DataError:  # longer than the limit of the connection
         return UNREADABLE
     return None if found is None else bytes(found[0])

@@ -15,7 +15,7 @@ import pytest
 
 from attest_web.shared_directory import shared_directory
 from attest_web.signatures import SignedExchange
-from attest_web.store import MemorySignatureStore
+from attest_web.store import MemorySignatureStore, NotSignedError
 from attest_web.stores.shared import SharedSignatureStore
 from attest_web.stores.sqlite_backend import SqliteBackend, losses_of
 from attest_web.stores.store_keys import StoreKeys
@@ -141,6 +141,35 @@ def test_a_client_that_stores_much_pushes_out_what_is_its_own(tmp_path: Path, fi
     store.writer.suspect()  # has it look after the file at once
     until(lambda: other.get("attacker-0") is None)
     assert all(other.get(f"chat-{number}") == first for number in range(100))
+    store.close()
+    other.close()
+
+
+@pytest.mark.parametrize("chat_id", ["chatcmpl-{:032}", "\N{GRINNING FACE}" * 480 + "{:032}"])
+def test_the_size_of_a_row_is_what_it_takes_of_the_file(tmp_path: Path, first: SignedExchange, chat_id: str) -> None:
+    path = tmp_path / "signatures.db"
+    store = opened(path)
+    for number in range(2000):
+        store.put(chat_id.format(number), first)
+    settle(store)
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        ((counted,),) = connection.execute("SELECT sum(size) FROM exchanges")
+        connection.execute("VACUUM")
+    assert 0.75 < counted / path.stat().st_size < 1.25
+
+
+def test_a_long_id_is_found_as_any_other(tmp_path: Path, first: SignedExchange) -> None:
+    path = tmp_path / "signatures.db"
+    store, other = opened(path), opened(path)
+    long = "\N{GRINNING FACE}" * 512
+    store.put(long, first)
+    store.mark_unsigned([long[1:]], "the exchange was cut short")
+    settle(store)
+    assert other.get(long) == first
+    with pytest.raises(NotSignedError):
+        other.get(long[1:])
+    assert other.get(long[2:]) is None
     store.close()
     other.close()
 
