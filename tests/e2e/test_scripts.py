@@ -213,7 +213,19 @@ def test_the_lock_files_have_hashes_for_all_and_name_no_host(file: str, locked: 
 
 
 @pytest.mark.parametrize(
-    "script", ["setup", "run", "test", "test-tools", "test-engine", "pin", "bench", "soak", "stand_in_vllm.py", "dstack_simulator.py"]
+    "script",
+    [
+        "setup",
+        "run",
+        "test",
+        "test-tools",
+        "test-engine",
+        "pin",
+        "bench",
+        "soak",
+        "stand_in_vllm.py",
+        "dstack_simulator.py",
+    ],
 )
 def test_every_script_has_help(script: str) -> None:
     command = [SCRIPTS / script] if not script.endswith(".py") else [sys.executable, SCRIPTS / script]

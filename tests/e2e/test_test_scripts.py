@@ -1,12 +1,13 @@
 """scripts/test and scripts/test-tools: what is installed, what a missing program means, and what tests leave behind."""
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import ROOT
+from tests.e2e.processes import ROOT, clean_env
 from tests.e2e.test_scripts import fake
 from tests.limits import limit
 from tests.tools import CHROMIUM, UNAVAILABLE, Tool
@@ -151,3 +152,41 @@ def test_what_the_tests_leave_in_the_checkout_fails_the_run(tmp_path: Path, made
     done = subprocess.run([tmp_path / "scripts/test"], capture_output=True, text=True, timeout=limit(30), check=False)
     assert done.returncode == int(bool(left)), done.stderr
     assert done.stderr == (f"test: the tests have left this in the checkout:\n{left}\n" if left else "")
+
+
+@pytest.mark.parametrize("installs", [True, False])
+def test_the_environment_of_an_engine_is_whole_or_not_there(tmp_path: Path, installs: bool) -> None:
+    made = tmp_path / "engine"
+    pip = f"#!/usr/bin/env bash\necho \"$@\" > '{tmp_path}/asked'\nexit {int(not installs)}\n"
+    python = fake(
+        tmp_path / "python3.12",
+        f"""case "$*" in
+  *"-m venv"*) mkdir -p "$3/bin"; printf '%s' {shlex.quote(pip)} > "$3/bin/python"; chmod +x "$3/bin/python" ;;
+esac""",
+    )
+    command: list[str | Path] = [SCRIPTS / "test-engine", "llama-cpp", made]
+    env = clean_env(PYTHON=str(python))
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=limit(30), check=False)
+    assert (done.returncode == 0) == installs
+    assert made.exists() == installs
+    assert "llama-cpp-python[server]==" in (tmp_path / "asked").read_text()
+    assert (f"TEE_SIGNER_TEST_ENGINE={made} scripts/test" in done.stdout) == installs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [([], 2, "unknown engine: none"), (["vllm", "x"], 2, "unknown engine: vllm"), (["llama-cpp"], 2, "a directory")],
+)
+def test_an_engine_has_to_be_named_with_a_directory(arguments: list[str], status: int, told: str) -> None:
+    command: list[str | Path] = [SCRIPTS / "test-engine", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit(30), check=False)
+    assert done.returncode == status
+    assert told in done.stderr
+
+
+def test_an_environment_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    command: list[str | Path] = [SCRIPTS / "test-engine", "transformers", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit(30), check=False)
+    assert done.returncode == 1
+    assert f"{tmp_path} is there already" in done.stderr
+    assert tmp_path.exists()
