@@ -8,6 +8,7 @@ import anyio
 import anyio.to_thread
 import httpx2
 
+from attest_web.client.attempts import Attempts
 from attest_web.client.deadline import Countdown
 from attest_web.client.errors import UnprovenError
 from attest_web.client.proof import Proof
@@ -35,11 +36,12 @@ from attest_web.client.transport import (
     is_encoded,
     may_come_in_parts,
     may_go_unproven,
+    refuse_compression,
     refuse_encoding,
     whole_proof,
     with_stream,
 )
-from attest_web.client.trust import Pin, RefusedError
+from attest_web.client.trust import Pin, RefusedError, Signers
 from attest_web.verify.client import Answer, FetchError
 
 
@@ -49,6 +51,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
     def __init__(self, inner: httpx2.AsyncBaseTransport, rules: Rules) -> None:
         self._inner = inner
         self._rules = rules
+        self._attempts = Attempts()
         self._attesting = anyio.Lock()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -81,9 +84,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         if trust.settled or (asked.path in self._rules.allow_unproven and not self._rules.tls):
             return None
         try:
-            async with self._attesting:
-                if not trust.settled:
-                    await self._run(trust.pin(None, None, asked.model), asked)
+            await self._attest(None, None, asked)
         except RefusedError as error:
             return refusal(error)
         return None
@@ -96,9 +97,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
             try:
                 return await send(guard())
             except UnknownTlsKeyError as unknown:
-                async with self._attesting:
-                    if unknown.key not in self._rules.trust.tls_keys:
-                        await self._run(self._rules.trust.pin(None, unknown.key, asked.model), asked)
+                await self._attest(None, unknown.key, asked)
         raise another_key()
 
     async def _send_guarded(self, request: httpx2.Request, guard: TlsGuard | None) -> httpx2.Response:
@@ -111,9 +110,10 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         response.extensions[EXTENSION] = verdict
         inner = cast("httpx2.AsyncByteStream", response.stream)
         if may_go_unproven(response, asked, self._rules):
-            if is_encoded(response):
+            if is_encoded(response) and response.status_code >= 300:
                 await inner.aclose()
                 return with_stream(response, httpx2.ByteStream(b""))
+            refuse_compression(response)
             return with_stream(response, _BoundedStream(inner, self._rules.max_bytes))
         refuse_encoding(response)
         tls_key = server_key(response) if self._rules.tls else None
@@ -135,13 +135,19 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
     async def _prove(self, asked: Asked, answer: bytes, ids: Sequence[str], tls_key: bytes | None) -> Proof:
         trust = self._rules.trust
         signed = await self._run(signatures(exchange_of(asked, answer), ids, self._rules.algos, asked.model), asked)
-        pin: Pin | None = trust.find(signed.signers, tls_key)
-        if pin is None:
-            async with self._attesting:
-                pin = trust.find(signed.signers, tls_key)
-                if pin is None:
-                    pin = await self._run(trust.pin(signed.signers, tls_key, asked.model), asked)
+        pin = trust.find(signed.signers, tls_key) or await self._attest(signed.signers, tls_key, asked)
         return whole_proof(signed, pin)
+
+    async def _attest(self, signers: Signers | None, tls_key: bytes | None, asked: Asked) -> Pin:
+        """Have keys attested, unless they have been since; one at a time."""
+        trust = self._rules.trust
+        made = self._attempts.made
+        async with self._attesting:
+            pin = trust.attested(signers, tls_key)
+            if pin is None:
+                with self._attempts.attempt(asked.depends_on(signers, tls_key), made):
+                    pin = await self._run(trust.pin(signers, tls_key, asked.model), asked)
+        return pin
 
     async def _run(self, steps: Steps[T], asked: Asked) -> T:
         came: Any = None

@@ -212,9 +212,11 @@ def _rules(
         raise ValueError("algos takes ecdsa, ed25519, or both")
     if policy is not None and signers is not None:
         raise ValueError("policy and signers: give one of them")
-    for url in (base_url, proof_url or base_url):
-        if httpx2.URL(url).scheme not in ("http", "https"):
+    for url in map(httpx2.URL, (base_url, proof_url or base_url)):
+        if url.scheme not in ("http", "https"):
             raise ValueError("a URL here begins with http:// or https://")
+        if url.userinfo or url.query or url.fragment:
+            raise ValueError("a URL here has no user or password, no query and no fragment; the token is for api_key")
     tls = tls_binding and signers is None and httpx2.URL(base_url).scheme == "https"
     algos = tuple(dict.fromkeys(algos))
     judge = None

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import httpx2
 
+from attest_web.client.attempts import Attempts
 from attest_web.client.deadline import Countdown, ThreadDeadline
 from attest_web.client.errors import UnprovenError
 from attest_web.client.proof import Proof
@@ -36,11 +37,12 @@ from attest_web.client.transport import (
     is_encoded,
     may_come_in_parts,
     may_go_unproven,
+    refuse_compression,
     refuse_encoding,
     whole_proof,
     with_stream,
 )
-from attest_web.client.trust import Pin, RefusedError
+from attest_web.client.trust import Pin, RefusedError, Signers
 from attest_web.verify.client import Answer, FetchError
 
 
@@ -50,6 +52,7 @@ class VerifyingTransport(httpx2.BaseTransport):
     def __init__(self, inner: httpx2.BaseTransport, rules: Rules) -> None:
         self._inner = inner
         self._rules = rules
+        self._attempts = Attempts()
         self._attesting = threading.Lock()
         self._deadline = ThreadDeadline()
 
@@ -82,9 +85,7 @@ class VerifyingTransport(httpx2.BaseTransport):
         if trust.settled or (asked.path in self._rules.allow_unproven and not self._rules.tls):
             return None
         try:
-            with self._attesting:
-                if not trust.settled:
-                    self._run(trust.pin(None, None, asked.model), asked)
+            self._attest(None, None, asked)
         except RefusedError as error:
             return refusal(error)
         return None
@@ -95,9 +96,7 @@ class VerifyingTransport(httpx2.BaseTransport):
             try:
                 return send(guard())
             except UnknownTlsKeyError as unknown:
-                with self._attesting:
-                    if unknown.key not in self._rules.trust.tls_keys:
-                        self._run(self._rules.trust.pin(None, unknown.key, asked.model), asked)
+                self._attest(None, unknown.key, asked)
         raise another_key()
 
     def _send_guarded(self, request: httpx2.Request, guard: TlsGuard | None) -> httpx2.Response:
@@ -114,9 +113,10 @@ class VerifyingTransport(httpx2.BaseTransport):
         response.extensions[EXTENSION] = verdict
         inner = cast("httpx2.SyncByteStream", response.stream)
         if may_go_unproven(response, asked, self._rules):
-            if is_encoded(response):
+            if is_encoded(response) and response.status_code >= 300:
                 inner.close()
                 return with_stream(response, httpx2.ByteStream(b""))
+            refuse_compression(response)
             return with_stream(response, _BoundedStream(inner, self._rules.max_bytes))
         refuse_encoding(response)
         tls_key = server_key(response) if self._rules.tls else None
@@ -138,13 +138,19 @@ class VerifyingTransport(httpx2.BaseTransport):
     def _prove(self, asked: Asked, answer: bytes, ids: Sequence[str], tls_key: bytes | None) -> Proof:
         trust = self._rules.trust
         signed = self._run(signatures(exchange_of(asked, answer), ids, self._rules.algos, asked.model), asked)
-        pin: Pin | None = trust.find(signed.signers, tls_key)
-        if pin is None:
-            with self._attesting:
-                pin = trust.find(signed.signers, tls_key)
-                if pin is None:
-                    pin = self._run(trust.pin(signed.signers, tls_key, asked.model), asked)
+        pin = trust.find(signed.signers, tls_key) or self._attest(signed.signers, tls_key, asked)
         return whole_proof(signed, pin)
+
+    def _attest(self, signers: Signers | None, tls_key: bytes | None, asked: Asked) -> Pin:
+        """Have keys attested, unless they have been since; one at a time."""
+        trust = self._rules.trust
+        made = self._attempts.made
+        with self._attesting:
+            pin = trust.attested(signers, tls_key)
+            if pin is None:
+                with self._attempts.attempt(asked.depends_on(signers, tls_key), made):
+                    pin = self._run(trust.pin(signers, tls_key, asked.model), asked)
+        return pin
 
     def _run(self, steps: Steps[T], asked: Asked) -> T:
         came: Any = None

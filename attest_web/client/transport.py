@@ -4,7 +4,7 @@ The transport is where the bytes are as they are on the wire: the request's body
 transfer-decoding and before anything is made of it.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,7 +16,7 @@ from attest_web.client.signing import Signed
 from attest_web.client.stream_gate import is_id, json_object, response_id
 from attest_web.client.tls_guard import TlsGuard
 from attest_web.client.tokens import refuse_headers
-from attest_web.client.trust import Pin, Trust
+from attest_web.client.trust import Pin, Signers, Trust
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.certificate_judge import CertificateJudge
 from attest_web.verify.client import MAX_BYTES
@@ -156,6 +156,10 @@ class Asked:
         model = named if isinstance(named, str) else None
         return cls(body, path, request.headers.get("authorization"), model, whole)
 
+    def depends_on(self, signers: Signers | None, tls_key: bytes | None) -> Hashable:
+        """What it depends on whether keys can be attested: of these, asked for with this request's token and model."""
+        return None if signers is None else frozenset(signers.items()), tls_key, self.token, self.model
+
 
 def may_come_in_parts(response: httpx2.Response, asked: Asked) -> bool:
     """Whether an answer comes as server-sent events, to whoever may have asked for a stream.
@@ -168,17 +172,26 @@ def may_come_in_parts(response: httpx2.Response, asked: Asked) -> bool:
     )
 
 
-def refuse_encoding(response: httpx2.Response) -> None:
-    """Refuse what would not be read as the bytes that were signed: headers are not signed, and some change the meaning.
+def refuse_compression(response: httpx2.Response) -> None:
+    """Refuse an answer that is compressed although that was not asked for.
 
     Raises:
-        UnprovenError: The answer is compressed although that was not asked for, or is said to be in another charset.
+        UnprovenError: It is.
     """
     if is_encoded(response):
         raise UnprovenError(
             "the answer came compressed, though identity was asked for: something between this client and the signing"
             " proxy changes answers; ask it not to, or go around it"
         )
+
+
+def refuse_encoding(response: httpx2.Response) -> None:
+    """Refuse what would not be read as the bytes that were signed: headers are not signed, and some change the meaning.
+
+    Raises:
+        UnprovenError: The answer is compressed, or is said to be in another charset.
+    """
+    refuse_compression(response)
     if (response.charset_encoding or "utf-8").lower() not in ("utf-8", "utf8"):
         raise UnprovenError("the answer is said to be in another charset than UTF-8, and that is not signed")
 

@@ -76,6 +76,9 @@ class Trust(Protocol):
     def find(self, signers: Signers, tls_key: bytes | None) -> Pin | None:
         """The pin for these keys, if they may sign."""
 
+    def attested(self, signers: Signers | None, tls_key: bytes | None) -> Pin | None:
+        """The pin that `pin` would find for the same arguments, if it has been found since."""
+
     def pin(self, signers: Signers | None, tls_key: bytes | None, model: str | None) -> Steps[Pin]:
         """Find out whether these keys may sign, or which may, if None are given.
 
@@ -116,6 +119,10 @@ class KnownSigners:
         if signers and all(address in self._known[algo] for algo, address in signers.items()):
             return Pin(signers, None, Evidence(), Audit())
         return None
+
+    def attested(self, signers: Signers | None, tls_key: bytes | None) -> Pin | None:
+        """See `Trust`."""
+        return self.find(signers, tls_key) if signers is not None else None
 
     def pin(self, signers: Signers | None, tls_key: bytes | None, model: str | None) -> Steps[Pin]:  # noqa: ARG002
         """See `Trust`: what `find` has not found is not known.
@@ -172,6 +179,12 @@ class AttestedSigners:
             if pin.signers == signers and (not self._tls or (tls_key is not None and pin.tls_key == tls_key)):
                 return pin
         return None
+
+    def attested(self, signers: Signers | None, tls_key: bytes | None) -> Pin | None:
+        """See `Trust`."""
+        if signers is not None:
+            return self.find(signers, tls_key)
+        return next((pin for pin in self._pins if tls_key in (None, pin.tls_key)), None)
 
     def pin(self, signers: Signers | None, tls_key: bytes | None, model: str | None) -> Steps[Pin]:
         """See `Trust`: fetch reports with a fresh nonce, and check them.

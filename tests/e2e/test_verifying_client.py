@@ -271,6 +271,39 @@ def test_of_responses_too_the_end_is_held_back(client: VerifiedOpenAI, liar: Lyi
     assert "response.completed" not in kinds
 
 
+CALL = {"id": "c", "type": "function", "function": {"name": "pay", "arguments": "{}"}}
+ITEM = {"type": "function_call", "id": "f", "call_id": "c", "name": "pay", "arguments": "{}", "status": "completed"}
+SMUGGLED = {
+    "a message in place of a delta": {
+        "choices": [{"index": 0, "message": {"role": "assistant", "tool_calls": [CALL]}}]
+    },
+    "an item that begins complete": {"type": "response.output_item.added", "output_index": 0, "item": ITEM},
+    "a type of its own": {"type": "response.call_this", "item": ITEM},
+    "a response that begins completed": {
+        "type": "response.created",
+        "response": {"id": "r", "status": "completed", "output": [ITEM]},
+    },
+}
+
+
+@pytest.mark.parametrize("smuggled", SMUGGLED)
+def test_a_tool_call_that_is_smuggled_into_a_stream_is_never_seen(
+    client: VerifiedOpenAI, liar: LyingProxy, smuggled: str
+) -> None:
+    event = b"data: " + json.dumps(SMUGGLED[smuggled]).encode() + b"\n\n"
+
+    def lie(where: Where, path: str, piece: bytes) -> bytes:
+        return event + piece if where == "answer" and path in (CHATS, "/v1/responses") else piece
+
+    liar.lie = lie
+    seen: list[Any] = []
+    with pytest.raises(MismatchError):
+        seen.extend(client.chat.completions.create(**CHAT, stream=True))
+    with pytest.raises(MismatchError):
+        seen.extend(client.responses.create(model=MODEL, input=TEXT, stream=True))
+    assert seen == []
+
+
 def test_raw_and_streamed_responses_have_proofs(client: VerifiedOpenAI) -> None:
     raw = client.chat.completions.with_raw_response.create(**CHAT)
     check(proof_of(raw))

@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,29 @@ def test_a_dripped_answer_to_a_question_for_proof_is_given_up_in_time(
         assert time.monotonic() - began < limit(5)
         assert server.connections == 1, "of the signature, the chat's own connection was used"
         assert server.gone.wait(limit()), "nothing goes on behind"
+
+
+@BOTH
+def test_requests_that_wait_for_keys_to_be_attested_are_not_held_one_after_the_other(make: Callable[..., Any]) -> None:
+    with dripping(DRIPS["head"]) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        client = make(url, api_key="t", policy=LENIENT, max_retries=0, proof_timeout=TIMEOUT)
+
+        async def talk() -> list[Any]:
+            async with client:
+                chats = [client.chat.completions.create(**CHAT) for _ in range(8)]
+                return await asyncio.gather(*chats, return_exceptions=True)
+
+        if make is verified_openai:
+            with client, ThreadPoolExecutor(8) as threads:
+                chats = [threads.submit(client.chat.completions.create, **CHAT) for _ in range(8)]
+                failures = [each.exception() for each in chats]
+        else:
+            failures = asyncio.run(talk())
+        assert {str(each) for each in failures} == {str(failures[0])}
+        assert all(isinstance(each, UnprovenError) for each in failures)
+        assert len({id(each) for each in failures}) == 8
+        assert server.connections < 4, "most have waited for one attempt, and made none of their own"
 
 
 @BOTH

@@ -6,12 +6,18 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import h11
 import httpx2
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from attest_web.client import ProofError, VerifiedAsyncOpenAI, VerifiedOpenAI, verified_async_openai, verified_openai
+from attest_web.client.attempts import Attempts
+from attest_web.client.tokens import refuse_headers
 from attest_web.client.transport import Asked, Rules
-from attest_web.client.trust import KnownSigners
+from attest_web.client.trust import KnownSigners, RefusedError
+from attest_web.verify.client import Answer
 from tests.attest_web.client.signing_server import BASE, CHAT, LENIENT, SigningServer
 
 SECRET = "s3cret-token"
@@ -51,8 +57,8 @@ def check_no_secret(error: BaseException, caplog: pytest.LogCaptureFixture) -> N
 
 def options(**more: Any) -> dict[str, Any]:
     server = SigningServer()
-    given = {"api_key": "t", "policy": LENIENT, "transport": httpx2.MockTransport(server), "max_retries": 0}
-    return given | more
+    made = {"api_key": "t", "policy": LENIENT, "transport": httpx2.MockTransport(server), "max_retries": 0}
+    return made | more
 
 
 def chat(client: VerifiedOpenAI | VerifiedAsyncOpenAI, **more: Any) -> None:
@@ -114,6 +120,44 @@ def test_a_token_that_cannot_be_sent_is_refused_and_not_quoted(
     check_no_secret(caught.value, caplog)
 
 
+@given(st.binary(max_size=12).map(lambda value: b"Bearer " + value) | st.binary(max_size=12))
+@example(b"a\x80")
+@example(b"a\x01b")
+def test_what_is_not_refused_is_quoted_by_no_error_of_h11(value: bytes) -> None:
+    try:
+        refuse_headers(httpx2.Headers([(b"authorization", value)]))
+    except ValueError:
+        return
+    h11.Request(method=b"GET", target=b"/", headers=[(b"host", b"x"), (b"authorization", value)])
+
+
+@pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
+@pytest.mark.parametrize("url", [f"http://user:{SECRET}@server.test/v1", f"{BASE}?key={SECRET}", f"{BASE}#{SECRET}"])
+def test_no_url_has_a_secret_in_it(make: Callable[..., Any], url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An error tells which URL a client is for."""
+    for given_urls in ((url, None), (BASE, url)):
+        with pytest.raises(ValueError, match="no user") as caught:
+            make(given_urls[0], proof_url=given_urls[1], **options())
+        check_no_secret(caught.value, caplog)
+
+
+def test_a_failure_with_one_token_is_not_anothers() -> None:
+    """Clients of `with_options` share a transport."""
+    attempts = Attempts()
+    request = httpx2.Request("POST", f"{BASE}/chat", headers={"authorization": f"Bearer {SECRET}"})
+    rules = Rules(BASE, BASE, KnownSigners([]))
+    mine = Asked.of(request, rules)
+    request.headers["authorization"] = "Bearer another"
+    anothers = Asked.of(request, rules)
+    with pytest.raises(ProofError), attempts.attempt(anothers.depends_on(None, None), 0):
+        raise RefusedError("401", Answer(401, {}, b""))
+    with pytest.raises(RefusedError), attempts.attempt(anothers.depends_on(None, None), 0):
+        pytest.fail("the attempt was made again")
+    with attempts.attempt(mine.depends_on(None, None), 0):
+        pass
+    assert attempts.made == 2
+
+
 @pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
 def test_a_token_of_the_environment_is_refused_as_well(
     make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -172,19 +216,19 @@ def test_what_a_server_or_a_library_says_is_not_repeated_with_the_token(
 def test_where_reports_are_public_a_server_has_the_token_only_when_its_keys_are_attested(
     make: Callable[..., Any],
 ) -> None:
-    def given(server: SigningServer, **more: Any) -> dict[str, Any]:
+    def before(server: SigningServer, **more: Any) -> dict[str, Any]:
         return options(transport=httpx2.MockTransport(server)) | more
 
     honest = SigningServer()
-    chat(make(BASE, **given(honest)))
+    chat(make(BASE, **before(honest)))
     assert honest.paths[:2] == ["/v1/attestation/report"] * 2
     assert "/v1/attestation/report" not in honest.sent_a_token
     false = SigningServer(replaced={"/attestation": httpx2.Response(200, json={})})
     with pytest.raises(ProofError):
-        chat(make(BASE, **given(false)))
+        chat(make(BASE, **before(false)))
     liar = SigningServer(private=True)
     with pytest.raises(ProofError, match="public_reports"):
-        chat(make(BASE, **given(liar, public_reports=True)))
+        chat(make(BASE, **before(liar, public_reports=True)))
     assert false.sent_a_token == liar.sent_a_token == []
 
 

@@ -67,6 +67,17 @@ def test_a_compressed_error_is_not_unpacked(make: Callable[..., Any]) -> None:
         chat(make, answer)  # type: ignore[arg-type]
     assert caught.value.response.content == b""
     assert caught.value.response.headers["retry-after"] == "7"
+    error.status_code = 200
+    with pytest.raises(UnprovenError, match="compressed"):
+        chat(make, answer, allow_unproven={"/chat/completions"})  # type: ignore[arg-type]
+
+
+@BOTH
+def test_an_error_may_be_in_any_charset(make: Callable[..., Any]) -> None:
+    head = {"content-type": "text/html; charset=iso-8859-1"}
+    error = httpx2.Response(502, headers=head, content="défaut".encode("latin-1"))
+    with pytest.raises(openai.InternalServerError, match="502"):
+        chat(make, SigningServer(replaced={"/chat": error}))
 
 
 @BOTH
