@@ -9,7 +9,7 @@ from collections.abc import Sequence
 Fields = Sequence[tuple[bytes, bytes]]
 """Header fields as mitmproxy keeps them: names and values in order."""
 
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -23,20 +23,24 @@ _HOP_BY_HOP = frozenset(
         b"http2-settings",
     }
 )
+"""Names of fields, in lower case, that are for the next hop whether `Connection` names them or not."""
+
 _NEVER = frozenset({b"host", b"content-length", b"transfer-encoding"})
 """Not dropped however often `Connection` names them: without them, the message would be another one."""
 
 _UPGRADE = ((b"Connection", b"Upgrade"),)
 
 
-def end_to_end(fields: Fields, *, upgrade: bool = False) -> tuple[tuple[bytes, bytes], ...]:
+def end_to_end(
+    fields: Fields, *, upgrade: bool = False, dropped: frozenset[bytes] = HOP_BY_HOP
+) -> tuple[tuple[bytes, bytes], ...]:
     """The fields that go on to the next hop.
 
     Args:
         fields: As they came.
         upgrade: Whether this message changes the protocol: then `Upgrade` goes on, and `Connection` with it.
+        dropped: Names of those that do not, in lower case, beside those that `Connection` names.
     """
-    dropped = _HOP_BY_HOP
     for name, value in fields:
         if name.lower() == b"connection":
             dropped = dropped.union(option.strip().lower() for option in value.split(b",")) - _NEVER

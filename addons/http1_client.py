@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import h11
 from mitmproxy import http
 from mitmproxy.connection import Connection, ConnectionState
-from mitmproxy.net.http import http1, url
+from mitmproxy.net.http import http1
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
@@ -29,6 +29,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, make_body_reader, should_make_pipe
 
+from addons.authority import authority
 from addons.quick_messages import read_response_head
 from addons.short_way import ShortWay
 
@@ -239,7 +240,7 @@ class ApiHttp1Client(Http1Client):
         if "host" not in request.headers:
             host, port = self.context.server.address or ("", 0)
             scheme = "https" if self.conn.tls else "http"
-            request.headers.insert(0, "host", request.authority or url.hostport(scheme, host, port))
+            request.headers.insert(0, "host", request.authority or authority(scheme, host, port))
         request.authority = ""
         if len(cookies := request.headers.get_all("cookie")) > 1:  # RFC 9113, 8.2.3
             request.headers["cookie"] = "; ".join(cookies)

@@ -5,7 +5,7 @@
 - A small JSON body is held until it is complete; a larger one goes on as it comes. What waits is within one budget.
 - What is sent upstream is framed by what it is, whatever operators and rules have made of the head.
 - A request body is forgotten as soon as it has been forwarded.
-- What an upstream's answer says of its own connection goes no further.
+- What an upstream's answer says of its own connection and address goes no further.
 - A request that was lost with an idle connection goes over a new one, where a second attempt can have no effect.
 - The end of a signed answer waits until others can look up its signature.
 - An upstream that changes the protocol gives 502, unless it is the answer to a WebSocket handshake.
@@ -22,6 +22,7 @@ from typing import Protocol
 
 from mitmproxy import http
 from mitmproxy.connection import Client, Connection
+from mitmproxy.net.http import url
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp
@@ -39,13 +40,14 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHook, HttpResponseHook
 
 from addons.answers import no_room, too_large
+from addons.authority import authority
 from addons.body_budget import BodyBudget
 from addons.client_clock import ClientClock
 from addons.framing import Fields, frame_as, frame_by_length, framing_of
-from addons.hop_by_hop import end_to_end
 from addons.http1_client import CLOSED
-from addons.quick_messages import QuickHeaders, QuickResponse
+from addons.location import Asked
 from addons.request_body import MAX_BUFFERED
+from addons.response_head import asked_for, for_next_hop
 from addons.response_tap import AwaitedTap, ResponseTap
 from addons.storing import StoringHook
 from addons.websocket_handshake import answer_problem
@@ -159,6 +161,7 @@ class ApiHttpStream(HttpStream):
         self.needs_new_connection = False
         """Whether its upstream connection must be one that was not used before."""
         self._framing: Fields = ()
+        self._asked = Asked(b"http", b"", b"")
         """The fields that framed the request body when it came."""
         self._is_framed = False
         self._received_body: bytes | None = None
@@ -201,6 +204,7 @@ class ApiHttpStream(HttpStream):
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         """Take the request's head."""
         self._framing = framing_of(event.request.headers)
+        self._asked = asked_for(event.request, "https" if self.context.client.tls else "http")
         yield from super().state_wait_for_request_headers(event)
 
     def start_request_stream(self) -> layer.CommandGenerator[None]:
@@ -363,6 +367,7 @@ class ApiHttpStream(HttpStream):
         """Connect to the upstream, or take the connection that is there."""
         if self.client_state == self.state_done:  # all of the request is here, or there is no more of it
             yield from self._expect_answer()
+        _name_upstream(self.flow.request)
         connected = yield from super().make_server_connection()
         self._sent_at = time.monotonic()
         # Nobody waits for the answer any more, where the client has gone meanwhile. What tells so is still in the
@@ -391,7 +396,8 @@ class ApiHttpStream(HttpStream):
         problem = answer_problem(self.flow.request, event.response) if event.response.status_code == 101 else None
         if problem is None:
             # A copy: by the original, the upstream's connection is closed or kept.
-            head = ResponseHeaders(event.stream_id, _end_to_end(event.response), event.end_stream)
+            answer = for_next_hop(event.response, self.flow.request, self._asked)
+            head = ResponseHeaders(event.stream_id, answer, event.end_stream)
             yield from super().state_wait_for_response_headers(head)
             return
         yield commands.CloseConnection(self.context.server)
@@ -516,23 +522,13 @@ def _received_head(request: http.Request) -> tuple[object, ...]:
     return data.method, data.scheme, data.host, data.port, data.path, kinds
 
 
+def _name_upstream(request: http.Request) -> None:
+    """Put an IPv6 address in `Host` into brackets (RFC 9110, 7.2), which mitmproxy leaves out."""
+    host = request.host
+    if ":" in host and request.headers.get("host") == url.hostport(request.scheme, host, request.port):
+        request.headers["host"] = authority(request.scheme, host, request.port)
+
+
 def _ended(_: events.Event) -> layer.CommandGenerator[None]:
     """The state of a stream that nobody tells anything any more."""
     yield from ()
-
-
-def _end_to_end(answer: http.Response) -> http.Response:
-    data = answer.data
-    fields = end_to_end(data.headers.fields)
-    if len(fields) == len(data.headers.fields) or data.status_code == 101:
-        return answer
-    return QuickResponse(
-        http_version=data.http_version,
-        status_code=data.status_code,
-        reason=data.reason,
-        headers=QuickHeaders(fields),
-        content=data.content,
-        trailers=data.trailers,
-        timestamp_start=data.timestamp_start,
-        timestamp_end=data.timestamp_end,
-    )

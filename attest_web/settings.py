@@ -121,7 +121,8 @@ class LaunchSettings(BaseSettings):
 
     vllm_base_url: Annotated[str, AfterValidator(_base_url)] = Field(
         default="http://localhost:8000",
-        description="where the model server listens, e.g. http://vllm:8000 (under mitmdump, --mode reverse:… says it)",
+        description="where the model server listens, e.g. http://vllm:8000 or http://[2001:db8::1]:8000 (under"
+        " mitmdump, --mode reverse:… says it)",
     )
     listen_port: int = Field(
         default=8000,

@@ -158,17 +158,19 @@ class ScriptedUpstream:
         failures: What went wrong in a script; checked at the end.
     """
 
-    def __init__(self, script: Callable[[Peer], None]) -> None:
+    def __init__(self, script: Callable[[Peer], None], host: str = "127.0.0.1") -> None:
         self.requests: queue.Queue[Received] = queue.Queue()
         self.failures: list[BaseException] = []
         self._script = script
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self._host = f"[{host}]" if ":" in host else host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family, backlog=100)
         self._threads: list[threading.Thread] = []
         self._accepting = threading.Thread(target=self._accept, daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http://{self._host}:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         self._accepting.start()
