@@ -347,6 +347,10 @@ class ApiHttp2Server(Http2Server):
                 self._upstreams.resume(stream_id)
         yield from super().close_connection(msg)
 
+    def done(self, _: events.Event) -> layer.CommandGenerator[None]:
+        """Take no notice of what comes when the connection has ended: mitmproxy knows no events of ours."""
+        yield from ()
+
     def _sweep(self) -> layer.CommandGenerator[None]:
         """End what is overdue."""
         for stream_id in {*self.h2_conn.unread(self._timeouts.reading), *self._exchanges.overdue()}:

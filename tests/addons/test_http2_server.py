@@ -414,6 +414,13 @@ def test_an_idle_connection_whose_client_is_silent_ends_too(connection: Connecti
     assert connection.closed
 
 
+def test_a_connection_that_has_ended_is_told_of_its_end_in_vain(connection: Connection) -> None:
+    connection.tell(events.ConnectionClosed(connection.layer.conn))
+    assert connection.closed
+    connection.go_away()
+    assert connection.goaways() == []
+
+
 def test_a_connection_that_was_not_told_notices_at_the_next_look(connection: Connection) -> None:
     connection.sweep()
     assert connection.goaways() == []
