@@ -8,7 +8,7 @@ each read and write over the connection is given no more time than there is left
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import httpx2
@@ -67,13 +67,21 @@ class ThreadDeadline:
         if event.endswith(_CONNECTED):
             stream = info["return_value"]
             with contextlib.suppress(AttributeError):  # a stream of a transport's own that cannot be timed so
-                stream.read, stream.write = self._timed(stream.read), self._timed(stream.write)
+                self._time(stream)
 
-    def _timed(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(what: Any, timeout: float | None = None) -> Any:
-            return step(what, self._left(timeout))
+    def _time(self, stream: Any) -> None:
+        plain_read, plain_write, plain_start_tls = stream.read, stream.write, stream.start_tls
 
-        return timed
+        def read(max_bytes: int, timeout: float | None = None) -> Any:
+            return plain_read(max_bytes, self._left(timeout))
+
+        def write(buffer: bytes, timeout: float | None = None) -> Any:
+            return plain_write(buffer, self._left(timeout))
+
+        def start_tls(ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None) -> Any:
+            return plain_start_tls(ssl_context, server_hostname, self._left(timeout))
+
+        stream.read, stream.write, stream.start_tls = read, write, start_tls
 
     def _left(self, timeout: float | None) -> float | None:
         end = getattr(self._thread, "end", None)

@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
-from openai._models import FinalRequestOptions
 
 from attest_web.client.async_transport import AsyncVerifyingTransport
 from attest_web.client.demands import attestation_policy
@@ -32,7 +31,7 @@ class VerifiedOpenAI(OpenAI):
         super().__init__(**options)
         refuse_token(self.api_key)  # that of the environment
 
-    def _build_headers(self, options: FinalRequestOptions, *, retries_taken: int = 0) -> httpx2.Headers:
+    def _build_headers(self, options: Any, *, retries_taken: int = 0) -> httpx2.Headers:
         """Refuse a token that cannot be sent, wherever it is from. The SDK comes by here with every request."""
         return checked_headers(lambda: super(VerifiedOpenAI, self)._build_headers(options, retries_taken=retries_taken))
 
@@ -58,7 +57,7 @@ class VerifiedAsyncOpenAI(AsyncOpenAI):
         super().__init__(**options)
         refuse_token(self.api_key)
 
-    def _build_headers(self, options: FinalRequestOptions, *, retries_taken: int = 0) -> httpx2.Headers:
+    def _build_headers(self, options: Any, *, retries_taken: int = 0) -> httpx2.Headers:
         """See `VerifiedOpenAI`."""
         return checked_headers(
             lambda: super(VerifiedAsyncOpenAI, self)._build_headers(options, retries_taken=retries_taken)

@@ -211,11 +211,7 @@ _EMPTY_ANTHROPIC_MESSAGE = members(
         "container": null,
         "context_management": null,
         "diagnostics": null,
-        "usage": optional(
-            values_of(
-                optional(either(number, _AMOUNTS, literal("standard", "priority", "batch", "fast", "not_available")))
-            )
-        ),
+        "usage": optional(values_of(optional(either(number, text, _AMOUNTS)))),  # its service_tier is a word
     }
 )
 _TEXT_BLOCK = members({"type": literal("text"), "text": text, "citations": either(null, empty)}, "type")

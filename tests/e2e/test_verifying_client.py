@@ -415,6 +415,7 @@ def test_the_sdk_has_the_internals_that_are_leaned_on() -> None:
         names = inspect.signature(sdk._process_response).parameters
         assert "response" in names
         assert all(parameter.kind is parameter.KEYWORD_ONLY for name, parameter in names.items() if name != "self")
+        assert list(inspect.signature(sdk._build_headers).parameters) == ["self", "options", "retries_taken"]
         assert callable(sdk._websocket_query_params)
         assert callable(sdk._websocket_query_params_fallback)
 

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attest_web.client import UnprovenError, proof_of, verified_async_openai, verified_openai
+from attest_web.client.deadline import ThreadDeadline
 from tests.attest_web.client.signing_server import BASE, CHAT, LENIENT, WHOLE, SigningServer
 from tests.attest_web.verify.minting import KEYS
 from tests.certificates import key_pem, self_signed
@@ -217,3 +218,42 @@ def test_httpcore_has_what_is_leaned_on() -> None:
         again = transport.handle_request(httpx2.Request("POST", url, json={}, extensions=extensions))
         assert again.read() == WHOLE
         assert read[-1] == 5
+
+
+def test_a_stream_is_timed_however_its_methods_are_called() -> None:
+    """By name, as for SOCKS, or by position, as for HTTP/2."""
+
+    class Stream:
+        """Takes note of the timeouts."""
+
+        timeouts: list[float | None] = []  # noqa: RUF012
+
+        def read(self, max_bytes: int, timeout: float | None = None) -> None:
+            self.timeouts.append(timeout)
+
+        def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            self.timeouts.append(timeout)
+
+        def start_tls(self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None) -> None:
+            self.timeouts.append(timeout)
+
+    deadline, stream = ThreadDeadline(), Stream()
+    deadline.trace("socks.connect_tcp.complete", {"return_value": stream})
+
+    def use() -> list[float | None]:
+        stream.timeouts.clear()
+        stream.read(max_bytes=1)
+        stream.read(1, 7)
+        stream.write(b"x", timeout=7)
+        stream.start_tls(ssl_context=None, server_hostname="x", timeout=7)
+        return list(stream.timeouts)
+
+    assert use() == [None, 7, 7, 7]
+    with deadline.at(time.monotonic() + 5):
+        assert all(timeout is not None and 0 < timeout <= 5 for timeout in use())
+    for step in (use, lambda: deadline.trace("connection.connect_tcp.started", {})):
+        with deadline.at(time.monotonic() - 1), pytest.raises(httpx2.ReadTimeout):
+            step()
+    with deadline.at(time.monotonic() - 1):
+        deadline.trace("http11.response_closed.started", {})  # what tidies up goes on
+    assert use() == [None, 7, 7, 7]
