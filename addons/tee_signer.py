@@ -16,6 +16,7 @@ from addons.inheritance import Inheritance
 from addons.reverse_proxy import option_problems
 from addons.served_certificate import ServedCertificate
 from addons.signer import Signer
+from addons.throwaway_authority import ThrowawayAuthority
 from attest_web.auth import Tokens
 from attest_web.core_dumps import forbid_core_dumps
 from attest_web.dstack_endpoint import quiet_libraries, warn_of_simulator
@@ -87,6 +88,9 @@ class TeeSigner:
                 if not self._inheritance.number:  # a worker's supervisor has said it for all
                     warn_of_simulator(dev=settings.dev)
                 chain = make_chain(settings, self._inheritance)
+                authority = ThrowawayAuthority.where_needed(ctx.options.confdir)
+                if authority is not None:
+                    chain = [*chain, authority]
         except SettingsError as error:
             problems = error.problems + problems
         if problems:
@@ -100,8 +104,9 @@ class TeeSigner:
         self.addons = list(chain)
         secret = [f"tee_{field}" for field in ("token", "signature_store") if field in given]
         changes: dict[str, Any] = dict.fromkeys(secret, MASKED)
-        for served in (addon for addon in chain if isinstance(addon, ServedCertificate)):
-            changes |= served.options()
+        for addon in chain:
+            if isinstance(addon, ServedCertificate | ThrowawayAuthority):
+                changes |= addon.options()
         if settings.log_format == "json" and "flow_detail" in ctx.options:
             changes["flow_detail"] = 0  # mitmdump's own lines about each flow are text
         ctx.options.update(**changes)

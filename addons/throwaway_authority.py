@@ -1,0 +1,79 @@
+"""A directory for mitmproxy's certificate authority where its own (`confdir`) cannot be written.
+
+mitmproxy makes an authority at a start that finds none. Only clients that speak TLS to a proxy without `--certs` ever
+see a certificate of it, and none of them trusts it. So a home directory that is not there or is read-only, as in many
+containers, is no reason not to start.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+from attest_web.settings import SettingsError
+
+logger = logging.getLogger(__name__)
+
+AUTHORITY_FILE = "mitmproxy-ca.pem"
+"""Where mitmproxy looks for its authority in `confdir`."""
+
+
+class ThrowawayAuthority:
+    """Has mitmproxy keep its authority in a directory of this process, and removes that at the end."""
+
+    def __init__(self, directory: Path) -> None:
+        """Take a directory.
+
+        Args:
+            directory: Of this process alone, empty.
+        """
+        self._directory = directory
+
+    @classmethod
+    def where_needed(cls, confdir: str) -> Self | None:
+        """Make one, unless mitmproxy can use its own directory.
+
+        Args:
+            confdir: mitmproxy's option of that name.
+
+        Raises:
+            SettingsError: There is no other directory either.
+        """
+        wanted = Path(confdir).expanduser()
+        if _is_usable(wanted):
+            return None
+        try:
+            directory = Path(tempfile.mkdtemp(prefix="tee-signer-"))
+        except OSError as error:
+            problem = (
+                f"neither {wanted} nor a temporary directory can be written ({error.strerror}): "
+                "name a directory for mitmproxy's certificates with --set confdir=DIR"
+            )
+            raise SettingsError([problem]) from None
+        logger.info(
+            "%s cannot be written: mitmproxy's certificate authority is kept in %s, until the end. No client needs it; "
+            "for another directory, use --set confdir=DIR",
+            wanted,
+            directory,
+        )
+        return cls(directory)
+
+    def options(self) -> dict[str, Any]:
+        """What mitmproxy's options have to be."""
+        return {"confdir": str(self._directory)}
+
+    def done(self) -> None:
+        """Remove the directory."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _is_usable(directory: Path) -> bool:
+    if os.access(directory / AUTHORITY_FILE, os.R_OK):
+        return True
+    try:
+        directory.mkdir(parents=True, exist_ok=True)  # as mitmproxy would
+    except OSError:
+        return False
+    return os.access(directory, os.W_OK | os.X_OK)
