@@ -40,6 +40,10 @@ MOST_LEFT: Final = 1024 * 1024
 """Bytes that are read, at most, of what an upstream has sent on a connection to which a write has failed."""
 
 
+MOST_AT_ONCE: Final = 32 * 1024
+"""Bytes that the task reads at once: others have their turn in between."""
+
+
 class Upstream(Protocol):
     """The layer of an upstream connection."""
 
@@ -125,6 +129,8 @@ class ConnectionReader(asyncio.Protocol):
         self._resumed: asyncio.Event | None = None
         # Whether the task waits, and so has dealt with all that came before.
         self._task_waits = False
+        # Bytes that have been left to the task, and it has not read.
+        self._left = 0
         self._draining: asyncio.Task[None] | None = None
         self._way_out: WayOut | None = None
         self._transport = transport

@@ -19,6 +19,7 @@ or is nested deep, is gone through by itself. What is no JSON passes in some sta
 
 import enum
 import re
+from collections.abc import Callable
 from typing import Final
 
 MAX_MEMBER: Final = 16 * 1024
@@ -68,8 +69,11 @@ _CLEAN_OBJECT = (
 _ARRAY = rb"(?=\[)" + _container(_NESTING)
 
 
-def _compiled(*alternatives: bytes) -> re.Pattern[bytes]:
-    return re.compile(rb"(?:" + rb"|".join(alternatives) + rb")*+", re.DOTALL)
+type _Match = Callable[[bytes, int], re.Match[bytes] | None]
+
+
+def _passing(*alternatives: bytes) -> _Match:
+    return re.compile(rb"(?:" + rb"|".join(alternatives) + rb")*+", re.DOTALL).match
 
 
 class _State(enum.IntEnum):
@@ -83,10 +87,10 @@ class _State(enum.IntEnum):
 
 
 _PASSED = {
-    _State.START: _compiled(_PLAIN),
-    _State.OBJECT: _compiled(_PLAIN, rb"(?!" + _MESSAGES_AHEAD + rb")" + _STRING, _container(_NESTING)),
-    _State.MESSAGES: _compiled(_PLAIN, _STRING, _ARRAY, _CLEAN_OBJECT),
-    _State.MESSAGE: _compiled(
+    _State.START: _passing(_PLAIN),
+    _State.OBJECT: _passing(_PLAIN, rb"(?!" + _MESSAGES_AHEAD + rb")" + _STRING, _container(_NESTING)),
+    _State.MESSAGES: _passing(_PLAIN, _STRING, _ARRAY, _CLEAN_OBJECT),
+    _State.MESSAGE: _passing(
         rb'[^"\[\]{},]++',
         rb",(?!" + _BLANKS + rb"(?:\Z|" + _EMPTY_AHEAD + rb"))",
         rb"(?!" + _EMPTY_AHEAD + rb")" + _STRING,
@@ -96,10 +100,12 @@ _PASSED = {
 """What is passed over in a state: all but what leads to another, what is sought, or what is not complete."""
 
 _CLOSED_TO = {_State.OBJECT: _State.END, _State.MESSAGES: _State.OBJECT, _State.MESSAGE: _State.MESSAGES}
-_MESSAGES_ARRAY = re.compile(_MESSAGES_FOUND)
-_MESSAGES_TO_COME = re.compile(_MESSAGES_BEGUN)
-_EMPTY = re.compile(rb",?" + _BLANKS + _EMPTY_FOUND)
-_EMPTY_TO_COME = re.compile(rb",?" + _BLANKS + rb"(?:\Z|" + _EMPTY_BEGUN + rb")")
+_MESSAGES_ARRAY = re.compile(_MESSAGES_FOUND).match
+_EMPTY = re.compile(rb",?" + _BLANKS + _EMPTY_FOUND).match
+_BEGUN = {
+    _State.OBJECT: re.compile(_MESSAGES_BEGUN).match,
+    _State.MESSAGE: re.compile(rb",?" + _BLANKS + rb"(?:\Z|" + _EMPTY_BEGUN + rb")").match,
+}
 _WHITE = re.compile(_BLANKS)
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _WHOLE_STRING = re.compile(_STRING, re.DOTALL)
@@ -167,53 +173,55 @@ class EmptyToolCallsFilter:
             elif self._comma_goes or self._passes_next:
                 at = self._begin_member(data, at)
             else:
-                at = _PASSED[self._state].match(data, at).end()  # type: ignore[union-attr]  # it matches nothing, too
-                if not ended and self._is_to_come(data, at):
+                at = _PASSED[self._state](data, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+                mark = data[at : at + 1]
+                if not mark:
+                    break
+                if mark not in b'",':
+                    self._pass_bracket(mark)
+                    at += 1
+                elif ended or not self._is_to_come(data, at):
+                    at = self._take_sought(data, at, mark)
+                else:
                     self._kept = data[at:]
                     data = data[:at]
-                elif at < len(data):
-                    at = self._step(data, at)
         return b"".join([*self._forwarded, data[self._since :]]) if self._since else data
 
     def _cut(self, data: bytes, begin: int, end: int) -> int:
-        self._forwarded += [data[self._since : begin], b" " * (end - begin) if self._keep_length else b""]
+        self._forwarded += (data[self._since : begin], b" " * (end - begin) if self._keep_length else b"")
         self._since = end
         return end
 
     def _is_to_come(self, data: bytes, at: int) -> bool:
-        """Whether the rest of the data may be the beginning of what is sought."""
-        if data[at : at + 1] not in b'",' or not 0 < len(data) - at <= MAX_MEMBER:
-            return False
-        if self._state is _State.MESSAGE:
-            return _EMPTY_TO_COME.match(data, at) is not None
-        return self._state is _State.OBJECT and _MESSAGES_TO_COME.match(data, at) is not None
+        """Whether the rest of the data, if that is short, may be the beginning of what is sought."""
+        begun = _BEGUN.get(self._state)
+        return begun is not None and len(data) - at <= MAX_MEMBER and begun(data, at) is not None
 
-    def _step(self, data: bytes, at: int) -> int:
-        """Go on behind what was not passed over."""
-        mark = data[at : at + 1]
-        if self._state is _State.START:
+    def _pass_bracket(self, mark: bytes) -> None:
+        state = self._state
+        if state is _State.START:
             self._state = _State.OBJECT if mark == b"{" else _State.END
-        elif mark in b'",':
-            return self._take_sought(data, at, mark)
         elif mark in b"}]":
-            self._state = _CLOSED_TO[self._state]
-        elif self._state is _State.MESSAGES and mark == b"{":
+            self._state = _CLOSED_TO[state]
+        elif state is _State.MESSAGES and mark == b"{":
             self._state = _State.MESSAGE
         else:
             self._depth = 1
-        return at + 1
 
     def _take_sought(self, data: bytes, at: int, mark: bytes) -> int:
         """Cut an empty member, or enter the messages. Or else, a string is not complete, or a member too long."""
         if self._state is _State.MESSAGE:
-            empty = _EMPTY.match(data, at)
+            empty = _EMPTY(data, at)
             if empty and empty.end() - at <= MAX_MEMBER:
                 at = self._cut(data, at, empty.end())
                 self._comma_goes = mark != b"," and data[at : at + 1] != b"}"
                 return at
-        elif self._state is _State.OBJECT and (messages := _MESSAGES_ARRAY.match(data, at)):
+        elif self._state is _State.OBJECT and (messages := _MESSAGES_ARRAY(data, at)):
             self._state = _State.MESSAGES
             return messages.end()
+        elif self._state is _State.START:  # a string on its own
+            self._state = _State.END
+            return at
         self._in_string = mark == b'"'
         self._passes_next = not self._in_string
         return at + 1

@@ -53,7 +53,12 @@ from addons.storing import StoringHook
 from addons.websocket_handshake import answer_problem
 from addons.websocket_layer import SignedWebsocketLayer, WebsocketSigner
 
-_OF_REQUESTS = frozenset({RequestHeaders, RequestData, RequestEndOfMessage})
+
+class _ModifiedData(RequestData):
+    """Some of a request body that has gone through the modifier (`flow.request.stream`)."""
+
+
+_OF_REQUESTS = frozenset({RequestHeaders, RequestData, _ModifiedData, RequestEndOfMessage})
 _OF_RESPONSES = frozenset({ResponseHeaders, ResponseData, ResponseEndOfMessage})
 
 IDLE_LOSS = 0.1
@@ -153,6 +158,9 @@ class ApiHttpStream(HttpStream):
         self._owner = owner
         self._sent_at = 0.0
         self._streamed = 0
+        """Bytes of the body that have come."""
+        self._passes_on = False
+        """Whether the body is forwarded as it comes."""
         self._queued = 0
         """Bytes of the body in the queue of events that wait for their turn."""
         self._held = limits.bodies.begin(self._drop_held)
@@ -171,12 +179,21 @@ class ApiHttpStream(HttpStream):
         """Until when the upstream has to begin its answer (monotonic seconds); None while nothing is asked of it."""
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Handle an event, or let it wait; what waits of a body is held, as any other."""
-        if self._paused is not None and type(event) is RequestData:
-            # What has come is too much already, and will be refused for that; or there was no room for it.
-            if self._queued > self._limits.body_limit(self.flow) or not self._held.add(len(event.data)):
-                return _ended(event)
-            self._queued += len(event.data)
+        """Handle an event, or let it wait for its turn."""
+        if type(event) is RequestData:
+            is_too_large = self._streamed > self._limits.body_limit(self.flow)
+            self._streamed += len(event.data)
+            if self._paused is not None:
+                return _ended(event) if is_too_large else self._queue(event)
+        return super().handle_event(event)
+
+    def _queue(self, event: RequestData) -> layer.CommandGenerator[None]:
+        """Let some of a body wait for its turn. The work on it is done now, or all of it would come at once later."""
+        if self._passes_on and self._streamed <= self._limits.body_limit(self.flow):
+            event = _ModifiedData(self.stream_id, self._modified(event.data))
+        if not event.data or not self._held.add(len(event.data)):
+            return _ended(event)
+        self._queued += len(event.data)
         return super().handle_event(event)
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -220,7 +237,6 @@ class ApiHttpStream(HttpStream):
     def state_hold_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Hold a body, as it is to be forwarded, until it is complete; or, when it gets large, pass it on."""
         if isinstance(event, RequestData):
-            self._streamed += len(event.data)
             if self._streamed > (limit := self._limits.body_limit(self.flow)):
                 yield from self._refuse(too_large(limit, self.flow.request))
                 return
@@ -254,6 +270,7 @@ class ApiHttpStream(HttpStream):
 
     def _start_passing_on(self) -> layer.CommandGenerator[None]:
         """Begin to forward a body as it comes, with the beginning of it that has been held."""
+        self._passes_on = True
         yield from super().start_request_stream()
         if self.client_state != self.state_stream_request_body:  # there is no upstream
             return
@@ -270,7 +287,6 @@ class ApiHttpStream(HttpStream):
             yield from self._give_up_streaming(no_room(self.flow.request))
             return
         if isinstance(event, RequestData):
-            self._streamed += len(event.data)
             if self._streamed > (limit := self._limits.body_limit(self.flow)):
                 yield from self._give_up_streaming(too_large(limit, self.flow.request))
                 return
@@ -279,7 +295,12 @@ class ApiHttpStream(HttpStream):
             self._sent_body = (self._sent_body or b"") + event.data if is_short else None
         if isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
             yield from self._expect_answer()
-        yield from super().state_stream_request_body(event)
+        if isinstance(event, _ModifiedData):
+            if self.context.options.store_streamed_bodies:
+                self.request_body_buf += event.data
+            yield SendHttp(RequestData(self.stream_id, event.data), self.context.server)
+        else:
+            yield from super().state_stream_request_body(event)
 
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Buffer a body, up to its limit, and forward it when it is complete."""

@@ -143,6 +143,28 @@ def test_what_comes_while_an_upstream_is_connected_to_counts(clients: Clients, h
 
 
 @pytest.mark.parametrize("holds", [True, False])
+def test_the_work_on_what_comes_while_an_upstream_is_connected_to_is_done_as_it_comes(
+    clients: Clients, holds: bool
+) -> None:
+    modified: list[bytes] = []
+
+    def modify(piece: bytes) -> list[bytes]:
+        modified.append(piece)
+        return [piece.upper()] if piece else [b"end"]
+
+    clients.holds = holds
+    wire = clients.connect()
+    wire.hooks["requestheaders"] = lambda flow: setattr(flow.request, "stream", modify)
+    wire.receive(wire.client, HEAD % (3 * MAX_BUFFERED))
+    send(wire, 3 * MAX_BUFFERED)
+    assert sum(map(len, modified)) >= 3 * MAX_BUFFERED - len(PIECE)
+    server = wire.connect()
+    assert sum(map(len, modified)) == 3 * MAX_BUFFERED
+    assert modified[-1] == b""
+    assert wire.sent[server].endswith(b"\r\n\r\n" + b"X" * 3 * MAX_BUFFERED + b"end")
+
+
+@pytest.mark.parametrize("holds", [True, False])
 def test_what_has_come_for_an_upstream_that_is_not_there_goes(clients: Clients, holds: bool) -> None:
     clients.holds = holds
     wire = clients.begin(3 * MAX_BUFFERED)
