@@ -108,7 +108,7 @@ def source(thing: object) -> str:
         (
             http2_server.ApiHttp2Server,
             _http2.Http2Server,
-            ["_handle_event", "handle_h2_event", "protocol_error", "close_connection"],
+            ["_handle_event", "handle_h2_event", "protocol_error", "close_connection", "done"],
         ),
         (
             http2_connection.QueueingConnection,
@@ -302,6 +302,7 @@ def test_websocket_frames_are_decoded_in_pieces_and_what_is_left_can_be_counted(
 def test_http2_connections_use_what_is_put_in_and_nothing_else() -> None:
     assert "self.h2_conn = BufferedH2Connection(self.h2_conf)" in source(_http2.Http2Connection.__init__)
     assert "for stream_id in self.streams:" in source(_http2.Http2Connection.close_connection)
+    assert "self._handle_event = self.done" in source(_http2.Http2Connection.close_connection)
     assert "self.streams[event.stream_id] = StreamState.HEADERS_RECEIVED" in source(_http2.Http2Server.handle_h2_event)
     assert "text/html" in source(_http2.Http2Connection._handle_event)  # for ResponseProtocolError, which we take
 
