@@ -10,7 +10,6 @@ import httpx2
 
 from attest_web.client.attempts import Attempts
 from attest_web.client.deadline import Countdown
-from attest_web.client.errors import UnprovenError
 from attest_web.client.proof import Proof
 from attest_web.client.proof_requests import (
     MAX_PROOF_ANSWER,
@@ -186,8 +185,6 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
             return await (ask(guard()) if step.about_keys else self._send(guard, ask, asked))
         except (httpx2.TransportError, OSError) as error:
             return no_answer(error, self._rules)
-        except UnprovenError as error:
-            return FetchError(str(error))
 
     async def _ask(self, request: httpx2.Request, guard: TlsGuard | None, asked: Asked) -> Answer | FetchError:
         response = await self._send_guarded(request, guard)

@@ -11,7 +11,6 @@ import httpx2
 
 from attest_web.client.attempts import Attempts
 from attest_web.client.deadline import Countdown, ThreadDeadline
-from attest_web.client.errors import UnprovenError
 from attest_web.client.proof import Proof
 from attest_web.client.proof_requests import (
     MAX_PROOF_ANSWER,
@@ -190,8 +189,6 @@ class VerifyingTransport(httpx2.BaseTransport):
             return ask(guard()) if step.about_keys else self._send(guard, ask, asked)
         except (httpx2.TransportError, OSError) as error:
             return no_answer(error, self._rules)
-        except UnprovenError as error:
-            return FetchError(str(error))
 
     def _ask(self, request: httpx2.Request, guard: TlsGuard | None, asked: Asked, end: float) -> Answer | FetchError:
         response = self._send_guarded(request, guard)

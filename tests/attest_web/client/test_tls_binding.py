@@ -177,6 +177,18 @@ def test_async_clients_look_too(server: Server) -> None:
     asyncio.run(talk())
 
 
+def test_a_new_key_that_is_met_where_a_signature_is_asked_for_has_one_chance(server: Server) -> None:
+    """Each try would take as long as the server wants it to."""
+    with client_of(server) as client:
+        stream = client.chat.completions.create(**CHAT, stream=True)
+        server.show(1, attested=1)
+        server.proxy.replaced["/v1/attestation"] = (404, b"{}")
+        with pytest.raises(UnprovenError, match="report answered 404"):
+            list(stream)
+        assert server.reports == 3
+        assert not any("/signature/" in path for path in server.proxy.asked), "nothing was asked over that connection"
+
+
 class Forwarder(socketserver.StreamRequestHandler):
     """A forward proxy that takes every host for one server."""
 
