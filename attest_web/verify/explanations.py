@@ -91,6 +91,10 @@ _EXPLANATIONS: Mapping[str, Explanation] = {
         "the guest's own events have one reading, in dstack's order, and none is an app's",
         "what an app has measured after system-ready, which is the app's own word",
     ),
+    "info": Explanation(
+        "what people read in the report of registers, compose hash and ids is what the quote and its log have",
+        "all else in it, as names, device and host",
+    ),
     "app id": Explanation(
         "the keys are those that a KMS gives to this app, and to no other",
         "which compose files the KMS gives them to as well: the owner of the app id there decides that",

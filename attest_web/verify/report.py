@@ -140,12 +140,20 @@ class Report:
         return parse_event_log(items({"event_log": parse_json(entries, "event_log")}, "event_log", _WHAT))
 
     @cached_property
+    def info(self) -> JsonObject:
+        """What the guest agent says of the app. Only what agrees with the quote and its log is more than a claim."""
+        return as_object(member(self._source, "info", _WHAT), "info")
+
+    @cached_property
+    def tcb_info(self) -> JsonObject:
+        """The `tcb_info` of it, which is an object or the JSON text of one."""
+        value = member(self.info, "tcb_info", "info")
+        return parse_object(value, "tcb_info") if isinstance(value, str) else as_object(value, "tcb_info")
+
+    @cached_property
     def app_compose(self) -> str:
-        """The compose file of `info.tcb_info`, which is an object or the JSON text of one."""
-        tcb_info = member(as_object(member(self._source, "info", _WHAT), "info"), "tcb_info", "info")
-        if isinstance(tcb_info, str):
-            tcb_info = parse_object(tcb_info, "tcb_info")
-        return text(as_object(tcb_info, "tcb_info"), "app_compose", "tcb_info")
+        """The compose file of `info.tcb_info`."""
+        return text(self.tcb_info, "app_compose", "tcb_info")
 
     @cached_property
     def vm_config(self) -> JsonObject:

@@ -1,7 +1,10 @@
 """All checks of one attestation report."""
 
+import contextlib
+
 from attest_web.verify import binding
 from attest_web.verify.checks import Check, FailedError, NotAskedError, NotMadeError, Status, make, not_asked
+from attest_web.verify.dstack.event_log import RUNTIME_REGISTER
 from attest_web.verify.dstack.guest_checks import boot_log, guest_checks, quote_checks
 from attest_web.verify.dstack.kms_chain import check_chain
 from attest_web.verify.exchange import shown_address
@@ -24,6 +27,7 @@ def check_report(name: str, report: Report, expected: Expected, policy: Policy) 
         *_dev_checks(name, report, policy),
         *quote_checks(name, report, policy),
         *guest_checks(name, report, policy),
+        _info_check(name, report),
         _chain_check(name, report, policy),
         *gpu_checks(name, report, expected, policy),
     ]
@@ -87,6 +91,33 @@ def _dev_checks(name: str, report: Report, policy: Policy) -> list[Check]:
         return [not_asked(f"{name} keys", "not asked for: keys of a development run will do")]
     detail = "the report says that they are random ones of a development run (DEV=1); --allow-dev puts up with them"
     return [Check(f"{name} keys", Status.FAILED, detail)]
+
+
+def _info_check(name: str, report: Report) -> Check:
+    def info() -> str:
+        quote = report.quote
+        # RTMR3 is not among them: an app may have extended it since `info` was asked for.
+        said = {"mrtd": quote.mrtd} | {f"rtmr{number}": quote.rtmrs[number] for number in range(RUNTIME_REGISTER)}
+        claims = [("tcb_info", report.tcb_info, member, measured) for member, measured in said.items()]
+        with contextlib.suppress(FailedError):  # a log that cannot be read has failed already
+            boot = boot_log(report)
+            claims += [
+                ("tcb_info", report.tcb_info, "compose_hash", boot.compose_hash),
+                ("info", report.info, "compose_hash", boot.compose_hash),
+                ("info", report.info, "app_id", boot.app_id),
+                ("info", report.info, "instance_id", boot.instance_id),
+            ]
+        told = 0
+        for where, source, member, measured in claims:
+            claim = source.get(member)
+            if claim is None:
+                continue
+            if not isinstance(claim, str) or claim.lower() != measured.hex():
+                raise FailedError(f"{member} of {where} is {claim!r}, and {measured.hex()} was measured")
+            told += 1
+        return f"{told} registers, hashes and ids in it are those that were measured"
+
+    return make(f"{name} info", info)
 
 
 def _chain_check(name: str, report: Report, policy: Policy) -> Check:

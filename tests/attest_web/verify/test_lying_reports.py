@@ -11,10 +11,14 @@ from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Policy
 from tests.attest_web.verify.auditing import audit, status, wrong
 from tests.attest_web.verify.minting import (
+    APP_COMPOSE,
+    APP_ID,
     COMPOSE_HASH,
     DSTACK_VECTORS,
+    INSTANCE_ID,
     KMS_ID,
     KMS_ROOT,
+    MRTD,
     OS_IMAGE_HASH,
     OTHER_KEYS,
     OTHER_KMS_ID,
@@ -83,6 +87,46 @@ def test_a_lie_is_told_by_the_check_that_is_there_for_it(told: set[str], lie: di
     found = audit(lie, report("ed25519"))
     assert wrong(found) == {f"ecdsa {name}" for name in told}
     assert not found.ok
+
+
+INFO: dict[str, Any] = {
+    "app_id": APP_ID.hex(),
+    "instance_id": INSTANCE_ID.hex(),
+    "compose_hash": COMPOSE_HASH.hex(),
+    "tcb_info": {
+        "app_compose": APP_COMPOSE,
+        "mrtd": MRTD.hex(),
+        **{f"rtmr{number}": value.hex() for number, value in enumerate(registers(LOG))},
+        "compose_hash": COMPOSE_HASH.hex(),
+    },
+}
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["object", "text"])
+@pytest.mark.parametrize("false", ["07", "", 7, True, ["07"], "0X", "g"])
+def test_what_info_says_is_what_was_measured(false: object, as_text: bool) -> None:
+    def found(info: dict[str, Any]) -> Audit:
+        told = info | {"tcb_info": json.dumps(info["tcb_info"]) if as_text else info["tcb_info"]}
+        return audit(report(info=told), report("ed25519"))
+
+    assert found(INFO).ok
+    for name in ("app_id", "instance_id", "compose_hash"):
+        assert wrong(found(INFO | {name: false})) == {"ecdsa info"}
+        assert found(INFO | {name: None}).ok, "dstack leaves out what it does not know"
+    for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "compose_hash"):
+        assert wrong(found(INFO | {"tcb_info": INFO["tcb_info"] | {name: false}})) == {"ecdsa info"}
+        assert found(INFO | {"tcb_info": INFO["tcb_info"] | {name: None}}).ok
+    # An app may have extended it since `info` was asked for.
+    assert found(INFO | {"tcb_info": INFO["tcb_info"] | {"rtmr3": "07" * 48}}).ok
+
+
+def test_the_guest_agents_own_info_is_what_was_measured() -> None:
+    agent = DSTACK_VECTORS["real_agent"]["v1"]
+    told = agent["Info_without_app_cert"]
+    made = report(info=told, intel_quote=agent["GetQuote"]["quote"], event_log=agent["GetQuote"]["event_log"])
+    found = audit(made, report("ed25519"))
+    assert status(found, "ecdsa info") is Status.PASSED
+    assert status(audit(report(info=told), report("ed25519")), "ecdsa info") is Status.FAILED
 
 
 def test_quotes_of_version_5_are_taken() -> None:
