@@ -153,6 +153,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         UpstreamErrors(router),
         *([tracing] if tracing else []),
         *([ServedCertificate(proof.tls_file)] if proof.tls_file else []),
+        *([proof.tls_key] if proof.tls_key else []),
         observer,
         SampledGauges(
             {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pynvml
 from prometheus_client import ProcessCollector
 
+from addons.attested_tls_key import AttestedTlsKey
 from addons.inheritance import Inheritance
 from addons.side_port import SidePort
 from attest_web.app import ProofSources, create_app
@@ -54,6 +55,7 @@ class ProofParts:
         limiter: Bounds the requests of each client; None where there is no limit.
         draining: Set when the proxy is about to stop.
         tls_file: What TLS is to be served with: key and chain, in PEM. None leaves that to mitmproxy's options.
+        tls_key: The key of `TLS_CERT_PATH`, which reports bind; None where there is none.
         closing: What is to be called at the end.
     """
 
@@ -67,6 +69,7 @@ class ProofParts:
     limiter: RateLimiter | None
     draining: threading.Event
     tls_file: MemoryFile | None
+    tls_key: AttestedTlsKey | None
     closing: Sequence[Callable[[], None]]
 
 
@@ -101,7 +104,7 @@ def make_proof(
         lambda fault: metrics.store_faults.labels(fault).inc(),
     )
     gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
-    certificate = tls_file.path if tls_file is not None else settings.tls_cert_path
+    tls_key = AttestedTlsKey(settings.tls_cert_path) if settings.tls_cert_path is not None else None
     attestation = Attestation(
         keys, settings.model_name, dstack, gpu.collect, settings.dev, metrics, chains, dstack.gpu_info
     )
@@ -116,7 +119,7 @@ def make_proof(
             draining=draining.is_set,
             attestation=attestation,
             desk=desk,
-            tls_fingerprint=TlsFingerprint(certificate) if certificate is not None else None,
+            tls_fingerprint=TlsFingerprint(tls_file.path) if tls_file is not None else tls_key,
             attestation_public=settings.attestation_public,
             trust_proxy=not settings.rate_limit_no_trust_proxy,
             metrics=metrics,
@@ -144,6 +147,7 @@ def make_proof(
         limiter=limiter,
         draining=draining,
         tls_file=tls_file,
+        tls_key=tls_key,
         closing=[desk.close, gpu.close, gpu_figures.close, store.close],
     )
 

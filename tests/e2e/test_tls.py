@@ -14,8 +14,8 @@ from websockets.sync.client import ClientConnection, connect
 from scripts.stand_in_vllm import StandIn
 from tests import verification
 from tests.certificates import key_pem, self_signed
-from tests.e2e.processes import MODEL, TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import RawClient, chat_body, error_of
+from tests.e2e.processes import MODEL, PROGRAMS, TOKEN, Proxy, Simulator, running_proxy, start_proxy
+from tests.e2e.raw_client import Asker, RawClient, chat_body, error_of
 from tests.e2e.realtime_upstream import running_realtime_upstream
 from tests.limits import limit
 
@@ -159,3 +159,45 @@ def test_an_https_upstream_that_is_not_trusted_is_502_and_not_ready(https_upstre
             assert client.get("/ready").status_code == 503
             answer = client.post("/v1/chat/completions", content=chat_body())
     assert (answer.status_code, error_of(answer.content)["type"]) == (502, "bad_gateway")
+
+
+def served_and_named(where: Path) -> tuple[Path, Path]:
+    """A certificate with its key for `--certs`, and one for `TLS_CERT_PATH`: the same."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    served, named = where / "served.pem", where / "named.pem"
+    named.write_bytes(self_signed(key))
+    served.write_bytes(key_pem(key) + named.read_bytes())
+    return served, named
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_tls_cert_path_with_another_key_than_is_served_is_refused_at_start(
+    stand_in: str, tmp_path: Path, program: str
+) -> None:
+    served, named = served_and_named(tmp_path)
+    named.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
+    process = start_proxy(stand_in, "--certs", f"*={served}", program=program, TLS_CERT_PATH=str(named))
+    assert process.wait() != 0
+    assert f"TLS_CERT_PATH {named} has another key than --certs {served}" in process.output
+
+
+def test_a_report_binds_the_key_that_was_loaded_whatever_becomes_of_the_files(
+    stand_in: str, simulator: Simulator, tmp_path: Path
+) -> None:
+    served, named = served_and_named(tmp_path)
+    settings = {"TLS_CERT_PATH": str(named)} | simulator.settings
+    with running_proxy(stand_in, "--certs", str(served), **settings) as proxy, Asker(proxy.side_port) as asker:
+        fingerprints = []
+        for number in range(2):
+            path = f"/v1/attestation/report?include_tls_fingerprint=true&nonce={number:064x}"
+            status, _, report = asker.get(path)
+            assert status == 200
+            fingerprints.append(report["tls_cert_fingerprint"])
+            served_and_named(tmp_path)
+    assert fingerprints[0] == fingerprints[1]
+
+
+def test_a_tls_cert_path_without_a_certificate_that_is_served_is_warned_of(stand_in: str, tmp_path: Path) -> None:
+    _, named = served_and_named(tmp_path)
+    with running_proxy(stand_in, TLS_CERT_PATH=str(named)) as proxy:
+        proxy.process.wait_for("TLS_CERT_PATH without --certs: reports bind a key that this proxy does not serve")
