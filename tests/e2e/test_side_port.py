@@ -14,6 +14,7 @@ import pytest
 from tests.e2e.processes import PROGRAMS, Proxy, running_proxy, running_simulator, start_proxy
 from tests.e2e.raw_client import RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
+from tests.limits import limit
 
 ATTACKER, OTHER = "127.0.0.1", "127.0.0.2"
 """Both of them this machine's: with RATE_LIMIT_NO_TRUST_PROXY=1, one client each."""
@@ -25,7 +26,7 @@ WHOLE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def connect(port: int, source: str) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
+    return socket.create_connection(("127.0.0.1", port), timeout=limit(), source_address=(source, 0))
 
 
 def status_of(port: int, path: str, source: str = OTHER, when_sent: Callable[[], object] = lambda: None) -> int:
@@ -157,12 +158,12 @@ class Reports:
 
     def wait_until_under_way(self) -> None:
         for _ in self._threads:
-            assert self._sent.acquire(timeout=10)
+            assert self._sent.acquire(timeout=limit())
         assert status_of(self._port, "/version") == 200  # what was sent before has been read by now
 
     def wait(self) -> list[object]:
         for thread in self._threads:
-            thread.join(30)
+            thread.join(limit(30))
         return self.got
 
 
@@ -182,20 +183,20 @@ def started(upstream: str, program: str, *arguments: str, **settings: str) -> It
 @pytest.mark.parametrize("which", ["port", "side_port"])
 def test_sigterm_lets_reports_under_way_end(stand_in: str, tmp_path: Path, program: str, which: str) -> None:
     with running_simulator(tmp_path, "--delay", "1") as simulator:
-        settings = {**simulator.settings, "DRAIN_SECONDS": "20"}
+        settings = {**simulator.settings, "DRAIN_SECONDS": "60"}
         with started(stand_in, program, **settings) as proxy:
             reports = Reports(getattr(proxy, which), 6)
             reports.wait_until_under_way()
             proxy.process.popen.send_signal(signal.SIGTERM)
             proxy.process.wait_for("stopping when 6 requests are done")
             assert reports.wait() == [200] * 6
-            assert proxy.process.wait(10) == 0
+            assert proxy.process.wait(limit()) == 0
             assert "Traceback" not in proxy.process.output
 
 
 def test_a_report_that_is_asked_for_while_it_stops_is_given(stand_in: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--delay", "2.5") as simulator:
-        with started(stand_in, "tee-signer", **simulator.settings, DRAIN_SECONDS="20") as proxy:
+        with started(stand_in, "tee-signer", **simulator.settings, DRAIN_SECONDS="60") as proxy:
             first = Reports(proxy.side_port, 1)
             first.wait_until_under_way()
             proxy.process.popen.send_signal(signal.SIGTERM)
@@ -203,7 +204,7 @@ def test_a_report_that_is_asked_for_while_it_stops_is_given(stand_in: str, tmp_p
             proxy.process.wait_for("stopping, all requests are done")
             late = Reports(proxy.side_port, 2)  # within the time in which signatures can still be fetched
             assert late.wait() == [200, 200]
-            assert proxy.process.wait(10) == 0
+            assert proxy.process.wait(limit()) == 0
 
 
 def test_sighup_under_load_cuts_no_report(stand_in: str, tmp_path: Path) -> None:
@@ -227,5 +228,5 @@ def test_sighup_under_load_cuts_no_report(stand_in: str, tmp_path: Path) -> None
             while len(got) < before + 6:
                 over.wait(0.05)
             over.set()
-            asking.join(30)
+            asking.join(limit(30))
             assert got == [200] * len(got)
