@@ -1,6 +1,7 @@
 """Errors of the upstream, given the one shape of this proxy's own, on routes that promise no other."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from addons.content_coding import is_not_encoded
 from addons.exchange import Exchange
 from addons.log_privacy import withhold_quotes
 from addons.routes import Router
+from addons.validation_text import without_input
 from attest_web.errors import error_type
 
 MAX_ERROR = 64 * 1024
@@ -24,8 +26,11 @@ MAX_LOGGED = 200
 
 UNKNOWN = "The model server answered with an error and did not say more."
 
-# Pydantic quotes what it was given: 'input': … in lists of errors, input_value=… in texts.
-_QUOTED_INPUT = re.compile(r"""['"]?\binput(_value|_type)?['"]?\s*[:=]""")
+MAX_LABEL = 200
+"""Characters of `param` and `code` at most; longer ones are none."""
+
+_KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.:/ -]{0,63}")
+"""What an error's `type` may look like. Starlette gives the phrase of the status: `Not Found`."""
 
 
 class UpstreamErrors:
@@ -109,6 +114,8 @@ class UpstreamError(NamedTuple):
 
     message: str | None
     kind: str | None
+    param: str | None = None
+    code: str | float | None = None
 
     def for_log(self) -> str | None:
         """A line for the log: up to where it may begin to quote anything at all."""
@@ -120,8 +127,8 @@ def read_error(body: bytes) -> UpstreamError:
     """Read an upstream's error.
 
     Args:
-        body: `{"message", "type"}`, `{"error": {"message", "type"}}`, FastAPI's `{"detail"}`, or anything else, of
-            which nothing is taken.
+        body: `{"message", "type", "param", "code"}`, `{"error": {…}}` with the same, `{"error": "…"}`, FastAPI's
+            `{"detail"}`, or anything else, of which nothing is taken.
     """
     try:
         told = json.loads(body)
@@ -129,14 +136,18 @@ def read_error(body: bytes) -> UpstreamError:
         told = None
     error = told.get("error", told) if isinstance(told, dict) else None
     if isinstance(error, str):
-        error = {"message": error}
+        error = {**told, "message": error}
     if not isinstance(error, dict):
         return UpstreamError(None, None)
     message = error.get("message", _detail(error.get("detail")))
     kind = error.get("type")
-    if not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", kind):
-        kind = None
-    return UpstreamError(without_input(message) if isinstance(message, str) and message else None, kind)
+    code = error.get("code")
+    return UpstreamError(
+        without_input(message) if isinstance(message, str) and message else None,
+        kind if isinstance(kind, str) and _KIND.fullmatch(kind) and without_input(kind) == kind else None,
+        _label(error.get("param")),
+        code if isinstance(code, int | float) and not isinstance(code, bool) and _is_finite(code) else _label(code),
+    )
 
 
 def wrapped_error(status: int, body: bytes) -> bytes:
@@ -148,17 +159,21 @@ def wrapped_error(status: int, body: bytes) -> bytes:
     """
     error = read_error(body)
     message = (error.message or UNKNOWN)[:MAX_MESSAGE]
-    wrapped = {"message": message, "type": error.kind or error_type(status), "param": None, "code": None}
+    wrapped = {
+        "message": message,
+        "type": error.kind or error_type(status),
+        "param": error.param,
+        "code": error.code,
+    }
     return json.dumps({"error": wrapped}, separators=(",", ":")).encode()
 
 
-def without_input(text: str) -> str:
-    """A validation text of pydantic's, up to where it begins to quote what it was given.
+def _label(value: Any) -> str | None:
+    return value if isinstance(value, str) and len(value) <= MAX_LABEL and without_input(value) == value else None
 
-    What is quoted may hold anything, the marks of its own end included, so nothing behind it is kept.
-    """
-    found = _QUOTED_INPUT.search(text)
-    return text if found is None else text[: found.start()].rstrip(" ,[{(") + " …"
+
+def _is_finite(number: float) -> bool:
+    return isinstance(number, int) or math.isfinite(number)
 
 
 def _detail(detail: Any) -> str | None:

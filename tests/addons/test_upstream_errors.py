@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from addons.routes import Router
-from addons.upstream_errors import MAX_ERROR, UNKNOWN, ErrorBody, UpstreamErrors, without_input, wrapped_error
+from addons.upstream_errors import MAX_ERROR, UNKNOWN, ErrorBody, UpstreamErrors, read_error, wrapped_error
 from tests.addons.conftest import MakeFlow, head
 
 
@@ -35,8 +35,44 @@ def wrapped(status: int, body: Any) -> dict[str, Any]:
 def test_flat_and_nested_errors_are_wrapped_alike(body: Any, message: str, kind: str | None) -> None:
     error = wrapped(422, body)
     assert error["message"] == message
-    assert error["param"] is error["code"] is None
+    assert error["param"] is None
     assert kind is None or error["type"] == kind
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"param": "messages", "code": "context_length_exceeded"}, ("messages", "context_length_exceeded")),
+        ({"param": None, "code": 404}, (None, 404)),
+        ({"code": 40.5}, (None, 40.5)),
+        ({"param": 5, "code": True}, (None, None)),
+        ({"param": ["a"], "code": {"a": 1}}, (None, None)),
+        ({"param": "x" * 201, "code": "y" * 201}, (None, None)),
+        ({"param": "'input': 'SECRET'", "code": "input_value='SECRET'"}, (None, None)),
+    ],
+)
+def test_param_and_code_of_the_upstream_stay(nested: bool, given: dict[str, Any], expected: tuple[Any, Any]) -> None:
+    body = {"message": "too long", "type": "invalid_request_error", **given}
+    error = wrapped(400, {"error": body} if nested else body)
+    assert (error["param"], error["code"]) == expected
+    assert (error["message"], error["type"]) == ("too long", "invalid_request_error")
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
+def test_a_code_that_is_no_number_of_json_is_none(number: bytes) -> None:
+    assert wrapped(400, b'{"message":"x","code":%s}' % number)["code"] is None
+
+
+@pytest.mark.parametrize("kind", ["Not Found", "Bad Request", "invalid_request_error", "BadRequestError", "a:b/c-d.e"])
+def test_the_type_of_the_upstream_stays_as_it_is(kind: str) -> None:
+    assert wrapped(404, {"message": "x", "type": kind})["type"] == kind
+    assert read_error(json.dumps({"message": "x", "type": kind}).encode()).for_log() == f"{kind}: x"
+
+
+@pytest.mark.parametrize("kind", ["", " Not Found", "x" * 65, "a\nb", "input=SECRET", 5, None])
+def test_what_is_no_type_is_replaced(kind: Any) -> None:
+    assert wrapped(404, {"message": "x", "type": kind})["type"] == "not_found"
 
 
 @pytest.mark.parametrize(
@@ -44,19 +80,22 @@ def test_flat_and_nested_errors_are_wrapped_alike(body: Any, message: str, kind:
     [
         "[{'type': 'missing', 'loc': ('body', 'x'), 'msg': 'Field required', 'input': {'a': \"SECRET\", 'input': 1}}]",
         "1 validation error\nx\n  Input should be an integer [type=int_parsing, input_value='SECRET', input_type=str]",
+        "[{'type': 'value_error', 'msg': 'Value error', 'ctx': {'error': ValueError('SECRET')}}]",
         '{"msg":"bad","input":"SECRET"}',
         "bad input=SECRET",
     ],
 )
 def test_what_pydantic_quotes_of_the_input_is_cut_off(text: str) -> None:
     assert "SECRET" in text
-    assert "SECRET" not in without_input(text)
     assert "SECRET" not in wrapped_error(400, json.dumps({"message": text}).encode()).decode()
-    assert without_input(text)[:3] == text[:3]
+    assert "SECRET" not in str(read_error(json.dumps({"message": text}).encode()).for_log())
+    assert wrapped(400, {"message": text})["message"][:3] == text[:3]
 
 
 def test_a_message_that_quotes_nothing_is_kept() -> None:
-    assert without_input("the prompt has 9000 input tokens") == "the prompt has 9000 input tokens"
+    for text in ("the prompt has 9000 input tokens", "Invalid input: temperature must be at most 2"):
+        assert wrapped(400, {"message": text})["message"] == text
+        assert read_error(json.dumps({"message": text}).encode()).for_log() == text
 
 
 def test_an_error_streams_out_whole_or_not_at_all() -> None:

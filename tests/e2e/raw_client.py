@@ -97,12 +97,12 @@ def signature_status(proxy: Proxy, chat_id: str) -> int:
         return asker.signature(chat_id)[0]
 
 
-def error_of(body: bytes) -> dict[str, Any]:
-    """The error object of an error in the contract's shape."""
+def error_of(body: bytes, code: object = None) -> dict[str, Any]:
+    """The error object of an error in the contract's shape, with the code that it should have."""
     parsed = json.loads(body)
     assert parsed.keys() == {"error"}
     error: dict[str, Any] = parsed["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["param"] is None
-    assert error["code"] is None
+    assert error["code"] == code
     return error
