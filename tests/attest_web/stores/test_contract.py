@@ -270,4 +270,4 @@ def test_a_store_ends_soon(opened: OpenStore) -> None:
     store = opened()
     started = time.monotonic()
     store.close()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < limit(2)
