@@ -5,6 +5,7 @@ So a key set that was fetched once serves for hours, not for weeks.
 """
 
 import base64
+import datetime
 import re
 import threading
 import time
@@ -12,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePublicKey, EllipticCurvePublicNumbers
 from cryptography.x509 import load_der_x509_certificate
 
@@ -30,6 +30,9 @@ MAX_AGE = 3600.0
 _COORDINATE = re.compile(r"[A-Za-z0-9_-]{64}")
 _KEY_ID = re.compile(r"[ -~]{1,256}")
 
+Validity = tuple[datetime.datetime, datetime.datetime]
+"""From when to when a certificate is valid, both inclusive."""
+
 
 @dataclass(frozen=True)
 class NvidiaKeys:
@@ -37,10 +40,12 @@ class NvidiaKeys:
 
     Attributes:
         by_id: Public keys on P-384, by their `kid`.
+        validity: From when to when the certificate of a key is valid, for those that have one.
         jwks: The key set itself, as it was published.
     """
 
     by_id: Mapping[str, EllipticCurvePublicKey]
+    validity: Mapping[str, Validity] = field(default_factory=dict)
     jwks: bytes = field(default=b"", repr=False, compare=False)
 
     @classmethod
@@ -63,10 +68,19 @@ class NvidiaKeys:
         repeated = [kid for kid, count in Counter(_key_id(key) for key in named).items() if count > 1]
         if repeated:
             raise FailedError(f"the key set has more than one key {repeated[0]!r}")
-        usable = {_key_id(key): _public_key(key) for key in named if _is_for_es384(key)}
+        usable = [key for key in named if _is_for_es384(key)]
         if not usable:
             raise FailedError("the key set has no key for ES384")
-        return cls(usable, jwks if isinstance(jwks, bytes) else jwks.encode())
+        by_id: dict[str, EllipticCurvePublicKey] = {}
+        validity: dict[str, Validity] = {}
+        for key in usable:
+            key_id = _key_id(key)
+            by_id[key_id] = public_key = _public_key(key)
+            if "x5c" in key:
+                certified, validity[key_id] = _certified(key, f"the key {key_id}")
+                if certified != public_key:
+                    raise FailedError(f"the key {key_id} is not the one that its certificate is for")
+        return cls(by_id, validity, jwks if isinstance(jwks, bytes) else jwks.encode())
 
     def has(self, key_ids: Iterable[str]) -> bool:
         """Whether all of these keys are in it."""
@@ -144,12 +158,9 @@ def _public_key(key: JsonObject) -> EllipticCurvePublicKey:
     what = f"the key {_key_id(key)}"
     numbers = EllipticCurvePublicNumbers(_coordinate(key, "x", what), _coordinate(key, "y", what), SECP384R1())
     try:
-        public_key = numbers.public_key()
+        return numbers.public_key()
     except ValueError:
         raise FailedError(f"{what} is no point on P-384") from None
-    if "x5c" in key and _certified_key(key, what) != public_key:
-        raise FailedError(f"{what} is not the one that its certificate is for")
-    return public_key
 
 
 def _coordinate(key: JsonObject, name: str, what: str) -> int:
@@ -159,12 +170,14 @@ def _coordinate(key: JsonObject, name: str, what: str) -> int:
     return int.from_bytes(base64.urlsafe_b64decode(digits))
 
 
-def _certified_key(key: JsonObject, what: str) -> object:
+def _certified(key: JsonObject, what: str) -> tuple[object, Validity]:
+    """The public key of the key's certificate, and from when to when that is valid."""
     chain = items(key, "x5c", what)
     if not (chain and isinstance(chain[0], str)):
         raise FailedError(f"'x5c' of {what} has no certificate")
     der = base64_bytes(chain[0], f"the certificate of {what}")
     try:
-        return load_der_x509_certificate(der).public_key()
-    except (ValueError, UnsupportedAlgorithm):
+        certificate = load_der_x509_certificate(der)
+        return certificate.public_key(), (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    except Exception:  # the parser has an exception of its own for each kind of oddity
         raise FailedError(f"the certificate of {what} cannot be read") from None

@@ -136,7 +136,7 @@ def check_verdict(
         raise NotMadeError(f"no verdict came from NVIDIA's service: {error}") from None
 
     def claims_of(token: str, what: str) -> JsonObject:
-        claims = _signed_claims(token, keys, what)
+        claims = _signed_claims(token, keys, now, what)
         _check_registered_claims(claims, now, issuer, what)
         about = claims.get("eat_nonce")
         if not isinstance(about, str) or about.lower() != nonce.hex():
@@ -169,11 +169,15 @@ def _key_id(token: str) -> str | None:
     return key_id if isinstance(key_id, str) else None
 
 
-def _signed_claims(token: str, keys: NvidiaKeys, what: str) -> JsonObject:
+def _signed_claims(token: str, keys: NvidiaKeys, now: float, what: str) -> JsonObject:
     key_id = _key_id(token)
     key = keys.by_id.get(key_id) if key_id is not None else None
     if key is None:
         raise FailedError(f"{what} names no key of NVIDIA's")
+    if (validity := keys.validity.get(key_id or "")) is not None:
+        begins, ends = (moment.timestamp() for moment in validity)
+        if not begins - TOLERANCE <= now <= ends + TOLERANCE:
+            raise FailedError(f"{what} is signed with a key whose certificate is not valid at this time")
     try:
         # The list is what keeps a token from choosing its own algorithm, `none` among them (RFC 8725, 3.1).
         signed = jwt.PyJWS(algorithms=[ALGORITHM]).decode_complete(token, key, algorithms=[ALGORITHM])

@@ -36,11 +36,11 @@ def signing_key(curve: EllipticCurve | None = None) -> EllipticCurvePrivateKey:
     return generate_private_key(curve or SECP384R1())
 
 
-def certificate(key: EllipticCurvePrivateKey) -> bytes:
-    """A certificate for a key, in DER."""
+def certificate(key: EllipticCurvePrivateKey, begins: float = 0.0, ends: float = 4_000_000_000.0) -> bytes:
+    """A certificate for a key, in DER, valid between these times in seconds since 1970."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in for NVIDIA's attestation service")])
-    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), start, start)
+    start, end = (datetime.datetime.fromtimestamp(at, datetime.UTC) for at in (begins, ends))
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), start, end)
     return made.sign(key, hashes.SHA384()).public_bytes(Encoding.DER)
 
 

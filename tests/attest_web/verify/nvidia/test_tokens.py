@@ -19,7 +19,9 @@ from tests.attest_web.verify.nvidia.stand_in import (
     KEY_ID,
     LIFETIME,
     bundle,
+    certificate,
     gpu_claims,
+    jwk,
     jwks,
     nras_answer,
     overall_claims,
@@ -79,6 +81,22 @@ def test_digest_name_of_nvidias_library_is_taken_too() -> None:
     digest = hashlib.sha256(gpu.encode()).hexdigest()
     assert check(bundled({"GPU-0": gpu}, submods={"GPU-0": ["DIGEST", ["SHA256", digest]]}), gpus=1) == {UEIDS[0]}
     refused(bundled({"GPU-0": gpu}, submods={"GPU-0": ["DIGEST", ["SHA384", digest]]}), "another token", gpus=1)
+
+
+def test_a_key_signs_while_its_certificate_is_valid() -> None:
+    day, now = 86400.0, float(int(NOW))
+    for begins, ends, why in (
+        (now, now + day, None),
+        (now - 2 * day, now, None),
+        (now - 2 * day, now - TOLERANCE - 1, "with a key whose certificate is not valid at this time"),
+        (now + TOLERANCE + 1, now + day, "with a key whose certificate is not valid at this time"),
+    ):
+        x5c = [base64.b64encode(certificate(KEY, begins, ends)).decode()]
+        keys = NvidiaKeys.parse(json.dumps({"keys": [jwk(KEY) | {"x5c": x5c}]}))
+        if why is None:
+            assert check(answered(), keys=keys, now=now) == set(UEIDS)
+        else:
+            refused(answered(), why, keys=keys, now=now)
 
 
 def test_token_that_nvidia_has_signed() -> None:
