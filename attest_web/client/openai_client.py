@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Callable, Collection, Sequence
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx2
@@ -139,7 +140,8 @@ def verified_openai(
         on_proof=on_proof,
     )
     inner = transport if transport is not None else httpx2.HTTPTransport(limits=_LIMITS, verify=_verify(ra_tls))
-    http_client = DefaultHttpxClient(transport=VerifyingTransport(inner, rules), follow_redirects=False)
+    verifying = VerifyingTransport(inner, rules)
+    http_client = DefaultHttpxClient(transport=verifying, follow_redirects=False, cookies=_no_cookies())
     return VerifiedOpenAI(base_url=base_url, http_client=http_client, **_checked(options))
 
 
@@ -176,7 +178,8 @@ def verified_async_openai(
         on_proof=on_proof,
     )
     inner = transport if transport is not None else httpx2.AsyncHTTPTransport(limits=_LIMITS, verify=_verify(ra_tls))
-    http_client = DefaultAsyncHttpxClient(transport=AsyncVerifyingTransport(inner, rules), follow_redirects=False)
+    verifying = AsyncVerifyingTransport(inner, rules)
+    http_client = DefaultAsyncHttpxClient(transport=verifying, follow_redirects=False, cookies=_no_cookies())
     return VerifiedAsyncOpenAI(base_url=base_url, http_client=http_client, **_checked(options))
 
 
@@ -239,6 +242,10 @@ def _rules(
 
 def _verify(ra_tls: bool) -> bool | ssl.SSLContext:
     return any_certificate() if ra_tls else True
+
+
+def _no_cookies() -> CookieJar:
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:

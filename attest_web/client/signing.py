@@ -100,7 +100,7 @@ def _first(ids: Sequence[str], algo: SigningAlgo, model: str | None, delays: Ite
             elif answer.status == 200:
                 return answer.body
             elif (told := why_not_signed(answer)) is not None:
-                raise UnprovenError(f"this answer is not signed, and the server says why: {told}")
+                raise UnprovenError(f"this answer is not signed; the server says: {told}")
             else:
                 reasons.append(f"the signature endpoint answered {answer.status}")
                 again = again or answer.status in _AGAIN
@@ -126,5 +126,5 @@ def why_not_signed(answer: Answer) -> str | None:
         return None
     message = error.get("message")
     if not isinstance(message, str) or not message.strip():
-        return "it gives no reason"
+        return "no word of why"
     return printable(message if len(message) <= MAX_REASON else message[:MAX_REASON] + "…")

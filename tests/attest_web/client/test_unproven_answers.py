@@ -94,6 +94,17 @@ def test_an_error_is_bounded_in_bytes(make: Callable[..., Any]) -> None:
 
 
 @BOTH
+def test_no_cookie_is_kept(make: Callable[..., Any]) -> None:
+    """Who sets one need not be proven, and their number has no bound."""
+    head = {"set-cookie": "a=b; Path=/", "retry-after-ms": "1"}
+    server = SigningServer(replaced={"/chat": httpx2.Response(429, headers=head)})
+    with pytest.raises(openai.RateLimitError):
+        chat(make, server, max_retries=1)
+    assert server.paths.count("/v1/chat/completions") == 2
+    assert not any("cookie" in request.headers for request in server.asked)
+
+
+@BOTH
 def test_an_answer_cannot_bring_its_own_proof(make: Callable[..., Any]) -> None:
     body = WHOLE[:-1] + b',"proof":{"signers":{}},"_request_id":"x"}'
     lenient = SigningServer(replaced={"/chat": httpx2.Response(200, content=body)})
