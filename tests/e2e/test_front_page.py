@@ -162,7 +162,7 @@ def test_that_an_exchange_was_not_signed_is_shown_with_the_reason_as_text(front:
     assert len(shown) == 401
     assert front.page.locator("#exchange-verdict b").count() == 0
     assert front.summary.startswith("✗ The answer could not be checked.")
-    error["message"] = None  # type: ignore[assignment]
+    error["message"] = None
     assert "the server does not say why" in front.check_answer(exchange.id, exchange.request, exchange.response)
 
 
