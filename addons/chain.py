@@ -20,6 +20,7 @@ from addons.gate import Gate
 from addons.http_stream import HttpLimits
 from addons.inheritance import Inheritance
 from addons.log_privacy import LogPrivacy
+from addons.log_queue import LogQueue
 from addons.observer import Observer
 from addons.open_files import allow_open_files
 from addons.proof import ProofPages
@@ -123,7 +124,9 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         logger.warning(
             "prompts and answers stay in flows, which mitmweb shows and -w saves; INSPECT_PLAINTEXT=0 ends that"
         )
+    log_queue = LogQueue()
     chain = [
+        log_queue,
         LogPrivacy(),
         clients,
         TcpKeepalive(settings.tcp_keepalive_idle_secs, settings.tcp_user_timeout_secs),
@@ -160,6 +163,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
                 metrics.open_streams: observer.open_streams,
                 metrics.connections: clients.count,
                 metrics.store_size: store.__len__,
+                metrics.log_dropped: log_queue.dropped,
             }
         ),
     ]

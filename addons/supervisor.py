@@ -27,6 +27,7 @@ from typing import Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from addons.log_output import LogOutput
 from addons.restarts import MAX_FIRST_ATTEMPTS, SHORT_LIFE, Restarts
 from addons.supervised_tls import STOPPED, first_tls_file, next_tls_file
 from addons.worker_channel import Legacy, Retire
@@ -303,7 +304,10 @@ def supervise(plan: Plan) -> int:
         SettingsError: A setting is missing or wrong, or a port or dstack's TLS key cannot be had.
     """
     logging.basicConfig(
-        level=plan.verbosity.upper(), format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
+        level=plan.verbosity.upper(),
+        format="[%(asctime)s] %(message)s",
+        datefmt="%H:%M:%S",
+        stream=LogOutput(sys.stdout.fileno()),
     )
     settings = plan.read_settings()
     if settings.log_format == "json":

@@ -191,6 +191,12 @@ class Metrics:
         self.connections = Gauge(
             "tee_connections", "Connections of clients.", multiprocess_mode="livesum", registry=registry
         )
+        self.log_dropped = Gauge(
+            "tee_log_lines_dropped",
+            "Lines of the log that were dropped, as what reads it is too slow.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.store_size = Gauge(
             "tee_signature_store_size",
             "Ids of signatures that are kept in memory.",

@@ -81,6 +81,7 @@ def test_workers_that_all_end_soon_after_they_are_ready_end_the_supervisor_with_
         f"#!{sys.executable}\nimport os, socket, sys\n"
         f"open({str(lives)!r}, 'a').write('x')\n"
         "channel = socket.socket(fileno=int(sys.argv[4]))\n"
+        "channel.recv(1 << 20)\n"
         f"channel.send({ready!r}.encode())\n"
         "sys.exit(7)\n"
     )

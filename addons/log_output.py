@@ -1,0 +1,111 @@
+"""Where the lines of the log go: to a file descriptor, by a thread that may have to wait for who reads it.
+
+A pipe that is full blocks the writer, and with it all requests, if the writer is the event loop. Here a line goes into a
+queue with a bound. What does not fit is dropped and counted, and the log says so once it can be written again.
+"""
+
+import atexit
+import io
+import logging
+import os
+import threading
+from collections import deque
+from typing import Final
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING: Final = 1024 * 1024
+"""Bytes of lines that wait at most."""
+
+MAX_WRITE: Final = 64 * 1024
+"""Bytes that are written at once, about."""
+
+LAST_WORDS: Final = 2.0
+"""Seconds that the end of the process waits for what has been logged."""
+
+
+class LogOutput(io.TextIOBase):
+    """A text stream whose `write` never waits.
+
+    Attributes:
+        dropped: Lines that did not fit.
+    """
+
+    def __init__(self, descriptor: int, *, max_waiting: int = MAX_WAITING) -> None:
+        """Start the thread; it ends with the process, which waits `LAST_WORDS` for it.
+
+        Args:
+            descriptor: Where to write; it stays open.
+            max_waiting: Bytes that wait at most.
+        """
+        self._descriptor = descriptor
+        self._max_waiting = max_waiting
+        self._changed = threading.Condition()
+        self._line = ""
+        self._lines: deque[bytes] = deque()
+        self._waiting = 0
+        self.dropped = 0
+        self._told = 0
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+        atexit.register(self.drain, LAST_WORDS)
+
+    def write(self, text: str) -> int:
+        """Take text; whole lines of it are written by and by."""
+        with self._changed:
+            *lines, self._line = (self._line + text).split("\n")
+            for line in lines:
+                self._put(line.encode("utf-8", "backslashreplace") + b"\n")
+            # An end of line that never comes is no reason to keep everything before it.
+            if len(self._line) > MAX_WRITE:
+                self._put(self._line.encode("utf-8", "backslashreplace"))
+                self._line = ""
+            self._changed.notify_all()
+        return len(text)
+
+    def _put(self, line: bytes) -> None:
+        if self._waiting + len(line) > self._max_waiting:
+            self.dropped += 1
+        else:
+            self._waiting += len(line)
+            self._lines.append(line)
+
+    def flush(self) -> None:
+        """Do nothing: nothing here is waited for."""
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(self._descriptor)
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until all lines are written; False where that takes longer than `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting, timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines)
+                batch = []
+                while self._lines and sum(map(len, batch)) < MAX_WRITE:
+                    batch.append(self._lines.popleft())
+            self._write(b"".join(batch))
+            with self._changed:
+                self._waiting -= sum(map(len, batch))
+                dropped, self._told = self.dropped - self._told, self.dropped
+                self._changed.notify_all()
+            if dropped:
+                logger.warning("%d lines of the log were dropped: what reads it is too slow", dropped)
+
+    def _write(self, data: bytes) -> None:
+        # Past Python's own buffers: at the end of the process, these want a lock that a thread which waits would hold.
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except OSError:  # there is no reader any more, or no room; chats go on all the same
+                self.dropped += 1
+                return

@@ -1,0 +1,74 @@
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from addons.log_output import MAX_WRITE, LogOutput
+from tests.limits import limit
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(reader)
+
+
+def read_all(reader: int, end: bytes) -> bytes:
+    found = b""
+    while not found.endswith(end):
+        found += os.read(reader, 65536)
+    return found
+
+
+def test_lines_arrive_whole_and_in_order(pipe: tuple[int, int]) -> None:
+    output = LogOutput(pipe[1])
+    for number in range(100):
+        print("line", number, "é\udcff", file=output)
+    print("end", file=output, end="")
+    assert output.drain(limit())
+    print(file=output)
+    expected = "".join(f"line {number} é\\udcff\n" for number in range(100)) + "end\n"
+    assert read_all(pipe[0], b"end\n").decode() == expected
+
+
+def test_a_pipe_that_is_not_read_stops_no_writer_and_what_is_dropped_is_told(
+    pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    output = LogOutput(pipe[1], max_waiting=100_000)
+    line = "x" * 999
+    for _ in range(1000):
+        print(line, file=output)
+    assert not output.drain(0)
+    assert 500 < output.dropped < 1000
+    os.set_blocking(pipe[0], True)
+    arrived = 0
+    while not output.drain(0):
+        arrived += len(os.read(pipe[0], 65536))
+    assert arrived > 0
+    with output._changed:
+        told = output._changed.wait_for(lambda: output._told == output.dropped, limit())
+    assert told
+    deadline = threading.Event()
+    while not caplog.records and not deadline.wait(0.01):
+        pass
+    assert f"{output.dropped} lines of the log were dropped" in caplog.text
+
+
+def test_without_a_reader_it_goes_on(pipe: tuple[int, int]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    output = LogOutput(writer)
+    print("nothing reads this", file=output)
+    assert output.drain(limit())
+    assert output.dropped == 1
+
+
+def test_a_line_without_an_end_is_not_kept(pipe: tuple[int, int]) -> None:
+    output = LogOutput(pipe[1], max_waiting=10 * MAX_WRITE)
+    for _ in range(3):
+        output.write("x" * MAX_WRITE)
+    assert len(output._line) <= MAX_WRITE
+    while not output.drain(0):
+        os.read(pipe[0], MAX_WRITE)
