@@ -10,9 +10,10 @@ from collections.abc import Callable
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import Event, RemoteSettingsChanged, StreamReset, WindowUpdated
+from h2.events import ConnectionTerminated, Event, RemoteSettingsChanged, StreamReset, WindowUpdated
 from h2.settings import SettingCodes
 from h2.stream import StreamState
+from hyperframe.frame import Frame, GoAwayFrame
 from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 
 from addons.http2_budget import MAX_FRAME
@@ -145,6 +146,13 @@ class QueueingConnection(BufferedH2Connection):
                 if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
                     self._send_to_all()
         return [event for event in received if not isinstance(event, WindowUpdated)]
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        """Take a client's GOAWAY for what RFC 9113, 6.8 says that it is, and not, as hyper-h2, for the end of all."""
+        event = ConnectionTerminated()
+        event.error_code = frame.error_code
+        event.last_stream_id = frame.last_stream_id
+        return [], [event]
 
     def _send_to_all(self) -> None:
         """Send what can be sent, a frame of each stream in turn."""

@@ -1,6 +1,7 @@
 """The graceful end of an HTTP/2 connection (RFC 9113, 6.8): a GOAWAY that refuses nothing yet, and then the final one.
 
     OPEN ── announce ──> ANNOUNCED ── conclude ──> CONCLUDED
+      └────────────── client_goes ─────────────────────^
 
 A request may be on its way to the server while the GOAWAY is on its way to the client. So the first one names the
 highest stream that there can be, and goes out with a PING. When the PING has come back, or the client has had its time,
@@ -66,6 +67,18 @@ class GracefulEnd:
         self.state = State.CONCLUDED
         self.last_stream_id = last_stream_id
         return _goaway(last_stream_id)
+
+    def client_goes(self, last_stream_id: int) -> None:
+        """Go to `CONCLUDED`, as the client has sent a GOAWAY: it opens no new streams, and reads those that it has.
+
+        Some do so as soon as they get one.
+
+        Args:
+            last_stream_id: As for `conclude`.
+        """
+        if self.state is not State.CONCLUDED:
+            self.state = State.CONCLUDED
+            self.last_stream_id = last_stream_id
 
     def refuses(self, stream_id: int) -> bool:
         """Whether a stream that the client opens comes too late."""

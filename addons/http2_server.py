@@ -248,8 +248,10 @@ class ApiHttp2Server(Http2Server):
             yield from self.close_connection("malformed HTTP/2")
             return True
         elif isinstance(event, h2.events.ConnectionTerminated):
-            yield from self.close_connection("the client has ended the connection")
-            return True
+            if event.error_code != ErrorCodes.NO_ERROR:
+                yield from self.close_connection("the client has ended the connection")
+                return True
+            self._end.client_goes(self.h2_conn.highest_inbound_stream_id)
         elif isinstance(event, h2.events.PingAckReceived):
             if self._end.is_answer(event.ping_data or b""):
                 yield from self._conclude()

@@ -7,7 +7,7 @@ import h2.events
 import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
-from hyperframe.frame import PingFrame
+from hyperframe.frame import GoAwayFrame, PingFrame
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
@@ -412,6 +412,35 @@ def test_an_idle_connection_whose_client_is_silent_ends_too(connection: Connecti
     connection.go_away()
     connection.lose_patience()
     assert connection.closed
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_a_client_that_sends_a_goaway_gets_what_it_has_under_way(connection: Connection, announced: bool) -> None:
+    stream_id = connection.begin()
+    connection.client.end_stream(stream_id)
+    connection.flush()
+    connection.answer(stream_id, 10, end=False)
+    if announced:
+        connection.go_away()
+    connection.tell(events.DataReceived(connection.layer.conn, GoAwayFrame(0, last_stream_id=0).serialize()))
+    assert not connection.closed
+    connection.tell(ResponseData(stream_id, b"y" * 10))
+    connection.tell(ResponseEndOfMessage(stream_id))
+    assert connection.last(h2.events.StreamEnded).stream_id == stream_id
+    assert connection.closed
+
+
+def test_a_client_that_sends_a_goaway_when_all_is_done_is_let_go(connection: Connection) -> None:
+    connection.tell(events.DataReceived(connection.layer.conn, GoAwayFrame(0, last_stream_id=0).serialize()))
+    assert connection.closed
+
+
+def test_a_client_that_ends_the_connection_for_an_error_is_believed(connection: Connection) -> None:
+    stream_id = connection.begin()
+    error = GoAwayFrame(0, last_stream_id=0, error_code=ErrorCodes.INTERNAL_ERROR)
+    connection.tell(events.DataReceived(connection.layer.conn, error.serialize()))
+    assert connection.closed
+    assert connection.last(RequestProtocolError).stream_id == stream_id
 
 
 def test_a_connection_that_has_ended_is_told_of_its_end_in_vain(connection: Connection) -> None:

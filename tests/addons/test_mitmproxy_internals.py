@@ -10,6 +10,7 @@ import re
 from asyncio import selector_events
 
 import pytest
+from h2.connection import H2Connection
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import contentviews, flow, hooks, http
@@ -113,7 +114,7 @@ def source(thing: object) -> str:
         (
             http2_connection.QueueingConnection,
             _http_h2.BufferedH2Connection,
-            ["initiate_connection", "send_data", "end_stream", "reset_stream", "receive_data"],
+            ["initiate_connection", "send_data", "end_stream", "reset_stream", "receive_data", "_receive_goaway_frame"],
         ),
         (client_tls.ApiClientTLSLayer, tls.ClientTLSLayer, ["receive_handshake_data"]),
         (http1_body.CrlfBuffer, ReceiveBuffer, ["maybe_extract_lines", "maybe_extract_next_line"]),
@@ -305,6 +306,12 @@ def test_http2_connections_use_what_is_put_in_and_nothing_else() -> None:
     assert "self._handle_event = self.done" in source(_http2.Http2Connection.close_connection)
     assert "self.streams[event.stream_id] = StreamState.HEADERS_RECEIVED" in source(_http2.Http2Server.handle_h2_event)
     assert "text/html" in source(_http2.Http2Connection._handle_event)  # for ResponseProtocolError, which we take
+
+
+def test_a_goaway_goes_through_a_method_that_can_be_overridden() -> None:
+    dispatched = source(H2Connection.__init__)
+    assert "GoAwayFrame: self._receive_goaway_frame" in dispatched
+    assert "ConnectionInputs.RECV_GOAWAY" in source(H2Connection._receive_goaway_frame), "which closes its state"
 
 
 def test_http2_events_reach_the_stream_before_the_connection_goes_on() -> None:
