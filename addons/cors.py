@@ -34,7 +34,7 @@ class Cors:
             self.complete(flow.request, flow.response)
 
     def complete(self, request: http.Request | None, response: http.Response) -> None:
-        """Replace what an answer says to browsers.
+        """Replace what an answer says to browsers, but for the headers that it exposes: ours are put beside those.
 
         Args:
             request: What it answers; None where that could not be read.
@@ -43,9 +43,10 @@ class Cors:
         if request is not None and _is_preflight(request) and response.status_code == 204:
             return
         headers = response.headers
+        exposed = headers.get("access-control-expose-headers", "")
         if any(name[:15].lower() == b"access-control-" for name, _ in headers.fields):
             headers.fields = tuple(field for field in headers.fields if field[0][:15].lower() != b"access-control-")
-        added = self._policy.answer_headers(request.headers.get("origin") if request is not None else None)
+        added = self._policy.answer_headers(request.headers.get("origin") if request is not None else None, exposed)
         if (vary := added.pop("vary", None)) is not None and vary.lower() not in headers.get("vary", "").lower():
             headers.add("vary", vary)
         headers.update(added)

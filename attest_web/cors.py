@@ -16,6 +16,12 @@ EXPOSED = "x-receipt-id, x-request-id, retry-after"
 MAX_AGE = "7200"
 """Seconds for which a browser may remember a preflight; no browser of today takes more (Chromium: two hours)."""
 
+MAX_EXPOSED = 100
+"""Response headers of the upstream's that are exposed at most."""
+
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}")
+"""RFC 9110, 5.6.2."""
+
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _HEADERS = re.compile(r"[A-Za-z0-9\-_]{1,64}(?:[ \t]*,[ \t]*[A-Za-z0-9\-_]{1,64}){0,63}")
 _MAX_HEADERS = 2048
@@ -34,21 +40,24 @@ class CorsPolicy:
         self._any = ANY in allowed_origins
         self._allowed = allowed_origins
 
-    def answer_headers(self, origin: str | None) -> dict[str, str]:
+    def answer_headers(self, origin: str | None, exposed: str = "") -> dict[str, str]:
         """What an answer carries.
 
         Args:
             origin: The request's `Origin`, or None.
+            exposed: What the answer exposes by itself, as `Access-Control-Expose-Headers` has it.
         """
-        if self._any:
-            return {"access-control-allow-origin": ANY, "access-control-expose-headers": EXPOSED} if origin else {}
         if not self._allowed:
             return {}
         # A cache must not give the answer for the one origin to another.
-        vary = {"vary": "Origin"}
-        if origin is None or len(origin) > _MAX_ORIGIN or origin not in self._allowed:
+        vary = {} if self._any else {"vary": "Origin"}
+        if not origin or not (self._any or (len(origin) <= _MAX_ORIGIN and origin in self._allowed)):
             return vary
-        return {"access-control-allow-origin": origin, "access-control-expose-headers": EXPOSED, **vary}
+        return {
+            "access-control-allow-origin": ANY if self._any else origin,
+            "access-control-expose-headers": with_exposed(exposed),
+            **vary,
+        }
 
     def preflight_headers(self, origin: str, method: str, headers: str | None) -> dict[str, str]:
         """What the answer to a preflight carries; what is not allowed, it does not name.
@@ -67,6 +76,24 @@ class CorsPolicy:
                 answer["access-control-allow-headers"] = headers
             answer["access-control-max-age"] = MAX_AGE
         return answer
+
+
+def with_exposed(names: str) -> str:
+    """The response headers that a script may read: those of this proxy's own answers, and others.
+
+    Args:
+        names: The others, as `Access-Control-Expose-Headers` has them (Fetch, 3.3.3). What is no name is left out, and
+            so is what stands there already; `*` is a name, and stands for all.
+    """
+    if not names:
+        return EXPOSED
+    known = set(EXPOSED.split(", "))
+    others = []
+    for name in map(str.strip, names.split(",")):
+        if _NAME.fullmatch(name) and name.lower() not in known and len(others) < MAX_EXPOSED:
+            known.add(name.lower())
+            others.append(name)
+    return ", ".join([EXPOSED, *others])
 
 
 def is_preflight(method: str, header: Callable[[str], str | None]) -> bool:

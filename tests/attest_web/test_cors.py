@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from attest_web.cors import EXPOSED, CorsPolicy
+from attest_web.cors import EXPOSED, MAX_EXPOSED, CorsPolicy, with_exposed
 
 OURS, THEIRS = "https://chat.example", "https://evil.example"
 ANY, ONE, NONE = CorsPolicy(frozenset("*")), CorsPolicy(frozenset({OURS})), CorsPolicy(frozenset())
@@ -45,3 +47,29 @@ def test_a_method_that_is_none_is_not_repeated(method: str) -> None:
 )
 def test_headers_that_are_none_are_not_repeated(headers: str) -> None:
     assert "access-control-allow-headers" not in ANY.preflight_headers(OURS, "POST", headers)
+
+
+@pytest.mark.parametrize(
+    ("names", "added"),
+    [
+        ("", ""),
+        ("retry-after-ms, X-Should-Retry,x-ratelimit-reset", ", retry-after-ms, X-Should-Retry, x-ratelimit-reset"),
+        ("Retry-After, X-RECEIPT-ID , x-a, X-A", ", x-a"),
+        ("*", ", *"),
+        (", ,a b,x\r\ny,\udcff,(x),x-b", ", x-b"),
+        ("x" * 101 + ",x-b", ", x-b"),
+    ],
+)
+def test_what_an_answer_exposes_by_itself_stays_exposed(names: str, added: str) -> None:
+    assert with_exposed(names) == EXPOSED + added
+    assert ANY.answer_headers(OURS, names)["access-control-expose-headers"] == EXPOSED + added
+    assert ONE.answer_headers(OURS, names)["access-control-expose-headers"] == EXPOSED + added
+    assert "access-control-expose-headers" not in ONE.answer_headers(THEIRS, names)
+    assert with_exposed(with_exposed(names)) == with_exposed(names)
+
+
+@given(st.text(st.characters(max_codepoint=0xFF)))
+def test_whatever_an_answer_exposes_a_list_of_names_comes_of_it(names: str) -> None:
+    listed = with_exposed(names).split(", ")
+    assert len({name.lower() for name in listed}) == len(listed) <= MAX_EXPOSED + 3
+    assert all(name.isascii() and name.isprintable() and " " not in name for name in listed)

@@ -15,7 +15,8 @@ EXPOSED = "x-receipt-id, x-request-id, retry-after"
 WITH_ITS_OWN = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n"
     b"access-control-allow-origin: https://evil.example\r\nAccess-Control-Allow-Credentials: true\r\n"
-    b'ACCESS-CONTROL-EXPOSE-HEADERS: x-secret\r\nVary: Accept\r\n\r\n{"id":"x"}'
+    b"ACCESS-CONTROL-EXPOSE-HEADERS: retry-after-ms, Retry-After\r\n"
+    b'access-control-expose-headers: x-should-retry,x-ratelimit-reset\r\nVary: Accept\r\n\r\n{"id":"x"}'
 )
 
 
@@ -40,6 +41,10 @@ def access_control(headers: http.client.HTTPMessage) -> list[tuple[str, str]]:
 
 
 OURS = [("access-control-allow-origin", "*"), ("access-control-expose-headers", EXPOSED)]
+WITH_THEIRS = [
+    ("access-control-allow-origin", "*"),
+    ("access-control-expose-headers", f"{EXPOSED}, retry-after-ms, x-should-retry, x-ratelimit-reset"),
+]
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/signature/x", "/v1/anything", "/health"])
@@ -70,7 +75,7 @@ def test_no_preflight_reaches_the_upstream_and_other_options_need_a_token() -> N
         assert upstream.requests.empty()
         authorized = request_of("OPTIONS", "/v1/x", f"Origin: {ORIGIN}", f"Authorization: Bearer {TOKEN}")
         status, headers, _ = ask(proxy.port, authorized, "OPTIONS")
-        assert (status, access_control(headers)) == (200, OURS)
+        assert (status, access_control(headers)) == (200, WITH_THEIRS)
         assert upstream.requests.qsize() == 1
 
 
@@ -80,13 +85,15 @@ def test_what_the_upstream_says_to_browsers_is_replaced() -> None:
 
     with ScriptedUpstream(answering(respond)) as upstream, running_proxy(upstream.url) as proxy:
         status, headers, _ = ask(proxy.port, chat_request(chat_body(), Origin=ORIGIN))
-        assert (status, access_control(headers), headers.get_all("vary")) == (200, OURS, ["Accept"])
+        assert (status, access_control(headers), headers.get_all("vary")) == (200, WITH_THEIRS, ["Accept"])
         assert headers["x-receipt-id"]
         assert access_control(ask(proxy.port, chat_request(chat_body()))[1]) == []
         with running_proxy(upstream.url, CORS_ALLOW_ORIGINS=f"https://other.example, {ORIGIN}") as strict:
             for origin, allowed in ((ORIGIN, [ORIGIN]), ("https://evil.example", [])):
                 _, headers, _ = ask(strict.port, chat_request(chat_body(), Origin=origin))
                 assert headers.get_all("access-control-allow-origin", []) == allowed
+                exposed = [WITH_THEIRS[1][1]] if allowed else []
+                assert headers.get_all("access-control-expose-headers", []) == exposed
                 assert headers.get_all("vary") == ["Accept", "Origin"]
                 _, headers, _ = ask(strict.side_port, request_of("GET", "/health", f"Origin: {origin}"), "GET")
                 assert headers.get_all("access-control-allow-origin", []) == allowed
