@@ -88,7 +88,7 @@ def with_exposed(names: str) -> str:
     if not names:
         return EXPOSED
     known = set(EXPOSED.split(", "))
-    others = []
+    others: list[str] = []
     for name in map(str.strip, names.split(",")):
         if _NAME.fullmatch(name) and name.lower() not in known and len(others) < MAX_EXPOSED:
             known.add(name.lower())
