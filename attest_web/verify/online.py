@@ -99,7 +99,7 @@ class Conversation:
             self._keys_seen.add(answer.spki_sha256)
             self.evidence.tls_keys = frozenset(self._keys_seen)
         if answer.status == 404 and (reason := _not_signed_for(answer.body)) is not None:
-            raise FailedError(f"the proxy has not signed this exchange: {reason}")
+            raise FailedError(f"the proxy has no signature for it: {reason}")
         if answer.status != 200:
             hints = _CHAT_HINTS if method == "POST" else _HINTS
             raise FailedError(f"{path.partition('?')[0]} answered {answer.status}{_reason(answer, hints)}")

@@ -151,7 +151,7 @@ def test_the_reason_for_which_an_exchange_was_not_signed_is_told(capsys: pytest.
     with fake_proxy({"/v1/signature": not_signed("The answer was cut short by the upstream.")}) as proxy:
         status, found = online(capsys, proxy.url)
     assert status == 1
-    why = "the proxy has not signed this exchange: The answer was cut short by the upstream"
+    why = "the proxy has no signature for it: The answer was cut short by the upstream"
     assert {failed(found)[f"{algo} signature"] for algo in ("ecdsa", "ed25519")} == {why}
 
 
