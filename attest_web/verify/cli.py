@@ -42,6 +42,11 @@ PROOF_FILE = (
     " the reports were made at the time and for that connection (--nonce holds them against one of your own)"
 )
 
+PROOF_COLLATERAL = (
+    "the quotes were checked against the collateral that the proof file has, which may be a month old: what Intel has"
+    " revoked or found out since is not seen (--pccs-url or --collateral give newer)"
+)
+
 MAX_FILE = 64 * 1024 * 1024
 """Bytes of a file that are read at most."""
 
@@ -111,6 +116,8 @@ def _run(options: argparse.Namespace, clock: Callable[[], float]) -> Audit:
             proof.evidence.nonce = options.nonce
         audit = check_evidence(proof.evidence, policy)
         audit.warn(PROOF_FILE)
+        if _brings_collateral(proof, options) and options.at is None:
+            audit.warn(PROOF_COLLATERAL)
     elif options.url is None:
         audit = check_evidence(_saved_evidence(options), policy)
     else:
@@ -187,8 +194,8 @@ def _quote_verifier(options: argparse.Namespace, proof: SavedProof | None, clock
             raise WrongUsageError(f"--dev-root {options.dev_root}: {error}") from None
     if options.collateral is not None:
         named, text = f"--collateral {options.collateral}", _read("--collateral", options.collateral)
-    elif proof is not None and proof.collateral is not None and options.pccs_url is None:
-        # Intel has signed it and its dates, so it does not matter who brings it.
+    elif proof is not None and proof.collateral is not None and _brings_collateral(proof, options):
+        # Intel has signed it and its dates, so who brings it can choose none but among those that are valid.
         named, text = f"--proof {options.proof}", proof.collateral.encode()
     elif options.at is not None:
         raise WrongUsageError(
@@ -202,6 +209,10 @@ def _quote_verifier(options: argparse.Namespace, proof: SavedProof | None, clock
     except ValueError:
         raise WrongUsageError(f"{named}: not collateral in JSON") from None
     return DcapVerifier(lambda _quote: collateral, root_ca, clock)
+
+
+def _brings_collateral(proof: SavedProof, options: argparse.Namespace) -> bool:
+    return proof.collateral is not None and options.collateral is None and options.pccs_url is None
 
 
 def _nvidia_source(

@@ -52,6 +52,20 @@ def test_tee_verify_checks_it_and_finds_a_lie(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.usefixtures("lenient")
+def test_collateral_that_the_maker_of_a_proof_has_chosen_is_warned_of(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    name = saved(tmp_path, evidence())
+    own = tmp_path / "collateral"
+    own.write_text("x")
+    for more, warned in (([], True), (["--pccs-url", "u"], False), (["--collateral", str(own)], False)):
+        assert cli.main(["--proof", name, *UNVERIFIED_GPU, *more]) == 0
+        assert (cli.PROOF_COLLATERAL in capsys.readouterr().out) is warned
+    assert cli.main(["--proof", saved(tmp_path, evidence(), None), *UNVERIFIED_GPU]) == 0
+    assert cli.PROOF_COLLATERAL not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("lenient")
 def test_a_signature_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     content = evidence()
     del content.signatures[1], content.reports[1]
