@@ -143,7 +143,7 @@ ENDS = st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"])
 STREAMS = st.lists(st.tuples(LINES, ENDS), max_size=12).map(lambda lines: b"".join(line + end for line, end in lines))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(STREAMS, st.lists(st.integers(0, 200), max_size=6))
 @example(b"data: [DONE]\r\n\r\n", [12, 13, 14, 15])
 @example(b'\xef\xbb\xbfdata: x\ndata: {"type":"message_stop"}\n\n', [])
@@ -160,6 +160,7 @@ def test_every_reader_sees_harmless_events_and_nothing_else_in_what_passes(strea
     assert [json.loads(line[6:]) for line in lines if line.startswith("data: ")] == seen
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=3))
 def test_whatever_comes_none_of_it_is_lost(stream: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})

@@ -9,7 +9,7 @@ from typing import Any
 import h11
 import httpx2
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from attest_web.client import ProofError, VerifiedAsyncOpenAI, VerifiedOpenAI, verified_async_openai, verified_openai
@@ -120,6 +120,7 @@ def test_a_token_that_cannot_be_sent_is_refused_and_not_quoted(
     check_no_secret(caught.value, caplog)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=12).map(lambda value: b"Bearer " + value) | st.binary(max_size=12))
 @example(b"a\x80")
 @example(b"a\x01b")
