@@ -22,7 +22,7 @@ from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 from addons.client_addresses import address_of
 from addons.client_clock import LINGER_SECONDS, ClientClock, ClientTimeouts
 from addons.connection_places import ConnectionPlaces
-from addons.http2_server import GoingAway
+from addons.graceful_http2 import GoingAway
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@
 - Errors are in OpenAI's shape, and quote nothing of what was sent; nor does the log.
 - A client that is slow to read one answer halts the upstream of that answer, and nothing else.
 - Floods and resets are paid from budgets (`addons.http2_budget`); time and room are bounded (`addons.http2_exchanges`).
-- A connection that is to end takes leave of its client first (`addons.http2_goaway`).
+- A connection that is to end takes leave of its client first (`addons.graceful_http2`).
 """
 
 import time
@@ -31,15 +31,14 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
     ResponseTrailers,
 )
-from mitmproxy.proxy.layers.http._http2 import Http2Server, StreamState
+from mitmproxy.proxy.layers.http._http2 import StreamState
 
 from addons.answers import error_answer
 from addons.back_pressure import BackPressure
+from addons.graceful_http2 import GoingAway, GracefulHttp2Server
 from addons.http1_server import MESSAGES, UpstreamTimedOut
 from addons.http2_budget import RESET_BURST, RESETS_PER_SECOND, Budget, FrameBudget, Http2Excess
-from addons.http2_connection import QueueingConnection
 from addons.http2_exchanges import Exchanges, Http2Timeouts
-from addons.http2_goaway import PATIENCE, GracefulEnd, State
 from addons.http2_request import Http2RequestError, http1_request
 from addons.request_id import return_request_id, settle_request_id
 
@@ -57,14 +56,8 @@ class StreamsWentOn(events.Event):
     """Something has happened on the streams' other sides, so that they may have taken what they had in their queues."""
 
 
-class GoingAway(events.Event):
-    """The connection is to end, as soon as that costs the client no answer. `retiring` holds from now on."""
-
-
-class ApiHttp2Server(Http2Server):
+class ApiHttp2Server(GracefulHttp2Server):
     """A client's connection."""
-
-    h2_conn: QueueingConnection
 
     def __init__(
         self,
@@ -89,18 +82,14 @@ class ApiHttp2Server(Http2Server):
                 start, at `GoingAway` and every `SWEEP` seconds.
             unreadable: Told of a request head that could not be read.
         """
-        super().__init__(context)
-        self._retiring = retiring
+        super().__init__(context, clock, retiring)
         self._unreadable = unreadable
-        self.h2_conn = QueueingConnection(self.h2_conf, clock)
         self._upstreams = upstreams
         self._timeouts = timeouts
         self._complete = complete
         self._frames = FrameBudget(clock)
         self._resets = Budget(RESET_BURST, RESETS_PER_SECOND, clock)
         self._exchanges = Exchanges(timeouts, clock)
-        self._end = GracefulEnd()
-        self._end_wakeup: commands.RequestWakeup | None = None
         self._unacknowledged: dict[int, int] = {}
         """Bytes for which streams' windows have still to be opened again."""
 
@@ -108,13 +97,11 @@ class ApiHttp2Server(Http2Server):
         if isinstance(event, events.Start):
             yield commands.RequestWakeup(SWEEP)
             yield from super()._handle_event(event)
-            yield from self._announce_end()
+            yield from self.announce_end()
         elif isinstance(event, GoingAway):
-            yield from self._announce_end()
-        elif isinstance(event, events.Wakeup) and event.command is self._end_wakeup:
-            yield from self._conclude()
+            yield from self.announce_end()
         elif isinstance(event, events.Wakeup):
-            yield from self._sweep()
+            yield from self.conclude() if self.is_for_end(event) else self._sweep()
         elif isinstance(event, events.DataReceived):
             try:
                 self._frames.receive(event.data)
@@ -135,22 +122,11 @@ class ApiHttp2Server(Http2Server):
             self._sent(event)
         if self._unacknowledged:
             yield from self._acknowledge()
-        if self._end.state is State.CONCLUDED and self._is_at_rest() and self.conn.state & ConnectionState.CAN_WRITE:
+        if self.is_over() and self._is_at_rest():
             yield from self.close_connection("all that the client had under way is done")
 
     def _is_at_rest(self) -> bool:
         return not (self._exchanges or self.h2_conn.queues)
-
-    def _announce_end(self) -> layer.CommandGenerator[None]:
-        if self._retiring() and self._end.state is State.OPEN:
-            yield commands.SendData(self.conn, self._end.announce())
-            self._end_wakeup = commands.RequestWakeup(PATIENCE)
-            yield self._end_wakeup
-
-    def _conclude(self) -> layer.CommandGenerator[None]:
-        if self._end.state is State.ANNOUNCED:
-            yield from self._flush()
-            yield commands.SendData(self.conn, self._end.conclude(self.h2_conn.highest_inbound_stream_id))
 
     @property
     def is_behind(self) -> bool:
@@ -163,7 +139,7 @@ class ApiHttp2Server(Http2Server):
             if not self._upstreams.waits(stream_id):
                 del self._unacknowledged[stream_id]
                 self.h2_conn.acknowledge_received_data(size, stream_id)
-        yield from self._flush()
+        yield from self.flush()
 
     def _settle(self) -> layer.CommandGenerator[None]:
         try:
@@ -213,7 +189,7 @@ class ApiHttp2Server(Http2Server):
             else:
                 self._answer(event.stream_id, status, MESSAGES.get(status, MESSAGES[502]))
         self._end_exchange(event.stream_id)
-        yield from self._flush()
+        yield from self.flush()
 
     def _answer(self, stream_id: int, status: int, message: str, *more: tuple[bytes, bytes]) -> None:
         exchange = self._exchanges.get(stream_id)
@@ -224,10 +200,6 @@ class ApiHttp2Server(Http2Server):
         fields = [(name.lower(), value) for name, value in answer.headers.fields]
         self.h2_conn.send_headers(stream_id, [(b":status", b"%d" % status), *fields, *more])
         self.h2_conn.send_data(stream_id, answer.raw_content or b"", end_stream=True)
-
-    def _flush(self) -> layer.CommandGenerator[None]:
-        if data := self.h2_conn.data_to_send():
-            yield commands.SendData(self.conn, data)
 
     def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
         """Take what hyper-h2 has read; return whether that was the last of it."""
@@ -244,17 +216,13 @@ class ApiHttp2Server(Http2Server):
             # What it says quotes what the client sent, headers included. The client has been told the code.
             self._unreadable()
             yield commands.Log(f"ended an HTTP/2 connection: {type(event).__name__}")
-            yield from self._flush()
+            yield from self.flush()
             yield from self.close_connection("malformed HTTP/2")
             return True
         elif isinstance(event, h2.events.ConnectionTerminated):
-            if event.error_code != ErrorCodes.NO_ERROR:
-                yield from self.close_connection("the client has ended the connection")
-                return True
-            self._end.client_goes(self.h2_conn.highest_inbound_stream_id)
+            return (yield from self.take_goaway(event))
         elif isinstance(event, h2.events.PingAckReceived):
-            if self._end.is_answer(event.ping_data or b""):
-                yield from self._conclude()
+            yield from self.take_ping_answer(event)
         elif isinstance(event, h2.events.TrailersReceived | h2.events.UnknownFrameReceived):
             pass  # no request of an API has trailers that matter; and mitmproxy has no way to forward them
         else:
@@ -265,8 +233,7 @@ class ApiHttp2Server(Http2Server):
         stream_id = event.stream_id
         if self.is_closed(stream_id):
             return False  # the client has given it up already
-        if self._end.refuses(stream_id):
-            self.h2_conn.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+        if self.refuses(stream_id):
             return (yield from self._charge_reset())
         has_body = event.stream_ended is None
         try:
@@ -332,14 +299,6 @@ class ApiHttp2Server(Http2Server):
         if self._end_exchange(stream_id):
             yield ReceiveHttp(RequestProtocolError(stream_id, "the client has given up", ErrorCode.CANCEL))
 
-    def protocol_error(self, message: str, error_code: int = ErrorCodes.PROTOCOL_ERROR) -> layer.CommandGenerator[None]:
-        """End the connection, and tell the client why."""
-        yield commands.Log(f"ended an HTTP/2 connection: {message}")
-        # What a GOAWAY has named may not be raised by another one.
-        self.h2_conn.close_connection(error_code, last_stream_id=self._end.last_stream_id)
-        yield from self._flush()
-        yield from self.close_connection(message)
-
     def close_connection(self, msg: str) -> layer.CommandGenerator[None]:
         """Let go of the connection and all of its streams."""
         self.h2_conn.queues.clear()
@@ -348,10 +307,6 @@ class ApiHttp2Server(Http2Server):
             if (exchange := self._exchanges.end(stream_id)) is not None and exchange.halted:
                 self._upstreams.resume(stream_id)
         yield from super().close_connection(msg)
-
-    def done(self, _: events.Event) -> layer.CommandGenerator[None]:
-        """Take no notice of what comes when the connection has ended: mitmproxy knows no events of ours."""
-        yield from ()
 
     def _sweep(self) -> layer.CommandGenerator[None]:
         """End what is overdue."""
@@ -363,8 +318,8 @@ class ApiHttp2Server(Http2Server):
             elif not self.is_closed(stream_id):
                 self.h2_conn.reset_stream(stream_id, ErrorCodes.CANCEL)
             yield from self._give_up(stream_id)
-        yield from self._flush()
-        yield from self._announce_end()
+        yield from self.flush()
+        yield from self.announce_end()
         if self._exchanges.is_idle() and self._is_at_rest():
             yield from self.protocol_error("the connection was idle", ErrorCodes.NO_ERROR)
         else:

@@ -28,9 +28,10 @@ from mitmproxy.proxy.layers.http._events import (
 from addons.back_pressure import BackPressure
 from addons.client_connections import ClientOverdue
 from addons.connection_reader import ConnectionReading
+from addons.graceful_http2 import GoingAway
 from addons.http1_server import ApiHttp1Server, ClientTooSlow, UpstreamTimedOut
 from addons.http2_exchanges import Http2Timeouts
-from addons.http2_server import ApiHttp2Server, GoingAway, StreamsWentOn
+from addons.http2_server import ApiHttp2Server, StreamsWentOn
 from addons.http_stream import ApiHttpStream, HttpLimits
 from addons.response_tap import ResponseTap
 from addons.short_way import ShortWay

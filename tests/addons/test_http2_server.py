@@ -25,11 +25,12 @@ from mitmproxy.test import taddons, tflow
 from addons.back_pressure import BackPressure
 from addons.body_pace import BodyTimes
 from addons.connection_reader import ConnectionReading
+from addons.graceful_http2 import GoingAway
 from addons.http2_budget import RESET_BURST
 from addons.http2_connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
 from addons.http2_exchanges import MAX_HELD, Http2Timeouts
 from addons.http2_goaway import HIGHEST_STREAM, PATIENCE
-from addons.http2_server import HALT_AT, SWEEP, ApiHttp2Server, GoingAway, StreamsWentOn
+from addons.http2_server import HALT_AT, SWEEP, ApiHttp2Server, StreamsWentOn
 from tests.addons.clock import Clock
 from tests.addons.conftest import head
 from tests.patient_http2 import PatientConnection

@@ -51,6 +51,7 @@ from wsproto.frame_protocol import FrameDecoder
 from addons import (
     client_connections,
     client_tls,
+    graceful_http2,
     http1_body,
     http1_client,
     http1_server,
@@ -109,7 +110,12 @@ def source(thing: object) -> str:
         (
             http2_server.ApiHttp2Server,
             _http2.Http2Server,
-            ["_handle_event", "handle_h2_event", "protocol_error", "close_connection", "done"],
+            ["_handle_event", "handle_h2_event", "close_connection"],
+        ),
+        (
+            graceful_http2.GracefulHttp2Server,
+            _http2.Http2Server,
+            ["protocol_error", "done"],
         ),
         (
             http2_connection.QueueingConnection,
