@@ -29,6 +29,7 @@ from addons.rate_limit import RateLimit
 from addons.refusal_limit import RefusalLimit
 from addons.repeatable import Repeatable
 from addons.request_log import log_request
+from addons.revocation import Revocation
 from addons.reverse_proxy import (
     ReverseProxy,
     override_problems,
@@ -152,6 +153,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         RefusalLimit(exchanges, clients.close_soon),
         cors,
         gate,
+        Revocation(proof.tokens, exchanges),
         signer,
         UpstreamErrors(router),
         *([tracing] if tracing else []),

@@ -53,7 +53,7 @@ class Gate:
         may_enter = credential is not None
         if credential is None:
             handshake = None
-        elif route.kind is Kind.SIGNED:
+        elif route.kind is Kind.SIGNED or handshake is not None:
             self._exchanges.of(flow).credential = credential
         _drop_headers(request)
         if flow.error is not None or flow.response is not None:  # somebody has refused it already

@@ -4,6 +4,7 @@ Declares the options, reads the settings, and registers the chain of addons that
 """
 
 import logging
+from collections.abc import Iterable
 from typing import Any, Optional
 
 from mitmproxy import ctx, exceptions
@@ -11,13 +12,12 @@ from mitmproxy.addonmanager import Loader
 
 from addons.chain import make_chain
 from addons.drain import Drain
-from addons.gate import Gate
 from addons.inheritance import Inheritance
 from addons.reverse_proxy import option_problems
+from addons.revocation import Revocation
 from addons.served_certificate import ServedCertificate
 from addons.signer import Signer
 from addons.throwaway_authority import ThrowawayAuthority
-from attest_web.auth import Tokens
 from attest_web.core_dumps import forbid_core_dumps
 from attest_web.dstack_endpoint import quiet_libraries, warn_of_simulator
 from attest_web.json_log import json_formatter
@@ -47,9 +47,9 @@ class TeeSigner:
         """What stops the proxy; there when the settings are known."""
         return next(addon for addon in self.addons if isinstance(addon, Drain))
 
-    def tokens(self) -> Tokens:
-        """What clients must send one of; there when the settings are known."""
-        return next(addon for addon in self.addons if isinstance(addon, Gate)).tokens
+    def replace_tokens(self, tokens: Iterable[str]) -> None:
+        """Have clients need one of these from now on; when the settings are known."""
+        next(addon for addon in self.addons if isinstance(addon, Revocation)).replace_tokens(tokens)
 
     def signing_addresses(self) -> tuple[str, ...]:
         """By what verifiers know the keys; there when the settings are known."""

@@ -42,6 +42,10 @@ class WebsocketSigner(Protocol):
         """Take note that an exchange is over and is not signed."""
 
 
+class WebsocketRevoked(events.MessageInjected[None]):
+    """The token that a WebSocket was opened with is none any more. `Proxyserver.inject_event` takes it there."""
+
+
 class _Direction:
     """What comes from one side, and goes to the other."""
 
@@ -80,6 +84,8 @@ class SignedWebsocketLayer(layer.Layer):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start):
             yield WebsocketStartHook(self.flow)
+        elif isinstance(event, WebsocketRevoked) and not self._ended:
+            yield from self._fail(self._server, self._client, CloseReason.POLICY_VIOLATION, "its token was revoked")
         elif self._ended or not isinstance(event, events.ConnectionEvent):
             pass  # what an operator injects is in neither hash, and goes nowhere
         else:
@@ -96,7 +102,7 @@ class SignedWebsocketLayer(layer.Layer):
         if passed := came.reader.feed(data):
             yield commands.SendData(came.target, passed)
         if came.reader.state is State.FAILED:
-            yield from self._fail(came, other)
+            yield from self._fail(came, other, CloseReason.PROTOCOL_ERROR, "a WebSocket frame was not valid")
         elif came.reader.state is State.CLOSED and was_open:
             if other.reader.state is State.CLOSED:
                 yield from self._close(came, other)
@@ -113,13 +119,15 @@ class SignedWebsocketLayer(layer.Layer):
         yield commands.SendData(last.target, last.reader.close_frame)
         yield from self._end(first.reader.close_code, first, None)
 
-    def _fail(self, came: _Direction, other: _Direction) -> layer.CommandGenerator[None]:
+    def _fail(
+        self, came: _Direction, other: _Direction, code: CloseReason, why: str
+    ) -> layer.CommandGenerator[None]:
         """Fail the connection (RFC 6455, 7.1.7), and say so to whoever can hear it."""
         for direction in (came, other):
             # Within a frame, or behind another Close frame, it would be something else.
             if direction.reader.between_frames and direction.reader.state is not State.CLOSED:
-                yield commands.SendData(direction.target, direction.close_frame(CloseReason.PROTOCOL_ERROR))
-        yield from self._end(CloseReason.PROTOCOL_ERROR, came, "a WebSocket frame was not valid")
+                yield commands.SendData(direction.target, direction.close_frame(code))
+        yield from self._end(code, came, why)
 
     def _end(self, code: int, by: _Direction, unsigned: str | None) -> layer.CommandGenerator[None]:
         self._ended = True

@@ -92,7 +92,7 @@ class SupervisorLink:
         if not packet:
             self._lose_supervisor()
             return
-        self._signer.tokens().replace(split_tokens(Retire.read(packet).token))
+        self._signer.replace_tokens(split_tokens(Retire.read(packet).token))
         self._signer.drain().retire()
 
     def _lose_supervisor(self) -> None:

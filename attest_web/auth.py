@@ -46,6 +46,11 @@ class Tokens:
         return digest[:8].hex() if any(matches) and scheme.lower() == b"bearer" else None
 
 
+    def knows(self, credential: str) -> bool:
+        """Whether a token that `credential` named is one of those that there are now."""
+        return any(digest[:8].hex() == credential for digest in self._digests)
+
+
 def _digests_of(tokens: Iterable[str]) -> list[bytes]:
     digests = [hashlib.sha256(token.encode()).digest() for token in tokens]
     if not digests:

@@ -7,7 +7,7 @@ from mitmproxy.test import tflow
 from mitmproxy.test.taddons import context as options_context
 from mitmproxy.websocket import WebSocketMessage
 
-from addons.websocket_layer import SignedWebsocketLayer
+from addons.websocket_layer import SignedWebsocketLayer, WebsocketRevoked
 from tests.frames import CLOSE, TEXT, frame
 from tests.verification import sha256
 
@@ -73,6 +73,20 @@ def test_what_an_operator_injects_goes_nowhere() -> None:
     there.client_says(frame(CLOSE))
     there.server_says(frame(CLOSE, mask=None))
     assert there.signer.done == [(sha256(b""), sha256(b""))]
+
+
+def test_a_revoked_token_ends_both_sides_with_1008_unsigned() -> None:
+    there = Connections()
+    there.client_says(frame(TEXT, b"a"))
+    there.server_says(frame(TEXT, b"b" * 100, mask=None)[:50])
+    ending = list(there.layer.handle_event(WebsocketRevoked(there.flow, None)))
+    sent = {command.connection: command.data for command in ending if isinstance(command, commands.SendData)}
+    assert sent.keys() == {there.context.server}, "the client is within a frame"
+    assert sent[there.context.server][:2] == b"\x88\x82"
+    assert there.signer.done == [("its token was revoked",)]
+    assert there.flow.websocket is not None
+    assert (there.flow.websocket.close_code, there.flow.websocket.closed_by_client) == (1008, False)
+    assert list(there.layer.handle_event(WebsocketRevoked(there.flow, None))) == []
 
 
 def test_what_comes_after_the_end_is_dropped() -> None:

@@ -61,6 +61,14 @@ def test_tokens_that_are_replaced_open_nothing_any_more() -> None:
     assert tokens.accept(b"Bearer two")
 
 
+def test_a_credential_is_known_as_long_as_its_token_is_there() -> None:
+    tokens = Tokens(["one", "two"])
+    one, two = (tokens.credential(b"Bearer " + token) or "" for token in (b"one", b"two"))
+    assert [tokens.knows(credential) for credential in (one, two, "")] == [True, True, False]
+    tokens.replace(["two"])
+    assert [tokens.knows(credential) for credential in (one, two)] == [False, True]
+
+
 def test_repr_holds_no_token() -> None:
     tokens = Tokens(["s3cret"])
     assert "s3cret" not in repr(tokens)

@@ -23,7 +23,7 @@ from tests.frames import CLOSE, TEXT, frame
 REVOKED = "revoked-token"
 CHAT = "/v1/chat/completions"
 DONE = b"data: [DONE]\n\n"
-NORMAL = b"\x03\xe8"
+NORMAL, POLICY_VIOLATION = b"\x03\xe8", b"\x03\xf0"
 SAID, HEARD, BYE = frame(TEXT, b"hi"), frame(TEXT, b"hi", mask=None), frame(CLOSE, NORMAL, mask=None)
 
 
@@ -184,23 +184,25 @@ def test_a_connection_that_is_kept_open_gives_a_revoked_token_nothing_and_anothe
     replaced.ends()
 
 
-def test_a_websocket_goes_on_to_its_end_and_none_is_opened_with_a_revoked_token(replaced: Replaced) -> None:
-    with RawClient(replaced.proxy.port) as speaking, RawClient(replaced.proxy.port) as idle:
-        receipt = opened(speaking, handshake(REVOKED))
+def test_websockets_end_whose_token_is_revoked_and_no_others(replaced: Replaced) -> None:
+    port = replaced.proxy.port
+    with RawClient(port) as others, RawClient(port) as theirs, RawClient(port) as idle:
+        receipt, unsigned = opened(others, handshake(TOKEN)), opened(theirs, handshake(REVOKED))
         idle.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert idle.read_response("GET")[0] == 200
         replaced.revoke()
+        assert theirs.read_to_end() == frame(CLOSE, POLICY_VIOLATION, mask=None)
         idle.send(handshake(REVOKED))
         status, headers, _ = idle.read_response("GET")
         assert (status, headers["connection"]) == (401, "close")
         assert idle.read_to_end() == b""
-        speaking.send(SAID)
-        speaking.read_until(HEARD)
-        speaking.send(frame(CLOSE, NORMAL))
-        speaking.read_until(BYE)
+        others.send(SAID)
+        others.read_until(HEARD)
+        others.send(frame(CLOSE, NORMAL))
+        others.read_until(BYE)
     replaced.ends()
-    with Asker(replaced.proxy.port) as asker:
-        assert asker.signature(receipt)[0] == 200
+    with Asker(port) as asker:
+        assert [asker.signature(name)[0] for name in (receipt, unsigned)] == [200, 404]
 
 
 def test_the_side_port_asks_for_a_token_of_the_new_list_on_a_connection_that_was_there(replaced: Replaced) -> None:
