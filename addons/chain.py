@@ -29,7 +29,6 @@ from addons.rate_limit import RateLimit
 from addons.refusal_limit import RefusalLimit
 from addons.repeatable import Repeatable
 from addons.request_log import log_request
-from addons.revocation import Revocation
 from addons.reverse_proxy import (
     ReverseProxy,
     override_problems,
@@ -37,6 +36,7 @@ from addons.reverse_proxy import (
     upstream_base_url,
     upstream_tls,
 )
+from addons.revocation import Revocation
 from addons.routes import Router, body_sizes, endpoint_overrides
 from addons.sampled_gauges import SampledGauges
 from addons.served_certificate import ServedCertificate

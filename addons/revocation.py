@@ -45,8 +45,6 @@ class Revocation:
 
     def _end_if_revoked(self, flow: http.HTTPFlow) -> None:
         proxyserver = ctx.master.addons.get("proxyserver")
-        if (
-            not self._tokens.knows(self._exchanges.of(flow).credential)
-            and flow.client_conn.id in proxyserver.connections
-        ):
+        is_revoked = not self._tokens.knows(self._exchanges.of(flow).credential)
+        if is_revoked and flow.client_conn.id in proxyserver.connections:
             proxyserver.inject_event(WebsocketRevoked(flow, None))

@@ -119,9 +119,7 @@ class SignedWebsocketLayer(layer.Layer):
         yield commands.SendData(last.target, last.reader.close_frame)
         yield from self._end(first.reader.close_code, first, None)
 
-    def _fail(
-        self, came: _Direction, other: _Direction, code: CloseReason, why: str
-    ) -> layer.CommandGenerator[None]:
+    def _fail(self, came: _Direction, other: _Direction, code: CloseReason, why: str) -> layer.CommandGenerator[None]:
         """Fail the connection (RFC 6455, 7.1.7), and say so to whoever can hear it."""
         for direction in (came, other):
             # Within a frame, or behind another Close frame, it would be something else.
