@@ -181,10 +181,9 @@ class ApiHttpStream(HttpStream):
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Handle an event, or let it wait for its turn."""
         if type(event) is RequestData:
-            is_too_large = self._streamed > self._limits.body_limit(self.flow)
-            self._streamed += len(event.data)
+            before, self._streamed = self._streamed, self._streamed + len(event.data)
             if self._paused is not None:
-                return _ended(event) if is_too_large else self._queue(event)
+                return _ended(event) if before > self._limits.body_limit(self.flow) else self._queue(event)
         return super().handle_event(event)
 
     def _queue(self, event: RequestData) -> layer.CommandGenerator[None]:
