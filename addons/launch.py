@@ -74,7 +74,7 @@ def run_proxy(
         listen_host=options.listen_host,
         certs=tuple(options.certs),
         options=tuple(options.set),
-        verbosity=options.verbosity,
+        verbosity=options.verbosity or "info",
     )
     try:
         production.run(proxy, inheritance, attached)
@@ -143,7 +143,6 @@ def _parser() -> argparse.ArgumentParser:
         help="read settings from FILE, NAME=value a line, before the environment's; with --workers again on SIGHUP",
     )
     how_much = parser.add_mutually_exclusive_group()
-    how_much.set_defaults(verbosity="info")
     how_much.add_argument(
         "-q", "--quiet", dest="verbosity", action="store_const", const="error", help="say nothing but errors"
     )

@@ -89,8 +89,8 @@ class LogOutput(io.TextIOBase):
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._lines)
-                batch = []
+                self._changed.wait_for(lambda: bool(self._lines))
+                batch: list[bytes] = []
                 while self._lines and sum(map(len, batch)) < MAX_WRITE:
                     batch.append(self._lines.popleft())
             self._write(b"".join(batch))

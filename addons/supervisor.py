@@ -60,14 +60,14 @@ class Plan:
         arguments: The command line, which the workers have too.
         workers: How many there are.
         listen_host: Address to listen at; empty for all of this machine's.
-        verbosity: Level of the log.
+        verbosity: Level of the log; None leaves it to the settings.
         read_settings: Makes the settings of the environment what they are now, and reads them. Raises SettingsError.
     """
 
     arguments: Sequence[str]
     workers: int
     listen_host: str
-    verbosity: str
+    verbosity: str | None
     read_settings: Callable[[], Settings]
 
 
@@ -304,12 +304,13 @@ def supervise(plan: Plan) -> int:
         SettingsError: A setting is missing or wrong, or a port or dstack's TLS key cannot be had.
     """
     logging.basicConfig(
-        level=plan.verbosity.upper(),
+        level=(plan.verbosity or "info").upper(),
         format="[%(asctime)s] %(message)s",
         datefmt="%H:%M:%S",
         stream=LogOutput(sys.stdout.fileno()),
     )
     settings = plan.read_settings()
+    logging.getLogger().setLevel((plan.verbosity or settings.log_level).upper())
     if settings.log_format == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(json_formatter())

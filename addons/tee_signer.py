@@ -82,8 +82,7 @@ class TeeSigner:
             settings = load_settings(Settings, given)
             if settings.tls_from_dstack and ctx.options.certs:
                 problems.append(CERTS_PROBLEM)
-            if settings.log_format == "json":
-                _write_json(self._inheritance.number)
+            changes = _set_up_log(settings, self._inheritance.number)
             if not problems:
                 if not self._inheritance.number:  # a worker's supervisor has said it for all
                     warn_of_simulator(dev=settings.dev)
@@ -103,19 +102,28 @@ class TeeSigner:
             ctx.master.addons.register(addon)
         self.addons = list(chain)
         secret = [f"tee_{field}" for field in ("token", "signature_store") if field in given]
-        changes: dict[str, Any] = dict.fromkeys(secret, MASKED)
+        changes |= dict.fromkeys(secret, MASKED)
         for addon in chain:
             if isinstance(addon, ServedCertificate | ThrowawayAuthority):
                 changes |= addon.options()
-        if settings.log_format == "json" and "flow_detail" in ctx.options:
-            changes["flow_detail"] = 0  # mitmdump's own lines about each flow are text
         ctx.options.update(**changes)
 
 
-def _write_json(worker: int) -> None:
+def _set_up_log(settings: Settings, worker: int) -> dict[str, Any]:
+    """Have the log be as the settings say; return what mitmproxy's options have to be for it to stay so."""
+    options: dict[str, Any] = {}
     termlog = ctx.master.addons.get("termlog")  # of mitmdump, mitmweb and tee-signer
-    if termlog is not None:
-        termlog.logger.setFormatter(json_formatter(worker))
+    if settings.log_format == "json":
+        if termlog is not None:
+            termlog.logger.setFormatter(json_formatter(worker))
+        if "flow_detail" in ctx.options:
+            options["flow_detail"] = 0  # mitmdump's own lines about each flow are text
+    if "log_level" in settings.model_fields_set and not ctx.options.has_changed("termlog_verbosity"):
+        options["termlog_verbosity"] = "warn" if settings.log_level == "warning" else settings.log_level
+        logging.getLogger().setLevel(settings.log_level.upper())
+        if termlog is not None:  # there are lines before the option counts
+            termlog.logger.setLevel(settings.log_level.upper())
+    return options
 
 
 def _option(field: str) -> str | None:

@@ -202,6 +202,9 @@ class Settings(LaunchSettings):
         description="1 takes whoever connects for the client; 0 believes the last entry of X-Forwarded-For, or else "
         "X-Real-IP, where a private address sends it; 0 or 1",
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="how much is logged: debug, info, warning or error; -q and -v go before it"
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="how the log is written: text for people, json for machines"
     )

@@ -118,3 +118,15 @@ def test_workers_warn_of_a_simulator_once(stand_in: str, simulator: Simulator) -
         said = proxy.process.output
     assert "HTTP Request" not in said
     assert said.count("DSTACK_SIMULATOR_ENDPOINT is set") == 1
+
+
+@pytest.mark.parametrize("command", ["mitmdump", "tee-signer", "tee-signer --workers=1"])
+def test_log_level_says_how_much_is_logged(stand_in: str, command: str) -> None:
+    program, *more = command.split()
+    process = start_proxy(stand_in, *more, program=program, LOG_LEVEL="error", RATE_LIMIT_PER_SECOND="-1")
+    assert process.wait() != 0
+    assert "RATE_LIMIT_PER_SECOND" in process.output
+    process = start_proxy(stand_in, *more, program=program, LOG_LEVEL="warning", TLS_CERT_PATH="none.pem")
+    process.wait_for("TLS_CERT_PATH without --certs")
+    assert process.stop() == 0
+    assert "signing as" not in process.output
