@@ -17,7 +17,8 @@ def test_only_a_body_without_a_coding_is_not_encoded(coding: str | None, expecte
 
 @pytest.mark.parametrize("coding", ["identity", "none"])
 def test_mitmproxy_takes_the_same_for_no_coding(coding: str) -> None:
-    message = http.Request.make("POST", "http://x/", b"", {"content-encoding": coding})
+    message = http.Request.make("POST", "http://x/")
+    message.headers["content-encoding"] = coding
     message.content = b"plain"
     assert message.raw_content == b"plain"
     assert message.headers["content-encoding"] == coding
