@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from mitmproxy import http
 
+from addons.answers import speaks_anthropic
 from addons.content_coding import is_not_encoded
 from addons.exchange import Exchange
 from addons.log_privacy import withhold_quotes
 from addons.routes import Router
 from addons.validation_text import without_input
-from attest_web.errors import error_type
+from attest_web.errors import anthropic_error_body, error_type
 
 MAX_ERROR = 64 * 1024
 """Bytes of an upstream's error that are read. Of a longer one, the status alone is passed on."""
@@ -50,14 +51,14 @@ class UpstreamErrors:
         response.headers["content-type"] = "application/json"
         if flow.request.http_version == "HTTP/1.1":
             response.headers["transfer-encoding"] = "chunked"
-        response.stream = ErrorBody(response.status_code, readable)
+        response.stream = ErrorBody(response.status_code, readable, anthropic=speaks_anthropic(flow.request))
 
     def response(self, flow: http.HTTPFlow) -> None:
         """Give an error without a body one."""
         response = flow.response
         if response is not None and response.raw_content == b"" and self._wraps(flow):
             response.headers.pop("transfer-encoding", None)
-            response.content = wrapped_error(response.status_code, b"")
+            response.content = wrapped_error(response.status_code, b"", anthropic=speaks_anthropic(flow.request))
 
     def _wraps(self, flow: http.HTTPFlow) -> bool:
         return (
@@ -71,14 +72,15 @@ class UpstreamErrors:
 class ErrorBody:
     """The modifier through which an error streams: nothing passes until all is there."""
 
-    def __init__(self, status: int, readable: bool) -> None:
+    def __init__(self, status: int, readable: bool, *, anthropic: bool = False) -> None:
         self._status = status
+        self._anthropic = anthropic
         self._body: bytearray | None = bytearray() if readable else None
 
     def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
         """Take a piece from mitmproxy; at the end, return the wrapped error."""
         if not piece:
-            return wrapped_error(self._status, bytes(self._body or b""))
+            return wrapped_error(self._status, bytes(self._body or b""), anthropic=self._anthropic)
         if self._body is not None:
             self._body += piece
             if len(self._body) > MAX_ERROR:
@@ -150,15 +152,18 @@ def read_error(body: bytes) -> UpstreamError:
     )
 
 
-def wrapped_error(status: int, body: bytes) -> bytes:
+def wrapped_error(status: int, body: bytes, *, anthropic: bool = False) -> bytes:
     """An upstream's error in the shape of this proxy's.
 
     Args:
         status: HTTP status, 400 or more.
         body: As for `read_error`.
+        anthropic: Whether that is Anthropic's, which has neither `param` nor `code`.
     """
     error = read_error(body)
     message = (error.message or UNKNOWN)[:MAX_MESSAGE]
+    if anthropic:
+        return anthropic_error_body(status, message, error.kind)
     wrapped = {
         "message": message,
         "type": error.kind or error_type(status),

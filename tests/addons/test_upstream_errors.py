@@ -142,3 +142,19 @@ def test_an_error_without_a_body_gets_one(make_flow: MakeFlow) -> None:
     assert json.loads(response.content or b"")["error"]["message"] == UNKNOWN
     assert response.headers["content-length"] == str(len(response.content or b""))
     assert "transfer-encoding" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (b'{"type":"error","error":{"type":"overloaded_error","message":"busy"}}', "overloaded_error"),
+        (b'{"message":"busy","type":"Not Found","param":"x","code":7}', "Not Found"),
+        (b'{"message":"busy"}', "api_error"),
+    ],
+)
+def test_below_messages_the_shape_is_anthropics(raw: bytes, kind: str) -> None:
+    body = ErrorBody(503, readable=True, anthropic=True)
+    assert body(raw) == []
+    wrapped = body(b"")
+    assert isinstance(wrapped, bytes)
+    assert json.loads(wrapped) == {"type": "error", "error": {"type": kind, "message": "busy"}}
