@@ -66,7 +66,8 @@ def test_a_wrong_token_is_the_anthropic_packages_own_error(proxy: Proxy, header:
         with pytest.raises(anthropic.AuthenticationError) as refused:
             client.messages.create(**ASKED)
     assert isinstance(refused.value.body, dict)
-    assert refused.value.body["error"]["type"] == "unauthorized"
+    assert refused.value.body["type"] == "error"
+    assert refused.value.body["error"]["type"] == "authentication_error"
 
 
 def test_an_error_of_the_model_server_reaches_the_client_as_it_is(client: Anthropic) -> None:
