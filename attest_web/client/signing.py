@@ -100,7 +100,7 @@ def _first(ids: Sequence[str], algo: SigningAlgo, model: str | None, delays: Ite
             elif answer.status == 200:
                 return answer.body
             elif (told := why_not_signed(answer)) is not None:
-                raise UnprovenError(f"this answer is not signed; the server says: {told}")
+                raise UnprovenError(f"the server has no {algo} signature of this answer: {told}")
             else:
                 reasons.append(f"the signature endpoint answered {answer.status}")
                 again = again or answer.status in _AGAIN
