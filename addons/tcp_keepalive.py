@@ -12,6 +12,7 @@ that thinks. Both are told by the kernel then that their connection has timed ou
 import asyncio
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from mitmproxy import ctx
@@ -80,5 +81,6 @@ class TcpKeepalive:
         if io is None or not isinstance(io.writer, asyncio.StreamWriter):
             return
         sock = io.writer.get_extra_info("socket")
-        for option in self._options:
-            sock.setsockopt(*option)
+        with suppress(OSError):  # it has ended by now
+            for option in self._options:
+                sock.setsockopt(*option)
