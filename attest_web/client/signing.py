@@ -127,4 +127,4 @@ def why_not_signed(answer: Answer) -> str | None:
     message = error.get("message")
     if not isinstance(message, str) or not message.strip():
         return "no word of why"
-    return printable(message if len(message) <= MAX_REASON else message[:MAX_REASON] + "…")
+    return printable(message, MAX_REASON)

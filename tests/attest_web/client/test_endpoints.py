@@ -194,7 +194,9 @@ def test_the_reason_why_an_answer_is_not_signed_is_told_at_once() -> None:
 
     said = "the client went away\n✓ all is well \x1b[2J" + "x" * 1000
     server = server_that_says({"code": "not_signed", "message": said})
-    with pytest.raises(UnprovenError, match="the server has no ecdsa signature of this answer: the client went away") as caught:
+    with pytest.raises(
+        UnprovenError, match="the server has no ecdsa signature of this answer: the client went away"
+    ) as caught:
         before(server).chat.completions.create(**CHAT)
     assert str(caught.value).isprintable()
     assert str(caught.value).endswith("xxx…")
