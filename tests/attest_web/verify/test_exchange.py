@@ -2,7 +2,7 @@ import json
 
 import coincurve
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from attest_web.signatures import SigningAlgo, eip191_hash, signed_text
@@ -100,6 +100,7 @@ def test_v_of_an_ecdsa_signature_is_27_or_28(v: int) -> None:
     assert f"v of the ECDSA signature is {v}, neither 27 nor 28" in ecdsa_detail(with_scalars(r, s, v))
 
 
+@settings(deadline=None)
 @given(r=st.integers(0, 2**256 - 1), s=st.integers(0, 2**256 - 1), v=st.integers(0, 255))
 def test_no_scalars_hold_but_the_true_ones(r: int, s: int, v: int) -> None:
     assume((r, s, v) != ecdsa_scalars())
@@ -194,6 +195,7 @@ def test_a_model_name_that_looks_like_hashes_moves_none(name: str) -> None:
     assert statuses(signature() | {"text": named})[:2] == [BAD, BAD]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_a_signed_text_can_be_read_in_one_way_alone(name: str) -> None:
     assert signed_hashes(signed_text(A, B, name)) == (A, B, name)

@@ -3,7 +3,7 @@
 import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.moment import parse_moment, shown_moment
@@ -55,12 +55,14 @@ def test_what_is_no_time_of_the_past_is_refused_and_says_why(text: str, why: str
         parse_moment(text, NOW)
 
 
+@settings(deadline=None)
 @given(st.datetimes(datetime.datetime(1970, 1, 2), datetime.datetime(2026, 6, 14)))  # noqa: DTZ001
 def test_what_is_written_is_read(moment: datetime.datetime) -> None:
     written = moment.replace(tzinfo=datetime.UTC)
     assert parse_moment(written.isoformat().replace("+00:00", "Z"), NOW) == written
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789-:TZ+. ", max_size=30))
 def test_any_text_is_a_time_of_the_past_or_refused(text: str) -> None:
     try:

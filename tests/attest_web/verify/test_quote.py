@@ -2,7 +2,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError
@@ -86,6 +86,7 @@ def test_body_type_and_size_of_version_5_must_agree(body_type: int, size: int) -
             TdxQuote.parse(bent)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=800) | st.binary(min_size=640, max_size=760).map(lambda tail: WHOLE[:8] + tail))
 def test_bytes_that_are_no_quote_raise_nothing_else(data: bytes) -> None:
     try:

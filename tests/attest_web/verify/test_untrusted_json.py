@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError
@@ -57,12 +57,14 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_what_json_has_is_read(value: Any) -> None:
     assert parse_json(json.dumps(value), "it") == value
     assert parse_json(json.dumps(value, ensure_ascii=False).encode(), "it") == value
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_as_one_value_or_refused(data: bytes) -> None:
     try:
@@ -116,11 +118,13 @@ def test_base64_has_one_spelling(digits: str) -> None:
         base64_bytes(digits, "it")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_base64_is_read(data: bytes) -> None:
     assert base64_bytes(base64.b64encode(data).decode(), "it") == data
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="QRAg+/=- \n", max_size=12))
 def test_what_is_read_as_base64_is_written_so(digits: str) -> None:
     try:

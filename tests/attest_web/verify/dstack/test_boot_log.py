@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError
@@ -253,6 +253,7 @@ def test_a_key_provider_that_is_not_of_dstacks_form_is_refused(payload: bytes) -
         parsed(boot_log(key_provider=payload))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_other_bytes_as_a_key_provider_are_refused(payload: bytes) -> None:
     with pytest.raises(FailedError):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError
@@ -274,6 +274,7 @@ names = st.text(st.characters(codec="utf-8"), max_size=20)
 payloads = st.binary(max_size=40)
 
 
+@settings(deadline=None)
 @given(names, payloads)
 def test_the_canonical_json_is_that_of_rfc_8785(name: str, payload: bytes) -> None:
     preimage = runtime_preimage_v2(name, payload)
@@ -287,6 +288,7 @@ def test_the_canonical_json_is_that_of_rfc_8785(name: str, payload: bytes) -> No
     assert shown[9:].startswith(f'{spelled}","payload"')
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(names, payloads, st.sampled_from([1, 2])), max_size=6))
 def test_any_log_replays_as_it_is_written_down_here(events: list[tuple[str, bytes, int]]) -> None:
     entries = [runtime_event(*event) for event in events]

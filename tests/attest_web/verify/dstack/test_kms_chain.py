@@ -1,6 +1,6 @@
 import coincurve
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.dstack import KEY_PURPOSE
@@ -120,12 +120,14 @@ def test_a_key_that_is_no_point_is_refused() -> None:
             check_chain("ecdsa", nonsense, APP_ID, chain, {ROOT})
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=65, max_size=65) | st.binary(max_size=70), st.binary(min_size=65, max_size=65))
 def test_signatures_out_of_nothing_lead_to_no_known_root(first: bytes, second: bytes) -> None:
     with pytest.raises(FailedError):
         check_chain("ed25519", KEYS.ed25519_public_key, APP_ID, [first, second], {ROOT})
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1), st.integers(0, 64), st.integers(1, 255))
 def test_a_changed_byte_leads_elsewhere(signature: int, place: int, change: int) -> None:
     chain = [bytearray.fromhex(each) for each in signature_chain("ed25519")]

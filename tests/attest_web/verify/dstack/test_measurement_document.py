@@ -5,7 +5,7 @@ from base64 import b64decode, b64encode
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError
@@ -165,12 +165,14 @@ def test_what_is_no_such_document_is_refused(document: bytes) -> None:
         MeasurementDocument.parse(document)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_bytes_that_are_no_document_raise_nothing_else(data: bytes) -> None:
     with pytest.raises(FailedError):
         MeasurementDocument.parse(data)
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(CBOR) - 1), st.integers(1, 255))
 def test_a_changed_byte_makes_it_another_images(place: int, change: int) -> None:
     bent = bytearray(CBOR)

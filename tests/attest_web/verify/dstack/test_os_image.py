@@ -8,7 +8,7 @@ from base64 import b64decode, b64encode
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError, NotMadeError
@@ -136,6 +136,7 @@ def test_checksums_of_another_image_are_refused() -> None:
         check(CONFIG | {"tdx_measurement": material | {"measurement": other["measurement"]}})
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(CBOR) - 1), st.integers(1, 255))
 def test_a_changed_byte_of_the_document_is_told(place: int, change: int) -> None:
     bent = bytearray(CBOR)
@@ -148,6 +149,7 @@ UNUSED = range(CBOR.index(b"single_pass") + 13, CBOR.index(b"single_pass") + 61)
 """Where the document has MRTD for the other way of adding pages."""
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(CBOR) - 1), st.integers(1, 255))
 def test_an_image_that_differs_in_a_byte_gives_other_registers(place: int, change: int) -> None:
     bent = bytearray(CBOR)
@@ -326,12 +328,14 @@ witnesses = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(witnesses | st.binary(max_size=40), st.integers(2 * GIB, 64 * GIB))
 def test_any_hand_off_block_raises_nothing_else(witness: bytes, memory: int) -> None:
     with contextlib.suppress(FailedError):
         assert len(td_hob_digest(witness, memory)) == 48
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*CONFIG, "qemu_single_pass_add_pages"]), st.none() | st.integers() | st.text()))
 def test_a_config_that_is_bent_raises_nothing_else(bent: dict[str, Any]) -> None:
     with contextlib.suppress(FailedError, NotMadeError):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError, NotMadeError
@@ -107,6 +107,7 @@ def test_event_that_dstack_does_not_write_fails(payload: bytes, why: str) -> Non
         GpuAttestation.parse(payload)
 
 
+@settings(deadline=None)
 @given(
     st.binary()
     | st.builds(
@@ -256,6 +257,7 @@ def test_policy_that_dstack_does_not_have_fails(policy: object) -> None:
         canonical_policy(policy)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.text(st.characters(max_codepoint=127)),

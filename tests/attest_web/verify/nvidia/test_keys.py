@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError, NotMadeError
@@ -97,6 +97,7 @@ def test_malformed_key_set_fails(jwks_text: str, why: str) -> None:
         NvidiaKeys.parse(jwks_text)
 
 
+@settings(deadline=None)
 @given(st.binary() | st.dictionaries(st.sampled_from(sorted(JWK)), _TEXT | st.lists(_TEXT) | st.none()))
 def test_any_key_set_fails_in_order(made: bytes | dict[str, Any]) -> None:
     with pytest.raises(FailedError):

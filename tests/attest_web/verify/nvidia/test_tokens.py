@@ -292,7 +292,7 @@ def test_answer_that_is_no_verdict_is_not_made(answer: bytes) -> None:
 
 
 @given(st.binary() | st.lists(st.text("AZaz09-_", min_size=1), min_size=6, max_size=6))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_any_answer_fails_in_order(made: bytes | list[str]) -> None:
     answer = made
     if isinstance(answer, list):
@@ -308,7 +308,7 @@ def test_any_answer_fails_in_order(made: bytes | list[str]) -> None:
         st.recursive(st.none() | st.booleans() | st.sampled_from(["ES384", KEY_ID, "b64", "none"]), st.lists),
     )
 )
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_any_header_of_a_token_fails_in_order(header: dict[str, Any]) -> None:
     made = with_overall(unsigned(header, overall_claims(NONCE.hex(), now=NOW)) + "." + "A" * 128)
     key_ids(made)
