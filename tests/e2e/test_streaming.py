@@ -1,10 +1,12 @@
 """Streams on their way: which bytes, and when."""
 
 import threading
+from functools import partial
 
 import pytest
 
 from tests import verification
+from tests.e2e.http2_client import Answer, Http2Client, fields
 from tests.e2e.processes import running_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
 from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk
@@ -83,6 +85,10 @@ JSON_IN_PIECES = {
 }
 
 
+def has_come(answer: Answer, body: bytes) -> bool:
+    return answer.body == body
+
+
 def test_json_that_comes_in_pieces_leaves_as_it_comes_but_for_its_end() -> None:
     """The upstream sends a piece only when the client has the one before."""
     arrived = threading.Semaphore(0)
@@ -115,6 +121,16 @@ def test_json_that_comes_in_pieces_leaves_as_it_comes_but_for_its_end() -> None:
                 status, answer = asker.signature(receipt)
                 assert status == 200
                 verification.check(answer, request, b"".join(pieces) + last)
+        with Http2Client(proxy.port) as http2:
+            for case, (pieces, last) in JSON_IN_PIECES.items():
+                stream = http2.begin(fields("POST", "/v1/chat/completions", ("x-case", case)))
+                http2.send(stream, request, end=True)
+                answered = http2.answers[stream]
+                for number in range(len(pieces)):
+                    came = b"".join(pieces[: number + 1])
+                    http2.wait(partial(has_come, answered, came))
+                    arrived.release()
+                assert http2.finish(stream).body == b"".join(pieces) + last
 
 
 def test_the_last_event_waits_for_the_end_of_the_message_and_for_nothing_else() -> None:
