@@ -24,6 +24,9 @@ _DEBUG_BIT = 0x01
 _DESCRIPTOR = struct.Struct("<HI")
 """Type and size of the body, in a quote of version 5."""
 
+_SIGNATURE_BYTES = struct.Struct("<I")
+"""Size of the signature data, which follow the body."""
+
 _BODY_1_5_BYTES = BODY_BYTES + 16 + REGISTER_BYTES
 _BODY_SIZES = {2: BODY_BYTES, 3: _BODY_1_5_BYTES}
 """Sizes of TD bodies by their type: TDX 1.0 and 1.5."""
@@ -72,7 +75,8 @@ class TdxQuote:
         """Read a quote.
 
         Raises:
-            FailedError: It is too short, of another version, or not of a TD (an SGX enclave has other offsets).
+            FailedError: It is too short, of another version, not of a TD (an SGX enclave has other offsets), or what is
+                behind it is not all zeros.
         """
         body = _body(quote)
 
@@ -111,12 +115,24 @@ def _body(quote: bytes) -> bytes:
             f" (version {version}, key type {key_type}, TEE type {tee_type:#x})"
         )
     if version == 4:
+        _check_padding(quote, HEADER_BYTES + BODY_BYTES)
         return quote[HEADER_BYTES : HEADER_BYTES + BODY_BYTES]
     body_type, size = _DESCRIPTOR.unpack_from(quote, HEADER_BYTES)
     start = HEADER_BYTES + _DESCRIPTOR.size
     if _BODY_SIZES.get(body_type) != size or len(quote) < start + size:
         raise FailedError(f"the quote has no whole TD body of a known type (type {body_type}, {size} bytes)")
+    _check_padding(quote, start + size)
     return quote[start : start + size]
+
+
+def _check_padding(quote: bytes, body_end: int) -> None:
+    """Check what is behind the signature data: machines pad quotes with zeros, and nothing vouches for the rest."""
+    if len(quote) < body_end + _SIGNATURE_BYTES.size:
+        return  # not whole, which is for whoever checks the signature
+    (size,) = _SIGNATURE_BYTES.unpack_from(quote, body_end)
+    padding = quote[body_end + _SIGNATURE_BYTES.size + size :]
+    if any(padding):
+        raise FailedError(f"the quote has {len(padding)} bytes behind its end that are not all zero")
 
 
 def check_debug_off(quote: TdxQuote) -> str:

@@ -74,6 +74,15 @@ def test_a_quote_of_version_5_with_a_body_that_is_cut_is_refused(service_td: byt
         TdxQuote.parse(as_version_5(WHOLE, service_td)[: body_end - 1])
 
 
+@pytest.mark.parametrize("version", [4, 5])
+def test_nothing_but_zeros_stands_behind_a_quote(version: int) -> None:
+    whole = WHOLE if version == 4 else as_version_5(WHOLE, SERVICE_TD)
+    assert TdxQuote.parse(whole + bytes(70)) == TdxQuote.parse(whole), "as in those of real machines"
+    for tail in (b"\1", bytes(70) + b"\1", whole):
+        with pytest.raises(FailedError, match=f"{len(tail)} bytes behind its end that are not all zero"):
+            TdxQuote.parse(whole + tail)
+
+
 @pytest.mark.parametrize("body_type", range(6))
 @pytest.mark.parametrize("size", [0, 384, 583, 584, 585, 648, 2**32 - 1])
 def test_body_type_and_size_of_version_5_must_agree(body_type: int, size: int) -> None:
