@@ -19,6 +19,8 @@ class HeldBody:
         dropped: Whether it had to go. Nothing more is taken then.
     """
 
+    __slots__ = ("_began", "_budget", "_drop", "dropped", "size")
+
     def __init__(self, budget: "BodyBudget", drop: Callable[[], None], now: float) -> None:
         """Make one with nothing in it; see `BodyBudget.begin`."""
         self.size = 0

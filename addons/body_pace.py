@@ -29,6 +29,8 @@ class BodyTimes:
 class BodyPace:
     """The deadline of one body."""
 
+    __slots__ = ("_paid_until", "_times", "_whole_until")
+
     def __init__(self, times: BodyTimes, now: float) -> None:
         """Begin with a body.
 

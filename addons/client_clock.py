@@ -63,7 +63,8 @@ class ClientClock:
         self._now = now
         self._began = 0.0
         self._bytes = 0
-        self._body = BodyPace(timeouts.of_body(), self._began)
+        self._body_times = timeouts.of_body()
+        self._body = BodyPace(self._body_times, self._began)
         self._idles = False
         self.speaks_http = False
         self.retiring = False
@@ -78,7 +79,7 @@ class ClientClock:
     def await_body(self) -> None:
         """A body begins, or goes on after the answer."""
         self._idles = False
-        self._body = BodyPace(self.timeouts.of_body(), self._now())
+        self._body = BodyPace(self._body_times, self._now())
         self.deadline = self._body.deadline
 
     def body_came(self, size: int) -> None:

@@ -245,7 +245,9 @@ class ApiHttpStream(HttpStream):
         if self._held.dropped and self.client_state == self.state_hold_request_body:
             yield from self._refuse(no_room(self.flow.request))
         elif isinstance(event, RequestEndOfMessage):
-            self._hold(self._modified(b""))
+            if end := self._modified(b""):
+                self._hold(end)
+            self.flow.request.stream = False
             self.client_state = self.state_consume_request_body
             yield from self.state_consume_request_body(event)
 
@@ -313,8 +315,8 @@ class ApiHttpStream(HttpStream):
                 return
         if isinstance(event, RequestEndOfMessage):
             self._held.complete()
-            if self._limits.holds(self.flow):
-                self.flow.request.stream = False  # all of it is here, be it nothing
+            if self.flow.request.stream and self._limits.holds(self.flow):
+                self.flow.request.stream = False  # all of it is here, and that is nothing
             self._received = _received_head(self.flow.request)
             yield from self._noting_body(super().state_consume_request_body(event))
         else:

@@ -108,7 +108,8 @@ class Signer:
         flow.request.headers["accept-encoding"] = "identity"
         digest = self._digests[flow] = RequestDigest(given)
         if flow.request.stream:
-            flow.request.stream = SignedRequestBody(digest, self._tool_calls_filter(flow))
+            drops = self._router.route_of(flow).drops_tool_calls and is_not_encoded(flow.request)
+            flow.request.stream = SignedRequestBody(digest, _tool_calls_filter(flow) if drops else None)
 
     def request(self, flow: http.HTTPFlow) -> None:
         """Take note that the body has come; where it was held, check it."""
@@ -121,16 +122,6 @@ class Signer:
         body = flow.request.raw_content or b""
         if self._router.route_of(flow).is_json and is_not_encoded(flow.request) and not is_json_object(body):
             flow.response = error_answer(400, "The request body must be a JSON object.", flow.request)
-
-    def _tool_calls_filter(self, flow: http.HTTPFlow) -> EmptyToolCallsFilter | None:
-        if not self._router.route_of(flow).drops_tool_calls or not is_not_encoded(flow.request):
-            return None
-        length = flow.request.headers.get("content-length")
-        if length is None:
-            return EmptyToolCallsFilter(keep_length=False)
-        # What goes upstream before the end of the body is there, goes with the length that the client has announced.
-        streams = int(length) > MAX_BUFFERED or flow.is_replay is not None
-        return EmptyToolCallsFilter(int(length), keep_length=streams)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Put the tap into the response, where it is to be signed; let it stream in any case."""
@@ -235,6 +226,15 @@ class Signer:
             logger.warning(
                 "a response id was used before; this exchange can be found by its receipt %s", exchange.receipt_id
             )
+
+
+def _tool_calls_filter(flow: http.HTTPFlow) -> EmptyToolCallsFilter:
+    length = flow.request.headers.get("content-length")
+    if length is None:
+        return EmptyToolCallsFilter(keep_length=False)
+    # What goes upstream before the end of the body is there, goes with the length that the client has announced.
+    streams = int(length) > MAX_BUFFERED or flow.is_replay is not None
+    return EmptyToolCallsFilter(int(length), keep_length=streams)
 
 
 def _body_size(request: http.Request, response: http.Response) -> int | None:
