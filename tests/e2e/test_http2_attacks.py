@@ -245,7 +245,7 @@ def test_rapid_resets_end_their_connection(client: Http2Client, upstream: Script
 
 
 def test_malformed_requests_without_end_end_their_connection(client: Http2Client) -> None:
-    for _ in range(300):
+    for _ in range(3000):  # on a slow machine, time pays for some of them
         stream_id = client.begin(swapped(":path", "*"), end=True)
         client.finish(stream_id)
         if client.closed:
