@@ -154,11 +154,13 @@ class EmptyToolCallsFilter:
         """Take the next piece; return what may be forwarded now, which may be nothing."""
         if len(piece) == self._length and b"tool_calls" not in piece and b"\\u00" not in piece:
             self._state = _State.END  # it is whole, as most are, and has no such key, escaped or not
+        if self._state is _State.END:
+            return piece
         return self._filter(self._kept + piece if self._kept else piece, ended=False)
 
     def end(self) -> bytes:
         """Take note that the body is complete; return the rest."""
-        return self._filter(self._kept, ended=True)
+        return self._filter(self._kept, ended=True) if self._kept else b""
 
     def _filter(self, data: bytes, *, ended: bool) -> bytes:
         self._forwarded = []

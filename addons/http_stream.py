@@ -253,7 +253,9 @@ class ApiHttpStream(HttpStream):
 
     def _modified(self, piece: bytes) -> bytes:
         modify = self.flow.request.stream
-        modified = modify(piece) if callable(modify) else piece
+        if not callable(modify):
+            return piece
+        modified = modify(piece)
         return modified if isinstance(modified, bytes) else b"".join(modified)
 
     def _hold(self, piece: bytes) -> None:

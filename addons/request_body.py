@@ -24,6 +24,8 @@ class SignedRequestBody:
         digest: Its hash.
     """
 
+    __slots__ = ("_tool_calls", "digest")
+
     def __init__(self, digest: RequestDigest, tool_calls: EmptyToolCallsFilter | None = None) -> None:
         """Begin.
 
