@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
@@ -20,6 +21,10 @@ MAX_ID = 512
 
 MAX_REASON = 200
 """Characters that are told at most of the reason for which an exchange was not signed."""
+
+_DELAYS = (0.1, 0.2, 0.4)
+"""Seconds to wait before asking again for a signature that is not there. The signature itself is there at once, but the
+reason for which there is none is stored when the exchange is over, and that may be a moment later."""
 
 _RECEIPT = re.compile("rcpt-[0-9a-f]{24}")
 _NOT_SIGNED = "not_signed"
@@ -54,6 +59,10 @@ class Chat:
     stream: bool = False
 
 
+class _NotFoundError(FailedError):
+    """The proxy answered 404, and gave no reason."""
+
+
 class Conversation:
     """A chat with a proxy and the questions about it.
 
@@ -62,15 +71,23 @@ class Conversation:
         checks: How the fetching went.
     """
 
-    def __init__(self, client: HttpClient, nonce: bytes, tls_binding: bool = True) -> None:
+    def __init__(
+        self,
+        client: HttpClient,
+        nonce: bytes,
+        tls_binding: bool = True,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Prepare a conversation; nothing is sent yet.
 
         Args:
             client: How to reach the proxy.
             nonce: 32 random bytes for the reports.
             tls_binding: Whether the proxy's TLS key must be attested, where the connection is TLS.
+            sleep: Waits for so many seconds.
         """
         self._client = client
+        self._sleep = sleep
         self._nonce = nonce
         self._tls = tls_binding and client.origin.tls
         self._keys_seen: set[bytes] = set()
@@ -102,8 +119,17 @@ class Conversation:
             raise FailedError(f"the proxy has no signature for it: {reason}")
         if answer.status != 200:
             hints = _CHAT_HINTS if method == "POST" else _HINTS
-            raise FailedError(f"{path.partition('?')[0]} answered {answer.status}{_reason(answer, hints)}")
+            refusal = _NotFoundError if answer.status == 404 else FailedError
+            raise refusal(f"{path.partition('?')[0]} answered {answer.status}{_reason(answer, hints)}")
         return answer
+
+    def _ask_patiently(self, path: str) -> Answer:
+        for delay in _DELAYS:
+            try:
+                return self._ask("GET", path)
+            except _NotFoundError:
+                self._sleep(delay)
+        return self._ask("GET", path)
 
     def _chat(self, chat: Chat) -> tuple[str, str | None]:
         model = chat.model if chat.model is not None else self._first_model()
@@ -132,7 +158,7 @@ class Conversation:
     def _signature(self, algo: SigningAlgo, response_id: str, receipt: str | None) -> None:
         query = f"?signing_algo={algo}"
         try:
-            by_id = self._ask("GET", f"/v1/signature/{quote(response_id, safe='')}{query}").body
+            by_id = self._ask_patiently(f"/v1/signature/{quote(response_id, safe='')}{query}").body
         except FailedError as error:
             self.checks.append(Check(f"{algo} signature", Status.FAILED, str(error)))
             return

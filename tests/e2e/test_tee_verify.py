@@ -16,6 +16,7 @@ from attest_web.gpu_evidence import find_gpu_python
 from attest_web.verify.report import LISTS
 from tests.certificates import key_pem, self_signed
 from tests.e2e.processes import BIN, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy, running_simulator
+from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, events
 from tests.limits import limit
 
 pytestmark = pytest.mark.skipif(
@@ -357,6 +358,23 @@ def test_what_cannot_be_checked_is_never_a_pass(stand_in: str, simulator: Simula
     assert verdict.status == 1
     assert "ecdsa NVIDIA verdict" not in verdict.passed
     assert verdict.ok is False
+
+
+def test_why_an_answer_was_not_signed_is_told(simulator: Simulator) -> None:
+    """Only the end of its connection ends this stream, which has no last event: it may have been longer."""
+
+    def script(peer: Peer) -> None:
+        while peer.read_request():
+            event = events("chatcmpl-cut", "hello")[0]
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + event)
+            peer.close()
+
+    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url, **simulator.settings) as proxy:
+        verdict = verify("--url", proxy.url, "--model", "m", "--stream", *trust(simulator))
+    assert verdict.status == 1
+    said = {check["name"]: check["detail"] for check in json.loads(verdict.output)["checks"]}
+    for algo in ("ecdsa", "ed25519"):
+        assert said[f"{algo} signature"].startswith("the proxy has no signature for it: This exchange is not signed: ")
 
 
 def test_a_proxy_without_its_dstack_is_not_verified(stand_in: str, tmp_path: Path) -> None:

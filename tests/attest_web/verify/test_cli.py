@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from attest_web.verify import audit, cli
 from attest_web.verify.audit import DEV_ROOT
+from attest_web.verify.client import HttpClient, Origin
 from attest_web.verify.collateral import QuoteVerdict
+from attest_web.verify.online import Chat, Conversation
 from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
 from tests.attest_web.verify.minting import (
     APP_ID,
@@ -153,6 +155,22 @@ def test_the_reason_for_which_an_exchange_was_not_signed_is_told(capsys: pytest.
     assert status == 1
     why = "the proxy has no signature for it: The answer was cut short by the upstream"
     assert {failed(found)[f"{algo} signature"] for algo in ("ecdsa", "ed25519")} == {why}
+
+
+def test_a_reason_that_is_stored_a_moment_after_the_answer_is_waited_for() -> None:
+    waited: list[float] = []
+    with fake_proxy({"/v1/signature": (404, b"{}")}) as proxy:
+
+        def sleep(seconds: float) -> None:
+            waited.append(seconds)
+            if len(waited) == 2:
+                proxy.replaced["/v1/signature"] = not_signed("cut short")
+
+        conversation = Conversation(HttpClient(Origin.parse(proxy.url), TOKEN), NONCE, sleep=sleep)
+        conversation.hold(Chat("hello"))
+    assert len(waited) == 2
+    said = {check.name: check.detail for check in conversation.checks}
+    assert said["ecdsa signature"] == said["ed25519 signature"] == "the proxy has no signature for it: cut short"
 
 
 @pytest.mark.usefixtures("lenient")
