@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import PROGRAMS, Proxy, running_proxy, running_simulator, start_proxy
+from attest_web.gpu_evidence import find_gpu_python
+from tests.e2e.processes import PROGRAMS, ROOT, Proxy, running_proxy, running_simulator, start_proxy
 from tests.e2e.raw_client import RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
 from tests.limits import limit
@@ -19,6 +20,9 @@ from tests.limits import limit
 ATTACKER, OTHER = "127.0.0.1", "127.0.0.2"
 """Both of them this machine's: with RATE_LIMIT_NO_TRUST_PROXY=1, one client each."""
 
+needs_gpu_library = pytest.mark.skipif(
+    find_gpu_python(ROOT) is None, reason="no .venv-gpu with NVIDIA's library: see what scripts/setup says"
+)
 UNTRUSTED = {"RATE_LIMIT_NO_TRUST_PROXY": "1"}
 HALF_HEAD = b"GET /health HTTP/1.1\r\nHost: x\r\n"
 HALF_BODY = b"POST /v1/signature/x HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\nx"
@@ -179,6 +183,7 @@ def started(upstream: str, program: str, *arguments: str, **settings: str) -> It
         process.stop(signal.SIGINT)
 
 
+@needs_gpu_library
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("which", ["port", "side_port"])
 def test_sigterm_lets_reports_under_way_end(stand_in: str, tmp_path: Path, program: str, which: str) -> None:
@@ -194,6 +199,7 @@ def test_sigterm_lets_reports_under_way_end(stand_in: str, tmp_path: Path, progr
             assert "Traceback" not in proxy.process.output
 
 
+@needs_gpu_library
 def test_a_report_that_is_asked_for_while_it_stops_is_given(stand_in: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--delay", "2.5") as simulator:
         with started(stand_in, "tee-signer", **simulator.settings, DRAIN_SECONDS="60") as proxy:
@@ -207,6 +213,7 @@ def test_a_report_that_is_asked_for_while_it_stops_is_given(stand_in: str, tmp_p
             assert proxy.process.wait(limit()) == 0
 
 
+@needs_gpu_library
 def test_sighup_under_load_cuts_no_report(stand_in: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--delay", "0.3") as simulator:
         settings = {**simulator.settings, "DEV": "1"}
