@@ -271,9 +271,23 @@ class ApiHttpStream(HttpStream):
         self._paused_event_queue.clear()
         self._paused_event_queue.extend(waiting)
 
+    def _modify_queued(self) -> None:
+        """Do the work on what waits already, as while a hook was at work: it comes before what comes from now on."""
+        queue = self._paused_event_queue
+        for _ in range(len(queue)):
+            event = queue.popleft()
+            if type(event) is RequestData:
+                modified = _ModifiedData(self.stream_id, self._modified(event.data))
+                self._queued -= len(event.data) - len(modified.data)
+                self._held.less(len(event.data) - len(modified.data))
+                event = modified
+            if not isinstance(event, RequestData) or event.data:
+                queue.append(event)
+
     def _start_passing_on(self) -> layer.CommandGenerator[None]:
         """Begin to forward a body as it comes, with the beginning of it that has been held."""
         self._passes_on = True
+        self._modify_queued()
         yield from super().start_request_stream()
         if self.client_state != self.state_stream_request_body:  # there is no upstream
             return

@@ -196,3 +196,31 @@ def test_a_body_that_is_kept_for_a_second_attempt_counts_until_the_answer_begins
     wire.receive(server, ANSWER)
     assert wire.to_client.count(b"ok") == 2
     assert clients.budget.held == 0
+
+
+@pytest.mark.parametrize("holds", [True, False], ids=["held first", "passed on at once"])
+def test_a_body_goes_through_its_modifier_in_order_whatever_waits_for_what(clients: Clients, holds: bool) -> None:
+    """Some comes in one packet with the head, and waits for the hook; some waits for the upstream; some for nothing."""
+    modified: list[bytes] = []
+
+    def modify(piece: bytes) -> bytes:
+        modified.append(piece)
+        return piece.replace(b"-", b"")
+
+    clients.holds = holds
+    pieces = [b"%d" % number + b"-" * (3 * MAX_BUFFERED // 10 - 1) + b"." for number in range(9)]
+    wire = clients.connect()
+    wire.hooks["requestheaders"] = lambda flow: setattr(flow.request, "stream", modify)
+    head = HEAD.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked")
+    chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
+    wire.receive(wire.client, head + b"".join(chunks[:5]))
+    wire.receive(wire.client, b"".join(chunks[5:7]))
+    server = wire.connect() if wire.opening else None
+    wire.receive(wire.client, b"".join(chunks[7:]) + b"0\r\n\r\n")
+    server = server or wire.connect()
+    assert b"".join(modified) == b"".join(pieces)
+    sent = wire.sent[server].partition(b"\r\n\r\n")[2]
+    assert [sent.index(b"%d." % number) for number in range(9)] == sorted(sent.index(b"%d." % n) for n in range(9))
+    assert sent.count(b".") == 9
+    wire.receive(server, ANSWER)
+    assert clients.budget.held == 0
