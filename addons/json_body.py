@@ -25,7 +25,7 @@ class JsonReader:
     """Reads a body that is one JSON text.
 
     Attributes:
-        finished: Whether the message is complete.
+        finished: Never: there is no last event.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,6 @@ class JsonReader:
 
     def end(self) -> bytes:
         """Take note that the message is complete; return what was kept back."""
-        self.finished = True
         kept, self._kept = self._kept, b""
         return kept
 

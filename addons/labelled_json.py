@@ -31,7 +31,7 @@ class LabelledJsonReader:
 
     @property
     def finished(self) -> bool:
-        """Whether the message is complete, or the last event has come."""
+        """Whether the last event of a stream has come."""
         return self._reader.finished
 
     @property

@@ -10,7 +10,7 @@ class OpaqueReader:
 
     Attributes:
         id: None; there is nothing to find one in.
-        finished: Whether the message is complete.
+        finished: Never: there is no last event.
         usage: None, too.
     """
 
@@ -29,5 +29,4 @@ class OpaqueReader:
 
     def end(self) -> bytes:
         """Take note that the message is complete; nothing was kept back."""
-        self.finished = True
         return b""

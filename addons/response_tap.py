@@ -18,7 +18,7 @@ class BodyReader(Protocol):
 
     @property
     def finished(self) -> bool:
-        """Whether the message is complete, or the last event of a stream has come."""
+        """Whether the last event of a stream has come."""
 
     @property
     def usage(self) -> Usage | None:

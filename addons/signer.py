@@ -260,6 +260,4 @@ def _reader_for(route: Route, response: http.Response, size: int | None) -> Body
         return SseReader(route.dialect)
     if media_type != "application/json" and not route.signs_any_type:
         return "the answer is neither JSON nor an event stream"
-    if size == _READ_UNTIL_CLOSE:
-        return _NO_END
     return LabelledJsonReader(route.dialect) if media_type == "application/json" else OpaqueReader()

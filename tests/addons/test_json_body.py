@@ -50,7 +50,7 @@ def test_everything_leaves_at_once_but_the_end() -> None:
     pieces = [b"\n", b" \n", b'{"id":', b'"a]","x":[1]', b',"y":{}', b"}", b"\n", b" "]
     reader, given_back = read(pieces)
     assert given_back == [*pieces[:-3], b"", b"", b"", b"}\n "]
-    assert reader.finished
+    assert not reader.finished
 
 
 def test_the_elements_of_an_array_leave_as_they_come() -> None:
