@@ -1,7 +1,7 @@
 """Where the lines of the log go: to a file descriptor, by a thread that may have to wait for who reads it.
 
-A pipe that is full blocks the writer, and with it all requests, if the writer is the event loop. Here a line goes into a
-queue with a bound. What does not fit is dropped and counted, and the log says so once it can be written again.
+A pipe that is full blocks the writer, and with it all requests, if the writer is the event loop. Here a line goes into
+a queue with a bound. What does not fit is dropped and counted, and the log says so once it can be written again.
 """
 
 import atexit
