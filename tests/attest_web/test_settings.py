@@ -42,6 +42,13 @@ def test_a_peer_is_not_gone_before_it_was_probed() -> None:
         load_settings(Settings, NEEDED | {"tcp_keepalive_idle_secs": "60", "tcp_user_timeout_secs": "60"})
 
 
+def test_an_idle_connection_is_kept_for_less_long_than_uvicorn_keeps_it() -> None:
+    assert load_settings(Settings, NEEDED).vllm_proxy_pool_idle_timeout_secs < 5
+    for wrong in ("0", "-1", "inf", "nan", "x"):
+        with pytest.raises(SettingsError, match=r"VLLM_PROXY_POOL_IDLE_TIMEOUT_SECS .* is wrong"):
+            load_settings(Settings, NEEDED | {"vllm_proxy_pool_idle_timeout_secs": wrong})
+
+
 def test_given_values_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_NAME", "env-model")
     assert load_settings(Settings, NEEDED).model_name == "org/model"
