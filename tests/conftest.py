@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from attest_web.keys import SigningKeys
 from tests.limits import limit
@@ -27,8 +27,9 @@ def let_programs_be_interrupted() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     let_programs_be_interrupted()
-    # An example has the test's time limit, which grows with the load; hypothesis's own of 200 ms does not.
-    settings.register_profile("tests", deadline=None)
+    # An example has the test's time limit, which grows with the load; those of hypothesis itself do not: 200 ms for
+    # an example, and a second or so for making the first ones.
+    settings.register_profile("tests", deadline=None, suppress_health_check=(HealthCheck.too_slow,))
     settings.load_profile("tests")
     config.addinivalue_line("markers", "needs_tool(tool): skip, or fail in CI, where a `tests.tools.Tool` is missing")
 
