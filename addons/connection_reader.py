@@ -41,7 +41,7 @@ MOST_LEFT: Final = 1024 * 1024
 
 
 MOST_AT_ONCE: Final = 32 * 1024
-"""Bytes that the task reads at once: others have their turn in between."""
+"""Bytes of a client's that the task reads at once: others have their turn in between."""
 
 
 class Upstream(Protocol):
@@ -129,8 +129,7 @@ class ConnectionReader(asyncio.Protocol):
         self._resumed: asyncio.Event | None = None
         # Whether the task waits, and so has dealt with all that came before.
         self._task_waits = False
-        # Bytes that have been left to the task, and it has not read.
-        self._left = 0
+        self._most = MOST_AT_ONCE if isinstance(connection, Client) else MOST
         self._draining: asyncio.Task[None] | None = None
         self._way_out: WayOut | None = None
         self._transport = transport
@@ -180,9 +179,11 @@ class ConnectionReader(asyncio.Protocol):
         """Read up to `most` bytes; `b""` at the end. What comes while this is halted waits, and then in the kernel."""
         while self._resumed is not None:
             await self._resumed.wait()
+        if self._unread:
+            await asyncio.sleep(0)  # or this connection alone would have its turn, as long as more is there
         self._task_waits = True
         try:
-            data = await self._reader.read(most)
+            data = await self._reader.read(min(most, self._most))
         finally:
             self._task_waits = False
         self._unread -= len(data)

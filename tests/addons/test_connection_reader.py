@@ -15,7 +15,7 @@ from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.test import taddons, tflow
 
-from addons.connection_reader import MOST, ConnectionReader, ConnectionReading, PromptHandler
+from addons.connection_reader import MOST, MOST_AT_ONCE, ConnectionReader, ConnectionReading, PromptHandler
 from tests.addons.wire import make_context
 from tests.limits import limit
 
@@ -350,3 +350,21 @@ def test_a_client_that_has_gone_while_a_hook_was_at_work_gets_nothing_the_short_
             theirs.close()
 
     asyncio.run(check())
+
+
+def test_a_client_that_has_sent_much_is_read_a_little_at_a_time_and_others_have_their_turn() -> None:
+    async def run() -> None:
+        handler, client = Handler(), tflow.tclient_conn()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ordinary, writer = await asyncio.open_connection(*listener.getsockname())
+        handler.transports[client] = ConnectionIO(reader=ordinary, writer=writer)
+        reader = ConnectionReader(client, handler)
+        reader.data_received(b"x" * 2 * MOST_AT_ONCE)
+        others: list[str] = []
+        for had in (0, 1):
+            asyncio.get_running_loop().call_soon(others.append, "had a turn")
+            assert await reader.read(MOST) == b"x" * MOST_AT_ONCE
+            assert len(others) == had + 1
+        writer.close()
+
+    asyncio.run(run())
