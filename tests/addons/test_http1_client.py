@@ -164,7 +164,7 @@ def test_a_second_answer_does_not_go_to_the_next_request() -> None:
     assert exchange.server.state is ConnectionState.CLOSED
     second = exchange.wire.connect()
     exchange.wire.receive(second, ANSWERS[1])
-    assert b"418" not in exchange.wire.to_client
+    assert b"HTTP/1.1 418 " not in exchange.wire.to_client
     assert exchange.wire.to_client.count(b"HTTP/1.1 200 OK") == 2
 
 
