@@ -6,23 +6,16 @@ stream. A client acts on `data: [DONE]` as soon as it has it, and by then the si
 what little comes behind it, is given out by `end` alone. Where an event of a certain type ends the stream, as in
 `event: message_stop`, it may be long; there, the line end by which a client would know is what is kept.
 
-On the way it picks up the response id and the token usage. JSON is parsed only in events that can matter: those before
-the id is known, and those that have usage in them. An event of more than `MAX_EVENT` bytes is not kept, but searched
-for the few members that matter as it passes.
+On the way it picks up the response id and the token usage; see `addons.sse_event`.
 """
 
 import enum
-import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from addons.dialects import Dialect, usable_id
-from addons.json_members import JsonMembers
-from addons.usage import Usage, UsageFinder
-
-MAX_EVENT = 256 * 1024
-"""Bytes of an event that are kept for reading at most."""
+from addons.dialects import Dialect
+from addons.sse_event import MAX_EVENT, USAGE, SseEvent, has_usage
+from addons.usage import Usage
 
 MAX_HELD = 64 * 1024
 """Bytes behind the end of the stream that are held back at most. With more, it was not the end. Blanks between a line's
@@ -35,8 +28,6 @@ _DONE = b"[DONE]"
 # What the OpenAI libraries take for the end begins so, whatever comes behind it on the line.
 _DONE_LINE = re.compile(rb"data:[ \t]*\[DONE\]")
 _BEGINNING_OF_DATA = re.compile(rb"data:[ \t]*")
-_USAGE = b'"usage"'
-_TYPE = ("type",)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"[\r\n]")
 
@@ -62,7 +53,7 @@ class SseReader:
         self._rest: _Rest | None = None
         # The end of what has come, where it may become the end of the stream.
         self._kept_back = b""
-        self._event = _Event(dialect)
+        self._event = SseEvent(dialect)
         self._event_type = b""
         self._at_start = True
         self._after_cr = False
@@ -91,7 +82,7 @@ class SseReader:
             return 0
         for number, piece in enumerate(pieces):
             # Most are, so this has to be a few scans in C.
-            if not piece.endswith((b"\n\n", b"\r\n\r\n")) or (_USAGE in piece and _has_usage(piece)):
+            if not piece.endswith((b"\n\n", b"\r\n\r\n")) or (USAGE in piece and has_usage(piece)):
                 return number
             for mark in self._end_marks:
                 if mark in piece:
@@ -239,7 +230,7 @@ class SseReader:
         return bool(self._event.lines) and self._event_type in self._dialect.last_events
 
     def _read_event(self) -> None:
-        event, self._event = self._event, _Event(self._dialect)
+        event, self._event = self._event, SseEvent(self._dialect)
         if self.id is None:
             self.id = event.id()
         self.usage = event.usage(self.usage)
@@ -250,88 +241,3 @@ class _Rest(enum.Enum):
 
     OF_DATA = "the value of a data field, which the event takes in"
     OF_NO_INTEREST = "a field that is not read, or a comment"
-
-
-class _Event:
-    """The data of an event, as far as it has come.
-
-    Attributes:
-        lines: How many data lines there were.
-        is_blank: Whether there was nothing in them.
-    """
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-        self.lines = 0
-        self.is_blank = True
-        self._data: list[bytes] = []
-        self._size = 0
-        # What the data is searched by, once there is too much of it to keep.
-        self._members: JsonMembers | None = None
-        self._usage = UsageFinder()
-
-    def add(self, value: bytes, *, continues: bool = False) -> None:
-        """Take in the value of a line; or of one that has begun already, what comes next of it."""
-        self.lines += not continues
-        self.is_blank = self.is_blank and (not value or value.isspace())
-        if self._members is None:
-            if self._size + len(value) < MAX_EVENT:
-                self._data.append(value)
-                self._size += len(value) + 1
-                return
-            self._search()
-        elif not continues:
-            value = b"\n" + value
-        self._look_into(value)
-
-    def type(self) -> bytes:
-        """The type that the data tells; empty where it tells none yet."""
-        if self._members is None and self.lines > 1:
-            self._search()  # parsing all of it again after each line could take for ever
-        if self._members is not None:
-            found: object = self._members.found.get(_TYPE)
-        else:
-            event = _json_object(b"\n".join(self._data))
-            found = event.get("type") if event is not None else None
-        return found.encode("utf-8", "replace") if isinstance(found, str) else b""
-
-    def id(self) -> str | None:
-        """The response id that the data tells."""
-        if self._members is not None:
-            found = (usable_id(self._members.found.get(path)) for path in self._dialect.id_paths)
-            return next((chat_id for chat_id in found if chat_id is not None), None)
-        data = b"\n".join(self._data)
-        event = _json_object(data) if b'"id"' in data else None
-        return self._dialect.id_of(event) if event is not None else None
-
-    def usage(self, before: Usage | None) -> Usage | None:
-        """The tokens that the data tells, and where it tells nothing, what is known from before."""
-        if self._members is not None:
-            found = self._usage.usage()
-            return found.filled_by(before) if found is not None else before
-        data = b"\n".join(self._data)
-        event = _json_object(data) if _has_usage(data) else None
-        return self._dialect.usage_of(event, before) if event is not None else before
-
-    def _search(self) -> None:
-        self._members = JsonMembers({*self._dialect.id_paths, _TYPE})
-        self._look_into(b"\n".join([*self._data, b""]) if self._data else b"")
-        self._data.clear()
-
-    def _look_into(self, text: bytes) -> None:
-        if self._members is not None:
-            self._members.feed(text)
-        self._usage.feed(text)
-
-
-def _has_usage(data: bytes) -> bool:
-    # With stream_options.include_usage, every event but the last says "usage":null.
-    return data.count(_USAGE) != data.count(b'"usage":null')
-
-
-def _json_object(data: bytes) -> dict[str, Any] | None:
-    try:
-        event = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return event if isinstance(event, dict) else None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from addons import sse
 from addons.dialects import ANY, CHAT, MESSAGES, RESPONSES, Dialect, usable_id
 from addons.sse import SseReader
+from addons.sse_event import MAX_EVENT
 from addons.usage import Usage
 from tests.cutting import cut, cuts
 
@@ -158,7 +159,7 @@ def test_no_json_is_parsed_once_the_id_is_known(monkeypatch: pytest.MonkeyPatch)
         parsed.append(data)
         return {"id": "chatcmpl-1"}
 
-    monkeypatch.setattr("addons.sse.json.loads", loads)
+    monkeypatch.setattr("addons.sse_event.json.loads", loads)
     reader = SseReader(CHAT)
     reader.feed(b'data: {"id":"chatcmpl-1"}\n\n')
     for piece in (b'data: {"id":"x","usage":null}\n\n', b'data: {"id":"x"}\n\n', b'data: {"id":', b'"x"}\r\n\r\n'):
@@ -189,7 +190,7 @@ def in_pieces(stream: bytes, size: int) -> list[bytes]:
     return [stream[at : at + size] for at in range(0, len(stream), size)]
 
 
-LONG = b"x" * (sse.MAX_EVENT + 40_000)
+LONG = b"x" * (MAX_EVENT + 40_000)
 
 
 @pytest.mark.parametrize("piece_size", [1000, 65_536, 1 << 20])
@@ -256,7 +257,7 @@ def test_blanks_around_the_word_that_ends_a_stream_hide_nothing(piece_size: int,
 
 
 def test_more_blanks_than_are_worth_waiting_for_pass_and_the_word_behind_them_does_not() -> None:
-    line = b"data:" + b" " * (sse.MAX_EVENT + 5000) + b"[DONE]\n\n"
+    line = b"data:" + b" " * (MAX_EVENT + 5000) + b"[DONE]\n\n"
     reader, given_back = read(in_pieces(line, 1000))
     assert reader.finished
     assert b"".join(given_back) == line
@@ -267,13 +268,13 @@ def test_more_blanks_than_are_worth_waiting_for_pass_and_the_word_behind_them_do
 def test_the_memory_of_an_event_has_a_bound() -> None:
     reader = SseReader(CHAT)
     tracemalloc.start()
-    for _ in range(4 * sse.MAX_EVENT // 100):
+    for _ in range(4 * MAX_EVENT // 100):
         reader.feed(b"data: " + b"x" * 94 + b"\n")
-    for _ in range(4 * sse.MAX_EVENT // 100):
+    for _ in range(4 * MAX_EVENT // 100):
         reader.feed(b" " * 100)
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert size < 2 * sse.MAX_EVENT
+    assert size < 2 * MAX_EVENT
 
 
 def test_naming_the_last_event_in_every_line_of_one_costs_a_parse_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +284,7 @@ def test_naming_the_last_event_in_every_line_of_one_costs_a_parse_and_no_more(mo
         parsed.append(data)
         return {}
 
-    monkeypatch.setattr("addons.sse.json.loads", loads)
+    monkeypatch.setattr("addons.sse_event.json.loads", loads)
     reader = SseReader(RESPONSES)
     reader.feed(b'data: {"x":["response.completed",\n' + b'data: "response.completed",\n' * 1000)
     assert sum(map(len, parsed)) < 1000
@@ -364,7 +365,7 @@ def test_the_end_of_another_dialect_or_of_none_is_no_end(stream: bytes, dialect:
 
 
 def test_a_last_event_of_any_length_ends_the_stream() -> None:
-    last = b'event: response.completed\ndata: {"response":"' + b"x" * 2 * sse.MAX_EVENT + b'"}\n\n'
+    last = b'event: response.completed\ndata: {"response":"' + b"x" * 2 * MAX_EVENT + b'"}\n\n'
     stream = RESPONSE_STREAM[:110] + b"\n\n" + last
     reader, given_back = read([stream[at : at + 65535] for at in range(0, len(stream), 65535)], RESPONSES)
     assert reader.finished
