@@ -9,9 +9,13 @@ from attest_web.json_log import SUBJECT
 
 logger = logging.getLogger(__name__)
 
+_POLLED = frozenset({"/health", "/ready", "/metrics"})
+"""Pages that machines ask for all the time: where these are answered, the line is one for `debug`."""
+
 
 def log_request(flow: http.HTTPFlow, summary: Summary) -> None:
     """Write the line of a request that is over."""
-    if logger.isEnabledFor(logging.INFO):
+    level = logging.DEBUG if summary.route in _POLLED and summary.status < 400 else logging.INFO
+    if logger.isEnabledFor(level):
         # mitmproxy puts the client's address in front of such a line.
-        logger.info("%s", summary, extra={"client": flow.client_conn.peername, SUBJECT: summary})
+        logger.log(level, "%s", summary, extra={"client": flow.client_conn.peername, SUBJECT: summary})

@@ -130,3 +130,17 @@ def test_log_level_says_how_much_is_logged(stand_in: str, command: str) -> None:
     process.wait_for("TLS_CERT_PATH without --certs")
     assert process.stop() == 0
     assert "signing as" not in process.output
+
+
+def test_pages_that_are_polled_are_logged_where_they_fail(stand_in: str) -> None:
+    with running_proxy(stand_in, LOG_FORMAT="json") as proxy:
+        for path in ("/health", "/metrics", "/ready", "/version"):
+            with RawClient(proxy.side_port) as client:
+                client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert client.read_response("GET")[0] == 200
+        with RawClient(proxy.side_port) as client:
+            client.send(b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            assert client.read_response()[0] == 405
+        proxy.process.wait_for('"status": 405')
+        told = [(line["route"], line["status"]) for line in lines_of(proxy) if "route" in line]
+    assert told == [("/version", 200), ("/health", 405)]
