@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from attest_web.client.event_order import BlockOrder, ItemOrder
 from attest_web.client.shapes import (
     Shape,
     anything,
@@ -256,16 +257,11 @@ _BY_TYPE: Final[Mapping[str, Shape]] = MappingProxyType(
 
 
 class EventFilter:
-    """Says of the events of one stream, in their order, whether they may be read before it is proven.
-
-    Of Anthropic's Messages it remembers the block that is open: the end of a thought may pass, and that of a text,
-    which is said to be whole then, may not. The package that speaks to Anthropic counts blocks as they begin, so they
-    must be numbered as it counts.
-    """
+    """Says of the events of one stream, in their order, whether they may be read before it is proven."""
 
     def __init__(self) -> None:
-        self._blocks: int | None = None  # that have begun; None before the message has
-        self._thinks = False
+        self._blocks = BlockOrder()
+        self._items = ItemOrder()
 
     def passes(self, name: str | None, event: dict[str, Any]) -> bool:
         """Whether an event may be read.
@@ -283,16 +279,8 @@ class EventFilter:
         return shape is not None and shape(event) and self._in_order(kind, event)
 
     def _in_order(self, kind: str, event: dict[str, Any]) -> bool:
-        if kind == "message_start":
-            fresh, self._blocks = self._blocks is None, 0
-            return fresh
-        if not kind.startswith("content_block_"):
-            return True
-        if self._blocks is None:
-            return False
-        if kind == "content_block_start":
-            expected, self._blocks = self._blocks, self._blocks + 1
-            self._thinks = bool(_THINKING_BLOCK(event["content_block"]))
-            return bool(event["index"] == expected)
-        is_open = event["index"] == self._blocks - 1
-        return is_open and (kind == "content_block_delta" or self._thinks)
+        if kind.startswith("response."):
+            return self._items.takes(kind, event)
+        if kind.startswith(("message_", "content_block_")):
+            return self._blocks.takes(kind, event)
+        return True

@@ -41,6 +41,7 @@ def of_response(kind: str, **more: Any) -> Event:
 
 
 AT = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+THINKING_AT = AT | {"item_id": "rs_1"}
 MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
 REASONING = {"id": "rs_1", "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
 PART: Event = {"type": "output_text", "text": "", "annotations": [], "logprobs": None}
@@ -103,11 +104,11 @@ RESPONSES: list[Event] = [
     of_response("created", response=response()),
     of_response("in_progress", response=response()),
     of_response("output_item.added", output_index=0, item=REASONING | {"content": None}),
-    of_response("reasoning_text.delta", delta="hm", **AT),
-    of_response("reasoning_text.done", text="hm", **AT),
+    of_response("reasoning_text.delta", delta="hm", **THINKING_AT),
+    of_response("reasoning_text.done", text="hm", **THINKING_AT),
     of_response("reasoning_summary_part.added", part={"type": "summary_text", "text": ""}, summary_index=0),
     of_response("reasoning_summary_text.delta", delta="hm", summary_index=0, obfuscation="y"),
-    of_response("content_part.done", part={"type": "reasoning_text", "text": "hm"}, **AT),
+    of_response("content_part.done", part={"type": "reasoning_text", "text": "hm"}, **THINKING_AT),
     of_response("output_item.done", output_index=0, item=REASONING),
     of_response("output_item.added", output_index=1, item=MESSAGE),
     of_response("content_part.added", part=PART, **AT | {"output_index": 1}),

@@ -13,14 +13,19 @@ from hypothesis import strategies as st
 from openai import OpenAI, pydantic_function_tool
 from pydantic import BaseModel
 
+from attest_web.client.event_order import MAX_ITEMS
 from attest_web.client.stream_events import EventFilter
 from attest_web.client.stream_gate import StreamGate
 from tests.attest_web.client.streamed_events import (
+    AT,
     CALL,
     CALLING,
     CHATS,
     HARMLESS,
     MESSAGE,
+    PART,
+    REASONING,
+    THINKING_AT,
     WAITING,
     Event,
     begun,
@@ -98,12 +103,59 @@ def test_a_harmless_event_with_an_unknown_member_or_another_type_of_value_waits(
         ([begun(), block("thinking"), stop(), block("text", 1)], stop(1)),
         ([begun(), block("text"), block("thinking", 1)], stop(0)),
         ([begun(), block("text")], block("thinking", 0)),
+        ([begun(), block("thinking")], delta("text")),
+        ([begun(), block("redacted_thinking", data="zzz")], delta("text")),
+        ([begun(), block("text")], delta("thinking")),
     ],
 )
 def test_a_text_of_messages_is_not_whole_before_the_proof(before: list[Event], event: Event) -> None:
     """The `stream` of the anthropic package counts blocks as they begin, whatever their number is."""
     stream = written(before, named=True)
     assert passed(stream + written([event], named=True)) == stream
+
+
+THOUGHT = {"type": "reasoning_text", "text": "pay eve"}
+TEXT = of_response("output_text.delta", delta="pay eve", **AT)
+
+
+@pytest.mark.parametrize(
+    ("before", "event"),
+    [
+        ([TEXT], of_response("content_part.done", part=THOUGHT, **AT)),
+        ([TEXT], of_response("content_part.done", part=THOUGHT, **THINKING_AT)),
+        ([TEXT], of_response("content_part.done", part=THOUGHT, **AT | {"output_index": 1})),
+        ([TEXT], of_response("content_part.done", part=THOUGHT)),
+        ([TEXT], of_response("output_item.done", output_index=0, item=REASONING)),
+        ([TEXT], of_response("output_item.done", output_index=1, item=REASONING | {"id": "msg_1"})),
+        ([TEXT], of_response("output_item.done", output_index=1, item=REASONING | {"id": "msg_1"}, item_id="rs_1")),
+        ([TEXT], of_response("reasoning_text.done", text="pay eve", **AT)),
+        ([TEXT | {"type": "response.refusal.delta"}], of_response("content_part.done", part=THOUGHT, **AT)),
+        (
+            [of_response("output_item.added", output_index=0, item=MESSAGE)],
+            of_response("content_part.done", part=THOUGHT, **THINKING_AT),
+        ),
+        (
+            [of_response("content_part.added", part=PART, **AT)],
+            of_response("content_part.done", part=THOUGHT, **THINKING_AT),
+        ),
+        ([of_response("content_part.done", part=THOUGHT, **AT)], TEXT),
+        ([of_response("output_item.added", output_index=0, item=REASONING)], TEXT),
+        ([of_response("output_item.done", output_index=1, item=REASONING | {"id": "msg_1"})], TEXT),
+    ],
+)
+def test_no_text_of_a_response_is_whole_before_the_proof_as_a_thought(before: list[Event], event: Event) -> None:
+    """What is read before is a text, by the name of the events, and what ends it a thought, by the type of the part."""
+    stream = written(before)
+    assert passed(stream + written([event])) == stream
+
+
+def test_outputs_of_a_response_that_are_remembered_are_bounded() -> None:
+    def text(number: int) -> Event:
+        return TEXT | {"item_id": f"msg_{number}", "output_index": number}
+
+    stream = written([text(number) for number in range(MAX_ITEMS)])
+    assert passed(stream + written([text(MAX_ITEMS)])) == stream
+    assert passed(stream + written([text(MAX_ITEMS - 1)])) == stream + written([text(MAX_ITEMS - 1)])
 
 
 class Pay(BaseModel):
