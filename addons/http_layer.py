@@ -182,6 +182,8 @@ class ApiHttpLayer(UpstreamConnections):
         excused = self._limits.upstream_timeout if is_behind else 0.0
         for stream_id in self._unended.overdue(self.streams, excused):
             stream = self.streams[stream_id]
+            if isinstance(stream, ApiHttpStream) and not stream.is_left_open:
+                continue  # it has gone on meanwhile, or its end waits for its signature or for a hook
             message = "the upstream does not end its answer"
             gone = RequestProtocolError(stream_id, message, ErrorCode.CANCEL)
             if isinstance(stream, ApiHttpStream) and stream.may_end:

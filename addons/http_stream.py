@@ -467,6 +467,12 @@ class ApiHttpStream(HttpStream):
             self._owner.open_short_way(self.flow.server_conn, response.stream)
 
     @property
+    def is_left_open(self) -> bool:
+        """Whether the last event of the answer is still the last that has come, and the answer has not ended."""
+        tap = self.flow.response.stream if self.flow.response is not None else None
+        return isinstance(tap, ResponseTap) and tap.is_left_open
+
+    @property
     def may_end(self) -> bool:
         """Whether the answer is whole, for the client too, if it ends with what has come of it."""
         tap = self.flow.response.stream if self.flow.response is not None else None

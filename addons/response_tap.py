@@ -69,6 +69,11 @@ class ResponseTap:
         self.when_finished: Callable[[], None] | None = None
         self._completed = False
 
+    @property
+    def is_left_open(self) -> bool:
+        """Whether the last event has come, nothing speaks against its being the last, and the message has not ended."""
+        return self._reader.finished and not self._completed
+
     def watch(self, watched: Callable[[BodyReader], BodyReader]) -> None:
         """Have the body read by another reader, which reads it by this one's and sees what passes."""
         self._reader = watched(self._reader)

@@ -117,6 +117,34 @@ def test_a_stream_that_ends_is_left_alone() -> None:
 
 
 @pytest.mark.usefixtures("no_patience")
+def test_a_stream_that_goes_on_behind_its_last_event_is_not_ended() -> None:
+    exchange = Exchange()
+    server = exchange.wire.connect()
+    exchange.wire.wakeups.clear()
+    exchange.wire.receive(server, HEAD + b"1\r\n$\r\n")
+    exchange.wire.receive(server, b"1\r\nb\r\n")
+    exchange.wake()
+    assert server.state is ConnectionState.OPEN
+    assert exchange.completed == []
+    exchange.wire.receive(server, b"1\r\nc\r\n0\r\n\r\n")
+    assert exchange.wire.to_client.endswith(b"1\r\nc\r\n1\r\n$\r\n0\r\n\r\n")
+    assert exchange.completed == [hashlib.sha256(b"$bc").hexdigest()]
+
+
+@pytest.mark.usefixtures("no_patience")
+def test_a_stream_whose_end_waits_for_a_hook_is_not_ended_a_second_time() -> None:
+    exchange = Exchange()
+    server = exchange.wire.connect()
+    exchange.wire.wakeups.clear()
+    exchange.wire.receive(server, HEAD + b"1\r\n$\r\n")
+    exchange.wire.hooks["response"] = lambda _: exchange.wire.feed_next(events.Wakeup(exchange.wire.wakeups.pop()))
+    exchange.wire.receive(server, b"0\r\n\r\n")
+    assert exchange.wire.to_client.endswith(b"1\r\n$\r\n0\r\n\r\n")
+    assert server.state is exchange.wire.client.state is ConnectionState.OPEN
+    assert len(exchange.completed) == 1
+
+
+@pytest.mark.usefixtures("no_patience")
 def test_a_stream_whose_end_nobody_reads_as_the_client_is_slow_gets_more_time() -> None:
     exchange = Exchange(behind=True)
     server = exchange.wire.connect()

@@ -75,6 +75,10 @@ class Wire:
             for command in self.layer.handle_event(self._events.popleft()):
                 self._obey(command)
 
+    def feed_next(self, event: events.Event) -> None:
+        """Have an event be the next, from within a hook: it comes before the hook's end."""
+        self._events.append(event)
+
     def receive(self, connection: Connection, data: bytes) -> None:
         """Have a connection's other side send something."""
         if connection.state & ConnectionState.CAN_READ:
