@@ -46,7 +46,7 @@ def dripping(path: Path, before: bytes) -> Iterator[None]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield
-        thread.join(10)
+        thread.join(limit())
         assert not thread.is_alive(), "the client has left the connection open"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from attest_web.dstack import Dstack, DstackError
 from tests.attest_web.guest_agent import Answer, agent, answering, as_dstack_answers
+from tests.limits import limit
 
 SECRET = "5ec2e7" + "00" * 29
 
@@ -148,7 +149,7 @@ def test_an_agent_that_takes_too_long_is_given_up(path: Path) -> None:
     go_on = threading.Event()
 
     def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        go_on.wait(10)
+        go_on.wait(limit())
         return 200, {}
 
     with agent(path, answer):

@@ -16,7 +16,7 @@ import pytest
 
 from attest_web.gpu_evidence import GpuEvidenceError, GpuEvidenceWorker, find_gpu_python
 from attest_web.spdm import evidence_nonce
-from tests.limits import Deadline
+from tests.limits import Deadline, limit
 
 NONCE = "5a" * 32
 OTHER = "a5" * 32
@@ -258,7 +258,7 @@ def test_close_ends_a_request_at_once_and_allows_no_other(workers: Workers, tmp_
     thread.start()
     wait_until(asked.exists)
     worker.close()
-    assert failed.wait(5)
+    assert failed.wait(limit(5))
     thread.join()
     assert is_gone(workers.pids[0])
     with pytest.raises(GpuEvidenceError, match="stopping"):

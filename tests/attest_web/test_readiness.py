@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from attest_web.readiness import UpstreamProbe
+from tests.limits import limit
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def test_while_one_waits_for_the_answer_the_others_take_the_last_one() -> None:
         def _ask(self) -> bool:
             if now:
                 asked.set()
-                assert answer.wait(10)
+                assert answer.wait(limit())
             return True
 
     probe = Slow("http://unused", clock=lambda: now)
@@ -73,7 +74,7 @@ def test_while_one_waits_for_the_answer_the_others_take_the_last_one() -> None:
     now = 1.0
     waiting = threading.Thread(target=probe)
     waiting.start()
-    assert asked.wait(10)
+    assert asked.wait(limit())
     assert probe() is True  # at once
     answer.set()
     waiting.join()

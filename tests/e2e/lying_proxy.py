@@ -107,4 +107,4 @@ def lying_proxy(port: int) -> Iterator[LyingProxy]:
             yield proxy
         finally:
             proxy.shutdown()
-            thread.join(5)
+            thread.join(limit(5))

@@ -231,7 +231,7 @@ def test_a_dstack_that_never_answers_holds_up_no_stop(stand_in: str, tmp_path: P
             proxy.process.wait_for("(?s)(client connect.*){2}")
             assert proxy.process.stop(timeout=10) == 0
             for thread in asking:
-                thread.join(10)
+                thread.join(limit())
 
 
 def ask_in_vain(port: int, number: int) -> None:
@@ -315,7 +315,7 @@ def test_a_quote_that_takes_seconds_delays_no_token_no_signature_and_no_cached_r
                 assert ask(proxy.port)[0] == 200
             assert not answers, "all this took less time than one quote"
             for thread in asking:
-                thread.join(60)
+                thread.join(limit(60))
     assert answers == [200] * 6
 
 
@@ -332,7 +332,7 @@ def test_a_flood_of_nonces_is_turned_away_with_429(tmp_path: Path, stand_in: str
             for thread in asking:
                 thread.start()
             for thread in asking:
-                thread.join(60)
+                thread.join(limit(60))
             assert ask(proxy.port, f"nonce={NONCE}")[0] == 200
     assert set(answers) == {200, 429}
     assert answers.count(200) >= 8

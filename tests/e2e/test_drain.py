@@ -32,7 +32,7 @@ class HeldStream:
                 continue
             first, *rest = events("chatcmpl-drain", "a", "b")
             peer.send(SSE_HEAD + chunk(first))
-            if not self.go.wait(10) or self.cut:
+            if not self.go.wait(limit()) or self.cut:
                 return
             peer.send(b"".join(map(chunk, rest)) + LAST_CHUNK)
 

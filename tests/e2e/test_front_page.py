@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Error, Route, expect
 from attest_web.gpu_evidence import find_gpu_python
 from tests.e2e.front_page import QUESTION, Exchange, FrontPage, have_chat, opened
 from tests.e2e.processes import BIN, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy
+from tests.limits import limit
 
 SIGNATURES, REPORTS = "/v1/signature/*", "/v1/attestation/report*"
 NO_ED25519 = """if (globalThis.SubtleCrypto) {
@@ -279,7 +280,7 @@ def test_tee_verify_takes_the_files_and_the_commands_of_the_page(
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=limit(30),
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -33,7 +33,7 @@ def test_every_connection_that_is_accepted_or_opened_is_probed(program: str) -> 
         peer.read_request()
         first, *rest = events("chatcmpl-held", "a")
         peer.send(SSE_HEAD + chunk(first))
-        go.wait(20)
+        go.wait(limit(20))
         peer.send(b"".join(map(chunk, rest)) + LAST_CHUNK)
 
     with ScriptedUpstream(script) as upstream, running_proxy(upstream.url, program=program) as proxy:
