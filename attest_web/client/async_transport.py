@@ -80,7 +80,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
     async def _settle(self, asked: Asked) -> httpx2.Response | None:
         """Have keys attested before the first request is sent; return an answer where that was refused."""
         trust = self._rules.trust
-        if trust.settled or (asked.path in self._rules.allow_unproven and not self._rules.tls):
+        if trust.settled or self._rules.may_go_unattested(asked.path):
             return None
         try:
             await self._attest(None, None, asked)

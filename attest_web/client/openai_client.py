@@ -214,6 +214,8 @@ def _rules(
         raise ValueError("algos takes ecdsa, ed25519, or both")
     if policy is not None and signers is not None:
         raise ValueError("policy and signers: give one of them")
+    if public_reports and signers is not None:
+        raise ValueError("public_reports keeps the token until keys are attested, and signers does without: give one")
     for url in map(httpx2.URL, (base_url, proof_url or base_url)):
         if url.scheme not in ("http", "https"):
             raise ValueError("a URL here begins with http:// or https://")
@@ -237,7 +239,8 @@ def _rules(
         given = policy if policy is not None else attestation_policy()
         trust = AttestedSigners(given, algos, tls=tls, send_token=not public_reports)
     base = base_url.rstrip("/")
-    return Rules(base, (proof_url or base_url).rstrip("/"), trust, algos, tls, judge=judge, **more)
+    proof = (proof_url or base_url).rstrip("/")
+    return Rules(base, proof, trust, algos, tls, public_reports=public_reports, judge=judge, **more)
 
 
 def _verify(ra_tls: bool) -> bool | ssl.SSLContext:

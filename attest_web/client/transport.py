@@ -68,6 +68,7 @@ class Rules:
         max_bytes: Of a request and of an answer, all of which are kept for the proof.
         proof_timeout: Seconds that each question for proof may take, with all its tries: one about a key, or for a
             signature.
+        public_reports: Whether no server is to have the token before its keys are attested.
         on_proof: Is called with every proof.
         judge: Gives the checks of a server's certificate; None where the transport judges it.
     """
@@ -80,6 +81,7 @@ class Rules:
     allow_unproven: Collection[str] = ()
     max_bytes: int = MAX_BYTES
     proof_timeout: float = 30.0
+    public_reports: bool = False
     on_proof: Callable[[Proof], None] | None = field(default=None, repr=False)
     judge: CertificateJudge | None = None
 
@@ -97,6 +99,10 @@ class Rules:
         known = self.trust.tls_keys if bound and not about_keys else None
         # As it is in the handshake: `host` would have a name like bücher.example in Unicode.
         return TlsGuard(url.raw_host.decode(), known, self.judge)
+
+    def may_go_unattested(self, path: str) -> bool:
+        """Whether a request for a path, behind the base URL, may be sent before any keys are attested."""
+        return path in self.allow_unproven and not self.tls and not self.public_reports
 
     def path_of(self, url: httpx2.URL) -> str:
         """The path of a request, behind the base URL.

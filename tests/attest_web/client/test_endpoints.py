@@ -264,6 +264,7 @@ def test_async_waits_without_blocking_and_gives_the_same_errors() -> None:
         ({"algos": ["rsa"]}, "algos"),
         ({"signers": ["0x12"]}, "signers"),
         ({"signers": ["7"], "policy": None}, "signers"),
+        ({"signers": ["0x" + "1" * 40], "policy": None, "public_reports": True}, "public_reports"),
         ({"proof_url": "ftp://server.test/v1"}, "URL"),
         ({"http_client": None}, "http_client"),
     ],

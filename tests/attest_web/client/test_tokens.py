@@ -234,6 +234,19 @@ def test_where_reports_are_public_a_server_has_the_token_only_when_its_keys_are_
 
 
 @pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
+def test_where_reports_are_public_no_path_that_may_go_unproven_has_the_token_before(make: Callable[..., Any]) -> None:
+    """Without tls_binding, nothing else would look at a server before it is sent a request for such a path."""
+    lenient = {"public_reports": True, "allow_unproven": {"/chat/completions"}, "tls_binding": False}
+    false = SigningServer(replaced={"/attestation": httpx2.Response(200, json={})})
+    with pytest.raises(ProofError):
+        chat(make("https://server.test/v1", **options(transport=httpx2.MockTransport(false)), **lenient))
+    assert false.sent_a_token == []
+    honest = SigningServer()
+    chat(make("https://server.test/v1", **options(transport=httpx2.MockTransport(honest)), **lenient))
+    assert honest.sent_a_token == ["/v1/chat/completions"]
+
+
+@pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
 def test_where_reports_are_not_public_they_are_asked_for_with_the_token_after_a_401(make: Callable[..., Any]) -> None:
     server = SigningServer(private=True)
     chat(make(BASE, **options(transport=httpx2.MockTransport(server))))
