@@ -54,7 +54,8 @@ class SseReader:
         # The end of what has come, where it may become the end of the stream.
         self._kept_back = b""
         self._event = SseEvent(dialect)
-        self._event_type = b""
+        # By the line `event: …`, and by the data's own `type`: some clients go by the one, some by the other.
+        self._event_type = self._data_type = b""
         self._at_start = True
         self._after_cr = False
         # Everything from the line that ends the stream on, once it has come.
@@ -213,21 +214,25 @@ class SseReader:
     def _read_line(self, line: bytes | None) -> bool:
         """Take a line in; say whether by it a client knows that the stream is over."""
         if line is None:
-            self._event_type = self._event_type or self._event.type()
+            self._data_type = self._data_type or self._event.type()
         elif not line:
-            is_last = self._event_type in self._dialect.last_events
-            self._event_type = b""
+            is_last = self._is_last
+            self._event_type = self._data_type = b""
             if self._event.lines:
                 self._read_event()
             return is_last
         elif line.startswith(b"data:") or line == b"data":
             value = line[5:].removeprefix(b" ")
             self._event.add(value)
-            if not self._event_type and any(mark in value for mark in self._dialect.last_events):
-                self._event_type = self._event.type()
+            if not self._data_type and any(mark in value for mark in self._dialect.last_events):
+                self._data_type = self._event.type()
         elif line.startswith(b"event:"):
             self._event_type = line[6:].removeprefix(b" ")[:MAX_EVENT_TYPE]
-        return bool(self._event.lines) and self._event_type in self._dialect.last_events
+        return bool(self._event.lines) and self._is_last
+
+    @property
+    def _is_last(self) -> bool:
+        return not self._dialect.last_events.isdisjoint((self._event_type, self._data_type))
 
     def _read_event(self) -> None:
         event, self._event = self._event, SseEvent(self._dialect)

@@ -340,6 +340,19 @@ def test_a_stream_that_ends_with_a_typed_event_keeps_back_the_line_end_that_tell
     assert left_before == stream[:told_by]
 
 
+@pytest.mark.parametrize("named", [b"message", b"response.output_text.delta", b"ping"])
+@pytest.mark.parametrize("padding", [b"", LONG], ids=["short", "long"])
+def test_an_event_whose_data_has_another_type_than_its_name_ends_the_stream_by_either(
+    named: bytes, padding: bytes
+) -> None:
+    last = b'event: %s\ndata: {"type":"response.completed","x":"%s"}' % (named, padding)
+    reader, given_back = read([last + b"\n\n"], RESPONSES)
+    assert reader.finished
+    assert given_back == [last, b"\n\n"]
+    last = b'event: message_stop\ndata: {"type":"%s"}' % named
+    assert read([last + b"\n\n"], MESSAGES)[1] == [last, b"\n\n"]
+
+
 @pytest.mark.parametrize("last", [b"response.incomplete", b"response.failed"])
 def test_every_end_of_a_response_is_one(last: bytes) -> None:
     reader, _ = read([RESPONSE_STREAM.replace(b"response.completed", last)], RESPONSES)
