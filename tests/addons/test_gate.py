@@ -36,9 +36,7 @@ def test_a_token_opens_and_goes_no_further(gate: Gate, make_flow: MakeFlow) -> N
     assert "authorization" not in flow.request.headers
 
 
-def test_an_exchange_knows_whose_it_is_and_not_the_token(
-    gate: Gate, exchanges: Exchanges, make_flow: MakeFlow
-) -> None:
+def test_an_exchange_knows_whose_it_is_and_not_the_token(gate: Gate, exchanges: Exchanges, make_flow: MakeFlow) -> None:
     mine, anothers = make_flow(b"{}", authorization="Bearer s3cret"), make_flow(b"{}", authorization="Bearer wrong")
     for flow in (mine, anothers):
         gate.requestheaders(flow)
@@ -157,6 +155,9 @@ E2EE_HEADERS = [
     "X-Encrypt-All-Fields",
     "X-E2EE-Version",
     "X-E2EE-Anything",
+    "X_Signing_Algo",
+    "x-client_pub_key",
+    "X_E2EE_Version",
 ]
 
 
