@@ -45,7 +45,6 @@ class Tokens:
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return digest[:8].hex() if any(matches) and scheme.lower() == b"bearer" else None
 
-
     def knows(self, credential: str) -> bool:
         """Whether a token that `credential` named is one of those that there are now."""
         return any(digest[:8].hex() == credential for digest in self._digests)

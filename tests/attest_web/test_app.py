@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from attest_web.attestation import ReportRequest
 from attest_web.dstack import DstackError
 from attest_web.gpu_evidence import GpuEvidenceError
-from attest_web.report_desk import DeskBusyError, ReportDesk
+from attest_web.report_desk import MAX_PER_CLIENT, MAX_PER_STRANGER, DeskBusyError, ReportDesk
 from attest_web.signatures import SignedExchange
 from attest_web.store import MemorySignatureStore, StoreUnavailableError
 from attest_web.tls_fingerprint import TlsCertificateError
@@ -161,20 +161,20 @@ def test_head_and_options_need_no_more_than_get(client: FlaskClient) -> None:
     assert client.options("/v1/signature/chatcmpl-123").status_code == 200
 
 
-@pytest.mark.parametrize(("public", "client"), [(True, "198.51.100.7"), (False, None)])
-def test_a_report_is_charged_to_its_client_where_anybody_may_ask(
-    make_client: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch, public: bool, client: str | None
+@pytest.mark.parametrize(("public", "share"), [(True, MAX_PER_STRANGER), (False, MAX_PER_CLIENT)])
+def test_a_report_is_charged_to_its_client(
+    make_client: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch, public: bool, share: int
 ) -> None:
-    clients: list[str | None] = []
+    charged: list[tuple[str | None, int]] = []
 
-    def report(_: ReportDesk, request: ReportRequest, nonce: bytes | None, client: str | None = None) -> bytes:
-        clients.append(client)
+    def report(_: ReportDesk, __: ReportRequest, ___: bytes | None, client: str | None, share: int) -> bytes:
+        charged.append((client, share))
         return b"{}"
 
     monkeypatch.setattr(ReportDesk, "report", report)
     headers = {"X-Forwarded-For": "1.2.3.4, 198.51.100.7", **AUTHORIZED}
     assert make_client(public=public).get(REPORT, headers=headers).status_code == 200
-    assert clients == [client]
+    assert charged == [("198.51.100.7", share)]
 
 
 def test_head_makes_no_report(client: FlaskClient, evidence: Evidence) -> None:
