@@ -63,6 +63,11 @@ def list_of(shape: Shape) -> Shape:
     return lambda value: isinstance(value, list) and all(map(shape, value))
 
 
+def filled_list_of(shape: Shape) -> Shape:
+    """A list of one item at least, whose items are all of this shape."""
+    return lambda value: value != [] and list_of(shape)(value)
+
+
 def values_of(shape: Shape) -> Shape:
     """An object with members of any name that are all of this shape."""
     return lambda value: isinstance(value, dict) and all(map(shape, value.values()))

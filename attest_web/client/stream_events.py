@@ -21,6 +21,7 @@ from attest_web.client.shapes import (
     count,
     either,
     empty,
+    filled_list_of,
     list_of,
     literal,
     members,
@@ -87,25 +88,25 @@ _CHOICE = members(
         "prompt_logprobs": null,
     }
 )
-CHUNK: Final = members(
-    {
-        "id": text,
-        "object": literal("chat.completion.chunk", "text_completion", "transcription.chunk", "translation.chunk"),
-        "created": number,
-        "model": optional(text),
-        "provider": text,
-        "system_fingerprint": optional(text),
-        "service_tier": optional(text),
-        "obfuscation": text,
-        "choices": list_of(_CHOICE),
-        "usage": _USAGE,
-        "error": null,
-        "moderation": null,
-        "prompt_token_ids": _TOKENS,
-        "prompt_logprobs": null,
-        "kv_transfer_params": null,
-    },
-    "choices",
+_CHUNK_HEAD = {
+    "id": text,
+    "object": literal("chat.completion.chunk", "text_completion", "transcription.chunk", "translation.chunk"),
+    "created": number,
+    "model": optional(text),
+    "provider": text,
+    "system_fingerprint": optional(text),
+    "service_tier": optional(text),
+    "obfuscation": text,
+    "error": null,
+    "moderation": null,
+    "prompt_token_ids": _TOKENS,
+    "prompt_logprobs": null,
+    "kv_transfer_params": null,
+}
+CHUNK: Final = either(
+    members(_CHUNK_HEAD | {"choices": list_of(_CHOICE), "usage": null}, "choices"),
+    # Without choices, the usage is that of all of a stream, and says that this is its end.
+    members(_CHUNK_HEAD | {"choices": filled_list_of(_CHOICE), "usage": _USAGE}, "choices"),
 )
 """A chunk of a chat or a completion, which has no type."""
 

@@ -92,7 +92,8 @@ CHATS: list[Event] = [
         }
     ),
     chunk(usage=None, system_fingerprint=None, service_tier=None),
-    chunk(choices=[], usage=USAGE),
+    chunk(usage=USAGE),
+    chunk(choices=[], usage=None),
     chunk(choice={"index": 1}),
 ]
 COMPLETIONS: list[Event] = [
@@ -166,6 +167,8 @@ WAITING: dict[str, list[Event]] = {
         chunk(type="response.completed"),
         chunk(type=None),
         chunk(usage=[]),
+        chunk(choices=[], usage=USAGE),
+        chunk(choices=[], usage={}),
         chunk(usage={"prompt_tokens": "many"}),
         chunk(created=float("nan")),
         {"id": "chatcmpl-1"},
