@@ -25,8 +25,8 @@ def asks_for_encryption(names: Iterable[bytes]) -> bool:
     """Whether one of a request's header fields belongs to end-to-end encryption.
 
     Args:
-        names: Of the fields, in any case. An underscore counts as a hyphen, as it does to servers behind CGI's names (RFC
-            3875, 4.1.18), WSGI's among them.
+        names: Of the fields, in any case. An underscore counts as a hyphen, as it does to servers behind CGI's names
+            (RFC 3875, 4.1.18), WSGI's among them.
     """
     return any(
         name in _NAMES or name.startswith(_PREFIX) for name in (name.lower().replace(b"_", b"-") for name in names)
