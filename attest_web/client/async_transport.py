@@ -177,7 +177,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
                 return took_too_long(self._rules)
             request = proof_request(step, asked, self._rules, countdown.left)
             with countdown.running(), anyio.move_on_after(countdown.left):
-                return await self._ask(request, guard, asked)
+                return await self._ask(step, request, guard, asked)
             return took_too_long(self._rules)
 
         guard = partial(self._rules.guard, httpx2.URL(self._rules.proof_url), about_keys=step.about_keys)
@@ -186,7 +186,9 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         except (httpx2.TransportError, OSError) as error:
             return no_answer(error, self._rules)
 
-    async def _ask(self, request: httpx2.Request, guard: TlsGuard | None, asked: Asked) -> Answer | FetchError:
+    async def _ask(
+        self, step: Get, request: httpx2.Request, guard: TlsGuard | None, asked: Asked
+    ) -> Answer | FetchError:
         response = await self._send_guarded(request, guard)
         try:
             key = server_key(response) if self._rules.tls else None
@@ -198,7 +200,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
-        return proof_answer(response, bytes(body), key, asked)
+        return proof_answer(step, response, bytes(body), key, asked)
 
 
 class _BoundedStream(httpx2.AsyncByteStream):

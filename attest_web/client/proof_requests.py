@@ -32,16 +32,20 @@ def proof_request(step: Get, asked: Asked, rules: Rules, seconds: float) -> http
     return httpx2.Request("GET", rules.proof_url + step.target, headers=headers, extensions={"timeout": timeout})
 
 
-def proof_answer(response: httpx2.Response, body: bytes, key: bytes | None, asked: Asked) -> Answer:
-    """What a server has answered to a question for proof; an error that repeats the token does so no more.
+def proof_answer(step: Get, response: httpx2.Response, body: bytes, key: bytes | None, asked: Asked) -> Answer:
+    """What a server has answered to a question for proof; what repeats the token does so no more.
+
+    A report is left as it is: its compose file, which was measured, may have the token in it.
 
     Args:
+        step: The question.
         response: Status and headers.
         body: The body.
         key: SHA-256 of the SPKI of the server's TLS key, where there is one.
         asked: The request that it is about.
     """
-    said = body if response.status_code == 200 else redacted(body, asked.token)
+    is_report = step.about_keys and response.status_code == 200
+    said = body if is_report else redacted(body, asked.token)
     return Answer(response.status_code, dict(response.headers), said, key)
 
 

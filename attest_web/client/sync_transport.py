@@ -182,7 +182,7 @@ class VerifyingTransport(httpx2.BaseTransport):
                 return took_too_long(self._rules)
             request = proof_request(step, asked, self._rules, countdown.left)
             with countdown.running() as end, self._deadline.at(end):
-                return self._ask(request, guard, asked, end)
+                return self._ask(step, request, guard, asked, end)
 
         guard = partial(self._rules.guard, httpx2.URL(self._rules.proof_url), about_keys=step.about_keys)
         try:
@@ -190,7 +190,9 @@ class VerifyingTransport(httpx2.BaseTransport):
         except (httpx2.TransportError, OSError) as error:
             return no_answer(error, self._rules)
 
-    def _ask(self, request: httpx2.Request, guard: TlsGuard | None, asked: Asked, end: float) -> Answer | FetchError:
+    def _ask(
+        self, step: Get, request: httpx2.Request, guard: TlsGuard | None, asked: Asked, end: float
+    ) -> Answer | FetchError:
         response = self._send_guarded(request, guard)
         try:
             key = server_key(response) if self._rules.tls else None
@@ -203,7 +205,7 @@ class VerifyingTransport(httpx2.BaseTransport):
                     return took_too_long(self._rules)
         finally:
             response.close()
-        return proof_answer(response, bytes(body), key, asked)
+        return proof_answer(step, response, bytes(body), key, asked)
 
 
 class _BoundedStream(httpx2.SyncByteStream):

@@ -1,9 +1,12 @@
 """No error has the token in it, also where it is one that cannot be sent."""
 
 import asyncio
+import base64
+import json
 import logging
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -12,7 +15,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from attest_web.client import ProofError, VerifiedAsyncOpenAI, VerifiedOpenAI, verified_async_openai, verified_openai
+from attest_web.client import (
+    Proof,
+    ProofError,
+    VerifiedAsyncOpenAI,
+    VerifiedOpenAI,
+    verified_async_openai,
+    verified_openai,
+)
 from attest_web.client.attempts import Attempts
 from attest_web.client.tokens import refuse_headers
 from attest_web.client.transport import Asked, Rules
@@ -211,6 +221,43 @@ def test_what_a_server_or_a_library_says_is_not_repeated_with_the_token(
         check_no_secret(caught.value, caplog)
     else:
         assert path == "/chat", "what the SDK makes of the chat's own answer is the SDK's"
+
+
+@pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        {"signing_algo": SECRET},
+        {"text": f"{SECRET}:{'0' * 64}:{'0' * 64}"},
+        {"signing_address": SECRET},
+        {"": SECRET},
+    ],
+    ids=lambda repeated: next(iter(repeated)) or "nothing that is read",
+)
+def test_neither_error_nor_proof_has_a_token_that_an_answer_about_a_signature_repeats(
+    make: Callable[..., Any], repeated: dict[str, str], caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = SigningServer()
+    proofs: list[Proof] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        response = server(request)
+        if request.url.path.startswith("/v1/signature"):
+            return httpx2.Response(200, json=response.json() | repeated)
+        return response
+
+    client = make(BASE, **options(api_key=SECRET, transport=httpx2.MockTransport(answer)), on_proof=proofs.append)
+    try:
+        chat(client)
+    except ProofError as error:
+        check_no_secret(error, caplog)
+        proofs += [error.proof] if error.proof is not None else []
+    [proof] = proofs
+    proof.save(tmp_path / "proof.json")
+    saved = json.loads((tmp_path / "proof.json").read_bytes())
+    assert len(saved["signatures"]) == 2
+    assert not any(SECRET.encode() in base64.b64decode(signature) for signature in saved["signatures"])
 
 
 @pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
