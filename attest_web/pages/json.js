@@ -1,8 +1,9 @@
 /**
  * JSON as the checks read it.
  *
- * JSON.parse takes the last of two members with one name, and other readers the first (RFC 8259, 4, leaves it open). A
- * text that two readers can read in two ways proves nothing, so it is refused.
+ * JSON.parse takes the last of two members with one name, and other readers the first (RFC 8259, 4, leaves it open); it
+ * rounds large numbers, and others do not (RFC 8259, 6). A text that two readers can read in two ways proves nothing,
+ * so it is refused.
  */
 
 import { FailedError } from "./checks.js";
@@ -11,7 +12,7 @@ import { FailedError } from "./checks.js";
  * The value that a JSON text stands for.
  * @param {unknown} text
  * @param {string} what - What it is, for the error.
- * @throws {FailedError} It is not JSON, or an object in it has two members of one name.
+ * @throws {FailedError} It is not JSON, an object in it has two members of one name, or a number is too large.
  */
 export function parseJson(text, what) {
   let value;
@@ -21,13 +22,13 @@ export function parseJson(text, what) {
   } catch {
     throw new FailedError(`${what} is not JSON`);
   }
-  refuseDuplicates(text, what);
+  refuseAmbiguity(text, what);
   return value;
 }
 
 /** Go through a text that is known to be JSON. */
-function refuseDuplicates(text, what) {
-  const token = /["{}[\],]/g;
+function refuseAmbiguity(text, what) {
+  const token = /["{}[\],]|-?\d[\d.eE+-]*/g;
   const open = []; // for each object that has begun the names so far, for each list null
   let isName = false;
   for (let found; (found = token.exec(text)) !== null; ) {
@@ -49,9 +50,15 @@ function refuseDuplicates(text, what) {
       case ",":
         isName = open.at(-1) !== null;
         break;
-      default:
+      case "}":
+      case "]":
         open.pop();
         isName = false;
+        break;
+      default:
+        if (Math.abs(Number(found[0])) > Number.MAX_SAFE_INTEGER) {
+          throw new FailedError(`${what} has a number too large to be read`);
+        }
     }
   }
 }

@@ -241,6 +241,22 @@ def test_a_member_that_two_readers_may_read_in_two_ways_is_refused(
     assert f'more than one "{member}"' in refused
 
 
+@pytest.mark.parametrize("digits", ["9007199254740993", "-9007199254740993", "123456789012345678e3", "1e400", "-1e999"])
+def test_a_number_that_a_browser_would_round_is_refused(
+    page: Page, keys: SigningKeys, platform: SimulatedPlatform, digits: str
+) -> None:
+    """It would be the same in the lists as at the top level, and to other readers another one."""
+    told: dict[str, Any] = true_reports(keys, platform)
+    told["ecdsa"]["size"] = 9007199254740991
+    listed_anew(told["ecdsa"])
+    assert marks(check_reports(page, keys, told)["checks"], "fails") == set()
+    told["ecdsa"] = json.dumps(told["ecdsa"]).replace("9007199254740991", digits, 1)
+    [refused] = [
+        check["detail"] for check in check_reports(page, keys, told)["checks"] if check["name"] == "ecdsa report"
+    ]
+    assert "a number too large" in refused
+
+
 def test_in_a_development_run_that_keys_are_random_is_no_lie_and_they_are_not_attested(
     page: Page, keys: SigningKeys, platform: SimulatedPlatform
 ) -> None:
