@@ -1,4 +1,5 @@
 import json
+import time
 from typing import Any
 
 import pytest
@@ -69,3 +70,34 @@ def test_the_search_ends_when_all_is_found() -> None:
     members = JsonMembers([("id",)])
     members.feed(b'{"id":"a",')
     assert members.done
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b",",
+        b":,",
+        b'"a":1,',
+        b'"",',
+        b'"a":[],',
+        b'"a":{"b":',
+        b'"a":[[1,',
+        b'"a":"\\n',
+        b"[",
+        b"]",
+        b"[" * 9 + b"1,",
+    ],
+)
+def test_the_search_has_an_end_whatever_the_text_is(text: bytes) -> None:
+    members = JsonMembers(PATHS)
+    began = time.process_time()
+    for _ in range(20):
+        members.feed(b'{"x":' + text * (64 * 1024 // len(text)))
+    assert time.process_time() - began < 0.5
+
+
+def test_a_member_behind_many_whole_objects_is_found() -> None:
+    results = b",".join(b'{"index":%d,"x":{"y":["]}",[%d]]}}' % (number, number) for number in range(100_000))
+    body = b'{"results":[' + results + b'],"id":"a"}'
+    for size in (1000, 64 * 1024):
+        assert search([body[at : at + size] for at in range(0, len(body), size)]).found == {("id",): "a"}
