@@ -4,7 +4,6 @@ It stands at the end of the chain, so that all others have had their say. What h
 noted where the event passes (`addons.exchange.TokenTimes`); here, nothing is done more than a few times a request.
 """
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -15,6 +14,7 @@ from mitmproxy.connection import ConnectionState
 
 from addons.content_coding import is_not_encoded
 from addons.exchange import Exchange, Exchanges
+from addons.request_id import is_usable
 from addons.routes import Kind, Router
 from addons.summary import Summary
 from addons.upstream_errors import ErrorListener
@@ -23,8 +23,6 @@ from attest_web.metrics import METHODS, Metrics
 
 CLIENT_LEFT: Final = 499
 """The status of a request whose client did not wait for the answer. Nobody gets it; nginx has made it known."""
-
-_SANE_ID = re.compile(r"[0-9A-Za-z._:-]{1,128}")
 
 
 class Observer:
@@ -127,7 +125,7 @@ class Observer:
         given = flow.request.headers.get("x-request-id", "")
         method = flow.request.data.method.decode("latin-1")
         return Summary(
-            request_id=given if _SANE_ID.fullmatch(given) else flow.id,
+            request_id=given if is_usable(given) else flow.id,
             route=self._router.route_of(flow).name,
             method=method if method in METHODS else "other",
             status=status,

@@ -24,6 +24,11 @@ def settle_request_id(request: http.Request) -> None:
     request.headers.fields = (*fields, (_NAME, _new_id()))
 
 
+def is_usable(request_id: str) -> bool:
+    """Whether a request can be called so."""
+    return _USABLE.fullmatch(request_id.encode("utf-8", "surrogateescape")) is not None
+
+
 def return_request_id(request: http.Request | None, response: http.Response) -> None:
     """Put the id of a request into its response, in place of any that the upstream has made.
 

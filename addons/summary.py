@@ -12,7 +12,7 @@ class Summary:
 
     Attributes:
         event: What has happened.
-        request_id: The client's `X-Request-Id`, where it is a sane one; else one of this proxy's own.
+        request_id: The `X-Request-Id` of the request and its response; where it has none, one of this proxy's own.
         route: Row of the table of routes.
         method: Of the request; `other` where HTTP knows no such.
         status: Of the answer; 499 where the client did not wait for one.

@@ -8,6 +8,7 @@ from mitmproxy.flow import Error
 from addons.answers import error_answer
 from addons.exchange import Exchanges, TokenTimes
 from addons.observer import Observer
+from addons.request_id import return_request_id, settle_request_id
 from addons.routes import Router
 from addons.summary import Summary
 from addons.usage import Usage
@@ -81,10 +82,19 @@ def test_no_label_is_of_a_clients_making(
     assert told.value("tee_requests_total", status="200", **labels) == 1
 
 
-@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "é", 'a"b'])
+@pytest.mark.parametrize("given", ["", "a b", "x" * 201, "é", "a\x1b"])
 def test_a_request_id_that_is_none_is_replaced(told: Told, make_flow: MakeFlow, given: str) -> None:
     flow = make_flow(x_request_id=given)
     assert told.answer(flow, head()).request_id == flow.id
+
+
+@pytest.mark.parametrize("given", ["a/b+c==", 'a"b', "x" * 200])
+def test_a_request_is_called_in_the_log_as_in_its_response(told: Told, make_flow: MakeFlow, given: str) -> None:
+    flow = make_flow(x_request_id=given)
+    settle_request_id(flow.request)
+    response = head()
+    return_request_id(flow.request, response)
+    assert told.answer(flow, response).request_id == response.headers["x-request-id"] == given
 
 
 def test_the_events_of_a_stream_are_timed(told: Told, make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch) -> None:
