@@ -8,4 +8,5 @@ _NO_CODINGS = frozenset({"", "identity", "none"})
 
 def is_not_encoded(message: http.Message) -> bool:
     """Whether a message's body has no content coding."""
-    return message.headers.get("content-encoding", "").strip().lower() in _NO_CODINGS
+    coding = message.headers.get("content-encoding")
+    return coding is None or coding.strip().lower() in _NO_CODINGS

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from mitmproxy import http
 from mitmproxy.connection import Client, Connection
@@ -368,9 +368,9 @@ class ApiHttpStream(HttpStream):
             return
         body, received = request.raw_content or b"", self._received_body or b""
         self._received_body = None
-        frame_by_length(request.headers, len(body))
-        if body != received or _received_head(request) != self._received:
+        if body != received or _is_another(_received_head(request), self._received):
             self._limits.changed(self.flow)
+        frame_by_length(request.headers, len(body))
 
     def _refuse(self, answer: http.Response) -> layer.CommandGenerator[None]:
         self.request_body_buf.clear()
@@ -560,10 +560,19 @@ class ApiHttpStream(HttpStream):
 
 
 def _received_head(request: http.Request) -> tuple[object, ...]:
-    """What of a request's head says what its body is, and where it goes."""
+    """What of a request's head says where it goes, and its fields."""
     data = request.data
-    kinds = tuple(data.headers.get_all(name) for name in ("content-type", "content-encoding"))
-    return data.method, data.scheme, data.host, data.port, data.path, kinds
+    return data.method, data.scheme, data.host, data.port, data.path, data.headers.fields
+
+
+def _is_another(head: tuple[object, ...], received: tuple[object, ...]) -> bool:
+    """Whether the upstream takes a head for that of another request: by where it goes, or by what its body is."""
+    return head[:-1] != received[:-1] or (head[-1] is not received[-1] and _kinds(head[-1]) != _kinds(received[-1]))
+
+
+def _kinds(fields: Any) -> list[tuple[bytes, bytes]]:
+    names = ((name.lower(), value) for name, value in fields)
+    return [field for field in names if field[0] in (b"content-type", b"content-encoding")]
 
 
 def _name_upstream(request: http.Request) -> None:

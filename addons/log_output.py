@@ -20,6 +20,10 @@ MAX_WAITING: Final = 1024 * 1024
 MAX_WRITE: Final = 64 * 1024
 """Bytes that are written at once, about."""
 
+COLLECT: Final = 0.05
+"""Seconds from the first line that waits until it is written, with those that come meanwhile: to wake the thread for
+each line would cost a busy process more than the line itself."""
+
 LAST_WORDS: Final = 2.0
 """Seconds that the end of the process waits for what has been logged."""
 
@@ -44,6 +48,7 @@ class LogOutput(io.TextIOBase):
         self._line = ""
         self._lines: deque[bytes] = deque()
         self._waiting = 0
+        self._at_once = threading.Event()
         self.dropped = 0
         self._told = 0
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -53,22 +58,28 @@ class LogOutput(io.TextIOBase):
     def write(self, text: str) -> int:
         """Take text; whole lines of it are written by and by."""
         with self._changed:
-            *lines, self._line = (self._line + text).split("\n")
-            for line in lines:
-                self._put(line.encode("utf-8", "backslashreplace") + b"\n")
+            self._line += text
+            if text.endswith("\n"):
+                self._put(self._line)
+            elif "\n" in text:
+                whole, _, rest = self._line.rpartition("\n")
+                self._put(whole + "\n")
+                self._line = rest
             # An end of line that never comes is no reason to keep everything before it.
-            if len(self._line) > MAX_WRITE:
-                self._put(self._line.encode("utf-8", "backslashreplace"))
-                self._line = ""
-            self._changed.notify_all()
+            elif len(self._line) > MAX_WRITE:
+                self._put(self._line)
         return len(text)
 
-    def _put(self, line: bytes) -> None:
-        if self._waiting + len(line) > self._max_waiting:
+    def _put(self, text: str) -> None:
+        self._line = ""
+        lines = text.encode("utf-8", "backslashreplace")
+        if self._waiting + len(lines) > self._max_waiting:
             self.dropped += 1
-        else:
-            self._waiting += len(line)
-            self._lines.append(line)
+            return
+        if not self._lines:
+            self._changed.notify_all()
+        self._waiting += len(lines)
+        self._lines.append(lines)
 
     def flush(self) -> None:
         """Do nothing: nothing here is waited for."""
@@ -83,13 +94,18 @@ class LogOutput(io.TextIOBase):
 
     def drain(self, timeout: float) -> bool:
         """Wait until all lines are written; False where that takes longer than `timeout` seconds."""
+        self._at_once.set()
         with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting, timeout)
+            written = self._changed.wait_for(lambda: not self._waiting, timeout)
+        self._at_once.clear()
+        return written
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._lines))
+            self._at_once.wait(COLLECT)
+            with self._changed:
                 batch: list[bytes] = []
                 while self._lines and sum(map(len, batch)) < MAX_WRITE:
                     batch.append(self._lines.popleft())

@@ -19,6 +19,7 @@ _NAMES = frozenset(
     }
 )
 _PREFIX = b"x-e2ee-"
+_BEGINNINGS = (b"x-", b"X-", b"x_", b"X_")
 
 
 def asks_for_encryption(names: Iterable[bytes]) -> bool:
@@ -28,6 +29,9 @@ def asks_for_encryption(names: Iterable[bytes]) -> bool:
         names: Of the fields, in any case. An underscore counts as a hyphen, as it does to servers behind CGI's names
             (RFC 3875, 4.1.18), WSGI's among them.
     """
-    return any(
-        name in _NAMES or name.startswith(_PREFIX) for name in (name.lower().replace(b"_", b"-") for name in names)
-    )
+    for name in names:
+        if name[:2] in _BEGINNINGS:  # most names do not begin so
+            written = name.lower().replace(b"_", b"-")
+            if written in _NAMES or written.startswith(_PREFIX):
+                return True
+    return False
