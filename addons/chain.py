@@ -17,7 +17,7 @@ from addons.cors import Cors
 from addons.drain import Drain, Retirement
 from addons.exchange import Exchanges
 from addons.gate import Gate
-from addons.http_stream import HttpLimits
+from addons.http_limits import HttpLimits
 from addons.inheritance import Inheritance
 from addons.log_privacy import LogPrivacy
 from addons.log_queue import LogQueue

@@ -71,7 +71,7 @@ class Gate:
         elif handshake is not None and handshake.problem is not None:
             _refuse_handshake(flow, *handshake.problem)
         else:
-            request.stream = route.kind is not Kind.PROOF  # small JSON is held all the same: see `addons.http_stream`
+            request.stream = route.kind is not Kind.PROOF  # small JSON is held: see `addons.http_request_stream`
             self._router.redirect(flow)
             if handshake is not None:
                 handshake.write(request)

@@ -32,7 +32,8 @@ from addons.graceful_http2 import GoingAway
 from addons.http1_server import ApiHttp1Server, ClientTooSlow, UpstreamTimedOut
 from addons.http2_exchanges import Http2Timeouts
 from addons.http2_server import ApiHttp2Server, StreamsWentOn
-from addons.http_stream import ApiHttpStream, HttpLimits
+from addons.http_limits import HttpLimits
+from addons.http_stream import ApiHttpStream
 from addons.response_tap import ResponseTap
 from addons.short_way import ShortWay
 from addons.stream_end import UnendedStreams

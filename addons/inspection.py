@@ -27,7 +27,7 @@ _BROWSER = "webaddon"
 
 
 class Inspection:
-    """Marks flows, and withholds their bodies; see `addons.http_stream.BodyCustody`.
+    """Marks flows, and withholds their bodies; see `addons.http_limits.BodyCustody`.
 
     It comes last in the chain: what it sees is what goes out.
 

@@ -22,7 +22,7 @@ from mitmproxy.proxy.tunnel import LayerStack
 from addons.client_tls import ApiClientTLSLayer
 from addons.connection_reader import ConnectionReading
 from addons.http_layer import ApiHttpLayer
-from addons.http_stream import HttpLimits
+from addons.http_limits import HttpLimits
 from addons.leftover_sockets import LeftoverSockets
 from addons.upstream_connections import IdleConnections
 from addons.websocket_layer import WebsocketSigner

@@ -11,7 +11,7 @@ from mitmproxy.connection import ConnectionState
 
 from addons.http1_client import MAX_HEAD
 from addons.http_layer import ApiHttpLayer
-from addons.http_stream import HttpLimits
+from addons.http_limits import HttpLimits
 from addons.upstream_connections import IdleConnections
 from tests.addons.wire import Wire, make_context, new_clock
 

@@ -11,7 +11,7 @@ from mitmproxy.proxy import events
 
 from addons import stream_end
 from addons.http_layer import ApiHttpLayer
-from addons.http_stream import HttpLimits
+from addons.http_limits import HttpLimits
 from addons.response_tap import ResponseTap
 from addons.upstream_connections import IdleConnections
 from tests.addons.wire import Wire, make_context, new_clock

@@ -58,6 +58,7 @@ from addons import (
     http2_connection,
     http2_server,
     http_layer,
+    http_request_stream,
     http_stream,
     inspection,
     quick_messages,
@@ -90,7 +91,7 @@ def source(thing: object) -> str:
             ["_handle_event", "handle_event", "send", "read_headers", "read_body", "wait", "mark_done"],
         ),
         (
-            http_stream.ApiHttpStream,
+            http_request_stream.ApiRequestStream,
             HttpStream,
             [
                 "_handle_event",
@@ -100,6 +101,12 @@ def source(thing: object) -> str:
                 "state_stream_request_body",
                 "state_consume_request_body",
                 "make_server_connection",
+            ],
+        ),
+        (
+            http_stream.ApiHttpStream,
+            HttpStream,
+            [
                 "state_wait_for_response_headers",
                 "start_response_stream",
                 "send_response",
@@ -154,7 +161,7 @@ def test_what_is_overridden_is_there_and_takes_the_same(ours: type, theirs: type
         (layer.NextLayer._ask, LeanReverseProxy.handle_event, "4d8ace76d8488336"),
         (modes.DestinationKnown.finish_start, LeanReverseProxy.handle_event, "91f47432073a2bf6"),
         (HttpLayer.event_to_child, upstream_connections.UpstreamConnections.event_to_child, "1095f6e1581d1780"),
-        (HttpStream._handle_event, http_stream.ApiHttpStream._handle_event, "e3cbfef7310ae81f"),
+        (HttpStream._handle_event, http_request_stream.ApiRequestStream._handle_event, "e3cbfef7310ae81f"),
         (_http1.Http1Connection._handle_event, http1_client.handle_http1_event, "2ac8db3e43ae743f"),
         (_http1.Http1Server.read_headers, ApiHttp1Server.read_headers, "3fe0945216bcf7bc"),
         (Context, LeanContext, "dd52bbec90eacace"),

@@ -15,7 +15,7 @@ from mitmproxy.connection import Client
 from addons.connection_reader import ConnectionReading, Upstream
 from addons.dialects import CHAT, MESSAGES, RESPONSES, Dialect
 from addons.http_layer import ApiHttpLayer
-from addons.http_stream import HttpLimits
+from addons.http_limits import HttpLimits
 from addons.response_tap import BodyReader, ResponseTap
 from addons.short_way import whole_chunks
 from addons.sse import SseReader

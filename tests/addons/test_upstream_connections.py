@@ -15,7 +15,7 @@ from mitmproxy.proxy.context import Context
 
 from addons import upstream_connections
 from addons.http_layer import ApiHttpLayer
-from addons.http_stream import HttpLimits
+from addons.http_limits import HttpLimits
 from addons.upstream_connections import IdleConnections, UpstreamConnections
 from tests.addons.wire import UPSTREAM, Wire, make_context, new_clock
 

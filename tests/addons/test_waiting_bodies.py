@@ -8,7 +8,7 @@ from mitmproxy.connection import ConnectionState
 
 from addons.body_budget import BodyBudget
 from addons.http_layer import ApiHttpLayer
-from addons.http_stream import HttpLimits
+from addons.http_limits import HttpLimits
 from addons.request_body import MAX_BUFFERED
 from addons.upstream_connections import IdleConnections
 from tests.addons.clock import Clock
