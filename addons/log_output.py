@@ -36,7 +36,7 @@ class LogOutput(io.TextIOBase):
     """
 
     def __init__(self, descriptor: int, *, max_waiting: int = MAX_WAITING) -> None:
-        """Start the thread; it ends with the process, which waits `LAST_WORDS` for it.
+        """Start the thread; it ends before the process, which waits `LAST_WORDS` for it.
 
         Args:
             descriptor: Where to write; it stays open.
@@ -51,9 +51,10 @@ class LogOutput(io.TextIOBase):
         self._at_once = threading.Event()
         self.dropped = 0
         self._told = 0
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
-        atexit.register(self.drain, LAST_WORDS)
+        atexit.register(self.close_at_exit)
 
     def write(self, text: str) -> int:
         """Take text; whole lines of it are written by and by."""
@@ -100,10 +101,20 @@ class LogOutput(io.TextIOBase):
         self._at_once.clear()
         return written
 
+    def close_at_exit(self) -> None:
+        """Have all lines written and the thread end, unless it waits for a reader; called when the process ends."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._at_once.set()
+        self._thread.join(LAST_WORDS)
+
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._lines))
+                self._changed.wait_for(lambda: self._lines or self._closing)
+                if not self._lines:
+                    return
             self._at_once.wait(COLLECT)
             with self._changed:
                 batch: list[bytes] = []

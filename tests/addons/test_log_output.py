@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from addons import log_output
 from addons.log_output import MAX_WRITE, LogOutput
 from tests.limits import Deadline, limit
 
@@ -71,3 +72,26 @@ def test_a_line_without_an_end_is_not_kept(pipe: tuple[int, int]) -> None:
     assert len(output._line) <= MAX_WRITE
     while not output.drain(0):
         os.read(pipe[0], MAX_WRITE)
+
+
+def test_at_the_end_of_the_process_all_is_written_and_the_thread_is_gone(pipe: tuple[int, int]) -> None:
+    output = LogOutput(pipe[1])
+    print("the last words", file=output)
+    output.close_at_exit()
+    assert not output._thread.is_alive()
+    assert os.read(pipe[0], 100) == b"the last words\n"
+
+
+def test_the_end_of_the_process_does_not_wait_for_a_reader_for_ever(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_output, "LAST_WORDS", 0.01)
+    output = LogOutput(pipe[1])
+    output.write("x\n" * 100_000)
+    output.close_at_exit()
+    assert output._thread.is_alive()
+    read = 0
+    while read < 200_000:
+        read += len(os.read(pipe[0], 65536))
+    output._thread.join(limit())
+    assert not output._thread.is_alive()

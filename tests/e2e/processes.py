@@ -161,7 +161,7 @@ def running_proxy(
         yield Proxy(process, port, side_port)
     finally:
         status = process.stop()
-    assert status == 0, process.output
+    assert status == 0, f"it ended with status {status}:\n{process.output}"
     assert "Traceback" not in process.output
     assert "has crashed" not in process.output
 

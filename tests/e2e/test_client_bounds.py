@@ -184,6 +184,7 @@ def test_connections_over_the_limit_are_closed_at_once_and_logged_once(stand_in:
         with RawClient(proxy.port) as client:
             client.send(health)
             assert client.read_response("GET")[0] == 200
+        proxy.process.wait_for("(?s)(client connect.*){4}")
         said = proxy.process.output
         assert said.count("connections refused: MAX_CONNECTIONS 3 are open") == 1
         assert said.count("client connect") == 4, "those that were taken"

@@ -83,6 +83,7 @@ def test_a_request_goes_where_an_addon_sends_it_over_tls_if_the_certificate_is_t
                 assert (status, body == ANSWER) == (200, not where)
             client.send(chat_request(chat_body(), X_Https_Port=str(untrusted_port)))
             assert client.read_response()[0] == 502
+        proxy.process.wait_for("(?s)(server connect.*){3}")
         assert proxy.process.output.count("server connect") == 3
 
 

@@ -25,7 +25,7 @@ def proxy() -> Iterator[Proxy]:
     with ScriptedUpstream(faults.faulty) as upstream:
         with running_proxy(upstream.url, *talkative, VLLM_PROXY_TIMEOUT_SECS="1.5") as running:
             yield running
-            said = running.process.output
+    said = running.process.output
     assert faults.CANARY.decode() not in said
     assert "choices" not in said
 

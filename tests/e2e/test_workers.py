@@ -306,7 +306,7 @@ def test_workers_whose_supervisor_is_killed_end_and_clear_away(upstream: str) ->
         [directory] = shared_directories(pids)
         proxy.process.popen.kill()
         until(lambda: not any(map(is_alive, pids)))
-        assert proxy.process.output.count("the supervisor is gone: stopping") == 2
+        proxy.process.wait_for("(?s)(the supervisor is gone: stopping.*){2}")
     assert not directory.exists()
 
 
