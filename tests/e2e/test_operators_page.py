@@ -24,7 +24,7 @@ class Operator:
         self.directory = directory
         self._ports = ports
         self._stand_in = stand_in
-        written = PAGE.block("bash", "cat > tee-signer.env")
+        written = PAGE.block("bash", "(umask 077; cat > tee-signer.env)")
         model = with_replaced(written, ("http://localhost:9000", stand_in), ("my-model", "demo-model"))
         self.run(with_replaced(model, ("=8000", f"={ports[0]}"), ("=8001", f"={ports[1]}")))
 
