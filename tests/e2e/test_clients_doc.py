@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attest_web.client import verified_async_openai, verified_openai
+from attest_web.client import attestation_policy, verified_async_openai, verified_openai
 from attest_web.gpu_evidence import find_gpu_python
 from tests.e2e.processes import BIN, MODEL, ROOT, TOKEN, Simulator, clean_env, running_proxy
 from tests.limits import limit
@@ -52,6 +52,13 @@ def test_the_examples_work(stand_in: str, simulator: Simulator, tmp_path: Path) 
         assert re.fullmatch(r"0x[0-9a-fA-F]{40}", said[2])
         assert said[3] == str([MODEL])
         assert "✓ ed25519 signature" in run("bash", "-c", meant(bash[0]))
+
+
+def test_the_table_of_the_policy_has_every_argument_and_no_other() -> None:
+    _, _, rest = DOC.partition("| in `attestation_policy` |")
+    table, _, _ = rest.partition("\n\n")
+    names = [name for row in table.splitlines()[2:] for name in row.split("|")[1].strip().split(", ")]
+    assert sorted(names) == sorted(inspect.signature(attestation_policy).parameters)
 
 
 def test_the_table_of_arguments_is_complete_and_right() -> None:
