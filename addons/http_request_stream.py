@@ -133,6 +133,8 @@ class ApiRequestStream(HttpStream):
             if self._queued and isinstance(event, RequestData):
                 self._queued -= len(event.data)
                 self._held.less(len(event.data))
+            if kind is RequestEndOfMessage:  # nothing more has to be looked at before its turn
+                self.handle_event = super().handle_event  # type: ignore[method-assign]
             handling = self.client_state(event)
         else:
             handling = super()._handle_event(event)
@@ -143,6 +145,7 @@ class ApiRequestStream(HttpStream):
         if self._paused is None:
             self._held.release()
             self.request_body_buf.clear()
+            self.__dict__.pop("handle_event", None)
             self.context.layers.clear()
             self.client_state = self.server_state = _ended
 
