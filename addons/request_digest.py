@@ -7,7 +7,7 @@ class RequestDigest:
     """SHA-256 of a request body; a modifier through which the body may stream (`flow.request.stream`).
 
     Attributes:
-        complete: Whether the whole body has come.
+        complete: Whether the whole body has passed.
     """
 
     def __init__(self, given: str | None = None) -> None:
@@ -23,6 +23,7 @@ class RequestDigest:
     def __call__(self, piece: bytes) -> bytes:
         """Take the next piece in and let it pass. It is empty at the end of the body."""
         self._sha256.update(piece)
+        self.complete = self.complete or not piece
         return piece
 
     def hex(self) -> str:

@@ -112,11 +112,12 @@ class Signer:
             flow.request.stream = SignedRequestBody(digest, _tool_calls_filter(flow) if drops else None)
 
     def request(self, flow: http.HTTPFlow) -> None:
-        """Take note that the body has come; where it was held, check it."""
+        """Take note of a request without a body, which passes nothing; where a body was held, check it."""
         digest = self._digests.get(flow)
         if digest is None or flow.response is not None:
             return
-        digest.complete = True
+        if flow.request.raw_content == b"":
+            digest(b"")
         if flow.request.stream:
             return
         body = flow.request.raw_content or b""
@@ -230,8 +231,8 @@ class Signer:
 
 def _tool_calls_filter(flow: http.HTTPFlow) -> EmptyToolCallsFilter:
     length = flow.request.headers.get("content-length")
-    if length is None:
-        return EmptyToolCallsFilter(keep_length=False)
+    if length is None or not length.isdecimal():  # a rule may have written anything
+        return EmptyToolCallsFilter(keep_length=length is not None)
     # What goes upstream before the end of the body is there, goes with the length that the client has announced.
     streams = int(length) > MAX_BUFFERED or flow.is_replay is not None
     return EmptyToolCallsFilter(int(length), keep_length=streams)

@@ -451,3 +451,31 @@ def test_a_prompt_stays_in_its_flow_where_it_may(
     flow = make_flow(REQUEST)
     pass_through(make_signer(keeps_plaintext=True), flow, head(), ANSWER)
     assert flow.request.raw_content == REQUEST
+
+
+@pytest.mark.parametrize("length", ["x", "", "-1", "\u0661"])
+def test_a_length_that_a_rule_has_made_no_number_is_no_reason_to_sign_something_else(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, length: str
+) -> None:
+    flow = make_flow(REQUEST, content_length=length)
+    pass_through(signer, flow, head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"].startswith(sha256(REQUEST) + ":")
+
+
+def test_a_body_that_did_not_pass_here_is_not_signed(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    """As where another addon has put a modifier of its own in the place of the signer's."""
+    flow = make_flow(REQUEST)
+    flow.request.stream = True
+    signer.requestheaders(flow)
+    flow.request.stream = False
+    signer.request(flow)
+    flow.response = head()
+    signer.responseheaders(flow)
+    assert callable(flow.response.stream)
+    flow.response.stream(ANSWER)
+    flow.response.stream(b"")
+    assert len(store) == 0
