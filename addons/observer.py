@@ -24,6 +24,9 @@ from attest_web.metrics import METHODS, Metrics
 CLIENT_LEFT: Final = 499
 """The status of a request whose client did not wait for the answer. Nobody gets it; nginx has made it known."""
 
+NO_ROOM: Final = 503
+"""The status of a request that is refused here for want of room, or because the proxy is about to stop."""
+
 
 class Observer:
     """Tells of every request when it is over."""
@@ -150,6 +153,8 @@ class Observer:
         if exchange.upstream_status is not None:
             if exchange.upstream_status >= 500:
                 metrics.upstream_errors.labels("status_5xx").inc()
+        elif status == NO_ROOM and self._router.route_of(flow).kind is not Kind.PROOF:
+            metrics.refusals.labels("unavailable").inc()
         elif 400 <= status < CLIENT_LEFT and self._is_refusal(flow, status):
             metrics.refusals.labels(error_type(status)).inc()
 

@@ -139,7 +139,7 @@ class Metrics:
         )
         self.exchanges = Counter(
             "tee_exchanges",
-            "Exchanges on signed routes that reached the model server, by what came of them.",
+            "Exchanges on signed routes that were let in, by what came of them.",
             ["state", "reason"],
             registry=registry,
         )
@@ -164,7 +164,10 @@ class Metrics:
             "tee_upstream_errors", "What went wrong with the model server.", ["kind"], registry=registry
         )
         self.refusals = Counter(
-            "tee_refusals", "Requests that were refused here, by the type of the error.", ["reason"], registry=registry
+            "tee_refusals",
+            "Requests that were refused here, by the type of the error; unavailable: for want of room, or at the stop.",
+            ["reason"],
+            registry=registry,
         )
         self.attestation = Histogram(
             "tee_attestation_seconds",
@@ -217,7 +220,7 @@ class Metrics:
         self.exchanges.labels("failed", "signing failed")
         for kind in ("unreachable", "timeout", "broken", "status_5xx"):
             self.upstream_errors.labels(kind)
-        for reason in ("unauthorized", "rate_limited", "payload_too_large", "bad_request"):
+        for reason in ("unauthorized", "rate_limited", "payload_too_large", "bad_request", "unavailable"):
             self.refusals.labels(reason)
         for part in ("report", "quote", "gpu"):
             self.attestation_failures.labels(part)

@@ -5,7 +5,7 @@ from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 from mitmproxy.flow import Error
 
-from addons.answers import error_answer
+from addons.answers import error_answer, no_room
 from addons.exchange import Exchanges, TokenTimes
 from addons.observer import Observer
 from addons.request_id import return_request_id, settle_request_id
@@ -143,12 +143,28 @@ def test_refusals_of_our_own_are_counted(
     assert counts == ({reason: 1} if reason else {})
 
 
+def test_a_503_for_want_of_room_is_a_refusal_and_no_error_of_the_upstreams(told: Told, make_flow: MakeFlow) -> None:
+    flow = make_flow()
+    flow.response = no_room(flow.request)
+    told.observer.response(flow)
+    assert told.value("tee_refusals_total", reason="unavailable") == 1
+    assert all(told.value("tee_upstream_errors_total", kind=kind) == 0 for kind in ("unreachable", "status_5xx"))
+
+
+def test_a_503_of_a_proof_page_is_no_refusal(told: Told, make_flow: MakeFlow) -> None:
+    flow = make_flow(path="/ready", method="GET")
+    flow.response = error_answer(503, "No.")
+    told.observer.response(flow)
+    assert told.value("tee_refusals_total", reason="unavailable") == 0
+
+
 def test_an_upstreams_errors_are_no_refusals(told: Told, make_flow: MakeFlow) -> None:
     told.answer(make_flow(), head(401), b'{"error":{"message":"m","type":"t"}}')
     assert told.value("tee_refusals_total", reason="unauthorized") == 0
     assert told.value("tee_upstream_errors_total", kind="status_5xx") == 0
     told.answer(make_flow(), head(503), b"{}")
     assert told.value("tee_upstream_errors_total", kind="status_5xx") == 1
+    assert told.value("tee_refusals_total", reason="unavailable") == 0
 
 
 def test_what_an_upstreams_error_says_is_told_up_to_where_it_quotes(told: Told, make_flow: MakeFlow) -> None:
