@@ -51,8 +51,9 @@ class AttestedTlsKey:
         if not ctx.options.certs:
             logger.warning(
                 "TLS_CERT_PATH without --certs: reports bind a key that this proxy does not serve. That is right only "
-                "where a proxy in front of it, inside the TEE, serves TLS with the certificate in %s",
+                "where a proxy in front of it, inside the TEE, serves TLS with the certificate in %s%s",
                 self._path,
+                self._present_problem(),
             )
             return
         try:
@@ -68,6 +69,13 @@ class AttestedTlsKey:
                 ", ".join(served),
             )
         self._served = named
+
+    def _present_problem(self) -> str:
+        try:
+            self._named()
+        except TlsCertificateError as error:
+            return f"; it cannot be used now: {error}"
+        return ""
 
 
 def _path_of(spec: str) -> Path:

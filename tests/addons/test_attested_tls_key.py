@@ -61,14 +61,30 @@ def test_another_key_is_an_error_that_names_both_files(
     assert str(named) in record.getMessage()
 
 
-def test_where_another_proxy_serves_tls_the_file_is_followed(context: taddons.context, tmp_path: Path) -> None:
+def test_where_another_proxy_serves_tls_the_file_is_followed(
+    context: taddons.context, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "cert.pem"
     key = AttestedTlsKey(path)
     key.running()
+    assert caplog.messages[0].endswith(
+        f"the certificate in {path}; it cannot be used now: TLS_CERT_PATH {path} cannot be read: "
+        "No such file or directory"
+    )
     with pytest.raises(TlsCertificateError):
         key()
     now = certificate(path)
     assert key() == now
+
+
+def test_a_file_of_another_proxy_that_can_be_read_is_warned_of_without_a_problem(
+    context: taddons.context, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "cert.pem"
+    certificate(path)
+    AttestedTlsKey(path).running()
+    [message] = caplog.messages
+    assert message.endswith(f"serves TLS with the certificate in {path}")
 
 
 @pytest.mark.parametrize("option", ["certs", "confdir", "key_size", "cert_passphrase"])
