@@ -119,6 +119,8 @@ def _make_master(
     try:
         options.update(termlog_verbosity=arguments.verbosity)
         options.set(*arguments.options, defer=True)
+        if arguments.certs:
+            _load_certs(options, arguments.certs)
         # Of what nobody is to read, no line is even made.
         logging.getLogger().setLevel(options.termlog_verbosity.upper())
         if inheritance.number:
@@ -132,8 +134,19 @@ def _make_master(
             mode=[f"{MODE}:{arguments.upstream}"],
             listen_host=arguments.listen_host,
             listen_port=arguments.listen_port,
-            **({"certs": list(arguments.certs)} if arguments.certs else {}),
         )
     except exceptions.OptionsError as error:
         raise StartError(str(error)) from None
     return master
+
+
+def _load_certs(options: Options, certs: tuple[str, ...]) -> None:
+    # Before the signing addon is there: mitmproxy takes a change back that fails, with all that was changed beside it,
+    # and has every addon configure itself by options that were never asked for, of which the signer would complain.
+    try:
+        options.update(certs=list(certs))
+    except exceptions.OptionsError as error:
+        reason = str(error).rstrip(".?")
+        raise StartError(
+            f"{reason}; --certs takes one PEM file with the key and the certificates (cat key.pem cert.pem)"
+        ) from None
