@@ -23,6 +23,9 @@ traffic are mitmdump's and mitmweb's. No config.yaml is read."""
 
 MAX_WORKERS = 256
 
+_INDENT = 30
+"""Where the text on a setting begins in `--help`."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the proxy until it is stopped; return the exit status."""
@@ -140,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
         "--env-file",
         metavar="FILE",
         type=Path,
-        help="read settings from FILE, NAME=value a line, before the environment's; with --workers again on SIGHUP",
+        help="read settings from FILE, NAME=value a line; they win over the environment's; with --workers again on "
+        "SIGHUP",
     )
     how_much = parser.add_mutually_exclusive_group()
     how_much.add_argument(
@@ -157,5 +161,7 @@ def _described_settings() -> list[str]:
     for field, info in Settings.model_fields.items():
         default = "required" if info.is_required() else info.default
         shown = "" if default is None else f" [{int(default) if isinstance(default, bool) else default}]"
-        lines.append(f"  {field.upper():<28}{info.description}{shown}")
+        name = f"  {field.upper()}"
+        gap = "\n" + _INDENT * " " if len(name) >= _INDENT else (_INDENT - len(name)) * " "
+        lines.append(f"{name}{gap}{info.description}{shown}")
     return lines

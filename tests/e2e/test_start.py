@@ -5,12 +5,15 @@ import re
 import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from attest_web.settings import Settings
 from tests import verification
+from tests.certificates import self_signed
 from tests.e2e.processes import BIN, MODEL, SCRIPT, TOKEN, Process, clean_env, running_proxy, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
 from tests.limits import limit
@@ -145,6 +148,31 @@ def test_the_launcher_takes_port_and_upstream_from_the_settings(stand_in: str) -
         process = Process([BIN / "tee-signer", "--listen-host", "127.0.0.1"], env | {"LISTEN_PORT": taken})
         assert process.wait() == 1
         assert f"reverse proxy to {stand_in} failed to listen on 127.0.0.1:{taken}" in process.output
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+def test_a_file_of_certs_that_does_not_do_is_one_line_that_says_what_does(
+    stand_in: str, tmp_path: Path, workers: list[str]
+) -> None:
+    alone = tmp_path / "cert.pem"
+    alone.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
+    for file, wrong in ((tmp_path / "none.pem", "does not exist"), (alone, "Unable to find private key")):
+        env = clean_env(MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0", LISTEN_PORT="0")
+        process = Process([BIN / "tee-signer", "--certs", file, *workers], env | {"VLLM_BASE_URL": stand_in})
+        assert process.wait() == 1, process.output
+        said = [line for line in process.output.splitlines() if "certs" in line or "option" in line]
+        assert said, process.output
+        for line in said:
+            assert wrong in line
+            assert "--certs takes one PEM file with the key and the certificates (cat key.pem cert.pem)" in line
+
+
+def test_help_parts_every_setting_from_what_it_takes() -> None:
+    process = Process([BIN / "tee-signer", "--help"], clean_env())
+    assert process.wait() == 0
+    _, _, settings = process.output.partition("settings:\n")
+    for field, info in Settings.model_fields.items():
+        assert re.search(rf"^  {field.upper()}\s+{re.escape(info.description or '')}", settings, re.MULTILINE), field
 
 
 def test_the_launcher_takes_options_too_names_what_is_missing_and_has_help(
