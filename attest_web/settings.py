@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -26,6 +27,10 @@ def _printable(value: str) -> str:
     if not value.strip() or not value.isprintable():
         raise ValueError("it is empty or has control characters in it")
     return value.strip()
+
+
+def _lowered(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _tokens(value: SecretStr) -> SecretStr:
@@ -202,7 +207,7 @@ class Settings(LaunchSettings):
         description="1 takes whoever connects for the client; 0 believes the last entry of X-Forwarded-For, or else "
         "X-Real-IP, where a private address sends it; 0 or 1",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowered)] = Field(
         default="info", description="how much is logged: debug, info, warning or error; -q and -v go before it"
     )
     log_format: Literal["text", "json"] = Field(
@@ -250,7 +255,8 @@ class Settings(LaunchSettings):
     client_body_min_rate: int = Field(
         default=1024,
         ge=1,
-        description="how fast a request's body must come behind that, in bytes a second, 1 or more",
+        description="how fast a request's body must come on average, beyond a pause of CLIENT_BODY_TIMEOUT_SECS, in "
+        "bytes a second, 1 or more",
     )
     client_body_deadline_secs: float = Field(
         default=300,
@@ -271,7 +277,10 @@ class Settings(LaunchSettings):
         description="how long a client's connection may stay open between requests, in seconds, above 0",
     )
     max_connections: int = Field(
-        default=4096, ge=1, description="how many connections clients may have open at once, 1 or more"
+        default=4096,
+        ge=1,
+        description="how many connections clients may have open at once, 1 or more; and a quarter of that number "
+        "besides, at the side port",
     )
     max_connections_per_client: int | None = Field(
         default=None,

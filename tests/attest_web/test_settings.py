@@ -35,6 +35,17 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert split_tokens(settings.token) == ["one", "two"]
 
 
+@pytest.mark.parametrize("written", ["WARNING", "Warning", "warning"])
+def test_a_log_level_counts_in_any_case(written: str) -> None:
+    assert load_settings(Settings, NEEDED | {"log_level": written}).log_level == "warning"
+
+
+@pytest.mark.parametrize("wrong", ["loud", "warn", ""])
+def test_a_log_level_that_there_is_not_is_refused(wrong: str) -> None:
+    with pytest.raises(SettingsError, match=r"LOG_LEVEL .* is wrong: .*'debug', 'info', 'warning' or 'error'"):
+        load_settings(Settings, NEEDED | {"log_level": wrong})
+
+
 def test_a_peer_is_not_gone_before_it_was_probed() -> None:
     settings = load_settings(Settings, NEEDED)
     assert (settings.tcp_keepalive_idle_secs, settings.tcp_user_timeout_secs) == (30, 120)
