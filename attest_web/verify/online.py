@@ -34,7 +34,6 @@ _STEPS = frozenset({".", ".."})
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _HINTS: Mapping[int, str] = {
     401: "give the proxy's token in TOKEN or with --token",
-    404: "is this a tee-signer, and new enough?",
     429: "ask again later",
     503: "the proxy's log says more",
 }
@@ -42,6 +41,8 @@ _CHAT_HINTS = {
     **_HINTS,
     404: "--url takes the port that clients use, without /v1; --model takes a model that is served",
 }
+_HINTS_WITHOUT_A_REASON: Mapping[int, str] = {404: "is this a tee-signer, and new enough?"}
+"""Of no use where the server has told, in the proxy's own form, what it is that it does not have."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def _reason(answer: Answer, hints: Mapping[int, str]) -> str:
         said = f": {text(error, 'message', 'the error').rstrip('.')}"
     except FailedError:
         said = ""
-    hint = hints.get(answer.status)
+    hint = hints.get(answer.status) or (None if said else _HINTS_WITHOUT_A_REASON.get(answer.status))
     return f"{said}; {hint}" if hint else said
 
 

@@ -1,6 +1,7 @@
 """What a proxy answers about its exchanges: why one is not signed, and ids that name something else."""
 
 import json
+import re
 
 import pytest
 
@@ -29,6 +30,22 @@ def test_the_reason_for_which_an_exchange_was_not_signed_is_told(capsys: pytest.
     assert status == 1
     why = "the proxy has no signature for it: The answer was cut short by the upstream"
     assert {failed(found)[f"{algo} signature"] for algo in ("ecdsa", "ed25519")} == {why}
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (not_signed("No such id.", None), "/v1/signature/chatcmpl-1 answered 404: No such id"),
+        ((404, b"{}"), "/v1/signature/chatcmpl-1 answered 404; is this a tee-signer, and new enough?"),
+    ],
+)
+def test_a_hint_is_given_where_the_server_gives_no_reason(
+    capsys: pytest.CaptureFixture[str], answer: tuple[int, bytes], told: str
+) -> None:
+    with fake_proxy({"/v1/signature": answer}) as proxy:
+        _, found = online(capsys, proxy.url)
+    assert re.sub(r"/chatcmpl-[^ ]+", "/chatcmpl-1", failed(found)["ecdsa signature"]) == told
 
 
 def test_a_reason_that_is_stored_a_moment_after_the_answer_is_waited_for() -> None:
