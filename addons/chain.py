@@ -121,7 +121,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
     if settings.dev:
         logger.warning("DEV=1: the keys are random and nothing vouches for them")
-    if settings.keeps_plaintext:
+    if settings.keeps_plaintext and _may_save_flows():
         logger.warning(
             "prompts and answers stay in flows, which mitmweb shows and -w saves; INSPECT_PLAINTEXT=0 ends that"
         )
@@ -170,6 +170,11 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         ),
     ]
     return chain if looked_at is None else looked_at.around(chain, signer, metrics, store, proof.desk)
+
+
+def _may_save_flows() -> bool:
+    """Whether this is one of mitmproxy's own programs: all of them can save flows, and some list them."""
+    return ctx.master.addons.get("save") is not None
 
 
 def _inspection(router: Router, exchanges: Exchanges, settings: Settings) -> "InspectionChain | None":

@@ -175,6 +175,13 @@ def test_where_plaintext_may_be_inspected_flows_hold_it_and_a_warning_says_so(tm
     assert TOKEN.encode() not in saved
 
 
+def test_a_program_that_neither_shows_nor_saves_flows_does_not_warn_of_it(stand_in: str) -> None:
+    with running_proxy(stand_in, program="tee-signer", INSPECT_PLAINTEXT="1") as proxy:
+        pass
+    assert "DEV=1" in proxy.process.output
+    assert "stay in flows" not in proxy.process.output
+
+
 def test_a_request_in_flight_at_the_stop_is_not_saved_with_its_body(tmp_path: Path) -> None:
     def silent(peer: Peer) -> None:
         assert peer.read_request()
