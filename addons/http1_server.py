@@ -44,7 +44,7 @@ up any more: a short question may have a long answer."""
 
 MESSAGES = {
     400: "The request could not be read: it is not valid HTTP.",
-    408: "The request did not arrive in time. Send it again, and without pauses.",
+    408: "The request did not arrive in time. Send it again, and faster.",
     431: "The head of the request is too large.",
     502: "The model server could not be reached, or did not answer properly. Try again later.",
     504: "The model server took too long to answer. Try again later, or ask for a shorter answer.",
