@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from scripts.process_figures import forget_peak, peak
+from tests.e2e.metrics import scraped_until
 from tests.e2e.processes import Proxy, running_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
 from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, answering, json_response
@@ -149,6 +150,7 @@ def test_bodies_that_are_never_completed_take_no_more_than_the_budget_and_others
                 assert (status, headers["Retry-After"], error_of(body)["type"]) == (503, "1", "server_error")
                 refused += 1
         assert 15 <= refused < 20
+        scraped_until(proxy.url, lambda scrape: scrape("tee_refusals_total", reason="unavailable") >= refused)
 
 
 def test_a_held_body_that_trickles_in_for_too_long_gives_408(patient: ScriptedUpstream) -> None:
