@@ -13,6 +13,8 @@ from addons.inheritance import Inheritance
 from addons.lean_master import LeanMaster, LeanOptions
 from addons.lean_server import MODE, LeanProxyserver
 from addons.tee_signer import TeeSigner
+from addons.throwaway_authority import ThrowawayAuthority
+from attest_web.settings import SettingsError
 
 LIBRARIES = ("tornado", "asyncio", "hpack", "quic", "uvloop")
 """Loggers of libraries, whose chatter nobody wants even with `-v`."""
@@ -119,14 +121,18 @@ def _make_master(
     try:
         options.update(termlog_verbosity=arguments.verbosity)
         options.set(*arguments.options, defer=True)
-        if arguments.certs:
-            _load_certs(options, arguments.certs)
         # Of what nobody is to read, no line is even made.
         logging.getLogger().setLevel(options.termlog_verbosity.upper())
         if inheritance.number:
             master.prefix_log(f"worker {inheritance.number}: ")
+        authority = ThrowawayAuthority.where_needed(options.confdir)
+        if authority is not None:
+            options.update(**authority.options())
+        if arguments.certs:
+            _load_certs(options, arguments.certs)
         signer = TeeSigner(inheritance)
-        master.add_signer(signer, *([attached(signer)] if attached is not None else []))
+        more = [authority] if authority is not None else []
+        master.add_signer(signer, *more, *([attached(signer)] if attached is not None else []))
         if options.deferred:
             names = ", ".join(sorted(options.deferred))
             raise StartError(f"--set {names}: there is no such option here; mitmdump -s addons/tee_signer.py has all")
@@ -135,7 +141,7 @@ def _make_master(
             listen_host=arguments.listen_host,
             listen_port=arguments.listen_port,
         )
-    except exceptions.OptionsError as error:
+    except (exceptions.OptionsError, SettingsError) as error:
         raise StartError(str(error)) from None
     return master
 

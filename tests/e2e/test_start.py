@@ -8,12 +8,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attest_web.settings import Settings
 from tests import verification
-from tests.certificates import self_signed
+from tests.certificates import key_pem, self_signed
 from tests.e2e.processes import BIN, MODEL, SCRIPT, TOKEN, Process, clean_env, running_proxy, start_proxy
 from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
 from tests.limits import limit
@@ -194,3 +195,19 @@ def test_the_launcher_takes_options_too_names_what_is_missing_and_has_help(
     assert process.wait() == 0
     for field in Settings.model_fields:
         assert field.upper() in process.output
+
+
+@pytest.mark.parametrize(("program", "tls"), [("mitmdump", False), ("tee-signer", False), ("tee-signer", True)])
+def test_a_home_that_cannot_be_written_stops_no_start(stand_in: str, tmp_path: Path, program: str, tls: bool) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "tls.pem").write_bytes(key_pem(key) + self_signed(key))
+    certs = ["--certs", str(tmp_path / "tls.pem")] if tls else []
+    with running_proxy(stand_in, *certs, program=program, HOME="/proc/nowhere") as proxy:
+        said = proxy.process.wait_for(
+            r"/proc/nowhere/\.mitmproxy cannot be written: .* is kept in (\S+), until the end"
+        )
+        scheme = "https" if tls else "http"
+        with httpx2.Client(base_url=f"{scheme}://127.0.0.1:{proxy.port}", verify=False) as client:
+            assert client.get("/health").status_code == 200
+        assert Path(said[1]).is_dir()
+    assert not Path(said[1]).exists()
