@@ -290,7 +290,8 @@ def test_errors_of_the_upstream_are_json() -> None:
         else:
             peer.send(answers[behaviour])
 
-    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url, VLLM_PROXY_TIMEOUT_SECS="0.5") as proxy:
+    patience = str(limit(0.5))
+    with ScriptedUpstream(script) as upstream, running_proxy(upstream.url, VLLM_PROXY_TIMEOUT_SECS=patience) as proxy:
         with Http2Client(proxy.port) as client:
             for behaviour in (*answers, "waits"):
                 answer = client.request(fields(), chat_body(user=behaviour))
