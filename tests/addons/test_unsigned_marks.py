@@ -59,7 +59,12 @@ def cut_short(signer: Signer, flow: http.HTTPFlow, response: http.Response, *pie
 
 
 def begin(signer: Signer, flow: http.HTTPFlow, response: http.Response, *pieces: bytes) -> None:
+    flow.request.stream = True
     signer.requestheaders(flow)
+    if callable(flow.request.stream):
+        for part in (flow.request.raw_content or b"", b""):
+            flow.request.stream(part)
+    flow.request.stream = False
     signer.request(flow)
     flow.response = response
     signer.responseheaders(flow)
