@@ -49,8 +49,7 @@ class UpstreamErrors:
         for name in ("content-length", "content-encoding", "transfer-encoding", "etag", "digest", "content-digest"):
             response.headers.pop(name, None)
         response.headers["content-type"] = "application/json"
-        if flow.request.http_version == "HTTP/1.1":
-            response.headers["transfer-encoding"] = "chunked"
+        response.headers["transfer-encoding"] = "chunked"
         response.stream = ErrorBody(response.status_code, readable, anthropic=speaks_anthropic(flow.request))
 
     def response(self, flow: http.HTTPFlow) -> None:

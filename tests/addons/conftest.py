@@ -4,6 +4,10 @@ import pytest
 from mitmproxy import http
 from mitmproxy.test import tflow, tutils
 
+from addons.exchange import Exchanges
+from attest_web.metrics import Metrics
+from attest_web.store import MemorySignatureStore
+
 MakeFlow = Callable[..., http.HTTPFlow]
 
 
@@ -21,6 +25,21 @@ def make_flow() -> MakeFlow:
         return tflow.tflow(req=request)
 
     return make
+
+
+@pytest.fixture
+def store() -> MemorySignatureStore:
+    return MemorySignatureStore("demo", 60)
+
+
+@pytest.fixture
+def exchanges() -> Exchanges:
+    return Exchanges()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
 
 
 def head(status: int = 200, content_type: str = "application/json", **headers: str) -> http.Response:

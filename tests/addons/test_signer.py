@@ -26,21 +26,6 @@ def sha256(data: bytes) -> str:
 
 
 @pytest.fixture
-def store() -> MemorySignatureStore:
-    return MemorySignatureStore("demo", 60)
-
-
-@pytest.fixture
-def exchanges() -> Exchanges:
-    return Exchanges()
-
-
-@pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
-
-
-@pytest.fixture
 def make_signer(
     keys: SigningKeys, store: MemorySignatureStore, exchanges: Exchanges, metrics: Metrics
 ) -> Callable[..., Signer]:

@@ -20,21 +20,6 @@ EVENT = b'data: {"id":"chatcmpl-9"}\n\n'
 
 
 @pytest.fixture
-def store() -> MemorySignatureStore:
-    return MemorySignatureStore("demo", 60)
-
-
-@pytest.fixture
-def exchanges() -> Exchanges:
-    return Exchanges()
-
-
-@pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
-
-
-@pytest.fixture
 def signer(keys: SigningKeys, store: MemorySignatureStore, exchanges: Exchanges, metrics: Metrics) -> Signer:
     return Signer(keys, store, Router(), SigningRules(), exchanges=exchanges, metrics=metrics)
 
