@@ -6,53 +6,53 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mitmproxy import ctx, http
 
-from addons.body_budget import BodyBudget
-from addons.client_addresses import ClientAddresses
-from addons.client_backlog import is_behind, unread
-from addons.client_clock import ClientTimeouts
-from addons.client_connections import ClientConnections, Ports
-from addons.client_tls import PreferHttp2
-from addons.connection_places import ConnectionPlaces, quarter_of
-from addons.cors import Cors
-from addons.drain import Drain, Retirement
-from addons.exchange import Exchanges
-from addons.gate import Gate
-from addons.http_limits import HttpLimits
-from addons.inheritance import Inheritance
-from addons.log_privacy import LogPrivacy
-from addons.log_queue import LogQueue
-from addons.observer import Observer
-from addons.open_files import allow_open_files
-from addons.proof import ProofPages
-from addons.proof_parts import make_proof
-from addons.rate_limit import RateLimit
-from addons.refusal_limit import RefusalLimit
-from addons.repeatable import Repeatable
-from addons.request_log import log_request
-from addons.reverse_proxy import (
+from addons.access.body_budget import BodyBudget
+from addons.access.client_addresses import ClientAddresses
+from addons.access.client_deadline import ClientTimeouts
+from addons.access.connection_limit import ConnectionPlaces, quarter_of
+from addons.access.cors import Cors
+from addons.access.gate import Gate
+from addons.access.rate_limit import RateLimit
+from addons.access.refusal_limit import RefusalLimit
+from addons.exchange.record import Exchanges
+from addons.layers.connections.client_backlog import is_behind, unread
+from addons.layers.connections.client_connections import ClientConnections, Ports
+from addons.layers.connections.client_tls import PreferHttp2
+from addons.layers.layer_config import HttpLimits
+from addons.layers.reverse_proxy import (
     ReverseProxy,
     override_problems,
     side_port_problems,
     upstream_base_url,
     upstream_tls,
 )
-from addons.revocation import Revocation
-from addons.routes import Router, body_sizes, endpoint_overrides
-from addons.sampled_gauges import SampledGauges
-from addons.served_certificate import ServedCertificate
-from addons.side_port import SidePort
-from addons.signer import Signer, SigningRules
-from addons.tcp_keepalive import TcpKeepalive
-from addons.tracing import Tracing, TracingError, open_tracing
-from addons.unsigned_marks import UnsignedMarks
-from addons.upstream_errors import UpstreamErrors
-from attest_web.cors import CorsPolicy
-from attest_web.readiness import UpstreamProbe
+from addons.layers.websocket.revocation import Revocation
+from addons.lifecycle.drain import Drain, Retirement
+from addons.lifecycle.open_files import allow_open_files
+from addons.lifecycle.served_certificate import ServedCertificate
+from addons.lifecycle.tcp_keepalive import TcpKeepalive
+from addons.lifecycle.worker_context import Inheritance
+from addons.observability.log_queue import LogQueue
+from addons.observability.log_redaction import LogPrivacy
+from addons.observability.observer import Observer
+from addons.observability.request_log import log_request
+from addons.observability.sampled_gauges import SampledGauges
+from addons.observability.tracing import Tracing, TracingError, open_tracing
+from addons.pages.attestation_pages import ProofPages
+from addons.pages.management_server import SidePort
+from addons.pages.services import make_proof
+from addons.routing.routes import Router, body_sizes, endpoint_overrides
+from addons.signing.signer import Signer, SigningRules
+from addons.signing.unsigned_marks import UnsignedMarks
+from addons.upstream.errors import UpstreamErrors
+from addons.upstream.probe import UpstreamProbe
+from addons.upstream.repeatable import Repeatable
+from attest_web.middleware.cors import CorsPolicy
 from attest_web.settings import Settings, SettingsError
 from attest_web.version import release
 
 if TYPE_CHECKING:
-    from addons.inspection_chain import InspectionChain
+    from addons.inspection.chain import InspectionChain
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def _inspection(router: Router, exchanges: Exchanges, settings: Settings) -> "In
     view = ctx.master.addons.get("view")
     if view is None:
         return None
-    from addons.inspection_chain import InspectionChain  # noqa: PLC0415  # nowhere else it is even loaded
+    from addons.inspection.chain import InspectionChain  # noqa: PLC0415  # nowhere else it is even loaded
 
     return InspectionChain(view, router, exchanges, settings)
 

@@ -11,16 +11,16 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
 from addons.chain import make_chain
-from addons.drain import Drain
-from addons.inheritance import Inheritance
-from addons.reverse_proxy import option_problems
-from addons.revocation import Revocation
-from addons.served_certificate import ServedCertificate
-from addons.signer import Signer
-from addons.throwaway_authority import ThrowawayAuthority
-from attest_web.core_dumps import forbid_core_dumps
-from attest_web.dstack_endpoint import quiet_libraries, warn_of_simulator
-from attest_web.json_log import json_formatter
+from addons.layers.reverse_proxy import option_problems
+from addons.layers.websocket.revocation import Revocation
+from addons.lifecycle.drain import Drain
+from addons.lifecycle.served_certificate import ServedCertificate
+from addons.lifecycle.temporary_authority import ThrowawayAuthority
+from addons.lifecycle.worker_context import Inheritance
+from addons.signing.signer import Signer
+from attest_web.dstack.endpoint import quiet_libraries, warn_of_simulator
+from attest_web.process.core_dumps import forbid_core_dumps
+from attest_web.process.json_log import json_formatter
 from attest_web.settings import CERTS_PROBLEM, LaunchSettings, Settings, SettingsError, load_settings
 
 logger = logging.getLogger(__name__)

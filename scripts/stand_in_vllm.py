@@ -23,10 +23,10 @@ from typing import Any
 if __name__ == "__main__":  # any Python may run it, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.stand_in_answers import OBJECTS, edited_images, model_card, models
-from scripts.stand_in_errors import BadRequestError, JsonObject, error_on_demand, refusal
-from scripts.stand_in_form import Form, read_form
-from scripts.stand_in_streams import ANSWERS, Answer, Transcription
+from scripts.fake_vllm.answers import OBJECTS, edited_images, model_card, models
+from scripts.fake_vllm.errors import BadRequestError, JsonObject, error_on_demand, refusal
+from scripts.fake_vllm.form import Form, read_form
+from scripts.fake_vllm.streams import ANSWERS, Answer, Transcription
 
 PIECE = 64 * 1024
 """Bytes that are read or written at once, at most."""

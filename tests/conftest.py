@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from attest_web.keys import SigningKeys
-from tests.limits import limit
-from tests.tools import Tool
+from tests.support.limits import limit
+from tests.support.tools import Tool
 
 VECTORS = Path(__file__).with_name("vectors.json")
 DSTACK_VECTORS = Path(__file__).with_name("dstack-vectors.json")
@@ -31,7 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # an example, and a second or so for making the first ones.
     settings.register_profile("tests", deadline=None, suppress_health_check=(HealthCheck.too_slow,))
     settings.load_profile("tests")
-    config.addinivalue_line("markers", "needs_tool(tool): skip, or fail in CI, where a `tests.tools.Tool` is missing")
+    config.addinivalue_line(
+        "markers", "needs_tool(tool): skip, or fail in CI, where a `tests.support.tools.Tool` is missing"
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

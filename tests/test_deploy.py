@@ -20,7 +20,7 @@ from attest_web.verify.dstack.boot_log import KeyProvider, KeyProviderKind
 from attest_web.verify.dstack.key_provider import check_key_provider, pinned_by_compose
 from attest_web.verify.nvidia.boot_attestation import policy_hash
 from deploy.pin_compose import APP_PINNED, COMPOSE, DEFAULTS, PINNED, SECRETS, PinError, app_compose, gpu_policy, pinned
-from tests.limits import limit
+from tests.support.limits import limit
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()

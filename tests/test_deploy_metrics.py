@@ -13,12 +13,12 @@ import yaml
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
-from attest_web.gpu_metrics import GpuFigures
+from attest_web.gpu.metrics import GpuFigures
 from attest_web.metrics import Metrics
-from attest_web.metrics_page import ProxyState
-from attest_web.store import MemorySignatureStore
-from tests.limits import limit
-from tests.tools import PROMTOOL, needs
+from attest_web.pages.metrics import ProxyState
+from attest_web.stores.signature_store import MemorySignatureStore
+from tests.support.limits import limit
+from tests.support.tools import PROMTOOL, needs
 
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARD = ROOT / "deploy" / "grafana" / "tee-signer.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.limits import MOST, Deadline, limit, load_factor
+from tests.support.limits import MOST, Deadline, limit, load_factor
 
 ROOT = Path(__file__).resolve().parent.parent
 

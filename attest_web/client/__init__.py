@@ -7,7 +7,6 @@ try:
 except ImportError as error:
     raise ImportError(f"attest_web.client needs {error.name}: pip install 'tee-signer[client]'") from error
 
-from attest_web.client.demands import attestation_policy
 from attest_web.client.errors import MismatchError, ProofError, UnprovenError
 from attest_web.client.openai_client import (
     VerifiedAsyncOpenAI,
@@ -16,6 +15,7 @@ from attest_web.client.openai_client import (
     verified_async_openai,
     verified_openai,
 )
+from attest_web.client.policy_options import attestation_policy
 from attest_web.client.proof import Proof
 
 __all__ = [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attest_web.verify.checks import Check, Status
-from attest_web.verify.output import printable
+from attest_web.verify.command.output import printable
 
 if TYPE_CHECKING:
     from attest_web.client.proof import Proof

@@ -7,13 +7,13 @@ from typing import Final
 from attest_web.client.errors import UnprovenError, not_holding
 from attest_web.client.proof import Proof
 from attest_web.client.steps import Get, Question, Steps, TookTooLongError, Wait, signature_target
-from attest_web.client.stream_gate import json_object
+from attest_web.client.streaming.unverified_tail_buffer import json_object
 from attest_web.signatures import SigningAlgo
 from attest_web.verify.checks import Check, FailedError, Status, all_hold
-from attest_web.verify.client import Answer, FetchError
+from attest_web.verify.command.output import printable
 from attest_web.verify.evidence import Evidence, Saying
-from attest_web.verify.exchange import Exchange, SignatureAnswer, check_signature
-from attest_web.verify.output import printable
+from attest_web.verify.http_client import Answer, FetchError
+from attest_web.verify.signed_text import Exchange, SignatureAnswer, check_signature
 
 DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds to wait before asking again. This proxy has the signature before the answer's end goes out; NEAR AI's and

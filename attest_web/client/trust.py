@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from attest_web.attestation.report_data import NONCE_BYTES
 from attest_web.client.errors import MismatchError, UnprovenError, not_holding
 from attest_web.client.proof import Proof
 from attest_web.client.steps import Get, Question, Steps, Work, report_target
-from attest_web.report_data import NONCE_BYTES
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.audit import DEV_ROOT, Audit, check_evidence
 from attest_web.verify.checks import FailedError
-from attest_web.verify.client import Answer, FetchError
 from attest_web.verify.collateral import DcapVerifier
 from attest_web.verify.evidence import Evidence, Saying
-from attest_web.verify.exchange import address_bytes, shown_address
+from attest_web.verify.http_client import Answer, FetchError
 from attest_web.verify.policy import Policy
 from attest_web.verify.report import Report
+from attest_web.verify.signed_text import address_bytes, shown_address
 from attest_web.verify.untrusted_json import parse_object
 
 Signers = Mapping[SigningAlgo, bytes]

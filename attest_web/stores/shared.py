@@ -8,14 +8,14 @@ from concurrent.futures import Future
 from typing import Literal
 
 from attest_web.signatures import NotSigned, SignedExchange
-from attest_web.store import (
+from attest_web.stores.backend import MAX_VALUE, Backend, BackendError, Write
+from attest_web.stores.signature_store import (
     RECEIPT_PREFIX,
     MemorySignatureStore,
     NotSignedError,
     StoreUnavailableError,
     outcome_size,
 )
-from attest_web.stores.backend import MAX_VALUE, Backend, BackendError, Write
 from attest_web.stores.store_keys import StoreKeys
 from attest_web.stores.stored_json import ForeignValueError, reason_of, signature_of
 from attest_web.stores.write_behind import WriteBehind

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attest_web.store import MAX_BYTES, MAX_EXCHANGES
 from attest_web.stores.backend import MAX_VALUE, UNREADABLE, BackendError, Result, Write
+from attest_web.stores.signature_store import MAX_BYTES, MAX_EXCHANGES
 
 LOCK_TIMEOUT = 2.0
 """Seconds to wait for the other processes' writes."""

@@ -10,12 +10,12 @@ from attest_web.verify.checks import Check, FailedError, Status, all_hold, not_a
 from attest_web.verify.dstack.boot_log import KeyProviderKind
 from attest_web.verify.dstack.guest_checks import boot_log
 from attest_web.verify.evidence import Evidence
-from attest_web.verify.exchange import SignatureAnswer, check_signature, shown_address
 from attest_web.verify.gpu_checks import IDENTITY
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Expected, Policy
 from attest_web.verify.report import Report
 from attest_web.verify.report_checks import check_report
+from attest_web.verify.signed_text import SignatureAnswer, check_signature, shown_address
 
 CANNED_GPU = "NVIDIA's canned GPU evidence was let pass (--gpu canned): this proves nothing about any GPU"
 UNPINNED_GUEST = (

@@ -1,14 +1,14 @@
-"""What binds a signing key, a nonce and a TLS key to a quote: its report_data, see `attest_web.report_data`."""
+"""What binds a signing key, a nonce and a TLS key to a quote: its report_data, see `attest_web.attestation.report_data`."""
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from attest_web.attestation.report_data import report_data
+from attest_web.attestation.tls_fingerprint import spki_sha256
 from attest_web.keys import keccak256
-from attest_web.report_data import report_data
 from attest_web.signatures import SigningAlgo
-from attest_web.tls_fingerprint import spki_sha256
 from attest_web.verify.checks import FailedError
-from attest_web.verify.exchange import ADDRESS_BYTES, shown_address
+from attest_web.verify.signed_text import ADDRESS_BYTES, shown_address
 
 SHA256_BYTES = 32
 PUBLIC_KEY_BYTES: dict[SigningAlgo, int] = {"ecdsa": 64, "ed25519": 32}

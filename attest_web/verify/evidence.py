@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
-from attest_web.verify.exchange import Exchange
 from attest_web.verify.nvidia.service import Heard
+from attest_web.verify.signed_text import Exchange
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import base64
 import json
 from dataclasses import dataclass
 
-from attest_web.report_data import NONCE_BYTES
+from attest_web.attestation.report_data import NONCE_BYTES
 from attest_web.verify.binding import SHA256_BYTES
 from attest_web.verify.checks import FailedError
 from attest_web.verify.evidence import Evidence, Saying
-from attest_web.verify.exchange import Exchange
+from attest_web.verify.signed_text import Exchange
 from attest_web.verify.untrusted_json import JsonObject, base64_bytes, hex_bytes, items, parse_object, text
 
 FORMAT = "tee-signer-proof-1"

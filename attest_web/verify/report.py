@@ -9,15 +9,15 @@ here has checked: a report on each key is asked for by its `signing_address`.
 import json
 from functools import cached_property
 
-from attest_web.report_data import NONCE_BYTES
+from attest_web.attestation.report_data import NONCE_BYTES
 from attest_web.signatures import SigningAlgo
 from attest_web.verify import binding
 from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.boot_log import APP_ID_BYTES
 from attest_web.verify.dstack.event_log import Event, parse_event_log
-from attest_web.verify.exchange import address_bytes, signing_algo
 from attest_web.verify.nvidia.evidence import CANNED_NONCE, GpuPayload
 from attest_web.verify.quote import TdxQuote
+from attest_web.verify.signed_text import address_bytes, signing_algo
 from attest_web.verify.untrusted_json import (
     JsonObject,
     as_object,

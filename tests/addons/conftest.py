@@ -4,9 +4,9 @@ import pytest
 from mitmproxy import http
 from mitmproxy.test import tflow, tutils
 
-from addons.exchange import Exchanges
+from addons.exchange.record import Exchanges
 from attest_web.metrics import Metrics
-from attest_web.store import MemorySignatureStore
+from attest_web.stores.signature_store import MemorySignatureStore
 
 MakeFlow = Callable[..., http.HTTPFlow]
 

@@ -65,9 +65,8 @@ from addons import (
     storing,
     upstream_connections,
 )
-from addons.http1_server import ApiHttp1Server
-from addons.lean_master import LeanAddonManager, LeanOptions, QuietTlsConfig
-from addons.lean_server import (
+from addons.launcher.master import LeanAddonManager, LeanOptions, QuietTlsConfig
+from addons.launcher.server import (
     MODE,
     LeanContext,
     LeanProxyserver,
@@ -75,7 +74,8 @@ from addons.lean_server import (
     LeanReverseProxy,
     LeanServerInstance,
 )
-from addons.quick_messages import QuickHeaders
+from addons.layers.http1.server import ApiHttp1Server
+from addons.messages.parsed_messages import QuickHeaders
 
 
 def source(thing: object) -> str:
@@ -373,7 +373,7 @@ def test_a_connection_is_read_through_whatever_reader_is_there_when_it_has_been_
 
 
 def test_a_connection_that_is_cancelled_while_it_hands_over_data_is_left_open() -> None:
-    """Once this fails, `addons.leftover_sockets` may have become needless."""
+    """Once this fails, `addons.lifecycle.socket_leak_fix` may have become needless."""
     reading = source(ConnectionHandler.handle_connection)
     loop = reading[: reading.index("if cancelled is None")]
     assert loop.index("await self.server_event(events.DataReceived") > loop.index("except asyncio.CancelledError")
@@ -463,7 +463,7 @@ def test_what_comes_while_a_stream_waits_is_in_a_queue() -> None:
 
 
 def test_hooks_are_dispatched_where_the_lean_master_does_it() -> None:
-    """`addons.lean_master` and `addons.lean_server` do these over; what else comes to be done there is missing here."""
+    """`addons.launcher.master` and `addons.launcher.server` do these over; what else comes to be done there is missing here."""
     overridden = {name for name in vars(LeanAddonManager) if name in vars(AddonManager) and not name.startswith("__")}
     assert overridden == {"add", "clear", "handle_lifecycle", "register", "remove", "trigger_event"}
     assert "for a in traverse([addon])" in source(AddonManager._iter_hooks)

@@ -13,7 +13,7 @@ from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons
 
-from addons.client_clock import ClientClock, ClientTimeouts
+from addons.access.client_deadline import ClientClock, ClientTimeouts
 
 UPSTREAM = ("upstream", 9000)
 

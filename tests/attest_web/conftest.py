@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from attest_web.app import ProofSources, create_app
-from attest_web.attestation import Attestation
-from attest_web.auth import Tokens
-from attest_web.dstack import Quote
-from attest_web.key_chain import KeyChains
+from attest_web.attestation.report_cache import ReportDesk
+from attest_web.attestation.reports import Attestation
+from attest_web.dstack.guest_agent import Quote
+from attest_web.dstack.key_chain import KeyChains
 from attest_web.keys import SigningKeys
 from attest_web.metrics import Metrics
-from attest_web.report_desk import ReportDesk
+from attest_web.middleware.auth import Tokens
+from attest_web.pages.app import ProofSources, create_app
 from attest_web.signatures import SignedExchange, sign_text
-from attest_web.store import MemorySignatureStore, SignatureStore
+from attest_web.stores.signature_store import MemorySignatureStore, SignatureStore
 
 AUTHORIZED = {"Authorization": "Bearer s3cret"}
 

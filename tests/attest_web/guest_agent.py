@@ -11,7 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.certificates import key_pem, self_signed
+from tests.support.certificates import key_pem, self_signed
 
 Answer = Callable[[str, dict[str, Any]], tuple[int, Any]]
 """From a path and the arguments to the status and the answer: bytes, or what goes into JSON."""

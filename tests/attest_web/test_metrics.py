@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from attest_web.metrics import FILE_SIZE, Metrics
-from tests.limits import limit
+from tests.support.limits import limit
 
 WORKER = """
 import os, sys

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from attest_web.keys import SigningKeys, checksum_address
 from attest_web.signatures import sign_text, signed_text
-from tests import verification
+from tests.support import verification
 
 # Half of the order of secp256k1: EIP-2 wants s at most this large.
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0

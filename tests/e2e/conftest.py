@@ -5,9 +5,17 @@ import pytest
 from openai import DefaultHttpxClient, OpenAI
 from playwright.sync_api import Browser
 
-from tests.e2e.chromium import running_chromium
-from tests.e2e.processes import PROGRAMS, TOKEN, Proxy, Simulator, running_proxy, running_simulator, running_stand_in
-from tests.e2e.recording_transport import RecordingTransport, Wire
+from tests.e2e.support.chromium import running_chromium
+from tests.e2e.support.processes import (
+    PROGRAMS,
+    TOKEN,
+    Proxy,
+    Simulator,
+    running_proxy,
+    running_simulator,
+    running_stand_in,
+)
+from tests.e2e.support.recording_transport import RecordingTransport, Wire
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ import anthropic
 import pytest
 from anthropic import Anthropic, DefaultHttpxClient
 
-from tests.e2e.processes import MODEL, TOKEN, Proxy
-from tests.e2e.recording_transport import RecordingTransport, Wire
-from tests.e2e.signed_exchange import check_signatures
+from tests.e2e.support.processes import MODEL, TOKEN, Proxy
+from tests.e2e.support.recording_transport import RecordingTransport, Wire
+from tests.e2e.support.signed_exchange import check_signatures
 
 TEXT = "héllo 🙂 wörld"
 ASKED: Any = {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": TEXT}]}

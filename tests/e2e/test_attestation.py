@@ -15,14 +15,23 @@ import dcap_qvl
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from attest_web.gpu_evidence import find_gpu_python
-from attest_web.key_chain import app_key
+from attest_web.dstack.key_chain import app_key
+from attest_web.gpu.evidence import find_gpu_python
 from tests.attest_web.guest_agent import agent, as_dstack_answers
-from tests.certificates import PrivateKey, self_signed
-from tests.e2e.processes import MODEL, ROOT, TOKEN, Proxy, Simulator, running_proxy, running_simulator, start_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk
-from tests.limits import limit
+from tests.e2e.support.processes import (
+    MODEL,
+    ROOT,
+    TOKEN,
+    Proxy,
+    Simulator,
+    running_proxy,
+    running_simulator,
+    start_proxy,
+)
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request, error_of
+from tests.e2e.support.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk
+from tests.support.certificates import PrivateKey, self_signed
+from tests.support.limits import limit
 
 NONCE = "ab" * 32
 UNAVAILABLE = "No report can be made now. The log of this proxy says why."
@@ -355,7 +364,7 @@ def test_the_gpu_worker_ends_with_the_proxy_and_gets_no_token(stand_in: str, sim
         workers = [
             pid
             for pid in Path("/proc").glob("[0-9]*")
-            if b"gpu_worker" in (pid / "cmdline").read_bytes() and str(proxy.process.popen.pid) in parent(pid)
+            if b"evidence_worker" in (pid / "cmdline").read_bytes() and str(proxy.process.popen.pid) in parent(pid)
         ]
         assert len(workers) == 1
         assert TOKEN.encode() not in (workers[0] / "environ").read_bytes()

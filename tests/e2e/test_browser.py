@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.chromium import OPTIONS
-from tests.e2e.processes import MODEL, TOKEN, Process, Proxy, clean_env, running_proxy
-from tests.limits import limit
-from tests.tools import CHROMIUM, needs
+from tests.e2e.support.chromium import OPTIONS
+from tests.e2e.support.processes import MODEL, TOKEN, Process, Proxy, clean_env, running_proxy
+from tests.support.limits import limit
+from tests.support.tools import CHROMIUM, needs
 
 PAGE = """<!doctype html><script>
 const {proxy, side, token, model} = SETTINGS

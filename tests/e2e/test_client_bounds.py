@@ -10,11 +10,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.process_figures import figures
-from tests.e2e.processes import TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import RawClient, chat_body, chat_request, error_of
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
-from tests.limits import limit
+from scripts.process_stats import figures
+from tests.e2e.support.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import RawClient, chat_body, chat_request, error_of
+from tests.e2e.support.scripted_upstream import (
+    LAST_CHUNK,
+    SSE_HEAD,
+    Peer,
+    ScriptedUpstream,
+    chunk,
+    events,
+    json_response,
+)
+from tests.support.limits import limit
 
 ANSWER = b'{"id":"chatcmpl-1"}'
 QUICK = {f"CLIENT_{what}_TIMEOUT_SECS": "0.4" for what in ("HEADER", "BODY", "IDLE")}

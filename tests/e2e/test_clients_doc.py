@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from attest_web.client import attestation_policy, verified_async_openai, verified_openai
-from attest_web.gpu_evidence import find_gpu_python
-from tests.e2e.processes import BIN, MODEL, ROOT, TOKEN, Simulator, clean_env, running_proxy
-from tests.limits import limit
+from attest_web.gpu.evidence import find_gpu_python
+from tests.e2e.support.processes import BIN, MODEL, ROOT, TOKEN, Simulator, clean_env, running_proxy
+from tests.support.limits import limit
 
 DOC = (ROOT / "docs" / "clients.md").read_text()
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.processes import BIN, MODEL, SCRIPT, START_TIMEOUT, TOKEN, clean_env
-from tests.e2e.raw_client import RawClient, chat_body, chat_request
-from tests.limits import Deadline
+from tests.e2e.support.processes import BIN, MODEL, SCRIPT, START_TIMEOUT, TOKEN, clean_env
+from tests.e2e.support.raw_client import RawClient, chat_body, chat_request
+from tests.support.limits import Deadline
 
 PROMPT = "XPROMPTX"
 

@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from tests.e2e.processes import TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import RawClient, chat_body, chat_request, error_of
-from tests.e2e.scripted_upstream import Received, ScriptedUpstream, answering
+from tests.e2e.support.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import RawClient, chat_body, chat_request, error_of
+from tests.e2e.support.scripted_upstream import Received, ScriptedUpstream, answering
 
 ORIGIN = "https://chat.example"
 EXPOSED = "x-receipt-id, x-request-id, retry-after"

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.processes import MODEL, ROOT, TOKEN, Process, Proxy, clean_env, start_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events
-from tests.limits import limit
+from tests.e2e.support.processes import MODEL, ROOT, TOKEN, Process, Proxy, clean_env, start_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request, error_of
+from tests.e2e.support.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events
+from tests.support.limits import limit
 
 DONE = b"data: [DONE]\n\n"
 

@@ -20,7 +20,7 @@ from dstack_sdk import DstackClient
 from eth_keys.datatypes import PrivateKey, Signature
 from eth_utils.crypto import keccak
 
-from tests.e2e.processes import ROOT, Process, clean_env
+from tests.e2e.support.processes import ROOT, Process, clean_env
 
 SCRIPT = ROOT / "scripts" / "dstack_simulator.py"
 SEED = "5eed" * 16

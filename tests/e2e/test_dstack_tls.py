@@ -18,16 +18,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from attest_web.gpu_evidence import find_gpu_python
-from attest_web.tls_fingerprint import spki_sha256
+from attest_web.attestation.tls_fingerprint import spki_sha256
+from attest_web.gpu.evidence import find_gpu_python
 from attest_web.verify.certificate_judge import any_certificate
-from tests import verification
 from tests.attest_web.guest_agent import agent, as_dstack_answers
-from tests.certificates import key_pem, self_signed
-from tests.e2e.processes import PROGRAMS, ROOT, TOKEN, Process, Proxy, clean_env, running_proxy, start_proxy
-from tests.e2e.raw_client import chat_body
+from tests.e2e.support.processes import PROGRAMS, ROOT, TOKEN, Process, Proxy, clean_env, running_proxy, start_proxy
+from tests.e2e.support.raw_client import chat_body
 from tests.e2e.test_workers import children, started, until
-from tests.limits import limit
+from tests.support import verification
+from tests.support.certificates import key_pem, self_signed
+from tests.support.limits import limit
 
 NONCE = "cd" * 32
 

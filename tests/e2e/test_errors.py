@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from tests.e2e.processes import TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
-from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, answering, chunk, json_response
-from tests.limits import limit
+from tests.e2e.support.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request, error_of
+from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, answering, chunk, json_response
+from tests.support.limits import limit
 
 UPSTREAM_ERROR = b'{"object":"error","message":"h\xc3\xa9","type":"BadRequestError","param":null,"code":400}'
 

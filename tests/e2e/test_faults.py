@@ -6,11 +6,19 @@ from collections.abc import Callable
 
 import pytest
 
-from tests import verification
-from tests.e2e.processes import TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of, signature_status
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
-from tests.limits import limit
+from tests.e2e.support.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request, error_of, signature_status
+from tests.e2e.support.scripted_upstream import (
+    LAST_CHUNK,
+    SSE_HEAD,
+    Peer,
+    ScriptedUpstream,
+    chunk,
+    events,
+    json_response,
+)
+from tests.support import verification
+from tests.support.limits import limit
 
 ANSWER = b'{"id":"chatcmpl-1","choices":[]}'
 

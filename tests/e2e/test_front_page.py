@@ -13,10 +13,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Route, expect
 
-from attest_web.gpu_evidence import find_gpu_python
-from tests.e2e.front_page import QUESTION, Exchange, FrontPage, have_chat, opened
-from tests.e2e.processes import BIN, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy
-from tests.limits import limit
+from attest_web.gpu.evidence import find_gpu_python
+from tests.e2e.support.front_page import QUESTION, Exchange, FrontPage, have_chat, opened
+from tests.e2e.support.processes import BIN, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy
+from tests.support.limits import limit
 
 SIGNATURES, REPORTS = "/v1/signature/*", "/v1/attestation/report*"
 NO_ED25519 = """if (globalThis.SubtleCrypto) {

@@ -12,8 +12,16 @@ from playwright.sync_api import Browser, Page
 from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.boot_log import BootLog
 from attest_web.verify.dstack.event_log import parse_event_log
-from tests.e2e.dstack_guest import KMS_KEY, RUNTIME_EVENT, Event, Guest, RuntimeEvent, key_provider, runtime_digest
-from tests.e2e.front_page import check_guest, opened_modules
+from tests.e2e.support.dstack_guest import (
+    KMS_KEY,
+    RUNTIME_EVENT,
+    Event,
+    Guest,
+    RuntimeEvent,
+    key_provider,
+    runtime_digest,
+)
+from tests.e2e.support.front_page import check_guest, opened_modules
 
 PARSE_LOG = """async (log) => {
   const { parseEventLog } = await import("/proof-page/event_log.js")

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page
 
 from attest_web.keys import SigningKeys
 from attest_web.signatures import sign_text
-from tests.e2e.front_page import flipped, marks, opened_modules
+from tests.e2e.support.front_page import flipped, marks, opened_modules
 
 MODEL = "org/model"
 REQUEST, RESPONSE = b'{"a request"}', b'{"a response"}'

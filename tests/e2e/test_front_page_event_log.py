@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.e2e.dstack_guest import Guest, runtime_digest, shown
-from tests.e2e.front_page import CLAIMS, REGISTERS, check_guest, opened_modules, with_status
+from tests.e2e.support.dstack_guest import Guest, runtime_digest, shown
+from tests.e2e.support.front_page import CLAIMS, REGISTERS, check_guest, opened_modules, with_status
 
 PARSE_LOG = """async (log) => {
   const { parseEventLog } = await import("/proof-page/event_log.js")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.e2e.dstack_guest import APP_ID, INSTANCE_ID, KMS_KEY, Guest, key_provider, sha256
-from tests.e2e.front_page import check_guest, opened_modules, with_status
+from tests.e2e.support.dstack_guest import APP_ID, INSTANCE_ID, KMS_KEY, Guest, key_provider, sha256
+from tests.e2e.support.front_page import check_guest, opened_modules, with_status
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from attest_web.attestation import Attestation, ReportRequest
-from attest_web.dstack import Quote
+from attest_web.attestation.reports import Attestation, ReportRequest
+from attest_web.dstack.guest_agent import Quote
 from attest_web.keys import SigningKeys
 from attest_web.metrics import Metrics
 from attest_web.signatures import SIGNING_ALGOS
 from scripts.tee_simulator.tdx import SimulatedPlatform, TdMeasurements
-from tests.e2e.dstack_guest import KMS_KEY, Guest, key_provider, registers, sha256
-from tests.e2e.front_page import CLAIMS, LISTS, REGISTERS, flipped, listed_anew, marks, opened_modules
+from tests.e2e.support.dstack_guest import KMS_KEY, Guest, key_provider, registers, sha256
+from tests.e2e.support.front_page import CLAIMS, LISTS, REGISTERS, flipped, listed_anew, marks, opened_modules
 
 MODEL = "org/model"
 NONCE = bytes(range(32))

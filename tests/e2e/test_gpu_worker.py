@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from attest_web.gpu_evidence import WORKER, GpuEvidenceError, GpuEvidenceWorker, find_gpu_python
-from attest_web.spdm import evidence_nonce
-from tests.e2e.processes import ROOT, Process, clean_env
+from attest_web.gpu.evidence import WORKER, GpuEvidenceError, GpuEvidenceWorker, find_gpu_python
+from attest_web.gpu.spdm import evidence_nonce
+from tests.e2e.support.processes import ROOT, Process, clean_env
 
 NONCE = "5a" * 32
 
@@ -217,7 +217,7 @@ def requests_fd(pid: int) -> int:
 PARENT = """
 import signal, sys
 from pathlib import Path
-from attest_web.gpu_evidence import GpuEvidenceWorker
+from attest_web.gpu.evidence import GpuEvidenceWorker
 worker = GpuEvidenceWorker(Path(sys.argv[1]), no_hw_mode=True)
 worker.collect("5a" * 32)
 print("asked", flush=True)
@@ -261,7 +261,7 @@ def test_it_ends_with_the_proxy_even_while_the_library_hangs_in_its_import() -> 
     program = (
         "import importlib, runpy, sys, time\n"
         "importlib.import_module = lambda name: time.sleep(3600)\n"
-        f"sys.argv = ['gpu_worker']\nrunpy.run_path({str(WORKER)!r}, run_name='__main__')\n"
+        f"sys.argv = ['evidence_worker']\nrunpy.run_path({str(WORKER)!r}, run_name='__main__')\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None

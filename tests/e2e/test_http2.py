@@ -15,14 +15,22 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hyperframe.frame import DataFrame
 from openai import DefaultHttpxClient, OpenAI
 
-from addons.http2_connection import STREAM_WINDOW
-from tests import verification
-from tests.certificates import key_pem, self_signed
-from tests.e2e.http2_client import Http2Client, fields
-from tests.e2e.processes import MODEL, TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import chat_body, error_of
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
-from tests.limits import limit
+from addons.layers.http2.connection import STREAM_WINDOW
+from tests.e2e.support.http2_client import Http2Client, fields
+from tests.e2e.support.processes import MODEL, TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import chat_body, error_of
+from tests.e2e.support.scripted_upstream import (
+    LAST_CHUNK,
+    SSE_HEAD,
+    Peer,
+    ScriptedUpstream,
+    chunk,
+    events,
+    json_response,
+)
+from tests.support import verification
+from tests.support.certificates import key_pem, self_signed
+from tests.support.limits import limit
 
 
 @pytest.fixture

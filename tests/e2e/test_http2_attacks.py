@@ -20,10 +20,10 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from tests.e2e.http2_client import Fields, Http2Client, fields
-from tests.e2e.processes import TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import RawClient, chat_body, error_of
-from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, answering, json_response
+from tests.e2e.support.http2_client import Fields, Http2Client, fields
+from tests.e2e.support.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import RawClient, chat_body, error_of
+from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, answering, json_response
 
 JSON = ("content-type", "application/json")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.e2e.processes import START_TIMEOUT, running_proxy, start_proxy
-from tests.e2e.raw_client import RawClient, chat_body, chat_request
+from tests.e2e.support.processes import START_TIMEOUT, running_proxy, start_proxy
+from tests.e2e.support.raw_client import RawClient, chat_body, chat_request
 
 
 @pytest.mark.parametrize(

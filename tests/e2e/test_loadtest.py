@@ -13,9 +13,9 @@ import pytest
 
 from attest_web.keys import SigningKeys
 from attest_web.signatures import sign_text
-from tests.e2e.lying_proxy import Lie, Where, lying_proxy
-from tests.e2e.processes import MODEL, ROOT, TOKEN, Proxy, clean_env, running_proxy
-from tests.limits import limit
+from tests.e2e.support.lying_proxy import Lie, Where, lying_proxy
+from tests.e2e.support.processes import MODEL, ROOT, TOKEN, Proxy, clean_env, running_proxy
+from tests.support.limits import limit
 
 LOADTEST = ROOT / "scripts" / "loadtest"
 ALGOS = ("ecdsa", "ed25519")

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.e2e.processes import BIN, MODEL, PROGRAMS, SCRIPT, TOKEN, clean_env
-from tests.e2e.raw_client import RawClient, chat_body, chat_request
-from tests.limits import Deadline, limit
+from tests.e2e.support.processes import BIN, MODEL, PROGRAMS, SCRIPT, TOKEN, clean_env
+from tests.e2e.support.raw_client import RawClient, chat_body, chat_request
+from tests.support.limits import Deadline, limit
 
 
 def wait_until_it_listens(port: int) -> None:

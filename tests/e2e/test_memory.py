@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from scripts.process_figures import forget_peak, peak
-from tests.e2e.processes import TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
-from tests.e2e.raw_websocket import opened, switching
-from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
-from tests.frames import BINARY, CLOSE, TEXT, frame
-from tests.limits import Deadline, limit
+from scripts.process_stats import forget_peak, peak
+from tests.e2e.support.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.e2e.support.raw_websocket import opened, switching
+from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, json_response
+from tests.support.frames import BINARY, CLOSE, TEXT, frame
+from tests.support.limits import Deadline, limit
 
 LARGE = 100_000_000
 MB = 1024 * 1024

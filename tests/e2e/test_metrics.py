@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from openai import AuthenticationError, BadRequestError, OpenAI
 
-from tests.e2e.metrics import Scrape, scraped_until
-from tests.e2e.processes import MODEL, PROGRAMS, TOKEN, Proxy, running_proxy
+from tests.e2e.support.metrics import Scrape, scraped_until
+from tests.e2e.support.processes import MODEL, PROGRAMS, TOKEN, Proxy, running_proxy
 from tests.e2e.test_workers import children, started
 
 CHATS = "/v1/chat/completions"

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests import verification
-from tests.e2e.mitmweb import Mitmweb, running_mitmweb
-from tests.e2e.processes import PROGRAMS, TOKEN, Proxy, Simulator, start_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_request
-from tests.e2e.scripted_upstream import (
+from tests.e2e.support.mitmweb import Mitmweb, running_mitmweb
+from tests.e2e.support.processes import PROGRAMS, TOKEN, Proxy, Simulator, start_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_request
+from tests.e2e.support.scripted_upstream import (
     LAST_CHUNK,
     SSE_HEAD,
     Peer,
@@ -21,8 +20,9 @@ from tests.e2e.scripted_upstream import (
     json_response,
 )
 from tests.e2e.test_privacy import ANSWER, FOREIGN, PROMPT, exercise, exercise_websockets, upstream_answers
-from tests.limits import limit
-from tests.verification import sha256
+from tests.support import verification
+from tests.support.limits import limit
+from tests.support.verification import sha256
 
 UNSEEN = [mark.encode() for mark in (PROMPT, ANSWER, FOREIGN, TOKEN)]
 UNSEEN += [mark.hex().encode() for mark in UNSEEN]
@@ -323,7 +323,11 @@ def test_where_nobody_looks_at_flows_none_of_this_is_loaded(stand_in: str, free_
     for process in (watched, *others):
         process.wait_for("proof pages on side port")
         assert process.stop() == 0
-    for module in ("addons.inspection", "addons.flow_list", "addons.inspected_exchange"):
+    for module in (
+        "addons.inspection.inspection",
+        "addons.inspection.flow_list",
+        "addons.inspection.inspected_exchange",
+    ):
         assert module in watched.output
         assert all(module not in process.output for process in others)
-    assert all("addons.signer" in process.output for process in others)
+    assert all("addons.signing.signer" in process.output for process in others)

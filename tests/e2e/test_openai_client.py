@@ -7,9 +7,9 @@ import openai
 import pytest
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAI
 
-from tests.e2e.processes import MODEL, TOKEN, Proxy
-from tests.e2e.recording_transport import AsyncRecordingTransport, Wire
-from tests.e2e.signed_exchange import check_signatures
+from tests.e2e.support.processes import MODEL, TOKEN, Proxy
+from tests.e2e.support.recording_transport import AsyncRecordingTransport, Wire
+from tests.e2e.support.signed_exchange import check_signatures
 
 TEXT = "héllo 🙂 wörld"
 CHAT: Any = {"model": MODEL, "messages": [{"role": "user", "content": TEXT}]}

@@ -9,9 +9,9 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.e2e.processes import MODEL, Proxy
-from tests.e2e.recording_transport import Wire
-from tests.e2e.signed_exchange import check_signatures
+from tests.e2e.support.processes import MODEL, Proxy
+from tests.e2e.support.recording_transport import Wire
+from tests.e2e.support.signed_exchange import check_signatures
 
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 10
 AUDIO = b"RIFF" + b"\r\n--\x00\xff" * 50_000

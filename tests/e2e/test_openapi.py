@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from tests.e2e.processes import TOKEN, Proxy
+from tests.e2e.support.processes import TOKEN, Proxy
 
 
 @pytest.mark.parametrize("side", [False, True])

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.doc_blocks import Page, with_replaced
-from tests.e2e.processes import BIN, ROOT, Process, clean_env
-from tests.limits import limit
+from tests.e2e.support.doc_blocks import Page, with_replaced
+from tests.e2e.support.processes import BIN, ROOT, Process, clean_env
+from tests.support.limits import limit
 from tests.test_deploy_metrics import alert_rules, metric_families
 
 PAGE = Page("operators.md")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import MODEL, ROOT, TOKEN, Process, clean_env, running_stand_in
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
-from tests.limits import limit
+from tests.e2e.support.processes import MODEL, ROOT, TOKEN, Process, clean_env, running_stand_in
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.support.limits import limit
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
@@ -44,7 +44,7 @@ def test_the_wheel_has_the_two_packages_and_nothing_else(built: Path) -> None:
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"addons", "attest_web"}
     assert "addons/tee_signer.py" in names
     assert "attest_web/py.typed" in names
-    assert "attest_web/pages/page.html" in names
+    assert "attest_web/pages/static/page.html" in names
 
 
 @pytest.mark.timeout(300)

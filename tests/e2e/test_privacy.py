@@ -7,11 +7,19 @@ import socket
 import urllib.request
 from pathlib import Path
 
-from tests.e2e.processes import TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, Received, ScriptedUpstream, chunk, json_response
-from tests.frames import CLOSE, KEY, PING, TEXT, accept_of, frame
-from tests.limits import limit
+from tests.e2e.support.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.e2e.support.scripted_upstream import (
+    LAST_CHUNK,
+    SSE_HEAD,
+    Peer,
+    Received,
+    ScriptedUpstream,
+    chunk,
+    json_response,
+)
+from tests.support.frames import CLOSE, KEY, PING, TEXT, accept_of, frame
+from tests.support.limits import limit
 
 PROMPT, ANSWER, FOREIGN = "XPROMPTX", "XANSWERX", "XFOREIGNTOKENX"
 MARKS = [PROMPT, ANSWER, FOREIGN, TOKEN]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.processes import SCRIPT, Proxy, running_proxy, start_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
-from tests.limits import limit
+from tests.e2e.support.processes import SCRIPT, Proxy, running_proxy, start_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request, error_of
+from tests.support.limits import limit
 
 PAGES = [
     "/",

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from addons.refusal_limit import MOST
-from tests.e2e.http2_client import Http2Client, fields
-from tests.e2e.processes import TOKEN, running_proxy
-from tests.e2e.raw_client import RawClient, chat_body, chat_request, error_of
-from tests.e2e.scripted_upstream import ScriptedUpstream, answering, json_response
+from addons.access.refusal_limit import MOST
+from tests.e2e.support.http2_client import Http2Client, fields
+from tests.e2e.support.processes import TOKEN, running_proxy
+from tests.e2e.support.raw_client import RawClient, chat_body, chat_request, error_of
+from tests.e2e.support.scripted_upstream import ScriptedUpstream, answering, json_response
 
 
 def answer(port: int, request: bytes) -> tuple[int, str | None, bytes]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from attest_web.gpu_evidence import find_gpu_python
+from attest_web.gpu.evidence import find_gpu_python
 from attest_web.settings import Settings
 from attest_web.verify.secp256k1 import ORDER
-from tests.e2e.processes import BIN, ROOT, Process, clean_env
-from tests.limits import limit
+from tests.e2e.support.processes import BIN, ROOT, Process, clean_env
+from tests.support.limits import limit
 
 README = (ROOT / "README.md").read_text()
 BASH = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from openai import DefaultHttpxClient, OpenAI
 
-from tests.e2e.engines import VARIABLE, Engine, environments, running_engine
-from tests.e2e.processes import PROGRAMS, TOKEN, Proxy, running_proxy
-from tests.e2e.recording_transport import RecordingTransport, Wire
-from tests.e2e.signed_exchange import check_signatures
-from tests.limits import limit
+from tests.e2e.support.engines import VARIABLE, Engine, environments, running_engine
+from tests.e2e.support.processes import PROGRAMS, TOKEN, Proxy, running_proxy
+from tests.e2e.support.recording_transport import RecordingTransport, Wire
+from tests.e2e.support.signed_exchange import check_signatures
+from tests.support.limits import limit
 
 DONE = b"data: [DONE]"
 

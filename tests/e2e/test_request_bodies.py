@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.process_figures import forget_peak, peak
-from tests.e2e.metrics import scraped_until
-from tests.e2e.processes import Proxy, running_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
-from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, answering, json_response
+from scripts.process_stats import forget_peak, peak
+from tests.e2e.support.metrics import scraped_until
+from tests.e2e.support.processes import Proxy, running_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request, error_of
+from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, answering, json_response
 
 MB = 1024 * 1024
 TIMEOUT = 30.0

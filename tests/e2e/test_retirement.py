@@ -11,14 +11,22 @@ from pathlib import Path
 import pytest
 from h2.errors import ErrorCodes
 
-from addons.http2_goaway import HIGHEST_STREAM
-from tests.e2e.http2_client import Http2Client, fields
-from tests.e2e.processes import PROGRAMS, TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of
-from tests.e2e.raw_websocket import ACCEPT, SWITCH, handshake, opened
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
+from addons.layers.http2.goaway import HIGHEST_STREAM
+from tests.e2e.support.http2_client import Http2Client, fields
+from tests.e2e.support.processes import PROGRAMS, TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request, error_of
+from tests.e2e.support.raw_websocket import ACCEPT, SWITCH, handshake, opened
+from tests.e2e.support.scripted_upstream import (
+    LAST_CHUNK,
+    SSE_HEAD,
+    Peer,
+    ScriptedUpstream,
+    chunk,
+    events,
+    json_response,
+)
 from tests.e2e.test_workers import children, is_alive, started, until
-from tests.frames import CLOSE, TEXT, frame
+from tests.support.frames import CLOSE, TEXT, frame
 
 REVOKED = "revoked-token"
 CHAT = "/v1/chat/completions"

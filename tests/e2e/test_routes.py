@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests import verification
-from tests.certificates import key_pem, self_signed
-from tests.e2e.processes import Proxy, running_proxy, start_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_request, error_of
-from tests.e2e.scripted_upstream import (
+from tests.e2e.support.processes import Proxy, running_proxy, start_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_request, error_of
+from tests.e2e.support.scripted_upstream import (
     LAST_CHUNK,
     SSE_HEAD,
     Peer,
@@ -24,6 +22,8 @@ from tests.e2e.scripted_upstream import (
     chunk,
     json_response,
 )
+from tests.support import verification
+from tests.support.certificates import key_pem, self_signed
 
 MULTIPART = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na cat\r\n--x--\r\n'
 

@@ -2,11 +2,11 @@
 
 import json
 
-from tests import verification
-from tests.e2e.processes import running_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
-from tests.e2e.scripted_upstream import ScriptedUpstream, answering, json_response
-from tests.limits import limit
+from tests.e2e.support.processes import running_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.e2e.support.scripted_upstream import ScriptedUpstream, answering, json_response
+from tests.support import verification
+from tests.support.limits import limit
 
 ANSWER = b'{"id":"chatcmpl-1"}'
 RULES = (

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import ROOT, Process, clean_env
-from tests.limits import limit
+from tests.e2e.support.processes import ROOT, Process, clean_env
+from tests.support.limits import limit
 
 SCRIPTS = ROOT / "scripts"
 TOOLS = ["bash", "dirname", "env", "readlink"]

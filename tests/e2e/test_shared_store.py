@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests import verification
-from tests.e2e.metrics import Scrape
-from tests.e2e.processes import (
+from tests.e2e.support.metrics import Scrape
+from tests.e2e.support.processes import (
     BIN,
     MODEL,
     PROGRAMS,
@@ -26,12 +25,21 @@ from tests.e2e.processes import (
     running_proxy,
     start_proxy,
 )
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, signature_status
-from tests.e2e.realtime_upstream import running_realtime_upstream
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
-from tests.limits import Deadline, limit
-from tests.redis_servers import RedisServer, needs_redis, running_redis, wire_to
-from tests.tools import REDIS
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request, signature_status
+from tests.e2e.support.realtime_upstream import running_realtime_upstream
+from tests.e2e.support.scripted_upstream import (
+    LAST_CHUNK,
+    SSE_HEAD,
+    Peer,
+    ScriptedUpstream,
+    chunk,
+    events,
+    json_response,
+)
+from tests.support import verification
+from tests.support.limits import Deadline, limit
+from tests.support.redis_servers import RedisServer, needs_redis, running_redis, wire_to
+from tests.support.tools import REDIS
 
 TIMES = 100
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from attest_web.gpu_evidence import find_gpu_python
-from tests.e2e.processes import PROGRAMS, ROOT, Proxy, running_proxy, running_simulator, start_proxy
-from tests.e2e.raw_client import RawClient, chat_body, chat_request, error_of
-from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
-from tests.limits import limit
+from attest_web.gpu.evidence import find_gpu_python
+from tests.e2e.support.processes import PROGRAMS, ROOT, Proxy, running_proxy, running_simulator, start_proxy
+from tests.e2e.support.raw_client import RawClient, chat_body, chat_request, error_of
+from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, json_response
+from tests.support.limits import limit
 
 ATTACKER, OTHER = "127.0.0.1", "127.0.0.2"
 """Both of them this machine's: with RATE_LIMIT_NO_TRUST_PROXY=1, one client each."""

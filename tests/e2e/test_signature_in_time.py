@@ -5,9 +5,17 @@ import time
 
 import pytest
 
-from tests.e2e.processes import running_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
+from tests.e2e.support.processes import running_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.e2e.support.scripted_upstream import (
+    LAST_CHUNK,
+    SSE_HEAD,
+    Peer,
+    ScriptedUpstream,
+    chunk,
+    events,
+    json_response,
+)
 
 TIMES = 200
 PAUSE = 0.003

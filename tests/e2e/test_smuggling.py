@@ -1,6 +1,6 @@
 """Requests that two servers might read in two ways: each is refused, or goes upstream in exactly one form.
 
-What the upstream gets is compared byte for byte. The rules are in `addons.request_head`, where a longer table of heads
+What the upstream gets is compared byte for byte. The rules are in `addons.messages.request_head`, where a longer table of heads
 stands; here is the whole way.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.e2e.processes import TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import RawClient, chat_body, error_of
-from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, chunk, json_response
-from tests.limits import limit
+from tests.e2e.support.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import RawClient, chat_body, error_of
+from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, chunk, json_response
+from tests.support.limits import limit
 
 AUTH = b"Authorization: Bearer " + TOKEN.encode()
 ANSWER = b'{"from":"upstream"}'

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from tests.e2e.processes import PROGRAMS, ROOT, clean_env
-from tests.limits import limit
+from tests.e2e.support.processes import PROGRAMS, ROOT, clean_env
+from tests.support.limits import limit
 
 SOAK = ROOT / "scripts" / "soak"
 

@@ -13,11 +13,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attest_web.settings import Settings
-from tests import verification
-from tests.certificates import key_pem, self_signed
-from tests.e2e.processes import BIN, MODEL, SCRIPT, TOKEN, Process, clean_env, running_proxy, start_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
-from tests.limits import limit
+from tests.e2e.support.processes import BIN, MODEL, SCRIPT, TOKEN, Process, clean_env, running_proxy, start_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.support import verification
+from tests.support.certificates import key_pem, self_signed
+from tests.support.limits import limit
 
 
 def refused(process: Process) -> list[str]:

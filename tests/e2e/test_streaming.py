@@ -5,12 +5,12 @@ from functools import partial
 
 import pytest
 
-from tests import verification
-from tests.e2e.http2_client import Answer, Http2Client, fields
-from tests.e2e.processes import running_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk
-from tests.limits import limit
+from tests.e2e.support.http2_client import Answer, Http2Client, fields
+from tests.e2e.support.processes import running_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.e2e.support.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk
+from tests.support import verification
+from tests.support.limits import limit
 
 AWKWARD = (
     b"\xef\xbb\xbf: a comment first\r\n\r\n"

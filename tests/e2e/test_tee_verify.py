@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from attest_web.gpu_evidence import find_gpu_python
+from attest_web.gpu.evidence import find_gpu_python
 from attest_web.verify.report import LISTS
-from tests.certificates import key_pem, self_signed
-from tests.e2e.processes import BIN, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy, running_simulator
-from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, events
-from tests.limits import limit
+from tests.e2e.support.processes import BIN, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy, running_simulator
+from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, events
+from tests.support.certificates import key_pem, self_signed
+from tests.support.limits import limit
 
 pytestmark = pytest.mark.skipif(
     find_gpu_python(ROOT) is None, reason="no .venv-gpu with NVIDIA's library: see what scripts/setup says"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import ROOT, clean_env
+from tests.e2e.support.processes import ROOT, clean_env
 from tests.e2e.test_scripts import fake
-from tests.limits import limit
-from tests.tools import CHROMIUM, UNAVAILABLE, Tool
+from tests.support.limits import limit
+from tests.support.tools import CHROMIUM, UNAVAILABLE, Tool
 
 SCRIPTS = ROOT / "scripts"
 ALL = ("redis-server", "prometheus", "chromium")

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.sync.client import ClientConnection, connect
 
 from scripts.stand_in_vllm import StandIn
-from tests import verification
-from tests.certificates import key_pem, self_signed
-from tests.e2e.processes import MODEL, PROGRAMS, TOKEN, Proxy, Simulator, running_proxy, start_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, error_of
-from tests.e2e.realtime_upstream import running_realtime_upstream
-from tests.limits import limit
+from tests.e2e.support.processes import MODEL, PROGRAMS, TOKEN, Proxy, Simulator, running_proxy, start_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, error_of
+from tests.e2e.support.realtime_upstream import running_realtime_upstream
+from tests.support import verification
+from tests.support.certificates import key_pem, self_signed
+from tests.support.limits import limit
 
 
 def tls_client(proxy: Proxy, *, http2: bool) -> httpx2.Client:

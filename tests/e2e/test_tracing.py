@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.e2e.processes import PROGRAMS, TOKEN, running_proxy, start_proxy
-from tests.e2e.raw_client import RawClient, chat_body, chat_request
-from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
-from tests.limits import limit
+from tests.e2e.support.processes import PROGRAMS, TOKEN, running_proxy, start_proxy
+from tests.e2e.support.raw_client import RawClient, chat_body, chat_request
+from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, json_response
+from tests.support.limits import limit
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 ANSWER = b'{"id":"chatcmpl-1","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}'

@@ -13,11 +13,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from scripts.stand_in_vllm import StandIn
-from tests.certificates import key_pem, self_signed
-from tests.e2e.processes import MODEL, running_proxy
-from tests.e2e.raw_client import RawClient, chat_body, chat_request
-from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, answering, json_response
-from tests.limits import limit
+from tests.e2e.support.processes import MODEL, running_proxy
+from tests.e2e.support.raw_client import RawClient, chat_body, chat_request
+from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, answering, json_response
+from tests.support.certificates import key_pem, self_signed
+from tests.support.limits import limit
 
 ANSWER = b'{"id":"chatcmpl-1"}'
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import h11
 import pytest
 
-from tests import verification
-from tests.e2e import faulty_upstream as faults
-from tests.e2e.http2_client import Http2Client, fields
-from tests.e2e.processes import PROGRAMS, Proxy, running_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request, error_of, signature_status
-from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
+from tests.e2e.support import faulty_upstream as faults
+from tests.e2e.support.http2_client import Http2Client, fields
+from tests.e2e.support.processes import PROGRAMS, Proxy, running_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request, error_of, signature_status
+from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, json_response
+from tests.support import verification
 
 REQUEST = chat_body()
 

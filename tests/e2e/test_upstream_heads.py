@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.http2_client import Http2Client, fields
-from tests.e2e.processes import PROGRAMS, TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import RawClient, chat_body, chat_request
-from tests.e2e.scripted_upstream import Received, ScriptedUpstream, answering, json_response
-from tests.limits import limit
+from tests.e2e.support.http2_client import Http2Client, fields
+from tests.e2e.support.processes import PROGRAMS, TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import RawClient, chat_body, chat_request
+from tests.e2e.support.scripted_upstream import Received, ScriptedUpstream, answering, json_response
+from tests.support.limits import limit
 
 OWN_FIELDS = (  # of which none may be seen
     'Alt-Svc: h3=":443"\r\nSet-Cookie: session=one\r\nset-cookie: b=2\r\nX-Receipt-Id: rcpt-x\r\n'

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import PROGRAMS, ROOT, running_proxy
-from tests.e2e.raw_client import RawClient, chat_body, chat_request
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events
+from tests.e2e.support.processes import PROGRAMS, ROOT, running_proxy
+from tests.e2e.support.raw_client import RawClient, chat_body, chat_request
+from tests.e2e.support.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events
+from tests.e2e.support.vanishing import SCENARIOS
 from tests.e2e.test_workers import until
-from tests.e2e.vanishing import SCENARIOS
-from tests.limits import limit
+from tests.support.limits import limit
 
 KEEPALIVE = "02"
 """What /proc/net/tcp calls the timer of a connection that is probed (proc(5), and net/ipv4/tcp_ipv4.c)."""
@@ -54,6 +54,6 @@ def test_every_connection_that_is_accepted_or_opened_is_probed(program: str) -> 
 def test_a_peer_that_vanishes_is_noticed_in_time(scenario: str, program: str) -> None:
     if subprocess.run(["unshare", "-rn", "ip", "link"], capture_output=True, check=False).returncode:
         pytest.skip("no network namespace can be made here")
-    command = ["unshare", "-rn", sys.executable, "-m", "tests.e2e.vanishing", scenario, program]
+    command = ["unshare", "-rn", sys.executable, "-m", "tests.e2e.support.vanishing", scenario, program]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit(60), check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from attest_web.gpu_evidence import find_gpu_python
-from tests.e2e.doc_blocks import Page, with_replaced
-from tests.e2e.processes import BIN, MODEL, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy
-from tests.limits import limit
+from attest_web.gpu.evidence import find_gpu_python
+from tests.e2e.support.doc_blocks import Page, with_replaced
+from tests.e2e.support.processes import BIN, MODEL, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy
+from tests.support.limits import limit
 
 PAGE = Page("verifiers.md")
 pytestmark = [

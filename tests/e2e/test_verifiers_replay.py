@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.doc_blocks import Page
-from tests.e2e.dstack_guest import Event, Guest, RuntimeEvent, key_provider, quote, sha256, shown
-from tests.limits import limit
+from tests.e2e.support.doc_blocks import Page
+from tests.e2e.support.dstack_guest import Event, Guest, RuntimeEvent, key_provider, quote, sha256, shown
+from tests.support.limits import limit
 
 [PROGRAM] = Page("verifiers.md").blocks("python")
 Run = Callable[[dict[str, Any]], "subprocess.CompletedProcess[str]"]

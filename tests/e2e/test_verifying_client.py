@@ -28,14 +28,24 @@ from attest_web.client import (
     verified_async_openai,
     verified_openai,
 )
-from attest_web.gpu_evidence import find_gpu_python
+from attest_web.gpu.evidence import find_gpu_python
 from attest_web.verify.policy import Policy
-from tests import verification
-from tests.certificates import key_pem, self_signed
-from tests.e2e.lying_proxy import LyingProxy, Where, honest, lying_proxy
-from tests.e2e.processes import BIN, MODEL, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy, running_simulator
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, json_response
-from tests.limits import limit
+from tests.e2e.support.lying_proxy import LyingProxy, Where, honest, lying_proxy
+from tests.e2e.support.processes import (
+    BIN,
+    MODEL,
+    ROOT,
+    TOKEN,
+    Proxy,
+    Simulator,
+    clean_env,
+    running_proxy,
+    running_simulator,
+)
+from tests.e2e.support.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, json_response
+from tests.support import verification
+from tests.support.certificates import key_pem, self_signed
+from tests.support.limits import limit
 
 pytestmark = pytest.mark.skipif(
     find_gpu_python(ROOT) is None, reason="no .venv-gpu with NVIDIA's library: see what scripts/setup says"

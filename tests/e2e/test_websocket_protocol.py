@@ -7,13 +7,13 @@ from contextlib import suppress
 
 import pytest
 
-from tests import verification
-from tests.e2e.processes import TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import Asker, RawClient, error_of, signature_status
-from tests.e2e.raw_websocket import ACCEPT, SWITCH, Script, handshake, opened, switching
-from tests.e2e.scripted_upstream import Peer, ScriptedUpstream, json_response
-from tests.frames import BINARY, CLOSE, KEY, PING, TEXT, frame
-from tests.limits import limit
+from tests.e2e.support.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, error_of, signature_status
+from tests.e2e.support.raw_websocket import ACCEPT, SWITCH, Script, handshake, opened, switching
+from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, json_response
+from tests.support import verification
+from tests.support.frames import BINARY, CLOSE, KEY, PING, TEXT, frame
+from tests.support.limits import limit
 
 BYE = b"\x03\xe8bye"
 CLIENT_CLOSE, SERVER_CLOSE = frame(CLOSE, BYE), frame(CLOSE, BYE, mask=None)

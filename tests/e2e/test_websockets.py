@@ -16,12 +16,12 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.connection import Connection
 from websockets.typing import Subprotocol
 
-from scripts.process_figures import forget_peak, peak
-from tests import verification
-from tests.e2e.processes import TOKEN, Proxy, running_proxy
-from tests.e2e.raw_client import Asker, signature_status
-from tests.e2e.realtime_upstream import ANSWER, RealtimeUpstream, running_realtime_upstream
-from tests.limits import limit
+from scripts.process_stats import forget_peak, peak
+from tests.e2e.support.processes import TOKEN, Proxy, running_proxy
+from tests.e2e.support.raw_client import Asker, signature_status
+from tests.e2e.support.realtime_upstream import ANSWER, RealtimeUpstream, running_realtime_upstream
+from tests.support import verification
+from tests.support.limits import limit
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from tests import verification
-from tests.e2e.processes import TOKEN, Process, Proxy, Simulator, running_simulator, start_proxy
-from tests.e2e.raw_client import Asker, RawClient, chat_body, chat_request
-from tests.e2e.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events, json_response
-from tests.limits import Deadline, limit
+from tests.e2e.support.processes import TOKEN, Process, Proxy, Simulator, running_simulator, start_proxy
+from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request
+from tests.e2e.support.scripted_upstream import (
+    LAST_CHUNK,
+    SSE_HEAD,
+    Peer,
+    ScriptedUpstream,
+    chunk,
+    events,
+    json_response,
+)
+from tests.support import verification
+from tests.support.limits import Deadline, limit
 
 WORKERS = 3
 

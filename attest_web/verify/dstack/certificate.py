@@ -15,7 +15,7 @@ from functools import cached_property
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from attest_web.tls_key import RA_TLS_ATTESTATION
+from attest_web.dstack.tls_key import RA_TLS_ATTESTATION
 from attest_web.verify.checks import Check, FailedError, make
 from attest_web.verify.dstack.attestation import Attestation
 from attest_web.verify.dstack.event_log import Event

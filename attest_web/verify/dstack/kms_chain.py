@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 import coincurve
 
-from attest_web.key_chain import recovered_key
+from attest_web.dstack.key_chain import recovered_key
 from attest_web.signatures import SigningAlgo
 from attest_web.verify.checks import FailedError
 from attest_web.verify.secp256k1 import check_scalars

@@ -8,7 +8,7 @@ judge.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from attest_web.spdm import evidence_nonce
+from attest_web.gpu.spdm import evidence_nonce
 from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.untrusted_json import JsonObject, as_object, base64_bytes, hex_bytes, items, parse_object, text
 

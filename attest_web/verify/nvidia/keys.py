@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurv
 from cryptography.x509 import load_der_x509_certificate
 
 from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.client import FetchError, HttpClient, Origin
+from attest_web.verify.http_client import FetchError, HttpClient, Origin
 from attest_web.verify.untrusted_json import JsonObject, as_object, base64_bytes, items, parse_object, text
 
 JWKS_PATH = "/.well-known/jwks.json"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from attest_web.verify.checks import NotMadeError
-from attest_web.verify.client import FetchError, HttpClient, Origin
+from attest_web.verify.http_client import FetchError, HttpClient, Origin
 from attest_web.verify.nvidia.evidence import GpuPayload
 from attest_web.verify.nvidia.keys import MAX_JWKS, NvidiaKeys, NvidiaKeysFetcher, jwks_origin
 from attest_web.verify.nvidia.tokens import MAX_ANSWER, Verdict, check_verdict, issuer_of, key_ids

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import jwt
 
 from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.client import Origin
+from attest_web.verify.http_client import Origin
 from attest_web.verify.nvidia.claims import check_gpu_claims
 from attest_web.verify.nvidia.evidence import MAX_GPUS
 from attest_web.verify.nvidia.keys import NvidiaKeys

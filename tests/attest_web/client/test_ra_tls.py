@@ -22,7 +22,7 @@ from scripts.tee_simulator.tdx import SimulatedPlatform
 from tests.attest_web.client.signing_server import CHAT, LENIENT
 from tests.attest_web.verify.fake_proxy import FakeProxy, fake_proxy
 from tests.attest_web.verify.minting import APP_COMPOSE, COMPOSE_HASH, MRTD
-from tests.certificates import key_pem, self_signed
+from tests.support.certificates import key_pem, self_signed
 
 COMPOSE: dict[str, Any] = {"verify_quote": LENIENT.verify_quote, "compose_hash": COMPOSE_HASH}
 POLICY = Policy(**COMPOSE, os_image_hashes=frozenset({OS_IMAGE_HASH}), gpu=LENIENT.gpu, allow_dev=True)

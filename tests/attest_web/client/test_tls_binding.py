@@ -26,8 +26,8 @@ from attest_web.verify.binding import certificate_spki_sha256
 from attest_web.verify.policy import Policy
 from tests.attest_web.client.signing_server import CHAT, LENIENT
 from tests.attest_web.verify.fake_proxy import FakeProxy, fake_proxy
-from tests.certificates import key_pem, self_signed
-from tests.limits import limit
+from tests.support.certificates import key_pem, self_signed
+from tests.support.limits import limit
 
 POLICY = Policy(verify_quote=LENIENT.verify_quote, gpu=LENIENT.gpu, allow_dev=True)
 EACH_ANEW = httpx2.Limits(max_keepalive_connections=0)

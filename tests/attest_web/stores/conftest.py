@@ -5,11 +5,11 @@ import pytest
 
 from attest_web.keys import SigningKeys
 from attest_web.signatures import SignedExchange, sign_text
-from attest_web.store import SignatureStore
 from attest_web.stores.shared import SharedSignatureStore
-from tests.limits import Deadline
-from tests.redis_servers import RedisServer, flushed, running_redis
-from tests.tools import REDIS
+from attest_web.stores.signature_store import SignatureStore
+from tests.support.limits import Deadline
+from tests.support.redis_servers import RedisServer, flushed, running_redis
+from tests.support.tools import REDIS
 
 
 @pytest.fixture(scope="session")

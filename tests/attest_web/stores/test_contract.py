@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from attest_web.keys import SigningKeys
 from attest_web.signatures import SignedExchange, sign_text
-from attest_web.store import NotSignedError, SignatureStore, StoreUnavailableError
 from attest_web.stores.address import parse_address
 from attest_web.stores.backend import BackendError
-from attest_web.stores.opening import open_store
+from attest_web.stores.factory import open_store
 from attest_web.stores.shared import SharedSignatureStore
+from attest_web.stores.signature_store import NotSignedError, SignatureStore, StoreUnavailableError
 from tests.attest_web.stores.conftest import settle, until
-from tests.limits import limit
-from tests.redis_servers import RedisServer
+from tests.support.limits import limit
+from tests.support.redis_servers import RedisServer
 
 OpenStore = Callable[..., SignatureStore]
 

@@ -12,15 +12,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from redis import Redis
 
 from attest_web.signatures import SignedExchange
-from attest_web.store import StoreUnavailableError
 from attest_web.stores.address import RedisAddress, parse_address
 from attest_web.stores.backend import MAX_VALUE
-from attest_web.stores.opening import open_store
+from attest_web.stores.factory import open_store
 from attest_web.stores.redis_backend import RedisBackend
 from attest_web.stores.shared import SharedSignatureStore
+from attest_web.stores.signature_store import StoreUnavailableError
 from tests.attest_web.stores.conftest import settle, until
-from tests.certificates import key_pem, self_signed
-from tests.redis_servers import RedisServer, free_port, needs_redis, running_redis, wire_to
+from tests.support.certificates import key_pem, self_signed
+from tests.support.redis_servers import RedisServer, free_port, needs_redis, running_redis, wire_to
 
 pytestmark = needs_redis
 

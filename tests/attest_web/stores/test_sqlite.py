@@ -13,10 +13,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from attest_web.shared_directory import shared_directory
+from attest_web.process.shared_directory import shared_directory
 from attest_web.signatures import SignedExchange
-from attest_web.store import MemorySignatureStore, NotSignedError
 from attest_web.stores.shared import SharedSignatureStore
+from attest_web.stores.signature_store import MemorySignatureStore, NotSignedError
 from attest_web.stores.sqlite_backend import SqliteBackend, losses_of
 from attest_web.stores.store_keys import StoreKeys
 from tests.attest_web.stores.conftest import settle, until

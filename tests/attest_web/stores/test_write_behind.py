@@ -12,7 +12,7 @@ from attest_web.signatures import SignedExchange
 from attest_web.stores.backend import BackendError, Result, Write
 from attest_web.stores.write_behind import WriteBehind
 from tests.attest_web.stores.conftest import until
-from tests.limits import limit
+from tests.support.limits import limit
 
 
 class ToldBackend:

@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attest_web.verify.binding import certificate_spki_sha256
-from tests.certificates import key_pem, self_signed
+from tests.support.certificates import key_pem, self_signed
 
 
 @pytest.fixture

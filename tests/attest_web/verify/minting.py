@@ -17,14 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from eth_utils.crypto import keccak
 
+from attest_web.attestation.report_data import report_data
 from attest_web.keys import SigningKeys
-from attest_web.report_data import report_data
 from attest_web.signatures import SigningAlgo, sign_text, signed_text
 from attest_web.verify.checks import FailedError
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.evidence import Evidence, Saying
-from attest_web.verify.exchange import Exchange
 from attest_web.verify.nvidia.evidence import CANNED_NONCE
+from attest_web.verify.signed_text import Exchange
 
 BootLog = list[tuple[str, bytes]]
 """Names and payloads of the events of RTMR3."""

@@ -4,7 +4,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from attest_web.report_data import report_data
+from attest_web.attestation.report_data import report_data
 from attest_web.signatures import SigningAlgo
 from attest_web.verify.binding import certificate_spki_sha256, check_address_bound, check_public_key
 from attest_web.verify.checks import FailedError

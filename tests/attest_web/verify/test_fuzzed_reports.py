@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.audit import check_evidence
+from attest_web.verify.command.output import as_json, as_text
 from attest_web.verify.evidence import Evidence, Saying
 from attest_web.verify.nvidia.evidence import GpuDemand
-from attest_web.verify.output import as_json, as_text
 from attest_web.verify.policy import Policy
 from tests.attest_web.verify.minting import (
     ALGOS,

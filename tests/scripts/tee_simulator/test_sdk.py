@@ -12,8 +12,8 @@ from scripts.tee_simulator.guest import GuestOptions, SimulatedGuest
 from scripts.tee_simulator.kms import public_key
 from scripts.tee_simulator.ra_tls import ATTESTATION
 from scripts.tee_simulator.tdx import SimulatedPlatform
-from tests.limits import limit
 from tests.scripts.tee_simulator.serving import Serving, serving
+from tests.support.limits import limit
 
 REPORT_DATA = bytes(range(64))
 

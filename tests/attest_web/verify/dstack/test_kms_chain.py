@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.dstack import KEY_PURPOSE
+from attest_web.dstack.guest_agent import KEY_PURPOSE
 from attest_web.keys import SigningKeys
 from attest_web.signatures import SigningAlgo
 from attest_web.verify.checks import FailedError

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.client import HttpClient, Origin
+from attest_web.verify.http_client import HttpClient, Origin
 from attest_web.verify.nvidia.keys import (
     JWKS_PATH,
     MAX_AGE,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.client import Origin
+from attest_web.verify.http_client import Origin
 from attest_web.verify.nvidia.keys import NvidiaKeys
 from attest_web.verify.nvidia.tokens import ISSUER, MAX_ANSWER, MAX_TOKEN, TOLERANCE, check_verdict, issuer_of, key_ids
 from tests.attest_web.verify.nvidia.stand_in import (

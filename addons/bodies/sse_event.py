@@ -1,0 +1,104 @@
+"""The data of one server-sent event (WHATWG HTML, 9.2.6), read for what it tells of its stream.
+
+JSON is parsed only where it can matter. Data of more than `MAX_EVENT` bytes is not kept, but searched for the few
+members that matter as it passes.
+"""
+
+import json
+from typing import Any
+
+from addons.bodies.json_members import JsonMembers
+from addons.bodies.stream_formats import Dialect, usable_id
+from addons.exchange.usage import Usage, UsageFinder
+
+MAX_EVENT = 256 * 1024
+"""Bytes of an event that are kept for reading at most."""
+
+USAGE = b'"usage"'
+_TYPE = ("type",)
+
+
+class SseEvent:
+    """The data of an event, as far as it has come.
+
+    Attributes:
+        lines: How many data lines there were.
+        is_blank: Whether there was nothing in them.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self.lines = 0
+        self.is_blank = True
+        self._data: list[bytes] = []
+        self._size = 0
+        # What the data is searched by, once there is too much of it to keep.
+        self._members: JsonMembers | None = None
+        self._usage = UsageFinder()
+
+    def add(self, value: bytes, *, continues: bool = False) -> None:
+        """Take in the value of a line; or of one that has begun already, what comes next of it."""
+        self.lines += not continues
+        self.is_blank = self.is_blank and (not value or value.isspace())
+        if self._members is None:
+            if self._size + len(value) < MAX_EVENT:
+                self._data.append(value)
+                self._size += len(value) + 1
+                return
+            self._search()
+        elif not continues:
+            value = b"\n" + value
+        self._look_into(value)
+
+    def type(self) -> bytes:
+        """The type that the data tells; empty where it tells none yet."""
+        if self._members is None and self.lines > 1:
+            self._search()  # parsing all of it again after each line could take for ever
+        if self._members is not None:
+            found: object = self._members.found.get(_TYPE)
+        else:
+            event = _json_object(b"\n".join(self._data))
+            found = event.get("type") if event is not None else None
+        return found.encode("utf-8", "replace") if isinstance(found, str) else b""
+
+    def id(self) -> str | None:
+        """The response id that the data tells."""
+        if self._members is not None:
+            found = (usable_id(self._members.found.get(path)) for path in self._dialect.id_paths)
+            return next((chat_id for chat_id in found if chat_id is not None), None)
+        data = b"\n".join(self._data)
+        event = _json_object(data) if b'"id"' in data else None
+        return self._dialect.id_of(event) if event is not None else None
+
+    def usage(self, before: Usage | None) -> Usage | None:
+        """The tokens that the data tells, and where it tells nothing, what is known from before."""
+        if self._members is not None:
+            found = self._usage.usage()
+            return found.filled_by(before) if found is not None else before
+        data = b"\n".join(self._data)
+        event = _json_object(data) if has_usage(data) else None
+        return self._dialect.usage_of(event, before) if event is not None else before
+
+    def _search(self) -> None:
+        self._members = JsonMembers({*self._dialect.id_paths, _TYPE})
+        self._look_into(b"\n".join([*self._data, b""]) if self._data else b"")
+        self._data.clear()
+
+    def _look_into(self, text: bytes) -> None:
+        if self._members is not None:
+            self._members.feed(text)
+        self._usage.feed(text)
+
+
+def has_usage(data: bytes) -> bool:
+    """Whether data has a usage in it that is more than null."""
+    # With stream_options.include_usage, every event but the last says "usage":null.
+    return data.count(USAGE) != data.count(b'"usage":null')
+
+
+def _json_object(data: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None

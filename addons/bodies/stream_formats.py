@@ -1,0 +1,80 @@
+"""How the APIs that stream say who a stream is and when it is over: one row a dialect."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from addons.exchange.usage import Usage
+
+MAX_ID = 512
+"""Characters of a response id at most; a longer one is no id that anybody looks a signature up by."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What is told by the server-sent events of an API.
+
+    Attributes:
+        id_paths: Where the response id may stand in an event, the first that is there counts.
+        usage_paths: Where a usage may stand.
+        ends_with_done: Whether the line `data: [DONE]` ends the stream.
+        last_events: Types of the events that end it, as in the line `event: …` and in the data's own `type`.
+    """
+
+    id_paths: tuple[tuple[str, ...], ...]
+    usage_paths: tuple[tuple[str, ...], ...] = (("usage",),)
+    ends_with_done: bool = False
+    last_events: frozenset[bytes] = frozenset()
+
+    def id_of(self, event: dict[str, Any]) -> str | None:
+        """The response id that an event's data tells, if it does."""
+        for path in self.id_paths:
+            if (chat_id := usable_id(_at(event, path))) is not None:
+                return chat_id
+        return None
+
+    def usage_of(self, event: dict[str, Any], before: Usage | None) -> Usage | None:
+        """The tokens by what an event's data tells, and where it tells nothing, by what is known from before."""
+        for path in self.usage_paths:
+            if isinstance(value := _at(event, path), dict) and (usage := Usage.read(value)) is not None:
+                return usage.filled_by(before)
+        return before
+
+
+def _at(event: dict[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = event
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+CHAT = Dialect((("id",),), ends_with_done=True)
+"""OpenAI's chat and text completions."""
+
+RESPONSES = Dialect(
+    (("response", "id"),),
+    (("response", "usage"),),
+    last_events=frozenset({b"response.completed", b"response.incomplete", b"response.failed"}),
+)
+"""OpenAI's Responses."""
+
+MESSAGES = Dialect((("message", "id"),), (("message", "usage"), ("usage",)), last_events=frozenset({b"message_stop"}))
+"""Anthropic's Messages."""
+
+ANY = Dialect(
+    CHAT.id_paths + RESPONSES.id_paths + MESSAGES.id_paths,
+    RESPONSES.usage_paths + MESSAGES.usage_paths,
+    ends_with_done=True,
+    last_events=RESPONSES.last_events | MESSAGES.last_events,
+)
+"""Whatever else streams: any of these ends, or none."""
+
+
+def usable_id(value: object) -> str | None:
+    """The value, where it can serve as a response id: a string of 1 to `MAX_ID` characters that UTF-8 can carry."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return None
+    return value

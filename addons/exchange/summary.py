@@ -1,0 +1,76 @@
+"""What is told of a request when it is over, and how: sizes, times and ids, nothing that was said."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from addons.exchange.record import Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One request that is over.
+
+    Attributes:
+        event: What has happened.
+        request_id: The `X-Request-Id` of the request and its response; where it has none, one of this proxy's own.
+        route: Row of the table of routes.
+        method: Of the request; `other` where HTTP knows no such.
+        status: Of the answer; 499 where the client did not wait for one.
+        seconds: From the first byte of the request to the last of the answer.
+        first_token_seconds: To the first event of a streamed answer.
+        exchange: What else is known.
+    """
+
+    request_id: str
+    route: str
+    method: str
+    status: int
+    seconds: float
+    first_token_seconds: float | None
+    exchange: Exchange
+    event: str = "request"
+
+    def fields(self) -> dict[str, Any]:
+        """All of it by name, as far as it is known; times in seconds."""
+        exchange = self.exchange
+        usage = exchange.usage
+        between = exchange.times.mean() if exchange.times is not None else None
+        fields = {
+            "request_id": self.request_id,
+            "method": self.method,
+            "route": self.route,
+            "status": self.status,
+            "duration_seconds": round(self.seconds, 6),
+            "time_to_first_token_seconds": _rounded(self.first_token_seconds),
+            "time_between_tokens_seconds": _rounded(between),
+            "input_tokens": usage.input if usage is not None else None,
+            "output_tokens": usage.output if usage is not None else None,
+            "receipt_id": exchange.receipt_id,
+            "signature": exchange.state,
+            "reason": exchange.reason,
+            "upstream_status": exchange.upstream_status,
+            "upstream_error": exchange.upstream_error,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def __str__(self) -> str:
+        """The same as a line for people."""
+        exchange = self.exchange
+        parts = [f"{self.method} {self.route} {self.status} in {self.seconds:.3f} s"]
+        if self.first_token_seconds is not None:
+            parts.append(f"first token after {self.first_token_seconds:.3f} s")
+        if exchange.usage is not None:
+            told = zip(exchange.usage, ("in", "out"), strict=True)
+            parts.append("tokens " + " ".join(f"{count} {way}" for count, way in told if count is not None))
+        if exchange.state == "signed":
+            parts.append(f"signed {exchange.receipt_id}")
+        elif exchange.state is not None:
+            parts.append(f"not signed: {exchange.reason}")
+        if exchange.upstream_error is not None:
+            parts.append(f"the model server says {exchange.upstream_error}")
+        parts.append(f"request {self.request_id}")
+        return ", ".join(parts)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return round(seconds, 6) if seconds is not None else None

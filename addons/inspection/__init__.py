@@ -1,0 +1,1 @@
+"""What mitmweb and the console show of an exchange."""

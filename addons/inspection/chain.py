@@ -1,0 +1,72 @@
+"""The addons for those who look at flows, in mitmweb and in the console: made and loaded only there."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from mitmproxy.addons.view import View
+
+from addons.exchange.record import Exchanges
+from addons.inspection.commands import InspectionCommands, report_of, stats_lines
+from addons.inspection.content_view import TeeProof
+from addons.inspection.flow_list import FlowList
+from addons.inspection.inspection import AsItCame, Inspection
+from addons.routing.routes import Router
+from addons.signing.signer import Signer
+from attest_web.attestation.report_cache import ReportDesk
+from attest_web.metrics import Metrics
+from attest_web.settings import Settings
+from attest_web.signatures import SigningAlgo
+from attest_web.stores.signature_store import SignatureStore
+
+
+class InspectionChain:
+    """Puts the inspection together.
+
+    Attributes:
+        inspection: What the layers hand request bodies to.
+    """
+
+    def __init__(self, view: View, router: Router, exchanges: Exchanges, settings: Settings) -> None:
+        """Make what has to be there first.
+
+        Args:
+            view: mitmproxy's list of flows.
+            router: Knows the requests' routes.
+            exchanges: What the other addons have noted.
+            settings: Say what is kept.
+        """
+        self.inspection = Inspection(view, router, exchanges, keeps_plaintext=settings.keeps_plaintext)
+        self._keep_flows = settings.keep_flows
+
+    def around(
+        self, chain: Sequence[Any], signer: Signer, metrics: Metrics, store: SignatureStore, desk: ReportDesk
+    ) -> Sequence[Any]:
+        """A chain of addons, and the inspection in its places in it.
+
+        Args:
+            chain: All other addons.
+            signer: The one among them that may change request bodies.
+            metrics: What is counted.
+            store: Where the signatures are.
+            desk: Hands out attestation reports.
+        """
+        addresses: dict[SigningAlgo, str] = {
+            "ecdsa": signer.keys.ecdsa_address,
+            "ed25519": signer.keys.ed25519_address,
+        }
+        at = list(chain).index(signer)
+        return [
+            *chain[:at],
+            AsItCame(self.inspection),
+            *chain[at:],
+            self.inspection,
+            FlowList(self.inspection.view, self._keep_flows),
+            TeeProof(self.inspection, addresses),
+            InspectionCommands(
+                self.inspection,
+                addresses,
+                partial(report_of, desk),
+                lambda: stats_lines(metrics, degraded=store.degraded),
+            ),
+        ]

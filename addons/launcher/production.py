@@ -1,0 +1,158 @@
+"""Runs the proxy as `tee-signer` does: the same chain of addons as under mitmdump, in `addons.launcher.master`'s master."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mitmproxy import exceptions
+from mitmproxy.options import Options
+
+from addons.launcher.master import LeanMaster, LeanOptions
+from addons.launcher.server import MODE, LeanProxyserver
+from addons.lifecycle.temporary_authority import ThrowawayAuthority
+from addons.lifecycle.worker_context import Inheritance
+from addons.tee_signer import TeeSigner
+from attest_web.settings import SettingsError
+
+LIBRARIES = ("tornado", "asyncio", "hpack", "quic", "uvloop")
+"""Loggers of libraries, whose chatter nobody wants even with `-v`."""
+
+_SETTLED = {
+    "mode": "set VLLM_BASE_URL in the environment",
+    "listen_port": "set LISTEN_PORT in the environment",
+}
+"""Options that are told in another way here."""
+
+
+@dataclass(frozen=True)
+class ProxyArguments:
+    """What mitmproxy is told.
+
+    Attributes:
+        upstream: Base URL of the model server.
+        listen_port: Port that clients use; 0 takes a free one.
+        listen_host: Address to listen at; empty for all of this machine's.
+        certs: As mitmproxy's option of that name: `[domain=]path`.
+        options: What else is set, as `name=value`.
+        verbosity: A level of mitmproxy's: `error`, `info` or `debug`.
+    """
+
+    upstream: str
+    listen_port: int
+    listen_host: str = ""
+    certs: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    verbosity: str = "info"
+
+
+class StartError(ValueError):
+    """mitmproxy does not take what it is told."""
+
+
+def run(
+    arguments: ProxyArguments,
+    inheritance: Inheritance | None = None,
+    attached: Callable[[TeeSigner], object] | None = None,
+) -> None:
+    """Run the proxy until it is stopped.
+
+    Args:
+        arguments: What mitmproxy is told.
+        inheritance: What the proxy has from a supervisor.
+        attached: Makes an addon, whose hooks come last.
+
+    Raises:
+        StartError: It cannot be started like this.
+        SystemExit: It could not be started; the log says why.
+    """
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
+        runner.run(_serve(arguments, inheritance or Inheritance(), attached))
+
+
+def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes a uvloop, where there is one that can do what mitmproxy asks of a loop; else None."""
+    try:
+        import uvloop  # noqa: PLC0415  # an extra
+    except ImportError:
+        return None
+
+    async def nothing() -> None:
+        pass
+
+    # mitmproxy has tasks begin at once. uvloop 0.23 with Python 3.13.0 to 3.13.2 cannot make a task then.
+    loop = uvloop.new_event_loop()
+    try:
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[arg-type]
+        task = nothing()
+        loop.run_until_complete(task)
+    except TypeError:
+        task.close()
+        return None
+    finally:
+        loop.close()
+    made: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return made
+
+
+async def _serve(
+    arguments: ProxyArguments, inheritance: Inheritance, attached: Callable[[TeeSigner], object] | None
+) -> None:
+    for library in LIBRARIES:
+        logging.getLogger(library).setLevel(logging.WARNING)
+    master = _make_master(arguments, inheritance, attached)
+    loop = asyncio.get_running_loop()
+    for how in (signal.SIGINT, signal.SIGTERM):  # addons.lifecycle.drain takes SIGTERM over
+        loop.add_signal_handler(how, master.shutdown)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    await master.run()
+
+
+def _make_master(
+    arguments: ProxyArguments, inheritance: Inheritance, attached: Callable[[TeeSigner], object] | None
+) -> LeanMaster:
+    for spec in arguments.options:
+        name = spec.partition("=")[0]
+        if name in _SETTLED:
+            raise StartError(f"--set {name}: {_SETTLED[name]}")
+    options: Options = LeanOptions()
+    master = LeanMaster(options, LeanProxyserver(inheritance.listener))
+    try:
+        options.update(termlog_verbosity=arguments.verbosity)
+        options.set(*arguments.options, defer=True)
+        # Of what nobody is to read, no line is even made.
+        logging.getLogger().setLevel(options.termlog_verbosity.upper())
+        if inheritance.number:
+            master.prefix_log(f"worker {inheritance.number}: ")
+        authority = ThrowawayAuthority.where_needed(options.confdir)
+        if authority is not None:
+            options.update(**authority.options())
+        if arguments.certs:
+            _load_certs(options, arguments.certs)
+        signer = TeeSigner(inheritance)
+        more = [authority] if authority is not None else []
+        master.add_signer(signer, *more, *([attached(signer)] if attached is not None else []))
+        if options.deferred:
+            names = ", ".join(sorted(options.deferred))
+            raise StartError(f"--set {names}: there is no such option here; mitmdump -s addons/tee_signer.py has all")
+        options.update(
+            mode=[f"{MODE}:{arguments.upstream}"],
+            listen_host=arguments.listen_host,
+            listen_port=arguments.listen_port,
+        )
+    except (exceptions.OptionsError, SettingsError) as error:
+        raise StartError(str(error)) from None
+    return master
+
+
+def _load_certs(options: Options, certs: tuple[str, ...]) -> None:
+    # Before the signing addon is there: mitmproxy takes a change back that fails, with all that was changed beside it,
+    # and has every addon configure itself by options that were never asked for, of which the signer would complain.
+    try:
+        options.update(certs=list(certs))
+    except exceptions.OptionsError as error:
+        reason = str(error).rstrip(".?")
+        raise StartError(
+            f"{reason}; --certs takes one PEM file with the key and the certificates (cat key.pem cert.pem)"
+        ) from None

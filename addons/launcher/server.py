@@ -1,0 +1,202 @@
+"""How the production launcher accepts connections: mitmproxy's proxy server, with a shorter way from layer to addon.
+
+In mitmproxy a hook is run by a task of its own, which then waits for a turn of the loop to say that it is done. Most
+hooks wait for nothing, so here they are called on the spot and the layer goes on at once; the others have their task.
+
+A mode and a server instance of our own are known to mitmproxy by its own way of extension: whoever is a subclass is
+found by name. The mode is mitmproxy's reverse mode in all but its name.
+"""
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import mitmproxy_rs
+from mitmproxy import ctx, flow
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.proxy import commands, events, layer, layers
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionHandler
+from mitmproxy.proxy.mode_specs import ReverseMode
+from mitmproxy.utils import asyncio_utils
+
+from addons.launcher.master import LeanMaster
+from addons.layers.connections.reader import NEVER_FULL, PromptHandler
+from attest_web.process.listening import BACKLOG, listen
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+MODE = "leanreverse"
+"""What `LeanReverseMode` is called where a mode is written down: `leanreverse:http://vllm:8000`."""
+
+_CHATTER = ("client connect", "client disconnect", "server connect ", "server disconnect ", "Streaming re")
+"""How the lines begin that mitmproxy writes for every connection or request, however well all goes."""
+
+
+class InlineHooks(layer.Layer):
+    """A layer whose hooks are run as it asks for them."""
+
+    def __init__(self, inner: layer.Layer, run: Callable[[commands.StartHook], bool]) -> None:
+        """Wrap a layer.
+
+        Args:
+            inner: The layer.
+            run: Runs a hook; False where it is still at work, and will tell the connection handler by itself.
+        """
+        # Not among the context's layers, of which there is one for each protocol: so no super().__init__.
+        self.context = inner.context
+        self._inner = inner
+        self._run = run
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Give an event to the layer; yield the commands that are left for the connection handler."""
+        return self._handle_event(event)  # this one never pauses
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        waiting: deque[events.Event] = deque()
+        while True:
+            for command in self._inner.handle_event(event):
+                if not isinstance(command, commands.StartHook):
+                    yield command
+                elif self._run(command) and command.blocking:
+                    # The layer is in the middle of something; mitmproxy, too, tells it when it has come to an end.
+                    waiting.append(events.HookCompleted(command))
+            if not waiting:
+                return
+            event = waiting.popleft()
+
+
+class LeanReverseProxy(layers.modes.ReverseProxy):
+    """mitmproxy's outermost layer, which steps aside when it is known what comes next."""
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """As in mitmproxy."""
+        yield from super().handle_event(event)
+        child = self.child_layer
+        if isinstance(child, layer.NextLayer) and child.layer is not None and not (child._paused or self._paused):
+            # Neither it nor the `NextLayer` ever waits for anything again, and what waits below has been marked so.
+            self.handle_event = child.layer.handle_event  # type: ignore[method-assign]
+
+
+class LeanContext(Context):
+    """A context whose forks do without a server connection of their own, which they never need."""
+
+    def __init__(self, context: Context) -> None:
+        """Take over what another context has."""
+        self.client = context.client
+        self.server = context.server
+        self.options = context.options
+        self.layers = context.layers.copy()
+
+    def fork(self) -> "LeanContext":
+        """As in mitmproxy."""
+        return LeanContext(self)
+
+
+class LeanConnectionHandler(PromptHandler, ProxyConnectionHandler):
+    """A client's connection."""
+
+    master: LeanMaster
+
+    def run_hook(self, hook: commands.StartHook) -> bool:
+        """Call the addons; True where all is done, False where a task will tell of it."""
+        (data,) = self.master.addons.arguments(hook)
+        rest = self.master.addons.call(hook)
+        is_flow = isinstance(data, flow.Flow)
+        if rest is None and not (is_flow and data.intercepted):
+            self.master.addons.tell_of_update(data)
+            return True
+        asyncio_utils.create_task(
+            self._finish_hook(hook, data, rest),
+            name=f"handle_hook({hook.name})",
+            keep_ref=True,
+            client=self.client.peername,
+        )
+        return False
+
+    async def _finish_hook(
+        self, hook: commands.StartHook, data: object, rest: "Coroutine[Any, Any, None] | None"
+    ) -> None:
+        with self.timeout_watchdog.disarm():
+            if rest is not None:
+                await rest
+            self.master.addons.tell_of_update(data)
+            if isinstance(data, flow.Flow):
+                await data.wait_for_resume()
+        if hook.blocking:
+            await self.server_event(events.HookCompleted(hook))
+
+    async def drain_writers(self) -> None:
+        """As in mitmproxy, where there is anything to wait for."""
+        for io in self.transports.values():
+            # mitmproxy's way takes a lock and a coroutine for each connection, to find out that none is full.
+            if isinstance(io.writer, asyncio.StreamWriter) and io.writer.transport.get_write_buffer_size() > NEVER_FULL:
+                await super().drain_writers()  # type: ignore[no-untyped-call]
+                return
+
+    def log(self, message: str, level: int = logging.INFO, exc_info: Any = None) -> None:
+        """Log a line; with `-v` only, where there is one for every connection."""
+        if level == logging.INFO and message.startswith(_CHATTER):
+            level = logging.DEBUG
+        super().log(message, level, exc_info)
+
+
+class LeanReverseMode(ReverseMode):
+    """mitmproxy's reverse mode, for `LeanServerInstance`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.transport_protocol = "tcp"  # for an https upstream, mitmproxy would listen for HTTP/3 too
+
+
+class LeanProxyserver(Proxyserver):
+    """mitmproxy's proxy server, with a socket to listen on."""
+
+    name = "proxyserver"
+
+    def __init__(self, listener: socket.socket | None = None) -> None:
+        """Make a server.
+
+        Args:
+            listener: Listens already; None has a socket opened by mitmproxy's options.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.listener = listener
+
+
+class LeanServerInstance(AsyncioServerInstance[LeanReverseMode]):
+    """What listens."""
+
+    manager: LeanProxyserver
+
+    def make_top_layer(self, context: Context) -> layer.Layer:
+        """As in mitmproxy."""
+        return LeanReverseProxy(context)
+
+    async def _start(self) -> None:
+        try:
+            await super()._start()
+        except OSError as error:  # what mitmproxy advises does not hold here
+            said = (error.strerror or str(error)).partition("\nTry specifying")[0]
+            raise OSError(error.errno, f"{said}. Free it or set LISTEN_PORT to another") from error
+
+    async def listen(self, host: str, port: int) -> list[Any]:
+        """Listen at a socket that is given, or else where mitmproxy would; with more room for those who wait."""
+        listener = self.manager.listener or listen(host, port)
+        return [await asyncio.start_server(self.handle_stream, sock=listener, backlog=BACKLOG)]
+
+    async def handle_stream(
+        self,
+        reader: asyncio.StreamReader | mitmproxy_rs.Stream,
+        writer: asyncio.StreamWriter | mitmproxy_rs.Stream | None = None,
+    ) -> None:
+        """Take a client's connection, as in mitmproxy."""
+        handler = LeanConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode)  # type: ignore[no-untyped-call]
+        top_layer = self.make_top_layer(LeanContext(handler.layer.context))
+        handler.layer = InlineHooks(top_layer, handler.run_hook)
+        with self.manager.register_connection(handler.client.id, handler):
+            await handler.handle_client()

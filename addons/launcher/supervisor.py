@@ -1,0 +1,342 @@
+"""`tee-signer --workers N`: several proxies at the same ports, and one process that looks after them.
+
+Each worker has a place: a socket for the port that clients use and one for the side port. All places' sockets share
+their port (SO_REUSEPORT), and the kernel spreads the connections over them. The supervisor holds them all, so that a
+connection that has been accepted by nobody yet waits for whoever comes next in that place. It carries no traffic
+itself, and does without mitmproxy: what does not run cannot fail.
+
+- A worker that dies is replaced; one that cannot live, after pauses that grow. Where no worker ever lives, this ends.
+- SIGTERM and SIGINT go to all workers; with the last of them, this ends.
+- SIGHUP replaces the workers, one place after the other. A new one takes the place when it serves, and only then does
+  the old one retire (`addons.lifecycle.drain`). One that cannot start leaves the others as they are.
+- All serve the same TLS key, also where dstack makes it (`addons.launcher.supervised_tls`).
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from addons.launcher.restarts import MAX_FIRST_ATTEMPTS, SHORT_LIFE, Restarts
+from addons.launcher.supervised_tls import STOPPED, first_tls_file, next_tls_file
+from addons.launcher.worker_ipc import Legacy, Retire
+from addons.launcher.worker_process import READY_TIMEOUT, Worker
+from addons.observability.log_output import LogOutput
+from attest_web.dstack.endpoint import quiet_libraries, warn_of_simulator
+from attest_web.keys import random_secrets
+from attest_web.process.core_dumps import forbid_core_dumps
+from attest_web.process.json_log import json_formatter
+from attest_web.process.listening import listen_together
+from attest_web.process.memory_file import MemoryFile
+from attest_web.process.shared_directory import shared_directory
+from attest_web.settings import Settings, SettingsError
+
+logger = logging.getLogger(__name__)
+
+SLOW_START: Final = (
+    "worker %d (process %d) did not begin within %g s and is killed: look at what it waits for, which is dstack's "
+    "guest agent, the server of SIGNATURE_STORE, or a processor with too much to do"
+)
+
+GRACE: Final = 15.0
+"""Seconds that a worker may take to end, beyond those that it is given for requests under way."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Attributes:
+        arguments: The command line, which the workers have too.
+        workers: How many there are.
+        listen_host: Address to listen at; empty for all of this machine's.
+        verbosity: Level of the log; None leaves it to the settings.
+        read_settings: Makes the settings of the environment what they are now, and reads them. Raises SettingsError.
+    """
+
+    arguments: Sequence[str]
+    workers: int
+    listen_host: str
+    verbosity: str | None
+    read_settings: Callable[[], Settings]
+
+
+@dataclass
+class Place:
+    """Where one worker listens.
+
+    Attributes:
+        number: From 1 on.
+        listeners: For the port that clients use, and for the side port.
+        worker: Who has the place; None while it is empty.
+        restarts: When the next attempt to fill it is made.
+    """
+
+    number: int
+    listeners: tuple[socket.socket, socket.socket]
+    worker: Worker | None = None
+    restarts: Restarts = field(default_factory=Restarts)
+
+
+class Supervisor:
+    """Looks after the workers."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        settings: Settings,
+        places: Sequence[Place],
+        directory: Path,
+        tls_file: MemoryFile | None,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            plan: What to run.
+            settings: As they are now.
+            places: For the workers.
+            directory: Where they keep what they share: metrics, and signatures if no other place is set for these.
+            tls_file: Key and chain of TLS, if the settings have dstack make them.
+        """
+        self._plan = plan
+        self._settings = settings
+        self._places = places
+        self._directory = directory
+        self._tls_file = tls_file
+        self._environment = dict(os.environ)
+        ecdsa_secret, ed25519_seed = random_secrets()
+        self._secrets = ecdsa_secret.hex(), ed25519_seed.hex()
+        self._addresses: tuple[str, ...] | None = None
+        self._alive: set[Worker] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._replacing: asyncio.Task[None] | None = None
+        self._replace_again = False
+        self._has_served = False
+        self._gives_up = False
+
+    async def run(self) -> int:
+        """Run the workers until this is told to stop; return the exit status."""
+        loop = asyncio.get_running_loop()
+        for how in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(how, self._stop, how)
+        loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
+        # The first one comes alone: what is wrong with the settings is then said once.
+        if not await self._fill(self._places[0]) and not self._stopping.is_set():
+            await self._end()
+            return 1
+        for place in self._places[1:]:
+            self._begin(self._keep_filled(place))
+        await self._stopping.wait()
+        await self._end()
+        return int(self._gives_up)
+
+    def _stop(self, how: signal.Signals) -> None:
+        self._stopping.set()
+        for place in self._places:  # nobody shall wait where nobody comes any more
+            for listener in place.listeners:
+                listener.close()
+        for worker in self._alive:
+            worker.send_signal(how)
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for worker in self._alive:
+            if not worker.told_to_stop:  # it was about to be started
+                worker.send_signal(signal.SIGTERM)
+        ends = [asyncio.create_task(worker.ended()) for worker in self._alive]
+        if not ends:
+            return
+        _, late = await asyncio.wait(ends, timeout=self._settings.drain_seconds + GRACE)
+        if late:
+            logger.warning("%d workers do not end: killing them", len(late))
+            for worker in self._alive:
+                worker.send_signal(signal.SIGKILL)
+            await asyncio.wait(late)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _keep_filled(self, place: Place) -> None:
+        """Fill an empty place, again and again if need be."""
+        while not self._stopping.is_set() and not await self._fill(place):
+            place.restarts.failed()
+            logger.error("worker %d cannot start; another attempt follows in %g s", place.number, place.restarts.pause)
+            await self._pause(place)
+
+    async def _pause(self, place: Place) -> None:
+        """Wait until the next attempt to fill a place is to be made; or end, where no attempt has ever been of use."""
+        self._has_served = self._has_served or any(worker.served() >= SHORT_LIFE for worker in self._alive)
+        if place.restarts.exhausted and not self._has_served:
+            logger.error(
+                "no worker has lived for %g s after it was ready, in %d attempts: giving up. What is above says why",
+                SHORT_LIFE,
+                MAX_FIRST_ATTEMPTS,
+            )
+            self._gives_up = True
+            self._stop(signal.SIGTERM)
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), place.restarts.pause)
+
+    async def _fill(self, place: Place) -> bool:
+        """Start a worker for a place, and give it the place when it serves; False where it cannot."""
+        worker = await self._start(place)
+        if worker is None:
+            return False
+        place.worker, before = worker, place.worker
+        if before is not None:
+            before.retire(Retire(self._settings.token))
+        self._begin(self._watch(place, worker))
+        return True
+
+    async def _start(self, place: Place) -> Worker | None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-P", "-m", "addons.launcher.worker", str(theirs.fileno()), *self._plan.arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                env=self._environment,
+                pass_fds=[theirs.fileno()],
+                process_group=0,  # Ctrl-C comes here alone, and is handed on
+            )
+        number = next(n for n in itertools.count(1) if all(other.number != n for other in self._alive))
+        worker = Worker(process, ours, number)
+        self._alive.add(worker)
+        secrets = self._secrets if self._settings.dev else None
+        store, metrics = f"sqlite://{self._directory}/signatures.db", f"{self._directory}/metrics"
+        legacy = Legacy(place.number, self._plan.workers, store, metrics, worker.number, secrets)
+        with suppress(OSError):  # then it is dead already
+            legacy.send(ours, place.listeners, self._tls_file)
+        ours.setblocking(False)
+        try:
+            if await worker.ready():
+                if self._addresses is None:
+                    self._addresses = worker.addresses
+                if self._addresses == worker.addresses:
+                    return worker
+                logger.error("worker %d has other signing keys than the others", place.number)
+        except TimeoutError:
+            logger.error(SLOW_START, place.number, worker.pid, READY_TIMEOUT)
+        worker.send_signal(signal.SIGTERM if self._stopping.is_set() else signal.SIGKILL)
+        await worker.ended()
+        self._forget(worker)
+        return None
+
+    def _forget(self, worker: Worker) -> None:
+        self._alive.discard(worker)
+        mark_process_dead(worker.number, str(self._directory / "metrics"))  # type: ignore[no-untyped-call]
+
+    async def _watch(self, place: Place, worker: Worker) -> None:
+        """Wait for a worker's end, and fill the place if it still had it."""
+        status = await worker.ended()
+        self._forget(worker)
+        if place.worker is not worker or self._stopping.is_set():
+            return
+        place.worker = None
+        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+        place.restarts.ended(worker.served())
+        self._has_served = self._has_served or worker.served() >= SHORT_LIFE
+        after = f" in {place.restarts.pause:g} s" if place.restarts.pause else ""
+        logger.error(
+            "worker %d (process %d) ended %s; another one takes its place%s", place.number, worker.pid, how, after
+        )
+        await self._pause(place)
+        await self._keep_filled(place)
+
+    def _on_sighup(self) -> None:
+        if self._replacing is None or self._replacing.done():
+            self._replacing = self._begin(self._replace_all())
+        else:
+            self._replace_again = True
+
+    async def _replace_all(self) -> None:
+        again = True
+        while again and not self._stopping.is_set():
+            self._replace_again = False
+            await self._replace_once()
+            again = self._replace_again
+
+    async def _replace_once(self) -> None:
+        before = self._settings, self._environment, self._addresses, self._tls_file
+        try:
+            settings = self._plan.read_settings()
+            tls_file = await next_tls_file(self._tls_file, self._settings, settings)
+        except SettingsError as error:
+            for problem in error.problems:
+                logger.error("SIGHUP: %s", problem)
+            logger.error("SIGHUP: the workers stay as they are")
+            return
+        for name in ("listen_port", "attest_port"):
+            if getattr(settings, name) != getattr(self._settings, name):
+                logger.warning("SIGHUP: %s stays as it is; restart to change it", name.upper())
+        # With another model come other keys.
+        self._settings, self._environment, self._addresses = settings, dict(os.environ), None
+        self._tls_file = tls_file
+        for place in self._places:
+            if not await self._fill(place):
+                if place is self._places[0]:
+                    self._settings, self._environment, self._addresses, self._tls_file = before
+                logger.error("SIGHUP: a new worker %d does not start; the others stay as they are", place.number)
+                return
+        logger.info("SIGHUP: all workers are new")
+
+
+def supervise(plan: Plan) -> int:
+    """Run workers until told to stop; return the exit status.
+
+    Raises:
+        SettingsError: A setting is missing or wrong, or a port or dstack's TLS key cannot be had.
+    """
+    logging.basicConfig(
+        level=(plan.verbosity or "info").upper(),
+        format="[%(asctime)s] %(message)s",
+        datefmt="%H:%M:%S",
+        stream=LogOutput(sys.stdout.fileno()),
+    )
+    settings = plan.read_settings()
+    logging.getLogger().setLevel((plan.verbosity or settings.log_level).upper())
+    if settings.log_format == "json":
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(json_formatter())
+    forbid_core_dumps()
+    quiet_libraries()
+    warn_of_simulator(dev=settings.dev)
+    return asyncio.run(_supervise(plan, settings))
+
+
+async def _supervise(plan: Plan, settings: Settings) -> int:
+    # Clients that connected before the key is there would wait for it, so no port is open yet.
+    tls_file = await first_tls_file(settings)
+    if tls_file is STOPPED:
+        return 0
+    ports = [("LISTEN_PORT", settings.listen_port), ("ATTEST_PORT", settings.attest_port)]
+    listeners = [_listen(name, plan.listen_host, port, plan.workers) for name, port in ports]
+    places = [Place(number, pair) for number, pair in enumerate(zip(*listeners, strict=True), 1)]
+    with shared_directory() as directory:
+        supervisor = Supervisor(plan, settings, places, directory, tls_file)
+        del tls_file  # the supervisor lets go of it when it has another one
+        return await supervisor.run()
+
+
+def _listen(name: str, host: str, port: int, how_many: int) -> list[socket.socket]:
+    try:
+        return listen_together(host, port, how_many)
+    except OSError as error:
+        problem = f"{name} {port} cannot be opened: {error.strerror}. Free it or set another"
+        raise SettingsError([problem]) from None

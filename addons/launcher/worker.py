@@ -1,0 +1,120 @@
+"""One of `tee-signer`'s workers: a proxy whose sockets, and in DEV=1 keys, come from a supervisor."""
+
+import asyncio
+import json
+import logging
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from addons.launcher.worker_ipc import MAX_PACKET, Legacy, Ready, Retire
+from addons.lifecycle.worker_context import Inheritance
+from attest_web.keys import SigningKeys
+from attest_web.metrics import SharedFiles
+from attest_web.process.memory_file import MemoryFile
+from attest_web.settings import split_tokens
+from attest_web.stores.address import parse_address
+
+if TYPE_CHECKING:
+    from addons.tee_signer import TeeSigner
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT = 10.0
+"""Seconds in which a worker is told what it inherits."""
+
+
+def inherit(channel: socket.socket) -> Inheritance:
+    """Receive what this worker inherits.
+
+    Raises:
+        OSError: It does not come.
+        ValueError: It is not what it should be.
+    """
+    channel.settimeout(START_TIMEOUT)
+    packet, descriptors, _, _ = socket.recv_fds(channel, MAX_PACKET, 3)
+    listener, side_listener = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
+    legacy = Legacy(**json.loads(packet))
+    return Inheritance(
+        number=legacy.number,
+        workers=legacy.workers,
+        keys=SigningKeys.from_secrets(*map(bytes.fromhex, legacy.secrets)) if legacy.secrets else None,
+        store=parse_address(legacy.store),
+        metrics=SharedFiles(Path(legacy.metrics), legacy.metrics_number),
+        listener=listener,
+        side_listener=side_listener,
+        tls_file=MemoryFile(descriptors[2]) if len(descriptors) > 2 else None,
+    )
+
+
+class SupervisorLink:
+    """An addon that tells the supervisor how it goes, and does what it says."""
+
+    name = "supervisor_link"
+
+    def __init__(self, channel: socket.socket, signer: "TeeSigner", inheritance: Inheritance) -> None:
+        """Do nothing yet.
+
+        Args:
+            channel: To the supervisor.
+            signer: Makes the proxy what it is.
+            inheritance: What has come from the supervisor.
+        """
+        self._channel = channel
+        self._signer = signer
+        self._inheritance = inheritance
+        self._is_orphan = False
+
+    def running(self) -> None:
+        """Say that the proxy listens."""
+        self._channel.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._channel, self._listen)
+        try:
+            self._channel.send(Ready(self._signer.signing_addresses()).packet())
+        except OSError:
+            self._lose_supervisor()
+
+    def done(self) -> None:
+        """Leave nothing behind; not even what the supervisor would have cleared away."""
+        asyncio.get_running_loop().remove_reader(self._channel)
+        if self._is_orphan and self._inheritance.metrics is not None:
+            shutil.rmtree(self._inheritance.metrics.directory.parent, ignore_errors=True)
+
+    def _listen(self) -> None:
+        try:
+            packet = self._channel.recv(MAX_PACKET)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        if not packet:
+            self._lose_supervisor()
+            return
+        self._signer.replace_tokens(split_tokens(Retire.read(packet).token))
+        self._signer.drain().retire()
+
+    def _lose_supervisor(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._channel)
+        logger.warning("the supervisor is gone: stopping")
+        self._is_orphan = True
+        self._signer.drain().terminate()
+
+
+def main() -> int:
+    """Run a worker: `python -m addons.launcher.worker CHANNEL [TEE-SIGNER ARGUMENTS]`, as the supervisor does."""
+    from addons.launcher.command import run_proxy  # noqa: PLC0415  # the supervisor does without mitmproxy, which this brings
+
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    channel.set_inheritable(False)
+    try:
+        inheritance = inherit(channel)
+    except (OSError, ValueError) as error:
+        print(f"tee-signer: a worker is started by tee-signer --workers alone ({error})", file=sys.stderr)  # noqa: T201
+        return 1
+    return run_proxy(sys.argv[2:], inheritance, lambda signer: SupervisorLink(channel, signer, inheritance))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The protocol engine, made by subclassing mitmproxy's layers."""

@@ -1,0 +1,227 @@
+"""The clients' connections as a whole: how many there may be, and an end to those that take too long.
+
+mitmproxy has one timeout for a connection, of any kind of traffic. Here, every connection has a clock
+(`addons.access.client_deadline`), which the layers move, and one task looks at all of them: nothing is done per event, and
+nothing is left behind by a connection that has gone. It covers TLS handshakes, too, and clients that say nothing.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from mitmproxy import ctx
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Address, Client
+from mitmproxy.proxy import events
+from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
+
+from addons.access.client_addresses import address_of
+from addons.access.client_deadline import LINGER_SECONDS, ClientClock, ClientTimeouts
+from addons.access.connection_limit import ConnectionPlaces
+from addons.layers.http2.graceful_server import GoingAway
+
+logger = logging.getLogger(__name__)
+
+_LOGGED_EVERY: Final = 60.0
+"""Seconds between two lines about refused connections: a flood of them must not fill the disk."""
+
+_READ_SIZE: Final = 32 * 1024
+"""Bytes read from a client at once. With the 256 KiB of asyncio, each client that pushes holds half a megabyte."""
+
+_CONNECTION_LINES: Final = ("client connect", "client kill connection", "client disconnect")
+"""What mitmproxy logs about every connection."""
+
+
+class ClientOverdue(events.Event):
+    """The client has let its deadline pass."""
+
+
+@dataclass(frozen=True)
+class _Connection:
+    clock: ClientClock
+    transport: asyncio.WriteTransport | None
+    places: ConnectionPlaces
+    sharer: str | None
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The places at both ports.
+
+    Attributes:
+        proxied: At the port that clients use.
+        side: At the side port.
+        at_side_port: Whether a client's connection came in there.
+        sharer_of: In whose share the connections of an address count; None where it may be a proxy's, which has many
+            clients.
+    """
+
+    proxied: ConnectionPlaces
+    side: ConnectionPlaces
+    at_side_port: Callable[[Client], bool]
+    sharer_of: Callable[[str], str | None]
+
+    def at(self, client: Client) -> ConnectionPlaces:
+        """The places at the port where a client's connection came in."""
+        return self.side if self.at_side_port(client) else self.proxied
+
+
+class ClientConnections:
+    """Bounds the number of connections, and ends those whose clients take too long."""
+
+    def __init__(self, ports: Ports, timeouts: ClientTimeouts) -> None:
+        """Keep the connections.
+
+        Args:
+            ports: How many there may be.
+            timeouts: What they get.
+        """
+        self._ports = ports
+        self._timeouts = timeouts
+        self._connections: dict[str, _Connection] = {}
+        self._peers: set[object] = set()
+        self._refused: Counter[str] = Counter()  # by reason, of which there are four
+        self._retiring = False
+        self._taking_leave: asyncio.Task[None] | None = None
+        self._logged_at: dict[str, float] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    def clock_of(self, client: Client) -> ClientClock:
+        """The clock of a connection."""
+        connection = self._connections.get(client.id)
+        return connection.clock if connection is not None else ClientClock(self._timeouts)
+
+    def count(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
+    def retire(self) -> None:
+        """Have every connection closed behind the answer to its next request, or when it has none for a while.
+
+        Over HTTP/2, the client is told at once, and the connection ends with the answers that are under way.
+        """
+        self._retiring = True
+        for connection in self._connections.values():
+            connection.clock.retire()
+        self._take_leave()
+
+    def retire_http2(self) -> None:
+        """Do so with the connections that speak HTTP/2 alone."""
+        for client_id, connection in self._connections.items():
+            if (handler := _handler_of(client_id)) is not None and handler.client.alpn == b"h2":
+                connection.clock.retire()
+        self._take_leave()
+
+    def _take_leave(self) -> None:
+        if self._taking_leave is None or self._taking_leave.done():
+            self._taking_leave = asyncio.get_running_loop().create_task(self._tell_retiring())
+
+    async def _tell_retiring(self) -> None:
+        for client_id, connection in list(self._connections.items()):
+            handler = _handler_of(client_id)
+            if handler is not None and connection.clock.retiring and connection.clock.speaks_http:
+                await handler.server_event(GoingAway())
+
+    def running(self) -> None:
+        """Begin to look at the clocks."""
+        logging.getLogger(ConnectionHandler.__module__).addFilter(self._is_worth_a_line)
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    def done(self) -> None:
+        """Stop looking."""
+        logging.getLogger(ConnectionHandler.__module__).removeFilter(self._is_worth_a_line)
+        for task in (self._watching, self._taking_leave):
+            if task is not None:
+                task.cancel()
+
+    def client_connected(self, client: Client) -> None:
+        """Take a new connection, or have it closed."""
+        places, sharer = self._ports.at(client), self._ports.sharer_of(address_of(client.peername))
+        if (reason := places.refusal(sharer)) is not None:
+            client.error = "too many connections"
+            self._tell_of_refused(reason)
+            return
+        places.take(sharer)
+        handler = _handler_of(client.id)
+        transport = _transport(handler.transports[client]) if handler is not None else None
+        if transport is not None and hasattr(transport, "max_size"):  # not with other event loops
+            transport.max_size = _READ_SIZE
+        clock = ClientClock(self._timeouts)
+        self._connections[client.id] = _Connection(clock, transport, places, sharer)
+        if self._retiring:
+            clock.retire()
+        self._peers.add(client.peername)
+
+    def client_disconnected(self, client: Client) -> None:
+        """Forget a connection; and have it end, even where the client does not read what is left for it."""
+        connection = self._connections.pop(client.id, None)
+        if connection is None:
+            return
+        self._peers.discard(client.peername)
+        connection.places.leave(connection.sharer, connection.transport, time.monotonic() + LINGER_SECONDS)
+
+    def close_soon(self, client: Client) -> None:
+        """Have one connection closed behind the answer that is under way."""
+        if (connection := self._connections.get(client.id)) is not None:
+            connection.clock.retire()
+            self._take_leave()
+
+    def _is_worth_a_line(self, record: logging.LogRecord) -> bool:
+        peer = getattr(record, "client", None)
+        return not (record.msg in _CONNECTION_LINES and peer not in self._peers and self._is_refused(peer))
+
+    def _is_refused(self, peer: Address | None) -> bool:
+        # At which port it has come, mitmproxy does not tell the log.
+        sharer = self._ports.sharer_of(address_of(peer))
+        return any(places.refusal(sharer) is not None for places in (self._ports.proxied, self._ports.side))
+
+    def _tell_of_refused(self, reason: str) -> None:
+        self._refused[reason] += 1
+        now, logged_at = time.monotonic(), self._logged_at.get(reason)
+        if logged_at is None or now - logged_at >= _LOGGED_EVERY:
+            self._logged_at[reason] = now
+            logger.warning("%d connections refused: %s", self._refused.pop(reason), reason)
+
+    async def _watch(self) -> None:
+        pause = min(1.0, self._timeouts.head / 4, self._timeouts.body / 4, self._timeouts.idle / 4)
+        while True:
+            await asyncio.sleep(pause)
+            now = time.monotonic()
+            for client_id, connection in list(self._connections.items()):
+                deadline = connection.clock.deadline
+                if deadline is not None and deadline <= now:
+                    await self._end(client_id, connection.clock)
+            for places in (self._ports.proxied, self._ports.side):
+                places.sweep(now)
+
+    async def _end(self, client_id: str, clock: ClientClock) -> None:
+        handler = _handler_of(client_id)
+        if handler is None or handler.client not in handler.transports:
+            return
+        if _waits_for_upstream(handler):
+            clock.excuse()
+            return
+        deadline = clock.deadline
+        if clock.speaks_http:
+            await handler.server_event(ClientOverdue())
+        if clock.deadline == deadline:  # nobody has taken care of it
+            await handler.on_timeout()
+
+
+def _handler_of(client_id: str) -> ConnectionHandler | None:
+    server = ctx.master.addons.get("proxyserver")
+    return server.connections.get(client_id) if isinstance(server, Proxyserver) else None
+
+
+def _waits_for_upstream(handler: ConnectionHandler) -> bool:
+    """Whether the client is not read from because an upstream takes nothing more."""
+    upstreams = (_transport(io) for connection, io in handler.transports.items() if connection is not handler.client)
+    return any(transport is not None and transport.get_write_buffer_size() for transport in upstreams)
+
+
+def _transport(io: ConnectionIO) -> asyncio.WriteTransport | None:
+    return io.writer.transport if isinstance(io.writer, asyncio.StreamWriter) else None

@@ -1,0 +1,225 @@
+"""A client connection's connections to the upstream: HTTP/1.1 over TCP or TLS, used again when they are idle.
+
+mitmproxy's own bookkeeping never forgets a connection that has closed, remembers one that failed for as long as the
+client stays, and with HTTP/2 on the client's side uses each connection once. Here each request takes an idle connection
+to where it is going, or a new one. A new one that takes its time waits for no one: the request goes over whichever
+connection is free first.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from itertools import takewhile
+from weakref import WeakKeyDictionary
+
+from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import ServerTLSLayer
+from mitmproxy.proxy.layers.http import (
+    DropStream,
+    GetHttpConnection,
+    GetHttpConnectionCompleted,
+    HttpLayer,
+    HTTPMode,
+    HttpStream,
+    RegisterHttpConnection,
+    SendHttp,
+)
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import RequestHeaders
+from mitmproxy.proxy.tunnel import LayerStack
+
+from addons.layers.http1.client import ApiHttp1Client
+
+
+class IdleConnections:
+    """The upstream connections that are idle, over all clients: how many of them are kept, and for how long."""
+
+    def __init__(
+        self, limit: int, timeout: float = math.inf, has_ended: Callable[[Connection], bool] = lambda _: False
+    ) -> None:
+        """Make an empty set.
+
+        Args:
+            limit: How many are kept at most; 0 keeps none.
+            timeout: For how long one is kept, in seconds.
+            has_ended: Whether the upstream has closed a connection, of which the layers may not have heard yet.
+        """
+        self._limit = limit
+        self._timeout = timeout
+        self._has_ended = has_ended
+        # Since when, in seconds of `time.monotonic`; the longest first. Weak, as not every end of a connection is told
+        # to its layers.
+        self._idle: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
+
+    def __len__(self) -> int:
+        return len(self._idle)
+
+    def keep(self, connection: Connection) -> bool:
+        """Keep a connection that is idle now; False where there are enough, and it is to be closed."""
+        if len(self._idle) >= self._limit:
+            return False
+        self._idle[connection] = time.monotonic()
+        return True
+
+    def drop(self, connection: Connection) -> None:
+        """Take note that a connection is not idle any more, if it was."""
+        self._idle.pop(connection, None)
+
+    def is_usable(self, connection: Connection) -> bool:
+        """Whether a request may be sent over an idle connection: it has not been idle for too long, and is open."""
+        since = self._idle.get(connection)
+        return since is not None and time.monotonic() - since < self._timeout and not self._has_ended(connection)
+
+    def overdue(self) -> list[Connection]:
+        """Those that have been idle for too long."""
+        longest_first = list(self._idle.items())
+        until = time.monotonic() - self._timeout
+        return [connection for connection, _ in takewhile(lambda item: item[1] <= until, longest_first)]
+
+
+class UpstreamConnections(HttpLayer):
+    """mitmproxy's HTTP layer, with connections to the upstream that are managed here."""
+
+    def __init__(self, context: Context, idle: IdleConnections) -> None:
+        """Make the layer of a client connection.
+
+        Args:
+            context: As for `HttpLayer`.
+            idle: How many idle connections there may be.
+        """
+        super().__init__(context, HTTPMode.transparent)
+        self._idle = idle
+        self._upstreams: dict[Connection, ApiHttp1Client] = {}
+        self._dropped: list[HttpStream] = []
+        """Streams that have ended, but may have a last word."""
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        # Not a generator itself: this runs for every packet, and there is seldom anything to do.
+        if isinstance(event, events.ConnectionEvent) and event.connection.state is ConnectionState.CLOSED:
+            return self._handle_last_words(event)
+        if self.waiting_for_establishment:
+            return self._handle_and_serve_waiting(event)
+        if type(event) is events.DataReceived and (connection := self.connections.get(event.connection)) is not None:
+            return self.event_to_child(connection, event)
+        handling: layer.CommandGenerator[None] = super()._handle_event(event)
+        return handling
+
+    def event_to_child(self, child: layer.Layer, event: events.Event) -> layer.CommandGenerator[None]:
+        """Hand an event down, and what comes of it on: as in mitmproxy, which asks more questions for each command."""
+        for command in child.handle_event(event):
+            if isinstance(command, commands.SendData):
+                yield command
+            elif isinstance(command, SendHttp):
+                yield from self.event_to_child(self.connections[command.connection], command.event)
+            elif isinstance(command, ReceiveHttp):
+                if isinstance(command.event, RequestHeaders):
+                    yield from self.make_stream(command.event.stream_id)
+                # Of a stream that has ended, some more may come.
+                if (stream := self.streams.get(command.event.stream_id)) is not None:
+                    yield from self.event_to_child(stream, command.event)
+            elif isinstance(command, DropStream):
+                if (dropped := self.streams.pop(command.stream_id, None)) is not None:
+                    self._dropped.append(dropped)
+            else:
+                yield from self._handle_rare(child, command)
+
+    def _handle_rare(self, child: layer.Layer, command: commands.Command) -> layer.CommandGenerator[None]:
+        # To where the answer is to go. Of the times that are waited for, streams' are the layer's own; with an hour to
+        # wait, that would keep the first exchange of each client for as long.
+        if command.blocking or (isinstance(command, commands.RequestWakeup) and not isinstance(child, HttpStream)):
+            self.command_sources[command] = child
+        if isinstance(command, GetHttpConnection):
+            yield from self.get_connection(command)
+        elif isinstance(command, RegisterHttpConnection):
+            yield from self.register_connection(command)
+        else:
+            if isinstance(command, commands.OpenConnection):
+                self.connections[command.connection] = child
+            yield command
+
+    def _handle_last_words(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if event.connection in self.connections:  # else it has been forgotten
+            yield from self._handle_and_serve_waiting(event)
+
+    def _handle_and_serve_waiting(self, event: events.Event) -> layer.CommandGenerator[None]:
+        yield from super()._handle_event(event)
+        yield from self._serve_waiting()
+
+    def get_connection(
+        self,
+        event: GetHttpConnection,
+        *,
+        reuse: bool = True,  # noqa: ARG002  # mitmproxy's signature
+    ) -> layer.CommandGenerator[None]:
+        """Give a request a connection: an idle one, or a new one."""
+        self._forget_closed()
+        if self.takes_idle(self.command_sources[event]) and (connection := self._find_idle(event)) is not None:
+            yield from self._reply(event, (connection, None))
+            return
+        for opening, waiting in self.waiting_for_establishment.items():
+            # It was asked for by a request that has found another connection since.
+            if not waiting and event.connection_spec_matches(opening):
+                waiting.append(event)
+                return
+        context = self.context.fork()
+        # Whatever the client speaks, the upstream is spoken to in HTTP/1.1.
+        context.server = Server(address=event.address, sni=event.address[0], alpn_offers=(b"http/1.1",))
+        stack = LayerStack()
+        if event.tls:
+            stack /= ServerTLSLayer(context)
+        client = ApiHttp1Client(context, self._idle)
+        stack /= client
+        self.connections[context.server] = stack[0]
+        self._upstreams[context.server] = client
+        self.waiting_for_establishment[context.server].append(event)
+        yield from self.event_to_child(stack[0], events.Start())
+
+    def takes_idle(self, stream: layer.Layer) -> bool:  # noqa: ARG002
+        """Whether a stream takes a connection that was used before."""
+        return True
+
+    def register_connection(self, command: RegisterHttpConnection) -> layer.CommandGenerator[None]:
+        """Take a connection that has been made, or has failed, and tell who waits for it."""
+        waiting = self.waiting_for_establishment.pop(command.connection)
+        if command.err:
+            del self.connections[command.connection]
+            del self._upstreams[command.connection]
+            for request in waiting:
+                yield from self._reply(request, (None, command.err))
+        elif waiting:
+            yield from self._reply(waiting[0], (command.connection, None))
+        elif not self._idle.keep(command.connection):
+            yield commands.CloseConnection(command.connection)
+
+    def _serve_waiting(self) -> layer.CommandGenerator[None]:
+        """Give connections that have become idle to requests that still wait for theirs."""
+        for waiting in list(self.waiting_for_establishment.values()):
+            request = waiting[0] if waiting else None
+            if request is None or not self.takes_idle(self.command_sources[request]):
+                continue
+            if (connection := self._find_idle(request)) is not None:
+                yield from self._reply(waiting.pop(0), (connection, None))
+
+    def _find_idle(self, request: GetHttpConnection) -> Connection | None:
+        for connection, client in self._upstreams.items():
+            if client.idle and request.connection_spec_matches(connection) and self._idle.is_usable(connection):
+                return connection
+        return None
+
+    def _reply(
+        self, request: GetHttpConnection, reply: tuple[None, str] | tuple[Connection, None]
+    ) -> layer.CommandGenerator[None]:
+        stream = self.command_sources.pop(request)
+        yield from self.event_to_child(stream, GetHttpConnectionCompleted(request, reply))
+
+    def _forget_closed(self) -> None:
+        gone = [
+            connection
+            for connection, client in self._upstreams.items()
+            if client.closed and client.stream_id not in self.streams
+        ]
+        for connection in gone:
+            del self.connections[connection]
+            del self._upstreams[connection]

@@ -1,0 +1,1 @@
+"""HTTP/1 to clients and to upstreams (RFC 9112)."""

@@ -1,0 +1,265 @@
+"""HTTP/1 to the upstream, as mitmproxy speaks it; with bounds, and strict about what comes back.
+
+What is wrong with an answer is told without quoting it: it is a model's answer, and errors end up in logs.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import h11
+from mitmproxy import http
+from mitmproxy.connection import Connection, ConnectionState
+from mitmproxy.net.http import http1
+from mitmproxy.net.http.validate import validate_headers
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import RegisterHttpConnection
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    HttpEvent,
+    RequestHeaders,
+    RequestProtocolError,
+    RequestTrailers,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, make_body_reader, should_make_pipe
+
+from addons.layers.connections.fast_path import ShortWay
+from addons.messages.authority import authority
+from addons.messages.parsed_messages import read_response_head
+
+MAX_HEAD = 64 * 1024
+"""Bytes of an answer's head at most; of a chunk's size line and of trailers, too."""
+
+MAX_HEAD_LINES = 256
+"""Lines of an answer's head at most."""
+
+MAX_INTERIM = 16
+"""Interim answers (1xx) at most before the answer proper."""
+
+CLOSED = "server closed connection"
+"""What it is called, by mitmproxy too, when the upstream closes and has said nothing."""
+
+_READ_UNTIL_CLOSE = -1
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
+_BAD_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def handle_http1_event(connection: Http1Connection, event: events.Event) -> layer.CommandGenerator[None]:
+    """What mitmproxy's HTTP/1 connections do with an event; without a generator around the one that does it."""
+    if isinstance(event, HttpEvent):
+        return connection.send(event)
+    if isinstance(event, events.DataReceived) and connection.state != connection.passthrough:
+        connection.buf += event.data
+    handling: layer.CommandGenerator[None] = connection.state(event)
+    return handling
+
+
+class Idle(Protocol):
+    """Says how many connections are kept while they are idle."""
+
+    def keep(self, connection: Connection) -> bool:
+        """Keep a connection that is idle now; False where it is to be closed."""
+
+    def drop(self, connection: Connection) -> None:
+        """Take note that a connection is not idle any more."""
+
+
+class ApiHttp1Client(Http1Client):
+    """A connection to the upstream."""
+
+    state: Callable[[Any], layer.CommandGenerator[None]]
+
+    def __init__(self, context: Context, idle: Idle) -> None:
+        """Make the layer of a connection that is still to be opened.
+
+        Args:
+            context: Its `server` is the connection.
+            idle: Asked whether to keep the connection when it has become idle.
+        """
+        super().__init__(context)
+        self.state = self._open
+        self._idle = idle
+        self._interim = 0
+        self._last = False
+        self.short_way: ShortWay | None = None
+        """What may take what comes from the upstream before this layer does; as long as a body is under way."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether the connection is open and waits for a request."""
+        return self.stream_id is None and self.conn.connected and self.state == self.read_headers
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has been open, and is not any more."""
+        return self.state != self._open and self.conn.state is ConnectionState.CLOSED
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        return handle_http1_event(self, event)
+
+    def _open(self, _: events.Event) -> layer.CommandGenerator[None]:
+        error = yield commands.OpenConnection(self.conn)
+        self.state = self.done if error else self.read_headers
+        self.handle_event = self._handle_event  # type: ignore[method-assign]  # nothing else in here is waited for
+        yield RegisterHttpConnection(self.conn, error)
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """Send a piece of a request to the upstream; or, where the request has failed, let go of the connection."""
+        if isinstance(event, RequestProtocolError):
+            if self.stream_id in (None, event.stream_id):
+                yield from self._close()
+            return
+        if isinstance(event, RequestHeaders):
+            self._idle.drop(self.conn)
+            self._interim = 0
+            # An intermediary sends its own version (RFC 9110, 2.5).
+            if event.request.is_http2 or event.request.http_version == "HTTP/1.0":
+                event = RequestHeaders(
+                    event.stream_id, self._as_http1(event.request, event.end_stream), event.end_stream
+                )
+        elif event.stream_id != self.stream_id or isinstance(event, RequestTrailers):
+            return
+        yield from super().send(event)
+
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        """Read the head of an answer."""
+        if isinstance(event, events.ConnectionClosed):
+            yield from self._fail("the upstream closed in the middle of a head" if self.buf else CLOSED)
+            return
+        while self.request is not None:
+            size = len(self.buf)
+            lines = self.buf.maybe_extract_lines()
+            if (size if lines is None else size - len(self.buf)) > MAX_HEAD or len(lines or ()) > MAX_HEAD_LINES:
+                yield from self._fail("the upstream's head is too large")
+                return
+            if lines is None:
+                return
+            try:
+                self.response = _read_head([bytes(line) for line in lines])
+                size_of_body = http1.expected_http_body_size(self.request, self.response)
+            except (ValueError, IndexError):
+                yield from self._fail("the upstream's head is not valid HTTP")
+                return
+            status = self.response.status_code
+            if status >= 200 or (status == 101 and "upgrade" in self.request.headers):
+                yield from self._begin_body(self.response, size_of_body)
+                return
+            self.response = None
+            self._interim += 1
+            if status == 101 or self._interim > MAX_INTERIM:
+                yield from self._fail("the upstream sends interim answers that nobody has asked for")
+                return
+        # Nobody has asked. It cannot be told whom it is for.
+        if self.buf:
+            yield from self._close()
+
+    def _begin_body(self, response: http.Response, size: int | None) -> layer.CommandGenerator[None]:
+        assert self.stream_id is not None  # noqa: S101  # for mypy
+        assert self.request is not None  # noqa: S101  # for mypy
+        self._last = (
+            size == _READ_UNTIL_CLOSE
+            or http1.connection_close(response.http_version, response.headers)
+            or http1.connection_close(self.request.http_version, self.request.headers)
+        )
+        self.body_reader = make_body_reader(size)
+        self.state = self.read_body
+        yield ReceiveHttp(ResponseHeaders(self.stream_id, response, size == 0))
+        if self.state == self.read_body:
+            yield from self.state(events.DataReceived(self.conn, b""))
+
+    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Read the body of an answer. Trailers fall: no signature covers them."""
+        assert self.stream_id is not None  # noqa: S101  # for mypy
+        ended = isinstance(event, events.ConnectionClosed)
+        while True:
+            try:
+                part = self.body_reader.read_eof() if ended else self.body_reader(self.buf)
+            except h11.ProtocolError:
+                yield from self._fail("the upstream's body breaks off, or is not framed as it should be")
+                return
+            if isinstance(part, h11.Data):
+                yield ReceiveHttp(ResponseData(self.stream_id, bytes(part.data)))
+            elif part is None:
+                if len(self.buf) > MAX_HEAD:  # all that readers leave lying is a line, or trailers, without an end
+                    yield from self._fail("a chunk's size line, or the trailers, do not end")
+                return
+            else:
+                yield ReceiveHttp(ResponseEndOfMessage(self.stream_id))
+                yield from self.mark_done(response=True)
+                return
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
+        """Take note that a message is complete; with both, keep the connection for the next request, or close it."""
+        self.request_done = self.request_done or request
+        self.response_done = self.response_done or response
+        if not self.response_done:
+            return
+        self.short_way = None
+        if not self.request_done:
+            self.state = self._wait_for_request_end
+            return
+        assert self.request is not None  # noqa: S101  # for mypy
+        assert self.response is not None  # noqa: S101  # for mypy
+        if should_make_pipe(self.request, self.response):
+            yield from self.make_pipe()
+            return
+        self.request_done = self.response_done = False
+        self.request = self.response = self.stream_id = None
+        if self._last or self.buf or not self.conn.connected or not self._idle.keep(self.conn):
+            yield from self._close()
+        else:
+            self.state = self.read_headers
+
+    def _wait_for_request_end(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        """Having the answer, wait for the rest of the request. It goes nowhere if the upstream closes."""
+        if isinstance(event, events.ConnectionClosed):
+            yield from self._close()
+
+    def _fail(self, message: str) -> layer.CommandGenerator[None]:
+        stream_id = self.stream_id
+        yield from self._close()
+        if stream_id is not None:
+            yield ReceiveHttp(ResponseProtocolError(stream_id, message, ErrorCode.GENERIC_SERVER_ERROR))
+
+    def _close(self) -> layer.CommandGenerator[None]:
+        self._idle.drop(self.conn)
+        self.short_way = None
+        self.state = self.done
+        if self.conn.state is not ConnectionState.CLOSED:
+            yield commands.CloseConnection(self.conn)
+
+    def _as_http1(self, request: http.Request, end_stream: bool) -> http.Request:
+        request = request.copy()
+        request.http_version = "HTTP/1.1"
+        if "host" not in request.headers:
+            host, port = self.context.server.address or ("", 0)
+            scheme = "https" if self.conn.tls else "http"
+            request.headers.insert(0, "host", request.authority or authority(scheme, host, port))
+        request.authority = ""
+        if len(cookies := request.headers.get_all("cookie")) > 1:  # RFC 9113, 8.2.3
+            request.headers["cookie"] = "; ".join(cookies)
+        if not end_stream and not {"content-length", "transfer-encoding"} & set(request.headers):
+            request.headers["transfer-encoding"] = "chunked"
+        return request
+
+
+def _read_head(lines: list[bytes]) -> http.Response:
+    """Read the head of an answer.
+
+    Raises:
+        ValueError: It is not valid HTTP/1 (RFC 9112, 4 to 6), or a field of it is folded.
+        IndexError: It has no line.
+    """
+    if not _STATUS_LINE.fullmatch(lines[0]):
+        raise ValueError("no status line")
+    response = read_response_head(lines)
+    if any(_BAD_IN_VALUE.search(value) for _, value in response.headers.fields):
+        raise ValueError("a control character in a field")
+    validate_headers(response)
+    return response

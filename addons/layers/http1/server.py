@@ -1,0 +1,289 @@
+"""HTTP/1 to the client, as mitmproxy speaks it, with what a server on the internet needs beyond that.
+
+- Heads are held to `addons.messages.request_head` before mitmproxy sees them. Chunk lines, trailers and what a client sends
+  ahead of its turn are bounded, too.
+- A client that is refused is listened to for a while yet, so that it comes to read why (RFC 9112, 9.6).
+- A client that takes too long is told so: see `addons.access.client_deadline`.
+- Errors have OpenAI's shape, and quote nothing of what was sent.
+"""
+
+from collections.abc import Callable
+from typing import Final, cast
+
+from mitmproxy import http
+from mitmproxy.connection import ConnectionState
+from mitmproxy.net.http import http1
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    HttpEvent,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._http1 import Http1Server, TBodyReader, make_body_reader
+
+from addons.access.client_deadline import LINGER_BYTES, ClientClock
+from addons.layers.http1.client import handle_http1_event
+from addons.layers.http1.request_body import CrlfBuffer, RequestBodyReader
+from addons.messages.hop_by_hop import keeps_open
+from addons.messages.parsed_messages import read_request_head
+from addons.messages.request_head import MAX_HEAD, BadHead, head_size
+from addons.messages.request_id import return_request_id, settle_request_id
+from addons.messages.responses import error_answer
+
+MAX_AHEAD: Final = 2 * MAX_HEAD
+"""Bytes kept of what a client sends while an answer is under way: some requests, pipelined (RFC 9112, 9.3.2)."""
+
+MAX_UNREAD: Final = 64 * 1024
+"""Bytes of former answers that a client has not read, above which none of the requests that it has pipelined is taken
+up any more: a short question may have a long answer."""
+
+MESSAGES = {
+    400: "The request could not be read: it is not valid HTTP.",
+    408: "The request did not arrive in time. Send it again, and faster.",
+    431: "The head of the request is too large.",
+    502: "The model server could not be reached, or did not answer properly. Try again later.",
+    504: "The model server took too long to answer. Try again later, or ask for a shorter answer.",
+}
+"""What the client is told, by status."""
+
+
+class UpstreamTimedOut(ResponseProtocolError):  # noqa: N818  # an event, not an exception
+    """The upstream has not begun its answer in time."""
+
+    def __init__(self, stream_id: int) -> None:
+        super().__init__(stream_id, "upstream timed out", ErrorCode.GENERIC_SERVER_ERROR)
+
+
+class ClientTooSlow(ResponseProtocolError):  # noqa: N818
+    """The client has let its deadline pass."""
+
+    def __init__(self, stream_id: int) -> None:
+        super().__init__(stream_id, "client too slow", ErrorCode.GENERIC_CLIENT_ERROR)
+
+
+class ApiHttp1Server(Http1Server):
+    """A client's connection."""
+
+    def __init__(
+        self,
+        context: Context,
+        complete: Callable[[http.Request | None, http.Response], None],
+        clock: ClientClock,
+        unread: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Take a connection on which nothing has been said yet.
+
+        Args:
+            context: As for `Http1Server`.
+            complete: Adds to an answer what all answers carry; the request is None where it could not be read.
+            clock: The client's deadline, to be moved from here on.
+            unread: How many bytes of former answers wait for the client to read.
+        """
+        super().__init__(context)
+        self.buf = CrlfBuffer()
+        self._complete = complete
+        self._clock = clock
+        self._unread = unread
+        self._last_request = False
+        self._head_began = False
+        self._empty_line_came = False
+        self._dropped = 0
+        clock.speaks_http = True
+        clock.await_head()
+
+    @property
+    def body_reader(self) -> TBodyReader:
+        """The reader of the request body at hand."""
+        return self._body_reader
+
+    @body_reader.setter
+    def body_reader(self, reader: TBodyReader) -> None:
+        self._body_reader = cast("TBodyReader", RequestBodyReader(reader))
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Handle an event. Nothing in here is waited for."""
+        return self._handle_event(event)
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        return handle_http1_event(self, event)
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """Send an event to the client."""
+        if isinstance(event, ClientTooSlow):
+            yield from self._overdue()
+            return
+        if self.state == self.linger:
+            return  # the last word has been said
+        if isinstance(event, ResponseProtocolError) and not self.response:
+            # The error pages of mitmproxy are HTML; where it makes none, it only closes.
+            status = 504 if isinstance(event, UpstreamTimedOut) else event.code.http_status_code()
+            if status is not None and self.conn.state & ConnectionState.CAN_WRITE:
+                yield from self._answer_and_close(status)
+                return
+        if isinstance(event, ResponseHeaders) and event.response.status_code != 100:
+            self._clock.stop()
+            # A client that has asked ahead and does not read what it gets is not answered for ever.
+            asks_too_much = bool(self.buf) and self._unread() > MAX_UNREAD
+            knows_no_chunks = self._speaks_http_1_0() and "transfer-encoding" in event.response.headers
+            self._last_request = self._last_request or self._clock.retiring or asks_too_much or knows_no_chunks
+            if self._last_request:  # a copy: by the original, the upstream's connection is closed or kept
+                event = ResponseHeaders(event.stream_id, event.response.copy(), event.end_stream)
+                event.response.headers["connection"] = "close"
+            if knows_no_chunks:  # RFC 9112, 6.1: the end of the connection is that of the body
+                del event.response.headers["transfer-encoding"]
+            return_request_id(self.request, event.response)
+        yield from super().send(event)
+        if isinstance(event, ResponseHeaders) and event.response.status_code == 100:
+            self.response = None  # that was not the answer yet
+
+    def _speaks_http_1_0(self) -> bool:
+        return self.request is not None and self.request.http_version == "HTTP/1.0"
+
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        """Read a request head."""
+        if not isinstance(event, events.DataReceived):
+            yield commands.CloseConnection(self.conn)
+            return
+        try:
+            if not self._head_is_complete():
+                return
+            request = read_request_head([bytes(line) for line in self.buf.maybe_extract_lines() or ()])
+            size = http1.expected_http_body_size(request)
+        except BadHead as bad:
+            yield from self._refuse(bad.status)
+            return
+        except ValueError:
+            yield from self._refuse(400)
+            return
+        settle_request_id(request)
+        self.request = request
+        self._last_request = not keeps_open(request.data.http_version, request.data.headers.fields)
+        self._clock.await_body()
+        self.body_reader = make_body_reader(size)
+        self.state = self.read_body
+        yield ReceiveHttp(RequestHeaders(self.stream_id, request, size == 0))
+        yield from self.state(event)
+
+    def _head_is_complete(self) -> bool:
+        received = bytes(self.buf)
+        if received.startswith(b"\r\n") and not self._empty_line_came:  # one is let pass (RFC 9112, 2.2)
+            self._empty_line_came = True
+            self.buf.maybe_extract_at_most(2)
+            received = received[2:]
+        if received and not self._head_began:
+            self._head_began = True
+            self._clock.await_head()
+        if head_size(received):
+            self._head_began = self._empty_line_came = False
+            return True
+        return False
+
+    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Read a request body. Where mitmproxy closes from within here, unanswered, it is one that it cannot read."""
+        for command in super().read_body(event):
+            client_is_there = self.conn.state & ConnectionState.CAN_READ
+            if isinstance(command, commands.CloseConnection) and not self.response and client_is_there:
+                yield from self._refuse(400)
+            else:
+                yield command
+        if self.state != self.read_body or not isinstance(event, events.DataReceived):
+            return
+        if self.response is None or self.response_done:
+            self._clock.body_came(len(event.data))
+        if len(self.buf) > MAX_HEAD:  # of a chunk's first line, or of trailers; all else has been taken out
+            yield from self._give_up(400)
+
+    def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Wait for the answer."""
+        if isinstance(event, events.DataReceived) and len(self.buf) > MAX_AHEAD:
+            # The answer goes out yet; whoever pipelines must reckon with the end of the connection.
+            self._last_request = True
+            self._dropped += len(self.buf)
+            self.buf = CrlfBuffer()
+            if self._dropped > LINGER_BYTES:
+                yield commands.CloseConnection(self.conn)
+            return
+        yield from super().wait(event)
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
+        """Take note that the request or the response is complete."""
+        if not (request or self.request_done):
+            answer = self.response
+            yield from super().mark_done(response=response)
+            if answer is not None and http1.connection_close(answer.http_version, answer.headers):
+                yield from self._give_up()
+            else:
+                self._clock.await_body()
+            return
+        if not (response or self.response_done):
+            self._clock.stop()
+        else:
+            self._clock.idle()
+            if self._last_request:
+                yield commands.CloseConnection(self.conn)
+                self.state = self.done
+                return
+        yield from super().mark_done(request=request, response=response)
+        if self.state == self.passthrough:
+            self._clock.stop()
+
+    def _overdue(self) -> layer.CommandGenerator[None]:
+        self._clock.stop()
+        at_it = (self.state == self.read_headers and self.buf) or self.state == self.read_body
+        if at_it and not self.response:
+            yield from self._give_up(408)
+        else:
+            yield commands.CloseConnection(self.conn)
+
+    def linger(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Let fall what the client still sends, so that it reads the answer before it learns that nobody listens."""
+        if isinstance(event, events.DataReceived):
+            goes_on = self._clock.still_lingers(len(self.buf))
+            self.buf = CrlfBuffer()
+        else:
+            goes_on = False
+        if not goes_on and self.conn.state is not ConnectionState.CLOSED:
+            yield commands.CloseConnection(self.conn)
+
+    def _refuse(self, status: int) -> layer.CommandGenerator[None]:
+        """Answer a request that is not read to its end."""
+        yield commands.SendData(self.conn, self._error(status))
+        yield from self._linger()
+
+    def _give_up(self, status: int | None = None) -> layer.CommandGenerator[None]:
+        """Do so while a stream is at it, which is to let go of the upstream."""
+        had_request = self.request is not None
+        if status is not None and not self.response:
+            yield from self._refuse(status)
+        else:
+            yield from self._linger()
+        if had_request:
+            error = RequestProtocolError(self.stream_id, "the request was given up", ErrorCode.CLIENT_DISCONNECTED)
+            yield ReceiveHttp(error)
+
+    def _linger(self) -> layer.CommandGenerator[None]:
+        self.state = self.linger
+        self.buf = CrlfBuffer()
+        self._clock.linger()
+        # Under TLS, more may have to be written, if only to say that the handshake will not be done again.
+        if not self.conn.tls and self.conn.state & ConnectionState.CAN_WRITE:
+            yield commands.CloseTcpConnection(self.conn, half_close=True)
+
+    def _answer_and_close(self, status: int) -> layer.CommandGenerator[None]:
+        if self.request_done:
+            yield commands.SendData(self.conn, self._error(status))
+            yield commands.CloseConnection(self.conn)
+        else:
+            yield from self._refuse(status)
+
+    def _error(self, status: int) -> bytes:
+        self.response = error_answer(status, MESSAGES.get(status, MESSAGES[502]), self.request)
+        self.response.headers["connection"] = "close"
+        self._complete(self.request, self.response)
+        return_request_id(self.request, self.response)
+        return cast("bytes", http1.assemble_response(self.response))

@@ -1,0 +1,326 @@
+"""HTTP/2 to the client: mitmproxy's, with what an endpoint on the open internet needs.
+
+- Requests come out of here as requests of HTTP/1.1 (`addons.layers.http2.request`), and their bodies are what they said.
+- Errors are in OpenAI's shape, and quote nothing of what was sent; nor does the log.
+- A client that is slow to read one answer halts the upstream of that answer, and nothing else.
+- Floods and resets are paid from budgets (`addons.layers.http2.frame_budget`); time and room are bounded (`addons.layers.http2.streams`).
+- A connection that is to end takes leave of its client first (`addons.layers.http2.graceful_server`).
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, cast
+
+import h2.events
+import h2.exceptions
+from h2.errors import ErrorCodes
+from mitmproxy import http
+from mitmproxy.connection import ConnectionState
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    ResponseTrailers,
+)
+from mitmproxy.proxy.layers.http._http2 import StreamState
+
+from addons.layers.http1.server import MESSAGES, UpstreamTimedOut
+from addons.layers.http2.back_pressure import BackPressure
+from addons.layers.http2.frame_budget import RESET_BURST, RESETS_PER_SECOND, Budget, FrameBudget, Http2Excess
+from addons.layers.http2.graceful_server import GoingAway, GracefulHttp2Server
+from addons.layers.http2.request import Http2RequestError, http1_request
+from addons.layers.http2.streams import Exchanges, Http2Timeouts
+from addons.messages.request_id import return_request_id, settle_request_id
+from addons.messages.responses import error_answer
+
+HALT_AT: Final = 64 * 1024
+"""Bytes waiting for one client's window at which the upstream is halted."""
+
+RESUME_AT: Final = 16 * 1024
+"""Bytes still waiting at which it goes on."""
+
+SWEEP: Final = 5.0
+"""Seconds between looks at what is overdue."""
+
+
+class StreamsWentOn(events.Event):
+    """Something has happened on the streams' other sides, so that they may have taken what they had in their queues."""
+
+
+class ApiHttp2Server(GracefulHttp2Server):
+    """A client's connection."""
+
+    def __init__(
+        self,
+        context: Context,
+        upstreams: BackPressure,
+        timeouts: Http2Timeouts,
+        complete: Callable[[http.Request | None, http.Response], None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        retiring: Callable[[], bool] = lambda: False,
+        unreadable: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make the connection.
+
+        Args:
+            context: As for `Http2Server`.
+            upstreams: What is behind the streams.
+            timeouts: How long things may take.
+            complete: Adds to an answer what all answers carry; the request is None where it is not known any more.
+            clock: Tells the time, in seconds.
+            retiring: Whether the connection is to end as soon as that costs the client no answer. It is asked at the
+                start, at `GoingAway` and every `SWEEP` seconds.
+            unreadable: Told of a request head that could not be read.
+        """
+        super().__init__(context, clock, retiring)
+        self._unreadable = unreadable
+        self._upstreams = upstreams
+        self._timeouts = timeouts
+        self._complete = complete
+        self._frames = FrameBudget(clock)
+        self._resets = Budget(RESET_BURST, RESETS_PER_SECOND, clock)
+        self._exchanges = Exchanges(timeouts, clock)
+        self._unacknowledged: dict[int, int] = {}
+        """Bytes for which streams' windows have still to be opened again."""
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.Start):
+            yield commands.RequestWakeup(SWEEP)
+            yield from super()._handle_event(event)
+            yield from self.announce_end()
+        elif isinstance(event, GoingAway):
+            yield from self.announce_end()
+        elif isinstance(event, events.Wakeup):
+            yield from self.conclude() if self.is_for_end(event) else self._sweep()
+        elif isinstance(event, events.DataReceived):
+            try:
+                self._frames.receive(event.data)
+            except Http2Excess as excess:
+                yield from self.protocol_error(str(excess), excess.code)
+                return
+            yield from super()._handle_event(event)
+            self._resume()
+            yield from self._settle()
+        elif isinstance(event, ResponseTrailers):
+            pass  # as in HTTP/1, where mitmproxy has no way to send them
+        elif isinstance(event, ResponseProtocolError):
+            yield from self._send_error(event)
+        elif not isinstance(event, StreamsWentOn):
+            if isinstance(event, ResponseHeaders) and (exchange := self._exchanges.get(event.stream_id)) is not None:
+                return_request_id(exchange.request, event.response)
+            yield from super()._handle_event(event)
+            self._sent(event)
+        if self._unacknowledged:
+            yield from self._acknowledge()
+        if self.is_over() and self._is_at_rest():
+            yield from self.close_connection("all that the client had under way is done")
+
+    def _is_at_rest(self) -> bool:
+        return not (self._exchanges or self.h2_conn.queues)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a stream has still to take something, and `StreamsWentOn` is to be told."""
+        return bool(self._unacknowledged)
+
+    def _acknowledge(self) -> layer.CommandGenerator[None]:
+        """Open the windows of streams that have taken what came."""
+        for stream_id, size in list(self._unacknowledged.items()):
+            if not self._upstreams.waits(stream_id):
+                del self._unacknowledged[stream_id]
+                self.h2_conn.acknowledge_received_data(size, stream_id)
+        yield from self.flush()
+
+    def _settle(self) -> layer.CommandGenerator[None]:
+        try:
+            self._frames.settle()
+        except Http2Excess as excess:
+            if self.conn.state & ConnectionState.CAN_WRITE:
+                yield from self.protocol_error(str(excess), excess.code)
+
+    def _sent(self, event: events.Event) -> None:
+        """Take note of a piece of an answer that went out, or waits to."""
+        if isinstance(event, ResponseEndOfMessage):
+            self._resets.earn(1)
+            self._end_exchange(event.stream_id)
+        elif isinstance(event, ResponseData | ResponseHeaders):
+            exchange = self._exchanges.get(event.stream_id)
+            if exchange is None:
+                return
+            self._exchanges.answer_came(exchange)
+            if isinstance(event, ResponseData):
+                self._frames.sent(len(event.data))
+                if self.h2_conn.waiting(event.stream_id) > HALT_AT:
+                    exchange.halted = True
+                    self._upstreams.halt(event.stream_id)
+            elif event.end_stream and not self.is_closed(event.stream_id):
+                self.h2_conn.let_go(event.stream_id)
+
+    def _resume(self) -> None:
+        for stream_id, exchange in self._exchanges.halted():
+            if self.h2_conn.waiting(stream_id) < RESUME_AT:
+                exchange.halted = False
+                self._exchanges.answer_came(exchange)
+                self._upstreams.resume(stream_id)
+
+    def _end_exchange(self, stream_id: int) -> bool:
+        """Let go of an exchange, and tell whether there was one. What still comes of its request falls."""
+        exchange = self._exchanges.end(stream_id)
+        if exchange is not None and exchange.halted:
+            self._upstreams.resume(stream_id)
+        self.streams.pop(stream_id, None)
+        return exchange is not None
+
+    def _send_error(self, event: ResponseProtocolError) -> layer.CommandGenerator[None]:
+        status = 504 if isinstance(event, UpstreamTimedOut) else event.code.http_status_code()
+        if self.is_open_for_us(event.stream_id):
+            if status is None or self.h2_conn.streams[event.stream_id].state_machine.headers_sent:
+                self.h2_conn.reset_stream(event.stream_id, ErrorCodes.INTERNAL_ERROR)
+            else:
+                self._answer(event.stream_id, status, MESSAGES.get(status, MESSAGES[502]))
+        self._end_exchange(event.stream_id)
+        yield from self.flush()
+
+    def _answer(self, stream_id: int, status: int, message: str, *more: tuple[bytes, bytes]) -> None:
+        exchange = self._exchanges.get(stream_id)
+        request = exchange.request if exchange is not None else None
+        answer = error_answer(status, message, request)
+        self._complete(request, answer)
+        return_request_id(request, answer)
+        fields = [(name.lower(), value) for name, value in answer.headers.fields]
+        self.h2_conn.send_headers(stream_id, [(b":status", b"%d" % status), *fields, *more])
+        self.h2_conn.send_data(stream_id, answer.raw_content or b"", end_stream=True)
+
+    def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
+        """Take what hyper-h2 has read; return whether that was the last of it."""
+        if isinstance(event, h2.events.RequestReceived):
+            return (yield from self._begin(event))
+        if isinstance(event, h2.events.DataReceived):
+            yield from self._take_body(event)
+        elif isinstance(event, h2.events.StreamEnded):
+            return (yield from self._take_end(event.stream_id))
+        elif isinstance(event, h2.events.StreamReset):
+            yield from self._give_up(event.stream_id)
+            return (yield from self._charge_reset())
+        elif isinstance(event, h2.exceptions.ProtocolError):
+            # What it says quotes what the client sent, headers included. The client has been told the code.
+            self._unreadable()
+            yield commands.Log(f"ended an HTTP/2 connection: {type(event).__name__}")
+            yield from self.flush()
+            yield from self.close_connection("malformed HTTP/2")
+            return True
+        elif isinstance(event, h2.events.ConnectionTerminated):
+            return (yield from self.take_goaway(event))
+        elif isinstance(event, h2.events.PingAckReceived):
+            yield from self.take_ping_answer(event)
+        elif isinstance(event, h2.events.TrailersReceived | h2.events.UnknownFrameReceived):
+            pass  # no request of an API has trailers that matter; and mitmproxy has no way to forward them
+        else:
+            return (yield from super().handle_h2_event(event))
+        return False
+
+    def _begin(self, event: h2.events.RequestReceived) -> layer.CommandGenerator[bool]:
+        stream_id = event.stream_id
+        if self.is_closed(stream_id):
+            return False  # the client has given it up already
+        if self.refuses(stream_id):
+            return (yield from self._charge_reset())
+        has_body = event.stream_ended is None
+        try:
+            request = http1_request(cast("Iterable[tuple[bytes, bytes]]", event.headers), has_body=has_body)
+        except Http2RequestError as problem:
+            self._unreadable()
+            return (yield from self._refuse(stream_id, str(problem)))
+        settle_request_id(request)
+        self._exchanges.begin(stream_id, request)
+        self.streams[stream_id] = StreamState.HEADERS_RECEIVED
+        yield ReceiveHttp(RequestHeaders(stream_id, request, end_stream=not has_body))
+        return False
+
+    def _take_body(self, event: h2.events.DataReceived) -> layer.CommandGenerator[None]:
+        stream_id, data = event.stream_id, event.data or b""
+        exchange = self._exchanges.get(stream_id)
+        if exchange is not None and data:  # an empty piece would be the last chunk of a chunked body upstream
+            self._exchanges.body_came(exchange, len(data))
+            self._frames.taken(event.flow_controlled_length or 0)
+            yield ReceiveHttp(RequestData(stream_id, data))
+            if self._exchanges.get(stream_id) is not exchange:
+                pass  # it has been refused
+            elif self._upstreams.passes(stream_id):
+                self._exchanges.pass_on(exchange)
+            elif not self._exchanges.hold(exchange, len(data)):
+                yield from self._refuse_more(stream_id)
+        size = event.flow_controlled_length or 0
+        self._unacknowledged[stream_id] = self._unacknowledged.get(stream_id, 0) + size
+
+    def _refuse_more(self, stream_id: int) -> layer.CommandGenerator[None]:
+        if self.is_open_for_us(stream_id):
+            message = "Too much is under way on this connection. Try again later."
+            self._answer(stream_id, 429, message, (b"retry-after", b"1"))
+        yield from self._give_up(stream_id)
+
+    def _take_end(self, stream_id: int) -> layer.CommandGenerator[bool]:
+        exchange = self._exchanges.get(stream_id)
+        if exchange is None:
+            return False
+        if exchange.length not in (None, exchange.received):
+            # hyper-h2 sees to it where DATA ends the request, but not where trailers do.
+            return (yield from self._refuse(stream_id, "its body is shorter than content-length says"))
+        exchange.receiving = False
+        yield ReceiveHttp(RequestEndOfMessage(stream_id))
+        return False
+
+    def _refuse(self, stream_id: int, why: str) -> layer.CommandGenerator[bool]:
+        """End a stream on which the client has broken the rules. That costs as much as a reset of its own."""
+        yield commands.Log(f"refused an HTTP/2 request: {why}")
+        if not self.is_closed(stream_id):
+            self.h2_conn.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
+        yield from self._give_up(stream_id)
+        return (yield from self._charge_reset())
+
+    def _charge_reset(self) -> layer.CommandGenerator[bool]:
+        if self._resets.spend(1):
+            return False
+        yield from self.protocol_error("too many resets", ErrorCodes.ENHANCE_YOUR_CALM)
+        return True
+
+    def _give_up(self, stream_id: int) -> layer.CommandGenerator[None]:
+        """Have a stream let go of its upstream."""
+        if self._end_exchange(stream_id):
+            yield ReceiveHttp(RequestProtocolError(stream_id, "the client has given up", ErrorCode.CANCEL))
+
+    def close_connection(self, msg: str) -> layer.CommandGenerator[None]:
+        """Let go of the connection and all of its streams."""
+        self.h2_conn.queues.clear()
+        self._unacknowledged.clear()
+        for stream_id in list(self.streams):
+            if (exchange := self._exchanges.end(stream_id)) is not None and exchange.halted:
+                self._upstreams.resume(stream_id)
+        yield from super().close_connection(msg)
+
+    def _sweep(self) -> layer.CommandGenerator[None]:
+        """End what is overdue."""
+        for stream_id in {*self.h2_conn.unread(self._timeouts.reading), *self._exchanges.overdue()}:
+            exchange = self._exchanges.get(stream_id)
+            is_slow = exchange is not None and exchange.receiving and not exchange.answering
+            if is_slow and self.is_open_for_us(stream_id):
+                self._answer(stream_id, 408, MESSAGES[408])
+            elif not self.is_closed(stream_id):
+                self.h2_conn.reset_stream(stream_id, ErrorCodes.CANCEL)
+            yield from self._give_up(stream_id)
+        yield from self.flush()
+        yield from self.announce_end()
+        if self._exchanges.is_idle() and self._is_at_rest():
+            yield from self.protocol_error("the connection was idle", ErrorCodes.NO_ERROR)
+        else:
+            yield commands.RequestWakeup(SWEEP)

@@ -1,0 +1,197 @@
+"""mitmproxy's HTTP layer: all of a client connection's requests, in HTTP/1 or HTTP/2, and what they wait for.
+
+- An upstream that does not begin its answer in time gives 504.
+- A stream whose last event has come is ended here, where the upstream leaves it open.
+- A client that lets its deadline pass is told so.
+
+All of it by subclassing, as in `addons.layers.http_stream`, `addons.layers.http1.server` and others; the `next_layer` hook in
+`addons.layers.reverse_proxy` puts these layers in. `tests/addons/test_mitmproxy_internals.py` names every internal of
+mitmproxy that is leaned on here and there.
+"""
+
+import time
+from functools import partial
+
+from h11._readers import ChunkedReader
+from mitmproxy import http
+from mitmproxy.connection import Connection
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http._base import HttpConnection
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    RequestProtocolError,
+    ResponseEndOfMessage,
+    ResponseProtocolError,
+)
+
+from addons.bodies.signing_filter import ResponseTap
+from addons.layers.connections.client_connections import ClientOverdue
+from addons.layers.connections.fast_path import ShortWay
+from addons.layers.connections.reader import ConnectionReading
+from addons.layers.connections.upstream_connections import IdleConnections, UpstreamConnections
+from addons.layers.end_of_stream import UnendedStreams
+from addons.layers.http1.server import ApiHttp1Server, ClientTooSlow, UpstreamTimedOut
+from addons.layers.http2.back_pressure import BackPressure
+from addons.layers.http2.graceful_server import GoingAway
+from addons.layers.http2.server import ApiHttp2Server, StreamsWentOn
+from addons.layers.http2.streams import Http2Timeouts
+from addons.layers.http_stream import ApiHttpStream
+from addons.layers.layer_config import HttpLimits
+from addons.layers.websocket.layer import WebsocketSigner
+
+
+class ApiHttpLayer(UpstreamConnections):
+    """All of a client connection's requests."""
+
+    def __init__(
+        self,
+        context: Context,
+        limits: HttpLimits,
+        idle: IdleConnections,
+        signer: WebsocketSigner,
+        reading: ConnectionReading | None = None,
+    ) -> None:
+        """Make the layer.
+
+        Args:
+            context: As for `HttpLayer`.
+            limits: What to hold requests to.
+            idle: How many idle connections to upstreams there may be.
+            signer: Signs WebSockets.
+            reading: Reads from upstreams; without it, none is halted, and no answer goes the short way.
+        """
+        super().__init__(context, idle)
+        self._limits = limits
+        self._signer = signer
+        self._http2: ApiHttp2Server | None = None
+        self._reading = reading or ConnectionReading()
+        self._back_pressure = BackPressure(self.streams, self._reading)
+        self._wakeup: commands.RequestWakeup | None = None
+        self._unended = UnendedStreams()
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Handle an event. It is for the streams to wait for something; this layer never does."""
+        return self._handle_event(event)
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.Start):
+            # HttpLayer keeps a connection that is there already. HTTP/3 comes another way.
+            self.connections[self.context.client] = self._make_client_connection()
+        elif isinstance(event, events.Wakeup) and event.command is self._wakeup:
+            yield from self._end_overdue_streams()
+            return
+        elif isinstance(event, events.Wakeup) and event.command is self._unended.wakeup:
+            yield from self._end_unended_streams()
+            return
+        elif isinstance(event, ClientOverdue):
+            client = self.connections[self.context.client]
+            if isinstance(client, ApiHttp1Server):
+                yield from self.event_to_child(client, ClientTooSlow(client.stream_id))
+            return
+        elif isinstance(event, GoingAway):
+            if self._http2 is not None:
+                yield from self.event_to_child(self._http2, event)
+            return
+        yield from super()._handle_event(event)
+        if self._http2 is not None and self._http2.is_behind:
+            yield from self.event_to_child(self._http2, StreamsWentOn())
+        if self._unended.noted:
+            yield from self._unended.watch(self.streams)
+        while self._dropped:
+            dropped = self._dropped.pop()
+            if isinstance(dropped, ApiHttpStream):
+                dropped.let_go()
+
+    def _make_client_connection(self) -> HttpConnection:
+        clock = self._limits.clock_of(self.context.client)
+        if self.context.client.alpn == b"h2":
+            clock.speaks_http = True
+            clock.stop()  # there, each stream has times of its own
+            timeouts = Http2Timeouts(self._limits.upstream_timeout, clock.timeouts.idle, clock.timeouts.of_body())
+            self._http2 = ApiHttp2Server(
+                self.context.fork(),
+                self._back_pressure,
+                timeouts,
+                self._limits.complete,
+                retiring=lambda: clock.retiring,
+                unreadable=partial(self._limits.unreadable, self.context.client),
+            )
+            return self._http2
+        unread = partial(self._limits.unread, self.context.client)
+        return ApiHttp1Server(self.context.fork(), self._complete, clock, unread)
+
+    def _complete(self, request: http.Request | None, answer: http.Response) -> None:
+        if request is None:
+            self._limits.unreadable(self.context.client)
+        self._limits.complete(request, answer)
+
+    def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
+        """Make the stream for a request that has just begun."""
+        fork = self.context.fork()
+        stream = ApiHttpStream(fork, stream_id, self._limits, self._signer, self)
+        self.streams[stream_id] = stream
+        yield from self.event_to_child(stream, events.Start())
+
+    def takes_idle(self, stream: layer.Layer) -> bool:
+        """Whether a stream takes a connection that was used before: not for its second attempt."""
+        return not (isinstance(stream, ApiHttpStream) and stream.needs_new_connection)
+
+    def last_event_came(self, stream_id: int) -> None:
+        """Take note that the last event of a stream's answer has come."""
+        self._unended.note(stream_id)
+
+    def open_short_way(self, server: Connection, tap: ResponseTap) -> None:
+        """Let the body of an answer pass by the layers, as far as it can; with TLS it cannot."""
+        client, upstream = self.context.client, self._upstreams.get(server)
+        if self._http2 is not None or upstream is None or client.tls or server.tls:
+            return
+        if isinstance(upstream.body_reader, ChunkedReader):
+            upstream.short_way = ShortWay(upstream.buf, upstream.body_reader, tap)
+            self._reading.pass_by(upstream, client)
+
+    def watch(self) -> layer.CommandGenerator[None]:
+        """Have the streams' deadlines looked after."""
+        # A timer for each request would outlive it, as nothing can cancel it. One for the connection does for all.
+        if self._wakeup is None:
+            yield from self._wake_up_in(self._limits.upstream_timeout)
+
+    def _wake_up_in(self, seconds: float) -> layer.CommandGenerator[None]:
+        self._wakeup = commands.RequestWakeup(seconds)
+        yield self._wakeup
+
+    def _end_overdue_streams(self) -> layer.CommandGenerator[None]:
+        if self._wakeup is not None:
+            self.command_sources.pop(self._wakeup, None)
+            self._wakeup = None
+        now = time.monotonic()
+        waiting = [s for s in self.streams.values() if isinstance(s, ApiHttpStream) and s.deadline is not None]
+        for stream in waiting:
+            if stream.deadline is not None and stream.deadline <= now:
+                stream.deadline = None
+                client = self.connections[self.context.client]
+                yield from self.event_to_child(client, UpstreamTimedOut(stream.stream_id))
+                # For the stream it is as if the client had gone: it lets go of the upstream.
+                gone = RequestProtocolError(stream.stream_id, "upstream timed out", ErrorCode.CANCEL)
+                yield from self.event_to_child(stream, gone)
+        deadlines = [stream.deadline for stream in waiting if stream.deadline is not None]
+        if deadlines:
+            yield from self._wake_up_in(max(0.0, min(deadlines) - now))
+
+    def _end_unended_streams(self) -> layer.CommandGenerator[None]:
+        is_behind = self._back_pressure.is_on or self._limits.is_behind(self.context.client)
+        excused = self._limits.upstream_timeout if is_behind else 0.0
+        for stream_id in self._unended.overdue(self.streams, excused):
+            stream = self.streams[stream_id]
+            if isinstance(stream, ApiHttpStream) and not stream.is_left_open:
+                continue  # it has gone on meanwhile, or its end waits for its signature or for a hook
+            message = "the upstream does not end its answer"
+            gone = RequestProtocolError(stream_id, message, ErrorCode.CANCEL)
+            if isinstance(stream, ApiHttpStream) and stream.may_end:
+                yield from self.event_to_child(self.connections[stream.context.server], gone)
+                yield from self.event_to_child(stream, ResponseEndOfMessage(stream_id))
+                continue
+            error = ResponseProtocolError(stream_id, message, ErrorCode.GENERIC_SERVER_ERROR)
+            yield from self.event_to_child(self.connections[self.context.client], error)
+            yield from self.event_to_child(stream, gone)
+        yield from self._unended.watch(self.streams)

@@ -1,0 +1,60 @@
+"""What the layers hold requests to, and whom they tell."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from mitmproxy import http
+from mitmproxy.connection import Client
+
+from addons.access.body_budget import BodyBudget
+from addons.access.client_deadline import ClientClock
+
+
+class BodyCustody(Protocol):
+    """Keeps request bodies where nobody sees them who looks at flows."""
+
+    def release(self, flow: http.HTTPFlow) -> None:
+        """Put the body back into its flow, as it is forwarded now."""
+
+    def forget(self, flow: http.HTTPFlow) -> None:
+        """Forget the body, as it has been forwarded or never will be."""
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """What the layers hold requests to.
+
+    Attributes:
+        body_limit: Largest body of this flow's request, in bytes.
+        upstream_timeout: Seconds that an upstream may take to begin its answer, connecting included.
+        complete: Adds to an answer that the layers make what all answers carry; the request is None where it could not
+            be read.
+        clock_of: The clock of a client's connection.
+        may_repeat: Whether a request, with this body, may be sent to the upstream a second time.
+        keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
+        client_left: Told of a flow that ends because its client gives up.
+        is_behind: Whether a client's connection waits for someone to read; then nothing is read on it from upstreams.
+        unread: How many bytes wait for a client to read what came before them.
+        holds: Whether the body of a flow's request is held until it is complete, if it is not large.
+        bodies: The memory that request bodies may take.
+        changed: Told of a flow whose request was changed here after it was received.
+        unreadable: Told of a client whose request head could not be read.
+        custody: Keeps request bodies out of their flows while those wait to be forwarded; None where nobody can look.
+    """
+
+    body_limit: Callable[[http.HTTPFlow], int]
+    upstream_timeout: float
+    complete: Callable[[http.Request | None, http.Response], None]
+    clock_of: Callable[[Client], ClientClock]
+    may_repeat: Callable[[http.HTTPFlow, bytes], bool] = lambda _, __: False
+    keeps_plaintext: bool = False
+    client_left: Callable[[http.HTTPFlow], None] = lambda _: None
+    is_behind: Callable[[Client], bool] = lambda _: False
+    unread: Callable[[Client], int] = lambda _: 0
+    holds: Callable[[http.HTTPFlow], bool] = lambda _: False
+    bodies: BodyBudget = field(default_factory=partial(BodyBudget, 2**30))
+    changed: Callable[[http.HTTPFlow], None] = lambda _: None
+    unreadable: Callable[[Client], None] = lambda _: None
+    custody: BodyCustody | None = None

@@ -1,0 +1,210 @@
+"""Where requests go: what `--mode` and mitmproxy's other options must say, and the layers that carry them."""
+
+import asyncio
+import ipaddress
+import math
+import socket
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import SplitResult
+
+import certifi
+from mitmproxy import ctx, exceptions
+from mitmproxy.connection import Client
+from mitmproxy.net.tls import starts_like_tls_record
+from mitmproxy.options import Options
+from mitmproxy.proxy import layer
+from mitmproxy.proxy.layers import modes
+from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
+from mitmproxy.proxy.tunnel import LayerStack
+
+from addons.layers.connections.client_tls import ApiClientTLSLayer
+from addons.layers.connections.reader import ConnectionReading
+from addons.layers.connections.upstream_connections import IdleConnections
+from addons.layers.http_layer import ApiHttpLayer
+from addons.layers.layer_config import HttpLimits
+from addons.layers.websocket.layer import WebsocketSigner
+from addons.lifecycle.socket_leak_fix import LeftoverSockets
+
+MOST_BETWEEN_LOOKS = 1.0
+"""Seconds from one look for connections that have been idle for too long to the next, at most."""
+
+_FORBIDDEN: dict[str, tuple[Any, str]] = {
+    "stream_large_bodies": (None, "a request that streams past the signer cannot be signed"),
+    "body_size_limit": (None, "it answers in HTML and holds for answers too; use VLLM_PROXY_MAX_REQUEST_SIZE"),
+    "validate_inbound_headers": (True, "without it, requests can be smuggled past the gate"),
+}
+"""Options of mitmproxy that must stay as they are: the value that each must have, and why."""
+
+
+def option_problems(options: Options) -> list[str]:
+    """What is wrong with mitmproxy's own options, a line each."""
+    problems = [
+        f"the option {name} must be {wanted}: {why}"
+        for name, (wanted, why) in _FORBIDDEN.items()
+        if getattr(options, name) != wanted
+    ]
+    for spec in options.mode:
+        try:
+            mode = ProxyMode.parse(spec)
+        except ValueError as error:
+            problems.append(f"the option mode is wrong: {error}")
+            continue
+        if not isinstance(mode, ReverseMode) or mode.scheme not in ("http", "https"):
+            problems.append(f"the option mode must be reverse:http://HOST:PORT or reverse:https://…, not {spec}")
+        elif mode.address[1] == mode.listen_port(options.listen_port) and _is_this_machine(mode.address[0]):
+            problems.append(
+                f"the upstream {spec.partition(':')[2]} is this proxy's own address: name the model's"
+                " (VLLM_BASE_URL; under mitmdump, --mode), or have the proxy listen elsewhere (LISTEN_PORT; -p)"
+            )
+    return problems
+
+
+def side_port_problems(options: Options, side_port: int) -> list[str]:
+    """What is wrong with the side port beside mitmproxy's own ports, a line each. The options are free of problems."""
+    problems = []
+    for mode in map(ProxyMode.parse, options.mode):
+        assert isinstance(mode, ReverseMode)  # noqa: S101  # for mypy; option_problems has seen to it
+        if side_port and side_port == mode.listen_port(options.listen_port):
+            problems.append(f"ATTEST_PORT {side_port} is the port that clients use, too; set another")
+        if side_port == mode.address[1] and _is_this_machine(mode.address[0]):
+            problems.append(f"ATTEST_PORT {side_port} is the model server's port; set another")
+    return problems
+
+
+def override_problems(options: Options, overrides: Mapping[str, SplitResult]) -> list[str]:
+    """What is wrong with the endpoints of other servers, a line each. The options are free of problems."""
+    own_ports = {ProxyMode.parse(spec).listen_port(options.listen_port) for spec in options.mode}
+    return [
+        f"the address {url.geturl()} for {path} is this proxy's own; name another server's"
+        for path, url in overrides.items()
+        if (url.port or (443 if url.scheme == "https" else 80)) in own_ports and _is_this_machine(url.hostname or "")
+    ]
+
+
+def upstream_base_url(mode: Sequence[str]) -> str:
+    """Where the upstream listens, e.g. `http://vllm:8000`. The options have been found free of problems."""
+    spec = ProxyMode.parse(mode[0])
+    assert isinstance(spec, ReverseMode)  # noqa: S101  # for mypy; option_problems has seen to it
+    host, port, *_ = spec.address
+    return f"{spec.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def upstream_tls(options: Options) -> ssl.SSLContext:
+    """Whom to trust as an https upstream: whom mitmproxy trusts."""
+    cafile, capath = options.ssl_verify_upstream_trusted_ca, options.ssl_verify_upstream_trusted_confdir
+    if cafile is None and capath is None:
+        cafile = certifi.where()
+    context = ssl.create_default_context(cafile=cafile, capath=capath)
+    if options.ssl_insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether a name or address is this machine's: one can listen at an address only where it is one's own."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False  # a name that does not resolve yet is some other machine's
+    for family, kind, protocol, _, address in found:
+        if ipaddress.ip_address(str(address[0]).partition("%")[0]).is_unspecified:
+            return True
+        with socket.socket(family, kind, protocol) as probe:
+            try:
+                probe.bind((address[0], 0))
+            except OSError:
+                continue
+            return True
+    return False
+
+
+class ReverseProxy:
+    """Carries requests to the upstream through the layers of `addons.layers.http_layer`."""
+
+    def __init__(
+        self,
+        limits: HttpLimits,
+        max_keepalive: int,
+        signer: WebsocketSigner,
+        is_plain: Callable[[Client], bool] = lambda _: False,
+        idle_timeout: float = math.inf,
+    ) -> None:
+        """Make the addon.
+
+        Args:
+            limits: What the layers hold requests to.
+            max_keepalive: How many idle connections to the upstream are kept at most, over all clients.
+            signer: Signs WebSockets.
+            is_plain: Whether a client's connection came in at a port that speaks no TLS.
+            idle_timeout: For how long one of them is kept, in seconds.
+        """
+        self._is_plain = is_plain
+        self._limits = limits
+        self._reading = ConnectionReading()
+        self._idle = IdleConnections(max_keepalive, idle_timeout, self._reading.has_ended)
+        self._idle_timeout = idle_timeout
+        self._closing_idle: asyncio.Task[None] | None = None
+        self._signer = signer
+        self.addons = [self._reading, LeftoverSockets()]
+        self._settled: dict[str, Any] = {
+            # Eager, it opens the upstream connection before there is a request, and closes the client's when that
+            # fails: no 502, and no proof pages.
+            "connection_strategy": "lazy",
+            # By default, a connection without traffic for ten minutes is closed, long answers or not.
+            # A little more than the upstream has, so that a late one is answered for with a 504 first.
+            "tcp_timeout": int(limits.upstream_timeout) + 2,
+            "store_streamed_bodies": limits.keeps_plaintext,
+            # By default, clients with a public address are turned away.
+            "block_global": False,
+        }
+        self._running = False
+
+    def configure(self, updated: set[str]) -> None:
+        """Refuse to have unsettled what has been settled at the start."""
+        for name, wanted in self._settled.items():
+            if self._running and name in updated and getattr(ctx.options, name) != wanted:
+                raise exceptions.OptionsError(f"the option {name} must stay {wanted}")
+
+    def next_layer(self, data: layer.NextLayer) -> None:
+        """Choose the layers of a client connection, as mitmproxy would for a reverse proxy, but with ours for HTTP."""
+        context = data.context
+        mode = context.client.proxy_mode
+        if data.layer is not None or not isinstance(mode, ReverseMode) or len(context.layers) != 1:
+            return
+        if not isinstance(context.layers[0], modes.ReverseProxy):
+            return
+        data_client = b"" if self._is_plain(context.client) else data.data_client()
+        if 0 < len(data_client) < 3 and data_client[0] == 0x16:
+            # The beginning of a ClientHello (RFC 8446, 5.1), too short to be told from HTTP by those who come next.
+            raise exceptions.AddonHalt
+        # Each connection to the upstream gets its TLS where it is made.
+        context.server.tls = mode.scheme == "https"
+        stack = LayerStack()
+        if starts_like_tls_record(data_client):
+            stack /= ApiClientTLSLayer(context)
+        stack /= ApiHttpLayer(context, self._limits, self._idle, self._signer, self._reading)
+        data.layer = stack[0]
+
+    def running(self) -> None:
+        """Set what mitmproxy would do otherwise for want of anything better to do."""
+        # Those that are unknown are of addons that the production launcher goes without.
+        ctx.options.update(**{name: value for name, value in self._settled.items() if name in ctx.options})
+        self._running = True
+        self._closing_idle = asyncio.get_running_loop().create_task(self._close_idle())
+
+    def done(self) -> None:
+        """Look after idle connections no longer."""
+        if self._closing_idle is not None:
+            self._closing_idle.cancel()
+
+    async def _close_idle(self) -> None:
+        # One timer for all: with one for each connection, every exchange would cost a task.
+        every = min(MOST_BETWEEN_LOOKS, self._idle_timeout / 4)
+        while True:
+            await asyncio.sleep(every)
+            for connection in self._idle.overdue():
+                self._idle.drop(connection)
+                self._reading.close(connection)

@@ -1,0 +1,1 @@
+"""The process: its limits, its TLS key, its place among workers, and its graceful end."""

@@ -1,0 +1,191 @@
+"""A graceful stop: SIGTERM refuses new work and lets what is under way finish, for a time.
+
+1. The port is closed, idle connections with it; `/ready` says 503; requests on the connections that are left get a 503,
+   except those for proof pages. Clients with HTTP/2 are told that their connection is to end, and open no new streams.
+2. The requests under way are awaited. What is not done in time is cut, and so goes unsigned.
+3. Whoever has just got the end of an answer has a moment to fetch its signature, before its store goes: best at the
+   side port, which accepts connections up to then. Requests that came there meanwhile are awaited, too.
+
+A second SIGTERM cuts short what is left of this. SIGINT is mitmproxy's, and stops at once.
+
+A proxy that is to be replaced by another one at the same port retires: it takes no new connections, closes those that
+it has as they come to rest, and stops when there is none left. Nobody has to wait for that, so it may take its time.
+"""
+
+import asyncio
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from weakref import WeakSet
+
+from mitmproxy import ctx, http
+from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+
+from addons.layers.http2.goaway import PATIENCE
+from addons.messages.responses import refuse
+from addons.pages.management_server import SidePort
+from addons.routing.routes import Kind, Router
+
+logger = logging.getLogger(__name__)
+
+LINGER = 2.0
+"""Seconds for which signatures can still be fetched after the last answer has ended."""
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds that connections may take to be closed."""
+
+_RETIRING_TICK = 0.25  # as long as streams may last
+
+_TICK = 0.02  # seconds; nothing tells when a connection is gone for good, so it has to be looked at
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """How a proxy retires.
+
+    Attributes:
+        steps: Called at its beginning.
+        seconds: How long it may take.
+    """
+
+    steps: Sequence[Callable[[], None]]
+    seconds: float
+
+
+class Drain:
+    """Stops the proxy when the process is asked to terminate."""
+
+    def __init__(
+        self,
+        seconds: float,
+        draining: threading.Event,
+        router: Router,
+        side_port: SidePort,
+        retirement: Retirement | None = None,
+        *,
+        retire_http2: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Do nothing yet.
+
+        Args:
+            seconds: How long what is under way may take.
+            draining: Set when it begins, for whoever wants to know.
+            router: Knows the requests' routes.
+            side_port: Goes on for as long as signatures can be fetched.
+            retirement: How this proxy retires, where it can be asked to.
+            retire_http2: Tells the clients with HTTP/2 that their connections are to end.
+        """
+        self._retire_http2 = retire_http2
+        self._retirement = retirement
+        self._seconds = seconds
+        self._draining = draining
+        self._router = router
+        self._side_port = side_port
+        # Weak: however a flow ends, it needs no hook to leave.
+        self._flows: WeakSet[http.HTTPFlow] = WeakSet()
+        self._hurry = False
+        self._task: asyncio.Task[None] | None = None
+
+    def running(self) -> None:
+        """Take over SIGTERM, which mitmproxy answers by stopping at once."""
+        try:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm)
+        except (NotImplementedError, RuntimeError):  # Windows, or not the main thread: then it stops at once
+            logger.debug("SIGTERM cannot be taken over")
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Note what is under way; refuse what is new when the end has begun."""
+        self._flows.add(flow)
+        new_work = self._draining.is_set() and self._router.route_of(flow).kind is not Kind.PROOF
+        if new_work and flow.error is None and flow.response is None:
+            headers = {"connection": "close", "retry-after": "1"}
+            refuse(flow, 503, "This server is about to stop. Send the request again, to another one.", headers)
+
+    def done(self) -> None:
+        """Leave nothing behind."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def retire(self) -> None:
+        """Leave the port to another proxy, and stop when nobody needs this one any more."""
+        if self._task is None and self._retirement is not None:
+            self._task = asyncio.get_running_loop().create_task(self._retire(self._retirement))
+
+    async def _retire(self, retirement: Retirement) -> None:
+        ctx.options.update(server=False)
+        for step in retirement.steps:
+            step()
+        logger.info("retiring: stopping when %d connections are done", len(self._connections()))
+        await self._until(lambda: not self._connections(), retirement.seconds, _RETIRING_TICK)
+        if not self._draining.is_set():
+            ctx.master.shutdown()
+
+    def terminate(self) -> None:
+        """Stop as on SIGTERM."""
+        if not self._draining.is_set():
+            self._on_sigterm()
+
+    def _on_sigterm(self) -> None:
+        if self._draining.is_set():
+            logger.warning("SIGTERM again: stopping at once")
+            self._hurry = True
+        else:
+            self._draining.set()
+            if self._task is not None:
+                self._task.cancel()  # there is no time for that any more
+            self._task = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        deadline = time.monotonic() + self._seconds
+        try:
+            ctx.options.update(server=False)
+            under_way = self._under_way()
+            logger.info("SIGTERM: stopping when %d requests are done, in %g s at most", len(under_way), self._seconds)
+            at_side_port = {h.client.id for h in self._connections().values() if self._side_port.accepted(h.client)}
+            self._retire_http2()
+            await self._close({flow.client_conn.id for flow in under_way} | at_side_port | self._with_http2())
+            if not under_way:
+                await self._until(lambda: not self._with_http2(), min(self._seconds, PATIENCE))
+            else:
+                await self._until(lambda: not self._under_way(), self._seconds)
+                if cut := len(self._under_way()):
+                    logger.warning("stopping, %d requests are cut", cut)
+                else:
+                    logger.info("stopping, all requests are done")
+                if cut < len(under_way):
+                    await self._until(lambda: False, LINGER)
+            self._side_port.stop_accepting()
+            await self._until(lambda: not self._under_way(), deadline - time.monotonic())
+            await self._close(set())
+        finally:
+            ctx.master.shutdown()
+
+    def _under_way(self) -> list[http.HTTPFlow]:
+        connections = self._connections()
+        return [flow for flow in self._flows if flow.live and flow.client_conn.id in connections]
+
+    def _with_http2(self) -> set[str]:
+        return {handler.client.id for handler in self._connections().values() if handler.client.alpn == b"h2"}
+
+    async def _close(self, spared: set[str]) -> None:
+        """Close all connections but some, as mitmproxy closes those that have been idle for too long."""
+        closing = [handler for handler in self._connections().values() if handler.client.id not in spared]
+        for handler in closing:
+            io = handler.transports.get(handler.client)
+            if io is not None and io.handler is not None:
+                io.handler.cancel("the proxy is stopping")
+        ids = {handler.client.id for handler in closing}
+        await self._until(lambda: ids.isdisjoint(self._connections()), CLOSE_TIMEOUT)
+
+    @staticmethod
+    def _connections() -> dict[tuple[object, ...] | str, ProxyConnectionHandler]:
+        proxyserver = ctx.master.addons.get("proxyserver")
+        return proxyserver.connections if proxyserver is not None else {}
+
+    async def _until(self, condition: Callable[[], bool], seconds: float, tick: float = _TICK) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition() and not self._hurry and time.monotonic() < deadline:  # noqa: ASYNC110  # see _TICK
+            await asyncio.sleep(tick)

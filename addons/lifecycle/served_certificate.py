@@ -1,0 +1,28 @@
+"""Has mitmproxy speak TLS with a key and a chain that are in memory alone (`TLS_FROM_DSTACK=1`)."""
+
+from typing import Any
+
+from mitmproxy import ctx, exceptions
+
+from attest_web.process.memory_file import MemoryFile
+
+
+class ServedCertificate:
+    """Keeps the file of key and chain open, and mitmproxy's option `certs` at it."""
+
+    def __init__(self, file: MemoryFile) -> None:
+        """Change nothing yet.
+
+        Args:
+            file: The key and its chain, in PEM.
+        """
+        self._file = file
+
+    def options(self) -> dict[str, Any]:
+        """What mitmproxy's options have to be."""
+        return {"certs": [str(self._file.path)]}
+
+    def configure(self, updated: set[str]) -> None:
+        """Refuse to serve anything else: reports bind this key."""
+        if "certs" in updated and list(ctx.options.certs) != self.options()["certs"]:
+            raise exceptions.OptionsError("the option certs is dstack's: restart without TLS_FROM_DSTACK to change it")

@@ -1,0 +1,36 @@
+"""Has mitmproxy's programs write their log through `addons.observability.log_output`, so that no reader of it can stop them."""
+
+import sys
+from typing import IO, Any
+
+from mitmproxy import ctx
+
+from addons.observability.log_output import LogOutput
+
+
+class LogQueue:
+    """Takes the place of the streams that mitmproxy's addons print to.
+
+    Attributes:
+        output: What they print to now; None where there is nothing to take the place of.
+    """
+
+    def __init__(self) -> None:
+        self.output: LogOutput | None = None
+
+    def load(self, loader: object) -> None:  # noqa: ARG002  # the hook's signature
+        """Find those streams: that of the log, and where mitmdump tells of each flow, that one too."""
+        termlog, dumper = (ctx.master.addons.get(name) for name in ("termlog", "dumper"))
+        if termlog is not None and _is_standard_output(termlog.logger.file):
+            self.output = LogOutput(termlog.logger.file.fileno())
+            termlog.logger.file = self.output
+            if dumper is not None and _is_standard_output(dumper.outfp):
+                dumper.outfp = self.output
+
+    def dropped(self) -> int:
+        """How many lines were dropped."""
+        return self.output.dropped if self.output is not None else 0
+
+
+def _is_standard_output(stream: IO[Any]) -> bool:
+    return stream is sys.stdout and stream is sys.__stdout__

@@ -1,0 +1,169 @@
+"""Watches each request from its answer's head to its end, and then tells of it once: to metrics, log and traces.
+
+It stands at the end of the chain, so that all others have had their say. What happens for every event of a stream is
+noted where the event passes (`addons.exchange.record.TokenTimes`); here, nothing is done more than a few times a request.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+from weakref import WeakKeyDictionary, WeakSet
+
+from mitmproxy import http
+from mitmproxy.connection import ConnectionState
+
+from addons.exchange.record import Exchange, Exchanges
+from addons.exchange.summary import Summary
+from addons.messages.content_coding import is_not_encoded
+from addons.messages.request_id import is_usable
+from addons.routing.routes import Kind, Router
+from addons.upstream.errors import ErrorListener
+from attest_web.errors import error_type
+from attest_web.metrics import METHODS, Metrics
+
+CLIENT_LEFT: Final = 499
+"""The status of a request whose client did not wait for the answer. Nobody gets it; nginx has made it known."""
+
+NO_ROOM: Final = 503
+"""The status of a request that is refused here for want of room, or because the proxy is about to stop."""
+
+
+class Observer:
+    """Tells of every request when it is over."""
+
+    def __init__(
+        self,
+        router: Router,
+        exchanges: Exchanges,
+        metrics: Metrics,
+        listeners: Sequence[Callable[[http.HTTPFlow, Summary], None]],
+    ) -> None:
+        """Begin to watch.
+
+        Args:
+            router: Knows the requests' routes.
+            exchanges: What the other addons have noted.
+            metrics: Are told of every request.
+            listeners: Who else is told, when it is over.
+        """
+        self._router = router
+        self._exchanges = exchanges
+        self._metrics = metrics
+        self._listeners = listeners
+        # What the layers have answered by themselves, before any hook told of the end.
+        self._statuses: WeakKeyDictionary[http.Request, int] = WeakKeyDictionary()
+        self._streams: WeakSet[http.HTTPFlow] = WeakSet()
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Note what the model server answers with, and listen to its errors."""
+        response = flow.response
+        if response is None or response.raw_content is not None:  # an answer that was made here
+            return
+        exchange = self._exchanges.of(flow)
+        exchange.upstream_status = response.status_code
+        if exchange.times is not None:
+            self._streams.add(flow)
+        if response.status_code >= 400 and is_not_encoded(response):
+            response.stream = ErrorListener(exchange, response.stream)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """Tell of an exchange that is over; a WebSocket has only begun."""
+        if flow.response is not None and flow.response.status_code != 101:
+            self._tell(flow, flow.response.status_code)
+
+    def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """Tell of a WebSocket that is over."""
+        self._tell(flow, 101)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """Tell of an exchange that has failed."""
+        exchange = self._exchanges.of(flow)
+        status = self._statuses.get(flow.request)
+        left = exchange.left_by_client or not flow.client_conn.state & ConnectionState.CAN_READ
+        if status is not None:
+            failed_upstream = status >= 500
+        else:
+            failed_upstream = not left
+            # Where an answer had begun, that was it; else the layers are about to say so.
+            status = exchange.upstream_status or (CLIENT_LEFT if left else 502)
+        if failed_upstream:
+            self._metrics.upstream_errors.labels(_failure(flow, status)).inc()
+        self._tell(flow, status)
+
+    def open_streams(self) -> int:
+        """How many event streams are under way."""
+        return len(self._streams)
+
+    def client_left(self, flow: http.HTTPFlow) -> None:
+        """Take note that it is the client that gives up; the error hook follows."""
+        self._exchanges.of(flow).left_by_client = True
+
+    def answered(self, request: http.Request | None, response: http.Response) -> None:
+        """Take note of an answer that the layers make by themselves.
+
+        Args:
+            request: What it answers; None where that could not be read. No hook ever tells of such a request.
+            response: The answer.
+        """
+        if request is not None:
+            self._statuses[request] = response.status_code
+        else:
+            self._metrics.requests.labels("other", "other", response.status_code).inc()
+            self._metrics.refusals.labels(error_type(response.status_code)).inc()
+
+    def _tell(self, flow: http.HTTPFlow, status: int) -> None:
+        exchange = self._exchanges.of(flow)
+        if exchange.ended:
+            return
+        exchange.ended = True
+        self._streams.discard(flow)
+        summary = self._summary(flow, exchange, status)
+        self._count(flow, exchange, summary)
+        for listener in self._listeners:
+            listener(flow, summary)
+
+    def _summary(self, flow: http.HTTPFlow, exchange: Exchange, status: int) -> Summary:
+        began = flow.request.timestamp_start
+        first = exchange.times.first if exchange.times is not None else None
+        given = flow.request.headers.get("x-request-id", "")
+        method = flow.request.data.method.decode("latin-1")
+        return Summary(
+            request_id=given if is_usable(given) else flow.id,
+            route=self._router.route_of(flow).name,
+            method=method if method in METHODS else "other",
+            status=status,
+            seconds=max(0.0, time.time() - began),  # a clock can be set back
+            first_token_seconds=max(0.0, first - began) if first is not None else None,
+            exchange=exchange,
+        )
+
+    def _count(self, flow: http.HTTPFlow, exchange: Exchange, summary: Summary) -> None:
+        metrics, route, status = self._metrics, summary.route, summary.status
+        metrics.requests.labels(route, summary.method, status).inc()
+        metrics.durations.labels(route).observe(summary.seconds)
+        if exchange.times is not None and summary.first_token_seconds is not None:
+            metrics.first_token.labels(route).observe(summary.first_token_seconds)
+            metrics.between_tokens.labels(route).observe_many(exchange.times.counts, exchange.times.total)
+        if exchange.usage is not None:
+            for direction, count in zip(("input", "output"), exchange.usage, strict=True):
+                if count:
+                    metrics.tokens.labels(route, direction).inc(count)
+        if exchange.state is not None:
+            metrics.exchanges.labels(exchange.state, exchange.reason or "").inc()
+        if exchange.upstream_status is not None:
+            if exchange.upstream_status >= 500:
+                metrics.upstream_errors.labels("status_5xx").inc()
+        elif status == NO_ROOM and self._router.route_of(flow).kind is not Kind.PROOF:
+            metrics.refusals.labels("unavailable").inc()
+        elif 400 <= status < CLIENT_LEFT and self._is_refusal(flow, status):
+            metrics.refusals.labels(error_type(status)).inc()
+
+    def _is_refusal(self, flow: http.HTTPFlow, status: int) -> bool:
+        # Of the proof pages, an id that is not known is an answer like any other.
+        return status in (401, 429) or self._router.route_of(flow).kind is not Kind.PROOF
+
+
+def _failure(flow: http.HTTPFlow, status: int) -> str:
+    if flow.server_conn.timestamp_tcp_setup is None:
+        return "unreachable"
+    return "timeout" if status == 504 else "broken"

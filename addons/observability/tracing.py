@@ -1,0 +1,125 @@
+"""OpenTelemetry: a span for each request, exported as OTLP over HTTP; with the W3C context passed on to the upstream.
+
+It is there where `OTEL_EXPORTER_OTLP_ENDPOINT` says where to, and costs nothing elsewhere. The SDK reads the other
+variables of its specification by itself: headers, sampling, the service's name. Attributes are by OpenTelemetry's
+semantic conventions for HTTP servers and generative AI; nothing in them was said by anybody.
+"""
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from mitmproxy import http
+
+from addons.exchange.summary import Summary
+from addons.routing.routes import Router
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Span
+
+logger = logging.getLogger(__name__)
+
+LAST_EXPORT: Final = 5.0
+"""Seconds that the end of the proxy waits for the last spans to be exported."""
+
+_NANOSECONDS: Final = 10**9
+
+
+class TracingError(ValueError):
+    """Traces are asked for, and cannot be had."""
+
+
+class Tracing:
+    """Makes a span of every request."""
+
+    def __init__(self, provider: "TracerProvider", router: Router) -> None:
+        """Trace nothing yet.
+
+        Args:
+            provider: Makes the spans, and exports them.
+            router: Knows the requests' routes.
+        """
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415  # extra
+
+        self._provider = provider
+        self._router = router
+        self._tracer = provider.get_tracer("tee-signer")
+        self._w3c = TraceContextTextMapPropagator()
+        self._spans: WeakKeyDictionary[http.HTTPFlow, Span] = WeakKeyDictionary()
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Begin a span, under the client's if it has one, and let the upstream know."""
+        from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415  # an extra
+
+        headers = flow.request.headers
+        names = ("traceparent", "tracestate")
+        context = self._w3c.extract({name: headers[name] for name in names if name in headers})
+        span = self._spans[flow] = self._tracer.start_span(
+            self._router.route_of(flow).name,
+            context,
+            SpanKind.SERVER,
+            start_time=int(flow.request.timestamp_start * _NANOSECONDS),
+        )
+        told: dict[str, str] = {}
+        self._w3c.inject(told, set_span_in_context(span))
+        headers.update(told)
+
+    def tell(self, flow: http.HTTPFlow, summary: Summary) -> None:
+        """End the span of a request that is over."""
+        from opentelemetry.trace import StatusCode  # noqa: PLC0415  # an extra
+
+        span = self._spans.pop(flow, None)
+        if span is None:
+            return
+        fields = summary.fields()
+        names = {
+            "http.request.method": "method",
+            "http.route": "route",
+            "http.response.status_code": "status",
+            "gen_ai.usage.input_tokens": "input_tokens",
+            "gen_ai.usage.output_tokens": "output_tokens",
+            "tee.request_id": "request_id",
+            "tee.receipt_id": "receipt_id",
+            "tee.signature": "signature",
+            "tee.reason": "reason",
+            "tee.time_to_first_token_seconds": "time_to_first_token_seconds",
+        }
+        span.set_attributes({key: fields[name] for key, name in names.items() if name in fields})
+        if summary.status >= 500:
+            span.set_status(StatusCode.ERROR)
+        span.end()
+
+    def done(self) -> None:
+        """Export what is left, if that can be done within seconds."""
+        ending = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
+        ending.start()
+        ending.join(LAST_EXPORT)
+
+
+def open_tracing(router: Router, release: str) -> Tracing:
+    """Make what traces, by the environment's settings.
+
+    Args:
+        router: Knows the requests' routes.
+        release: That of this proxy.
+
+    Raises:
+        TracingError: The extra is not installed.
+    """
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  # an extra
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    except ImportError:
+        raise TracingError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: pip install 'tee-signer[otel]'"
+        ) from None
+    resource = Resource.create({"service.version": release})
+    if resource.attributes.get("service.name", "").startswith("unknown_service"):  # type: ignore[union-attr]
+        resource = resource.merge(Resource({"service.name": "tee-signer"}))
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))  # its queue is bounded, and drops the oldest
+    return Tracing(provider, router)

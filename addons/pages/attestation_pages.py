@@ -1,0 +1,95 @@
+"""The proof pages, on the proxied port and on the side port."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from mitmproxy import http
+
+from addons.access.client_addresses import ClientAddresses, address_of
+from addons.messages.responses import error_answer
+from addons.pages import wsgi
+from addons.pages.page_queue import PageQueue, QueueFullError, ShareFullError
+from addons.routing.routes import Kind, Router
+from attest_web.attestation.report_cache import MAX_MAKING, MAX_SHARING
+from attest_web.page_paths import REPORT, SIGNATURE_PREFIX
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+class ProofPages:
+    """Answers requests to the proof pages, off the event loop: a slow page delays no token."""
+
+    def __init__(
+        self,
+        app: "WSGIApplication",
+        router: Router,
+        addresses: ClientAddresses,
+        closing: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        """Take over the pages.
+
+        Args:
+            app: The proof pages.
+            router: Knows the requests' routes.
+            addresses: Tell clients apart.
+            closing: What else ends with the proxy.
+        """
+        self._app = app
+        self._router = router
+        self._addresses = addresses
+        self._closing = closing
+        self._signatures = PageQueue("signature page", threads=4, most=256, most_per_client=64)
+        # A thread for each report that the desk lets wait, and some for those that it has at hand.
+        self._reports = PageQueue("report page", threads=MAX_MAKING + MAX_SHARING + 2, most=64, most_per_client=16)
+        # They wait for the model server, for GPUs and for other workers.
+        self._states = PageQueue("state page", threads=4, most=64, most_per_client=16)
+        self._others = PageQueue("other page", threads=2, most=128, most_per_client=32)
+        self._authorizations: WeakKeyDictionary[http.HTTPFlow, str] = WeakKeyDictionary()
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Take the authorization along for the pages, which check it themselves; the gate takes it out of the flow."""
+        if "authorization" in flow.request.headers and self._is_proof(flow):
+            self._authorizations[flow] = flow.request.headers["authorization"]
+
+    def request(self, flow: http.HTTPFlow) -> Coroutine[Any, Any, None] | None:
+        """Answer a request to a proof page; of any other, there is nothing to wait for."""
+        return self._answer(flow) if flow.response is None and self._is_proof(flow) else None
+
+    async def _answer(self, flow: http.HTTPFlow) -> None:
+        authorization = self._authorizations.pop(flow, None)
+        environ = wsgi.environ_of(flow.request, address_of(flow.client_conn.peername))
+        if authorization is not None:
+            # mitmproxy decodes header bytes in the one way, WSGI in the other.
+            environ["HTTP_AUTHORIZATION"] = authorization.encode("utf-8", "surrogateescape").decode("latin-1")
+        queue, client = self._queue(environ["PATH_INFO"]), self._addresses.sharer_of(flow)
+        try:
+            flow.response = await queue.call(client, wsgi.call, self._app, environ)
+        except ShareFullError:
+            flow.response = _busy(429, "Too many requests from your address at once. Try again in a second.", flow)
+        except QueueFullError:
+            flow.response = _busy(503, "Too many requests to the proof pages at once. Try again in a second.", flow)
+
+    def _queue(self, path: str) -> PageQueue:
+        if path.startswith(SIGNATURE_PREFIX):
+            return self._signatures
+        if path == REPORT:
+            return self._reports
+        return self._states if path in ("/ready", "/metrics") else self._others
+
+    def done(self) -> None:
+        """Stop the threads and what the pages use."""
+        for close in self._closing:
+            close()
+        for queue in (self._signatures, self._reports, self._states, self._others):
+            queue.close()
+
+    def _is_proof(self, flow: http.HTTPFlow) -> bool:
+        return self._router.route_of(flow).kind is Kind.PROOF
+
+
+def _busy(status: int, message: str, flow: http.HTTPFlow) -> http.Response:
+    answer = error_answer(status, message, flow.request)
+    answer.headers["retry-after"] = "1"
+    return answer

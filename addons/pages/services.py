@@ -1,0 +1,171 @@
+"""Makes what shows proof: keys, store, attestation, the pages and their side port, by the settings."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pynvml
+from prometheus_client import ProcessCollector
+
+from addons.lifecycle.attested_tls_key import AttestedTlsKey
+from addons.lifecycle.worker_context import Inheritance
+from addons.pages.management_server import SidePort
+from attest_web.attestation.report_cache import ReportDesk
+from attest_web.attestation.reports import Attestation
+from attest_web.attestation.tls_fingerprint import TlsFingerprint
+from attest_web.dstack.guest_agent import Dstack, DstackError
+from attest_web.dstack.key_chain import KeyChains
+from attest_web.dstack.served_tls import make_tls_file
+from attest_web.gpu.evidence import GpuEvidenceWorker, find_gpu_python
+from attest_web.gpu.metrics import GpuFigures
+from attest_web.keys import SigningKeys
+from attest_web.metrics import Metrics
+from attest_web.middleware.auth import Tokens
+from attest_web.middleware.rate_limit import RateLimiter
+from attest_web.pages.app import ProofSources, create_app
+from attest_web.process.listening import listen
+from attest_web.process.memory_file import MemoryFile
+from attest_web.settings import Settings, SettingsError, split_tokens
+from attest_web.stores.address import MemoryAddress
+from attest_web.stores.factory import open_store
+from attest_web.stores.signature_store import SignatureStore
+from attest_web.version import checkout_revision, release
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class ProofParts:
+    """What shows proof, and what it is made of.
+
+    Attributes:
+        keys: Sign.
+        tokens: Who may ask.
+        store: Keeps signatures.
+        metrics: Count.
+        desk: Hands out attestation reports.
+        app: The pages.
+        side_port: Where they are alone.
+        limiter: Bounds the requests of each client; None where there is no limit.
+        draining: Set when the proxy is about to stop.
+        tls_file: What TLS is to be served with: key and chain, in PEM. None leaves that to mitmproxy's options.
+        tls_key: The key of `TLS_CERT_PATH`, which reports bind; None where there is none.
+        closing: What is to be called at the end.
+    """
+
+    keys: SigningKeys
+    tokens: Tokens
+    store: SignatureStore
+    metrics: Metrics
+    desk: ReportDesk
+    app: "WSGIApplication"
+    side_port: SidePort
+    limiter: RateLimiter | None
+    draining: threading.Event
+    tls_file: MemoryFile | None
+    tls_key: AttestedTlsKey | None
+    closing: Sequence[Callable[[], None]]
+
+
+def make_proof(
+    settings: Settings, inheritance: Inheritance, upstream_answers: Callable[[], bool], listen_host: str
+) -> ProofParts:
+    """Make it.
+
+    Args:
+        settings: By which it is made.
+        inheritance: What this proxy has from a supervisor.
+        upstream_answers: Whether the model server answers; may block for a few seconds.
+        listen_host: Address of the side port; empty for all of this machine's.
+
+    Raises:
+        SettingsError: The keys, those of TLS included, cannot be had, or the side port cannot be opened.
+    """
+    dstack = Dstack(info_lifetime=settings.attestation_cache_ttl)
+    keys, chains = _keys(settings, inheritance, dstack)
+    tls_file = None
+    if settings.tls_from_dstack:
+        tls_file = inheritance.tls_file or make_tls_file(settings, dstack)
+    tokens = Tokens(split_tokens(settings.token))
+    in_memory = isinstance(settings.signature_store, MemoryAddress)
+    address = inheritance.store if inheritance.store is not None and in_memory else settings.signature_store
+    metrics = Metrics(inheritance.metrics)
+    store = open_store(
+        address,
+        settings.model_name,
+        settings.chat_cache_expiration,
+        metrics.conflicts.inc,
+        lambda fault: metrics.store_faults.labels(fault).inc(),
+    )
+    gpu = GpuEvidenceWorker(settings.gpu_python or find_gpu_python(CHECKOUT), settings.gpu_no_hw_mode)
+    tls_key = AttestedTlsKey(settings.tls_cert_path) if settings.tls_cert_path is not None else None
+    attestation = Attestation(
+        keys, settings.model_name, dstack, gpu.collect, settings.dev, metrics, chains, dstack.gpu_info
+    )
+    draining = threading.Event()
+    desk = ReportDesk(attestation.report, settings.attestation_cache_ttl, metrics)
+    gpu_figures = GpuFigures(pynvml)
+    app = create_app(
+        ProofSources(
+            tokens=tokens,
+            store=store,
+            upstream_answers=upstream_answers,
+            draining=draining.is_set,
+            attestation=attestation,
+            desk=desk,
+            tls_fingerprint=TlsFingerprint(tls_file.path) if tls_file is not None else tls_key,
+            attestation_public=settings.attestation_public,
+            trust_proxy=not settings.rate_limit_no_trust_proxy,
+            metrics=metrics,
+            machine=[gpu_figures] if inheritance.workers > 1 else [gpu_figures, ProcessCollector(registry=None)],
+            model_name=settings.model_name,
+            release=release(),
+            git_revision=settings.git_revision or checkout_revision(),
+            source_url=settings.source_url,
+        )
+    )
+    limiter = _limiter(settings, inheritance)
+    try:
+        side_port = SidePort(inheritance.side_listener or listen(listen_host, settings.attest_port))
+    except OSError as error:
+        problem = f"ATTEST_PORT {settings.attest_port} cannot be opened: {error.strerror}. Free it or set another"
+        raise SettingsError([problem]) from None
+    return ProofParts(
+        keys=keys,
+        tokens=tokens,
+        store=store,
+        metrics=metrics,
+        desk=desk,
+        app=app,
+        side_port=side_port,
+        limiter=limiter,
+        draining=draining,
+        tls_file=tls_file,
+        tls_key=tls_key,
+        closing=[desk.close, gpu.close, gpu_figures.close, store.close],
+    )
+
+
+def _keys(settings: Settings, inheritance: Inheritance, dstack: Dstack) -> tuple[SigningKeys, KeyChains]:
+    if inheritance.keys is not None or settings.dev:
+        return inheritance.keys or SigningKeys.random(), KeyChains()
+    try:
+        of_app = dstack.signing_keys(settings.model_name)
+    except DstackError as error:
+        raise SettingsError([f"{error}. Without a TEE, DEV=1 signs with random keys"]) from None
+    return of_app.keys, of_app.chains
+
+
+def _limiter(settings: Settings, inheritance: Inheritance) -> RateLimiter | None:
+    if not settings.rate_limit_per_second:
+        return None
+    return RateLimiter(
+        inheritance.share_of(settings.rate_limit_per_second),
+        inheritance.share_of(settings.rate_limit_burst_size),
+    )

@@ -1,0 +1,190 @@
+"""Which request goes where: one table, and the rules for what stands in no row of it."""
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import SplitResult, urlsplit
+from weakref import WeakKeyDictionary
+
+from mitmproxy import http
+from mitmproxy.connection import Client
+
+from addons.bodies.stream_formats import ANY, CHAT, MESSAGES, RESPONSES, Dialect
+from attest_web import page_paths
+from attest_web.settings import Settings
+
+MAX_PROOF_REQUEST = 64 * 1024
+"""Largest body of a request to a proof page, in bytes. They take none; a client may send one all the same."""
+
+
+class Kind(enum.Enum):
+    """What this proxy does with a request."""
+
+    PROOF = "answered here, by the proof pages"
+    SIGNED = "proxied; the exchange is signed"
+    PASSED = "proxied, as it is"
+
+
+class Size(enum.Enum):
+    """Which limit a request body is held to."""
+
+    PROOF = "of the proof pages"
+    REQUEST = "VLLM_PROXY_MAX_REQUEST_SIZE"
+    IMAGE = "VLLM_PROXY_MAX_IMAGE_REQUEST_SIZE"
+    AUDIO = "VLLM_PROXY_MAX_AUDIO_REQUEST_SIZE"
+    LARGEST = "the largest of them"
+
+
+@dataclass(frozen=True)
+class Route:
+    """What happens to the requests of one row.
+
+    Attributes:
+        kind: What this proxy does with them.
+        name: What logs and metrics call it: its path; never one that a client has made up.
+        needs_token: Whether the gate asks for a token. The proof pages ask by themselves.
+        size: The limit of their bodies.
+        is_json: Whether the body is a JSON object. A small one is held until it is complete then, and checked; all
+            others stream through.
+        drops_tool_calls: Whether empty `tool_calls` are taken out of its messages.
+        dialect: What the events of a streamed answer tell.
+        signs_any_type: Whether an answer is signed that is neither JSON nor an event stream.
+        wraps_errors: Whether the upstream's errors are given the shape of this proxy's.
+        path: Where the upstream has it, if elsewhere.
+    """
+
+    kind: Kind
+    name: str = "other"
+    needs_token: bool = True
+    size: Size = Size.REQUEST
+    is_json: bool = False
+    drops_tool_calls: bool = False
+    dialect: Dialect = ANY
+    signs_any_type: bool = False
+    wraps_errors: bool = False
+    path: str | None = None
+
+
+_JSON = Route(Kind.SIGNED, is_json=True)
+_CHAT = Route(Kind.SIGNED, is_json=True, dialect=CHAT)
+_OPEN = Route(Kind.PASSED, needs_token=False)
+_CATCH_ALL = Route(Kind.SIGNED, size=Size.LARGEST, wraps_errors=True)
+
+# A page that is not there is 404 here, never the upstream's.
+_PROOF = {
+    name: Route(Kind.PROOF, name, needs_token=False, size=Size.PROOF)
+    for name in (*page_paths.PATHS, page_paths.SIGNATURE, page_paths.FILE)
+}
+
+# At the side port, all requests are the proof pages', which answer 404 to those that are for none of them.
+_NO_PAGE = Route(Kind.PROOF, needs_token=False, size=Size.PROOF)
+
+IMAGES = "/v1/images/generations"
+IMAGE_EDITS = "/v1/images/edits"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+RERANK = "/v1/rerank"
+SCORE = "/v1/score"
+
+_ROWS = {
+    ("POST", "/v1/chat/completions"): replace(_CHAT, drops_tool_calls=True),
+    ("POST", "/v1/completions"): _CHAT,
+    ("POST", "/v1/responses"): Route(Kind.SIGNED, is_json=True, dialect=RESPONSES),
+    ("POST", "/v1/messages"): Route(Kind.SIGNED, is_json=True, dialect=MESSAGES),
+    ("POST", "/v1/embeddings"): _JSON,
+    ("POST", RERANK): _JSON,
+    ("POST", SCORE): _JSON,
+    ("POST", IMAGES): Route(Kind.SIGNED, is_json=True, size=Size.IMAGE),
+    ("POST", IMAGE_EDITS): Route(Kind.SIGNED, size=Size.IMAGE),
+    ("POST", TRANSCRIPTIONS): Route(Kind.SIGNED, size=Size.AUDIO, signs_any_type=True),
+    ("POST", "/v1/tokenize"): Route(Kind.PASSED, path="/tokenize"),
+    ("GET", "/v1/models"): _OPEN,
+    ("HEAD", "/v1/models"): _OPEN,
+    ("GET", "/v1/metrics"): Route(Kind.PASSED, needs_token=False, path="/metrics"),
+    ("HEAD", "/v1/metrics"): Route(Kind.PASSED, needs_token=False, path="/metrics"),
+}
+_TABLE = {(method, path): replace(route, name=path) for (method, path), route in _ROWS.items()}
+
+
+def body_sizes(settings: Settings) -> dict[Size, int]:
+    """Largest request bodies, in bytes."""
+    sizes = {
+        Size.PROOF: MAX_PROOF_REQUEST,
+        Size.REQUEST: settings.vllm_proxy_max_request_size,
+        Size.IMAGE: settings.vllm_proxy_max_image_request_size,
+        Size.AUDIO: settings.vllm_proxy_max_audio_request_size,
+    }
+    return {**sizes, Size.LARGEST: max(sizes.values())}
+
+
+def endpoint_overrides(settings: Settings) -> dict[str, SplitResult]:
+    """The full URLs of the endpoints that other servers have, by their paths here."""
+    urls = {
+        IMAGES: settings.vllm_images_url,
+        IMAGE_EDITS: settings.vllm_images_edits_url,
+        TRANSCRIPTIONS: settings.vllm_transcriptions_url,
+        RERANK: settings.vllm_rerank_url,
+        SCORE: settings.vllm_score_url,
+    }
+    return {path: urlsplit(url) for path, url in urls.items() if url is not None}
+
+
+def find_route(request: http.Request) -> Route:
+    """The route of a request.
+
+    Method and path are compared as they stand, with nothing decoded or normalised: what is written otherwise is another
+    resource, and goes through the catch-all.
+    """
+    # mitmproxy's `method` is in capitals whatever came, and the upstream gets what came.
+    method = request.data.method.decode("latin-1")
+    path = request_path(request)
+    page = page_paths.page_name(path)
+    return _PROOF[page] if page is not None else _TABLE.get((method, path), _CATCH_ALL)
+
+
+def request_path(request: http.Request) -> str:
+    """The path of a request's target, as it stands, without the query."""
+    return request.data.path.partition(b"?")[0].decode("latin-1")
+
+
+class Router:
+    """Knows the route of every request that is under way, and where the upstream has what it asks for."""
+
+    def __init__(
+        self,
+        overrides: Mapping[str, SplitResult] | None = None,
+        at_side_port: Callable[[Client], bool] = lambda _: False,
+    ) -> None:
+        """Take the endpoints that other servers have.
+
+        Args:
+            overrides: Full URL of the endpoint by its path here, for those that are not where all others are.
+            at_side_port: Whether a client's connection came in at the side port, where there are proof pages alone.
+        """
+        self._overrides = overrides or {}
+        self._at_side_port = at_side_port
+        # Found once: a request may be redirected, and its path is another one then.
+        self._routes: WeakKeyDictionary[http.HTTPFlow, Route] = WeakKeyDictionary()
+
+    def route_of(self, flow: http.HTTPFlow) -> Route:
+        """The route of a flow's request."""
+        route = self._routes.get(flow)
+        if route is None:
+            route = find_route(flow.request)
+            if route.kind is not Kind.PROOF and self._at_side_port(flow.client_conn):
+                route = _NO_PAGE
+            self._routes[flow] = route
+        return route
+
+    def redirect(self, flow: http.HTTPFlow) -> None:
+        """Have a request ask where the upstream has it. Its query stays."""
+        path = self.route_of(flow).path
+        request = flow.request
+        url = self._overrides.get(request_path(request)) if request.data.method == b"POST" else None
+        if url is not None and url.hostname is not None:
+            request.scheme = url.scheme
+            request.port = url.port or (443 if url.scheme == "https" else 80)
+            request.host = url.hostname  # and with it the Host header
+            path = url.path
+        if path is not None:
+            _, mark, query = request.data.path.partition(b"?")
+            request.data.path = path.encode("ascii") + mark + query

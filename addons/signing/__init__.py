@@ -1,0 +1,1 @@
+"""Signs finished exchanges and stores the signatures."""

@@ -1,0 +1,264 @@
+"""Signs what passes: takes the request's hash, lets the response stream through a tap, signs the pair and stores it."""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from mitmproxy import http
+from mitmproxy.net.http.http1 import expected_http_body_size
+
+from addons.bodies.empty_tool_calls import EmptyToolCallsFilter
+from addons.bodies.labelled_json import LabelledJsonReader
+from addons.bodies.raw_body import OpaqueReader
+from addons.bodies.request_body import MAX_BUFFERED, SignedRequestBody, is_json_object
+from addons.bodies.request_digest import RequestDigest
+from addons.bodies.signing_filter import AwaitedTap, BodyReader, ResponseTap
+from addons.bodies.sse_reader import SseReader
+from addons.exchange.record import Exchange, Exchanges, TokenTimes
+from addons.messages.content_coding import is_not_encoded
+from addons.messages.responses import error_answer, refuse
+from addons.routing.routes import Kind, Route, Router
+from addons.signing.stored_id import stored_id
+from attest_web.keys import SigningKeys
+from attest_web.metrics import BETWEEN_TOKENS, Metrics
+from attest_web.signatures import sign_text, signed_text
+from attest_web.stores.signature_store import RECEIPT_PREFIX, SignatureStore
+from attest_web.stores.write_behind import PATIENCE
+
+logger = logging.getLogger(__name__)
+
+_READ_UNTIL_CLOSE = -1
+"""What mitmproxy gives as the size of a body that only the end of the connection ends."""
+
+_NO_END = "nothing tells the end of the answer from a broken connection"
+
+
+@dataclass(frozen=True)
+class SigningRules:
+    """How exchanges are signed.
+
+    Attributes:
+        model: Model name to put in front of the text, or None.
+        allow_request_hash_header: Whether a client's `X-Request-Hash` stands for its body's hash.
+        keeps_plaintext: Whether prompts stay in the flows when they have been forwarded.
+    """
+
+    model: str | None = None
+    allow_request_hash_header: bool = False
+    keeps_plaintext: bool = False
+
+
+class Signer:
+    """Signs finished exchanges of the signed routes.
+
+    A chat whose signature cannot be made goes on without one: nobody is misled, as no signature can be fetched. It is
+    counted and logged.
+
+    Attributes:
+        keys: What it signs with.
+    """
+
+    def __init__(
+        self,
+        keys: SigningKeys,
+        store: SignatureStore,
+        router: Router,
+        rules: SigningRules,
+        *,
+        exchanges: Exchanges,
+        metrics: Metrics,
+    ) -> None:
+        """Make a signer.
+
+        Args:
+            keys: What to sign with.
+            store: Where signatures go.
+            router: Knows the requests' routes.
+            rules: How exchanges are signed.
+            exchanges: Are told what has come of each.
+            metrics: Are told how long it takes, and of ids that were taken already.
+        """
+        self.keys = keys
+        self._store = store
+        self._router = router
+        self._rules = rules
+        self._exchanges = exchanges
+        self._metrics = metrics
+        # Of the flows whose response is still to come. Weak: a flow that ends in a way that no hook tells of takes its
+        # entry along.
+        self._digests: WeakKeyDictionary[http.HTTPFlow, RequestDigest] = WeakKeyDictionary()
+        # Of those whose response is under way.
+        self._readers: WeakKeyDictionary[http.HTTPFlow, BodyReader] = WeakKeyDictionary()
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Get ready to hash the body. Ask for no encoding: what the client decodes is then what was hashed."""
+        if flow.response is not None or flow.error is not None or not self._is_signed(flow):
+            return
+        given = None
+        if self._rules.allow_request_hash_header and (given := flow.request.headers.get("x-request-hash")):
+            if not re.fullmatch(r"[0-9a-fA-F]{64}", given):
+                refuse(flow, 400, "X-Request-Hash must be a SHA-256 in 64 hex digits.")
+                return
+            given = given.lower()
+        flow.request.headers["accept-encoding"] = "identity"
+        digest = self._digests[flow] = RequestDigest(given)
+        if flow.request.stream:
+            drops = self._router.route_of(flow).drops_tool_calls and is_not_encoded(flow.request)
+            flow.request.stream = SignedRequestBody(digest, _tool_calls_filter(flow) if drops else None)
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """Take note of a request without a body, which passes nothing; where a body was held, check it."""
+        digest = self._digests.get(flow)
+        if digest is None or flow.response is not None:
+            return
+        if flow.request.raw_content == b"":
+            digest(b"")
+        if flow.request.stream:
+            return
+        body = flow.request.raw_content or b""
+        if self._router.route_of(flow).is_json and is_not_encoded(flow.request) and not is_json_object(body):
+            flow.response = error_answer(400, "The request body must be a JSON object.", flow.request)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Put the tap into the response, where it is to be signed; let it stream in any case."""
+        self._forget_request(flow)  # it has been forwarded or refused
+        response = flow.response
+        if response is None or response.raw_content is not None:  # an answer that was made here
+            return
+        digest = self._digests.pop(flow, None)
+        if response.status_code == 101:
+            # Of a WebSocket, whose upstream has no other say in this. It is signed when it has been closed.
+            self._begin(flow, response)
+            return
+        response.stream = True
+        if digest is None:
+            return
+        size = _body_size(flow.request, response)
+        reader = _reader_for(self._router.route_of(flow), response, size)
+        if isinstance(reader, str):
+            self._exchanges.of(flow).leave_unsigned(reader)
+            return
+        exchange, request = self._begin(flow, response), flow.request
+        self._readers[flow] = reader
+
+        def complete(response_sha256: str, reader: BodyReader) -> Future[None] | None:
+            exchange.usage, exchange.chat_id = reader.usage, stored_id(request, reader.id)
+            if size == _READ_UNTIL_CLOSE and not reader.finished:
+                exchange.leave_unsigned(_NO_END)
+                return None
+            if exchange.changed:
+                exchange.leave_unsigned("the request was changed here after it was received")
+                return None
+            if not digest.complete:
+                exchange.leave_unsigned("the answer ended before the request did")
+                return None
+            return self._sign(exchange, digest.hex(), response_sha256)
+
+        if isinstance(reader, SseReader):
+            exchange.times = TokenTimes(BETWEEN_TOKENS)
+        tap = AwaitedTap if self._store.shared else ResponseTap
+        response.stream = tap(reader, complete, size if size != _READ_UNTIL_CLOSE else None, exchange.times)
+
+    def _begin(self, flow: http.HTTPFlow, response: http.Response) -> Exchange:
+        exchange = self._exchanges.of(flow)
+        exchange.state = "pending"
+        exchange.receipt_id = response.headers["x-receipt-id"] = RECEIPT_PREFIX + secrets.token_hex(12)
+        return exchange
+
+    async def storing(self, stored: Future[None]) -> None:
+        """Hold up the end of an answer until its signature is stored, but not for long."""
+        await asyncio.wait([asyncio.wrap_future(stored)], timeout=PATIENCE)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """Let go of an exchange that was cut short."""
+        self._forget_request(flow)
+        self._digests.pop(flow, None)
+        if self._is_signed(flow):
+            exchange = self._exchanges.of(flow)
+            if (reader := self._readers.pop(flow, None)) is not None:
+                exchange.chat_id = stored_id(flow.request, reader.id)
+            exchange.leave_unsigned("the exchange was cut short")
+
+    def done(self) -> None:
+        """Take the requests that are still on their way out of their flows, before something saves those."""
+        for flow in list(self._digests):
+            self._forget_request(flow)
+
+    def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> Future[None] | None:
+        """Sign the payload of both directions of a WebSocket, and store it under the handshake's receipt."""
+        return self._sign(self._exchanges.of(flow), client_sha256, server_sha256)
+
+    def leave_websocket(self, flow: http.HTTPFlow, reason: str) -> None:
+        """Take note of a WebSocket that was not closed as it should be."""
+        self._exchanges.of(flow).leave_unsigned(reason)
+
+    def _is_signed(self, flow: http.HTTPFlow) -> bool:
+        return self._router.route_of(flow).kind is Kind.SIGNED
+
+    def _forget_request(self, flow: http.HTTPFlow) -> None:
+        if not self._rules.keeps_plaintext:
+            flow.request.content = None
+
+    def _sign(self, exchange: Exchange, request_sha256: str, response_sha256: str) -> Future[None] | None:
+        exchange.request_sha256, exchange.response_sha256 = request_sha256, response_sha256
+        try:
+            self._sign_and_store(exchange, signed_text(request_sha256, response_sha256, self._rules.model))
+            exchange.state = "signed"
+            return self._store.storing()
+        except Exception as error:
+            logger.error("a chat goes on unsigned, signing failed: %s", type(error).__name__, exc_info=error)
+            exchange.state, exchange.reason = "failed", "signing failed"
+            return None
+
+    def _sign_and_store(self, exchange: Exchange, text: str) -> None:
+        began = time.perf_counter()
+        signed = sign_text(self.keys, text)
+        self._metrics.signing.observe(time.perf_counter() - began)
+        ids = [one for one in (exchange.chat_id, exchange.receipt_id) if one is not None]
+        is_free = self._store.put(ids[0], signed, exchange.credential, *ids[1:])
+        exchange.signed = signed
+        if not is_free:
+            self._metrics.conflicts.inc()
+            logger.warning(
+                "a response id was used before; this exchange can be found by its receipt %s", exchange.receipt_id
+            )
+
+
+def _tool_calls_filter(flow: http.HTTPFlow) -> EmptyToolCallsFilter:
+    length = flow.request.headers.get("content-length")
+    if length is None or not length.isdecimal():  # a rule may have written anything
+        return EmptyToolCallsFilter(keep_length=length is not None)
+    # What goes upstream before the end of the body is there, goes with the length that the client has announced.
+    streams = int(length) > MAX_BUFFERED or flow.is_replay is not None
+    return EmptyToolCallsFilter(int(length), keep_length=streams)
+
+
+def _body_size(request: http.Request, response: http.Response) -> int | None:
+    """Bytes of the response body; None where its framing tells the end, and `_READ_UNTIL_CLOSE`."""
+    try:
+        return expected_http_body_size(request, response)
+    except ValueError:  # mitmproxy is about to refuse it
+        return _READ_UNTIL_CLOSE
+
+
+def _reader_for(route: Route, response: http.Response, size: int | None) -> BodyReader | str:
+    """The reader for a response, or the reason why it is not to be signed."""
+    if not 200 <= response.status_code < 300:
+        return "the upstream answered with an error"
+    if not is_not_encoded(response):
+        return "the upstream encoded its answer although identity was asked for"
+    if response.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+        return "the upstream's transfer encoding is not only chunked"
+    if size == 0:
+        return "the answer is empty"
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "text/event-stream":
+        return SseReader(route.dialect)
+    if media_type != "application/json" and not route.signs_any_type:
+        return "the answer is neither JSON nor an event stream"
+    return LabelledJsonReader(route.dialect) if media_type == "application/json" else OpaqueReader()

@@ -1,0 +1,64 @@
+"""Which requests may be sent to the upstream a second time, where the first attempt was lost with its connection.
+
+The upstream may have read all of the first attempt. So it must be a request that changes nothing there, however often
+it is made (RFC 9110, 9.2.2): GET, HEAD, and those POSTs that only compute an answer.
+"""
+
+import json
+
+from mitmproxy import http
+
+from addons.routing.routes import RERANK, SCORE, Router
+
+MAX_LOOKED_INTO = 64 * 1024
+"""Bytes of a body up to which its `store` is looked for, which takes a millisecond at this size."""
+
+RESPONSES = "/v1/responses"
+
+COMPUTES_ONLY = frozenset(
+    {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", RERANK, SCORE, RESPONSES, "/v1/tokenize"}
+)
+"""Routes of POST requests whose answer is all that comes of them, unless they ask that it be stored."""
+
+
+class Repeatable:
+    """Decides by a request's route, and by its body where that may ask for more than an answer."""
+
+    def __init__(self, router: Router) -> None:
+        """Make it.
+
+        Args:
+            router: Knows the requests' routes.
+        """
+        self._router = router
+
+    def __call__(self, flow: http.HTTPFlow, body: bytes) -> bool:
+        """Whether a request may be sent again.
+
+        Args:
+            flow: Of the request.
+            body: The whole of the body that was forwarded.
+        """
+        method = flow.request.data.method
+        if method in (b"GET", b"HEAD"):
+            return True
+        name = self._router.route_of(flow).name
+        return method == b"POST" and name in COMPUTES_ONLY and not stores(body, by_default=name == RESPONSES)
+
+
+def stores(body: bytes, *, by_default: bool) -> bool:
+    """Whether a request asks that its answer be stored; True too where that cannot be told in short time.
+
+    Args:
+        body: A JSON object.
+        by_default: What an absent `store` means: True for OpenAI's Responses, False for chats.
+    """
+    if not by_default and b"store" not in body and b"\\u" not in body:
+        return False
+    if len(body) > MAX_LOOKED_INTO:
+        return True
+    try:
+        store = json.loads(body).get("store")
+    except (ValueError, RecursionError, AttributeError):
+        return True
+    return by_default if store is None else store is not False

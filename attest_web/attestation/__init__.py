@@ -1,0 +1,1 @@
+"""Attestation reports, and which TLS key they bind."""

@@ -1,0 +1,180 @@
+"""Who gets which report, and when one is made: caching, sharing, and a bound on the work."""
+
+import logging
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from attest_web.attestation.report_data import NONCE_BYTES
+from attest_web.attestation.reports import ReportRequest
+from attest_web.metrics import Metrics
+from attest_web.process.daemon_threads import DaemonThreads
+
+logger = logging.getLogger(__name__)
+
+MAX_MAKING = 8
+"""Pieces of fresh evidence that may be under way at once; a request for one more is turned away."""
+
+MAX_SHARING = 12
+"""Requests that may wait at once for evidence that others are making; one more is turned away."""
+
+MAX_PER_CLIENT = 4
+"""Requests of one client that may wait at once for fresh evidence: half of what may be under way."""
+
+MAX_PER_STRANGER = 2
+"""The same where reports need no token."""
+
+MAX_WAIT = 90.0
+"""Seconds that a request waits for evidence that another one is making."""
+
+
+class DeskBusyError(Exception):
+    """Too many, or too many of one client's, are waiting for fresh evidence already. Come again in a second."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    report: bytes
+    made_at: float
+
+
+class ReportDesk:
+    """Hands out reports. Safe in any thread.
+
+    Without a nonce of the caller's, a report may be up to `lifetime` old; from half of that on, whoever asks sets a new
+    one going in the background, and still gets the old one. With a nonce, it is always fresh; those who bring the same
+    nonce at the same time share it.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[ReportRequest, bytes], bytes],
+        lifetime: float,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open the desk.
+
+        Args:
+            make: Makes a report, e.g. `Attestation.report`; takes as long as it takes.
+            lifetime: Seconds that a report without a nonce may be handed out.
+            metrics: Are told how often there was one that may.
+            clock: Seconds, monotonic.
+        """
+        self._make = make
+        self._lifetime = lifetime
+        self._metrics = metrics
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[ReportRequest, _Kept] = {}  # those that are still good: as many as there are kinds of request
+        self._refreshing: set[ReportRequest] = set()
+        self._under_way: dict[tuple[ReportRequest, bytes | None], Future[bytes]] = {}
+        self._sharing = 0
+        self._waiting: Counter[str] = Counter()  # by client; as many as there may be requests under way
+        self._background = DaemonThreads("report refresh", 1)
+
+    def report(
+        self, request: ReportRequest, nonce: bytes | None, client: str | None = None, share: int = MAX_PER_CLIENT
+    ) -> bytes:
+        """The report for a request, as JSON.
+
+        Args:
+            request: What it is to be about.
+            nonce: 32 bytes of the caller's, or None.
+            client: Who asks, if that one is to have no more than its share.
+            share: How many requests of that client may wait at once.
+
+        Raises:
+            DeskBusyError: Too much is under way, or too much for this client.
+            Exception: Whatever `make` raises.
+        """
+        if nonce is None:
+            kept = self._still_good(request)
+            self._metrics.attestation_cache.labels("miss" if kept is None else "hit").inc()
+            if kept is not None:
+                return kept
+        if client is None:
+            return self._fresh(request, nonce)
+        with self._share_of(client, share):
+            return self._fresh(request, nonce)
+
+    def close(self) -> None:
+        """Begin no more work in the background."""
+        self._background.close()
+
+    @contextmanager
+    def _share_of(self, client: str, share: int) -> Iterator[None]:
+        with self._lock:
+            if self._waiting[client] >= share:
+                raise DeskBusyError
+            self._waiting[client] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting[client] -= 1
+                if not self._waiting[client]:
+                    del self._waiting[client]
+
+    def _still_good(self, request: ReportRequest) -> bytes | None:
+        with self._lock:
+            kept = self._kept.get(request)
+            age = self._clock() - kept.made_at if kept else 0
+            if kept is None or age >= self._lifetime:
+                return None
+            if age >= self._lifetime / 2 and request not in self._refreshing:
+                self._refreshing.add(request)
+                self._background.submit(self._refresh, request)
+            return kept.report
+
+    def _refresh(self, request: ReportRequest) -> None:
+        try:
+            self._make_and_keep(request)
+        except Exception as error:
+            # The old one is handed out for as long as it is good; who asks then learns the reason.
+            logger.warning("a report could not be refreshed: %s", type(error).__name__)
+        finally:
+            with self._lock:
+                self._refreshing.discard(request)
+
+    def _make_and_keep(self, request: ReportRequest) -> bytes:
+        made_at = self._clock()
+        report = self._make(request, secrets.token_bytes(NONCE_BYTES))
+        with self._lock:
+            # A renewed TLS key makes another kind of request; the old kind is asked for no more.
+            good = {kind: kept for kind, kept in self._kept.items() if made_at - kept.made_at < self._lifetime}
+            self._kept = good | {request: _Kept(report, made_at)}
+        return report
+
+    def _fresh(self, request: ReportRequest, nonce: bytes | None) -> bytes:
+        key = (request, nonce)
+        with self._lock:
+            shared = self._under_way.get(key)
+            if shared is None and len(self._under_way) >= MAX_MAKING:
+                raise DeskBusyError
+            if shared is not None and self._sharing >= MAX_SHARING:
+                raise DeskBusyError
+            if shared is None:
+                mine: Future[bytes] = Future()
+                self._under_way[key] = mine
+            else:
+                self._sharing += 1
+        if shared is not None:
+            try:
+                return shared.result(MAX_WAIT)
+            finally:
+                with self._lock:
+                    self._sharing -= 1
+        try:
+            mine.set_result(self._make_and_keep(request) if nonce is None else self._make(request, nonce))
+        except BaseException as error:
+            mine.set_exception(error)
+        finally:
+            with self._lock:
+                del self._under_way[key]
+        return mine.result()

@@ -1,0 +1,1 @@
+"""The httpx transports behind the verifying clients."""

@@ -1,0 +1,242 @@
+"""The transport of `AsyncOpenAI`: `sync_transport` with `await`, by anyio, so for asyncio and trio alike."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+import anyio
+import anyio.to_thread
+import httpx2
+
+from attest_web.client.attempts import Attempts
+from attest_web.client.proof import Proof
+from attest_web.client.signing import signatures
+from attest_web.client.steps import Get, Question, Steps, T, Wait, Work
+from attest_web.client.streaming.unverified_tail_buffer import StreamGate, check_length
+from attest_web.client.transports.deadline import Countdown
+from attest_web.client.transports.proof_requests import (
+    MAX_PROOF_ANSWER,
+    no_answer,
+    proof_answer,
+    proof_request,
+    refusal,
+    took_too_long,
+)
+from attest_web.client.transports.tls_guard import TlsGuard, UnknownTlsKeyError, server_key
+from attest_web.client.transports.transport import (
+    EXTENSION,
+    Asked,
+    Rules,
+    Verdict,
+    another_key,
+    exchange_of,
+    id_in,
+    ids_of,
+    is_encoded,
+    may_come_in_parts,
+    may_go_unproven,
+    refuse_compression,
+    refuse_encoding,
+    whole_proof,
+    with_stream,
+)
+from attest_web.client.trust import Pin, RefusedError, Signers
+from attest_web.verify.http_client import Answer, FetchError
+
+
+class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
+    """Sends requests by another transport, and gives no answer that is not proven."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport, rules: Rules) -> None:
+        self._inner = inner
+        self._rules = rules
+        self._attempts = Attempts()
+        self._attesting = anyio.Lock()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """See `httpx2.AsyncBaseTransport`.
+
+        Raises:
+            ProofError: The answer is not proven.
+        """
+        await request.aread()
+        asked = Asked.of(request, self._rules)
+        refused = await self._settle(asked)
+        if refused is not None:
+            return refused
+        guard = partial(self._rules.guard, request.url)
+        response = await self._send(guard, partial(self._send_guarded, request), asked)
+        try:
+            return await self._checked(asked, response)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+    async def _settle(self, asked: Asked) -> httpx2.Response | None:
+        """Have keys attested before the first request is sent; return an answer where that was refused."""
+        trust = self._rules.trust
+        if trust.settled or self._rules.may_go_unattested(asked.path):
+            return None
+        try:
+            await self._attest(None, None, asked)
+        except RefusedError as error:
+            return refusal(error)
+        return None
+
+    async def _send(
+        self, guard: Callable[[], TlsGuard | None], send: Callable[[TlsGuard | None], Awaitable[T]], asked: Asked
+    ) -> T:
+        """Send over a connection to an attested key; what finds a new one waits until that is attested, too."""
+        for _ in range(2):
+            try:
+                return await send(guard())
+            except UnknownTlsKeyError as unknown:
+                await self._attest(None, unknown.key, asked)
+        raise another_key()
+
+    async def _send_guarded(self, request: httpx2.Request, guard: TlsGuard | None) -> httpx2.Response:
+        if guard is not None:
+            request.extensions = {**request.extensions, "trace": guard.atrace}
+        return await self._inner.handle_async_request(request)
+
+    async def _checked(self, asked: Asked, response: httpx2.Response) -> httpx2.Response:
+        verdict = Verdict(self._rules.on_proof)
+        response.extensions[EXTENSION] = verdict
+        inner = cast("httpx2.AsyncByteStream", response.stream)
+        if may_go_unproven(response, asked, self._rules):
+            if is_encoded(response) and response.status_code >= 300:
+                await inner.aclose()
+                return with_stream(response, httpx2.ByteStream(b""))
+            refuse_compression(response)
+            return with_stream(response, _BoundedStream(inner, self._rules.max_bytes))
+        refuse_encoding(response)
+        tls_key = server_key(response) if self._rules.tls else None
+
+        async def settle(answer: bytes, own_id: str | None) -> None:
+            verdict.settle(await self._prove(asked, answer, ids_of(response, own_id), tls_key))
+
+        if may_come_in_parts(response, asked):
+            gate = StreamGate(self._rules.max_bytes)
+            return with_stream(response, _ProvenStream(inner, gate, lambda: settle(gate.content, gate.id)))
+        answer = bytearray()
+        async for piece in inner:
+            check_length(len(answer) + len(piece), self._rules.max_bytes)
+            answer += piece
+        await inner.aclose()
+        await settle(bytes(answer), id_in(bytes(answer)))
+        return with_stream(response, httpx2.ByteStream(bytes(answer)))
+
+    async def _prove(self, asked: Asked, answer: bytes, ids: Sequence[str], tls_key: bytes | None) -> Proof:
+        trust = self._rules.trust
+        signed = await self._run(signatures(exchange_of(asked, answer), ids, self._rules.algos, asked.model), asked)
+        pin = trust.find(signed.signers, tls_key) or await self._attest(signed.signers, tls_key, asked)
+        return whole_proof(signed, pin)
+
+    async def _attest(self, signers: Signers | None, tls_key: bytes | None, asked: Asked) -> Pin:
+        """Have keys attested, unless they have been since; one at a time."""
+        trust = self._rules.trust
+        made = self._attempts.made
+        async with self._attesting:
+            pin = trust.attested(signers, tls_key)
+            if pin is None:
+                with self._attempts.attempt(asked.depends_on(signers, tls_key), made):
+                    pin = await self._run(trust.pin(signers, tls_key, asked.model), asked)
+        return pin
+
+    async def _run(self, steps: Steps[T], asked: Asked) -> T:
+        came: Any = None
+        countdown = Countdown(self._rules.proof_timeout)
+        while True:
+            try:
+                step = steps.send(came)
+            except StopIteration as end:
+                return cast("T", end.value)
+            came = None
+            if isinstance(step, Question):
+                countdown = Countdown(self._rules.proof_timeout)
+            else:
+                came = await self._take(step, asked, countdown)
+
+    async def _take(self, step: Get | Wait | Work, asked: Asked, countdown: Countdown) -> Any:
+        if isinstance(step, Get):
+            return await self._get(step, asked, countdown)
+        if isinstance(step, Wait):
+            with countdown.running():
+                await anyio.sleep(min(step.seconds, max(countdown.left, 0)))
+            return None
+        return await anyio.to_thread.run_sync(step.call, abandon_on_cancel=True)
+
+    async def _get(self, step: Get, asked: Asked, countdown: Countdown) -> Answer | FetchError:
+        async def ask(guard: TlsGuard | None) -> Answer | FetchError:
+            if countdown.left <= 0:
+                return took_too_long(self._rules)
+            request = proof_request(step, asked, self._rules, countdown.left)
+            with countdown.running(), anyio.move_on_after(countdown.left):
+                return await self._ask(step, request, guard, asked)
+            return took_too_long(self._rules)
+
+        guard = partial(self._rules.guard, httpx2.URL(self._rules.proof_url), about_keys=step.about_keys)
+        try:
+            return await (ask(guard()) if step.about_keys else self._send(guard, ask, asked))
+        except (httpx2.TransportError, OSError) as error:
+            return no_answer(error, self._rules)
+
+    async def _ask(
+        self, step: Get, request: httpx2.Request, guard: TlsGuard | None, asked: Asked
+    ) -> Answer | FetchError:
+        response = await self._send_guarded(request, guard)
+        try:
+            key = server_key(response) if self._rules.tls else None
+            body = bytearray()
+            async for piece in cast("httpx2.AsyncByteStream", response.stream):
+                body += piece
+                if len(body) > MAX_PROOF_ANSWER:
+                    return FetchError("its answer is too long")
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+        return proof_answer(step, response, bytes(body), key, asked)
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    """An answer that goes unproven, up to as many bytes as one may have."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, max_bytes: int) -> None:
+        self._inner = inner
+        self._max_bytes = max_bytes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in self._inner:
+            size += len(piece)
+            check_length(size, self._max_bytes)
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _ProvenStream(httpx2.AsyncByteStream):
+    """An event stream whose end comes out when all of it is proven."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, gate: StreamGate, prove: Callable[[], Awaitable[None]]) -> None:
+        self._inner = inner
+        self._gate = gate
+        self._prove = prove
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._inner:
+            if passing := self._gate.feed(piece):
+                yield passing
+        await self._inner.aclose()
+        await self._prove()
+        if held := self._gate.end():
+            yield held
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()

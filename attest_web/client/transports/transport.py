@@ -1,0 +1,276 @@
+"""httpx transports that hand nothing over that is not proven: what sync and async have in common.
+
+The transport is where the bytes are as they are on the wire: the request's body as it is sent, the answer's after
+transfer-decoding and before anything is made of it.
+"""
+
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx2
+
+from attest_web.client.errors import UnprovenError
+from attest_web.client.proof import Proof
+from attest_web.client.signing import Signed
+from attest_web.client.streaming.unverified_tail_buffer import is_id, json_object, response_id
+from attest_web.client.transports.tls_guard import TlsGuard
+from attest_web.client.transports.tokens import refuse_headers
+from attest_web.client.trust import Pin, Signers, Trust
+from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
+from attest_web.verify.certificate_judge import CertificateJudge
+from attest_web.verify.evidence import Evidence
+from attest_web.verify.http_client import MAX_BYTES
+from attest_web.verify.signed_text import Exchange, shown_address
+
+EXTENSION: Final = "tee_signer_verdict"
+"""Where in an httpx response's extensions its `Verdict` is."""
+
+
+class Verdict:
+    """What is known of an answer: that it is proven, or not yet.
+
+    Attributes:
+        proof: The proof; None as long as a stream is under way, and for answers that may go unproven.
+    """
+
+    def __init__(self, on_proof: Callable[[Proof], None] | None = None) -> None:
+        self._on_proof = on_proof
+        self._holders: list[object] = []
+        self.proof: Proof | None = None
+
+    def attach(self, holder: object) -> None:
+        """Give an object a `proof`: now, and once more when there is one."""
+        if _give(holder, self.proof) and self.proof is None:
+            self._holders.append(holder)
+
+    def settle(self, proof: Proof) -> None:
+        """Take the proof, and give it to those who hold the answer."""
+        self.proof = proof
+        for holder in self._holders:
+            _give(holder, proof)
+        self._holders.clear()
+        if self._on_proof is not None:
+            self._on_proof(proof)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a transport goes by.
+
+    Attributes:
+        base_url: Where the model is, with `/v1` at its end and no slash. Nothing is sent anywhere else.
+        proof_url: The same of the server that shows the proof.
+        trust: Which keys may sign.
+        algos: The algorithms that must have signed.
+        tls: Whether the server's TLS key must be the attested one.
+        allow_unproven: Paths behind `base_url` whose answers may go unproven, as in `/models`.
+        max_bytes: Of a request and of an answer, all of which are kept for the proof.
+        proof_timeout: Seconds that each question for proof may take, with all its tries: one about a key, or for a
+            signature.
+        public_reports: Whether no server is to have the token before its keys are attested.
+        on_proof: Is called with every proof.
+        judge: Gives the checks of a server's certificate; None where the transport judges it.
+    """
+
+    base_url: str
+    proof_url: str
+    trust: Trust
+    algos: tuple[SigningAlgo, ...] = SIGNING_ALGOS
+    tls: bool = False
+    allow_unproven: Collection[str] = ()
+    max_bytes: int = MAX_BYTES
+    proof_timeout: float = 30.0
+    public_reports: bool = False
+    on_proof: Callable[[Proof], None] | None = field(default=None, repr=False)
+    judge: CertificateJudge | None = None
+
+    def guard(self, url: httpx2.URL, *, about_keys: bool = False) -> TlsGuard | None:
+        """What looks at a new connection for a request; None where that is not asked for.
+
+        Args:
+            url: Where the request goes.
+            about_keys: Whether it is about the keys themselves, so that the TLS key need not be known. A connection
+                for it must not be one that other requests could share.
+        """
+        bound = self.tls and _origin(url) == _origin(httpx2.URL(self.base_url))
+        if not bound and self.judge is None:
+            return None
+        known = self.trust.tls_keys if bound and not about_keys else None
+        # As it is in the handshake: `host` would have a name like bücher.example in Unicode.
+        return TlsGuard(url.raw_host.decode(), known, self.judge)
+
+    def may_go_unattested(self, path: str) -> bool:
+        """Whether a request for a path, behind the base URL, may be sent before any keys are attested."""
+        return path in self.allow_unproven and not self.tls and not self.public_reports
+
+    def path_of(self, url: httpx2.URL) -> str:
+        """The path of a request, behind the base URL.
+
+        Raises:
+            UnprovenError: It goes somewhere else.
+        """
+        base = httpx2.URL(self.base_url)
+        if _origin(url) == _origin(base):
+            path = url.path
+            if path.startswith(f"{base.path.rstrip('/')}/"):
+                return path.removeprefix(base.path.rstrip("/"))
+        raise UnprovenError(
+            f"this client verifies {self.base_url} and sends nothing anywhere else; make another one for another server"
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that is on its way.
+
+    Attributes:
+        body: Its body.
+        path: Its path, behind the base URL.
+        token: Its `Authorization`, to ask for proof with.
+        model: The model that it names.
+        whole: Whether it asks for an answer in one piece.
+    """
+
+    body: bytes = field(repr=False)
+    path: str
+    token: str | None = field(repr=False)
+    model: str | None
+    whole: bool
+
+    @classmethod
+    def of(cls, request: httpx2.Request, rules: Rules) -> "Asked":
+        """Take note of a request whose body has been read, and have its answer sent unencoded.
+
+        Raises:
+            UnprovenError: It goes somewhere else, or is too long.
+            ValueError: A header of it cannot be sent.
+        """
+        refuse_headers(request.headers)
+        path = rules.path_of(request.url)
+        body = request.content
+        if len(body) > rules.max_bytes:
+            raise UnprovenError(f"the request has more than {rules.max_bytes} bytes; max_bytes sets another bound")
+        # What is signed is the answer as it is sent: an encoding that somebody adds on the way would change it.
+        request.headers["accept-encoding"] = "identity"
+        wanted = json_object(body)
+        if wanted is not None:
+            whole = not (wanted.get("stream") or wanted.get("stream_format"))
+        else:  # a form may ask for a stream, too; what has no body, as a GET, does so in its query
+            whole = not body and request.url.params.get("stream", "false").lower() in ("", "0", "false")
+        named = (wanted or {}).get("model")
+        model = named if isinstance(named, str) else None
+        return cls(body, path, request.headers.get("authorization"), model, whole)
+
+    def depends_on(self, signers: Signers | None, tls_key: bytes | None) -> Hashable:
+        """What it depends on whether keys can be attested: of these, asked for with this request's token and model."""
+        return None if signers is None else frozenset(signers.items()), tls_key, self.token, self.model
+
+
+def may_come_in_parts(response: httpx2.Response, asked: Asked) -> bool:
+    """Whether an answer comes as server-sent events, to whoever may have asked for a stream.
+
+    Nobody else has parts of it before all is proven, whatever its header says, which is not signed.
+    """
+    return (
+        not asked.whole
+        and response.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
+    )
+
+
+def refuse_compression(response: httpx2.Response) -> None:
+    """Refuse an answer that is compressed although that was not asked for.
+
+    Raises:
+        UnprovenError: It is.
+    """
+    if is_encoded(response):
+        raise UnprovenError(
+            "the answer came compressed, though identity was asked for: something between this client and the signing"
+            " proxy changes answers; ask it not to, or go around it"
+        )
+
+
+def refuse_encoding(response: httpx2.Response) -> None:
+    """Refuse what would not be read as the bytes that were signed: headers are not signed, and some change the meaning.
+
+    Raises:
+        UnprovenError: The answer is compressed, or is said to be in another charset.
+    """
+    refuse_compression(response)
+    if (response.charset_encoding or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise UnprovenError("the answer is said to be in another charset than UTF-8, and that is not signed")
+
+
+def is_encoded(response: httpx2.Response) -> bool:
+    """Whether an answer is compressed, which was not asked for: a few bytes could become very many."""
+    return response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
+
+
+def with_stream(response: httpx2.Response, stream: httpx2.SyncByteStream | httpx2.AsyncByteStream) -> httpx2.Response:
+    """An answer with another body. It is a new one: who has read one already reads that, whatever its stream is."""
+    headers = response.headers
+    if is_encoded(response):
+        lost = (b"content-encoding", b"content-length", b"transfer-encoding")
+        headers = httpx2.Headers([(name, value) for name, value in headers.raw if name.lower() not in lost])
+    return httpx2.Response(response.status_code, headers=headers, stream=stream, extensions=response.extensions)
+
+
+def ids_of(response: httpx2.Response, own_id: str | None) -> list[str]:
+    """What a signature can be asked for by: the receipt, which nobody else can have chosen, then the answer's id."""
+    ids = [response.headers.get("x-receipt-id"), own_id]
+    return [str(each) for each in dict.fromkeys(ids) if is_id(each)]
+
+
+def id_in(body: bytes) -> str | None:
+    """The id of an answer in JSON."""
+    source = json_object(body)
+    return response_id(source) if source is not None else None
+
+
+def may_go_unproven(response: httpx2.Response, asked: Asked, rules: Rules) -> bool:
+    """Whether an answer may be handed over as it is: an error, which the SDK raises, or one that is let through."""
+    return response.status_code >= 300 or asked.path in rules.allow_unproven
+
+
+def whole_proof(signed: Signed, pin: Pin) -> Proof:
+    """The proof of an exchange that keys have signed which may."""
+    return Proof(
+        evidence=Evidence(
+            exchange=signed.exchange,
+            signatures=list(signed.sayings),
+            reports=list(pin.evidence.reports),
+            nonce=pin.evidence.nonce,
+            tls_keys=pin.evidence.tls_keys,
+        ),
+        checks=(*signed.checks, *pin.audit.checks),
+        warnings=tuple(pin.audit.warnings),
+        signers={algo: shown_address(algo, address) for algo, address in signed.signers.items()},
+        collateral=pin.collateral,
+    )
+
+
+def another_key() -> UnprovenError:
+    """The error for a server whose connections have different TLS keys, time after time."""
+    return UnprovenError(
+        "the server shows another TLS key at every connection; where a load balancer ends TLS, tls_binding=False does"
+        " without"
+    )
+
+
+def exchange_of(asked: Asked, response: bytes) -> Exchange:
+    """What was said."""
+    return Exchange(asked.body, response)
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _give(holder: object, proof: Proof | None) -> bool:
+    try:
+        # As the SDK gives its `_request_id`: beside the fields, so that nothing is validated, compared or dumped.
+        object.__setattr__(holder, "proof", proof)
+    except (AttributeError, TypeError):  # a string, say
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""dstack's guest agent: keys, quotes, and TLS certificates."""

@@ -1,0 +1,106 @@
+"""What the GPUs of this machine are doing, by NVIDIA's management library (NVML), where there are any.
+
+NVML comes with the driver. Without it, there is nothing to tell and nothing to complain of. A driver that hangs makes
+nobody wait: the figures are left out then.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from attest_web.process.daemon_threads import DaemonThreads
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 2.0
+"""Seconds that a scrape waits for NVML."""
+
+
+@dataclass(frozen=True)
+class _Figure:
+    name: str
+    help: str
+    read: Callable[[Any, Any], float]
+
+
+_FIGURES = (
+    _Figure(
+        "tee_gpu_utilization_ratio",
+        "Part of the last sample period in which a kernel was running.",
+        lambda nvml, gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100,
+    ),
+    _Figure("tee_gpu_memory_used_bytes", "Memory in use.", lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used),
+    _Figure(
+        "tee_gpu_memory_total_bytes", "Memory there is.", lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).total
+    ),
+    _Figure("tee_gpu_power_watts", "Power drawn.", lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000),
+    _Figure(
+        "tee_gpu_temperature_celsius",
+        "Temperature of the GPU.",
+        lambda nvml, gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU),
+    ),
+)
+
+
+class GpuFigures(Collector):
+    """Asks NVML when somebody asks."""
+
+    def __init__(self, nvml: Any) -> None:
+        """Ask nothing yet.
+
+        Args:
+            nvml: The module `pynvml`, or one like it.
+        """
+        self._nvml = nvml
+        self._thread = DaemonThreads("nvml", 1)
+        self._lock = threading.Lock()
+        self._asking: Future[list[Metric]] | None = None
+        self._is_there: bool | None = None
+
+    def describe(self) -> Iterator[Metric]:
+        """Name the metrics without asking."""
+        return iter([GaugeMetricFamily(figure.name, figure.help, labels=["gpu"]) for figure in _FIGURES])
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask NVML, and wait for its answer for a while."""
+        with self._lock:  # one that has hung before is not asked again until it answers
+            if self._asking is None or self._asking.done():
+                self._asking = self._thread.submit(self._ask)
+            asking = self._asking
+        try:
+            return iter(asking.result(PATIENCE))
+        except TimeoutError:
+            logger.warning("NVML does not answer within %g s: no figures of the GPU", PATIENCE)
+            return iter([])
+
+    def _ask(self) -> list[Metric]:
+        nvml = self._nvml
+        if self._is_there is None:
+            try:
+                nvml.nvmlInit()
+                self._is_there = True
+            except nvml.NVMLError:
+                self._is_there = False
+        if not self._is_there:
+            return []
+        families: list[Metric] = []
+        for figure in _FIGURES:
+            family = GaugeMetricFamily(figure.name, figure.help, labels=["gpu"])
+            for number in range(nvml.nvmlDeviceGetCount()):
+                try:
+                    family.add_metric([str(number)], figure.read(nvml, nvml.nvmlDeviceGetHandleByIndex(number)))
+                except nvml.NVMLError:
+                    continue  # not every GPU, and no virtual one, tells everything
+            families.append(family)
+        return families
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._thread.close()

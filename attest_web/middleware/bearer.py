@@ -1,0 +1,12 @@
+"""Asks for a token where a page needs one."""
+
+from flask import abort, request
+
+from attest_web.middleware.auth import Tokens
+
+
+def require_token(tokens: Tokens) -> None:
+    """Let the request at hand pass, or end it with 401."""
+    # WSGI hands header bytes over as Latin-1 (PEP 3333).
+    if not tokens.accept(request.headers.get("Authorization", "").encode("latin-1", "replace")):
+        abort(401, "A valid token is needed: send Authorization: Bearer <token>.")

@@ -1,0 +1,1 @@
+"""The parts of `scripts/stand_in_vllm.py`."""

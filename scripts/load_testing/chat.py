@@ -1,0 +1,151 @@
+"""A chat of `scripts/loadtest`: what is asked, when the answer's tokens came, and whether its signatures are true."""
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
+from attest_web.verify.checks import FailedError, Status
+from attest_web.verify.command.online import MAX_ID
+from attest_web.verify.signed_text import Exchange, SignatureAnswer, check_signature, shown_address
+from scripts.load_testing.client import Answer, Connection, TransportError
+
+_DATA = re.compile(rb"^data:[ ]?([^\r\n]*)\r?\n", re.MULTILINE)
+_SAID = ("content", "reasoning", "reasoning_content", "tool_calls")
+
+
+class ChatError(Exception):
+    """There is no answer that could be signed. The message is one of a few kinds, to be counted by."""
+
+
+class UntrueError(Exception):
+    """An answer's signature is not there or does not hold.
+
+    Attributes:
+        kind: What to count it by.
+        detail: What was found, in one line. It may quote what the server sent.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A chat that was had, with times in seconds.
+
+    Attributes:
+        took: From the request to the answer's last byte.
+        tokens: From the request to each event that had a token in it; none where the answer was not streamed.
+        signatures_took: From the answer's last byte until both signatures were there.
+        addresses: Who has signed, by algorithm.
+    """
+
+    took: float
+    tokens: tuple[float, ...]
+    signatures_took: float
+    addresses: dict[SigningAlgo, str]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, again and again."""
+
+    model: str
+    stream: bool
+    max_tokens: int
+    message: str
+
+    def body(self) -> bytes:
+        """The request's body."""
+        asked: dict[str, Any] = {"model": self.model, "messages": [{"role": "user", "content": self.message}]}
+        return json.dumps(asked | {"max_tokens": self.max_tokens, "stream": self.stream}).encode()
+
+
+async def have_chat(question: Question, proxy: Connection, notary: Connection) -> Chat:
+    """Have one chat, ask for its signatures the moment it is over, and check them.
+
+    Args:
+        question: What to ask.
+        proxy: Where to ask it.
+        notary: Where to ask for signatures.
+
+    Raises:
+        ChatError: There is no answer to be signed.
+        TransportError: The same, as the connection did not last.
+        UntrueError: A signature is not there, or is not one of these bytes.
+    """
+    body = question.body()
+    answer = await proxy.ask("POST", "/v1/chat/completions", body)
+    if answer.status != 200:
+        raise ChatError(f"status {answer.status}")
+    if question.stream and not answer.body.rstrip().endswith(b"data: [DONE]"):
+        raise ChatError("stream without [DONE]")  # which nobody claims to have signed
+    began = time.perf_counter()
+    signature_id = answer.headers.get("x-receipt-id") or _id_of(answer.body)
+    sayings = [await _ask_for(notary, signature_id, algo) for algo in SIGNING_ALGOS]
+    signatures_took = time.perf_counter() - began
+    tokens = _token_times(answer) if question.stream else ()
+    exchange = Exchange(body, answer.body)
+    addresses = {algo: _checked(algo, said, exchange) for algo, said in zip(SIGNING_ALGOS, sayings, strict=True)}
+    return Chat(answer.ended - answer.asked, tokens, signatures_took, addresses)
+
+
+async def _ask_for(notary: Connection, signature_id: str, algo: SigningAlgo) -> bytes:
+    path = f"/v1/signature/{quote(signature_id, safe='')}?signing_algo={algo}"
+    try:
+        answer = await notary.ask("GET", path)
+    except TransportError as error:
+        raise UntrueError(f"{algo} signature not found", str(error)) from None
+    if answer.status != 200:
+        raise UntrueError(f"{algo} signature not found", f"{signature_id}: status {answer.status}")
+    return answer.body
+
+
+def _checked(algo: SigningAlgo, said: bytes, exchange: Exchange) -> str:
+    """Who has signed."""
+    try:
+        signature = SignatureAnswer.parse(said)
+    except FailedError as error:
+        raise UntrueError(f"{algo} signature malformed", str(error)) from None
+    if signature.algo != algo:
+        raise UntrueError(f"{algo} signature malformed", f"it is by {signature.algo}")
+    for check in check_signature(algo, signature, exchange):
+        if check.status is not Status.PASSED:
+            raise UntrueError(f"{check.name} untrue", check.detail)
+    return shown_address(algo, signature.address)
+
+
+def _token_times(answer: Answer) -> tuple[float, ...]:
+    """Seconds until each event that had a token in it."""
+    events = _DATA.finditer(answer.body)
+    return tuple(answer.when(event.end()) - answer.asked for event in events if _has_token(event[1]))
+
+
+def _has_token(data: bytes) -> bool:
+    # The first event of a chat tells the role, the last ones how it ended and what was used.
+    try:
+        return any(choice["delta"].get(name) for choice in json.loads(data)["choices"] for name in _SAID)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _id_of(body: bytes) -> str:
+    """The answer's id, where there is no receipt: other proxies than this one give none.
+
+    Raises:
+        ChatError: It has none.
+    """
+    for source in [event[1] for event in _DATA.finditer(body)] or [body]:
+        try:
+            found = json.loads(source)["id"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+        if isinstance(found, str) and 0 < len(found) <= MAX_ID:
+            return found
+    raise ChatError("answer without an id")

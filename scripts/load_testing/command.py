@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Puts load on a running proxy, times its answers, and checks the signatures of every one of them.
+
+So many clients at once have one chat after the other. The moment an answer's last byte is there, its signatures are
+asked for, and they must be true: both algorithms, over the very bytes that were sent and received, always by the same
+keys. (Whose keys these are is for tee-verify to check.) Ctrl-C ends it early and gives the figures of what was done.
+Times hold for this client, too: give it a core of its own, and look whether `top` says that it has one.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import ssl
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from addons.lifecycle.open_files import allow_open_files
+from attest_web.verify.checks import FailedError
+from attest_web.verify.http_client import Origin
+from attest_web.verify.untrusted_json import as_object, items, parse_object, text
+from scripts.load_testing.chat import ChatError, Question, UntrueError, have_chat
+from scripts.load_testing.client import Connection, TransportError
+from scripts.load_testing.progress import Progress
+from scripts.load_testing.stats import Tally
+
+EPILOG = """\
+Exit status: 0 when every request was answered and every answer had both signatures, all of them true; 1 when not; 2
+for wrong usage.
+
+environment:
+  TOKEN      the proxy's bearer token, which other users of this machine cannot see there as they can on a command line
+"""
+
+PAUSE = 0.1
+"""Seconds that a client waits after a failure, so that a proxy that refuses everything is not all it is busy with."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom to ask, and how.
+
+    Attributes:
+        proxy: Where the proxy is.
+        notary: Where to ask for signatures.
+        token: Bearer token.
+        tls: How to check certificates.
+        timeout: Seconds that a request may take.
+    """
+
+    proxy: Origin
+    notary: Origin
+    token: str
+    tls: ssl.SSLContext
+    timeout: float
+
+    def connections(self) -> tuple[Connection, Connection]:
+        """One to have chats on, and one to ask for signatures on, which may be the same."""
+        proxy = Connection(self.proxy, self.token, self.tls, self.timeout)
+        if self.notary == self.proxy:
+            return proxy, proxy
+        return proxy, Connection(self.notary, self.token, self.tls, self.timeout)
+
+
+async def client(target: Target, question: Question, tally: Tally, until: float) -> None:
+    """Have chats, one after the other, until it is time."""
+    proxy, notary = target.connections()
+    try:
+        while time.perf_counter() < until:
+            tally.under_way += 1
+            try:
+                tally.count(await have_chat(question, proxy, notary))
+                continue
+            except UntrueError as error:
+                tally.count_untrue(error)
+            except (ChatError, TransportError) as error:
+                tally.count_failed(str(error))
+            finally:
+                tally.under_way -= 1
+                if notary is not proxy:
+                    notary.close()  # the side port has room for fewer connections than there may be clients
+            await asyncio.sleep(PAUSE)
+    finally:
+        proxy.close()
+        notary.close()
+
+
+async def put_load(target: Target, question: Question, concurrency: int, duration: float) -> tuple[Tally, bool]:
+    """Have the clients at work; return what came of it, and whether it was ended early."""
+    tally = Tally()
+    until = tally.started + duration
+    progress = asyncio.create_task(Progress(tally, duration, sys.stderr).tell())
+    clients = asyncio.gather(*(client(target, question, tally, until) for _ in range(concurrency)))
+    loop = asyncio.get_running_loop()
+    for how in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(how, clients.cancel)
+    interrupted = False
+    try:
+        await clients
+    except asyncio.CancelledError:
+        interrupted = True
+    tally.ended = time.perf_counter()
+    progress.cancel()
+    with suppress(asyncio.CancelledError):
+        await progress
+    return tally, interrupted
+
+
+async def first_model(target: Target) -> str:
+    """The first model that the proxy lists.
+
+    Raises:
+        FailedError: There is none, or no list.
+    """
+    proxy, _ = target.connections()
+    try:
+        answer = await proxy.ask("GET", "/v1/models")
+    except TransportError as error:
+        raise FailedError(f"{target.proxy}: {error}") from None
+    finally:
+        proxy.close()
+    if answer.status != 200:
+        raise FailedError(f"{target.proxy}/v1/models answered {answer.status}; name the model with --model")
+    models = items(parse_object(answer.body, "the list of models"), "data", "the list of models")
+    if not models:
+        raise FailedError("the proxy serves no model; name one with --model")
+    return text(as_object(models[0], "the first model"), "id", "the first model")
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Run it; return the exit status."""
+    proxy: Origin = options.url
+    notary = proxy if options.side_port is None else replace(proxy, tls=False, port=options.side_port)
+    target = Target(proxy, notary, options.token, options.cacert, options.timeout)
+    try:
+        model = options.model or await first_model(target)
+    except FailedError as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return 1
+    question = Question(model, options.stream, options.max_tokens, options.message)
+    tally, interrupted = await put_load(target, question, options.concurrency, options.duration)
+    if options.json:
+        about = {"url": str(proxy), "model": model, "stream": options.stream, "concurrency": options.concurrency}
+        print(tally.as_json(**about, interrupted=interrupted))
+    else:
+        print(tally.as_text())
+    return 0 if tally.holds else 1
+
+
+def main() -> None:
+    """Put load on a proxy, print what came of it."""
+    parser = argparse.ArgumentParser(
+        prog="loadtest", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--url", type=_origin, default="http://localhost:8000", help="where the proxy is [%(default)s]")
+    parser.add_argument("--side-port", type=int, metavar="PORT", help="ask for signatures there [as for all else]")
+    parser.add_argument("--token", help="the proxy's bearer token; better in TOKEN")
+    parser.add_argument("--model", help="which model to ask [the first one that the proxy lists]")
+    parser.add_argument("--concurrency", type=_count, default=8, metavar="N", help="clients at once [%(default)s]")
+    parser.add_argument(
+        "--duration", type=_seconds, default=30.0, metavar="SECONDS", help="for which chats are begun [%(default)g]"
+    )
+    parser.add_argument(
+        "--stream",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="have answers streamed, or not [--stream]",
+    )
+    parser.add_argument("--max-tokens", type=_count, default=64, metavar="N", help="of an answer [%(default)s]")
+    parser.add_argument("--message", default="Count from one to fifty, in words.", help="what to say to the model")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=300.0, metavar="SECONDS", help="for each request as a whole [%(default)g]"
+    )
+    cacert = "certificates to trust the proxy's TLS by, in PEM [the system's]"
+    parser.add_argument("--cacert", type=_trusting, default="", metavar="FILE", help=cacert)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args()
+    options.token = options.token or os.environ.get("TOKEN", "").partition(",")[0].strip()
+    if not (options.token and options.token.isascii() and options.token.isprintable() and " " not in options.token):
+        parser.error("give the proxy's token in TOKEN or with --token")
+    if options.side_port is not None and not 1 <= options.side_port <= 65535:
+        parser.error("--side-port takes a number from 1 to 65535")
+    allow_open_files(2 * options.concurrency + 64)
+    try:
+        sys.exit(asyncio.run(run(options)))
+    except KeyboardInterrupt:  # before there was anything to tell of
+        sys.exit(130)
+
+
+def _origin(url: str) -> Origin:
+    try:
+        return Origin.parse(url.removesuffix("/").removesuffix("/v1"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _trusting(cacert: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=cacert or None)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{cacert}: {error.strerror or 'not certificates in PEM'}") from None
+
+
+def _count(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= 100_000:
+        raise argparse.ArgumentTypeError("takes a number from 1 to 100000")
+    return int(value)
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 7 * 86400:
+        raise argparse.ArgumentTypeError("takes a number of seconds above 0, a week's at most")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""What a supervisor and a worker say to each other, over a socket as they have it."""
+
+import socket
+
+import pytest
+from pydantic import SecretStr
+
+from addons.launcher.worker_ipc import MAX_PACKET, Retire
+
+
+@pytest.mark.parametrize("token", ["one", "one,two", "t" * 128 * 1024], ids=["one", "two", "all that execve takes"])
+def test_the_tokens_of_today_come_with_the_word_that_a_worker_retires(token: str) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.setblocking(False)
+        ours.send(Retire(SecretStr(token)).packet())
+        assert Retire.read(theirs.recv(MAX_PACKET)).token.get_secret_value() == token
+
+
+@pytest.mark.parametrize("packet", [b"", b"retire", b'{"addresses": []}'])
+def test_anything_else_is_not_taken_for_it(packet: bytes) -> None:
+    with pytest.raises(ValueError, match="retire"):
+        Retire.read(packet)
+
+
+def test_no_token_is_in_its_repr() -> None:
+    assert "s3cret" not in repr(Retire(SecretStr("s3cret")))

@@ -1,0 +1,277 @@
+"""The short way of a streamed answer: what it takes, and that nobody can tell which way a byte has gone."""
+
+import hashlib
+from unittest.mock import Mock
+
+import h11
+import pytest
+from h11._readers import ChunkedReader
+from h11._receivebuffer import ReceiveBuffer
+from hypothesis import example, given
+from hypothesis import strategies as st
+from mitmproxy import http
+from mitmproxy.connection import Client
+
+from addons.bodies.signing_filter import BodyReader, ResponseTap
+from addons.bodies.sse_reader import SseReader
+from addons.bodies.stream_formats import CHAT, MESSAGES, RESPONSES, Dialect
+from addons.exchange.usage import Usage
+from addons.layers.connections.fast_path import whole_chunks
+from addons.layers.connections.reader import ConnectionReading, Upstream
+from addons.layers.connections.upstream_connections import IdleConnections
+from addons.layers.http_layer import ApiHttpLayer
+from addons.layers.layer_config import HttpLimits
+from tests.addons.wire import Wire, make_context, new_clock
+from tests.support.cutting import cut, cuts
+
+REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Request-Id: r\r\nContent-Length: 2\r\n\r\n{}"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+FIRST = b'data: {"id":"chatcmpl-1","choices":[]}\n\n'
+TOKEN = b'data: {"id":"chatcmpl-1","choices":[{"delta":{"content":"a"}}]}\n\n'
+NO_USAGE = b'data: {"id":"chatcmpl-1","choices":[{"delta":{"content":"a"}}],"usage":null}\n\n'
+USAGE = b'data: {"id":"chatcmpl-1","choices":[],"usage":{"prompt_tokens":3}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+class Reading(ConnectionReading):
+    """Notes which upstream has a short way."""
+
+    upstream: Upstream | None = None
+
+    def pass_by(self, upstream: Upstream, client: Client) -> None:
+        self.upstream = upstream
+
+
+class Exchange:
+    """A chat whose answer comes, by the layers or by the short way where that takes it.
+
+    Attributes:
+        short: How many pieces went the short way.
+        completed: Of the finished answer, the hash and what its reader has found.
+    """
+
+    def __init__(self, dialect: Dialect, *, by_short_way: bool) -> None:
+        self.short = 0
+        self.completed: list[tuple[str, str | None, object, bool]] = []
+        self._dialect = dialect
+        self._by_short_way = by_short_way
+        self._reading = Reading()
+        limits = HttpLimits(lambda _: 1000, 3600, lambda *_: None, new_clock)
+        layer = ApiHttpLayer(make_context(), limits, IdleConnections(10), Mock(), self._reading)
+        self.wire = Wire(layer)
+        self.wire.hooks = {"responseheaders": self._tap}
+        self.wire.receive(self.wire.client, REQUEST)
+        self.server = self.wire.connect()
+
+    def _tap(self, flow: http.HTTPFlow) -> None:
+        assert flow.response is not None
+
+        def complete(sha256: str, reader: BodyReader) -> None:
+            assert isinstance(reader, SseReader)
+            self.completed.append((sha256, reader.id, reader.usage, reader.finished))
+
+        flow.response.stream = ResponseTap(SseReader(self._dialect), complete)
+
+    def receive(self, piece: bytes) -> None:
+        upstream = self._reading.upstream
+        short_way = upstream.short_way if upstream is not None else None
+        taken = short_way.take(piece) if self._by_short_way and short_way is not None else 0
+        self.short += taken > 0
+        self.wire.to_client += piece[:taken]
+        if taken < len(piece):
+            self.wire.receive(self.server, piece[taken:])
+
+
+def chunked(content: bytes, size_line: bytes | None = None) -> bytes:
+    return (size_line or b"%x" % len(content)) + b"\r\n" + content + b"\r\n"
+
+
+def written_oddly(content: bytes, how: int) -> bytes:
+    size = len(content)
+    return chunked(content, [b"%x" % size, b"%X" % size, b"0%x" % size, b"%x;name=value" % size][how])
+
+
+odd_events = st.one_of(
+    st.sampled_from(
+        [FIRST, TOKEN, NO_USAGE, USAGE, DONE, b": ping\n\n", b"event: x\ndata: {}\n\n", b"\n", b"\r", b"\r\n"]
+    ),
+    st.sampled_from(
+        [b'data: {"type":"message_stop"}\n\n', b"event: response.completed\ndata: {}\n\n", b"\xef\xbb\xbf"]
+    ),
+    st.sampled_from([TOKEN.replace(b"\n", b"\r\n"), TOKEN.replace(b"\n", b"\r"), TOKEN[:20], TOKEN[20:]]),
+    st.sampled_from(
+        [b"event: message_stop\n", b"event: response.completed\n", b"data: {}\n\n", b"data: [DON", b"E]\n"]
+    ),
+    st.binary(min_size=1, max_size=20),
+)
+plain_events = st.lists(st.sampled_from([TOKEN, NO_USAGE, TOKEN + NO_USAGE]), max_size=8)
+contents = st.one_of(
+    st.tuples(plain_events, plain_events).map(lambda both: [FIRST, *both[0], USAGE, *both[1], DONE]),
+    st.lists(odd_events, max_size=12).map(lambda events: [FIRST, *events]),
+    st.lists(odd_events, min_size=1, max_size=12),
+)
+
+
+@given(
+    contents,
+    st.lists(st.sampled_from([0, 0, 0, 0, 1, 2, 3]), min_size=20, max_size=20),
+    st.one_of(st.none(), cuts),
+    st.sampled_from([CHAT, RESPONSES, MESSAGES]),
+    st.sampled_from([b"0\r\n\r\n", b"0\r\nTrailer: x\r\n\r\n", b"", b"nonsense\r\n"]),
+)
+@example([FIRST, TOKEN, NO_USAGE, DONE], [0] * 20, None, CHAT, b"0\r\n\r\n")
+def test_nobody_can_tell_which_way_it_went(
+    contents: list[bytes], how: list[int], where: list[int] | None, dialect: Dialect, end: bytes
+) -> None:
+    chunks = [written_oddly(content, way) for content, way in zip(contents, how, strict=False)]
+    pieces = [*chunks, *([end] if end else [])] if where is None else cut(b"".join(chunks) + end, where)
+    ordinary, short = (Exchange(dialect, by_short_way=by_short_way) for by_short_way in (False, True))
+    for exchange in (ordinary, short):
+        exchange.receive(HEAD)
+    assert short.wire.to_client == ordinary.wire.to_client
+    for piece in pieces:
+        for exchange in (ordinary, short):
+            exchange.receive(piece)
+        assert short.wire.to_client == ordinary.wire.to_client
+        assert short.completed == ordinary.completed
+        assert short.server.state is ordinary.server.state
+        assert short.wire.client.state is ordinary.wire.client.state
+    for exchange in (ordinary, short):
+        exchange.wire.close(exchange.server)
+    assert short.wire.to_client == ordinary.wire.to_client
+    assert short.completed == ordinary.completed
+
+
+def test_events_of_no_interest_take_it_and_no_others() -> None:
+    exchange = Exchange(CHAT, by_short_way=True)
+    exchange.receive(HEAD)
+    taken = []
+    for content in (FIRST, TOKEN, NO_USAGE, TOKEN + TOKEN, USAGE, TOKEN, DONE):
+        before = exchange.short
+        exchange.receive(chunked(content))
+        taken.append(exchange.short > before)
+    exchange.receive(b"0\r\n\r\n")
+    body = FIRST + TOKEN + NO_USAGE + TOKEN + TOKEN + USAGE + TOKEN + DONE
+    assert taken == [False, True, True, True, False, True, False]
+    assert exchange.completed == [(hashlib.sha256(body).hexdigest(), "chatcmpl-1", Usage(3, None), True)]
+
+
+def test_of_several_chunks_those_take_it_that_come_before_the_first_that_must_not() -> None:
+    exchange = Exchange(CHAT, by_short_way=True)
+    exchange.receive(HEAD + chunked(FIRST))
+    for count, (taken, rest) in enumerate(
+        [
+            (chunked(TOKEN) + chunked(NO_USAGE), b""),
+            (chunked(TOKEN), chunked(USAGE) + chunked(TOKEN)),
+            (chunked(TOKEN), chunked(TOKEN)[:-1]),
+        ],
+        1,
+    ):
+        upstream = exchange._reading.upstream
+        assert upstream is not None
+        assert upstream.short_way is not None
+        assert upstream.short_way.take(taken + rest) == len(taken)
+        exchange.wire.receive(exchange.server, rest)
+        assert exchange.completed == [], count
+    exchange.receive(b"\n")
+    exchange.receive(chunked(TOKEN) + b"5")
+    assert exchange.short == 1
+    exchange.receive(b"\r\n: x\n\n\r\n")
+    assert exchange.short == 1
+    exchange.receive(chunked(TOKEN))
+    assert exchange.short == 2
+
+
+@pytest.mark.parametrize("before", [b"48\r\nsix+6\n", b"48\r\n", b"1"])
+def test_what_looks_like_a_chunk_in_the_middle_of_one_is_none(before: bytes) -> None:
+    ordinary, short = (Exchange(CHAT, by_short_way=by_short_way) for by_short_way in (False, True))
+    for exchange in (ordinary, short):
+        exchange.receive(HEAD + chunked(FIRST))
+        exchange.receive(before)
+        exchange.receive(chunked(b": not a chunk\n\n"))
+        assert exchange.short == 0
+    assert short.wire.to_client == ordinary.wire.to_client
+
+
+@pytest.mark.parametrize(
+    ("dialect", "event_type"),
+    [(MESSAGES, b"message_stop"), (RESPONSES, b"response.completed")],
+    ids=["messages", "responses"],
+)
+def test_the_type_of_an_event_and_its_data_belong_together(dialect: Dialect, event_type: bytes) -> None:
+    exchange = Exchange(dialect, by_short_way=True)
+    exchange.receive(HEAD + chunked(b'data: {"type":"message_start","message":{"id":"a"},"response":{"id":"a"}}\n\n'))
+    exchange.receive(chunked(b"event: " + event_type + b"\n"))
+    exchange.receive(chunked(b"data: {}\n\n"))
+    assert exchange.short == 0
+    assert not exchange.wire.to_client.endswith(b"data: {}\n\n\r\n"), "it waits for the signature"
+
+
+def test_the_next_answer_on_the_same_connection_has_a_way_of_its_own() -> None:
+    exchange = Exchange(CHAT, by_short_way=True)
+    for number in range(1, 4):
+        exchange.receive(HEAD + chunked(FIRST))
+        exchange.receive(chunked(TOKEN))
+        assert exchange.short == number
+        exchange.receive(chunked(DONE))
+        exchange.receive(b"0\r\n\r\n")
+        assert len(exchange.completed) == number
+        exchange.receive(chunked(TOKEN)) if number == 3 else exchange.wire.receive(exchange.wire.client, REQUEST)
+    assert exchange.short == 3
+    assert exchange.wire.to_client.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=5))
+def test_what_is_in_whole_chunks_is_what_h11_reads_in_them(contents: list[bytes]) -> None:
+    data = b"".join(map(chunked, contents))
+    chunks, ends = whole_chunks(data)
+    assert chunks == contents
+    assert b"".join(data[begin:end] for begin, end in zip([0, *ends], ends, strict=False)) == data
+    buffer, reader, read = ReceiveBuffer(), ChunkedReader(), b""
+    buffer += data
+    while isinstance(event := reader(buffer), h11.Data):
+        read += bytes(event.data)
+    assert read == b"".join(contents)
+    assert not buffer
+    assert not (reader._bytes_in_chunk)
+    assert not (reader._bytes_to_discard)
+    assert not (reader._reading_trailer)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"0\r\n\r\n",
+        b"5\r\nhello",
+        b"5\r\nhello\r",
+        b"5\r\nhello\n\n",
+        b"5\r\nhello\r\n3\r\n",
+        b"05\r\nhello\r\n",
+        b"A\r\nhellohello\r\n",
+        b"5 \r\nhello\r\n",
+        b"+5\r\nhello\r\n",
+        b"5;x\r\nhello\r\n",
+        b"0x5\r\nhello\r\n",
+        b"1_0\r\n" + b"x" * 16 + b"\r\n",
+        b"-1\r\n\r\n",
+        b"-2\r\n",
+        b"5\nhello\r\n",
+        b"\r\nhello\r\n",
+        b"f" * 17 + b"\r\nhello\r\n",
+        b"hello",
+        b"\xb2\r\nhe\r\n",
+    ],
+)
+def test_anything_else_is_none(data: bytes) -> None:
+    assert whole_chunks(data)[0] in ([], [b"hello"][: data.startswith(b"5\r\nhello\r\n")])
+    assert whole_chunks(chunked(TOKEN) + data)[0][0] == TOKEN
+    assert len(whole_chunks(chunked(TOKEN) + data)[0]) == 1 + data.startswith(b"5\r\nhello\r\n")
+
+
+def test_a_size_below_nothing_does_not_lead_back_to_what_has_been_read() -> None:
+    """It would lead there again and again, and the proxy would do nothing else any more."""
+    event = chunked(TOKEN)
+    back = b"-%x\r\n" % (len(event) + len(b"-xx\r\n") + 2)
+    assert len(back) == len(b"-xx\r\n")
+    for data in (event + event + back, event + event + back + event):
+        assert whole_chunks(data) == ([TOKEN, TOKEN], [len(event), 2 * len(event)])

@@ -1,0 +1,370 @@
+"""The reader that stands between a connection and mitmproxy's task, on real sockets."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import ConnectionState, Server
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy.test import taddons, tflow
+
+from addons.layers.connections.reader import MOST, MOST_AT_ONCE, ConnectionReader, ConnectionReading, PromptHandler
+from tests.addons.wire import make_context
+from tests.support.limits import limit
+
+
+class Layer(layer.Layer):
+    """Notes what it gets, and writes what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(make_context())
+        self.received = b""
+        self.pieces = 0
+        self.ended = False
+        self.echo_to: Server | None = None
+        self.changed = asyncio.Event()
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived):
+            self.received += event.data
+            self.pieces += 1
+            if self.echo_to is not None:
+                yield commands.SendData(self.echo_to, event.data)
+        elif isinstance(event, events.ConnectionClosed):
+            self.ended = True
+        self.changed.set()
+
+
+class Handler(ConnectionHandler):
+    """mitmproxy's way to carry connections, with a layer of ours."""
+
+    def __init__(self) -> None:
+        self.tested = Layer()
+        super().__init__(self.tested.context)
+        self.layer = self.tested
+
+    async def handle_hook(self, hook: commands.StartHook) -> None:
+        pass
+
+
+class HandlerOnTheSpot(PromptHandler, Handler):
+    """The same, without a turn to wait for."""
+
+
+class Pair:
+    """A connection, and its other side.
+
+    Attributes:
+        peer: The other side's socket.
+        reader: What is tested.
+    """
+
+    def __init__(self, handler: Handler, *, start: bool = True) -> None:
+        self.handler = handler
+        self.connection = Server(address=("peer", 1))
+        self.connection.state = ConnectionState.OPEN
+        self._start = start
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Pair":
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            self.peer = listener.accept()[0]
+        self.peer.setblocking(False)
+        self.handler.transports[self.connection] = ConnectionIO(reader=reader, writer=writer)
+        if self._start:
+            self.begin()
+        return self
+
+    def begin(self) -> None:
+        self.reader = ConnectionReader(self.connection, self.handler)
+        self._task = asyncio.get_running_loop().create_task(self.handler.handle_connection(self.connection))
+        self.handler.transports[self.connection].handler = self._task
+
+    async def __aexit__(self, *_: object) -> None:
+        self.peer.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.peer, data)
+
+    async def received(self, condition: Callable[[Layer], bool]) -> Layer:
+        """Wait until the layer has got what is expected."""
+        tested = self.handler.tested
+        async with asyncio.timeout(limit()):
+            while not condition(tested):
+                tested.changed.clear()
+                await tested.changed.wait()
+        return tested
+
+
+@pytest.fixture(params=[Handler, HandlerOnTheSpot])
+def run(request: pytest.FixtureRequest) -> Callable[[Callable[[Pair], Awaitable[None]]], None]:
+    """Runs a test with a connection, under either kind of handler."""
+
+    def run(test: Callable[[Pair], Coroutine[Any, Any, None]], **options: bool) -> None:
+        async def main() -> None:
+            async with Pair(request.param(), **options) as pair:
+                await test(pair)
+
+        asyncio.run(main())
+
+    return run  # type: ignore[return-value]
+
+
+def test_all_that_comes_arrives_in_order(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        sent = b""
+        for number in range(60):
+            piece = b"%d," % number * (1 if number % 7 else 50_000)
+            sent += piece
+            await pair.send(piece)
+            if number % 3 == 0:
+                await pair.received(lambda tested: len(tested.received) == len(sent))  # noqa: B023
+        tested = await pair.received(lambda tested: len(tested.received) >= len(sent))
+        assert tested.received == sent
+        pair.peer.shutdown(socket.SHUT_WR)
+        assert (await pair.received(lambda tested: tested.ended)).received == sent
+
+    run(test)
+
+
+@pytest.mark.parametrize("size", [1, 400_000], ids=["a byte", "more than is written at once"])
+@pytest.mark.parametrize("answer", [b"early", b"e" * 50_000])
+def test_what_has_come_is_read_before_a_failed_write_is_believed(
+    run: Callable[..., None], answer: bytes, size: int
+) -> None:
+    async def test(pair: Pair) -> None:
+        await pair.send(b"begins ")
+        await pair.received(lambda tested: tested.received == b"begins ")
+        pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sent = pair.peer.send(answer)
+        pair.peer.close()
+        writer: Any = pair.handler.transports[pair.connection].writer
+        for _ in range(3):
+            writer.write(b"x" * size)
+        # As after what comes of the client, whose body this is.
+        await asyncio.wait_for(pair.handler.drain_writers(), limit())  # type: ignore[no-untyped-call]
+        tested = await pair.received(lambda tested: tested.ended)
+        assert tested.received == b"begins " + answer[:sent]
+        assert pair.connection.state is ConnectionState.CLOSED or not pair.connection.state & ConnectionState.CAN_READ
+
+    run(test)
+
+
+def test_what_has_come_is_read_where_the_task_itself_waits_to_write(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        writer: Any = pair.handler.transports[pair.connection].writer
+        writer.write(b"x" * 8_000_000)  # more than fits into the sockets
+        await pair.send(b"begins ")
+        await pair.received(lambda tested: tested.received == b"begins ")
+        pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        pair.peer.send(b"early")
+        pair.peer.close()
+        tested = await pair.received(lambda tested: tested.ended)
+        assert tested.received == b"begins early"
+
+    run(test)
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST", "data"])
+def test_an_idle_connection_that_has_ended_is_found_so_before_the_loop_has_read_it(
+    run: Callable[..., None], how: str
+) -> None:
+    async def test(pair: Pair) -> None:
+        await pair.send(b"an answer")
+        await pair.received(lambda tested: tested.received == b"an answer")
+        assert not pair.reader.has_ended
+        if how == "data":
+            pair.peer.send(b"x")
+        else:
+            linger = struct.pack("ii", int(how == "RST"), 0)
+            pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            pair.peer.close()
+        assert pair.reader.has_ended
+        await pair.received(lambda tested: tested.ended or tested.received.endswith(b"x"))
+        assert pair.reader.has_ended is (how != "data")
+
+    run(test)
+
+
+def test_a_connection_with_something_for_the_task_to_read_has_ended_as_an_idle_one(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        pair.reader.data_received(b"many " * MOST)
+        assert pair.reader.has_ended
+        await pair.received(lambda tested: len(tested.received) == 5 * MOST)
+        assert not pair.reader.has_ended
+        pair.reader.eof_received()
+        assert pair.reader.has_ended
+
+    run(test)
+
+
+def test_an_idle_connection_that_is_closed_here_ends_for_the_layers(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        pair.reader.close()
+        assert pair.reader.has_ended
+        await pair.received(lambda tested: tested.ended)
+
+    run(test)
+
+
+def test_what_the_task_has_still_to_read_comes_first(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        await pair.send(b"one ")
+        await pair.received(lambda tested: tested.received == b"one ")
+        many = b"many " * MOST
+        pair.reader.data_received(many)
+        pair.reader.data_received(b"last")
+        tested = await pair.received(lambda tested: len(tested.received) == len(many) + 8)
+        assert tested.received == b"one " + many + b"last"
+
+    run(test)
+
+
+def test_what_came_before_comes_first(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        early = b"early" * 20_000
+        await pair.send(early)
+        pair.begin()
+        await pair.send(b"late")
+        tested = await pair.received(lambda tested: len(tested.received) == len(early) + 4)
+        assert tested.received == early + b"late"
+
+    run(test, start=False)
+
+
+def test_an_end_that_came_before_is_told(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        await pair.send(b"early")
+        pair.peer.shutdown(socket.SHUT_WR)
+        io = pair.handler.transports[pair.connection]
+        assert io.reader is not None
+        assert await io.reader.read(1) == b"e"
+        pair.begin()
+        assert (await pair.received(lambda tested: tested.ended)).received == b"arly"
+
+    run(test, start=False)
+
+
+def test_what_comes_while_it_is_halted_waits_and_then_comes_in_order(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        await pair.send(b"one ")
+        await pair.received(lambda tested: tested.received == b"one ")
+        pair.reader.halt()
+        await pair.send(b"two ")  # mitmproxy waits for this already
+        await pair.received(lambda tested: tested.received == b"one two ")
+        await pair.send(b"three ")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await pair.received(lambda tested: b"three" in tested.received)
+        pair.reader.resume()
+        await pair.send(b"four ")
+        tested = await pair.received(lambda tested: len(tested.received) == 19)
+        assert tested.received == b"one two three four "
+
+    run(test)
+
+
+def test_what_comes_in_the_middle_of_an_event_waits_for_its_turn(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        await pair.send(b"one ")
+        await pair.received(lambda tested: tested.received == b"one ")
+        handler = pair.handler
+        async with handler._server_event_lock:  # an event is being handled
+            waiting = asyncio.get_running_loop().create_task(
+                handler.server_event(events.DataReceived(handler.client, b"two "))
+            )
+            await asyncio.sleep(0)  # another one waits for its turn
+            await pair.send(b"three ")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await pair.received(lambda tested: b"three" in tested.received)
+        await waiting
+        await pair.send(b"four ")
+        tested = await pair.received(lambda tested: len(tested.received) == 19)
+        assert tested.received == b"one two three four "
+
+    run(test)
+
+
+def test_it_stops_reading_while_somebody_does_not_take_what_is_written(run: Callable[..., None]) -> None:
+    async def test(pair: Pair) -> None:
+        async with Pair(pair.handler, start=False) as slow:
+            pair.handler.tested.echo_to = slow.connection
+            sent = 0
+            piece = b"x" * (MOST // 4)
+            moves = True
+            while moves and sent < 200_000_000:
+                try:
+                    async with asyncio.timeout(0.5):
+                        await pair.send(piece)
+                    sent += len(piece)
+                except TimeoutError:
+                    moves = False
+            assert sent < 50_000_000, "what is in between is buffers of the kernel"
+            received = pair.handler.tested.received
+            assert len(received) - _taken_by(slow) < 2_000_000
+
+            async def take_all() -> int:
+                loop, taken = asyncio.get_running_loop(), 0
+                while taken < sent:
+                    taken += len(await loop.sock_recv(slow.peer, 1_000_000))
+                return taken
+
+            async with asyncio.timeout(limit()):
+                assert await take_all() >= sent
+
+    run(test)
+
+
+def _taken_by(slow: Pair) -> int:
+    """Bytes that have left this process for a peer that reads nothing."""
+    writer = slow.handler.transports[slow.connection].writer
+    assert isinstance(writer, asyncio.StreamWriter)
+    return len(slow.handler.tested.received) - writer.transport.get_write_buffer_size()
+
+
+def test_a_client_that_has_gone_while_a_hook_was_at_work_gets_nothing_the_short_way() -> None:
+    async def check() -> None:
+        client, server, handler = tflow.tclient_conn(), Server(address=("upstream", 9000)), Handler()
+        proxyserver = Proxyserver()
+        with taddons.context(proxyserver):
+            ours, theirs = socket.socketpair()
+            reader, writer = await asyncio.open_connection(sock=ours)
+            handler.transports[server] = ConnectionIO(reader=reader, writer=writer)
+            proxyserver.connections[client.id] = handler  # type: ignore[assignment]
+            reading = ConnectionReading()
+            reading.server_connected(ServerConnectionHookData(client=client, server=server))
+            reading.pass_by(SimpleNamespace(conn=server, short_way=None), client)
+            writer.close()
+            theirs.close()
+
+    asyncio.run(check())
+
+
+def test_a_client_that_has_sent_much_is_read_a_little_at_a_time_and_others_have_their_turn() -> None:
+    async def run() -> None:
+        handler, client = Handler(), tflow.tclient_conn()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ordinary, writer = await asyncio.open_connection(*listener.getsockname())
+        handler.transports[client] = ConnectionIO(reader=ordinary, writer=writer)
+        reader = ConnectionReader(client, handler)
+        reader.data_received(b"x" * 2 * MOST_AT_ONCE)
+        others: list[str] = []
+        for had in (0, 1):
+            asyncio.get_running_loop().call_soon(others.append, "had a turn")
+            assert await reader.read(MOST) == b"x" * MOST_AT_ONCE
+            assert len(others) == had + 1
+        writer.close()
+
+    asyncio.run(run())

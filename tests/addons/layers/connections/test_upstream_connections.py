@@ -1,0 +1,307 @@
+"""Which connection to the upstream a request takes, and what becomes of it. In memory, with HTTP/2 clients, which ask
+for several at once."""
+
+import gc
+from collections.abc import Callable
+from unittest.mock import Mock
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+from mitmproxy import http
+from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.proxy.context import Context
+
+from addons.layers.connections import upstream_connections
+from addons.layers.connections.upstream_connections import IdleConnections, UpstreamConnections
+from addons.layers.http_layer import ApiHttpLayer
+from addons.layers.layer_config import HttpLimits
+from tests.addons.wire import UPSTREAM, Wire, make_context, new_clock
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+AUTHORITY = "upstream:9000"
+
+
+class Http2Client:
+    """A client that speaks HTTP/2 with the layer.
+
+    Attributes:
+        done: The streams whose answers have come.
+        failed: The streams that were reset.
+    """
+
+    def __init__(
+        self,
+        limit: int = 100,
+        idle: IdleConnections | None = None,
+        layer: Callable[[Context, IdleConnections], UpstreamConnections] = UpstreamConnections,
+    ) -> None:
+        self.idle = IdleConnections(limit) if idle is None else idle
+        self.layer = layer(make_context(alpn=b"h2"), self.idle)
+        self.wire = Wire(self.layer)
+        self.done: list[int] = []
+        self.statuses: dict[int, bytes] = {}
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        self._h2.initiate_connection()
+        self._flush()
+
+    def _flush(self) -> None:
+        self.wire.receive(self.wire.client, self._h2.data_to_send())
+        answer, self.wire.to_client = self.wire.to_client, b""
+        for event in self._h2.receive_data(answer):
+            if isinstance(event, h2.events.StreamEnded):
+                self.done.append(event.stream_id)
+            elif isinstance(event, h2.events.ResponseReceived):
+                self.statuses[event.stream_id] = dict(event.headers)[b":status"]
+
+    def ask(self, path: str = "/") -> int:
+        stream: int = self._h2.get_next_available_stream_id()
+        pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", AUTHORITY), (":path", path)]
+        self._h2.send_headers(stream, pseudo, end_stream=True)
+        self._flush()
+        return stream
+
+    def reset(self, stream: int) -> None:
+        self._h2.reset_stream(stream)
+        self._flush()
+
+    def answer(self, number: int, data: bytes = ANSWER) -> None:
+        self.wire.receive(self.wire.connections[number], data)
+        self._flush()
+
+
+def requests_on(client: Http2Client, number: int) -> int:
+    return client.wire.sent[client.wire.connections[number]].count(b"GET /")
+
+
+def test_streams_at_once_take_a_connection_each_and_later_ones_those_that_are_idle() -> None:
+    client = Http2Client()
+    first, second = client.ask(), client.ask()
+    client.wire.connect()
+    client.wire.connect()
+    client.answer(1)
+    client.answer(0)
+    assert client.done == [second, first]
+    assert len(client.idle) == 2
+    third, fourth = client.ask(), client.ask()
+    assert client.wire.opening == []
+    assert len(client.idle) == 0
+    client.answer(0)
+    client.answer(1)
+    assert client.done == [second, first, third, fourth]
+    assert [requests_on(client, number) for number in (0, 1)] == [2, 2]
+    assert client.wire.sent[client.wire.connections[0]].startswith(b"GET / HTTP/1.1\r\nhost: upstream:9000\r\n")
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_no_more_connections_are_kept_than_may_be(limit: int) -> None:
+    client = Http2Client(limit)
+    for _ in range(2):
+        client.ask()
+        client.wire.connect()
+    for number in range(2):
+        client.answer(number)
+    states = [connection.state for connection in client.wire.connections]
+    assert states.count(ConnectionState.OPEN) == limit
+    assert len(client.done) == 2
+
+
+def test_a_request_that_waits_takes_a_connection_that_becomes_idle_first() -> None:
+    """mitmproxy opens five connections to an address at most; the sixth waits until one of them is closed."""
+    client = Http2Client()
+    client.ask()
+    client.wire.connect()
+    late = client.ask()
+    assert len(client.wire.opening) == 1
+    client.answer(0)
+    client.answer(0)
+    assert client.done[-1] == late
+    another, last = client.ask(), client.ask()
+    assert len(client.wire.opening) == 1, "the one that is still being made is for the last request"
+    client.wire.connect()
+    client.answer(1)
+    client.answer(0)
+    assert client.done[-2:] == [last, another]
+
+
+def test_a_connection_that_nobody_needs_any_more_is_kept_or_closed() -> None:
+    for limit in (0, 1):
+        client = Http2Client(limit)
+        client.ask()
+        client.wire.connect()
+        client.ask()
+        client.answer(0, ANSWER)
+        spare_was_needed = bool(limit == 0)  # without idle connections, the second request waits for its own
+        client.wire.connect()
+        assert requests_on(client, 1) == int(spare_was_needed)
+        assert len(client.idle) == (0 if spare_was_needed else 1)
+
+
+def test_a_stream_that_is_reset_while_it_connects_leaves_no_trace() -> None:
+    client = Http2Client()
+    stream = client.ask()
+    client.reset(stream)
+    connection = client.wire.connect()
+    assert connection.state is ConnectionState.CLOSED
+    other = client.ask()
+    client.wire.connect()
+    client.answer(1)
+    assert client.done == [other]
+    assert client.layer.streams == {}
+
+
+def test_a_failed_connection_is_tried_again_for_the_next_request() -> None:
+    client = Http2Client()
+    refused = client.ask()
+    client.wire.connect("refused")
+    client._flush()
+    served = client.ask()
+    client.wire.connect()
+    client.answer(0)
+    assert client.statuses == {refused: b"502", served: b"200"}
+
+
+def test_closed_connections_are_forgotten() -> None:
+    client = Http2Client()
+    for number in range(50):
+        client.ask()
+        client.wire.connect()
+        client.answer(number, ANSWER)
+        client.wire.close(client.wire.connections[number])
+    assert len(client.done) == 50
+    assert len(client.layer.connections) <= 3
+    assert len(client.idle) == 0
+    assert client.layer.waiting_for_establishment == {}
+    assert client.layer.command_sources == {}
+
+
+def test_connections_to_other_places_are_not_mixed_up() -> None:
+    client = Http2Client()
+
+    def elsewhere(flow: http.HTTPFlow) -> None:
+        if flow.request.path == "/elsewhere":
+            flow.request.host, flow.request.port = "elsewhere", 1
+
+    client.wire.hooks["requestheaders"] = elsewhere
+    for path in ("/", "/elsewhere", "/", "/elsewhere"):
+        client.ask(path)
+        if client.wire.opening:
+            client.wire.connect()
+        client.answer(1 if path == "/elsewhere" else 0)
+    assert [connection.address for connection in client.wire.sent] == [UPSTREAM, ("elsewhere", 1)]
+    assert [requests_on(client, number) for number in (0, 1)] == [2, 2]
+    assert len(client.done) == 4
+
+
+def test_an_upstream_behind_tls_is_not_offered_http2() -> None:
+    client = Http2Client()
+
+    def elsewhere(flow: http.HTTPFlow) -> None:
+        flow.request.scheme = "https"
+
+    client.wire.hooks["requestheaders"] = elsewhere
+    client.ask()
+    server = client.wire.opening[0].connection
+    assert (server.tls, server.sni, server.alpn_offers) == (True, "upstream", (b"http/1.1",))
+
+
+def test_data_that_nobody_asked_for_closes_an_idle_connection_and_is_not_logged() -> None:
+    client = Http2Client()
+    client.ask()
+    client.wire.connect()
+    client.answer(0)
+    client.answer(0, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nXMARK")
+    assert client.wire.connections[0].state is ConnectionState.CLOSED
+    assert len(client.idle) == 0
+    client.ask()
+    client.wire.connect()
+    client.answer(1)
+    assert len(client.done) == 2
+    assert "XMARK" not in str(client.wire.logged)
+
+
+def test_a_connection_that_is_lost_without_a_word_does_not_count_as_idle_for_ever() -> None:
+    client = Http2Client(1)
+    idle = client.idle
+    client.ask()
+    client.wire.connect()
+    client.answer(0)
+    assert len(idle) == 1
+    del client
+    gc.collect()
+    assert len(idle) == 0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_connection_that_has_been_idle_for_too_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(upstream_connections, "time", clock)
+    client = Http2Client(idle=IdleConnections(10, timeout=4))
+    client.ask()
+    client.wire.connect()
+    client.answer(0)
+    clock.now += 3.9
+    client.ask()
+    assert client.wire.opening == []
+    client.answer(0)
+    clock.now += 3.9
+    assert client.idle.overdue() == []
+    clock.now += 0.1
+    assert client.idle.overdue() == [client.wire.connections[0]]
+    client.ask()
+    client.wire.connect()
+    assert requests_on(client, 1) == 1
+
+
+def test_those_that_have_been_idle_for_too_long_are_told_of_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(upstream_connections, "time", clock)
+    idle = IdleConnections(10, timeout=4)
+    first, second, third = (Server(address=UPSTREAM) for _ in range(3))
+    for connection in (first, second, third):
+        idle.keep(connection)
+        clock.now += 1
+    idle.drop(first)
+    idle.keep(first)
+    clock.now += 2
+    assert idle.overdue() == [second]
+    assert len(idle) == 3
+
+
+def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:
+    """As the loop can tell, though the layers have not been told yet."""
+    ended: set[Connection] = set()
+    client = Http2Client(idle=IdleConnections(10, has_ended=ended.__contains__))
+    client.ask()
+    client.wire.connect()
+    client.answer(0)
+    ended.add(client.wire.connections[0])
+    client.ask()
+    client.wire.connect()
+    assert [requests_on(client, number) for number in (0, 1)] == [1, 1]
+
+
+def test_a_second_attempt_takes_a_connection_that_was_not_used_before() -> None:
+    """Others that are idle may have been closed at the same moment."""
+    limits = HttpLimits(lambda _: 1000, 3600, lambda *_: None, new_clock, may_repeat=lambda *_: True)
+    client = Http2Client(layer=lambda context, idle: ApiHttpLayer(context, limits, idle, signer=Mock()))
+    client.ask(), client.ask()
+    client.wire.connect()
+    client.wire.connect()
+    client.answer(0)
+    client.answer(1)
+    lost = client.ask()
+    client.wire.close(client.wire.connections[0])
+    assert [requests_on(client, number) for number in (0, 1)] == [2, 1]
+    client.wire.connect()
+    client.answer(2)
+    assert client.done[-1] == lost
+    assert requests_on(client, 2) == 1

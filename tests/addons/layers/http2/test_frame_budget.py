@@ -1,0 +1,128 @@
+import pytest
+from h2.errors import ErrorCodes
+from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, PingFrame
+
+from addons.layers.http2.frame_budget import (
+    DROPPED_BURST,
+    DROPPED_PER_SECOND,
+    FRAME_BURST,
+    FRAMES_PER_SECOND,
+    MAX_FRAME,
+    MAX_HEADER_BLOCK,
+    Budget,
+    FrameBudget,
+    Http2Excess,
+)
+from tests.addons.clock import Clock
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PING = PingFrame(0, b"whatever")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def budget(clock: Clock) -> FrameBudget:
+    made = FrameBudget(clock)
+    made.receive(PREFACE)
+    return made
+
+
+def receive(budget: FrameBudget, *frames: Frame) -> None:
+    for frame in frames:
+        budget.receive(frame.serialize())
+
+
+def test_so_many_frames_may_come_at_once(budget: FrameBudget) -> None:
+    receive(budget, *[PING] * FRAME_BURST)
+    with pytest.raises(Http2Excess) as excess:
+        receive(budget, PING)
+    assert excess.value.code is ErrorCodes.ENHANCE_YOUR_CALM
+
+
+def test_time_pays(budget: FrameBudget, clock: Clock) -> None:
+    receive(budget, *[PING] * FRAME_BURST)
+    clock.now += 1
+    receive(budget, *[PING] * FRAMES_PER_SECOND)
+    with pytest.raises(Http2Excess):
+        receive(budget, PING)
+    clock.now += 3600  # but not without bounds
+    with pytest.raises(Http2Excess):
+        receive(budget, *[PING] * (FRAME_BURST + 1))
+
+
+def test_bodies_pay(budget: FrameBudget) -> None:
+    receive(budget, *[PING] * FRAME_BURST)
+    receive(budget, *[DataFrame(1, b"x" * 1000)] * 5000)
+
+
+def test_tiny_and_empty_frames_of_data_do_not(budget: FrameBudget) -> None:
+    for size in (0, 1):
+        with pytest.raises(Http2Excess):
+            receive(budget, *[DataFrame(1, b"x" * size)] * (FRAME_BURST + 10))
+
+
+def test_answers_pay(budget: FrameBudget) -> None:
+    for _ in range(FRAME_BURST * 3):
+        budget.sent(100)
+        receive(budget, PING, PING)
+    budget.sent(10_000_000)
+    receive(budget, *[PING] * FRAME_BURST)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_frames_are_counted_however_they_are_cut(budget: FrameBudget, size: int) -> None:
+    data = PING.serialize() * FRAME_BURST
+    for at in range(0, len(data), size):
+        budget.receive(data[at : at + size])
+    with pytest.raises(Http2Excess):
+        receive(budget, PING)
+
+
+def test_a_frame_that_is_too_long_is_found_by_its_head(budget: FrameBudget) -> None:
+    receive(budget, DataFrame(1, b"x" * MAX_FRAME))
+    with pytest.raises(Http2Excess) as excess:
+        budget.receive(DataFrame(1, b"x" * (MAX_FRAME + 1)).serialize()[:9])
+    assert excess.value.code is ErrorCodes.FRAME_SIZE_ERROR
+
+
+def test_a_header_block_is_bounded_over_its_frames(budget: FrameBudget) -> None:
+    continued = [ContinuationFrame(1, b"x" * 16_000)] * 3
+    for _ in range(3):  # each by itself
+        receive(budget, HeadersFrame(1, b"x" * 16_000), *continued)
+    assert MAX_HEADER_BLOCK < 5 * 16_000
+    with pytest.raises(Http2Excess):
+        receive(budget, ContinuationFrame(1, b"x" * 16_000))
+
+
+def test_a_budget_that_is_overspent_must_be_earned_back(clock: Clock) -> None:
+    budget = Budget(burst=2, per_second=1, clock=clock)
+    assert [budget.spend(1) for _ in range(3)] == [True, True, False]
+    clock.now += 1
+    assert not budget.spend(1)
+    budget.earn(2)
+    assert budget.spend(1)
+
+
+def test_bodies_that_nobody_takes_are_bounded(budget: FrameBudget, clock: Clock) -> None:
+    frame = DataFrame(1, b"x" * MAX_FRAME)
+    for _ in range(2 * DROPPED_BURST // MAX_FRAME):
+        receive(budget, frame)
+        budget.taken(MAX_FRAME)
+        budget.receive(frame.serialize()[:100])
+        budget.settle()
+        budget.receive(frame.serialize()[100:])
+        budget.taken(MAX_FRAME)
+        budget.settle()
+    for _ in range(DROPPED_BURST // MAX_FRAME):
+        receive(budget, frame)
+        budget.settle()
+    clock.now += 1
+    receive(budget, frame)
+    budget.settle()
+    receive(budget, *[frame] * (DROPPED_PER_SECOND // MAX_FRAME))
+    with pytest.raises(Http2Excess):
+        budget.settle()

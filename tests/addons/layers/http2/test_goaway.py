@@ -1,0 +1,49 @@
+"""The states of a graceful end; tests/addons/layers/http2/test_server.py has them on a connection."""
+
+import pytest
+from hyperframe.frame import Frame, GoAwayFrame, PingFrame
+
+from addons.layers.http2.goaway import HIGHEST_STREAM, GracefulEnd, State
+
+
+def frames(data: bytes) -> list[Frame]:
+    parsed = []
+    while data:
+        frame, length = Frame.parse_frame_header(memoryview(data[:9]))
+        frame.parse_body(memoryview(data[9 : 9 + length]))
+        parsed.append(frame)
+        data = data[9 + length :]
+    return parsed
+
+
+def test_the_first_goaway_refuses_nothing_and_comes_behind_a_ping() -> None:
+    end = GracefulEnd()
+    ping, goaway = frames(end.announce())
+    assert isinstance(ping, PingFrame)
+    assert isinstance(goaway, GoAwayFrame)
+    assert (goaway.last_stream_id, goaway.error_code) == (HIGHEST_STREAM, 0)
+    assert end.state is State.ANNOUNCED
+    assert end.is_answer(ping.opaque_data)
+    assert not end.is_answer(b"whatever")
+    assert not end.refuses(HIGHEST_STREAM)
+
+
+@pytest.mark.parametrize("last", [0, 1, 7])
+def test_the_second_goaway_names_the_last_stream_that_is_taken(last: int) -> None:
+    end = GracefulEnd()
+    [ping, _] = frames(end.announce())
+    [goaway] = frames(end.conclude(last))
+    assert isinstance(goaway, GoAwayFrame)
+    assert (goaway.last_stream_id, goaway.error_code) == (last, 0)
+    assert [end.refuses(stream_id) for stream_id in (last, last + 2)] == [False, True]
+    assert isinstance(ping, PingFrame)
+    assert not end.is_answer(ping.opaque_data), "once"
+
+
+def test_a_clients_goaway_ends_it_too_and_raises_nothing_that_was_named() -> None:
+    end = GracefulEnd()
+    end.client_goes(5)
+    assert (end.state, end.last_stream_id) == (State.CONCLUDED, 5)
+    end.client_goes(9)
+    assert end.last_stream_id == 5
+    assert not GracefulEnd().refuses(1)

@@ -1,0 +1,461 @@
+"""The layer by itself, between a client of hyper-h2 and nobody: time stands still unless a test moves it."""
+
+import json
+
+import h2.config
+import h2.events
+import pytest
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame, PingFrame
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    RequestData,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+)
+from mitmproxy.test import taddons, tflow
+
+from addons.access.body_pace import BodyTimes
+from addons.layers.connections.reader import ConnectionReading
+from addons.layers.http2.back_pressure import BackPressure
+from addons.layers.http2.connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
+from addons.layers.http2.frame_budget import RESET_BURST
+from addons.layers.http2.goaway import HIGHEST_STREAM, PATIENCE
+from addons.layers.http2.graceful_server import GoingAway
+from addons.layers.http2.server import HALT_AT, SWEEP, ApiHttp2Server, StreamsWentOn
+from addons.layers.http2.streams import MAX_HELD, Http2Timeouts
+from tests.addons.clock import Clock
+from tests.addons.conftest import head
+from tests.support.patient_http2 import PatientConnection
+
+HEADERS = [(":method", "POST"), (":scheme", "https"), (":authority", "proxy"), (":path", "/x")]
+TIMEOUTS = Http2Timeouts(upstream=100, idle=20, body=BodyTimes(pause=10, rate=0.1), reading=50)
+
+
+class Upstreams(BackPressure):
+    """Upstreams of nobody's, that say what is asked of them."""
+
+    def __init__(self) -> None:
+        super().__init__({}, ConnectionReading())
+        self.halted: set[int] = set()
+        self.waiting: set[int] = set()
+
+    def halt(self, stream_id: int) -> None:
+        self.halted.add(stream_id)
+
+    def resume(self, stream_id: int) -> None:
+        self.halted.discard(stream_id)
+
+    def waits(self, stream_id: int) -> bool:
+        return stream_id in self.waiting
+
+    def passes(self, stream_id: int) -> bool:
+        return stream_id == 99
+
+
+class Connection:
+    """A client and the layer.
+
+    Attributes:
+        received: What the layer has told the streams.
+        seen: What the client has seen.
+        logged: What the layer has had logged.
+        closed: Whether it has closed the connection.
+    """
+
+    def __init__(self, clock: Clock, window: int | None = None) -> None:
+        self.upstreams = Upstreams()
+        with taddons.context(Proxyserver()) as made:
+            context = Context(tflow.tclient_conn(), made.options)
+        self.retiring = False
+        self.layer = ApiHttp2Server(
+            context,
+            self.upstreams,
+            TIMEOUTS,
+            lambda _, answer: answer.headers.update(x="y"),
+            clock,
+            retiring=lambda: self.retiring,
+        )
+        self.client = PatientConnection(
+            h2.config.H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
+        )
+        if window is not None:
+            self.client.local_settings.initial_window_size = window
+            self.client.local_settings.acknowledge()
+        self.client.initiate_connection()
+        self.received: list[HttpEvent] = []
+        self.seen: list[h2.events.Event] = []
+        self.logged: list[str] = []
+        self.closed = False
+        self._wakeups: dict[float, commands.RequestWakeup] = {}
+        self.tell(events.Start())
+        self.flush()
+
+    def tell(self, event: events.Event) -> None:
+        """Have something happen to the layer."""
+        for command in self.layer.handle_event(event):
+            if isinstance(command, ReceiveHttp):
+                self.received.append(command.event)
+            elif isinstance(command, commands.SendData):
+                self.seen += self.client.receive_data(command.data)
+            elif isinstance(command, commands.RequestWakeup):
+                self._wakeups[command.delay] = command
+            elif isinstance(command, commands.CloseConnection):
+                self.closed = True
+            elif isinstance(command, commands.Log):
+                self.logged.append(command.message)
+
+    def flush(self) -> None:
+        """Hand on what the client sends."""
+        while data := self.client.data_to_send(65_535):
+            self.tell(events.DataReceived(self.layer.conn, data))
+
+    def begin(self) -> int:
+        stream_id = self.client.get_next_available_stream_id()
+        self.client.send_headers(stream_id, HEADERS)
+        self.flush()
+        return stream_id
+
+    def send(self, stream_id: int, size: int) -> None:
+        while size and stream_id in self.client.streams and not self.client.streams[stream_id].closed:
+            piece = min(size, 16_384, self.client.local_flow_control_window(stream_id))
+            self.client.send_data(stream_id, b" " * piece)
+            self.flush()
+            size -= piece
+
+    def answer(self, stream_id: int, size: int, *, end: bool = True, **headers: str) -> None:
+        self.tell(ResponseHeaders(stream_id, head(200, "application/json", **headers)))
+        self.tell(ResponseData(stream_id, b"x" * size))
+        if end:
+            self.tell(ResponseEndOfMessage(stream_id))
+
+    def sweep(self) -> None:
+        self.tell(events.Wakeup(self._wakeups.pop(SWEEP)))
+
+    def go_away(self) -> None:
+        """Have the connection end; what the client says to that is not sent yet."""
+        self.retiring = True
+        self.tell(GoingAway())
+
+    def lose_patience(self) -> None:
+        """Let the client's time for an answer to the PING pass."""
+        self.tell(events.Wakeup(self._wakeups.pop(PATIENCE)))
+
+    def goaways(self) -> list[tuple[int, int]]:
+        """Code and last stream of each GOAWAY that the client has seen."""
+        seen = (event for event in self.seen if isinstance(event, h2.events.ConnectionTerminated))
+        return [(int(event.error_code or 0), event.last_stream_id or 0) for event in seen]
+
+    def refused(self) -> set[int]:
+        """The streams that were reset with REFUSED_STREAM."""
+        resets = (event for event in self.seen if isinstance(event, h2.events.StreamReset))
+        return {event.stream_id for event in resets if event.error_code == ErrorCodes.REFUSED_STREAM}
+
+    def last[T](self, kind: type[T]) -> T:
+        return next(event for event in reversed([*self.seen, *self.received]) if isinstance(event, kind))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def connection(clock: Clock) -> Connection:
+    return Connection(clock)
+
+
+def test_an_idle_connection_ends_with_goodbye(connection: Connection, clock: Clock) -> None:
+    stream_id = connection.begin()
+    clock.now += 9
+    connection.sweep()
+    connection.client.end_stream(stream_id)
+    connection.answer(stream_id, 10)
+    clock.now += 19
+    connection.sweep()
+    assert not connection.closed
+    clock.now += 2
+    connection.sweep()
+    assert connection.closed
+    assert connection.last(h2.events.ConnectionTerminated).error_code == ErrorCodes.NO_ERROR
+
+
+def test_pings_do_not_keep_a_connection(connection: Connection, clock: Clock) -> None:
+    for _ in range(30):
+        clock.now += 1
+        connection.client.ping(b"whatever")
+        connection.flush()
+    connection.sweep()
+    assert connection.closed
+
+
+def test_a_body_that_does_not_go_on_ends_its_stream_alone(connection: Connection, clock: Clock) -> None:
+    silent, busy = connection.begin(), connection.begin()
+    clock.now += 11
+    connection.send(busy, 1)
+    connection.sweep()
+    answer = connection.last(h2.events.ResponseReceived)
+    assert answer.stream_id == silent
+    assert (b":status", b"408") in answer.headers
+    assert connection.last(RequestProtocolError).stream_id == silent
+    assert not connection.closed
+
+
+def test_an_answer_that_nobody_reads_ends(clock: Clock) -> None:
+    connection = Connection(clock, window=10)
+    stream_id = connection.begin()
+    connection.client.end_stream(stream_id)
+    connection.flush()
+    connection.answer(stream_id, HALT_AT + 20, end=False)
+    assert connection.upstreams.halted == {stream_id}
+    for _ in range(3):  # as long as it reads, however little
+        clock.now += 49
+        connection.client.increment_flow_control_window(1, stream_id)
+        connection.flush()
+        connection.sweep()
+        assert connection.layer.h2_conn.queues
+    clock.now += 51
+    connection.sweep()
+    assert not connection.layer.h2_conn.queues
+    assert connection.last(h2.events.StreamReset).error_code == ErrorCodes.CANCEL
+    assert connection.last(RequestProtocolError).stream_id == stream_id
+    assert connection.upstreams.halted == set()
+
+
+def test_an_upstream_is_halted_until_the_client_has_read(clock: Clock) -> None:
+    connection = Connection(clock, window=10)
+    stream_id = connection.begin()
+    connection.answer(stream_id, HALT_AT, end=False)
+    assert connection.upstreams.halted == set()
+    connection.tell(ResponseData(stream_id, b"x" * 20))
+    assert connection.upstreams.halted == {stream_id}
+    connection.client.increment_flow_control_window(2 * HALT_AT, stream_id)
+    connection.client.increment_flow_control_window(2 * HALT_AT)
+    connection.flush()
+    assert connection.upstreams.halted == set()
+    assert (
+        sum(len(event.data) for event in connection.seen if isinstance(event, h2.events.DataReceived)) == HALT_AT + 20
+    )
+
+
+@pytest.mark.parametrize("how", ["end", "reset", "close"])
+def test_no_upstream_stays_halted_when_its_stream_is_over(clock: Clock, how: str) -> None:
+    connection = Connection(clock, window=10)
+    stream_id = connection.begin()
+    connection.answer(stream_id, 2 * HALT_AT, end=False)
+    assert connection.upstreams.halted == {stream_id}
+    if how == "end":
+        connection.tell(ResponseEndOfMessage(stream_id))
+    elif how == "reset":
+        connection.client.reset_stream(stream_id)
+        connection.flush()
+    else:
+        connection.tell(events.ConnectionClosed(connection.layer.conn))
+    assert connection.upstreams.halted == set()
+
+
+def test_a_connection_keeps_only_so_much_of_its_requests(connection: Connection) -> None:
+    streams = [connection.begin() for _ in range(3)]
+    for stream_id in streams[:2]:
+        connection.send(stream_id, MAX_HELD // 2)
+    connection.send(streams[2], 100_000)
+    answer = connection.last(h2.events.ResponseReceived)
+    assert (answer.stream_id, dict(answer.headers or ())[b":status"]) == (streams[2], b"429")
+    assert dict(answer.headers or ())[b"retry-after"]
+    assert dict(answer.headers or ())[b"x"] == b"y", "what all answers carry"
+    data = [event.data or b"" for event in connection.seen if isinstance(event, h2.events.DataReceived)]
+    assert json.loads(b"".join(data))["error"]["type"] == "rate_limited"
+    assert connection.last(RequestProtocolError).stream_id == streams[2]
+    connection.answer(streams[0], 1)
+    connection.send(connection.begin(), MAX_HELD // 4)
+    assert connection.last(RequestData).stream_id not in streams
+
+
+def test_a_client_waits_with_a_body_that_nobody_takes_and_with_no_other(connection: Connection) -> None:
+    stalled, other = connection.begin(), connection.begin()
+    connection.upstreams.waiting = {stalled}
+    connection.send(stalled, STREAM_WINDOW)
+    assert connection.client.local_flow_control_window(stalled) == 0
+    connection.send(other, 3 * STREAM_WINDOW)
+    assert connection.layer.is_behind
+    connection.upstreams.waiting.clear()
+    connection.tell(StreamsWentOn())
+    assert not connection.layer.is_behind
+    assert connection.client.local_flow_control_window(stalled) == STREAM_WINDOW
+
+
+def test_a_clients_table_for_headers_stays_small(connection: Connection) -> None:
+    connection.client.update_settings({SettingCodes.HEADER_TABLE_SIZE: 2**20})
+    connection.flush()
+    for number in range(50):
+        stream_id = connection.begin()
+        connection.client.end_stream(stream_id)
+        connection.answer(stream_id, 1, x=f"{number}" * 500)
+    assert connection.layer.h2_conn.encoder.header_table_size == MAX_HEADER_TABLE
+
+
+def test_what_is_over_is_forgotten(connection: Connection) -> None:
+    for _ in range(QueueingConnection.MAX_CLOSED_STREAMS + 50):
+        stream_id = connection.begin()
+        connection.client.end_stream(stream_id)
+        connection.answer(stream_id, 1)
+        connection.seen.clear()
+    assert not connection.layer.streams
+    assert not connection.layer.h2_conn.queues
+    assert len(connection.layer.h2_conn.streams) < 5
+    assert len(connection.layer.h2_conn._closed_streams) <= QueueingConnection.MAX_CLOSED_STREAMS
+
+
+@pytest.mark.parametrize(
+    "field", [("x", "s3cret\n"), ("X-S3cret", "1"), ("x", " s3cret"), ("x", "s3cret\x07"), (":s3cret", "1")]
+)
+def test_nothing_that_was_sent_is_quoted(connection: Connection, field: tuple[str, str]) -> None:
+    connection.client.send_headers(1, [*HEADERS, field])
+    connection.flush()
+    assert connection.logged
+    assert "s3cret" not in "".join(connection.logged).lower()
+    assert not [event for event in connection.received if isinstance(event, RequestHeaders)]
+    for event in connection.seen:
+        if isinstance(event, h2.events.ConnectionTerminated):
+            assert not event.additional_data
+
+
+GRACEFUL = (0, HIGHEST_STREAM)
+"""The first GOAWAY: it refuses nothing."""
+
+
+def begun(connection: Connection) -> list[int]:
+    """The streams whose requests were taken."""
+    return [event.stream_id for event in connection.received if isinstance(event, RequestHeaders)]
+
+
+def test_a_request_that_crosses_the_first_goaway_is_taken_and_one_behind_the_second_refused(
+    connection: Connection,
+) -> None:
+    early = connection.begin()
+    connection.go_away()
+    acknowledgement = connection.client.data_to_send()
+    crossing = connection.begin()
+    assert begun(connection) == [early, crossing]
+    connection.tell(events.DataReceived(connection.layer.conn, acknowledgement))
+    assert connection.goaways() == [GRACEFUL, (0, crossing)]
+    late = connection.begin()
+    assert begun(connection) == [early, crossing]
+    assert connection.refused() == {late}
+    assert not connection.closed
+    for stream_id in (early, crossing):
+        connection.client.end_stream(stream_id)
+        connection.flush()
+        connection.answer(stream_id, 10)
+    assert connection.closed
+    assert connection.last(h2.events.StreamEnded).stream_id == crossing
+    assert connection.goaways() == [GRACEFUL, (0, crossing)]
+
+
+def test_a_client_that_does_not_answer_the_ping_loses_its_time_for_new_requests(connection: Connection) -> None:
+    early = connection.begin()
+    connection.go_away()
+    connection.client.clear_outbound_data_buffer()
+    connection.lose_patience()
+    assert connection.goaways() == [GRACEFUL, (0, early)]
+    late = connection.begin()
+    assert connection.refused() == {late}
+
+
+def test_no_other_ping_is_taken_for_the_answer(connection: Connection) -> None:
+    connection.begin()
+    connection.go_away()
+    connection.client.clear_outbound_data_buffer()
+    other = PingFrame(0, opaque_data=b"whatever", flags=["ACK"])
+    connection.tell(events.DataReceived(connection.layer.conn, other.serialize()))
+    assert connection.goaways() == [GRACEFUL]
+
+
+def test_a_client_that_goes_on_and_on_after_the_goaway_is_cut_off(connection: Connection) -> None:
+    early = connection.begin()
+    connection.go_away()
+    connection.flush()
+    while not connection.closed:
+        late = connection.begin()
+        assert late < 2 * (RESET_BURST + 10)
+    assert begun(connection) == [early]
+    assert connection.goaways() == [GRACEFUL, (0, early), (ErrorCodes.ENHANCE_YOUR_CALM, early)], "never a higher one"
+
+
+def test_the_body_of_a_refused_request_goes_nowhere(connection: Connection) -> None:
+    early = connection.begin()
+    connection.go_away()
+    connection.flush()
+    late = connection.begin()
+    connection.send(late, 100)
+    connection.client.reset_stream(early)
+    connection.flush()
+    assert not [event for event in connection.received if isinstance(event, RequestData)]
+    assert connection.closed
+
+
+def test_an_idle_connection_ends_when_the_client_has_answered_the_ping(connection: Connection) -> None:
+    connection.go_away()
+    assert not connection.closed
+    connection.flush()
+    assert connection.goaways() == [GRACEFUL, (0, 0)]
+    assert connection.closed
+
+
+def test_an_idle_connection_whose_client_is_silent_ends_too(connection: Connection) -> None:
+    connection.go_away()
+    connection.lose_patience()
+    assert connection.closed
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_a_client_that_sends_a_goaway_gets_what_it_has_under_way(connection: Connection, announced: bool) -> None:
+    stream_id = connection.begin()
+    connection.client.end_stream(stream_id)
+    connection.flush()
+    connection.answer(stream_id, 10, end=False)
+    if announced:
+        connection.go_away()
+    connection.tell(events.DataReceived(connection.layer.conn, GoAwayFrame(0, last_stream_id=0).serialize()))
+    assert not connection.closed
+    connection.tell(ResponseData(stream_id, b"y" * 10))
+    connection.tell(ResponseEndOfMessage(stream_id))
+    assert connection.last(h2.events.StreamEnded).stream_id == stream_id
+    assert connection.closed
+
+
+def test_a_client_that_sends_a_goaway_when_all_is_done_is_let_go(connection: Connection) -> None:
+    connection.tell(events.DataReceived(connection.layer.conn, GoAwayFrame(0, last_stream_id=0).serialize()))
+    assert connection.closed
+
+
+def test_a_client_that_ends_the_connection_for_an_error_is_believed(connection: Connection) -> None:
+    stream_id = connection.begin()
+    error = GoAwayFrame(0, last_stream_id=0, error_code=ErrorCodes.INTERNAL_ERROR)
+    connection.tell(events.DataReceived(connection.layer.conn, error.serialize()))
+    assert connection.closed
+    assert connection.last(RequestProtocolError).stream_id == stream_id
+
+
+def test_a_connection_that_has_ended_is_told_of_its_end_in_vain(connection: Connection) -> None:
+    connection.tell(events.ConnectionClosed(connection.layer.conn))
+    assert connection.closed
+    connection.go_away()
+    assert connection.goaways() == []
+
+
+def test_a_connection_that_was_not_told_notices_at_the_next_look(connection: Connection) -> None:
+    connection.sweep()
+    assert connection.goaways() == []
+    connection.retiring = True
+    connection.sweep()
+    assert connection.goaways() == [GRACEFUL]
+    connection.tell(GoingAway())
+    assert connection.goaways() == [GRACEFUL], "once"

@@ -1,0 +1,80 @@
+import asyncio
+from types import SimpleNamespace
+
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Client, Connection, ConnectionState, Server
+from mitmproxy.proxy import events
+from mitmproxy.proxy.server import ConnectionIO
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy.test import taddons, tflow
+
+from addons.lifecycle.socket_leak_fix import LeftoverSockets
+
+
+class Writer:
+    """Says whether it was closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Handler:
+    """What mitmproxy has for a client whose tasks have ended or go on."""
+
+    def __init__(self, **tasks_over: bool) -> None:
+        self.client: Client = tflow.tclient_conn()
+        self.server: Server = tflow.tserver_conn()
+        self.writers: dict[Connection, Writer] = {}
+        self.transports: dict[Connection, ConnectionIO] = {}
+        self.told: list[events.Event] = []
+        for name, over in tasks_over.items():
+            connection = getattr(self, name)
+            self.writers[connection] = Writer()
+            task = SimpleNamespace(done=lambda over=over: over)
+            self.transports[connection] = ConnectionIO(task, None, self.writers[connection])  # type: ignore[arg-type]
+
+    async def server_event(self, event: events.Event) -> None:
+        self.told.append(event)
+
+
+def told(handler: Handler, hook: str) -> None:
+    with taddons.context(Proxyserver()) as context:
+        server = context.master.addons.get("proxyserver")
+        server.connections[handler.client.id] = handler
+        leftovers = LeftoverSockets()
+        if hook == "client":
+            asyncio.run(leftovers.client_disconnected(handler.client))
+        else:
+            asyncio.run(leftovers.server_disconnected(ServerConnectionHookData(handler.server, handler.client)))
+
+
+def test_a_client_that_was_left_open_is_closed() -> None:
+    handler = Handler(client=True)
+    told(handler, "client")
+    assert handler.writers[handler.client].closed
+    assert not handler.transports
+    assert handler.client.state is ConnectionState.CLOSED
+    assert [event.connection for event in handler.told] == [handler.client]  # type: ignore[attr-defined]
+
+
+def test_its_upstreams_are_closed_where_nothing_else_will_do_it() -> None:
+    for over in (True, False):
+        handler = Handler(server=over)
+        told(handler, "client")
+        assert handler.writers[handler.server].closed is over
+        assert (handler.server in handler.transports) is not over
+
+
+def test_an_upstream_that_was_left_open_is_closed() -> None:
+    handler = Handler(client=False, server=True)
+    told(handler, "server")
+    assert handler.writers[handler.server].closed
+    assert not handler.writers[handler.client].closed
+
+
+def test_what_mitmproxy_has_closed_is_no_concern() -> None:
+    handler = Handler()
+    told(handler, "client")
+    told(handler, "server")

@@ -1,0 +1,48 @@
+"""Options of sockets; tests/e2e/test_vanished_peers.py has what becomes of peers that are gone."""
+
+import asyncio
+import socket
+from types import SimpleNamespace
+
+import pytest
+from mitmproxy.proxy.server import ConnectionIO
+from mitmproxy.test import taddons, tflow
+
+from addons.lifecycle.tcp_keepalive import PROBES, TcpKeepalive, keepalive_options
+
+
+@pytest.mark.parametrize(("idle", "user_timeout", "interval"), [(30, 120, 15), (60, 120, 10), (1, 2, 1), (10, 71, 11)])
+def test_a_silent_peer_has_had_all_probes_when_its_time_is_over(idle: int, user_timeout: int, interval: int) -> None:
+    with socket.socket(socket.AF_INET6) as sock:
+        for option in keepalive_options(idle, user_timeout):
+            sock.setsockopt(*option)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        read = [sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in NAMES]
+    assert read == [idle, interval, PROBES, 1000 * user_timeout]
+    assert 0 <= idle + PROBES * interval - user_timeout < PROBES, "seconds"
+
+
+def test_a_system_without_some_of_the_options_does_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delattr(socket, name)
+    assert keepalive_options(30, 120) == [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+
+
+def test_a_connection_that_has_ended_by_now_is_left_alone() -> None:
+    client = tflow.tclient_conn()
+
+    async def connect_and_end() -> None:
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.transport.abort()
+            await reader.read()
+        handler = SimpleNamespace(transports={client: ConnectionIO(reader=reader, writer=writer)})
+        with taddons.context() as made:
+            made.master.addons.add(SimpleNamespace(name="proxyserver", connections={client.id: handler}))
+            TcpKeepalive(30, 120).client_connected(client)
+
+    asyncio.run(connect_and_end())
+
+
+NAMES = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")

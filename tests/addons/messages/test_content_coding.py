@@ -1,0 +1,24 @@
+import pytest
+from mitmproxy import http
+
+from addons.messages.content_coding import is_not_encoded
+
+
+@pytest.mark.parametrize(
+    ("coding", "expected"),
+    [(None, True), ("identity", True), ("None", True), ("", True), (" identity ", True), ("gzip", False), ("x", False)],
+)
+def test_only_a_body_without_a_coding_is_not_encoded(coding: str | None, expected: bool) -> None:
+    message = http.Request.make("POST", "http://x/")
+    if coding is not None:
+        message.headers["content-encoding"] = coding
+    assert is_not_encoded(message) is expected
+
+
+@pytest.mark.parametrize("coding", ["identity", "none"])
+def test_mitmproxy_takes_the_same_for_no_coding(coding: str) -> None:
+    message = http.Request.make("POST", "http://x/")
+    message.headers["content-encoding"] = coding
+    message.content = b"plain"
+    assert message.raw_content == b"plain"
+    assert message.headers["content-encoding"] == coding

@@ -1,0 +1,43 @@
+import pytest
+
+from addons.messages.hop_by_hop import end_to_end, keeps_open
+
+HOP_BY_HOP = ["Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "TE", "Trailer", "upgrade"]
+
+
+@pytest.mark.parametrize("name", HOP_BY_HOP)
+def test_what_is_for_the_next_hop_goes_no_further(name: str) -> None:
+    kept = [(b"A", b"1"), (b"Transfer-Encoding", b"chunked"), (b"a", b"2")]
+    fields = [kept[0], (name.encode(), b"x"), kept[1], kept[2]]
+    assert end_to_end(fields) == tuple(kept)
+
+
+def test_neither_does_what_connection_names() -> None:
+    fields = [(b"Connection", b"close, X-Foo"), (b"x-foo", b"1"), (b"X-Bar", b"2"), (b"connection", b" x-BAR ,,")]
+    assert end_to_end([*fields, (b"X-Foobar", b"3")]) == ((b"X-Foobar", b"3"),)
+
+
+def test_but_never_the_framing_nor_the_host() -> None:
+    kept = ((b"Host", b"x"), (b"Content-Length", b"5"), (b"Transfer-Encoding", b"chunked"))
+    assert end_to_end([(b"Connection", b"host, content-length, Transfer-Encoding"), *kept]) == kept
+
+
+def test_a_change_of_protocol_keeps_what_asks_for_it() -> None:
+    fields = [(b"Connection", b"keep-alive, Upgrade, X"), (b"Upgrade", b"websocket"), (b"X", b"1"), (b"TE", b"a")]
+    assert end_to_end(fields, upgrade=True) == ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"))
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "kept"),
+    [
+        (b"HTTP/1.1", None, True),
+        (b"HTTP/1.1", b"keep-alive", True),
+        (b"HTTP/1.1", b"Keep-Alive, CLOSE", False),
+        (b"HTTP/1.1", b"closed", True),
+        (b"HTTP/1.0", None, False),
+        (b"HTTP/1.0", b"keep-alive", False),
+    ],
+)
+def test_a_client_says_whether_its_connection_stays_open(version: bytes, connection: bytes | None, kept: bool) -> None:
+    fields = [] if connection is None else [(b"Connection", connection)]
+    assert keeps_open(version, fields) is kept

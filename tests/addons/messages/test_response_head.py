@@ -1,0 +1,61 @@
+"""What of the head of an upstream's answer goes on to the client."""
+
+import pytest
+from mitmproxy import http
+from mitmproxy.test import tutils
+
+from addons.messages.response_head import asked_for, for_next_hop
+from tests.addons.conftest import head
+
+REQUEST = tutils.treq(host="vllm", port=8000, scheme=b"http", path=b"/tokenize?a=b", authority=b"")
+
+
+def passed_on(answer: http.Response, request: http.Request = REQUEST) -> list[tuple[bytes, bytes]]:
+    asked = asked_for(tutils.treq(path=b"/v1/tokenize?a=b", headers=((b"host", b"proxy:1"),), authority=b""), "http")
+    return list(for_next_hop(answer, request, asked).headers.fields)
+
+
+@pytest.mark.parametrize("status", [200, 101, 404, 503])
+@pytest.mark.parametrize("name", ["Alt-Svc", "alt-svc", "Set-Cookie", "SET-COOKIE2", "X-Receipt-Id"])
+def test_what_is_not_for_clients_goes_no_further(status: int, name: str) -> None:
+    kept = [(b"Content-Type", b"application/json"), (b"x-request-id", b"r")]
+    answer = http.Response.make(status, b"", [kept[0], (name.encode(), b"x"), (name.encode(), b"y"), kept[1]])
+    came = answer.headers.fields
+    assert [field for field in passed_on(answer) if field[0].lower() != b"content-length"] == kept
+    assert answer.headers.fields == came, "the original is what the connection goes by"
+
+
+def test_a_head_with_nothing_of_that_is_the_very_one_that_came() -> None:
+    answer = head(200, content_type="application/json")
+    assert for_next_hop(answer, REQUEST, asked_for(REQUEST, "http")) is answer
+
+
+@pytest.mark.parametrize("status", [201, 307])
+def test_both_references_are_for_the_client(status: int) -> None:
+    fields = [
+        (b"Location", b"http://vllm:8000/tokenize/"),
+        (b"X-Location", b"http://vllm:8000/x"),
+        (b"content-LOCATION", b"//vllm:8000/x"),
+        (b"Location", b"http://elsewhere/"),
+        (b"Set-Cookie", b"a=b"),
+    ]
+    assert passed_on(http.Response.make(status, b"", fields))[:4] == [
+        (b"Location", b"http://proxy:1/v1/tokenize/"),
+        (b"X-Location", b"http://vllm:8000/x"),
+        (b"content-LOCATION", b"http://proxy:1/x"),
+        (b"Location", b"http://elsewhere/"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("authority", "host", "expected"),
+    [(b"", b"proxy:1", b"proxy:1"), (b"chat.example", b"proxy:1", b"chat.example"), (b"", None, b"")],
+    ids=["Host", ":authority, or an absolute target", "neither"],
+)
+def test_the_address_that_the_client_used_is_the_one_that_it_sent(
+    authority: bytes, host: bytes | None, expected: bytes
+) -> None:
+    headers = () if host is None else ((b"HOST", host),)
+    request = tutils.treq(path=b"/v1/x?y", headers=headers, authority=authority)
+    asked = asked_for(request, "https")
+    assert (asked.scheme, asked.authority, asked.path) == (b"https", expected, b"/v1/x")

@@ -1,0 +1,97 @@
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from addons.observability import log_output
+from addons.observability.log_output import MAX_WRITE, LogOutput
+from tests.support.limits import Deadline, limit
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(reader)
+
+
+def read_all(reader: int, end: bytes) -> bytes:
+    found = b""
+    while not found.endswith(end):
+        found += os.read(reader, 65536)
+    return found
+
+
+def test_lines_arrive_whole_and_in_order(pipe: tuple[int, int]) -> None:
+    output = LogOutput(pipe[1])
+    for number in range(100):
+        print("line", number, "é\udcff", file=output)
+    print("end", file=output, end="")
+    assert output.drain(limit())
+    print(file=output)
+    expected = "".join(f"line {number} é\\udcff\n" for number in range(100)) + "end\n"
+    assert read_all(pipe[0], b"end\n").decode() == expected
+
+
+def test_a_pipe_that_is_not_read_stops_no_writer_and_what_is_dropped_is_told(
+    pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    output = LogOutput(pipe[1], max_waiting=100_000)
+    line = "x" * 999
+    for _ in range(1000):
+        print(line, file=output)
+    assert not output.drain(0)
+    assert 500 < output.dropped < 1000
+    reader = threading.Thread(target=read_all, args=(pipe[0], b"end\n"))
+    reader.start()
+    assert output.drain(limit())
+    print("end", file=output)
+    reader.join(limit())
+    deadline = Deadline()
+    while not caplog.records:
+        assert deadline.left > 0
+        time.sleep(0.01)
+    assert f"{output.dropped} lines of the log were dropped" in caplog.text
+
+
+def test_without_a_reader_it_goes_on(pipe: tuple[int, int]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    output = LogOutput(writer)
+    print("nothing reads this", file=output)
+    assert output.drain(limit())
+    assert output.dropped == 1
+
+
+def test_a_line_without_an_end_is_not_kept(pipe: tuple[int, int]) -> None:
+    output = LogOutput(pipe[1], max_waiting=10 * MAX_WRITE)
+    for _ in range(3):
+        output.write("x" * MAX_WRITE)
+    assert len(output._line) <= MAX_WRITE
+    while not output.drain(0):
+        os.read(pipe[0], MAX_WRITE)
+
+
+def test_at_the_end_of_the_process_all_is_written_and_the_thread_is_gone(pipe: tuple[int, int]) -> None:
+    output = LogOutput(pipe[1])
+    print("the last words", file=output)
+    output.close_at_exit()
+    assert not output._thread.is_alive()
+    assert os.read(pipe[0], 100) == b"the last words\n"
+
+
+def test_the_end_of_the_process_does_not_wait_for_a_reader_for_ever(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_output, "LAST_WORDS", 0.01)
+    output = LogOutput(pipe[1])
+    output.write("x\n" * 100_000)
+    output.close_at_exit()
+    assert output._thread.is_alive()
+    read = 0
+    while read < 200_000:
+        read += len(os.read(pipe[0], 65536))
+    output._thread.join(limit())
+    assert not output._thread.is_alive()

@@ -1,0 +1,242 @@
+"""What is told of each request when it is over."""
+
+import pytest
+from mitmproxy import http
+from mitmproxy.connection import ConnectionState
+from mitmproxy.flow import Error
+
+from addons.exchange.record import Exchanges, TokenTimes
+from addons.exchange.summary import Summary
+from addons.exchange.usage import Usage
+from addons.messages.request_id import return_request_id, settle_request_id
+from addons.messages.responses import error_answer, no_room
+from addons.observability.observer import Observer
+from addons.routing.routes import Router
+from attest_web.metrics import BETWEEN_TOKENS, Metrics
+from tests.addons.conftest import MakeFlow, head
+
+CHATS = "/v1/chat/completions"
+
+
+class Told:
+    """An observer, and what it has told."""
+
+    def __init__(self) -> None:
+        self.exchanges = Exchanges()
+        self.metrics = Metrics()
+        self.summaries: list[Summary] = []
+        self.observer = Observer(
+            Router(), self.exchanges, self.metrics, [lambda _, summary: self.summaries.append(summary)]
+        )
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry().get_sample_value(name, labels)
+
+    def answer(self, flow: http.HTTPFlow, response: http.Response, body: bytes = b"") -> Summary:
+        """Have an upstream answer, and end."""
+        flow.response = response
+        self.observer.responseheaders(flow)
+        if callable(response.stream):
+            assert response.stream(body) == body
+            assert response.stream(b"") == b""
+        self.observer.response(flow)
+        return self.summaries[-1]
+
+    def fail(self, flow: http.HTTPFlow) -> Summary:
+        flow.error = Error("whatever")
+        self.observer.error(flow)
+        return self.summaries[-1]
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def test_a_request_is_counted_by_route_method_and_status(told: Told, make_flow: MakeFlow) -> None:
+    flow = make_flow(x_request_id="abc-1")
+    exchange = told.exchanges.of(flow)
+    exchange.state, exchange.usage = "signed", Usage(3, 4)
+    summary = told.answer(flow, head())
+    assert (summary.request_id, summary.route, summary.status) == ("abc-1", CHATS, 200)
+    assert told.value("tee_requests_total", route=CHATS, method="POST", status="200") == 1
+    assert told.value("tee_request_duration_seconds_count", route=CHATS) == 1
+    assert told.value("tee_tokens_total", route=CHATS, direction="input") == 3
+    assert told.value("tee_tokens_total", route=CHATS, direction="output") == 4
+    assert told.value("tee_exchanges_total", state="signed", reason="") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "labels"),
+    [
+        ("/v1/a/prompt/in/the/path?and=more", "GET", {"route": "other", "method": "GET"}),
+        ("/v1/signature/chatcmpl-1", "GET", {"route": "/v1/signature/{id}", "method": "GET"}),
+        (CHATS, "BREW", {"route": "other", "method": "other"}),
+        ("/version", "GET", {"route": "/version", "method": "GET"}),
+    ],
+)
+def test_no_label_is_of_a_clients_making(
+    told: Told, make_flow: MakeFlow, path: str, method: str, labels: dict[str, str]
+) -> None:
+    told.answer(make_flow(path=path, method=method), head())
+    assert told.value("tee_requests_total", status="200", **labels) == 1
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 201, "é", "a\x1b"])
+def test_a_request_id_that_is_none_is_replaced(told: Told, make_flow: MakeFlow, given: str) -> None:
+    flow = make_flow(x_request_id=given)
+    assert told.answer(flow, head()).request_id == flow.id
+
+
+@pytest.mark.parametrize("given", ["a/b+c==", 'a"b', "x" * 200])
+def test_a_request_is_called_in_the_log_as_in_its_response(told: Told, make_flow: MakeFlow, given: str) -> None:
+    flow = make_flow(x_request_id=given)
+    settle_request_id(flow.request)
+    response = head()
+    return_request_id(flow.request, response)
+    assert told.answer(flow, response).request_id == response.headers["x-request-id"] == given
+
+
+def test_the_events_of_a_stream_are_timed(told: Told, make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = make_flow()
+    times = told.exchanges.of(flow).times = TokenTimes(BETWEEN_TOKENS)
+    for now, how_many in ((0.25, 1), (0.27, 1), (0.27, 3), (0.2, 1)):
+        monkeypatch.setattr("addons.exchange.record.time.time", lambda now=now: flow.request.timestamp_start + now)
+        times.came(how_many)
+    flow.response = head(content_type="text/event-stream")
+    told.observer.responseheaders(flow)
+    assert told.observer.open_streams() == 1
+    told.observer.response(flow)
+    assert told.observer.open_streams() == 0
+    assert told.summaries[0].first_token_seconds == pytest.approx(0.25)
+    assert told.value("tee_time_to_first_token_seconds_sum", route=CHATS) == pytest.approx(0.25)
+    assert told.value("tee_time_between_tokens_seconds_count", route=CHATS) == 5
+    assert told.value("tee_time_between_tokens_seconds_sum", route=CHATS) == pytest.approx(0.02, rel=1e-3)
+    assert told.value("tee_time_between_tokens_seconds_bucket", route=CHATS, le="0.015") == 4
+    assert told.value("tee_time_between_tokens_seconds_bucket", route=CHATS, le="0.03") == 5
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "reason"),
+    [
+        (401, CHATS, "unauthorized"),
+        (401, "/v1/signature/x", "unauthorized"),
+        (413, CHATS, "payload_too_large"),
+        (429, CHATS, "rate_limited"),
+        (404, "/v1/signature/x", None),
+    ],
+)
+def test_refusals_of_our_own_are_counted(
+    told: Told, make_flow: MakeFlow, status: int, path: str, reason: str | None
+) -> None:
+    flow = make_flow(path=path)
+    flow.response = error_answer(status, "No.")
+    told.observer.responseheaders(flow)
+    told.observer.response(flow)
+    assert told.summaries[0].status == status
+    counts = {
+        sample.labels["reason"]: sample.value
+        for family in told.metrics.registry().collect()
+        for sample in family.samples
+        if sample.name == "tee_refusals_total" and sample.value
+    }
+    assert counts == ({reason: 1} if reason else {})
+
+
+def test_a_503_for_want_of_room_is_a_refusal_and_no_error_of_the_upstreams(told: Told, make_flow: MakeFlow) -> None:
+    flow = make_flow()
+    flow.response = no_room(flow.request)
+    told.observer.response(flow)
+    assert told.value("tee_refusals_total", reason="unavailable") == 1
+    assert all(told.value("tee_upstream_errors_total", kind=kind) == 0 for kind in ("unreachable", "status_5xx"))
+
+
+def test_a_503_of_a_proof_page_is_no_refusal(told: Told, make_flow: MakeFlow) -> None:
+    flow = make_flow(path="/ready", method="GET")
+    flow.response = error_answer(503, "No.")
+    told.observer.response(flow)
+    assert told.value("tee_refusals_total", reason="unavailable") == 0
+
+
+def test_an_upstreams_errors_are_no_refusals(told: Told, make_flow: MakeFlow) -> None:
+    told.answer(make_flow(), head(401), b'{"error":{"message":"m","type":"t"}}')
+    assert told.value("tee_refusals_total", reason="unauthorized") == 0
+    assert told.value("tee_upstream_errors_total", kind="status_5xx") == 0
+    told.answer(make_flow(), head(503), b"{}")
+    assert told.value("tee_upstream_errors_total", kind="status_5xx") == 1
+    assert told.value("tee_refusals_total", reason="unavailable") == 0
+
+
+def test_what_an_upstreams_error_says_is_told_up_to_where_it_quotes(told: Told, make_flow: MakeFlow) -> None:
+    error = b'{"error":{"message":"max_tokens is too large for \\"my secret prompt\\"","type":"BadRequestError"}}'
+    summary = told.answer(make_flow(), head(400), error)
+    assert summary.fields()["upstream_error"].startswith("BadRequestError: max_tokens is too large for ")
+    assert "secret" not in str(summary)
+    assert "secret" not in repr(summary.fields())
+
+
+def test_an_encoded_error_is_left_alone(told: Told, make_flow: MakeFlow) -> None:
+    assert "upstream_error" not in told.answer(make_flow(), head(400, content_encoding="gzip"), b"x").fields()
+
+
+def make_gone(flow: http.HTTPFlow) -> None:
+    flow.client_conn.state = ConnectionState.CLOSED
+
+
+def test_a_client_that_left_is_nobodys_fault(told: Told, make_flow: MakeFlow) -> None:
+    flow = make_flow()
+    make_gone(flow)
+    assert told.fail(flow).status == 499
+    other = make_flow()
+    told.observer.client_left(other)
+    assert told.fail(other).status == 499
+    assert all(told.value("tee_upstream_errors_total", kind=kind) == 0 for kind in ("unreachable", "timeout", "broken"))
+
+
+@pytest.mark.parametrize(("connected", "kind"), [(None, "unreachable"), (1.0, "broken")])
+def test_an_upstream_that_fails_is_counted(told: Told, make_flow: MakeFlow, connected: float | None, kind: str) -> None:
+    flow = make_flow()
+    flow.server_conn.timestamp_tcp_setup = connected
+    assert told.fail(flow).status == 502
+    assert told.value("tee_upstream_errors_total", kind=kind) == 1
+
+
+def test_an_upstream_that_is_too_slow_is_counted(told: Told, make_flow: MakeFlow) -> None:
+    flow = make_flow()
+    flow.server_conn.timestamp_tcp_setup = 1.0
+    told.observer.answered(flow.request, error_answer(504, "Too slow."))
+    told.observer.client_left(flow)  # so it is told to the stream, which lets go of the upstream then
+    assert told.fail(flow).status == 504
+    assert told.value("tee_upstream_errors_total", kind="timeout") == 1
+
+
+def test_an_answer_that_breaks_off_has_the_status_that_it_had(told: Told, make_flow: MakeFlow) -> None:
+    flow = make_flow()
+    flow.server_conn.timestamp_tcp_setup = 1.0
+    flow.response = head()
+    told.observer.responseheaders(flow)
+    assert told.fail(flow).status == 200
+    assert told.value("tee_upstream_errors_total", kind="broken") == 1
+
+
+def test_a_request_is_told_of_once(told: Told, make_flow: MakeFlow) -> None:
+    flow = make_flow()
+    told.answer(flow, head())
+    told.fail(flow)
+    assert len(told.summaries) == 1
+
+
+def test_a_websocket_is_told_of_when_it_is_over(told: Told, make_flow: MakeFlow) -> None:
+    flow = make_flow(method="GET", path="/v1/realtime")
+    flow.response = head(101)
+    told.observer.responseheaders(flow)
+    told.observer.response(flow)
+    assert told.summaries == []
+    told.observer.websocket_end(flow)
+    assert told.summaries[0].status == 101
+
+
+def test_what_could_not_be_read_is_counted(told: Told) -> None:
+    told.observer.answered(None, error_answer(400, "No."))
+    assert told.value("tee_requests_total", route="other", method="other", status="400") == 1
+    assert told.value("tee_refusals_total", reason="bad_request") == 1

@@ -1,0 +1,466 @@
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from mitmproxy import http
+from mitmproxy.addonmanager import Loader
+from mitmproxy.test import taddons
+
+from addons.exchange.record import Exchanges
+from addons.routing.routes import Router, find_route
+from addons.signing.signer import Signer, SigningRules
+from attest_web.keys import SigningKeys
+from attest_web.metrics import Metrics
+from attest_web.stores.signature_store import MemorySignatureStore, SignatureStore
+from tests.addons.conftest import MakeFlow, head
+
+REQUEST = b'{"model":"demo","messages":[{"role":"user","content":"hi"}]}'
+ANSWER = b'{"id":"chatcmpl-123","object":"chat.completion","choices":[]}'
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def make_signer(
+    keys: SigningKeys, store: MemorySignatureStore, exchanges: Exchanges, metrics: Metrics
+) -> Callable[..., Signer]:
+    def make(other_store: SignatureStore | None = None, **rules: Any) -> Signer:
+        return Signer(
+            keys,
+            store if other_store is None else other_store,
+            Router(),
+            SigningRules(**rules),
+            exchanges=exchanges,
+            metrics=metrics,
+        )
+
+    return make
+
+
+@pytest.fixture
+def signer(make_signer: Callable[..., Signer]) -> Signer:
+    return make_signer()
+
+
+def begin(signer: Signer, flow: http.HTTPFlow) -> None:
+    """Take a request through the hooks, held or streamed as the gate would have it."""
+    flow.request.stream = True
+    signer.requestheaders(flow)
+    if callable(flow.request.stream):
+        body, flow.request.data.content = flow.request.raw_content or b"", None
+        pieces = [flow.request.stream(piece) for piece in (body[:5], body[5:], b"")]
+        if find_route(flow.request).is_json:
+            flow.request.stream = False
+            flow.request.data.content = b"".join(p if isinstance(p, bytes) else b"".join(p) for p in pieces)
+        else:
+            assert pieces == [body[:5], body[5:], b""]
+    signer.request(flow)
+
+
+def pass_through(signer: Signer, flow: http.HTTPFlow, response: http.Response, *pieces: bytes) -> bytes:
+    """Take a flow through the hooks and its body through the stream, as mitmproxy does; return what left."""
+    begin(signer, flow)
+    flow.response = response
+    signer.responseheaders(flow)
+    left = b""
+    for piece in (*pieces, b""):
+        out = response.stream(piece) if callable(response.stream) else piece
+        assert out != b"" or not piece, "an empty piece would end a chunked body"
+        left += out if isinstance(out, bytes) else b"".join(_parts(out))
+    return left
+
+
+def _parts(out: Iterable[bytes]) -> list[bytes]:
+    parts = list(out)
+    assert b"" not in parts
+    return parts
+
+
+def test_a_json_exchange_is_signed_under_its_id_and_its_receipt(
+    signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow, vectors: dict[str, str]
+) -> None:
+    response = head()
+    flow = make_flow(REQUEST)
+    assert pass_through(signer, flow, response, ANSWER[:9], ANSWER[9:]) == ANSWER
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"] == vectors["text"]
+    assert signed["signature_ecdsa"] == vectors["signature_ecdsa"]
+    assert signed["signature_ed25519"] == vectors["signature_ed25519"]
+    receipt = response.headers["x-receipt-id"]
+    assert re.fullmatch(r"rcpt-[0-9a-f]{24}", receipt)
+    assert store.get(receipt) == signed
+    assert exchanges.of(flow).state == "signed"
+    assert exchanges.of(flow).chat_id == "chatcmpl-123"
+
+
+def test_an_sse_exchange_is_hashed_with_its_framing(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, vectors: dict[str, str]
+) -> None:
+    body = bytes.fromhex(vectors["sse_body_hex"])
+    left = pass_through(signer, make_flow(REQUEST), head(content_type="text/event-stream"), body[:30], body[30:])
+    assert left == body
+    signed = store.get("chatcmpl-9")
+    assert signed is not None
+    assert signed["text"].split(":")[1] == vectors["sse_body_sha256"]
+
+
+def test_it_is_signed_before_the_last_bytes_leave(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    flow = make_flow(REQUEST)
+    begin(signer, flow)
+    flow.response = head()
+    signer.responseheaders(flow)
+    assert callable(flow.response.stream)
+    assert flow.response.stream(ANSWER) == ANSWER[:-1]
+    assert store.get("chatcmpl-123") is None
+    assert flow.response.stream(b"") == ANSWER[-1:]
+    assert store.get("chatcmpl-123") is not None
+
+
+def test_the_request_is_hashed_as_the_client_sent_it_and_forwarded_without_empty_tool_calls(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    body = b'{"messages":[{"role":"assistant","tool_calls":[]}]}'
+    flow = make_flow(body)
+    begin(signer, flow)
+    assert json.loads(flow.request.content or b"") == {"messages": [{"role": "assistant"}]}
+    pass_through(signer, make_flow(body), head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"].split(":")[0] == sha256(body)
+
+
+def test_an_id_that_is_taken_is_left_and_the_receipt_still_leads_to_the_later_one(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, metrics: Metrics
+) -> None:
+    pass_through(signer, make_flow(REQUEST), head(), ANSWER)
+    first = store.get("chatcmpl-123")
+    later = head()
+    pass_through(signer, make_flow(b"{}"), later, ANSWER)
+    assert store.get("chatcmpl-123") == first
+    receipt = store.get(later.headers["x-receipt-id"])
+    assert receipt is not None
+    assert receipt["text"].startswith(sha256(b"{}"))
+    assert metrics.registry().get_sample_value("tee_signature_store_conflicts_total") == 1
+    assert metrics.registry().get_sample_value("tee_signing_seconds_count") == 2
+
+
+def test_an_upstream_cannot_hand_out_receipts(signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow) -> None:
+    pass_through(signer, make_flow(REQUEST), head(), b'{"id":"rcpt-000000000000000000000000"}')
+    assert store.get("rcpt-000000000000000000000000") is None
+    assert len(store) == 1
+
+
+def test_the_model_goes_in_front_when_asked_for(
+    store: MemorySignatureStore, make_flow: MakeFlow, make_signer: Callable[..., Signer]
+) -> None:
+    pass_through(make_signer(model="org/m"), make_flow(REQUEST), head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"] == f"org/m:{sha256(REQUEST)}:{sha256(ANSWER)}"
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [(False, sha256(REQUEST)), (True, "ab" * 32)])
+def test_a_clients_own_request_hash_counts_only_where_it_is_allowed(
+    store: MemorySignatureStore, make_flow: MakeFlow, allowed: bool, expected: str, make_signer: Callable[..., Signer]
+) -> None:
+    signer = make_signer(allow_request_hash_header=allowed)
+    pass_through(signer, make_flow(REQUEST, x_request_hash="AB" * 32), head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"].split(":")[0] == expected
+
+
+def test_a_request_hash_that_is_none_is_400(
+    store: MemorySignatureStore, make_flow: MakeFlow, make_signer: Callable[..., Signer]
+) -> None:
+    flow = make_flow(REQUEST, x_request_hash="nope")
+    make_signer(allow_request_hash_header=True).requestheaders(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 400
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]"])
+def test_a_body_that_is_no_json_object_is_400(signer: Signer, make_flow: MakeFlow, body: bytes) -> None:
+    flow = make_flow(body)
+    begin(signer, flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 400
+    assert json.loads(flow.response.content or b"")["error"]["type"] == "bad_request"
+
+
+def test_an_encoded_request_is_forwarded_as_it_is_and_hashed_so(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    flow = make_flow(b"\x1f\x8b not looked into", content_encoding="gzip")
+    pass_through(signer, flow, head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"].startswith(sha256(b"\x1f\x8b not looked into"))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        head(400),
+        head(500),
+        head(302),
+        head(content_type="text/html"),
+        head(content_encoding="gzip"),
+        head(content_length="0", transfer_encoding=""),
+        head(transfer_encoding="gzip, chunked"),
+    ],
+    ids=["400", "500", "302", "html", "gzip", "empty", "transfer-encoded"],
+)
+def test_what_is_not_to_be_signed_streams_through_without_a_receipt(
+    signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow, response: http.Response
+) -> None:
+    if not response.headers["transfer-encoding"]:
+        del response.headers["transfer-encoding"]
+    flow, response = make_flow(REQUEST), response.copy()
+    assert pass_through(signer, flow, response, ANSWER) == ANSWER
+    assert len(store) == 0
+    assert "x-receipt-id" not in response.headers
+    assert exchanges.of(flow).state == "unsigned"
+    assert exchanges.of(flow).reason
+
+
+def test_a_stream_that_is_cut_short_is_not_signed(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, exchanges: Exchanges
+) -> None:
+    flow = make_flow(REQUEST)
+    begin(signer, flow)
+    flow.response = head(content_type="text/event-stream")
+    signer.responseheaders(flow)
+    assert callable(flow.response.stream)
+    flow.response.stream(b'data: {"id":"chatcmpl-9"}\n\ndata: [DONE]\n\n')
+    signer.error(flow)
+    assert len(store) == 0
+    assert exchanges.of(flow).state == "unsigned"
+    assert exchanges.of(flow).reason == "the exchange was cut short"
+
+
+def test_a_stream_without_its_last_event_is_signed_when_its_message_is_complete(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    event = b'data: {"id":"chatcmpl-9"}\n\n'
+    assert pass_through(signer, make_flow(REQUEST), head(content_type="text/event-stream"), event) == event
+    signed = store.get("chatcmpl-9")
+    assert signed is not None
+    assert signed["text"] == f"{sha256(REQUEST)}:{sha256(event)}"
+
+
+def test_json_that_only_its_connection_ends_is_known_by_its_id_and_not_signed(
+    signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow
+) -> None:
+    flow, response = make_flow(REQUEST), head()
+    del response.headers["transfer-encoding"]
+    assert pass_through(signer, flow, response, ANSWER) == ANSWER
+    assert len(store) == 0
+    assert (exchanges.of(flow).state, exchanges.of(flow).chat_id) == ("unsigned", "chatcmpl-123")
+
+
+@pytest.mark.parametrize("done", [b"", b"data: [DONE]\n\n"])
+def test_a_stream_that_only_its_connection_ends_is_signed_with_its_last_event_alone(
+    signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow, done: bytes
+) -> None:
+    flow, response = make_flow(REQUEST), head(content_type="text/event-stream")
+    del response.headers["transfer-encoding"]
+    pass_through(signer, flow, response, b'data: {"id":"chatcmpl-9"}\n\n' + done)
+    assert (store.get("chatcmpl-9") is not None) is bool(done)
+    assert exchanges.of(flow).state == ("signed" if done else "unsigned")
+
+
+def test_an_answer_of_our_own_is_left_alone(signer: Signer, make_flow: MakeFlow) -> None:
+    flow = make_flow(b"nope")
+    begin(signer, flow)
+    signer.responseheaders(flow)
+    assert flow.request.raw_content is None
+    assert flow.response is not None
+    assert not flow.response.stream
+    assert "x-receipt-id" not in flow.response.headers
+
+
+def test_other_routes_are_not_touched(signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow) -> None:
+    flow = make_flow(b"no json", path="/v1/tokenize", accept_encoding="gzip")
+    pass_through(signer, flow, head(), ANSWER)
+    assert flow.request.headers["accept-encoding"] == "gzip"
+    assert len(store) == 0
+
+
+def test_identity_is_asked_for(signer: Signer, make_flow: MakeFlow) -> None:
+    flow = make_flow(REQUEST, accept_encoding="gzip, br")
+    signer.requestheaders(flow)
+    assert flow.request.headers["accept-encoding"] == "identity"
+
+
+def test_the_request_leaves_the_flow_once_it_is_forwarded_or_failed(signer: Signer, make_flow: MakeFlow) -> None:
+    forwarded, failed, under_way = make_flow(REQUEST), make_flow(REQUEST), make_flow(REQUEST)
+    pass_through(signer, forwarded, head(), ANSWER)
+    begin(signer, failed)
+    signer.error(failed)
+    begin(signer, under_way)
+    assert under_way.request.raw_content == REQUEST
+    signer.done()
+    for flow in (forwarded, failed, under_way):
+        assert flow.request.raw_content is None
+    assert forwarded.response is not None
+    assert forwarded.response.raw_content is None
+
+
+class BrokenStore(MemorySignatureStore):
+    def put(self, *_: object, **__: object) -> bool:
+        raise RuntimeError("disk full")
+
+
+def test_when_signing_fails_the_chat_goes_on_and_it_is_counted(
+    make_flow: MakeFlow, caplog: pytest.LogCaptureFixture, make_signer: Callable[..., Signer], exchanges: Exchanges
+) -> None:
+    flow = make_flow(REQUEST)
+    assert pass_through(make_signer(BrokenStore("demo", 60)), flow, head(), ANSWER) == ANSWER
+    assert exchanges.of(flow).state == "failed"
+    assert "unsigned" in caplog.text
+
+
+def test_no_state_is_left_of_flows_that_are_gone(signer: Signer, make_flow: MakeFlow) -> None:
+    for _ in range(10):
+        begin(signer, make_flow(REQUEST))
+    assert len(signer._digests) == 0
+
+
+def test_mitmproxy_takes_it_as_an_addon(signer: Signer) -> None:
+    with taddons.context(signer) as context:
+        assert isinstance(Loader(context.master), Loader)
+        assert context.master.addons.get("signer") is signer
+
+
+def test_a_streamed_request_is_hashed_on_its_way(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    pass_through(signer, make_flow(b"--multipart", path="/v1/images/edits"), head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"] == f"{sha256(b'--multipart')}:{sha256(ANSWER)}"
+
+
+def test_an_answer_that_ends_before_its_request_does_is_not_signed(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, exchanges: Exchanges
+) -> None:
+    flow = make_flow(path="/v1/images/edits")
+    flow.request.stream = True
+    signer.requestheaders(flow)
+    assert callable(flow.request.stream)
+    flow.request.stream(b"a part")
+    response = flow.response = head()
+    signer.responseheaders(flow)
+    assert callable(response.stream)
+    response.stream(ANSWER)
+    response.stream(b"")
+    assert len(store) == 0
+    assert exchanges.of(flow).reason == "the answer ended before the request did"
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/images/generations", "/v1/files", "/v1/responses"])
+def test_an_answer_without_an_id_is_signed_under_its_receipt(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, path: str
+) -> None:
+    response = head()
+    pass_through(signer, make_flow(REQUEST, path=path), response, b'{"data":[]}')
+    assert len(store) == 1
+    signed = store.get(response.headers["x-receipt-id"])
+    assert signed is not None
+    assert signed["text"] == f"{sha256(REQUEST)}:{sha256(b'{"data":[]}')}"
+
+
+def test_a_transcription_in_plain_text_is_signed_and_waits_for_nothing_but_the_end_of_its_message(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    flow = make_flow(b"--multipart", path="/v1/audio/transcriptions")
+    begin(signer, flow)
+    response = flow.response = head(content_type="text/plain; charset=utf-8")
+    signer.responseheaders(flow)
+    assert callable(response.stream)
+    assert response.stream(b"Hello wo") == b"Hello wo"
+    assert response.stream(b"r") == b"r"
+    assert len(store) == 0
+    assert response.stream(b"") == []
+    assert store.get(response.headers["x-receipt-id"]) is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "event", "chat_id"),
+    [
+        ("/v1/responses", b'data: {"type":"response.completed","response":{"id":"resp_1"}}\n\n', "resp_1"),
+        (
+            "/v1/messages",
+            b'data: {"type":"message_start","message":{"id":"msg_1"}}\n\ndata: {"type":"message_stop"}\n\n',
+            "msg_1",
+        ),
+        ("/v1/other", b'data: {"id":"other"}\n\n', "other"),
+    ],
+)
+def test_every_dialect_is_read_on_its_route(  # noqa: PLR0917
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, path: str, event: bytes, chat_id: str
+) -> None:
+    pass_through(signer, make_flow(b"{}", path=path), head(content_type="text/event-stream"), event)
+    assert store.get(chat_id) is not None
+
+
+def test_a_client_that_counts_gets_the_last_byte_last(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    event = b'data: {"id":"other"}\n\n'
+    flow = make_flow(b"{}", path="/v1/other")
+    begin(signer, flow)
+    response = flow.response = head(content_type="text/event-stream", content_length=str(2 * len(event)))
+    del response.headers["transfer-encoding"]
+    signer.responseheaders(flow)
+    assert callable(response.stream)
+    assert response.stream(event) == event
+    assert response.stream(event) == event[:-1]
+    assert len(store) == 0
+    assert response.stream(b"") == event[-1:]
+    assert store.get("other") is not None
+
+
+def test_a_prompt_stays_in_its_flow_where_it_may(
+    store: MemorySignatureStore, make_flow: MakeFlow, make_signer: Callable[..., Signer]
+) -> None:
+    flow = make_flow(REQUEST)
+    pass_through(make_signer(keeps_plaintext=True), flow, head(), ANSWER)
+    assert flow.request.raw_content == REQUEST
+
+
+@pytest.mark.parametrize("length", ["x", "", "-1", "\u0661"])
+def test_a_length_that_a_rule_has_made_no_number_is_no_reason_to_sign_something_else(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, length: str
+) -> None:
+    flow = make_flow(REQUEST, content_length=length)
+    pass_through(signer, flow, head(), ANSWER)
+    signed = store.get("chatcmpl-123")
+    assert signed is not None
+    assert signed["text"].startswith(sha256(REQUEST) + ":")
+
+
+def test_a_body_that_did_not_pass_here_is_not_signed(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
+    """As where another addon has put a modifier of its own in the place of the signer's."""
+    flow = make_flow(REQUEST)
+    flow.request.stream = True
+    signer.requestheaders(flow)
+    flow.request.stream = False
+    signer.request(flow)
+    flow.response = head()
+    signer.responseheaders(flow)
+    assert callable(flow.response.stream)
+    flow.response.stream(ANSWER)
+    flow.response.stream(b"")
+    assert len(store) == 0

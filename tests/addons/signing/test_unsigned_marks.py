@@ -1,0 +1,164 @@
+"""Which exchanges leave word of why they have no signature, under which of their ids."""
+
+from collections.abc import Callable
+from unittest.mock import Mock
+
+import pytest
+from mitmproxy import http
+
+from addons.exchange.record import Exchange, Exchanges
+from addons.exchange.summary import Summary
+from addons.routing.routes import Router
+from addons.signing.signer import Signer, SigningRules
+from addons.signing.unsigned_marks import UnsignedMarks
+from attest_web.keys import SigningKeys
+from attest_web.metrics import Metrics
+from attest_web.stores.signature_store import MemorySignatureStore, NotSignedError
+from tests.addons.conftest import MakeFlow, head
+
+EVENT = b'data: {"id":"chatcmpl-9"}\n\n'
+
+
+@pytest.fixture
+def signer(keys: SigningKeys, store: MemorySignatureStore, exchanges: Exchanges, metrics: Metrics) -> Signer:
+    return Signer(keys, store, Router(), SigningRules(), exchanges=exchanges, metrics=metrics)
+
+
+@pytest.fixture
+def over(store: MemorySignatureStore, exchanges: Exchanges) -> Callable[[http.HTTPFlow], None]:
+    """Tells of the end of a flow, as the observer does."""
+
+    def tell(flow: http.HTTPFlow) -> None:
+        summary = Summary("x", "/v1/chat/completions", "POST", 200, 1.0, None, exchanges.of(flow))
+        UnsignedMarks(store).tell(flow, summary)
+
+    return tell
+
+
+def cut_short(signer: Signer, flow: http.HTTPFlow, response: http.Response, *pieces: bytes) -> str:
+    """Have an exchange break off after some pieces of its answer; return its receipt id."""
+    begin(signer, flow, response, *pieces)
+    signer.error(flow)
+    receipt: str = response.headers["x-receipt-id"]
+    return receipt
+
+
+def begin(signer: Signer, flow: http.HTTPFlow, response: http.Response, *pieces: bytes) -> None:
+    flow.request.stream = True
+    signer.requestheaders(flow)
+    if callable(flow.request.stream):
+        for part in (flow.request.raw_content or b"", b""):
+            flow.request.stream(part)
+    flow.request.stream = False
+    signer.request(flow)
+    flow.response = response
+    signer.responseheaders(flow)
+    for piece in pieces:
+        assert callable(response.stream)
+        response.stream(piece)
+
+
+def reason_for(store: MemorySignatureStore, chat_id: str) -> str:
+    with pytest.raises(NotSignedError) as caught:
+        store.get(chat_id)
+    return caught.value.reason
+
+
+def test_a_stream_that_was_cut_short_says_so_under_both_of_its_ids(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, over: Callable[[http.HTTPFlow], None]
+) -> None:
+    flow = make_flow(b"{}")
+    receipt = cut_short(signer, flow, head(content_type="text/event-stream"), EVENT)
+    assert store.get(receipt) is None, "written once, when all is over"
+    over(flow)
+    assert reason_for(store, receipt) == reason_for(store, "chatcmpl-9") == "the exchange was cut short"
+
+
+def test_a_chosen_id_that_was_cut_short_blocks_no_later_signature_and_hides_none(
+    signer: Signer,
+    store: MemorySignatureStore,
+    metrics: Metrics,
+    make_flow: MakeFlow,
+    over: Callable[[http.HTTPFlow], None],
+) -> None:
+    done = EVENT + b"data: [DONE]\n\n"
+    attack = make_flow(b"{}")
+    cut_short(signer, attack, head(content_type="text/event-stream"), EVENT)
+    over(attack)
+    begin(signer, victim := make_flow(b"{}"), head(content_type="text/event-stream"), done, b"")
+    over(victim)
+    assert (signed := store.get("chatcmpl-9")) is not None
+    assert metrics.registry().get_sample_value("tee_signature_store_conflicts_total") == 0
+    attack = make_flow(b"{}")
+    receipt = cut_short(signer, attack, head(content_type="text/event-stream"), EVENT)
+    over(attack)
+    assert store.get("chatcmpl-9") == signed
+    assert reason_for(store, receipt) == "the exchange was cut short"
+
+
+def test_a_stored_object_that_is_read_again_is_signed_and_marked_under_its_receipts_alone(  # noqa: PLR0917
+    signer: Signer,
+    store: MemorySignatureStore,
+    metrics: Metrics,
+    make_flow: MakeFlow,
+    over: Callable[[http.HTTPFlow], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answer = b'{"id":"resp_1","object":"response"}'
+    begin(signer, made := make_flow(b"{}", path="/v1/responses"), head(), answer, b"")
+    over(made)
+    first = store.get("resp_1")
+    assert first is not None
+    for path in ("/v1/responses/resp_1", "/v1/responses/resp_1/input_items", "/v1/responses/resp_1?include=x"):
+        again = head()
+        begin(signer, flow := make_flow(method="GET", path=path), again, b"\n" + answer, b"")
+        over(flow)
+        signed = store.get(again.headers["x-receipt-id"])
+        assert signed is not None
+        assert signed["text"] != first["text"]
+    cut = make_flow(method="GET", path="/v1/responses/resp_2")
+    receipt = cut_short(signer, cut, head(), b'{"id":"resp_2",')
+    over(cut)
+    assert reason_for(store, receipt)
+    assert store.get("resp_2") is None
+    assert store.get("resp_1") == first
+    assert metrics.registry().get_sample_value("tee_signature_store_conflicts_total") == 0
+    assert "used before" not in caplog.text
+
+
+def test_a_signature_is_kept_once_for_both_of_its_ids_in_the_share_of_its_client(
+    signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow
+) -> None:
+    exchanges.of(flow := make_flow(b"{}")).credential = "abc"
+    response = head()
+    begin(signer, flow, response, b'{"id":"chatcmpl-9"}', b"")
+    (kept,) = store.all()
+    assert kept.holder == "abc"
+    assert set(kept.keys) == {"demo:chat:chatcmpl-9", f"demo:chat:{response.headers['x-receipt-id']}"}
+
+
+def test_an_upstreams_error_leaves_no_word_as_it_has_no_id(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, over: Callable[[http.HTTPFlow], None]
+) -> None:
+    begin(signer, flow := make_flow(b"{}"), head(500))
+    over(flow)
+    assert store.all() == []
+
+
+@pytest.mark.parametrize("state", ["signed", "pending", None])
+def test_of_what_is_not_unsigned_no_word_is_left(make_flow: MakeFlow, state: str | None) -> None:
+    store = Mock()
+    exchange = Exchange(state=state, reason="x", receipt_id="rcpt-1")  # type: ignore[arg-type]
+    UnsignedMarks(store).tell(make_flow(), Summary("x", "x", "POST", 200, 1.0, None, exchange))
+    store.mark_unsigned.assert_not_called()
+
+
+def test_a_failure_to_sign_is_told_against_the_share_of_its_client_and_a_broken_store_stops_nothing(
+    make_flow: MakeFlow, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Mock()
+    store.mark_unsigned.side_effect = RuntimeError("disk full")
+    exchange = Exchange(state="failed", reason="signing failed", receipt_id="rcpt-1", credential="abc")
+    UnsignedMarks(store).tell(make_flow(), Summary("x", "x", "POST", 200, 1.0, None, exchange))
+    store.mark_unsigned.assert_called_once_with(["rcpt-1"], "signing failed", "abc")
+    assert "RuntimeError" in caplog.text

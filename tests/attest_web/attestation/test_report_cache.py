@@ -1,0 +1,217 @@
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from attest_web.attestation.report_cache import MAX_MAKING, MAX_PER_CLIENT, MAX_SHARING, DeskBusyError, ReportDesk
+from attest_web.attestation.reports import ReportRequest
+from attest_web.metrics import Metrics
+from tests.support.limits import limit
+
+ECDSA, ED25519 = ReportRequest("ecdsa"), ReportRequest("ed25519")
+
+
+class Maker:
+    """Makes numbered reports; waits for `go` where it is told to."""
+
+    def __init__(self) -> None:
+        self.nonces: list[bytes] = []
+        self.fail = False
+        self.go = threading.Event()
+        self.go.set()
+        self.begun = threading.Semaphore(0)
+        self._lock = threading.Lock()
+
+    def __call__(self, request: ReportRequest, nonce: bytes) -> bytes:
+        with self._lock:
+            self.nonces.append(nonce)
+            number = len(self.nonces)
+        self.begun.release()
+        assert self.go.wait(limit())
+        if self.fail:
+            raise RuntimeError
+        return b"%s %d" % (request.algo.encode(), number)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def maker() -> Maker:
+    return Maker()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def desk(maker: Maker, clock: Clock) -> Iterator[ReportDesk]:
+    desk = ReportDesk(maker, 10, Metrics(), clock)
+    yield desk
+    maker.go.set()
+    desk.close()
+
+
+def asked(
+    desk: ReportDesk, request: ReportRequest, nonce: bytes | None, answers: list[object], client: str | None = None
+) -> threading.Thread:
+    """Ask in a thread; the answer, or the error, goes into the list."""
+
+    def ask() -> None:
+        try:
+            answers.append(desk.report(request, nonce, client))
+        except Exception as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread
+
+
+def test_without_a_nonce_it_comes_from_the_cache(desk: ReportDesk, maker: Maker, clock: Clock) -> None:
+    assert [desk.report(ECDSA, None) for _ in range(3)] == [b"ecdsa 1"] * 3
+    assert desk.report(ED25519, None) == b"ed25519 2"
+    clock.now = 10
+    assert desk.report(ECDSA, None) == b"ecdsa 3"
+    assert len(set(maker.nonces)) == 3
+    assert {len(nonce) for nonce in maker.nonces} == {32}
+
+
+def test_from_half_its_lifetime_on_it_is_refreshed_in_the_background(
+    desk: ReportDesk, maker: Maker, clock: Clock
+) -> None:
+    desk.report(ECDSA, None)
+    assert maker.begun.acquire(timeout=limit())
+    clock.now = 5
+    maker.go.clear()
+    assert [desk.report(ECDSA, None) for _ in range(3)] == [b"ecdsa 1"] * 3, "nobody waits, and one refresh is enough"
+    assert maker.begun.acquire(timeout=limit())
+    maker.go.set()
+    desk._background.submit(lambda: None).result(limit())  # behind the refresh
+    assert desk.report(ECDSA, None) == b"ecdsa 2"
+    clock.now = 9.9  # the first one would be refreshed again, the second one is young
+    assert desk.report(ECDSA, None) == b"ecdsa 2"
+    assert len(maker.nonces) == 2
+
+
+def test_a_refresh_that_fails_leaves_the_old_one_as_long_as_it_is_good(
+    desk: ReportDesk, maker: Maker, clock: Clock
+) -> None:
+    desk.report(ECDSA, None)
+    clock.now, maker.fail = 6, True
+    assert desk.report(ECDSA, None) == b"ecdsa 1"
+    desk._background.submit(lambda: None).result(limit())
+    assert desk.report(ECDSA, None) == b"ecdsa 1"
+    clock.now = 10
+    with pytest.raises(RuntimeError):
+        desk.report(ECDSA, None)
+
+
+def test_with_a_nonce_it_is_always_fresh(desk: ReportDesk, maker: Maker) -> None:
+    nonce = b"n" * 32
+    assert [desk.report(ECDSA, nonce), desk.report(ECDSA, nonce)] == [b"ecdsa 1", b"ecdsa 2"]
+    assert maker.nonces == [nonce, nonce]
+
+
+def test_those_who_bring_the_same_nonce_at_the_same_time_share(desk: ReportDesk, maker: Maker) -> None:
+    maker.go.clear()
+    answers: list[object] = []
+    threads = [asked(desk, ECDSA, b"n" * 32, answers)]
+    assert maker.begun.acquire(timeout=limit())
+    threads += [asked(desk, ECDSA, b"n" * 32, answers) for _ in range(3)]
+    threads += [asked(desk, ED25519, b"n" * 32, answers)]  # another key is another report
+    assert maker.begun.acquire(timeout=limit())
+    while desk._sharing < 3:
+        threading.Event().wait(0.001)
+    maker.go.set()
+    for thread in threads:
+        thread.join(limit())
+    assert sorted(map(str, answers)) == ["b'ecdsa 1'"] * 4 + ["b'ed25519 2'"]
+
+
+def test_those_who_share_share_the_failure(desk: ReportDesk, maker: Maker) -> None:
+    maker.go.clear()
+    maker.fail = True
+    answers: list[object] = []
+    threads = [asked(desk, ECDSA, b"n" * 32, answers) for _ in range(3)]
+    assert maker.begun.acquire(timeout=limit())
+    while desk._sharing < 2:
+        threading.Event().wait(0.001)
+    maker.go.set()
+    for thread in threads:
+        thread.join(limit())
+    assert [type(answer) for answer in answers] == [RuntimeError] * 3
+    maker.fail = False
+    assert desk.report(ECDSA, b"n" * 32) == b"ecdsa 2"
+
+
+def test_a_flood_of_nonces_is_turned_away_and_cached_reports_still_come(desk: ReportDesk, maker: Maker) -> None:
+    desk.report(ECDSA, None)
+    maker.go.clear()
+    answers: list[object] = []
+    threads = [asked(desk, ECDSA, bytes([number]) * 32, answers) for number in range(MAX_MAKING)]
+    for _ in range(MAX_MAKING + 1):
+        assert maker.begun.acquire(timeout=limit())
+    with pytest.raises(DeskBusyError):
+        desk.report(ECDSA, b"n" * 32)
+    assert desk.report(ECDSA, None) == b"ecdsa 1"
+    maker.go.set()
+    for thread in threads:
+        thread.join(limit())
+    assert len(answers) == MAX_MAKING
+    assert desk.report(ECDSA, b"n" * 32)
+
+
+def test_many_may_share_one_piece_of_work_but_not_without_end(desk: ReportDesk, maker: Maker) -> None:
+    maker.go.clear()
+    answers: list[object] = []
+    threads = [asked(desk, ECDSA, None, answers)]
+    assert maker.begun.acquire(timeout=limit())
+    threads += [asked(desk, ECDSA, None, answers) for _ in range(MAX_SHARING)]
+    while desk._sharing < MAX_SHARING:
+        threading.Event().wait(0.001)
+    with pytest.raises(DeskBusyError):
+        desk.report(ECDSA, None)
+    maker.go.set()
+    for thread in threads:
+        thread.join(limit())
+    assert answers == [b"ecdsa 1"] * (MAX_SHARING + 1)
+    assert (desk._sharing, desk._under_way) == (0, {})
+
+
+def test_a_renewed_tls_key_is_not_answered_for_with_the_old_ones_report(
+    desk: ReportDesk, maker: Maker, clock: Clock
+) -> None:
+    assert desk.report(ReportRequest("ecdsa", b"old"), None) == b"ecdsa 1"
+    assert desk.report(ReportRequest("ecdsa", b"new"), None) == b"ecdsa 2"
+    clock.now = 10
+    desk.report(ECDSA, None)
+    assert list(desk._kept) == [ECDSA], "what is over is not kept"
+
+
+def test_one_client_has_no_more_than_its_share_and_the_others_have_theirs(desk: ReportDesk, maker: Maker) -> None:
+    desk.report(ECDSA, None)
+    maker.go.clear()
+    answers: list[object] = []
+    threads = [asked(desk, ECDSA, bytes([number]) * 32, answers, "greedy") for number in range(MAX_PER_CLIENT)]
+    for _ in range(MAX_PER_CLIENT + 1):
+        assert maker.begun.acquire(timeout=limit())
+    for nonce in (b"n" * 32, bytes(32)):  # one of its own, and one that is being made already
+        with pytest.raises(DeskBusyError):
+            desk.report(ECDSA, nonce, "greedy")
+    assert desk.report(ECDSA, None, "greedy") == b"ecdsa 1", "what is kept costs nothing"
+    threads.append(asked(desk, ECDSA, b"o" * 32, answers, "other"))
+    assert maker.begun.acquire(timeout=limit())
+    maker.go.set()
+    for thread in threads:
+        thread.join(limit())
+    assert len(answers) == MAX_PER_CLIENT + 1
+    assert not any(isinstance(answer, Exception) for answer in answers)
+    assert desk.report(ECDSA, b"n" * 32, "greedy")
+    assert not desk._waiting

@@ -1,0 +1,78 @@
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from attest_web.attestation.tls_fingerprint import TlsCertificateError, TlsFingerprint
+from tests.support.certificates import PrivateKey, key_pem, self_signed
+from tests.support.limits import limit
+
+
+@pytest.fixture(params=["ec", "rsa"])
+def key(request: pytest.FixtureRequest) -> PrivateKey:
+    return ec.generate_private_key(ec.SECP256R1()) if request.param == "ec" else rsa.generate_private_key(65537, 2048)
+
+
+def openssl_spki_sha256(pem: bytes) -> bytes:
+    """What OpenSSL says, which is what a verifier would ask."""
+    public = subprocess.run(
+        ["openssl", "x509", "-noout", "-pubkey"], input=pem, capture_output=True, timeout=limit(), check=True
+    ).stdout
+    der = subprocess.run(
+        ["openssl", "pkey", "-pubin", "-outform", "DER"], input=public, capture_output=True, timeout=limit(), check=True
+    ).stdout
+    return hashlib.sha256(der).digest()
+
+
+def test_it_is_the_hash_of_the_leafs_spki(key: PrivateKey, tmp_path: Path) -> None:
+    leaf, other = self_signed(key), self_signed(ec.generate_private_key(ec.SECP256R1()))
+    path = tmp_path / "cert.pem"
+    for content in (leaf, leaf + other, key_pem(key) + leaf, leaf + key_pem(key) + other):
+        path.write_bytes(content)
+        assert TlsFingerprint(path)() == openssl_spki_sha256(leaf)
+
+
+def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
+    path, following = tmp_path / "cert.pem", tmp_path / "new.pem"
+    path.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
+    fingerprint = TlsFingerprint(path)
+    before = fingerprint()
+    assert fingerprint() == before
+    following.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
+    os.replace(following, path)  # noqa: PTH105  # as the programs do that renew certificates
+    assert fingerprint() == openssl_spki_sha256(path.read_bytes()) != before
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_file_that_is_no_certificate_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "cert.pem"
+    path.write_bytes(content)
+    fingerprint = TlsFingerprint(path)
+    for _ in range(2):
+        with pytest.raises(TlsCertificateError, match=r"cert\.pem holds no certificate"):
+            fingerprint()
+    path.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
+    assert len(fingerprint()) == 32
+
+
+def test_a_key_of_an_unknown_kind_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "cert.pem"
+    subprocess.run(
+        f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:secp160k1 -nodes -subj /CN=test"
+        f" -keyout {tmp_path / 'key.pem'} -out {path}".split(),
+        capture_output=True,
+        timeout=limit(),
+        check=True,
+    )
+    with pytest.raises(TlsCertificateError, match=r"cert\.pem has a key of a kind that is not known"):
+        TlsFingerprint(path)()
+
+
+def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(TlsCertificateError, match=r"none\.pem cannot be read: No such file"):
+        TlsFingerprint(tmp_path / "none.pem")()

@@ -1,0 +1,171 @@
+import contextlib
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from openai._streaming import SSEDecoder  # what has to agree with the gate about what a stream says
+
+from attest_web.client.errors import UnprovenError
+from attest_web.client.streaming.unverified_tail_buffer import MAX_EVENT, StreamGate, is_id
+
+
+def through(*pieces: bytes) -> tuple[bytes, bytes, str | None]:
+    """What passes, what is held back, and the id."""
+    gate = StreamGate(3_000_000)
+    passed = b"".join(gate.feed(piece) for piece in pieces)
+    assert gate.content == b"".join(pieces)
+    return passed, gate.end(), gate.id
+
+
+def event(**members: object) -> bytes:
+    return b"data: " + json.dumps(members).encode() + b"\n\n"
+
+
+TOKEN = event(id="a", choices=[{"index": 0, "delta": {"content": "x"}, "finish_reason": None}])
+HELD = {
+    "done": b"data: [DONE]\n\n",
+    "done without a blank": b"data:[DONE]\n\n",
+    "done and more": b"data: [DONE] or so\n\n",
+    "no JSON": b"data: nonsense\n\n",
+    "no object": b"data: [1]\n\n",
+    "a name and no data": b"event: ping\n\n",
+    "data without a value": b"data\n\n",
+    "no UTF-8": TOKEN.replace(b'"x"', b'"\xff"'),
+    "UTF-16": b"data: " + '{"choices":[]}'.encode("utf-16-le") + b"\n\n",
+    "two members of one name": b'data: {"choices":[],"choices":[{"index":0,"delta":{}}]}\n\n',
+    "data in two lines": b'data: {"choices":\ndata: []}\n\n',
+    "two names": b"event: ping\nevent: ping\n" + event(type="ping"),
+    "another name than type": b"event: message_stop\n" + event(type="ping"),
+    "a name of a chunk": b"event: message_stop\n" + TOKEN,
+    "an id": b"id: 7\n" + TOKEN,
+    "a time to wait": b"retry: 7\n" + TOKEN,
+    "an unknown field": b"x: 7\n" + TOKEN,
+    "a byte order mark": b"\xef\xbb\xbf" + TOKEN,
+    "a line end of Unicode's": b'data: {"choices":[{"index":0,"delta":{"content":"\xe2\x80\xa8data: [DONE]"}}]}\n\n',
+    "a line end of Unicode's in a comment": b": \x0cdata: [DONE]\n\n",
+    "a lone CR": TOKEN.replace(b"\n\n", b"\r\r"),
+    "a lone CR behind a comment": b": x\r" + TOKEN,
+    "too long": b": " + b"x" * MAX_EVENT + b"\n" + TOKEN,
+    "too deep": b'data: {"choices":[],"x":' + b"[" * 20000 + b"]" * 20000 + b"}\n\n",
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_what_can_be_read_in_two_ways_is_held_back_and_all_that_follows(name: str) -> None:
+    held = HELD[name] + TOKEN + b"data: [DONE]\n\n"
+    every_byte = [bytes([byte]) for byte in TOKEN + held[:200]] + [held[200:]]
+    for pieces in ([TOKEN + held], [TOKEN, held], every_byte):
+        assert through(*pieces) == (TOKEN, held, "a")
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_what_is_harmless_passes_piece_by_piece(line_end: bytes) -> None:
+    stream = (TOKEN + b": comment\n\n\n" + TOKEN + b"event: ping\n" + event(type="ping")).replace(b"\n", line_end)
+    end = b"data: [DONE]\n\n".replace(b"\n", line_end)
+    for pieces in ((stream + end,), (stream, end), tuple(bytes([byte]) for byte in stream + end)):
+        assert through(*pieces) == (stream, end, "a")
+
+
+def test_an_event_passes_as_soon_as_it_is_whole() -> None:
+    gate = StreamGate(1000)
+    assert gate.feed(TOKEN[:20]) == b""
+    assert gate.feed(TOKEN[20:-1]) == b""
+    assert gate.feed(TOKEN[-1:] + b": ") == TOKEN
+    assert gate.feed(b"x\r\n\r") == b""
+    assert gate.feed(b"\n") == b": x\r\n\r\n"
+    assert gate.end() == b""
+
+
+@pytest.mark.parametrize(
+    ("stream", "found"),
+    [
+        (TOKEN, "a"),
+        (event(x=1) + event(id="b") + event(id="c"), "b"),
+        (event(response={"id": "r"}), "r"),
+        (event(message={"id": "m"}), "m"),
+        (b'data: {"id":"joined",\rdata: "x":1}\r\r: \r\r', "joined"),
+        (event(id=""), None),
+        (event(id="\ud800"), None),
+        (event(id="x" * 513), None),
+        (event(id="x" * MAX_EVENT) + event(id="y"), "y"),
+        (b"data: [1]\n\ndata: nonsense\n\ndata: " + b"[" * 5000 + b"\n\n", None),
+        (TOKEN[:-1], None),
+    ],
+)
+def test_the_id_is_that_of_the_first_event_that_has_one_also_behind_what_waits(
+    stream: bytes, found: str | None
+) -> None:
+    assert through(stream)[2] == found
+
+
+@pytest.mark.parametrize(
+    "hostile", [".", "..", "../attestation/report", "a/b", "a\\b", "a\nb", "\x7f", "", "\udc80", 7]
+)
+def test_no_id_leads_to_another_path(hostile: object) -> None:
+    """A URL with the token is made of it, and httpx takes `..` out of paths."""
+    assert not is_id(hostile)
+    assert all(map(is_id, ("chatcmpl-1", "...", "gen:1?x=ä %2F", "x" * 512)))
+
+
+def test_what_waits_is_bounded_in_bytes() -> None:
+    gate = StreamGate(1000)
+    gate.feed(b"data: [DONE]\n\n")
+    for _ in range(986):
+        gate.feed(b"x")
+    with pytest.raises(UnprovenError):
+        gate.feed(b"x")
+    assert len(gate.content) == 1000
+    with pytest.raises(UnprovenError):
+        StreamGate(10).feed(b"x" * 11)
+
+
+LINES = st.sampled_from(
+    [
+        *(b"data: [DONE]", b"data: {}", b'data: {"choices":[]}', b'data: {"choices":[{"finish_reason":"stop"}]}'),
+        *(b"event: response.completed", b'data: {"type":"message_stop"}', b"id: 7", b"event:", b"data", b": c"),
+        *(
+            b"",
+            b"",
+            b"",
+            b"\xef\xbb\xbf",
+            b"\xef\xbb\xbfdata: x",
+            b'data: {"type":"ping"}',
+            b"event: ping",
+            b"retry: 1",
+        ),
+        *(TOKEN.strip(), b'data: {"choices":[],"choices":[{"finish_reason":"stop"}]}'),
+    ]
+)
+ENDS = st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"])
+STREAMS = st.lists(st.tuples(LINES, ENDS), max_size=12).map(lambda lines: b"".join(line + end for line, end in lines))
+
+
+@settings(max_examples=150, deadline=None)
+@given(STREAMS, st.lists(st.integers(0, 200), max_size=6))
+@example(b"data: [DONE]\r\n\r\n", [12, 13, 14, 15])
+@example(b'\xef\xbb\xbfdata: x\ndata: {"type":"message_stop"}\n\n', [])
+def test_every_reader_sees_harmless_events_and_nothing_else_in_what_passes(stream: bytes, cuts: list[int]) -> None:
+    places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
+    gate = StreamGate(100_000)
+    passed = b"".join(gate.feed(stream[start:end]) for start, end in pairwise(places))
+    assert passed + gate.end() == stream
+    assert passed == through(stream)[0]
+    seen: list[Any] = [sse.json() for sse in SSEDecoder().iter_bytes(iter([passed]))]
+    harmless = [{"type": "ping"}, {"choices": []}, json.loads(TOKEN[6:])]
+    assert all(each in harmless for each in seen)
+    lines = passed.decode().splitlines()  # as many read who use no decoder
+    assert [json.loads(line[6:]) for line in lines if line.startswith("data: ")] == seen
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=3))
+def test_whatever_comes_none_of_it_is_lost(stream: bytes, cuts: list[int]) -> None:
+    places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
+    gate = StreamGate(100)
+    passed = b"".join(gate.feed(stream[start:end]) for start, end in pairwise(places))
+    with contextlib.suppress(StopIteration):
+        next(SSEDecoder().iter_bytes(iter([passed])))
+    assert passed + gate.end() == stream == gate.content

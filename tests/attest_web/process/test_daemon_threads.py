@@ -1,0 +1,53 @@
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from attest_web.process.daemon_threads import DaemonThreads
+from tests.support.limits import limit
+
+
+def test_calls_are_made_and_their_results_and_errors_come_back() -> None:
+    pool = DaemonThreads("test", 2)
+    assert [pool.submit(divmod, number, 3).result(limit()) for number in range(5)] == [divmod(n, 3) for n in range(5)]
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(divmod, 1, 0).result(limit())
+    assert pool.submit(divmod, 1, 1).result(limit()) == (1, 0)
+    pool.close()
+
+
+def test_there_are_no_more_threads_than_may_be_and_the_rest_waits_its_turn() -> None:
+    pool, go = DaemonThreads("counted", 3), threading.Event()
+    futures = [pool.submit(go.wait, limit()) for _ in range(10)]
+    assert len([thread for thread in threading.enumerate() if thread.name == "counted"]) == 3
+    go.set()
+    assert all(future.result(limit()) for future in futures)
+    pool.close()
+
+
+def test_a_thread_is_used_again() -> None:
+    pool = DaemonThreads("again", 10)
+    for _ in range(50):
+        pool.submit(lambda: None).result(limit())
+    assert len([thread for thread in threading.enumerate() if thread.name == "again"]) <= 2
+    pool.close()
+
+
+def test_a_closed_pool_takes_nothing_and_its_threads_end() -> None:
+    pool = DaemonThreads("closing", 2)
+    pool.submit(lambda: None).result(limit())
+    [thread] = [thread for thread in threading.enumerate() if thread.name == "closing"]
+    pool.close()
+    thread.join(limit())
+    assert not thread.is_alive()
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit(lambda: None)
+
+
+def test_a_call_that_hangs_holds_up_no_process() -> None:
+    program = (
+        "import time\nfrom attest_web.process.daemon_threads import DaemonThreads\n"
+        "pool = DaemonThreads('hanging', 1)\npool.submit(time.sleep, 3600)\npool.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], timeout=limit(20), check=True)

@@ -1,0 +1,30 @@
+"""The browser of this machine, usually Debian's Chromium, driven by Playwright."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.e2e.support.processes import clean_env
+from tests.support.tools import CHROMIUM
+
+OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
+"""What lets it run as root, in a container, and without a question."""
+
+
+@contextmanager
+def running_chromium(*options: str) -> Iterator[Browser]:
+    """A browser without a window, for as long as the context lasts; `browser.new_context()` is a profile of its own.
+
+    Args:
+        options: What else is on its command line.
+    """
+    program = CHROMIUM.require()
+    with sync_playwright() as playwright:
+        # Playwright knows browsers of its own, which would have to be downloaded.
+        env: dict[str, str | float | bool] = {**clean_env()}
+        browser = playwright.chromium.launch(executable_path=program, args=[*OPTIONS, *options], env=env)
+        try:
+            yield browser
+        finally:
+            browser.close()

@@ -1,0 +1,42 @@
+from math import ceil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.load_testing.chat import UntrueError
+from scripts.load_testing.stats import QUANTILES, Durations, Tally
+
+
+@given(st.lists(st.floats(1e-6, 1e5), min_size=1, max_size=200))
+def test_quantiles_are_right_within_one_percent(times: list[float]) -> None:
+    durations = Durations()
+    for seconds in times:
+        durations.add(seconds)
+    for share in QUANTILES.values():
+        exact = sorted(times)[ceil(share * len(times)) - 1]
+        assert durations.quantile(share) == pytest.approx(exact, rel=0.01)
+    assert durations.figures()["max"] == max(times)
+
+
+def test_of_nothing_there_is_nothing_to_tell() -> None:
+    assert Durations().quantile(0.5) is None
+    assert Durations().figures() == {}
+
+
+@pytest.mark.parametrize("refused", ["chat", "signature"])
+def test_where_the_rate_limit_is_in_the_way_that_is_said(refused: str) -> None:
+    tally = Tally()
+    if refused == "chat":
+        tally.count_failed("status 429")
+    else:
+        tally.count_untrue(UntrueError("ecdsa signature not found", "rcpt-1: status 429"))
+    assert "see RATE_LIMIT_PER_SECOND" in tally.as_text()
+    assert not tally.holds
+
+
+def test_what_a_server_says_cannot_draw_on_the_terminal() -> None:
+    tally = Tally()
+    tally.count_untrue(UntrueError("ecdsa signature malformed", "\x1b[2Jall is well\n"))
+    assert "\x1b" not in tally.as_text()
+    assert len(tally.as_text().splitlines()) == 3
