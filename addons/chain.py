@@ -9,16 +9,16 @@ from mitmproxy import ctx, http
 from addons.access.body_budget import BodyBudget
 from addons.access.client_addresses import ClientAddresses
 from addons.access.client_deadline import ClientTimeouts
-from addons.access.connection_limit import ConnectionPlaces, quarter_of
+from addons.access.connection_limit import ConnectionLimit, quarter_of
 from addons.access.cors import Cors
 from addons.access.gate import Gate
 from addons.access.rate_limit import RateLimit
 from addons.access.refusal_limit import RefusalLimit
 from addons.exchange.record import Exchanges
-from addons.layers.connections.client_backlog import is_behind, unread
+from addons.layers.connections.client_backlog import has_pending_writes, unread
 from addons.layers.connections.client_connections import ClientConnections, Ports
 from addons.layers.connections.client_tls import PreferHttp2
-from addons.layers.layer_config import HttpLimits
+from addons.layers.layer_config import LayerConfig
 from addons.layers.reverse_proxy import (
     ReverseProxy,
     override_problems,
@@ -27,20 +27,20 @@ from addons.layers.reverse_proxy import (
     upstream_tls,
 )
 from addons.layers.websocket.revocation import Revocation
-from addons.lifecycle.drain import Drain, Retirement
+from addons.lifecycle.drain import Drain, GracefulExit
 from addons.lifecycle.open_files import allow_open_files
 from addons.lifecycle.served_certificate import ServedCertificate
 from addons.lifecycle.tcp_keepalive import TcpKeepalive
-from addons.lifecycle.worker_context import Inheritance
+from addons.lifecycle.worker_context import WorkerContext
 from addons.observability.log_queue import LogQueue
 from addons.observability.log_redaction import LogPrivacy
 from addons.observability.observer import Observer
 from addons.observability.request_log import log_request
 from addons.observability.sampled_gauges import SampledGauges
 from addons.observability.tracing import Tracing, TracingError, open_tracing
-from addons.pages.attestation_pages import ProofPages
-from addons.pages.management_server import SidePort
-from addons.pages.services import make_proof
+from addons.pages.attestation_pages import AttestationPages
+from addons.pages.management_server import ManagementServer
+from addons.pages.services import make_services
 from addons.routing.routes import Router, body_sizes, endpoint_overrides
 from addons.signing.signer import Signer, SigningRules
 from addons.signing.unsigned_marks import UnsignedMarks
@@ -60,7 +60,7 @@ SIDE_PORT_LEAST: Final = 64
 """Connections that the side port has room for, however few the proxied port may have: probes and scrapes come there."""
 
 
-def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
+def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
     """Make the chain of addons, in the order in which a request meets them.
 
     Args:
@@ -75,7 +75,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
     if problems:
         raise SettingsError(problems)
     probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
-    proof = make_proof(settings, inheritance, probe, ctx.options.listen_host)
+    proof = make_services(settings, inheritance, probe, ctx.options.listen_host)
     store, metrics, keys = proof.store, proof.metrics, proof.keys
     router, exchanges = Router(overrides, proof.side_port.accepted), Exchanges()
     cors = Cors(CorsPolicy(settings.cors_origins))
@@ -92,7 +92,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         observer.answered(request, answer)
 
     looked_at = _inspection(router, exchanges, settings)
-    limits = HttpLimits(
+    limits = LayerConfig(
         gate.body_limit,
         settings.vllm_proxy_timeout_secs,
         complete,
@@ -100,7 +100,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         Repeatable(router),
         client_left=observer.client_left,
         keeps_plaintext=settings.keeps_plaintext,
-        is_behind=is_behind,
+        has_pending_writes=has_pending_writes,
         unread=unread,
         holds=lambda flow: router.route_of(flow).is_json,
         bodies=BodyBudget(inheritance.share_of(settings.max_buffered_body_bytes)),
@@ -117,7 +117,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
         metrics=metrics,
     )
     # A stream that has begun may last as long as the upstream lets it.
-    retirement = Retirement([clients.retire, proof.side_port.stop_accepting], settings.vllm_proxy_timeout_secs)
+    retirement = GracefulExit([clients.retire, proof.side_port.stop_accepting], settings.vllm_proxy_timeout_secs)
     logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
     if settings.dev:
         logger.warning("DEV=1: the keys are random and nothing vouches for them")
@@ -148,7 +148,7 @@ def make_chain(settings: Settings, inheritance: Inheritance) -> Sequence[Any]:
             retire_http2=clients.retire_http2,
         ),
         proof.side_port,
-        ProofPages(proof.app, router, addresses, closing=proof.closing),
+        AttestationPages(proof.app, router, addresses, closing=proof.closing),
         *([rate_limit] if rate_limit else []),
         RefusalLimit(exchanges, clients.close_soon),
         cors,
@@ -197,7 +197,7 @@ def _tracing(settings: Settings, router: Router) -> Tracing | None:
 
 
 def _client_connections(
-    settings: Settings, inheritance: Inheritance, side_port: SidePort, addresses: ClientAddresses
+    settings: Settings, inheritance: WorkerContext, side_port: ManagementServer, addresses: ClientAddresses
 ) -> ClientConnections:
     most = inheritance.share_of(settings.max_connections)
     at_side_port = max(SIDE_PORT_LEAST, quarter_of(most))
@@ -208,8 +208,8 @@ def _client_connections(
     elif settings.max_connections_per_client is not None:
         share = inheritance.share_of(settings.max_connections_per_client)
     ports = Ports(
-        ConnectionPlaces("MAX_CONNECTIONS", most, share),
-        ConnectionPlaces("the side port's quarter of MAX_CONNECTIONS", at_side_port, side_share),
+        ConnectionLimit("MAX_CONNECTIONS", most, share),
+        ConnectionLimit("the side port's quarter of MAX_CONNECTIONS", at_side_port, side_share),
         side_port.accepted,
         addresses.sharer_of_peer,
     )

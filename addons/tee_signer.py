@@ -15,8 +15,8 @@ from addons.layers.reverse_proxy import option_problems
 from addons.layers.websocket.revocation import Revocation
 from addons.lifecycle.drain import Drain
 from addons.lifecycle.served_certificate import ServedCertificate
-from addons.lifecycle.temporary_authority import ThrowawayAuthority
-from addons.lifecycle.worker_context import Inheritance
+from addons.lifecycle.temporary_authority import TemporaryAuthority
+from addons.lifecycle.worker_context import WorkerContext
 from addons.signing.signer import Signer
 from attest_web.dstack.endpoint import quiet_libraries, warn_of_simulator
 from attest_web.process.core_dumps import forbid_core_dumps
@@ -38,9 +38,9 @@ class TeeSigner:
 
     name = "tee_signer"
 
-    def __init__(self, inheritance: Inheritance | None = None) -> None:
+    def __init__(self, inheritance: WorkerContext | None = None) -> None:
         self.addons: list[Any] = []
-        self._inheritance = inheritance or Inheritance()
+        self._inheritance = inheritance or WorkerContext()
         self._refused = False
 
     def drain(self) -> Drain:
@@ -87,7 +87,7 @@ class TeeSigner:
                 if not self._inheritance.number:  # a worker's supervisor has said it for all
                     warn_of_simulator(dev=settings.dev)
                 chain = make_chain(settings, self._inheritance)
-                authority = ThrowawayAuthority.where_needed(ctx.options.confdir)
+                authority = TemporaryAuthority.where_needed(ctx.options.confdir)
                 if authority is not None:
                     chain = [*chain, authority]
         except SettingsError as error:
@@ -104,7 +104,7 @@ class TeeSigner:
         secret = [f"tee_{field}" for field in ("token", "signature_store") if field in given]
         changes |= dict.fromkeys(secret, MASKED)
         for addon in chain:
-            if isinstance(addon, ServedCertificate | ThrowawayAuthority):
+            if isinstance(addon, ServedCertificate | TemporaryAuthority):
                 changes |= addon.options()
         ctx.options.update(**changes)
 

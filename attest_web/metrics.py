@@ -77,7 +77,7 @@ class SharedFiles:
         values.ValueClass = values.MultiProcessValue(lambda: self.number)  # type: ignore[no-untyped-call]
 
 
-class ManyAtOnce(Histogram):
+class BatchHistogram(Histogram):
     """A histogram that can be told of many observations at once."""
 
     def observe_many(self, counts: Sequence[int], total: float) -> None:
@@ -127,7 +127,7 @@ class Metrics:
             buckets=FIRST_TOKENS,
             registry=registry,
         )
-        self.between_tokens = ManyAtOnce(
+        self.between_tokens = BatchHistogram(
             "tee_time_between_tokens_seconds",
             "Between the events of a streamed answer, as they leave for the client.",
             ["route"],

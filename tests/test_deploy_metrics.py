@@ -113,7 +113,7 @@ def test_every_metric_is_shown() -> None:
 
 
 def test_the_reasons_that_alerts_look_for_are_given() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "addons").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "addons").rglob("*.py"))
     matched = re.findall(r'reason[=!~]+"([^"]+)"', " ".join(rule["expr"] for rule in alert_rules()))
     assert matched
     assert all(f'"{reason}"' in source for alternatives in matched for reason in alternatives.split("|"))

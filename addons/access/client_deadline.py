@@ -1,7 +1,7 @@
 """How long a client may take: one deadline a connection, moved as the connection goes from one state to the next.
 
-No timer belongs to it: `addons.layers.connections.client_connections` looks at all of them once in a while. Time that the answer takes is
-nobody's delay here: a model may think for ten minutes, and a stream may last for hours.
+No timer belongs to it: `addons.layers.connections.client_connections` looks at all of them once in a while. Time that
+the answer takes is nobody's delay here: a model may think for ten minutes, and a stream may last for hours.
 """
 
 import math
@@ -18,7 +18,7 @@ LINGER_SECONDS: Final = 30.0
 LINGER_PAUSE: Final = 5.0
 """How long it may pause in that."""
 
-LAST_WORDS: Final = 5.0
+CLOSE_GRACE: Final = 5.0
 """How long an idle connection is kept that is to be closed: what the client may be sending just now is answered yet."""
 
 LINGER_BYTES: Final = 16 * 1024 * 1024
@@ -48,7 +48,7 @@ class ClientTimeouts:
         return BodyTimes(self.body, self.body_rate, self.whole_body)
 
 
-class ClientClock:
+class ClientDeadline:
     """One connection's deadline.
 
     Attributes:
@@ -104,7 +104,7 @@ class ClientClock:
     def idle(self) -> None:
         """Request and answer are complete."""
         self._idles = True
-        self.deadline = self._now() + (LAST_WORDS if self.retiring else self.timeouts.idle)
+        self.deadline = self._now() + (CLOSE_GRACE if self.retiring else self.timeouts.idle)
 
     def retire(self) -> None:
         """The connection is to be closed soon."""

@@ -19,7 +19,7 @@ class _Leaving:
     until: float
 
 
-class ConnectionPlaces:
+class ConnectionLimit:
     """The connections at one port."""
 
     def __init__(self, name: str, most: int, most_per_client: int | None = None) -> None:

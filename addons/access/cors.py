@@ -2,7 +2,7 @@
 
 from mitmproxy import http
 
-from addons.messages.responses import answer_unread
+from addons.messages.responses import respond_early
 from attest_web.middleware.cors import CorsPolicy, is_preflight
 
 
@@ -21,7 +21,7 @@ class Cors:
         del answer.headers["content-length"]  # a 204 has none (RFC 9110, 8.6)
         origin, method = header("origin", ""), header("access-control-request-method", "")
         answer.headers.update(self._policy.preflight_headers(origin, method, header("access-control-request-headers")))
-        answer_unread(flow, answer)
+        respond_early(flow, answer)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Complete an answer that comes from the upstream."""

@@ -7,7 +7,7 @@ from mitmproxy import http
 
 from addons.exchange.record import Exchanges
 from addons.messages.hop_by_hop import end_to_end
-from addons.messages.responses import refuse, speaks_anthropic
+from addons.messages.responses import reject, speaks_anthropic
 from addons.messages.websocket_handshake import VERSION, Handshake
 from addons.routing.routes import Kind, Router, Size
 from attest_web.middleware.auth import Tokens
@@ -59,15 +59,15 @@ class Gate:
         if flow.error is not None or flow.response is not None:  # somebody has refused it already
             return
         if request.http_version not in ("HTTP/1.0", "HTTP/1.1"):
-            refuse(flow, 400, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
+            reject(flow, 400, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
         elif any(_BAD_IN_VALUE.search(value) for _, value in request.headers.fields):
-            refuse(flow, 400, "A header has a line break or a NUL in it.")
+            reject(flow, 400, "A header has a line break or a NUL in it.")
         elif route.needs_token and not may_enter:
-            refuse(flow, 401, "A valid token is needed: send Authorization: Bearer <token>.")
+            reject(flow, 401, "A valid token is needed: send Authorization: Bearer <token>.")
         elif route.kind is not Kind.PROOF and asks_for_encryption(name for name, _ in request.headers.fields):
-            refuse(flow, 400, UNSUPPORTED, kind="e2ee_unsupported")
+            reject(flow, 400, UNSUPPORTED, kind="e2ee_unsupported")
         elif _content_length(request) > (limit := self.body_limit(flow)):
-            refuse(flow, 413, f"The request body is larger than {limit} bytes.")
+            reject(flow, 413, f"The request body is larger than {limit} bytes.")
         elif handshake is not None and handshake.problem is not None:
             _refuse_handshake(flow, *handshake.problem)
         else:
@@ -78,7 +78,7 @@ class Gate:
 
 
 def _refuse_handshake(flow: http.HTTPFlow, status: int, message: str) -> None:
-    refuse(flow, status, message)
+    reject(flow, status, message)
     if status == 426 and flow.response is not None:  # RFC 9110, 15.5.22; RFC 6455, 4.4
         flow.response.headers["connection"] = "upgrade"
         flow.response.headers["upgrade"] = "websocket"

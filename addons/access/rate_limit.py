@@ -4,7 +4,7 @@ from mitmproxy import http
 from mitmproxy.connection import Client
 
 from addons.access.client_addresses import ClientAddresses
-from addons.messages.responses import refuse
+from addons.messages.responses import reject
 from addons.routing.routes import request_path
 from attest_web.middleware.rate_limit import TOO_MANY, RateLimiter, budget_of
 
@@ -29,7 +29,7 @@ class RateLimit:
             return
         wait = self._limiter.seconds_to_wait(self._addresses.client_of(flow), budget)
         if wait is not None:
-            refuse(flow, 429, TOO_MANY, {"retry-after": str(wait)})
+            reject(flow, 429, TOO_MANY, {"retry-after": str(wait)})
 
     def unreadable(self, client: Client) -> None:
         """Count a request whose head could not be read, for the client at the other end of the connection.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from addons.exchange.usage import Usage
 
 
-class OpaqueReader:
+class RawBodyReader:
     """Lets a body pass.
 
     Attributes:

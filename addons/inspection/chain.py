@@ -10,10 +10,10 @@ from addons.exchange.record import Exchanges
 from addons.inspection.commands import InspectionCommands, report_of, stats_lines
 from addons.inspection.content_view import TeeProof
 from addons.inspection.flow_list import FlowList
-from addons.inspection.inspection import AsItCame, Inspection
+from addons.inspection.inspection import Inspection, OriginalRequestProbe
 from addons.routing.routes import Router
 from addons.signing.signer import Signer
-from attest_web.attestation.report_cache import ReportDesk
+from attest_web.attestation.report_cache import ReportCache
 from attest_web.metrics import Metrics
 from attest_web.settings import Settings
 from attest_web.signatures import SigningAlgo
@@ -40,7 +40,7 @@ class InspectionChain:
         self._keep_flows = settings.keep_flows
 
     def around(
-        self, chain: Sequence[Any], signer: Signer, metrics: Metrics, store: SignatureStore, desk: ReportDesk
+        self, chain: Sequence[Any], signer: Signer, metrics: Metrics, store: SignatureStore, desk: ReportCache
     ) -> Sequence[Any]:
         """A chain of addons, and the inspection in its places in it.
 
@@ -58,7 +58,7 @@ class InspectionChain:
         at = list(chain).index(signer)
         return [
             *chain[:at],
-            AsItCame(self.inspection),
+            OriginalRequestProbe(self.inspection),
             *chain[at:],
             self.inspection,
             FlowList(self.inspection.view, self._keep_flows),

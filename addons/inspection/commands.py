@@ -12,7 +12,7 @@ from mitmproxy.log import ALERT
 from addons.inspection.inspected_exchange import InspectedExchange
 from addons.inspection.inspection import Inspection
 from addons.inspection.text import check_lines, checks_of, comment_of, signature_lines
-from attest_web.attestation.report_cache import DeskBusyError, ReportDesk
+from attest_web.attestation.report_cache import ReportCache, TooManyReportsError
 from attest_web.attestation.reports import ReportRequest
 from attest_web.dstack.guest_agent import DstackError
 from attest_web.gpu.evidence import GpuEvidenceError
@@ -129,14 +129,14 @@ class InspectionCommands:
                 checks = attestation_checks(algo, by, report)
             except (DstackError, GpuEvidenceError, FailedError) as error:
                 lines.append(f"{algo}: no report can be had: {error}")
-            except (DeskBusyError, TimeoutError):
+            except (TooManyReportsError, TimeoutError):
                 lines.append(f"{algo}: too many reports are being made; try again in a moment")
             else:
                 lines += check_lines(checks)
         return lines
 
 
-def report_of(desk: ReportDesk, algo: SigningAlgo) -> bytes:
+def report_of(desk: ReportCache, algo: SigningAlgo) -> bytes:
     """The report for a key, without a TLS key; perhaps one that is a few minutes old."""
     return desk.report(ReportRequest(algo), None)
 

@@ -27,7 +27,7 @@ _BROWSER = "webaddon"
 
 
 class Inspection:
-    """Marks flows, and withholds their bodies; see `addons.layers.layer_config.BodyCustody`.
+    """Marks flows, and withholds their bodies; see `addons.layers.layer_config.RedactedBodyStore`.
 
     It comes last in the chain: what it sees is what goes out.
 
@@ -155,7 +155,7 @@ class Inspection:
         self._update(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:
-        """Say why an exchange has failed. `addons.observability.log_redaction` has seen to it that nothing is quoted."""
+        """Say why an exchange has failed; `log_redaction` has seen to it that nothing is quoted."""
         self._waiting.pop(flow, None)
         exchange = self._inspected.get(flow)
         if exchange is not None:
@@ -185,7 +185,7 @@ class Inspection:
             message.data.content = exchange.notices[what] = notice
 
 
-class AsItCame:
+class OriginalRequestProbe:
     """Shows the inspection the requests, from a place in the chain where nobody has changed their bodies yet."""
 
     def __init__(self, inspection: Inspection) -> None:

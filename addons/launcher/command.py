@@ -13,7 +13,7 @@ from attest_web.settings import CERTS_PROBLEM, LaunchSettings, Settings, Setting
 from attest_web.version import release
 
 if TYPE_CHECKING:
-    from addons.lifecycle.worker_context import Inheritance
+    from addons.lifecycle.worker_context import WorkerContext
     from addons.tee_signer import TeeSigner
 
 DESCRIPTION = """\
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.workers is None:
             return run_proxy(given)
         # Here and not above: a supervisor does without mitmproxy, and a proxy that is alone without a supervisor.
-        from addons.launcher.supervisor import Plan, supervise  # noqa: PLC0415
+        from addons.launcher.supervisor import SupervisorConfig, supervise  # noqa: PLC0415
 
         def settings() -> Settings:
             environment.read()
@@ -46,14 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise SettingsError([CERTS_PROBLEM])
             return read
 
-        return supervise(Plan(given, options.workers, options.listen_host, options.verbosity, settings))
+        return supervise(SupervisorConfig(given, options.workers, options.listen_host, options.verbosity, settings))
     except SettingsError as error:
         return _fail(*error.problems)
 
 
 def run_proxy(
     arguments: Sequence[str],
-    inheritance: "Inheritance | None" = None,
+    inheritance: "WorkerContext | None" = None,
     attached: "Callable[[TeeSigner], object] | None" = None,
 ) -> int:
     """Run one proxy in this process until it is stopped; return the exit status.

@@ -24,7 +24,7 @@ Functions = tuple[Callable[..., Any], ...]
 _UPDATE = hooks.UpdateHook([])
 
 
-class LeanAddonManager(AddonManager):
+class CachedAddonManager(AddonManager):
     """Knows who has which hook without asking around; from `settle` on."""
 
     def __init__(self, master: Master) -> None:
@@ -136,7 +136,7 @@ def _awaiting(result: Awaitable[None]) -> Callable[..., Awaitable[None]]:
     return lambda *_: result
 
 
-class LeanOptions(Options):
+class CachedOptions(Options):
     """Options that can be read without a copy, which mitmproxy makes of each value, twice where it is the default."""
 
     def __getattr__(self, name: str) -> Any:
@@ -165,10 +165,10 @@ class _PrefixFormatter(logging.Formatter):
         return self._prefix + self._inner.format(record)
 
 
-class LeanMaster(Master):
-    """A master with `LeanAddonManager`, and without the addons and the log events that nobody here listens to."""
+class ProxyMaster(Master):
+    """A master with `CachedAddonManager`, and without the addons and the log events that nobody here listens to."""
 
-    addons: LeanAddonManager
+    addons: CachedAddonManager
 
     def __init__(self, options: Options, proxyserver: Proxyserver) -> None:
         """Make a master whose own addons are there; it has an event loop already.
@@ -180,7 +180,7 @@ class LeanMaster(Master):
         super().__init__(options)
         # They turn every line of the log into an event of the addons, by way of the loop.
         self._legacy_log_events.uninstall()
-        self.addons = LeanAddonManager(self)
+        self.addons = CachedAddonManager(self)
         self._termlog_addon = termlog.TermLog()
         self._log = self._termlog_addon.logger
         self.addons.add(self._termlog_addon)

@@ -1,4 +1,4 @@
-"""Runs the proxy as `tee-signer` does: the same chain of addons as under mitmdump, in `addons.launcher.master`'s master."""
+"""Runs the proxy as `tee-signer` does: the same chain of addons as under mitmdump, in a master of its own."""
 
 import asyncio
 import logging
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from mitmproxy import exceptions
 from mitmproxy.options import Options
 
-from addons.launcher.master import LeanMaster, LeanOptions
-from addons.launcher.server import MODE, LeanProxyserver
-from addons.lifecycle.temporary_authority import ThrowawayAuthority
-from addons.lifecycle.worker_context import Inheritance
+from addons.launcher.master import CachedOptions, ProxyMaster
+from addons.launcher.server import MODE, CachedProxyserver
+from addons.lifecycle.temporary_authority import TemporaryAuthority
+from addons.lifecycle.worker_context import WorkerContext
 from addons.tee_signer import TeeSigner
 from attest_web.settings import SettingsError
 
@@ -53,7 +53,7 @@ class StartError(ValueError):
 
 def run(
     arguments: ProxyArguments,
-    inheritance: Inheritance | None = None,
+    inheritance: WorkerContext | None = None,
     attached: Callable[[TeeSigner], object] | None = None,
 ) -> None:
     """Run the proxy until it is stopped.
@@ -68,7 +68,7 @@ def run(
         SystemExit: It could not be started; the log says why.
     """
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
-        runner.run(_serve(arguments, inheritance or Inheritance(), attached))
+        runner.run(_serve(arguments, inheritance or WorkerContext(), attached))
 
 
 def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -97,7 +97,7 @@ def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    arguments: ProxyArguments, inheritance: Inheritance, attached: Callable[[TeeSigner], object] | None
+    arguments: ProxyArguments, inheritance: WorkerContext, attached: Callable[[TeeSigner], object] | None
 ) -> None:
     for library in LIBRARIES:
         logging.getLogger(library).setLevel(logging.WARNING)
@@ -110,14 +110,14 @@ async def _serve(
 
 
 def _make_master(
-    arguments: ProxyArguments, inheritance: Inheritance, attached: Callable[[TeeSigner], object] | None
-) -> LeanMaster:
+    arguments: ProxyArguments, inheritance: WorkerContext, attached: Callable[[TeeSigner], object] | None
+) -> ProxyMaster:
     for spec in arguments.options:
         name = spec.partition("=")[0]
         if name in _SETTLED:
             raise StartError(f"--set {name}: {_SETTLED[name]}")
-    options: Options = LeanOptions()
-    master = LeanMaster(options, LeanProxyserver(inheritance.listener))
+    options: Options = CachedOptions()
+    master = ProxyMaster(options, CachedProxyserver(inheritance.listener))
     try:
         options.update(termlog_verbosity=arguments.verbosity)
         options.set(*arguments.options, defer=True)
@@ -125,7 +125,7 @@ def _make_master(
         logging.getLogger().setLevel(options.termlog_verbosity.upper())
         if inheritance.number:
             master.prefix_log(f"worker {inheritance.number}: ")
-        authority = ThrowawayAuthority.where_needed(options.confdir)
+        authority = TemporaryAuthority.where_needed(options.confdir)
         if authority is not None:
             options.update(**authority.options())
         if arguments.certs:

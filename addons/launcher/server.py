@@ -23,15 +23,15 @@ from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionH
 from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.utils import asyncio_utils
 
-from addons.launcher.master import LeanMaster
-from addons.layers.connections.reader import NEVER_FULL, PromptHandler
+from addons.launcher.master import ProxyMaster
+from addons.layers.connections.reader import NEVER_FULL, InlineConnectionHandler
 from attest_web.process.listening import BACKLOG, listen
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-MODE = "leanreverse"
-"""What `LeanReverseMode` is called where a mode is written down: `leanreverse:http://vllm:8000`."""
+MODE = "proxyreverse"
+"""What `ProxyReverseMode` is called where a mode is written down: `proxyreverse:http://vllm:8000`."""
 
 _CHATTER = ("client connect", "client disconnect", "server connect ", "server disconnect ", "Streaming re")
 """How the lines begin that mitmproxy writes for every connection or request, however well all goes."""
@@ -70,7 +70,7 @@ class InlineHooks(layer.Layer):
             event = waiting.popleft()
 
 
-class LeanReverseProxy(layers.modes.ReverseProxy):
+class InlineReverseProxy(layers.modes.ReverseProxy):
     """mitmproxy's outermost layer, which steps aside when it is known what comes next."""
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -82,7 +82,7 @@ class LeanReverseProxy(layers.modes.ReverseProxy):
             self.handle_event = child.layer.handle_event  # type: ignore[method-assign]
 
 
-class LeanContext(Context):
+class CachedContext(Context):
     """A context whose forks do without a server connection of their own, which they never need."""
 
     def __init__(self, context: Context) -> None:
@@ -92,15 +92,15 @@ class LeanContext(Context):
         self.options = context.options
         self.layers = context.layers.copy()
 
-    def fork(self) -> "LeanContext":
+    def fork(self) -> "CachedContext":
         """As in mitmproxy."""
-        return LeanContext(self)
+        return CachedContext(self)
 
 
-class LeanConnectionHandler(PromptHandler, ProxyConnectionHandler):
+class CachedConnectionHandler(InlineConnectionHandler, ProxyConnectionHandler):
     """A client's connection."""
 
-    master: LeanMaster
+    master: ProxyMaster
 
     def run_hook(self, hook: commands.StartHook) -> bool:
         """Call the addons; True where all is done, False where a task will tell of it."""
@@ -145,15 +145,15 @@ class LeanConnectionHandler(PromptHandler, ProxyConnectionHandler):
         super().log(message, level, exc_info)
 
 
-class LeanReverseMode(ReverseMode):
-    """mitmproxy's reverse mode, for `LeanServerInstance`."""
+class ProxyReverseMode(ReverseMode):
+    """mitmproxy's reverse mode, for `ProxyServerInstance`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.transport_protocol = "tcp"  # for an https upstream, mitmproxy would listen for HTTP/3 too
 
 
-class LeanProxyserver(Proxyserver):
+class CachedProxyserver(Proxyserver):
     """mitmproxy's proxy server, with a socket to listen on."""
 
     name = "proxyserver"
@@ -168,14 +168,14 @@ class LeanProxyserver(Proxyserver):
         self.listener = listener
 
 
-class LeanServerInstance(AsyncioServerInstance[LeanReverseMode]):
+class ProxyServerInstance(AsyncioServerInstance[ProxyReverseMode]):
     """What listens."""
 
-    manager: LeanProxyserver
+    manager: CachedProxyserver
 
     def make_top_layer(self, context: Context) -> layer.Layer:
         """As in mitmproxy."""
-        return LeanReverseProxy(context)
+        return InlineReverseProxy(context)
 
     async def _start(self) -> None:
         try:
@@ -195,8 +195,8 @@ class LeanServerInstance(AsyncioServerInstance[LeanReverseMode]):
         writer: asyncio.StreamWriter | mitmproxy_rs.Stream | None = None,
     ) -> None:
         """Take a client's connection, as in mitmproxy."""
-        handler = LeanConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode)  # type: ignore[no-untyped-call]
-        top_layer = self.make_top_layer(LeanContext(handler.layer.context))
+        handler = CachedConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode)  # type: ignore[no-untyped-call]
+        top_layer = self.make_top_layer(CachedContext(handler.layer.context))
         handler.layer = InlineHooks(top_layer, handler.run_hook)
         with self.manager.register_connection(handler.client.id, handler):
             await handler.handle_client()

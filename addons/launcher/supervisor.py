@@ -1,13 +1,13 @@
 """`tee-signer --workers N`: several proxies at the same ports, and one process that looks after them.
 
-Each worker has a place: a socket for the port that clients use and one for the side port. All places' sockets share
+Each worker has a slot: a socket for the port that clients use and one for the side port. All slots' sockets share
 their port (SO_REUSEPORT), and the kernel spreads the connections over them. The supervisor holds them all, so that a
-connection that has been accepted by nobody yet waits for whoever comes next in that place. It carries no traffic
+connection that has been accepted by nobody yet waits for whoever comes next in that slot. It carries no traffic
 itself, and does without mitmproxy: what does not run cannot fail.
 
 - A worker that dies is replaced; one that cannot live, after pauses that grow. Where no worker ever lives, this ends.
 - SIGTERM and SIGINT go to all workers; with the last of them, this ends.
-- SIGHUP replaces the workers, one place after the other. A new one takes the place when it serves, and only then does
+- SIGHUP replaces the workers, one slot after the other. A new one takes the slot when it serves, and only then does
   the old one retire (`addons.lifecycle.drain`). One that cannot start leaves the others as they are.
 - All serve the same TLS key, also where dstack makes it (`addons.launcher.supervised_tls`).
 """
@@ -29,14 +29,14 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from addons.launcher.restarts import MAX_FIRST_ATTEMPTS, SHORT_LIFE, Restarts
 from addons.launcher.supervised_tls import STOPPED, first_tls_file, next_tls_file
-from addons.launcher.worker_ipc import Legacy, Retire
+from addons.launcher.worker_ipc import Retire, WorkerConfig
 from addons.launcher.worker_process import READY_TIMEOUT, Worker
 from addons.observability.log_output import LogOutput
 from attest_web.dstack.endpoint import quiet_libraries, warn_of_simulator
 from attest_web.keys import random_secrets
 from attest_web.process.core_dumps import forbid_core_dumps
 from attest_web.process.json_log import json_formatter
-from attest_web.process.listening import listen_together
+from attest_web.process.listening import listen_reuseport
 from attest_web.process.memory_file import MemoryFile
 from attest_web.process.shared_directory import shared_directory
 from attest_web.settings import Settings, SettingsError
@@ -53,7 +53,7 @@ GRACE: Final = 15.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class SupervisorConfig:
     """What is to be run.
 
     Attributes:
@@ -72,13 +72,13 @@ class Plan:
 
 
 @dataclass
-class Place:
+class Slot:
     """Where one worker listens.
 
     Attributes:
         number: From 1 on.
         listeners: For the port that clients use, and for the side port.
-        worker: Who has the place; None while it is empty.
+        worker: Who has the slot; None while it is empty.
         restarts: When the next attempt to fill it is made.
     """
 
@@ -93,24 +93,24 @@ class Supervisor:
 
     def __init__(
         self,
-        plan: Plan,
+        config: SupervisorConfig,
         settings: Settings,
-        places: Sequence[Place],
+        slots: Sequence[Slot],
         directory: Path,
         tls_file: MemoryFile | None,
     ) -> None:
         """Start nothing yet.
 
         Args:
-            plan: What to run.
+            config: What to run.
             settings: As they are now.
-            places: For the workers.
-            directory: Where they keep what they share: metrics, and signatures if no other place is set for these.
+            slots: For the workers.
+            directory: Where they keep what they share: metrics, and signatures if no other slot is set for these.
             tls_file: Key and chain of TLS, if the settings have dstack make them.
         """
-        self._plan = plan
+        self._config = config
         self._settings = settings
-        self._places = places
+        self._slots = slots
         self._directory = directory
         self._tls_file = tls_file
         self._environment = dict(os.environ)
@@ -132,19 +132,19 @@ class Supervisor:
             loop.add_signal_handler(how, self._stop, how)
         loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
         # The first one comes alone: what is wrong with the settings is then said once.
-        if not await self._fill(self._places[0]) and not self._stopping.is_set():
+        if not await self._fill(self._slots[0]) and not self._stopping.is_set():
             await self._end()
             return 1
-        for place in self._places[1:]:
-            self._begin(self._keep_filled(place))
+        for slot in self._slots[1:]:
+            self._begin(self._keep_filled(slot))
         await self._stopping.wait()
         await self._end()
         return int(self._gives_up)
 
     def _stop(self, how: signal.Signals) -> None:
         self._stopping.set()
-        for place in self._places:  # nobody shall wait where nobody comes any more
-            for listener in place.listeners:
+        for slot in self._slots:  # nobody shall wait where nobody comes any more
+            for listener in slot.listeners:
                 listener.close()
         for worker in self._alive:
             worker.send_signal(how)
@@ -171,17 +171,17 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _keep_filled(self, place: Place) -> None:
-        """Fill an empty place, again and again if need be."""
-        while not self._stopping.is_set() and not await self._fill(place):
-            place.restarts.failed()
-            logger.error("worker %d cannot start; another attempt follows in %g s", place.number, place.restarts.pause)
-            await self._pause(place)
+    async def _keep_filled(self, slot: Slot) -> None:
+        """Fill an empty slot, again and again if need be."""
+        while not self._stopping.is_set() and not await self._fill(slot):
+            slot.restarts.failed()
+            logger.error("worker %d cannot start; another attempt follows in %g s", slot.number, slot.restarts.pause)
+            await self._pause(slot)
 
-    async def _pause(self, place: Place) -> None:
-        """Wait until the next attempt to fill a place is to be made; or end, where no attempt has ever been of use."""
+    async def _pause(self, slot: Slot) -> None:
+        """Wait until the next attempt to fill a slot is to be made; or end, where no attempt has ever been of use."""
         self._has_served = self._has_served or any(worker.served() >= SHORT_LIFE for worker in self._alive)
-        if place.restarts.exhausted and not self._has_served:
+        if slot.restarts.exhausted and not self._has_served:
             logger.error(
                 "no worker has lived for %g s after it was ready, in %d attempts: giving up. What is above says why",
                 SHORT_LIFE,
@@ -191,25 +191,25 @@ class Supervisor:
             self._stop(signal.SIGTERM)
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), place.restarts.pause)
+            await asyncio.wait_for(self._stopping.wait(), slot.restarts.pause)
 
-    async def _fill(self, place: Place) -> bool:
-        """Start a worker for a place, and give it the place when it serves; False where it cannot."""
-        worker = await self._start(place)
+    async def _fill(self, slot: Slot) -> bool:
+        """Start a worker for a slot, and give it the slot when it serves; False where it cannot."""
+        worker = await self._start(slot)
         if worker is None:
             return False
-        place.worker, before = worker, place.worker
+        slot.worker, before = worker, slot.worker
         if before is not None:
             before.retire(Retire(self._settings.token))
-        self._begin(self._watch(place, worker))
+        self._begin(self._watch(slot, worker))
         return True
 
-    async def _start(self, place: Place) -> Worker | None:
+    async def _start(self, slot: Slot) -> Worker | None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-P", "-m", "addons.launcher.worker", str(theirs.fileno()), *self._plan.arguments),
+                *("-P", "-m", "addons.launcher.worker", str(theirs.fileno()), *self._config.arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 env=self._environment,
                 pass_fds=[theirs.fileno()],
@@ -220,9 +220,9 @@ class Supervisor:
         self._alive.add(worker)
         secrets = self._secrets if self._settings.dev else None
         store, metrics = f"sqlite://{self._directory}/signatures.db", f"{self._directory}/metrics"
-        legacy = Legacy(place.number, self._plan.workers, store, metrics, worker.number, secrets)
+        legacy = WorkerConfig(slot.number, self._config.workers, store, metrics, worker.number, secrets)
         with suppress(OSError):  # then it is dead already
-            legacy.send(ours, place.listeners, self._tls_file)
+            legacy.send(ours, slot.listeners, self._tls_file)
         ours.setblocking(False)
         try:
             if await worker.ready():
@@ -230,9 +230,9 @@ class Supervisor:
                     self._addresses = worker.addresses
                 if self._addresses == worker.addresses:
                     return worker
-                logger.error("worker %d has other signing keys than the others", place.number)
+                logger.error("worker %d has other signing keys than the others", slot.number)
         except TimeoutError:
-            logger.error(SLOW_START, place.number, worker.pid, READY_TIMEOUT)
+            logger.error(SLOW_START, slot.number, worker.pid, READY_TIMEOUT)
         worker.send_signal(signal.SIGTERM if self._stopping.is_set() else signal.SIGKILL)
         await worker.ended()
         self._forget(worker)
@@ -242,22 +242,22 @@ class Supervisor:
         self._alive.discard(worker)
         mark_process_dead(worker.number, str(self._directory / "metrics"))  # type: ignore[no-untyped-call]
 
-    async def _watch(self, place: Place, worker: Worker) -> None:
-        """Wait for a worker's end, and fill the place if it still had it."""
+    async def _watch(self, slot: Slot, worker: Worker) -> None:
+        """Wait for a worker's end, and fill the slot if it still had it."""
         status = await worker.ended()
         self._forget(worker)
-        if place.worker is not worker or self._stopping.is_set():
+        if slot.worker is not worker or self._stopping.is_set():
             return
-        place.worker = None
+        slot.worker = None
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        place.restarts.ended(worker.served())
+        slot.restarts.ended(worker.served())
         self._has_served = self._has_served or worker.served() >= SHORT_LIFE
-        after = f" in {place.restarts.pause:g} s" if place.restarts.pause else ""
+        after = f" in {slot.restarts.pause:g} s" if slot.restarts.pause else ""
         logger.error(
-            "worker %d (process %d) ended %s; another one takes its place%s", place.number, worker.pid, how, after
+            "worker %d (process %d) ended %s; another one takes its place%s", slot.number, worker.pid, how, after
         )
-        await self._pause(place)
-        await self._keep_filled(place)
+        await self._pause(slot)
+        await self._keep_filled(slot)
 
     def _on_sighup(self) -> None:
         if self._replacing is None or self._replacing.done():
@@ -275,7 +275,7 @@ class Supervisor:
     async def _replace_once(self) -> None:
         before = self._settings, self._environment, self._addresses, self._tls_file
         try:
-            settings = self._plan.read_settings()
+            settings = self._config.read_settings()
             tls_file = await next_tls_file(self._tls_file, self._settings, settings)
         except SettingsError as error:
             for problem in error.problems:
@@ -288,55 +288,55 @@ class Supervisor:
         # With another model come other keys.
         self._settings, self._environment, self._addresses = settings, dict(os.environ), None
         self._tls_file = tls_file
-        for place in self._places:
-            if not await self._fill(place):
-                if place is self._places[0]:
+        for slot in self._slots:
+            if not await self._fill(slot):
+                if slot is self._slots[0]:
                     self._settings, self._environment, self._addresses, self._tls_file = before
-                logger.error("SIGHUP: a new worker %d does not start; the others stay as they are", place.number)
+                logger.error("SIGHUP: a new worker %d does not start; the others stay as they are", slot.number)
                 return
         logger.info("SIGHUP: all workers are new")
 
 
-def supervise(plan: Plan) -> int:
+def supervise(config: SupervisorConfig) -> int:
     """Run workers until told to stop; return the exit status.
 
     Raises:
         SettingsError: A setting is missing or wrong, or a port or dstack's TLS key cannot be had.
     """
     logging.basicConfig(
-        level=(plan.verbosity or "info").upper(),
+        level=(config.verbosity or "info").upper(),
         format="[%(asctime)s] %(message)s",
         datefmt="%H:%M:%S",
         stream=LogOutput(sys.stdout.fileno()),
     )
-    settings = plan.read_settings()
-    logging.getLogger().setLevel((plan.verbosity or settings.log_level).upper())
+    settings = config.read_settings()
+    logging.getLogger().setLevel((config.verbosity or settings.log_level).upper())
     if settings.log_format == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(json_formatter())
     forbid_core_dumps()
     quiet_libraries()
     warn_of_simulator(dev=settings.dev)
-    return asyncio.run(_supervise(plan, settings))
+    return asyncio.run(_supervise(config, settings))
 
 
-async def _supervise(plan: Plan, settings: Settings) -> int:
+async def _supervise(config: SupervisorConfig, settings: Settings) -> int:
     # Clients that connected before the key is there would wait for it, so no port is open yet.
     tls_file = await first_tls_file(settings)
     if tls_file is STOPPED:
         return 0
     ports = [("LISTEN_PORT", settings.listen_port), ("ATTEST_PORT", settings.attest_port)]
-    listeners = [_listen(name, plan.listen_host, port, plan.workers) for name, port in ports]
-    places = [Place(number, pair) for number, pair in enumerate(zip(*listeners, strict=True), 1)]
+    listeners = [_listen(name, config.listen_host, port, config.workers) for name, port in ports]
+    slots = [Slot(number, pair) for number, pair in enumerate(zip(*listeners, strict=True), 1)]
     with shared_directory() as directory:
-        supervisor = Supervisor(plan, settings, places, directory, tls_file)
+        supervisor = Supervisor(config, settings, slots, directory, tls_file)
         del tls_file  # the supervisor lets go of it when it has another one
         return await supervisor.run()
 
 
 def _listen(name: str, host: str, port: int, how_many: int) -> list[socket.socket]:
     try:
-        return listen_together(host, port, how_many)
+        return listen_reuseport(host, port, how_many)
     except OSError as error:
         problem = f"{name} {port} cannot be opened: {error.strerror}. Free it or set another"
         raise SettingsError([problem]) from None

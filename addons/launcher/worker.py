@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from addons.launcher.worker_ipc import MAX_PACKET, Legacy, Ready, Retire
-from addons.lifecycle.worker_context import Inheritance
+from addons.launcher.worker_ipc import MAX_PACKET, Ready, Retire, WorkerConfig
+from addons.lifecycle.worker_context import WorkerContext
 from attest_web.keys import SigningKeys
 from attest_web.metrics import SharedFiles
 from attest_web.process.memory_file import MemoryFile
@@ -26,7 +26,7 @@ START_TIMEOUT = 10.0
 """Seconds in which a worker is told what it inherits."""
 
 
-def inherit(channel: socket.socket) -> Inheritance:
+def inherit(channel: socket.socket) -> WorkerContext:
     """Receive what this worker inherits.
 
     Raises:
@@ -36,8 +36,8 @@ def inherit(channel: socket.socket) -> Inheritance:
     channel.settimeout(START_TIMEOUT)
     packet, descriptors, _, _ = socket.recv_fds(channel, MAX_PACKET, 3)
     listener, side_listener = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
-    legacy = Legacy(**json.loads(packet))
-    return Inheritance(
+    legacy = WorkerConfig(**json.loads(packet))
+    return WorkerContext(
         number=legacy.number,
         workers=legacy.workers,
         keys=SigningKeys.from_secrets(*map(bytes.fromhex, legacy.secrets)) if legacy.secrets else None,
@@ -49,12 +49,12 @@ def inherit(channel: socket.socket) -> Inheritance:
     )
 
 
-class SupervisorLink:
+class SupervisorClient:
     """An addon that tells the supervisor how it goes, and does what it says."""
 
     name = "supervisor_link"
 
-    def __init__(self, channel: socket.socket, signer: "TeeSigner", inheritance: Inheritance) -> None:
+    def __init__(self, channel: socket.socket, signer: "TeeSigner", inheritance: WorkerContext) -> None:
         """Do nothing yet.
 
         Args:
@@ -113,7 +113,7 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"tee-signer: a worker is started by tee-signer --workers alone ({error})", file=sys.stderr)  # noqa: T201
         return 1
-    return run_proxy(sys.argv[2:], inheritance, lambda signer: SupervisorLink(channel, signer, inheritance))
+    return run_proxy(sys.argv[2:], inheritance, lambda signer: SupervisorClient(channel, signer, inheritance))
 
 
 if __name__ == "__main__":

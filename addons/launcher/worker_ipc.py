@@ -2,8 +2,8 @@
 
 So no key is on a disk, on a command line or in an environment. What is said, a packet each:
 
-- The supervisor says once what the worker inherits (`Legacy`), and hands it the sockets to listen on and, if it has
-  one, the file of the TLS key.
+- The supervisor says once what the worker inherits (`WorkerConfig`), and hands it the sockets to listen on and, if it
+  has one, the file of the TLS key.
 - The worker says `Ready` once, when it listens and its signing keys are there.
 - The supervisor says `Retire` when another worker has taken this one's place.
 - Whoever finds the other's end closed knows that it is gone. A worker then stops as on SIGTERM.
@@ -79,7 +79,7 @@ class Retire:
 
 
 @dataclass(frozen=True)
-class Legacy:
+class WorkerConfig:
     """What a supervisor leaves to a worker, but for the sockets.
 
     Attributes:
@@ -99,7 +99,7 @@ class Legacy:
     secrets: tuple[str, str] | None
 
     def __repr__(self) -> str:
-        return f"Legacy(number={self.number}, workers={self.workers})"
+        return f"WorkerConfig(number={self.number}, workers={self.workers})"
 
     def send(
         self, channel: socket.socket, listeners: Sequence[socket.socket], tls_file: MemoryFile | None = None

@@ -49,7 +49,7 @@ class Worker:
         return time.monotonic() - self._ready_at if self._ready_at is not None else 0.0
 
     def retire(self, how: Retire) -> None:
-        """Tell it that another one has its place."""
+        """Tell it that another one has its slot."""
         with suppress(OSError):
             self._channel.send(how.packet())
 

@@ -24,7 +24,7 @@ class _Unended:
     check_at: float
 
 
-class UnendedStreams:
+class EndOfStreamTimeout:
     """The streams of a client connection whose last event has come.
 
     Attributes:

@@ -4,9 +4,9 @@
 - A stream whose last event has come is ended here, where the upstream leaves it open.
 - A client that lets its deadline pass is told so.
 
-All of it by subclassing, as in `addons.layers.http_stream`, `addons.layers.http1.server` and others; the `next_layer` hook in
-`addons.layers.reverse_proxy` puts these layers in. `tests/addons/test_mitmproxy_internals.py` names every internal of
-mitmproxy that is leaned on here and there.
+All of it by subclassing, as in `addons.layers.http_stream`, `addons.layers.http1.server` and others; the `next_layer`
+hook in `addons.layers.reverse_proxy` puts these layers in. `tests/addons/test_mitmproxy_internals.py` names every
+internal of mitmproxy that is leaned on here and there.
 """
 
 import time
@@ -27,17 +27,17 @@ from mitmproxy.proxy.layers.http._events import (
 
 from addons.bodies.signing_filter import ResponseTap
 from addons.layers.connections.client_connections import ClientOverdue
-from addons.layers.connections.fast_path import ShortWay
-from addons.layers.connections.reader import ConnectionReading
-from addons.layers.connections.upstream_connections import IdleConnections, UpstreamConnections
-from addons.layers.end_of_stream import UnendedStreams
+from addons.layers.connections.fast_path import ChunkFastPath
+from addons.layers.connections.reader import ReadController
+from addons.layers.connections.upstream_connections import KeepAliveLimit, UpstreamConnections
+from addons.layers.end_of_stream import EndOfStreamTimeout
 from addons.layers.http1.server import ApiHttp1Server, ClientTooSlow, UpstreamTimedOut
 from addons.layers.http2.back_pressure import BackPressure
 from addons.layers.http2.graceful_server import GoingAway
 from addons.layers.http2.server import ApiHttp2Server, StreamsWentOn
 from addons.layers.http2.streams import Http2Timeouts
 from addons.layers.http_stream import ApiHttpStream
-from addons.layers.layer_config import HttpLimits
+from addons.layers.layer_config import LayerConfig
 from addons.layers.websocket.layer import WebsocketSigner
 
 
@@ -47,10 +47,10 @@ class ApiHttpLayer(UpstreamConnections):
     def __init__(
         self,
         context: Context,
-        limits: HttpLimits,
-        idle: IdleConnections,
+        limits: LayerConfig,
+        idle: KeepAliveLimit,
         signer: WebsocketSigner,
-        reading: ConnectionReading | None = None,
+        reading: ReadController | None = None,
     ) -> None:
         """Make the layer.
 
@@ -65,10 +65,10 @@ class ApiHttpLayer(UpstreamConnections):
         self._limits = limits
         self._signer = signer
         self._http2: ApiHttp2Server | None = None
-        self._reading = reading or ConnectionReading()
+        self._reading = reading or ReadController()
         self._back_pressure = BackPressure(self.streams, self._reading)
         self._wakeup: commands.RequestWakeup | None = None
-        self._unended = UnendedStreams()
+        self._unended = EndOfStreamTimeout()
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Handle an event. It is for the streams to wait for something; this layer never does."""
@@ -94,14 +94,14 @@ class ApiHttpLayer(UpstreamConnections):
                 yield from self.event_to_child(self._http2, event)
             return
         yield from super()._handle_event(event)
-        if self._http2 is not None and self._http2.is_behind:
+        if self._http2 is not None and self._http2.has_pending_writes:
             yield from self.event_to_child(self._http2, StreamsWentOn())
         if self._unended.noted:
             yield from self._unended.watch(self.streams)
         while self._dropped:
             dropped = self._dropped.pop()
             if isinstance(dropped, ApiHttpStream):
-                dropped.let_go()
+                dropped.release()
 
     def _make_client_connection(self) -> HttpConnection:
         clock = self._limits.clock_of(self.context.client)
@@ -141,14 +141,14 @@ class ApiHttpLayer(UpstreamConnections):
         """Take note that the last event of a stream's answer has come."""
         self._unended.note(stream_id)
 
-    def open_short_way(self, server: Connection, tap: ResponseTap) -> None:
+    def enable_fast_path(self, server: Connection, tap: ResponseTap) -> None:
         """Let the body of an answer pass by the layers, as far as it can; with TLS it cannot."""
         client, upstream = self.context.client, self._upstreams.get(server)
         if self._http2 is not None or upstream is None or client.tls or server.tls:
             return
         if isinstance(upstream.body_reader, ChunkedReader):
-            upstream.short_way = ShortWay(upstream.buf, upstream.body_reader, tap)
-            self._reading.pass_by(upstream, client)
+            upstream.fast_path = ChunkFastPath(upstream.buf, upstream.body_reader, tap)
+            self._reading.enable_fast_path(upstream, client)
 
     def watch(self) -> layer.CommandGenerator[None]:
         """Have the streams' deadlines looked after."""
@@ -179,8 +179,8 @@ class ApiHttpLayer(UpstreamConnections):
             yield from self._wake_up_in(max(0.0, min(deadlines) - now))
 
     def _end_unended_streams(self) -> layer.CommandGenerator[None]:
-        is_behind = self._back_pressure.is_on or self._limits.is_behind(self.context.client)
-        excused = self._limits.upstream_timeout if is_behind else 0.0
+        has_pending_writes = self._back_pressure.is_on or self._limits.has_pending_writes(self.context.client)
+        excused = self._limits.upstream_timeout if has_pending_writes else 0.0
         for stream_id in self._unended.overdue(self.streams, excused):
             stream = self.streams[stream_id]
             if isinstance(stream, ApiHttpStream) and not stream.is_left_open:

@@ -31,8 +31,8 @@ from mitmproxy.proxy.layers.http._events import (
 
 from addons.bodies.signing_filter import AwaitedTap, ResponseTap
 from addons.layers.http1.client import CLOSED
-from addons.layers.layer_config import HttpLimits
-from addons.layers.request_stream import ApiRequestStream, StreamOwner
+from addons.layers.layer_config import LayerConfig
+from addons.layers.request_stream import ApiRequestStream, HttpLayerCallbacks
 from addons.layers.websocket.layer import SignedWebsocketLayer, WebsocketSigner
 from addons.messages.response_head import for_next_hop
 from addons.messages.websocket_handshake import answer_problem
@@ -52,9 +52,9 @@ class ApiHttpStream(ApiRequestStream):
         self,
         context: Context,
         stream_id: int,
-        limits: HttpLimits,
+        limits: LayerConfig,
         signer: WebsocketSigner,
-        owner: StreamOwner,
+        owner: HttpLayerCallbacks,
     ) -> None:
         """Make the stream.
 
@@ -106,7 +106,7 @@ class ApiHttpStream(ApiRequestStream):
         if response is not None and isinstance(response.stream, AwaitedTap):
             self.server_state = self.state_stream_response_body_and_wait
         if response is not None and isinstance(response.stream, ResponseTap) and self._goes_out_in_chunks(response):
-            self._owner.open_short_way(self.flow.server_conn, response.stream)
+            self._owner.enable_fast_path(self.flow.server_conn, response.stream)
 
     @property
     def is_left_open(self) -> bool:

@@ -9,10 +9,10 @@ from mitmproxy import http
 from mitmproxy.connection import Client
 
 from addons.access.body_budget import BodyBudget
-from addons.access.client_deadline import ClientClock
+from addons.access.client_deadline import ClientDeadline
 
 
-class BodyCustody(Protocol):
+class RedactedBodyStore(Protocol):
     """Keeps request bodies where nobody sees them who looks at flows."""
 
     def release(self, flow: http.HTTPFlow) -> None:
@@ -23,7 +23,7 @@ class BodyCustody(Protocol):
 
 
 @dataclass(frozen=True)
-class HttpLimits:
+class LayerConfig:
     """What the layers hold requests to.
 
     Attributes:
@@ -35,7 +35,8 @@ class HttpLimits:
         may_repeat: Whether a request, with this body, may be sent to the upstream a second time.
         keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
         client_left: Told of a flow that ends because its client gives up.
-        is_behind: Whether a client's connection waits for someone to read; then nothing is read on it from upstreams.
+        has_pending_writes: Whether a client's connection waits for someone to read; then nothing is read on it from
+            upstreams.
         unread: How many bytes wait for a client to read what came before them.
         holds: Whether the body of a flow's request is held until it is complete, if it is not large.
         bodies: The memory that request bodies may take.
@@ -47,14 +48,14 @@ class HttpLimits:
     body_limit: Callable[[http.HTTPFlow], int]
     upstream_timeout: float
     complete: Callable[[http.Request | None, http.Response], None]
-    clock_of: Callable[[Client], ClientClock]
+    clock_of: Callable[[Client], ClientDeadline]
     may_repeat: Callable[[http.HTTPFlow, bytes], bool] = lambda _, __: False
     keeps_plaintext: bool = False
     client_left: Callable[[http.HTTPFlow], None] = lambda _: None
-    is_behind: Callable[[Client], bool] = lambda _: False
+    has_pending_writes: Callable[[Client], bool] = lambda _: False
     unread: Callable[[Client], int] = lambda _: 0
     holds: Callable[[http.HTTPFlow], bool] = lambda _: False
     bodies: BodyBudget = field(default_factory=partial(BodyBudget, 2**30))
     changed: Callable[[http.HTTPFlow], None] = lambda _: None
     unreadable: Callable[[Client], None] = lambda _: None
-    custody: BodyCustody | None = None
+    custody: RedactedBodyStore | None = None

@@ -31,7 +31,7 @@ from mitmproxy.proxy.layers.http._hooks import HttpRequestHook, HttpResponseHook
 
 from addons.bodies.request_body import MAX_BUFFERED
 from addons.bodies.signing_filter import ResponseTap
-from addons.layers.layer_config import HttpLimits
+from addons.layers.layer_config import LayerConfig
 from addons.messages.authority import authority
 from addons.messages.framing import Fields, frame_as, frame_by_length, framing_of
 from addons.messages.location import Asked
@@ -50,7 +50,7 @@ MAX_KEPT = 64 * 1024
 """Bytes of a body that streams through up to which it is kept for a second attempt."""
 
 
-class StreamOwner(Protocol):
+class HttpLayerCallbacks(Protocol):
     """The layer that a stream is part of."""
 
     def watch(self) -> layer.CommandGenerator[None]:
@@ -59,7 +59,7 @@ class StreamOwner(Protocol):
     def last_event_came(self, stream_id: int) -> None:
         """Take note that the last event of a stream's answer has come."""
 
-    def open_short_way(self, server: Connection, tap: ResponseTap) -> None:
+    def enable_fast_path(self, server: Connection, tap: ResponseTap) -> None:
         """Let the body of an answer pass by the layers, as far as it can."""
 
 
@@ -70,8 +70,8 @@ class ApiRequestStream(HttpStream):
         self,
         context: Context,
         stream_id: int,
-        limits: HttpLimits,
-        owner: StreamOwner,
+        limits: LayerConfig,
+        owner: HttpLayerCallbacks,
     ) -> None:
         """Make the stream.
 
@@ -140,7 +140,7 @@ class ApiRequestStream(HttpStream):
             handling = super()._handle_event(event)
         return handling
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Free memory, as the exchange is over; else, only the garbage collector would find this circle of objects."""
         if self._paused is None:
             self._held.release()

@@ -20,12 +20,12 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.layers.connections.client_tls import ApiClientTLSLayer
-from addons.layers.connections.reader import ConnectionReading
-from addons.layers.connections.upstream_connections import IdleConnections
+from addons.layers.connections.reader import ReadController
+from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http_layer import ApiHttpLayer
-from addons.layers.layer_config import HttpLimits
+from addons.layers.layer_config import LayerConfig
 from addons.layers.websocket.layer import WebsocketSigner
-from addons.lifecycle.socket_leak_fix import LeftoverSockets
+from addons.lifecycle.socket_leak_fix import SocketLeakFix
 
 MOST_BETWEEN_LOOKS = 1.0
 """Seconds from one look for connections that have been idle for too long to the next, at most."""
@@ -126,7 +126,7 @@ class ReverseProxy:
 
     def __init__(
         self,
-        limits: HttpLimits,
+        limits: LayerConfig,
         max_keepalive: int,
         signer: WebsocketSigner,
         is_plain: Callable[[Client], bool] = lambda _: False,
@@ -143,12 +143,12 @@ class ReverseProxy:
         """
         self._is_plain = is_plain
         self._limits = limits
-        self._reading = ConnectionReading()
-        self._idle = IdleConnections(max_keepalive, idle_timeout, self._reading.has_ended)
+        self._reading = ReadController()
+        self._idle = KeepAliveLimit(max_keepalive, idle_timeout, self._reading.has_ended)
         self._idle_timeout = idle_timeout
         self._closing_idle: asyncio.Task[None] | None = None
         self._signer = signer
-        self.addons = [self._reading, LeftoverSockets()]
+        self.addons = [self._reading, SocketLeakFix()]
         self._settled: dict[str, Any] = {
             # Eager, it opens the upstream connection before there is a request, and closes the client's when that
             # fails: no 502, and no proof pages.

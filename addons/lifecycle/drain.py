@@ -25,8 +25,8 @@ from mitmproxy import ctx, http
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
 from addons.layers.http2.goaway import PATIENCE
-from addons.messages.responses import refuse
-from addons.pages.management_server import SidePort
+from addons.messages.responses import reject
+from addons.pages.management_server import ManagementServer
 from addons.routing.routes import Kind, Router
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ _TICK = 0.02  # seconds; nothing tells when a connection is gone for good, so it
 
 
 @dataclass(frozen=True)
-class Retirement:
+class GracefulExit:
     """How a proxy retires.
 
     Attributes:
@@ -63,8 +63,8 @@ class Drain:
         seconds: float,
         draining: threading.Event,
         router: Router,
-        side_port: SidePort,
-        retirement: Retirement | None = None,
+        side_port: ManagementServer,
+        retirement: GracefulExit | None = None,
         *,
         retire_http2: Callable[[], None] = lambda: None,
     ) -> None:
@@ -102,7 +102,7 @@ class Drain:
         new_work = self._draining.is_set() and self._router.route_of(flow).kind is not Kind.PROOF
         if new_work and flow.error is None and flow.response is None:
             headers = {"connection": "close", "retry-after": "1"}
-            refuse(flow, 503, "This server is about to stop. Send the request again, to another one.", headers)
+            reject(flow, 503, "This server is about to stop. Send the request again, to another one.", headers)
 
     def done(self) -> None:
         """Leave nothing behind."""
@@ -114,7 +114,7 @@ class Drain:
         if self._task is None and self._retirement is not None:
             self._task = asyncio.get_running_loop().create_task(self._retire(self._retirement))
 
-    async def _retire(self, retirement: Retirement) -> None:
+    async def _retire(self, retirement: GracefulExit) -> None:
         ctx.options.update(server=False)
         for step in retirement.steps:
             step()

@@ -14,7 +14,7 @@ from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 
-class LeftoverSockets:
+class SocketLeakFix:
     """Looks, when a connection has come to its end, whether its socket has."""
 
     async def client_disconnected(self, client: Client) -> None:

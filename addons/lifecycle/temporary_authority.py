@@ -20,7 +20,7 @@ AUTHORITY_FILE = "mitmproxy-ca.pem"
 """Where mitmproxy looks for its authority in `confdir`."""
 
 
-class ThrowawayAuthority:
+class TemporaryAuthority:
     """Has mitmproxy keep its authority in a directory of this process, and removes that at the end."""
 
     def __init__(self, directory: Path) -> None:

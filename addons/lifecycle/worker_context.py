@@ -10,7 +10,7 @@ from attest_web.stores.address import StoreAddress
 
 
 @dataclass(frozen=True)
-class Inheritance:
+class WorkerContext:
     """What a worker has from its supervisor; by default nothing, as for a proxy that is alone.
 
     Attributes:

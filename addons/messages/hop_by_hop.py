@@ -50,7 +50,7 @@ def end_to_end(
     return tuple(field for field in fields if field[0].lower() not in dropped) + _UPGRADE
 
 
-def keeps_open(http_version: bytes, fields: Fields) -> bool:
+def is_keep_alive(http_version: bytes, fields: Fields) -> bool:
     """Whether a client wants its connection kept open after this request (RFC 9112, 9.3); HTTP/1.0 never gets it."""
     options = b",".join(value for name, value in fields if name.lower() == b"connection").lower().split(b",")
     return http_version == b"HTTP/1.1" and not any(option.strip() == b"close" for option in options)

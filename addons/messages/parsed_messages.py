@@ -12,7 +12,7 @@ from mitmproxy import http
 from mitmproxy.net.http.http1 import read
 
 
-class QuickHeaders(http.Headers):
+class IndexedHeaders(http.Headers):
     """Headers whose lookups cost next to nothing."""
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]] = (), **headers: str) -> None:
@@ -60,7 +60,7 @@ class _ResponseData(http.ResponseData):
         pass
 
 
-class QuickRequest(http.Request):
+class ParsedRequest(http.Request):
     """A request whose head has been read from a connection."""
 
     def __init__(self, **parts: Any) -> None:
@@ -68,7 +68,7 @@ class QuickRequest(http.Request):
         self.data = _RequestData(**_with_headers(parts))
 
 
-class QuickResponse(http.Response):
+class ParsedResponse(http.Response):
     """A response whose head has been read from a connection."""
 
     def __init__(self, **parts: Any) -> None:
@@ -79,7 +79,7 @@ class QuickResponse(http.Response):
 def _with_headers(parts: dict[str, Any]) -> dict[str, Any]:
     for name in ("headers", "trailers"):  # a copy is made of a message's state, where they are fields
         if isinstance(parts[name], tuple):
-            parts[name] = QuickHeaders(parts[name])
+            parts[name] = IndexedHeaders(parts[name])
     return parts
 
 
@@ -93,7 +93,7 @@ def read_request_head(lines: Sequence[bytes]) -> http.Request:
         ValueError: The target names no host and port.
     """
     host, port, method, scheme, authority, path, http_version = read._read_request_line(lines[0])
-    return QuickRequest(
+    return ParsedRequest(
         host=host,
         port=port,
         method=method,
@@ -101,7 +101,7 @@ def read_request_head(lines: Sequence[bytes]) -> http.Request:
         authority=authority,
         path=path,
         http_version=http_version,
-        headers=QuickHeaders(read._read_headers(lines[1:]).fields),
+        headers=IndexedHeaders(read._read_headers(lines[1:]).fields),
         content=None,
         trailers=None,
         timestamp_start=time.time(),
@@ -116,11 +116,11 @@ def read_response_head(lines: Sequence[bytes]) -> http.Response:
         ValueError: It is none.
     """
     http_version, status_code, reason = read._read_response_line(lines[0])
-    return QuickResponse(
+    return ParsedResponse(
         http_version=http_version,
         status_code=status_code,
         reason=reason,
-        headers=QuickHeaders(read._read_headers(lines[1:]).fields),
+        headers=IndexedHeaders(read._read_headers(lines[1:]).fields),
         content=None,
         trailers=None,
         timestamp_start=time.time(),

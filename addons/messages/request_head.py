@@ -27,7 +27,7 @@ _HOST = re.compile(rb"[A-Za-z0-9.\-_:\[\]%]*")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 
 
-class BadHead(ValueError):  # noqa: N818  # what it is
+class InvalidRequestHead(ValueError):  # noqa: N818  # what it is
     """A head that is not taken.
 
     Attributes:
@@ -46,25 +46,26 @@ def head_size(received: bytes) -> int:
         received: What has come since the last request, without an empty line before it.
 
     Raises:
-        BadHead: It is none that is taken, as far as it has come. Status 431 where it is too large (RFC 6585, 5).
+        InvalidRequestHead: It is none that is taken, as far as it has come. Status 431 where it is too large (RFC 6585,
+            5).
     """
     end = received.find(b"\r\n\r\n")
     size = end + 4 if end >= 0 else 0
     if (size or len(received)) > MAX_HEAD:
-        raise BadHead(431)
+        raise InvalidRequestHead(431)
     line_end = received.find(b"\n") + 1
     if line_end == 0:
         return 0
     if not _REQUEST_LINE.fullmatch(received, 0, line_end):
-        raise BadHead(400)
+        raise InvalidRequestHead(400)
     if not size:
         if has_bare_lf(received):
-            raise BadHead(400)
+            raise InvalidRequestHead(400)
         return 0
     if not _HEADER_LINES.fullmatch(received, line_end, size):
-        raise BadHead(400)
+        raise InvalidRequestHead(400)
     if received.count(b"\n", line_end, size - 2) > MAX_HEADER_LINES:
-        raise BadHead(431)
+        raise InvalidRequestHead(431)
     _check_framing(received[line_end : size - 2], http_1_1=received[line_end - 3 : line_end - 2] == b"1")
     return size
 
@@ -79,15 +80,15 @@ def _check_framing(lines: bytes, *, http_1_1: bool) -> None:
     found: dict[bytes, bytes] = {}
     for name, value in _FRAMING_OR_HOST.findall(lines):
         if name.lower() in found:
-            raise BadHead(400)
+            raise InvalidRequestHead(400)
         found[name.lower()] = value.strip(b"\t ")
     host, length, coding = (found.get(name) for name in (b"host", b"content-length", b"transfer-encoding"))
     if host is None:
         if http_1_1:
-            raise BadHead(400)
+            raise InvalidRequestHead(400)
     elif not _HOST.fullmatch(host):
-        raise BadHead(400)
+        raise InvalidRequestHead(400)
     if coding is not None and (not http_1_1 or length is not None or coding.lower() != b"chunked"):
-        raise BadHead(400)
+        raise InvalidRequestHead(400)
     if length is not None and not _LENGTH.fullmatch(length):
-        raise BadHead(400)
+        raise InvalidRequestHead(400)

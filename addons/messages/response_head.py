@@ -4,7 +4,7 @@ from mitmproxy import http
 
 from addons.messages.hop_by_hop import HOP_BY_HOP, end_to_end
 from addons.messages.location import Asked, Forwarded, for_client
-from addons.messages.parsed_messages import QuickHeaders, QuickResponse
+from addons.messages.parsed_messages import IndexedHeaders, ParsedResponse
 
 NOT_FOR_CLIENTS = frozenset(
     {
@@ -45,11 +45,11 @@ def for_next_hop(answer: http.Response, request: http.Request, asked: Asked) -> 
         )
     elif len(fields) == len(came):
         return answer
-    return QuickResponse(
+    return ParsedResponse(
         http_version=data.http_version,
         status_code=data.status_code,
         reason=data.reason,
-        headers=QuickHeaders(fields),
+        headers=IndexedHeaders(fields),
         content=data.content,
         trailers=data.trailers,
         timestamp_start=data.timestamp_start,

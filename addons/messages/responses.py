@@ -16,7 +16,7 @@ def speaks_anthropic(request: http.Request) -> bool:
     return path == ANTHROPIC_PATH or path.startswith(ANTHROPIC_PATH + "/")
 
 
-def error_answer(
+def error_response(
     status: int, message: str, request: http.Request | None = None, kind: ErrorType | None = None
 ) -> http.Response:
     """An error in OpenAI's shape, or in Anthropic's where the request is one of its API.
@@ -39,17 +39,17 @@ def error_answer(
 
 def too_large(limit: int, request: http.Request) -> http.Response:
     """The answer to a request whose body has more than `limit` bytes."""
-    return error_answer(413, f"The request body is larger than {limit} bytes.", request)
+    return error_response(413, f"The request body is larger than {limit} bytes.", request)
 
 
 def no_room(request: http.Request) -> http.Response:
     """The answer to a request whose body there is no memory for."""
-    answer = error_answer(503, "Too many request bodies are under way. Try again in a moment.", request)
+    answer = error_response(503, "Too many request bodies are under way. Try again in a moment.", request)
     answer.headers["retry-after"] = "1"
     return answer
 
 
-def refuse(
+def reject(
     flow: http.HTTPFlow,
     status: int,
     message: str,
@@ -66,14 +66,14 @@ def refuse(
         headers: What else the answer is to carry.
         kind: The error's `type`; by default, that of the status.
     """
-    answer = error_answer(status, message, flow.request, kind)
+    answer = error_response(status, message, flow.request, kind)
     answer.headers.update(headers or {})
     if status == 400:
         answer.headers["connection"] = "close"  # who knows what the rest of it was meant to be
-    answer_unread(flow, answer)
+    respond_early(flow, answer)
 
 
-def answer_unread(flow: http.HTTPFlow, answer: http.Response) -> None:
+def respond_early(flow: http.HTTPFlow, answer: http.Response) -> None:
     """Set the answer of a request whose body is not wanted, in its `requestheaders` hook."""
     # With both set, ApiHttpStream answers at once and buffers nothing. Without `expect`, no 100 is sent before it.
     flow.response = answer

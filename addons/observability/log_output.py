@@ -24,7 +24,7 @@ COLLECT: Final = 0.05
 """Seconds from the first line that waits until it is written, with those that come meanwhile: to wake the thread for
 each line would cost a busy process more than the line itself."""
 
-LAST_WORDS: Final = 2.0
+CLOSE_GRACE: Final = 2.0
 """Seconds that the end of the process waits for what has been logged."""
 
 
@@ -36,7 +36,7 @@ class LogOutput(io.TextIOBase):
     """
 
     def __init__(self, descriptor: int, *, max_waiting: int = MAX_WAITING) -> None:
-        """Start the thread; it ends before the process, which waits `LAST_WORDS` for it.
+        """Start the thread; it ends before the process, which waits `CLOSE_GRACE` for it.
 
         Args:
             descriptor: Where to write; it stays open.
@@ -107,7 +107,7 @@ class LogOutput(io.TextIOBase):
             self._closing = True
             self._changed.notify_all()
         self._at_once.set()
-        self._thread.join(LAST_WORDS)
+        self._thread.join(CLOSE_GRACE)
 
     def _run(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Has mitmproxy's programs write their log through `addons.observability.log_output`, so that no reader of it can stop them."""
+"""Has mitmproxy's programs write their log through `LogOutput`, so that no reader of the log can stop them."""
 
 import sys
 from typing import IO, Any

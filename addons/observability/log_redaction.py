@@ -26,7 +26,7 @@ _ADDRESS = re.compile(r"\('([0-9A-Fa-f.:]{2,45})', (\d{1,5})(?:, \d+, \d+)?\)")
 WITHHELD = "… (the rest is withheld: it may quote traffic)"
 
 
-def withhold_quotes(text: str) -> str:
+def redact(text: str) -> str:
     """The text up to its first quotation mark or back quote, and a note where there was one; addresses are let pass."""
     text = _ADDRESS.sub(r"(\1 port \2)", text)
     cut = min((at for at in map(text.find, "'\"`") if at >= 0), default=-1)
@@ -55,13 +55,13 @@ class LogPrivacy:
     def error(self, flow: http.HTTPFlow) -> None:
         """Sanitise the error that mitmproxy shows beside a flow."""
         if flow.error is not None:
-            flow.error = mitm_flow.Error(withhold_quotes(flow.error.msg), flow.error.timestamp)
+            flow.error = mitm_flow.Error(redact(flow.error.msg), flow.error.timestamp)
 
     def _make_record(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = self._original_factory(*args, **kwargs)
         name = record.name or ""  # None in the blank records that `logging.makeLogRecord` fills by itself
         if name.startswith(LIBRARIES) and not name.startswith(STARTERS):
-            record.msg, record.args = withhold_quotes(record.getMessage()), None
+            record.msg, record.args = redact(record.getMessage()), None
         if record.exc_info and record.exc_info[1] is not None:
             error, tb = record.exc_info[1], record.exc_info[2]
             message = record.getMessage()

@@ -1,7 +1,8 @@
 """Watches each request from its answer's head to its end, and then tells of it once: to metrics, log and traces.
 
 It stands at the end of the chain, so that all others have had their say. What happens for every event of a stream is
-noted where the event passes (`addons.exchange.record.TokenTimes`); here, nothing is done more than a few times a request.
+noted where the event passes (`addons.exchange.record.TokenTimes`); here, nothing is done more than a few times a
+request.
 """
 
 import time
@@ -17,7 +18,7 @@ from addons.exchange.summary import Summary
 from addons.messages.content_coding import is_not_encoded
 from addons.messages.request_id import is_usable
 from addons.routing.routes import Kind, Router
-from addons.upstream.errors import ErrorListener
+from addons.upstream.errors import ErrorLogger
 from attest_web.errors import error_type
 from attest_web.metrics import METHODS, Metrics
 
@@ -64,7 +65,7 @@ class Observer:
         if exchange.times is not None:
             self._streams.add(flow)
         if response.status_code >= 400 and is_not_encoded(response):
-            response.stream = ErrorListener(exchange, response.stream)
+            response.stream = ErrorLogger(exchange, response.stream)
 
     def response(self, flow: http.HTTPFlow) -> None:
         """Tell of an exchange that is over; a WebSocket has only begun."""

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 from mitmproxy import http
 
 from addons.access.client_addresses import ClientAddresses, address_of
-from addons.messages.responses import error_answer
+from addons.messages.responses import error_response
 from addons.pages import wsgi
 from addons.pages.page_queue import PageQueue, QueueFullError, ShareFullError
 from addons.routing.routes import Kind, Router
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 
-class ProofPages:
+class AttestationPages:
     """Answers requests to the proof pages, off the event loop: a slow page delays no token."""
 
     def __init__(
@@ -90,6 +90,6 @@ class ProofPages:
 
 
 def _busy(status: int, message: str, flow: http.HTTPFlow) -> http.Response:
-    answer = error_answer(status, message, flow.request)
+    answer = error_response(status, message, flow.request)
     answer.headers["retry-after"] = "1"
     return answer

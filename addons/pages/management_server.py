@@ -20,7 +20,7 @@ from attest_web.process.listening import BACKLOG
 logger = logging.getLogger(__name__)
 
 
-class SidePort:
+class ManagementServer:
     """An addon that accepts connections at a port of its own.
 
     Attributes:

@@ -10,9 +10,9 @@ import pynvml
 from prometheus_client import ProcessCollector
 
 from addons.lifecycle.attested_tls_key import AttestedTlsKey
-from addons.lifecycle.worker_context import Inheritance
-from addons.pages.management_server import SidePort
-from attest_web.attestation.report_cache import ReportDesk
+from addons.lifecycle.worker_context import WorkerContext
+from addons.pages.management_server import ManagementServer
+from attest_web.attestation.report_cache import ReportCache
 from attest_web.attestation.reports import Attestation
 from attest_web.attestation.tls_fingerprint import TlsFingerprint
 from attest_web.dstack.guest_agent import Dstack, DstackError
@@ -24,7 +24,7 @@ from attest_web.keys import SigningKeys
 from attest_web.metrics import Metrics
 from attest_web.middleware.auth import Tokens
 from attest_web.middleware.rate_limit import RateLimiter
-from attest_web.pages.app import ProofSources, create_app
+from attest_web.pages.app import AppDependencies, create_app
 from attest_web.process.listening import listen
 from attest_web.process.memory_file import MemoryFile
 from attest_web.settings import Settings, SettingsError, split_tokens
@@ -41,7 +41,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class ProofParts:
+class Services:
     """What shows proof, and what it is made of.
 
     Attributes:
@@ -63,9 +63,9 @@ class ProofParts:
     tokens: Tokens
     store: SignatureStore
     metrics: Metrics
-    desk: ReportDesk
+    desk: ReportCache
     app: "WSGIApplication"
-    side_port: SidePort
+    side_port: ManagementServer
     limiter: RateLimiter | None
     draining: threading.Event
     tls_file: MemoryFile | None
@@ -73,9 +73,9 @@ class ProofParts:
     closing: Sequence[Callable[[], None]]
 
 
-def make_proof(
-    settings: Settings, inheritance: Inheritance, upstream_answers: Callable[[], bool], listen_host: str
-) -> ProofParts:
+def make_services(
+    settings: Settings, inheritance: WorkerContext, upstream_answers: Callable[[], bool], listen_host: str
+) -> Services:
     """Make it.
 
     Args:
@@ -109,10 +109,10 @@ def make_proof(
         keys, settings.model_name, dstack, gpu.collect, settings.dev, metrics, chains, dstack.gpu_info
     )
     draining = threading.Event()
-    desk = ReportDesk(attestation.report, settings.attestation_cache_ttl, metrics)
+    desk = ReportCache(attestation.report, settings.attestation_cache_ttl, metrics)
     gpu_figures = GpuFigures(pynvml)
     app = create_app(
-        ProofSources(
+        AppDependencies(
             tokens=tokens,
             store=store,
             upstream_answers=upstream_answers,
@@ -132,11 +132,11 @@ def make_proof(
     )
     limiter = _limiter(settings, inheritance)
     try:
-        side_port = SidePort(inheritance.side_listener or listen(listen_host, settings.attest_port))
+        side_port = ManagementServer(inheritance.side_listener or listen(listen_host, settings.attest_port))
     except OSError as error:
         problem = f"ATTEST_PORT {settings.attest_port} cannot be opened: {error.strerror}. Free it or set another"
         raise SettingsError([problem]) from None
-    return ProofParts(
+    return Services(
         keys=keys,
         tokens=tokens,
         store=store,
@@ -152,7 +152,7 @@ def make_proof(
     )
 
 
-def _keys(settings: Settings, inheritance: Inheritance, dstack: Dstack) -> tuple[SigningKeys, KeyChains]:
+def _keys(settings: Settings, inheritance: WorkerContext, dstack: Dstack) -> tuple[SigningKeys, KeyChains]:
     if inheritance.keys is not None or settings.dev:
         return inheritance.keys or SigningKeys.random(), KeyChains()
     try:
@@ -162,7 +162,7 @@ def _keys(settings: Settings, inheritance: Inheritance, dstack: Dstack) -> tuple
     return of_app.keys, of_app.chains
 
 
-def _limiter(settings: Settings, inheritance: Inheritance) -> RateLimiter | None:
+def _limiter(settings: Settings, inheritance: WorkerContext) -> RateLimiter | None:
     if not settings.rate_limit_per_second:
         return None
     return RateLimiter(

@@ -14,21 +14,21 @@ from mitmproxy.net.http.http1 import expected_http_body_size
 
 from addons.bodies.empty_tool_calls import EmptyToolCallsFilter
 from addons.bodies.labelled_json import LabelledJsonReader
-from addons.bodies.raw_body import OpaqueReader
+from addons.bodies.raw_body import RawBodyReader
 from addons.bodies.request_body import MAX_BUFFERED, SignedRequestBody, is_json_object
 from addons.bodies.request_digest import RequestDigest
 from addons.bodies.signing_filter import AwaitedTap, BodyReader, ResponseTap
 from addons.bodies.sse_reader import SseReader
 from addons.exchange.record import Exchange, Exchanges, TokenTimes
 from addons.messages.content_coding import is_not_encoded
-from addons.messages.responses import error_answer, refuse
+from addons.messages.responses import error_response, reject
 from addons.routing.routes import Kind, Route, Router
 from addons.signing.stored_id import stored_id
 from attest_web.keys import SigningKeys
 from attest_web.metrics import BETWEEN_TOKENS, Metrics
 from attest_web.signatures import sign_text, signed_text
 from attest_web.stores.signature_store import RECEIPT_PREFIX, SignatureStore
-from attest_web.stores.write_behind import PATIENCE
+from attest_web.stores.write_behind import STORE_WAIT
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Signer:
         given = None
         if self._rules.allow_request_hash_header and (given := flow.request.headers.get("x-request-hash")):
             if not re.fullmatch(r"[0-9a-fA-F]{64}", given):
-                refuse(flow, 400, "X-Request-Hash must be a SHA-256 in 64 hex digits.")
+                reject(flow, 400, "X-Request-Hash must be a SHA-256 in 64 hex digits.")
                 return
             given = given.lower()
         flow.request.headers["accept-encoding"] = "identity"
@@ -122,7 +122,7 @@ class Signer:
             return
         body = flow.request.raw_content or b""
         if self._router.route_of(flow).is_json and is_not_encoded(flow.request) and not is_json_object(body):
-            flow.response = error_answer(400, "The request body must be a JSON object.", flow.request)
+            flow.response = error_response(400, "The request body must be a JSON object.", flow.request)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Put the tap into the response, where it is to be signed; let it stream in any case."""
@@ -172,7 +172,7 @@ class Signer:
 
     async def storing(self, stored: Future[None]) -> None:
         """Hold up the end of an answer until its signature is stored, but not for long."""
-        await asyncio.wait([asyncio.wrap_future(stored)], timeout=PATIENCE)
+        await asyncio.wait([asyncio.wrap_future(stored)], timeout=STORE_WAIT)
 
     def error(self, flow: http.HTTPFlow) -> None:
         """Let go of an exchange that was cut short."""
@@ -261,4 +261,4 @@ def _reader_for(route: Route, response: http.Response, size: int | None) -> Body
         return SseReader(route.dialect)
     if media_type != "application/json" and not route.signs_any_type:
         return "the answer is neither JSON nor an event stream"
-    return LabelledJsonReader(route.dialect) if media_type == "application/json" else OpaqueReader()
+    return LabelledJsonReader(route.dialect) if media_type == "application/json" else RawBodyReader()

@@ -11,7 +11,7 @@ from mitmproxy import http
 from addons.exchange.record import Exchange
 from addons.messages.content_coding import is_not_encoded
 from addons.messages.responses import speaks_anthropic
-from addons.observability.log_redaction import withhold_quotes
+from addons.observability.log_redaction import redact
 from addons.routing.routes import Router
 from addons.upstream.validation_text import without_input
 from attest_web.errors import anthropic_error_body, error_type
@@ -87,7 +87,7 @@ class ErrorBody:
         return []
 
 
-class ErrorListener:
+class ErrorLogger:
     """The modifier through which an error streams that passes as it is: takes note of what it says, for the log."""
 
     def __init__(self, exchange: Exchange, inner: bool | Callable[[bytes], bytes | Iterable[bytes]]) -> None:
@@ -120,7 +120,7 @@ class UpstreamError(NamedTuple):
 
     def for_log(self) -> str | None:
         """A line for the log: up to where it may begin to quote anything at all."""
-        told = "".join(c if c.isprintable() else " " for c in withhold_quotes(self.message or ""))[:MAX_LOGGED]
+        told = "".join(c if c.isprintable() else " " for c in redact(self.message or ""))[:MAX_LOGGED]
         return ": ".join(filter(None, (self.kind, told))) or None
 
 

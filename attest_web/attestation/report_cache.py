@@ -33,7 +33,7 @@ MAX_WAIT = 90.0
 """Seconds that a request waits for evidence that another one is making."""
 
 
-class DeskBusyError(Exception):
+class TooManyReportsError(Exception):
     """Too many, or too many of one client's, are waiting for fresh evidence already. Come again in a second."""
 
 
@@ -43,7 +43,7 @@ class _Kept:
     made_at: float
 
 
-class ReportDesk:
+class ReportCache:
     """Hands out reports. Safe in any thread.
 
     Without a nonce of the caller's, a report may be up to `lifetime` old; from half of that on, whoever asks sets a new
@@ -90,7 +90,7 @@ class ReportDesk:
             share: How many requests of that client may wait at once.
 
         Raises:
-            DeskBusyError: Too much is under way, or too much for this client.
+            TooManyReportsError: Too much is under way, or too much for this client.
             Exception: Whatever `make` raises.
         """
         if nonce is None:
@@ -111,7 +111,7 @@ class ReportDesk:
     def _share_of(self, client: str, share: int) -> Iterator[None]:
         with self._lock:
             if self._waiting[client] >= share:
-                raise DeskBusyError
+                raise TooManyReportsError
             self._waiting[client] += 1
         try:
             yield
@@ -156,9 +156,9 @@ class ReportDesk:
         with self._lock:
             shared = self._under_way.get(key)
             if shared is None and len(self._under_way) >= MAX_MAKING:
-                raise DeskBusyError
+                raise TooManyReportsError
             if shared is not None and self._sharing >= MAX_SHARING:
-                raise DeskBusyError
+                raise TooManyReportsError
             if shared is None:
                 mine: Future[bytes] = Future()
                 self._under_way[key] = mine

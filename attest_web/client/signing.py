@@ -11,7 +11,7 @@ from attest_web.client.streaming.unverified_tail_buffer import json_object
 from attest_web.signatures import SigningAlgo
 from attest_web.verify.checks import Check, FailedError, Status, all_hold
 from attest_web.verify.command.output import printable
-from attest_web.verify.evidence import Evidence, Saying
+from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.http_client import Answer, FetchError
 from attest_web.verify.signed_text import Exchange, SignatureAnswer, check_signature
 
@@ -35,13 +35,13 @@ class Signed:
 
     Attributes:
         exchange: Request and answer.
-        sayings: The answers of the signature endpoint.
+        statements: The answers of the signature endpoint.
         checks: What was checked.
         signers: Who has signed: 20 or 32 bytes, by algorithm. Nothing is known of them yet.
     """
 
     exchange: Exchange
-    sayings: tuple[Saying, ...]
+    statements: tuple[Statement, ...]
     checks: tuple[Check, ...]
     signers: Mapping[SigningAlgo, bytes]
 
@@ -66,11 +66,11 @@ def signatures(
             "this answer is not signed: it has neither an x-receipt-id nor an id. Does this path pass through a signing"
             " proxy? allow_unproven lets the answers of paths through that are known to be unsigned"
         )
-    sayings, checks, signers = [], [], {}
+    statements, checks, signers = [], [], {}
     delays = iter(DELAYS)
     for algo in algos:
         body = yield from _first(ids, algo, model, delays)
-        sayings.append(Saying(body, algo))
+        statements.append(Statement(body, algo))
         try:
             answer = SignatureAnswer.parse(body)
             if answer.algo != algo:
@@ -81,9 +81,9 @@ def signatures(
         checks += check_signature(algo, answer, exchange)
         signers[algo] = answer.address
     if not all_hold(checks):
-        proof = Proof(Evidence(exchange, sayings), tuple(checks))
+        proof = Proof(Evidence(exchange, statements), tuple(checks))
         raise not_holding("the signature of this answer", checks, proof)
-    return Signed(exchange, tuple(sayings), tuple(checks), signers)
+    return Signed(exchange, tuple(statements), tuple(checks), signers)
 
 
 def _first(ids: Sequence[str], algo: SigningAlgo, model: str | None, delays: Iterator[float]) -> Steps[bytes]:

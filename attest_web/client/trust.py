@@ -14,7 +14,7 @@ from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.audit import DEV_ROOT, Audit, check_evidence
 from attest_web.verify.checks import FailedError
 from attest_web.verify.collateral import DcapVerifier
-from attest_web.verify.evidence import Evidence, Saying
+from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.http_client import Answer, FetchError
 from attest_web.verify.policy import Policy
 from attest_web.verify.report import Report
@@ -208,7 +208,7 @@ class AttestedSigners:
                 raise RefusedError(f"no report about the {algo} key {address or 'in use'}: {why}", answer)
             if tls_key is None and answer.spki_sha256 is not None:
                 keys_seen.add(answer.spki_sha256)
-            evidence.reports.append(Saying(the_report(answer.body, address), algo))
+            evidence.reports.append(Statement(the_report(answer.body, address), algo))
         if self._tls:
             evidence.tls_keys = frozenset(keys_seen)
         audit, collateral = yield Work(lambda: self._check(evidence))

@@ -1,8 +1,8 @@
 """What TLS is served with where `TLS_FROM_DSTACK=1`: a key that the guest agent makes, which is in memory alone.
 
 The agent makes another key at each call, and its certificate holds a quote of that key. Processes that are one proxy to
-their clients share one key (`addons.launcher.supervised_tls`): a report of one worker then binds the key that a client meets at
-another.
+their clients share one key (`addons.launcher.supervised_tls`): a report of one worker then binds the key that a client
+meets at another.
 """
 
 import logging

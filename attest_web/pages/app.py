@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from attest_web.attestation.report_cache import ReportDesk
+from attest_web.attestation.report_cache import ReportCache
 from attest_web.attestation.reports import Attestation
 from attest_web.errors import error_body, error_headers
 from attest_web.metrics import Metrics
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ProofSources:
+class AppDependencies:
     """All that the pages show and check against.
 
     Attributes:
@@ -53,7 +53,7 @@ class ProofSources:
     upstream_answers: Callable[[], bool]
     draining: Callable[[], bool]
     attestation: Attestation
-    desk: ReportDesk
+    desk: ReportCache
     tls_fingerprint: Callable[[], bytes] | None
     attestation_public: bool
     trust_proxy: bool
@@ -72,7 +72,7 @@ class _Anything(BaseConverter):
     part_isolating = False
 
 
-def create_app(sources: ProofSources) -> Flask:
+def create_app(sources: AppDependencies) -> Flask:
     """Make the application. It has no state of its own: what it shows comes from `sources`."""
     app = Flask("attest_web", static_folder=None)
     app.url_map.merge_slashes = False  # an id may have two in a row, and a redirect would tell internal addresses

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, abort, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import MethodNotAllowed
 
-from attest_web.attestation.report_cache import MAX_PER_CLIENT, MAX_PER_STRANGER, DeskBusyError, ReportDesk
+from attest_web.attestation.report_cache import MAX_PER_CLIENT, MAX_PER_STRANGER, ReportCache, TooManyReportsError
 from attest_web.attestation.reports import Attestation, ReportRequest
 from attest_web.attestation.tls_fingerprint import TlsCertificateError
 from attest_web.dstack.guest_agent import DstackError
@@ -27,7 +27,7 @@ _UNAVAILABLE = "No report can be made now. The log of this proxy says why."
 def blueprint(
     tokens: Tokens | None,
     attestation: Attestation,
-    desk: ReportDesk,
+    desk: ReportCache,
     tls_fingerprint: Callable[[], bytes] | None,
     *,
     trust_proxy: bool,
@@ -63,7 +63,7 @@ def blueprint(
             asked = None if nonce is None else bytes.fromhex(nonce)
             client, share = _client_and_share(trust_proxy=trust_proxy, public=tokens is None)
             made = desk.report(ReportRequest(algo, fingerprint), asked, client, share)
-        except DeskBusyError:
+        except TooManyReportsError:
             headers = {"retry-after": "1", **error_headers(429)}
             return Response(error_body(429, "Too many reports are being made. Try again in a second."), 429, headers)
         except (DstackError, GpuEvidenceError, TlsCertificateError) as error:

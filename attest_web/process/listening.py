@@ -32,7 +32,7 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         raise OSError(error.errno, os.strerror(error.errno or 0)) from None
 
 
-def listen_together(host: str, port: int, how_many: int) -> list[socket.socket]:
+def listen_reuseport(host: str, port: int, how_many: int) -> list[socket.socket]:
     """Make sockets that share a port.
 
     Raises:

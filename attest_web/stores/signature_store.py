@@ -105,7 +105,7 @@ class SignatureStore(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Kept:
+class CacheEntry:
     """An exchange in memory.
 
     Attributes:
@@ -166,8 +166,8 @@ class MemorySignatureStore:
         self._max_bytes = max_bytes
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: dict[str, Kept] = {}
-        self._shares: Shares[Kept] = Shares()
+        self._kept: dict[str, CacheEntry] = {}
+        self._shares: Shares[CacheEntry] = Shares()
         self._signatures = 0
 
     def put(self, chat_id: str, signed: SignedExchange, credential: str = "", receipt_id: str | None = None) -> bool:
@@ -217,7 +217,7 @@ class MemorySignatureStore:
             if key in self._kept and self._kept[key].outcome is outcome:
                 self._release(key)
 
-    def all(self) -> list[Kept]:
+    def all(self) -> list[CacheEntry]:
         """All that is kept now, the oldest first."""
         with self._lock:
             kept = list(self._shares)
@@ -237,14 +237,14 @@ class MemorySignatureStore:
                 self._forget_keys(self._shares.pop_of_largest())
         for key in keys:
             self._release(key)  # where it is kept, its time is over
-        kept = Kept(keys, outcome, self._clock() + self._lifetime, credential, size)
+        kept = CacheEntry(keys, outcome, self._clock() + self._lifetime, credential, size)
         self._shares.add(kept)
         self._kept.update(dict.fromkeys(keys, kept))
         if not isinstance(outcome, NotSigned):
             self._signatures += len(keys)
         return True
 
-    def _live(self, key: str) -> Kept | None:
+    def _live(self, key: str) -> CacheEntry | None:
         kept = self._kept.get(key)
         return kept if kept is not None and kept.expires > self._clock() else None
 
@@ -259,7 +259,7 @@ class MemorySignatureStore:
             self._forget_keys(oldest)
         return _MAX_EXPIRED_AT_ONCE
 
-    def _forget_keys(self, kept: Kept) -> None:
+    def _forget_keys(self, kept: CacheEntry) -> None:
         for key in kept.keys:
             del self._kept[key]
         if not isinstance(kept.outcome, NotSigned):

@@ -24,7 +24,7 @@ from attest_web.stores.shares import Shares
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 0.5
+STORE_WAIT = 0.5
 """Seconds that the end of an answer waits for its signature to be stored, at most."""
 
 MAX_PENDING = 128 * 2**20
@@ -56,7 +56,7 @@ class WriteBehind:
         *,
         refused: Callable[[], object] = lambda: None,
         dropped: Callable[[], object] = lambda: None,
-        patience: float = PATIENCE,
+        patience: float = STORE_WAIT,
         max_pending: int = MAX_PENDING,
         check_every: float = CHECK_EVERY,
     ) -> None:

@@ -1,4 +1,4 @@
-"""What binds a signing key, a nonce and a TLS key to a quote: its report_data, see `attest_web.attestation.report_data`."""
+"""What binds a signing key, a nonce and a TLS key to a quote: its report_data."""
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm

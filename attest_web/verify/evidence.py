@@ -10,7 +10,7 @@ from attest_web.verify.signed_text import Exchange
 
 
 @dataclass(frozen=True)
-class Saying:
+class Statement:
     """The body of an answer of a proof endpoint, as it came.
 
     Attributes:
@@ -37,8 +37,8 @@ class Evidence:
     """
 
     exchange: Exchange | None = None
-    signatures: list[Saying] = field(default_factory=list)
-    reports: list[Saying] = field(default_factory=list)
+    signatures: list[Statement] = field(default_factory=list)
+    reports: list[Statement] = field(default_factory=list)
     attestation_asked: bool = True
     nonce: bytes | None = None
     tls_keys: frozenset[bytes] | None = None
@@ -47,7 +47,8 @@ class Evidence:
     def complete(self) -> bool:
         """Whether there is a chat, and a signature and a report by each algorithm."""
         return self.exchange is not None and all(
-            {saying.algo for saying in sayings} >= set(SIGNING_ALGOS) for sayings in (self.signatures, self.reports)
+            {saying.algo for saying in statements} >= set(SIGNING_ALGOS)
+            for statements in (self.signatures, self.reports)
         )
 
 
@@ -75,11 +76,11 @@ def save(evidence: Evidence, collateral: str | None, directory: Path, nvidia: He
     if evidence.exchange is not None:
         keep("--request", "request.json", evidence.exchange.request)
         keep("--response", "response", evidence.exchange.response)
-    for option, kind, sayings in (
+    for option, kind, statements in (
         ("--signature", "signature", evidence.signatures),
         ("--report", "report", evidence.reports),
     ):
-        for number, saying in enumerate(sayings):
+        for number, saying in enumerate(statements):
             keep(option, f"{kind}-{saying.algo or number}.json", saying.body)
     if evidence.reports and evidence.nonce is not None:
         arguments += ["--nonce", evidence.nonce.hex()]

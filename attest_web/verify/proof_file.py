@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from attest_web.attestation.report_data import NONCE_BYTES
 from attest_web.verify.binding import SHA256_BYTES
 from attest_web.verify.checks import FailedError
-from attest_web.verify.evidence import Evidence, Saying
+from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.signed_text import Exchange
 from attest_web.verify.untrusted_json import JsonObject, base64_bytes, hex_bytes, items, parse_object, text
 
@@ -70,8 +70,8 @@ class SavedProof:
         nonce, tls_keys = source.get("nonce"), source.get("tls_keys")
         evidence = Evidence(
             exchange=Exchange(*(_decoded(source.get(name), f"its {name}") for name in ("request", "response"))),
-            signatures=_sayings(source, "signatures"),
-            reports=_sayings(source, "reports"),
+            signatures=_statements(source, "signatures"),
+            reports=_statements(source, "reports"),
             nonce=None if nonce is None else hex_bytes(text(source, "nonce", _WHAT), "its nonce", NONCE_BYTES),
             tls_keys=None if tls_keys is None else frozenset(_tls_key(key) for key in items(source, "tls_keys", _WHAT)),
         )
@@ -88,8 +88,8 @@ def _decoded(value: object, what: str) -> bytes:
     return base64_bytes(value, what)
 
 
-def _sayings(source: JsonObject, name: str) -> list[Saying]:
-    return [Saying(_decoded(body, f"one of its {name}")) for body in items(source, name, _WHAT)]
+def _statements(source: JsonObject, name: str) -> list[Statement]:
+    return [Statement(_decoded(body, f"one of its {name}")) for body in items(source, name, _WHAT)]
 
 
 def _tls_key(digits: object) -> bytes:

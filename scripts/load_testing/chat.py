@@ -88,11 +88,11 @@ async def have_chat(question: Question, proxy: Connection, notary: Connection) -
         raise ChatError("stream without [DONE]")  # which nobody claims to have signed
     began = time.perf_counter()
     signature_id = answer.headers.get("x-receipt-id") or _id_of(answer.body)
-    sayings = [await _ask_for(notary, signature_id, algo) for algo in SIGNING_ALGOS]
+    statements = [await _ask_for(notary, signature_id, algo) for algo in SIGNING_ALGOS]
     signatures_took = time.perf_counter() - began
     tokens = _token_times(answer) if question.stream else ()
     exchange = Exchange(body, answer.body)
-    addresses = {algo: _checked(algo, said, exchange) for algo, said in zip(SIGNING_ALGOS, sayings, strict=True)}
+    addresses = {algo: _checked(algo, said, exchange) for algo, said in zip(SIGNING_ALGOS, statements, strict=True)}
     return Chat(answer.ended - answer.asked, tokens, signatures_took, addresses)
 
 

@@ -48,34 +48,29 @@ from mitmproxy.tools.web.master import WebMaster
 from mitmproxy.tools.web.webaddons import WebAddon
 from wsproto.frame_protocol import FrameDecoder
 
-from addons import (
-    client_connections,
-    client_tls,
-    graceful_http2,
-    http1_body,
-    http1_client,
-    http1_server,
-    http2_connection,
-    http2_server,
-    http_layer,
-    http_request_stream,
-    http_stream,
-    inspection,
-    quick_messages,
-    storing,
-    upstream_connections,
-)
-from addons.launcher.master import LeanAddonManager, LeanOptions, QuietTlsConfig
+from addons.inspection import inspection
+from addons.launcher.master import CachedAddonManager, CachedOptions, QuietTlsConfig
 from addons.launcher.server import (
     MODE,
-    LeanContext,
-    LeanProxyserver,
-    LeanReverseMode,
-    LeanReverseProxy,
-    LeanServerInstance,
+    CachedContext,
+    CachedProxyserver,
+    InlineReverseProxy,
+    ProxyReverseMode,
+    ProxyServerInstance,
 )
+from addons.layers import http_layer, http_stream
+from addons.layers import request_stream as http_request_stream
+from addons.layers.connections import client_connections, client_tls, upstream_connections
+from addons.layers.http1 import client as http1_client
+from addons.layers.http1 import request_body as http1_body
+from addons.layers.http1 import server as http1_server
 from addons.layers.http1.server import ApiHttp1Server
-from addons.messages.parsed_messages import QuickHeaders
+from addons.layers.http2 import connection as http2_connection
+from addons.layers.http2 import graceful_server as graceful_http2
+from addons.layers.http2 import server as http2_server
+from addons.messages import parsed_messages as quick_messages
+from addons.messages.parsed_messages import IndexedHeaders
+from addons.signing import store_hook as storing
 
 
 def source(thing: object) -> str:
@@ -158,24 +153,24 @@ def test_what_is_overridden_is_there_and_takes_the_same(ours: type, theirs: type
     ("theirs", "ours", "digest"),
     [
         (layer.Layer.handle_event, ApiHttp1Server.handle_event, "fd88b0fb09ceddbb"),
-        (layer.NextLayer._ask, LeanReverseProxy.handle_event, "4d8ace76d8488336"),
-        (modes.DestinationKnown.finish_start, LeanReverseProxy.handle_event, "91f47432073a2bf6"),
+        (layer.NextLayer._ask, InlineReverseProxy.handle_event, "4d8ace76d8488336"),
+        (modes.DestinationKnown.finish_start, InlineReverseProxy.handle_event, "91f47432073a2bf6"),
         (HttpLayer.event_to_child, upstream_connections.UpstreamConnections.event_to_child, "1095f6e1581d1780"),
         (HttpStream._handle_event, http_request_stream.ApiRequestStream._handle_event, "e3cbfef7310ae81f"),
         (_http1.Http1Connection._handle_event, http1_client.handle_http1_event, "2ac8db3e43ae743f"),
         (_http1.Http1Server.read_headers, ApiHttp1Server.read_headers, "3fe0945216bcf7bc"),
-        (Context, LeanContext, "dd52bbec90eacace"),
-        (hooks.Hook.args, LeanAddonManager.arguments, "5bab95f7aa358e18"),
-        (OptManager.__getattr__, LeanOptions.__getattr__, "a9d5792099cd82ef"),
-        (_Option.current, LeanOptions.__getattr__, "6859c2d9c826806e"),
+        (Context, CachedContext, "dd52bbec90eacace"),
+        (hooks.Hook.args, CachedAddonManager.arguments, "5bab95f7aa358e18"),
+        (OptManager.__getattr__, CachedOptions.__getattr__, "a9d5792099cd82ef"),
+        (_Option.current, CachedOptions.__getattr__, "6859c2d9c826806e"),
         (TlsConfig.request, QuietTlsConfig, "84c6d74b564dde72"),
-        (multidict._MultiDict.__getitem__, QuickHeaders.__getitem__, "482e7414c932e3e8"),
-        (http.Headers.get_all, QuickHeaders.get_all, "367b3317bc2ba45c"),
+        (multidict._MultiDict.__getitem__, IndexedHeaders.__getitem__, "482e7414c932e3e8"),
+        (http.Headers.get_all, IndexedHeaders.get_all, "367b3317bc2ba45c"),
         (read.read_request_head, quick_messages.read_request_head, "d7a54f7078584448"),
         (read.read_response_head, quick_messages.read_response_head, "7f1f014abc5eeac1"),
-        (http.MessageData, quick_messages.QuickRequest, "bad2ea9a351a70d6"),
-        (http.Request.__init__, quick_messages.QuickRequest, "a049b5aa3267ed2c"),
-        (http.Response.__init__, quick_messages.QuickResponse, "c6aa2ee439b59206"),
+        (http.MessageData, quick_messages.ParsedRequest, "bad2ea9a351a70d6"),
+        (http.Request.__init__, quick_messages.ParsedRequest, "a049b5aa3267ed2c"),
+        (http.Response.__init__, quick_messages.ParsedResponse, "c6aa2ee439b59206"),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
@@ -463,8 +458,8 @@ def test_what_comes_while_a_stream_waits_is_in_a_queue() -> None:
 
 
 def test_hooks_are_dispatched_where_the_lean_master_does_it() -> None:
-    """`addons.launcher.master` and `addons.launcher.server` do these over; what else comes to be done there is missing here."""
-    overridden = {name for name in vars(LeanAddonManager) if name in vars(AddonManager) and not name.startswith("__")}
+    """The launcher does these over; what else comes to be done there is missing here."""
+    overridden = {name for name in vars(CachedAddonManager) if name in vars(AddonManager) and not name.startswith("__")}
     assert overridden == {"add", "clear", "handle_lifecycle", "register", "remove", "trigger_event"}
     assert "for a in traverse([addon])" in source(AddonManager._iter_hooks)
     assert "await self.trigger_event(hooks.UpdateHook([message]))" in source(AddonManager.handle_lifecycle)
@@ -506,9 +501,9 @@ def test_a_server_that_listens_nowhere_can_handle_a_connection() -> None:
 
 def test_modes_and_their_servers_are_found_by_name() -> None:
     mode = ProxyMode.parse(f"{MODE}:https://vllm:8000")
-    assert type(mode) is LeanReverseMode
+    assert type(mode) is ProxyReverseMode
     assert (mode.address, mode.scheme, mode.transport_protocol) == (("vllm", 8000), "https", "tcp")
-    assert type(ServerInstance.make(mode, LeanProxyserver())) is LeanServerInstance
+    assert type(ServerInstance.make(mode, CachedProxyserver())) is ProxyServerInstance
 
 
 def test_the_lean_master_stands_in_for_the_masters_own_parts() -> None:

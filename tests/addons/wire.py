@@ -13,14 +13,14 @@ from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons
 
-from addons.access.client_deadline import ClientClock, ClientTimeouts
+from addons.access.client_deadline import ClientDeadline, ClientTimeouts
 
 UPSTREAM = ("upstream", 9000)
 
 
-def new_clock(client: Client) -> ClientClock:
+def new_clock(client: Client) -> ClientDeadline:
     """The clock of a client that has time."""
-    return ClientClock(ClientTimeouts(head=30, body=60, idle=120))
+    return ClientDeadline(ClientTimeouts(head=30, body=60, idle=120))
 
 
 def make_context(alpn: bytes | None = None) -> Context:

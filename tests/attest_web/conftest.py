@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from attest_web.attestation.report_cache import ReportDesk
+from attest_web.attestation.report_cache import ReportCache
 from attest_web.attestation.reports import Attestation
 from attest_web.dstack.guest_agent import Quote
 from attest_web.dstack.key_chain import KeyChains
 from attest_web.keys import SigningKeys
 from attest_web.metrics import Metrics
 from attest_web.middleware.auth import Tokens
-from attest_web.pages.app import ProofSources, create_app
+from attest_web.pages.app import AppDependencies, create_app
 from attest_web.signatures import SignedExchange, sign_text
 from attest_web.stores.signature_store import MemorySignatureStore, SignatureStore
 
@@ -80,13 +80,13 @@ def make_client(keys: SigningKeys, signed: SignedExchange, evidence: "Evidence")
             chains=KeyChains(ecdsa=("00" * 65, "11" * 65)),
             gpu_info=evidence.gpu_at_boot,
         )
-        sources = ProofSources(
+        sources = AppDependencies(
             tokens=tokens,
             store=store,
             upstream_answers=lambda: upstream_answers,
             draining=lambda: draining,
             attestation=attestation,
-            desk=ReportDesk(attestation.report, 300, metrics),
+            desk=ReportCache(attestation.report, 300, metrics),
             tls_fingerprint=evidence.tls,
             attestation_public=public,
             trust_proxy=True,

@@ -1,7 +1,7 @@
 """Requests that two servers might read in two ways: each is refused, or goes upstream in exactly one form.
 
-What the upstream gets is compared byte for byte. The rules are in `addons.messages.request_head`, where a longer table of heads
-stands; here is the whole way.
+What the upstream gets is compared byte for byte. The rules are in `addons.messages.request_head`, where a longer table
+of heads stands; here is the whole way.
 """
 
 import queue

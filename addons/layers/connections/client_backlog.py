@@ -15,7 +15,7 @@ def unread(client: Client) -> int:
     return writer.transport.get_write_buffer_size() if writer is not None else 0
 
 
-def is_behind(client: Client) -> bool:
+def has_pending_writes(client: Client) -> bool:
     """Whether a connection of this client, its own or to an upstream, has bytes to write."""
     handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
     if handler is None:

@@ -1,8 +1,8 @@
 """The clients' connections as a whole: how many there may be, and an end to those that take too long.
 
 mitmproxy has one timeout for a connection, of any kind of traffic. Here, every connection has a clock
-(`addons.access.client_deadline`), which the layers move, and one task looks at all of them: nothing is done per event, and
-nothing is left behind by a connection that has gone. It covers TLS handshakes, too, and clients that say nothing.
+(`addons.access.client_deadline`), which the layers move, and one task looks at all of them: nothing is done per event,
+and nothing is left behind by a connection that has gone. It covers TLS handshakes, too, and clients that say nothing.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 
 from addons.access.client_addresses import address_of
-from addons.access.client_deadline import LINGER_SECONDS, ClientClock, ClientTimeouts
-from addons.access.connection_limit import ConnectionPlaces
+from addons.access.client_deadline import LINGER_SECONDS, ClientDeadline, ClientTimeouts
+from addons.access.connection_limit import ConnectionLimit
 from addons.layers.http2.graceful_server import GoingAway
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,9 @@ class ClientOverdue(events.Event):
 
 @dataclass(frozen=True)
 class _Connection:
-    clock: ClientClock
+    clock: ClientDeadline
     transport: asyncio.WriteTransport | None
-    places: ConnectionPlaces
+    places: ConnectionLimit
     sharer: str | None
 
 
@@ -60,12 +60,12 @@ class Ports:
             clients.
     """
 
-    proxied: ConnectionPlaces
-    side: ConnectionPlaces
+    proxied: ConnectionLimit
+    side: ConnectionLimit
     at_side_port: Callable[[Client], bool]
     sharer_of: Callable[[str], str | None]
 
-    def at(self, client: Client) -> ConnectionPlaces:
+    def at(self, client: Client) -> ConnectionLimit:
         """The places at the port where a client's connection came in."""
         return self.side if self.at_side_port(client) else self.proxied
 
@@ -90,10 +90,10 @@ class ClientConnections:
         self._logged_at: dict[str, float] = {}
         self._watching: asyncio.Task[None] | None = None
 
-    def clock_of(self, client: Client) -> ClientClock:
+    def clock_of(self, client: Client) -> ClientDeadline:
         """The clock of a connection."""
         connection = self._connections.get(client.id)
-        return connection.clock if connection is not None else ClientClock(self._timeouts)
+        return connection.clock if connection is not None else ClientDeadline(self._timeouts)
 
     def count(self) -> int:
         """How many connections there are."""
@@ -150,7 +150,7 @@ class ClientConnections:
         transport = _transport(handler.transports[client]) if handler is not None else None
         if transport is not None and hasattr(transport, "max_size"):  # not with other event loops
             transport.max_size = _READ_SIZE
-        clock = ClientClock(self._timeouts)
+        clock = ClientDeadline(self._timeouts)
         self._connections[client.id] = _Connection(clock, transport, places, sharer)
         if self._retiring:
             clock.retire()
@@ -198,7 +198,7 @@ class ClientConnections:
             for places in (self._ports.proxied, self._ports.side):
                 places.sweep(now)
 
-    async def _end(self, client_id: str, clock: ClientClock) -> None:
+    async def _end(self, client_id: str, clock: ClientDeadline) -> None:
         handler = _handler_of(client_id)
         if handler is None or handler.client not in handler.transports:
             return

@@ -17,7 +17,7 @@ _LONGEST_SIZE = 16
 """Digits of a chunk's size that are looked at: more is no size."""
 
 
-class ShortWay:
+class ChunkFastPath:
     """Takes pieces of one body, as long as nothing else has to."""
 
     def __init__(self, buffer: ReceiveBuffer, reader: ChunkedReader, tap: ResponseTap) -> None:

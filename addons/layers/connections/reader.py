@@ -3,8 +3,8 @@
 In mitmproxy, a task for each connection waits for an `asyncio.StreamReader`, and stops for a while when one of the
 client's connections is full. Here a reader stands between the transport and that `StreamReader`. While the task waits,
 and so has dealt with all that came before, the reader hands what comes to the layers by itself, without waking it up;
-or, where an answer streams, to the short way (`addons.layers.connections.fast_path`). All else it hands on: what comes while the task is
-at work, what comes under mitmdump, whose hooks have tasks of their own, and the end.
+or, where an answer streams, to the short way (`addons.layers.connections.fast_path`). All else it hands on: what comes
+while the task is at work, what comes under mitmdump, whose hooks have tasks of their own, and the end.
 
 A write that fails is no news of what has been received: an upstream's early answer is read first.
 
@@ -26,7 +26,7 @@ from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from addons.layers.connections.fast_path import ShortWay
+from addons.layers.connections.fast_path import ChunkFastPath
 from addons.layers.http2.connection import MAX_STREAMS
 
 NEVER_FULL: Final = 16 * 1024
@@ -48,10 +48,10 @@ class Upstream(Protocol):
     """The layer of an upstream connection."""
 
     conn: Connection
-    short_way: ShortWay | None
+    fast_path: ChunkFastPath | None
 
 
-class WayOut:
+class FastPathWriter:
     """From an upstream's short way to the client."""
 
     def __init__(self, upstream: Upstream, client: asyncio.WriteTransport, handler: ConnectionHandler) -> None:
@@ -68,18 +68,18 @@ class WayOut:
 
     def take(self, data: bytes) -> int:
         """Write what goes the short way of what has come; return how many bytes that is, from the beginning on."""
-        short_way = self._upstream.short_way
+        fast_path = self._upstream.fast_path
         # Whoever has to wait for the client does so on the ordinary way.
-        if short_way is None or self._client.get_write_buffer_size() > NEVER_FULL or self._client.is_closing():
+        if fast_path is None or self._client.get_write_buffer_size() > NEVER_FULL or self._client.is_closing():
             return 0
-        taken = short_way.take(data)
+        taken = fast_path.take(data)
         if taken:
             self._watchdog.register_activity()
             self._client.write(data if taken == len(data) else data[:taken])
         return taken
 
 
-class PromptHandler(ConnectionHandler, metaclass=ABCMeta):
+class InlineConnectionHandler(ConnectionHandler, metaclass=ABCMeta):
     """A connection handler that can handle an event on the spot, without a task to wait for its turn."""
 
     _events = 0
@@ -131,7 +131,7 @@ class ConnectionReader(asyncio.Protocol):
         self._task_waits = False
         self._most = MOST_AT_ONCE if isinstance(connection, Client) else MOST
         self._draining: asyncio.Task[None] | None = None
-        self._way_out: WayOut | None = None
+        self._way_out: FastPathWriter | None = None
         self._transport = transport
         self._socket: socket.socket = transport.get_extra_info("socket")
         self._writing_waits = False
@@ -143,7 +143,7 @@ class ConnectionReader(asyncio.Protocol):
         transport.set_protocol(self)
         io.reader = cast("asyncio.StreamReader", self)
 
-    def halt(self) -> None:
+    def pause_reading(self) -> None:
         """Have the next read wait."""
         if self._resumed is None:
             self._resumed = asyncio.Event()
@@ -171,9 +171,9 @@ class ConnectionReader(asyncio.Protocol):
         """Close the connection, which is idle; the task finds its end."""
         self._transport.close()
 
-    def pass_by(self, way_out: WayOut) -> None:
+    def enable_fast_path(self, fast_path_writer: FastPathWriter) -> None:
         """Write to a client what an upstream's short way takes, whenever it has one."""
-        self._way_out = way_out
+        self._way_out = fast_path_writer
 
     async def read(self, most: int) -> bytes:
         """Read up to `most` bytes; `b""` at the end. What comes while this is halted waits, and then in the kernel."""
@@ -210,7 +210,7 @@ class ConnectionReader(asyncio.Protocol):
     def _hand_to_layers(self, data: bytes) -> None:
         handler = self._handler
         if not (
-            isinstance(handler, PromptHandler)
+            isinstance(handler, InlineConnectionHandler)
             and self._connection.state & ConnectionState.CAN_READ
             and handler.handle_now(events.DataReceived(self._connection, data))
         ):
@@ -277,17 +277,17 @@ def _waiting(writer: Any) -> int:
     return writer.transport.get_write_buffer_size() if writer is not None else 0
 
 
-class ConnectionReading:
+class ReadController:
     """The readers of all connections."""
 
     def __init__(self) -> None:
         # Each is held by its connection, and holds it, too: as a key it would live for ever.
         self._readers: WeakValueDictionary[Connection, ConnectionReader] = WeakValueDictionary()
 
-    def halt(self, server: Connection) -> None:
+    def pause_reading(self, server: Connection) -> None:
         """Read no more from an upstream."""
         if (reader := self._readers.get(server)) is not None:
-            reader.halt()
+            reader.pause_reading()
 
     def resume(self, server: Connection) -> None:
         """Go on reading from an upstream."""
@@ -304,12 +304,12 @@ class ConnectionReading:
         if (reader := self._readers.get(server)) is not None:
             reader.close()
 
-    def pass_by(self, upstream: Upstream, client: Client) -> None:
+    def enable_fast_path(self, upstream: Upstream, client: Client) -> None:
         """Write to a client what an upstream's short way takes, whenever it has one."""
         reader, handler = self._readers.get(upstream.conn), _handler(client)
         # Where a hook has taken its time, the client may have gone meanwhile.
         if reader is not None and handler is not None and client in handler.transports:
-            reader.pass_by(WayOut(upstream, handler.transports[client].writer.transport, handler))
+            reader.enable_fast_path(FastPathWriter(upstream, handler.transports[client].writer.transport, handler))
 
     def client_connected(self, client: Client) -> None:
         """Read from a client; and let each of its streams have its upstream connection: mitmproxy allows for five."""

@@ -33,7 +33,7 @@ from mitmproxy.proxy.tunnel import LayerStack
 from addons.layers.http1.client import ApiHttp1Client
 
 
-class IdleConnections:
+class KeepAliveLimit:
     """The upstream connections that are idle, over all clients: how many of them are kept, and for how long."""
 
     def __init__(
@@ -82,7 +82,7 @@ class IdleConnections:
 class UpstreamConnections(HttpLayer):
     """mitmproxy's HTTP layer, with connections to the upstream that are managed here."""
 
-    def __init__(self, context: Context, idle: IdleConnections) -> None:
+    def __init__(self, context: Context, idle: KeepAliveLimit) -> None:
         """Make the layer of a client connection.
 
         Args:

@@ -29,7 +29,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, make_body_reader, should_make_pipe
 
-from addons.layers.connections.fast_path import ShortWay
+from addons.layers.connections.fast_path import ChunkFastPath
 from addons.messages.authority import authority
 from addons.messages.parsed_messages import read_response_head
 
@@ -87,7 +87,7 @@ class ApiHttp1Client(Http1Client):
         self._idle = idle
         self._interim = 0
         self._last = False
-        self.short_way: ShortWay | None = None
+        self.fast_path: ChunkFastPath | None = None
         """What may take what comes from the upstream before this layer does; as long as a body is under way."""
 
     @property
@@ -200,7 +200,7 @@ class ApiHttp1Client(Http1Client):
         self.response_done = self.response_done or response
         if not self.response_done:
             return
-        self.short_way = None
+        self.fast_path = None
         if not self.request_done:
             self.state = self._wait_for_request_end
             return
@@ -229,7 +229,7 @@ class ApiHttp1Client(Http1Client):
 
     def _close(self) -> layer.CommandGenerator[None]:
         self._idle.drop(self.conn)
-        self.short_way = None
+        self.fast_path = None
         self.state = self.done
         if self.conn.state is not ConnectionState.CLOSED:
             yield commands.CloseConnection(self.conn)

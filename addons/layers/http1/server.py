@@ -1,7 +1,7 @@
 """HTTP/1 to the client, as mitmproxy speaks it, with what a server on the internet needs beyond that.
 
-- Heads are held to `addons.messages.request_head` before mitmproxy sees them. Chunk lines, trailers and what a client sends
-  ahead of its turn are bounded, too.
+- Heads are held to `addons.messages.request_head` before mitmproxy sees them. Chunk lines, trailers and what a client
+  sends ahead of its turn are bounded, too.
 - A client that is refused is listened to for a while yet, so that it comes to read why (RFC 9112, 9.6).
 - A client that takes too long is told so: see `addons.access.client_deadline`.
 - Errors have OpenAI's shape, and quote nothing of what was sent.
@@ -26,14 +26,14 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Server, TBodyReader, make_body_reader
 
-from addons.access.client_deadline import LINGER_BYTES, ClientClock
+from addons.access.client_deadline import LINGER_BYTES, ClientDeadline
 from addons.layers.http1.client import handle_http1_event
 from addons.layers.http1.request_body import CrlfBuffer, RequestBodyReader
-from addons.messages.hop_by_hop import keeps_open
+from addons.messages.hop_by_hop import is_keep_alive
 from addons.messages.parsed_messages import read_request_head
-from addons.messages.request_head import MAX_HEAD, BadHead, head_size
+from addons.messages.request_head import MAX_HEAD, InvalidRequestHead, head_size
 from addons.messages.request_id import return_request_id, settle_request_id
-from addons.messages.responses import error_answer
+from addons.messages.responses import error_response
 
 MAX_AHEAD: Final = 2 * MAX_HEAD
 """Bytes kept of what a client sends while an answer is under way: some requests, pipelined (RFC 9112, 9.3.2)."""
@@ -73,7 +73,7 @@ class ApiHttp1Server(Http1Server):
         self,
         context: Context,
         complete: Callable[[http.Request | None, http.Response], None],
-        clock: ClientClock,
+        clock: ClientDeadline,
         unread: Callable[[], int] = lambda: 0,
     ) -> None:
         """Take a connection on which nothing has been said yet.
@@ -154,7 +154,7 @@ class ApiHttp1Server(Http1Server):
                 return
             request = read_request_head([bytes(line) for line in self.buf.maybe_extract_lines() or ()])
             size = http1.expected_http_body_size(request)
-        except BadHead as bad:
+        except InvalidRequestHead as bad:
             yield from self._refuse(bad.status)
             return
         except ValueError:
@@ -162,7 +162,7 @@ class ApiHttp1Server(Http1Server):
             return
         settle_request_id(request)
         self.request = request
-        self._last_request = not keeps_open(request.data.http_version, request.data.headers.fields)
+        self._last_request = not is_keep_alive(request.data.http_version, request.data.headers.fields)
         self._clock.await_body()
         self.body_reader = make_body_reader(size)
         self.state = self.read_body
@@ -282,7 +282,7 @@ class ApiHttp1Server(Http1Server):
             yield from self._refuse(status)
 
     def _error(self, status: int) -> bytes:
-        self.response = error_answer(status, MESSAGES.get(status, MESSAGES[502]), self.request)
+        self.response = error_response(status, MESSAGES.get(status, MESSAGES[502]), self.request)
         self.response.headers["connection"] = "close"
         self._complete(self.request, self.response)
         return_request_id(self.request, self.response)

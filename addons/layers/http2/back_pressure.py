@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from mitmproxy.connection import Server
 from mitmproxy.proxy.layers.http import HttpStream
 
-from addons.layers.connections.reader import ConnectionReading
+from addons.layers.connections.reader import ReadController
 
 
 class BackPressure:
     """What the streams of one client connection have behind them: upstreams to be halted, and bodies to be kept."""
 
-    def __init__(self, streams: Mapping[int, HttpStream], reading: ConnectionReading) -> None:
+    def __init__(self, streams: Mapping[int, HttpStream], reading: ReadController) -> None:
         """Make it for the streams that there are, now and later.
 
         Args:
@@ -27,11 +27,11 @@ class BackPressure:
         """Whether any upstream is halted."""
         return bool(self._halted)
 
-    def halt(self, stream_id: int) -> None:
+    def pause_reading(self, stream_id: int) -> None:
         """Read no more of a stream's answer, until `resume`."""
         if (stream := self._streams.get(stream_id)) is not None:
             self._halted[stream_id] = stream.flow.server_conn
-            self._reading.halt(stream.flow.server_conn)
+            self._reading.pause_reading(stream.flow.server_conn)
 
     def resume(self, stream_id: int) -> None:
         """Go on reading a stream's answer. The stream may be gone by now."""

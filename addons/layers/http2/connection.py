@@ -178,10 +178,10 @@ class QueueingConnection(BufferedH2Connection):
         self.queues.pop(stream_id, None)
         if queue.ended:
             H2Connection.end_stream(self, stream_id)
-            self.let_go(stream_id)
+            self.release(stream_id)
         return False
 
-    def let_go(self, stream_id: int) -> None:
+    def release(self, stream_id: int) -> None:
         """Tell a client that was answered before it had sent all of its request not to go on (RFC 9113, 8.1)."""
         if self.streams[stream_id].state_machine.state is StreamState.HALF_CLOSED_LOCAL:
             H2Connection.reset_stream(self, stream_id, ErrorCodes.NO_ERROR)

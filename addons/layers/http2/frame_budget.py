@@ -44,7 +44,7 @@ class _Kind(enum.IntEnum):
     CONTINUATION = 0x9
 
 
-class Http2Excess(Exception):  # noqa: N818  # named after what it tells of
+class Http2LimitExceeded(Exception):  # noqa: N818  # named after what it tells of
     """A client has gone too far, and its connection ends.
 
     Attributes:
@@ -56,7 +56,7 @@ class Http2Excess(Exception):  # noqa: N818  # named after what it tells of
         self.code = code
 
 
-class Budget:
+class TokenBucket:
     """Something that fills up with time, up to a limit, and is spent."""
 
     def __init__(self, burst: float, per_second: float, clock: Callable[[], float]) -> None:
@@ -73,15 +73,15 @@ class Budget:
         self._left = float(burst)
         self._filled_at = clock()
 
-    def earn(self, amount: float) -> None:
+    def refill(self, amount: float) -> None:
         """Add something."""
         self._left = min(self._burst, self._left + amount)
 
-    def spend(self, amount: float) -> bool:
+    def consume(self, amount: float) -> bool:
         """Take something; tell whether there was enough."""
         if self._left < amount:
             now = self._clock()
-            self.earn((now - self._filled_at) * self._per_second)
+            self.refill((now - self._filled_at) * self._per_second)
             self._filled_at = now
         self._left -= amount
         return self._left >= 0
@@ -91,8 +91,8 @@ class FrameBudget:
     """Watches the frames of one client connection as they come."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._budget = Budget(FRAME_BURST, FRAMES_PER_SECOND, clock)
-        self._dropped = Budget(DROPPED_BURST, DROPPED_PER_SECOND, clock)
+        self._budget = TokenBucket(FRAME_BURST, FRAMES_PER_SECOND, clock)
+        self._dropped = TokenBucket(DROPPED_BURST, DROPPED_PER_SECOND, clock)
         self._data = 0
         """Bytes of a body in the last frame."""
         self._untaken = 0
@@ -108,7 +108,7 @@ class FrameBudget:
         """Take note of what the client has sent.
 
         Raises:
-            Http2Excess: It is too much of something.
+            Http2LimitExceeded: It is too much of something.
         """
         at = 0
         while at < len(data):
@@ -133,28 +133,28 @@ class FrameBudget:
         """Count what has not been taken of what has come; a frame that is not complete could not be.
 
         Raises:
-            Http2Excess: The client goes on and on with bodies that nobody takes.
+            Http2LimitExceeded: The client goes on and on with bodies that nobody takes.
         """
         dropped = self._untaken - (self._data if self._skip else 0)
         if dropped > 0:
             self._untaken -= dropped
-            if not self._dropped.spend(dropped):
-                raise Http2Excess("too much of what was refused")
+            if not self._dropped.consume(dropped):
+                raise Http2LimitExceeded("too much of what was refused")
 
     def sent(self, size: int) -> None:
         """Take note of a piece of an answer that was sent: the client may say twice, or more, that it has it."""
-        self._budget.earn(2 + size // 4096)
+        self._budget.refill(2 + size // 4096)
 
     def _count(self, length: int, kind: int) -> None:
         if length > MAX_FRAME:
-            raise Http2Excess("a frame is too long", ErrorCodes.FRAME_SIZE_ERROR)
+            raise Http2LimitExceeded("a frame is too long", ErrorCodes.FRAME_SIZE_ERROR)
         self._data = length if kind == _Kind.DATA else 0
         self._untaken += self._data
         if kind == _Kind.DATA:
-            self._budget.earn(length / BYTES_PER_FRAME)
+            self._budget.refill(length / BYTES_PER_FRAME)
         elif kind in (_Kind.HEADERS, _Kind.CONTINUATION):
             self._block = length if kind == _Kind.HEADERS else self._block + length
             if self._block > MAX_HEADER_BLOCK:
-                raise Http2Excess("a header block is too long")
-        if not self._budget.spend(1):
-            raise Http2Excess("too many frames")
+                raise Http2LimitExceeded("a header block is too long")
+        if not self._budget.consume(1):
+            raise Http2LimitExceeded("too many frames")

@@ -1,9 +1,11 @@
 """HTTP/2 to the client: mitmproxy's, with what an endpoint on the open internet needs.
 
-- Requests come out of here as requests of HTTP/1.1 (`addons.layers.http2.request`), and their bodies are what they said.
+- Requests come out of here as requests of HTTP/1.1 (`addons.layers.http2.request`), and their bodies are what they
+  said.
 - Errors are in OpenAI's shape, and quote nothing of what was sent; nor does the log.
 - A client that is slow to read one answer halts the upstream of that answer, and nothing else.
-- Floods and resets are paid from budgets (`addons.layers.http2.frame_budget`); time and room are bounded (`addons.layers.http2.streams`).
+- Floods and resets are paid from budgets (`addons.layers.http2.frame_budget`); time and room are bounded
+  (`addons.layers.http2.streams`).
 - A connection that is to end takes leave of its client first (`addons.layers.http2.graceful_server`).
 """
 
@@ -35,12 +37,18 @@ from mitmproxy.proxy.layers.http._http2 import StreamState
 
 from addons.layers.http1.server import MESSAGES, UpstreamTimedOut
 from addons.layers.http2.back_pressure import BackPressure
-from addons.layers.http2.frame_budget import RESET_BURST, RESETS_PER_SECOND, Budget, FrameBudget, Http2Excess
+from addons.layers.http2.frame_budget import (
+    RESET_BURST,
+    RESETS_PER_SECOND,
+    FrameBudget,
+    Http2LimitExceeded,
+    TokenBucket,
+)
 from addons.layers.http2.graceful_server import GoingAway, GracefulHttp2Server
 from addons.layers.http2.request import Http2RequestError, http1_request
 from addons.layers.http2.streams import Exchanges, Http2Timeouts
 from addons.messages.request_id import return_request_id, settle_request_id
-from addons.messages.responses import error_answer
+from addons.messages.responses import error_response
 
 HALT_AT: Final = 64 * 1024
 """Bytes waiting for one client's window at which the upstream is halted."""
@@ -88,7 +96,7 @@ class ApiHttp2Server(GracefulHttp2Server):
         self._timeouts = timeouts
         self._complete = complete
         self._frames = FrameBudget(clock)
-        self._resets = Budget(RESET_BURST, RESETS_PER_SECOND, clock)
+        self._resets = TokenBucket(RESET_BURST, RESETS_PER_SECOND, clock)
         self._exchanges = Exchanges(timeouts, clock)
         self._unacknowledged: dict[int, int] = {}
         """Bytes for which streams' windows have still to be opened again."""
@@ -105,7 +113,7 @@ class ApiHttp2Server(GracefulHttp2Server):
         elif isinstance(event, events.DataReceived):
             try:
                 self._frames.receive(event.data)
-            except Http2Excess as excess:
+            except Http2LimitExceeded as excess:
                 yield from self.protocol_error(str(excess), excess.code)
                 return
             yield from super()._handle_event(event)
@@ -129,7 +137,7 @@ class ApiHttp2Server(GracefulHttp2Server):
         return not (self._exchanges or self.h2_conn.queues)
 
     @property
-    def is_behind(self) -> bool:
+    def has_pending_writes(self) -> bool:
         """Whether a stream has still to take something, and `StreamsWentOn` is to be told."""
         return bool(self._unacknowledged)
 
@@ -144,14 +152,14 @@ class ApiHttp2Server(GracefulHttp2Server):
     def _settle(self) -> layer.CommandGenerator[None]:
         try:
             self._frames.settle()
-        except Http2Excess as excess:
+        except Http2LimitExceeded as excess:
             if self.conn.state & ConnectionState.CAN_WRITE:
                 yield from self.protocol_error(str(excess), excess.code)
 
     def _sent(self, event: events.Event) -> None:
         """Take note of a piece of an answer that went out, or waits to."""
         if isinstance(event, ResponseEndOfMessage):
-            self._resets.earn(1)
+            self._resets.refill(1)
             self._end_exchange(event.stream_id)
         elif isinstance(event, ResponseData | ResponseHeaders):
             exchange = self._exchanges.get(event.stream_id)
@@ -162,9 +170,9 @@ class ApiHttp2Server(GracefulHttp2Server):
                 self._frames.sent(len(event.data))
                 if self.h2_conn.waiting(event.stream_id) > HALT_AT:
                     exchange.halted = True
-                    self._upstreams.halt(event.stream_id)
+                    self._upstreams.pause_reading(event.stream_id)
             elif event.end_stream and not self.is_closed(event.stream_id):
-                self.h2_conn.let_go(event.stream_id)
+                self.h2_conn.release(event.stream_id)
 
     def _resume(self) -> None:
         for stream_id, exchange in self._exchanges.halted():
@@ -194,7 +202,7 @@ class ApiHttp2Server(GracefulHttp2Server):
     def _answer(self, stream_id: int, status: int, message: str, *more: tuple[bytes, bytes]) -> None:
         exchange = self._exchanges.get(stream_id)
         request = exchange.request if exchange is not None else None
-        answer = error_answer(status, message, request)
+        answer = error_response(status, message, request)
         self._complete(request, answer)
         return_request_id(request, answer)
         fields = [(name.lower(), value) for name, value in answer.headers.fields]
@@ -289,7 +297,7 @@ class ApiHttp2Server(GracefulHttp2Server):
         return (yield from self._charge_reset())
 
     def _charge_reset(self) -> layer.CommandGenerator[bool]:
-        if self._resets.spend(1):
+        if self._resets.consume(1):
             return False
         yield from self.protocol_error("too many resets", ErrorCodes.ENHANCE_YOUR_CALM)
         return True

@@ -35,7 +35,7 @@ _OTHER_LINE_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 _ID = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
-class StreamGate:
+class UnverifiedTailBuffer:
     """The gate of one stream; sans-I/O.
 
     All of the stream is kept, for its proof, and `max_bytes` bounds it: also what waits.

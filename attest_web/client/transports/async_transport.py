@@ -12,7 +12,7 @@ from attest_web.client.attempts import Attempts
 from attest_web.client.proof import Proof
 from attest_web.client.signing import signatures
 from attest_web.client.steps import Get, Question, Steps, T, Wait, Work
-from attest_web.client.streaming.unverified_tail_buffer import StreamGate, check_length
+from attest_web.client.streaming.unverified_tail_buffer import UnverifiedTailBuffer, check_length
 from attest_web.client.transports.deadline import Countdown
 from attest_web.client.transports.proof_requests import (
     MAX_PROOF_ANSWER,
@@ -121,7 +121,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
             verdict.settle(await self._prove(asked, answer, ids_of(response, own_id), tls_key))
 
         if may_come_in_parts(response, asked):
-            gate = StreamGate(self._rules.max_bytes)
+            gate = UnverifiedTailBuffer(self._rules.max_bytes)
             return with_stream(response, _ProvenStream(inner, gate, lambda: settle(gate.content, gate.id)))
         answer = bytearray()
         async for piece in inner:
@@ -224,7 +224,9 @@ class _BoundedStream(httpx2.AsyncByteStream):
 class _ProvenStream(httpx2.AsyncByteStream):
     """An event stream whose end comes out when all of it is proven."""
 
-    def __init__(self, inner: httpx2.AsyncByteStream, gate: StreamGate, prove: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, inner: httpx2.AsyncByteStream, gate: UnverifiedTailBuffer, prove: Callable[[], Awaitable[None]]
+    ) -> None:
         self._inner = inner
         self._gate = gate
         self._prove = prove

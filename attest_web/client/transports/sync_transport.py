@@ -13,7 +13,7 @@ from attest_web.client.attempts import Attempts
 from attest_web.client.proof import Proof
 from attest_web.client.signing import signatures
 from attest_web.client.steps import Get, Question, Steps, T, Wait, Work
-from attest_web.client.streaming.unverified_tail_buffer import StreamGate, check_length
+from attest_web.client.streaming.unverified_tail_buffer import UnverifiedTailBuffer, check_length
 from attest_web.client.transports.deadline import Countdown, ThreadDeadline
 from attest_web.client.transports.proof_requests import (
     MAX_PROOF_ANSWER,
@@ -124,7 +124,7 @@ class VerifyingTransport(httpx2.BaseTransport):
             verdict.settle(self._prove(asked, answer, ids_of(response, own_id), tls_key))
 
         if may_come_in_parts(response, asked):
-            gate = StreamGate(self._rules.max_bytes)
+            gate = UnverifiedTailBuffer(self._rules.max_bytes)
             return with_stream(response, _ProvenStream(inner, gate, lambda: settle(gate.content, gate.id)))
         answer = bytearray()
         for piece in inner:
@@ -229,7 +229,7 @@ class _BoundedStream(httpx2.SyncByteStream):
 class _ProvenStream(httpx2.SyncByteStream):
     """An event stream whose end comes out when all of it is proven."""
 
-    def __init__(self, inner: httpx2.SyncByteStream, gate: StreamGate, prove: Callable[[], None]) -> None:
+    def __init__(self, inner: httpx2.SyncByteStream, gate: UnverifiedTailBuffer, prove: Callable[[], None]) -> None:
         self._inner = inner
         self._gate = gate
         self._prove = prove

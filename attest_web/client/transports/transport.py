@@ -238,7 +238,7 @@ def whole_proof(signed: Signed, pin: Pin) -> Proof:
     return Proof(
         evidence=Evidence(
             exchange=signed.exchange,
-            signatures=list(signed.sayings),
+            signatures=list(signed.statements),
             reports=list(pin.evidence.reports),
             nonce=pin.evidence.nonce,
             tls_keys=pin.evidence.tls_keys,

@@ -26,7 +26,7 @@ from attest_web.verify.command.moment import shown_moment, utc_now
 from attest_web.verify.command.online import Chat, Conversation
 from attest_web.verify.command.output import as_json, as_text, printable
 from attest_web.verify.command.policy_arguments import collateral_demand, demands
-from attest_web.verify.evidence import Evidence, Saying, save
+from attest_web.verify.evidence import Evidence, Statement, save
 from attest_web.verify.http_client import FetchError, HttpClient, Origin
 from attest_web.verify.nvidia.evidence import GpuDemand, GpuPayload
 from attest_web.verify.nvidia.keys import NvidiaKeys
@@ -170,8 +170,8 @@ def _saved_evidence(options: argparse.Namespace) -> Evidence:
         exchange = Exchange(_read("--request", options.request), _read("--response", options.response))
     return Evidence(
         exchange=exchange,
-        signatures=[Saying(_read("--signature", name)) for name in options.signature],
-        reports=[Saying(_read("--report", name)) for name in options.report],
+        signatures=[Statement(_read("--signature", name)) for name in options.signature],
+        reports=[Statement(_read("--report", name)) for name in options.report],
         attestation_asked=bool(options.report),
         nonce=options.nonce,
         tls_keys=frozenset(options.tls_spki) if options.tls_spki else None,

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.checks import Check, FailedError, Status, make
 from attest_web.verify.command.output import printable
-from attest_web.verify.evidence import Evidence, Saying
+from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.http_client import Answer, FetchError, HttpClient
 from attest_web.verify.signed_text import Exchange, SignatureAnswer, shown_address
 from attest_web.verify.untrusted_json import as_object, items, parse_object, text
@@ -163,7 +163,7 @@ class Conversation:
         except FailedError as error:
             self.checks.append(Check(f"{algo} signature", Status.FAILED, str(error)))
             return
-        self.evidence.signatures.append(Saying(by_id, algo))
+        self.evidence.signatures.append(Statement(by_id, algo))
 
         def receipt_finds_it() -> str:
             if receipt is None or not _RECEIPT.fullmatch(receipt):
@@ -175,7 +175,7 @@ class Conversation:
 
         self.checks.append(make(f"{algo} receipt", receipt_finds_it))
 
-    def _report(self, signature: Saying) -> None:
+    def _report(self, signature: Statement) -> None:
         name = f"{signature.algo} report"
         try:
             signed = SignatureAnswer.parse(signature.body)
@@ -194,7 +194,7 @@ class Conversation:
         except FailedError as error:
             self.checks.append(Check(name, Status.FAILED, str(error)))
             return
-        self.evidence.reports.append(Saying(answer.body, signature.algo))
+        self.evidence.reports.append(Statement(answer.body, signature.algo))
 
 
 def _reason(answer: Answer, hints: Mapping[int, str]) -> str:

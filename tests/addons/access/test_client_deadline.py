@@ -1,11 +1,11 @@
 import pytest
 
 from addons.access.client_deadline import (
-    LAST_WORDS,
+    CLOSE_GRACE,
     LINGER_BYTES,
     LINGER_PAUSE,
     LINGER_SECONDS,
-    ClientClock,
+    ClientDeadline,
     ClientTimeouts,
 )
 
@@ -25,22 +25,22 @@ def time() -> Time:
 
 
 @pytest.fixture
-def clock(time: Time) -> ClientClock:
-    return ClientClock(ClientTimeouts(head=30, body=60, idle=120), time)
+def clock(time: Time) -> ClientDeadline:
+    return ClientDeadline(ClientTimeouts(head=30, body=60, idle=120), time)
 
 
-def test_a_new_connection_is_to_say_something(clock: ClientClock) -> None:
+def test_a_new_connection_is_to_say_something(clock: ClientDeadline) -> None:
     assert clock.deadline == 1030
 
 
-def test_an_answer_takes_the_time_that_it_takes(clock: ClientClock) -> None:
+def test_an_answer_takes_the_time_that_it_takes(clock: ClientDeadline) -> None:
     clock.stop()
     assert clock.deadline is None
     clock.idle()
     assert clock.deadline == 1120
 
 
-def test_a_body_may_take_long_as_long_as_it_gets_on(clock: ClientClock, time: Time) -> None:
+def test_a_body_may_take_long_as_long_as_it_gets_on(clock: ClientDeadline, time: Time) -> None:
     clock.await_body()
     for _ in range(100):
         time.now += 50
@@ -48,7 +48,7 @@ def test_a_body_may_take_long_as_long_as_it_gets_on(clock: ClientClock, time: Ti
         assert clock.deadline == time.now + 60
 
 
-def test_a_byte_a_minute_is_no_progress(clock: ClientClock, time: Time) -> None:
+def test_a_byte_a_minute_is_no_progress(clock: ClientDeadline, time: Time) -> None:
     clock.await_body()
     time.now += 50
     clock.body_came(1)
@@ -56,7 +56,7 @@ def test_a_byte_a_minute_is_no_progress(clock: ClientClock, time: Time) -> None:
 
 
 def test_a_body_that_is_held_has_a_deadline_as_a_whole_and_one_that_is_passed_on_has_none(time: Time) -> None:
-    clock = ClientClock(ClientTimeouts(head=30, body=60, idle=120, whole_body=90), time)
+    clock = ClientDeadline(ClientTimeouts(head=30, body=60, idle=120, whole_body=90), time)
     clock.await_body()
     time.now += 50
     clock.body_came(10**9)
@@ -66,7 +66,7 @@ def test_a_body_that_is_held_has_a_deadline_as_a_whole_and_one_that_is_passed_on
     assert clock.deadline == 1110
 
 
-def test_what_came_early_buys_no_time_to_stop(clock: ClientClock, time: Time) -> None:
+def test_what_came_early_buys_no_time_to_stop(clock: ClientDeadline, time: Time) -> None:
     clock.await_body()
     time.now += 1
     clock.body_came(10**9)
@@ -76,7 +76,7 @@ def test_what_came_early_buys_no_time_to_stop(clock: ClientClock, time: Time) ->
     assert clock.deadline == pytest.approx(1061, abs=0.1), "nor to send a byte now and then"
 
 
-def test_whoever_lingers_does_so_for_a_while_and_for_some_bytes(clock: ClientClock, time: Time) -> None:
+def test_whoever_lingers_does_so_for_a_while_and_for_some_bytes(clock: ClientDeadline, time: Time) -> None:
     clock.linger()
     assert clock.deadline == 1000 + LINGER_PAUSE
     time.now += LINGER_SECONDS - 1
@@ -85,18 +85,18 @@ def test_whoever_lingers_does_so_for_a_while_and_for_some_bytes(clock: ClientClo
     assert not clock.still_lingers(1)
 
 
-def test_an_idle_connection_that_retires_has_a_moment_left(clock: ClientClock, time: Time) -> None:
+def test_an_idle_connection_that_retires_has_a_moment_left(clock: ClientDeadline, time: Time) -> None:
     clock.idle()
     time.now += 1
     clock.retire()
-    assert clock.deadline == 1001 + LAST_WORDS
+    assert clock.deadline == 1001 + CLOSE_GRACE
 
 
-def test_a_busy_connection_that_retires_keeps_its_time_and_has_a_moment_when_it_is_done(clock: ClientClock) -> None:
+def test_a_busy_connection_that_retires_keeps_its_time_and_has_a_moment_when_it_is_done(clock: ClientDeadline) -> None:
     clock.await_body()
     clock.retire()
     assert clock.deadline == 1060
     clock.stop()
     assert clock.deadline is None
     clock.idle()
-    assert clock.deadline == 1000 + LAST_WORDS
+    assert clock.deadline == 1000 + CLOSE_GRACE

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from addons.access.connection_limit import ConnectionPlaces, quarter_of
+from addons.access.connection_limit import ConnectionLimit, quarter_of
 
 
 class Unread(asyncio.WriteTransport):
@@ -20,7 +20,7 @@ class Unread(asyncio.WriteTransport):
         self.aborted = True
 
 
-def taken(places: ConnectionPlaces, client: str | None, times: int) -> int:
+def taken(places: ConnectionLimit, client: str | None, times: int) -> int:
     count = 0
     for _ in range(times):
         if places.refusal(client) is None:
@@ -30,7 +30,7 @@ def taken(places: ConnectionPlaces, client: str | None, times: int) -> int:
 
 
 def test_a_client_gets_its_share_and_others_the_rest() -> None:
-    places = ConnectionPlaces("MAX_CONNECTIONS", 10, 4)
+    places = ConnectionLimit("MAX_CONNECTIONS", 10, 4)
     assert taken(places, "203.0.113.1", 100) == 4
     assert places.refusal("203.0.113.1") == "one address has its share, 4, of MAX_CONNECTIONS 10"
     assert taken(places, "203.0.113.2", 100) == 4
@@ -41,17 +41,17 @@ def test_a_client_gets_its_share_and_others_the_rest() -> None:
 
 
 def test_what_may_be_a_proxy_has_no_share() -> None:
-    places = ConnectionPlaces("MAX_CONNECTIONS", 10, 4)
+    places = ConnectionLimit("MAX_CONNECTIONS", 10, 4)
     assert taken(places, None, 100) == 10
 
 
 def test_without_shares_one_may_have_all() -> None:
-    places = ConnectionPlaces("MAX_CONNECTIONS", 10)
+    places = ConnectionLimit("MAX_CONNECTIONS", 10)
     assert taken(places, "203.0.113.1", 100) == 10
 
 
 def test_what_is_not_read_counts_in_its_share_and_makes_room_for_the_same_client() -> None:
-    places = ConnectionPlaces("MAX_CONNECTIONS", 10, 2)
+    places = ConnectionLimit("MAX_CONNECTIONS", 10, 2)
     others, first, second = Unread(), Unread(), Unread()
     for client, transport in (("203.0.113.2", others), ("203.0.113.1", first), ("203.0.113.1", second)):
         places.take(client)
@@ -64,7 +64,7 @@ def test_what_is_not_read_counts_in_its_share_and_makes_room_for_the_same_client
 
 
 def test_what_is_not_read_makes_room_for_whoever_comes() -> None:
-    places = ConnectionPlaces("MAX_CONNECTIONS", 2, 1)
+    places = ConnectionLimit("MAX_CONNECTIONS", 2, 1)
     unread = [Unread(), Unread()]
     for number, transport in enumerate(unread):
         places.take(f"203.0.113.{number}")
@@ -74,7 +74,7 @@ def test_what_is_not_read_makes_room_for_whoever_comes() -> None:
 
 
 def test_a_sweep_lets_go_of_what_was_read_and_of_what_had_its_time() -> None:
-    places = ConnectionPlaces("MAX_CONNECTIONS", 3, 1)
+    places = ConnectionLimit("MAX_CONNECTIONS", 3, 1)
     read, late, early = Unread(), Unread(), Unread()
     for number, (transport, until) in enumerate([(read, 60), (late, 10), (early, 60)]):
         places.take(str(number))
@@ -87,7 +87,7 @@ def test_a_sweep_lets_go_of_what_was_read_and_of_what_had_its_time() -> None:
 
 
 def test_nothing_is_kept_of_those_who_are_gone() -> None:
-    places = ConnectionPlaces("MAX_CONNECTIONS", 100, 2)
+    places = ConnectionLimit("MAX_CONNECTIONS", 100, 2)
     for number in range(1000):
         places.take(str(number))
         places.leave(str(number), Unread(number % 2), until=number)

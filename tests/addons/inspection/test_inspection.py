@@ -11,7 +11,7 @@ from mitmproxy.test import taddons
 from addons.exchange.record import Exchange, Exchanges
 from addons.inspection.content_view import TeeProof
 from addons.inspection.inspected_exchange import InspectedExchange
-from addons.inspection.inspection import AsItCame, Inspection
+from addons.inspection.inspection import Inspection, OriginalRequestProbe
 from addons.inspection.text import comment_of
 from addons.routing.routes import Router
 from attest_web.keys import SigningKeys
@@ -38,7 +38,7 @@ def begin(inspection: Inspection, made: http.HTTPFlow, body: bytes = PROMPT) -> 
     inspection.requestheaders(made)
     inspection.view.requestheaders(made)
     made.request.data.content = body
-    AsItCame(inspection).request(made)
+    OriginalRequestProbe(inspection).request(made)
     inspection.request(made)
 
 

@@ -14,7 +14,7 @@ from mitmproxy.options import Options
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHook
 from mitmproxy.test import tflow
 
-from addons.launcher.master import LeanAddonManager, LeanOptions
+from addons.launcher.master import CachedAddonManager, CachedOptions
 
 
 class Addon:
@@ -75,21 +75,21 @@ def test_the_same_hooks_are_called_as_by_mitmproxy(where: str, act: Callable[[],
         manager.add(
             Addon("a", calls, acts.get("a"), *below), Addon("b", calls, acts.get("b")), Addon("c", calls, acts.get("c"))
         )
-        if settled and isinstance(manager, LeanAddonManager):
+        if settled and isinstance(manager, CachedAddonManager):
             manager.settle()
         for _ in range(2):
             await manager.handle_lifecycle(HttpRequestHook(tflow.tflow()))
         master._legacy_log_events.uninstall()
         return calls
 
-    assert asyncio.run(called_by(LeanAddonManager)) == asyncio.run(called_by(AddonManager))
+    assert asyncio.run(called_by(CachedAddonManager)) == asyncio.run(called_by(AddonManager))
 
 
 def test_addons_that_come_and_go_later_are_known() -> None:
     async def main() -> None:
         calls: list[str] = []
         master = Master(Options())
-        manager = master.addons = LeanAddonManager(master)
+        manager = master.addons = CachedAddonManager(master)
         late = Addon("late", calls)
         manager.add(Addon("early", calls))
         manager.settle()
@@ -111,7 +111,7 @@ def test_refused_options_reach_whoever_sets_them() -> None:
 
     async def main() -> None:
         master = Master(Options())
-        manager = master.addons = LeanAddonManager(master)
+        manager = master.addons = CachedAddonManager(master)
         manager.add(Refusing())
         with pytest.raises(exceptions.OptionsError):
             await manager.trigger_event(hooks.ConfigureHook(set()))
@@ -127,7 +127,7 @@ def test_the_log_events_that_are_left_out_are_for_addons_alone() -> None:
 
 
 def test_lean_options_are_what_mitmproxys_are_and_change_as_they_do() -> None:
-    ours: Options = LeanOptions()
+    ours: Options = CachedOptions()
     theirs = Options()
     for options in (ours, theirs):
         Proxyserver().load(options)  # declares some
@@ -141,7 +141,7 @@ def test_lean_options_are_what_mitmproxys_are_and_change_as_they_do() -> None:
 
 
 def test_a_list_among_lean_options_is_a_copy() -> None:
-    options = LeanOptions()
+    options = CachedOptions()
     options.add_option("list_of_words", Sequence[str], ["a"], "")
     options.list_of_words.append("b")
     assert options.list_of_words == ["a"]
@@ -149,4 +149,4 @@ def test_a_list_among_lean_options_is_a_copy() -> None:
 
 def test_an_option_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_thing"):
-        _ = LeanOptions().no_such_thing
+        _ = CachedOptions().no_such_thing

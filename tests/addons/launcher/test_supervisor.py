@@ -11,9 +11,9 @@ import pytest
 from addons.launcher import restarts, supervisor, worker_process
 from addons.launcher.restarts import MAX_FIRST_ATTEMPTS
 from addons.launcher.supervised_tls import STOPPED
-from addons.launcher.supervisor import Place, Plan, Supervisor, supervise
+from addons.launcher.supervisor import Slot, Supervisor, SupervisorConfig, supervise
 from addons.launcher.worker_ipc import Ready
-from attest_web.process.listening import listen_together
+from attest_web.process.listening import listen_reuseport
 from attest_web.settings import Settings, load_settings
 
 
@@ -23,16 +23,16 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
-    listeners = [listen_together("127.0.0.1", 0, 1)[0] for _ in range(2)]
-    yield Place(1, (listeners[0], listeners[1]))
+def slot() -> Iterator[Slot]:
+    listeners = [listen_reuseport("127.0.0.1", 0, 1)[0] for _ in range(2)]
+    yield Slot(1, (listeners[0], listeners[1]))
     for listener in listeners:
         listener.close()
 
 
 def test_a_worker_that_does_not_begin_in_time_is_named_and_killed(
     settings: Settings,
-    place: Place,
+    slot: Slot,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -43,8 +43,8 @@ def test_a_worker_that_does_not_begin_in_time_is_named_and_killed(
     monkeypatch.setattr(sys, "executable", str(program))
     for module in (supervisor, worker_process):
         monkeypatch.setattr(module, "READY_TIMEOUT", 1.0)
-    plan = Plan([], 1, "127.0.0.1", "info", lambda: settings)
-    assert asyncio.run(Supervisor(plan, settings, [place], tmp_path, None).run()) == 1
+    config = SupervisorConfig([], 1, "127.0.0.1", "info", lambda: settings)
+    assert asyncio.run(Supervisor(config, settings, [slot], tmp_path, None).run()) == 1
     pid = int(said.read_text())
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"worker 1 (process {pid}) did not begin within 1 s and is killed: look at")
@@ -63,14 +63,14 @@ def test_where_it_is_stopped_before_the_tls_key_is_there_nothing_has_been_made(
         raise AssertionError("there is nothing to be made yet")
 
     monkeypatch.setattr(supervisor, "first_tls_file", stopped)
-    monkeypatch.setattr(supervisor, "listen_together", made)
+    monkeypatch.setattr(supervisor, "listen_reuseport", made)
     monkeypatch.setattr(supervisor, "shared_directory", made)
-    assert supervise(Plan([], 1, "127.0.0.1", "info", lambda: settings)) == 0
+    assert supervise(SupervisorConfig([], 1, "127.0.0.1", "info", lambda: settings)) == 0
 
 
 def test_workers_that_all_end_soon_after_they_are_ready_end_the_supervisor_with_their_reason(
     settings: Settings,
-    place: Place,
+    slot: Slot,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -88,8 +88,8 @@ def test_workers_that_all_end_soon_after_they_are_ready_end_the_supervisor_with_
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setattr(restarts, "LONGEST_PAUSE", 0.01)
-    plan = Plan([], 1, "127.0.0.1", "info", lambda: settings)
-    assert asyncio.run(Supervisor(plan, settings, [place], tmp_path, None).run()) == 1
+    config = SupervisorConfig([], 1, "127.0.0.1", "info", lambda: settings)
+    assert asyncio.run(Supervisor(config, settings, [slot], tmp_path, None).run()) == 1
     assert lives.read_text() == "x" * MAX_FIRST_ATTEMPTS
     said = [record.getMessage() for record in caplog.records]
     assert sum("ended with status 7; another one takes its place" in line for line in said) == MAX_FIRST_ATTEMPTS

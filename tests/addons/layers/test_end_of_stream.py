@@ -1,12 +1,12 @@
 from mitmproxy.proxy.commands import RequestWakeup
 
-from addons.layers.end_of_stream import END_TIMEOUT, UnendedStreams
+from addons.layers.end_of_stream import END_TIMEOUT, EndOfStreamTimeout
 
 
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0
-        self.streams = UnendedStreams(lambda: self.now)
+        self.streams = EndOfStreamTimeout(lambda: self.now)
 
     def watch(self, alive: set[int]) -> float | None:
         """The delay of the timer that is set, if one is."""

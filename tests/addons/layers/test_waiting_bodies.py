@@ -8,9 +8,9 @@ from mitmproxy.connection import ConnectionState
 
 from addons.access.body_budget import BodyBudget
 from addons.bodies.request_body import MAX_BUFFERED
-from addons.layers.connections.upstream_connections import IdleConnections
+from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http_layer import ApiHttpLayer
-from addons.layers.layer_config import HttpLimits
+from addons.layers.layer_config import LayerConfig
 from tests.addons.clock import Clock
 from tests.addons.wire import Wire, make_context, new_clock
 
@@ -31,10 +31,10 @@ class Clients:
 
     def connect(self) -> Wire:
         """Connect one more client."""
-        limits = HttpLimits(
+        limits = LayerConfig(
             lambda _: LIMIT, 3600, lambda *_: None, new_clock, holds=lambda _: self.holds, bodies=self.budget
         )
-        wire = Wire(ApiHttpLayer(make_context(), limits, IdleConnections(10), signer=Mock()))
+        wire = Wire(ApiHttpLayer(make_context(), limits, KeepAliveLimit(10), signer=Mock()))
         wire.hooks = {"requestheaders": self._stream, "request": self.seen.append}
         return wire
 

@@ -8,7 +8,7 @@ from mitmproxy.proxy.server import ConnectionIO
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.test import taddons, tflow
 
-from addons.lifecycle.socket_leak_fix import LeftoverSockets
+from addons.lifecycle.socket_leak_fix import SocketLeakFix
 
 
 class Writer:
@@ -43,7 +43,7 @@ def told(handler: Handler, hook: str) -> None:
     with taddons.context(Proxyserver()) as context:
         server = context.master.addons.get("proxyserver")
         server.connections[handler.client.id] = handler
-        leftovers = LeftoverSockets()
+        leftovers = SocketLeakFix()
         if hook == "client":
             asyncio.run(leftovers.client_disconnected(handler.client))
         else:

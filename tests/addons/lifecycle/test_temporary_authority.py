@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from addons.lifecycle.temporary_authority import AUTHORITY_FILE, ThrowawayAuthority
+from addons.lifecycle.temporary_authority import AUTHORITY_FILE, TemporaryAuthority
 from attest_web.settings import SettingsError
 
 NOWHERE = "/proc/nowhere/.mitmproxy"
@@ -12,7 +12,7 @@ NOWHERE = "/proc/nowhere/.mitmproxy"
 
 
 def test_a_directory_that_can_be_written_is_mitmproxys_own(tmp_path: Path) -> None:
-    assert ThrowawayAuthority.where_needed(str(tmp_path / "new")) is None
+    assert TemporaryAuthority.where_needed(str(tmp_path / "new")) is None
 
 
 def test_an_authority_that_is_there_can_be_read_and_need_not_be_written(
@@ -20,14 +20,14 @@ def test_an_authority_that_is_there_can_be_read_and_need_not_be_written(
 ) -> None:
     (tmp_path / AUTHORITY_FILE).write_text("")
     monkeypatch.setattr(Path, "mkdir", None)
-    assert ThrowawayAuthority.where_needed(str(tmp_path)) is None
+    assert TemporaryAuthority.where_needed(str(tmp_path)) is None
 
 
 def test_in_place_of_one_that_cannot_be_written_there_is_another_until_the_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    made = ThrowawayAuthority.where_needed(NOWHERE)
+    made = TemporaryAuthority.where_needed(NOWHERE)
     assert made is not None
     directory = Path(made.options()["confdir"])
     assert directory.stat().st_mode & 0o777 == 0o700
@@ -43,4 +43,4 @@ def test_where_there_is_none_the_error_names_what_was_tried_and_what_to_do(monke
 
     monkeypatch.setattr(tempfile, "mkdtemp", fail)
     with pytest.raises(SettingsError, match=rf"neither {NOWHERE} nor .* --set confdir=DIR"):
-        ThrowawayAuthority.where_needed(NOWHERE)
+        TemporaryAuthority.where_needed(NOWHERE)

@@ -1,6 +1,6 @@
 import pytest
 
-from addons.messages.hop_by_hop import end_to_end, keeps_open
+from addons.messages.hop_by_hop import end_to_end, is_keep_alive
 
 HOP_BY_HOP = ["Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "TE", "Trailer", "upgrade"]
 
@@ -40,4 +40,4 @@ def test_a_change_of_protocol_keeps_what_asks_for_it() -> None:
 )
 def test_a_client_says_whether_its_connection_stays_open(version: bytes, connection: bytes | None, kept: bool) -> None:
     fields = [] if connection is None else [(b"Connection", connection)]
-    assert keeps_open(version, fields) is kept
+    assert is_keep_alive(version, fields) is kept

@@ -10,9 +10,9 @@ from mitmproxy import http
 from mitmproxy.net.http.http1 import read
 
 from addons.messages.parsed_messages import (
-    QuickHeaders,
-    QuickRequest,
-    QuickResponse,
+    IndexedHeaders,
+    ParsedRequest,
+    ParsedResponse,
     read_request_head,
     read_response_head,
 )
@@ -62,7 +62,7 @@ def _replace(headers: http.Headers, name: str) -> None:
 def test_quick_headers_say_what_mitmproxys_say_whatever_is_done_to_them(
     fields: tuple[tuple[bytes, bytes], ...], changes: list[tuple[Callable[[http.Headers, str], None], str]]
 ) -> None:
-    ours, theirs = QuickHeaders(fields), http.Headers(fields)
+    ours, theirs = IndexedHeaders(fields), http.Headers(fields)
     assert seen(ours) == seen(theirs)
     for change, name in changes:
         change(ours, name)
@@ -92,7 +92,7 @@ def test_a_response_head_is_read_as_mitmproxy_reads_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "kind"), [(read_request_head(REQUEST), QuickRequest), (read_response_head(RESPONSE), QuickResponse)]
+    ("message", "kind"), [(read_request_head(REQUEST), ParsedRequest), (read_response_head(RESPONSE), ParsedResponse)]
 )
 def test_a_copy_is_the_same_and_independent(message: http.Message, kind: type) -> None:
     trailers = message.trailers = http.Headers(a="b")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from addons.messages.request_head import MAX_HEAD, MAX_HEADER_LINES, BadHead, head_size
+from addons.messages.request_head import MAX_HEAD, MAX_HEADER_LINES, InvalidRequestHead, head_size
 
 GOOD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nX-Y:  a b\t\xe9 \r\n\r\n"
 
@@ -106,7 +106,7 @@ def with_lines(*lines: bytes, first: bytes = b"POST / HTTP/1.1\r\nHost: x") -> b
     ],
 )
 def test_what_is_refused(head: bytes) -> None:
-    with pytest.raises(BadHead) as refused:
+    with pytest.raises(InvalidRequestHead) as refused:
         head_size(head)
     assert refused.value.status == 400
 
@@ -114,7 +114,7 @@ def test_what_is_refused(head: bytes) -> None:
 def status_of(received: bytes) -> int | None:
     try:
         head_size(received)
-    except BadHead as bad:
+    except InvalidRequestHead as bad:
         return bad.status
     return None
 

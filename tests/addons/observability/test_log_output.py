@@ -1,4 +1,5 @@
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -70,8 +71,9 @@ def test_a_line_without_an_end_is_not_kept(pipe: tuple[int, int]) -> None:
     for _ in range(3):
         output.write("x" * MAX_WRITE)
     assert len(output._line) <= MAX_WRITE
-    while not output.drain(0):
-        os.read(pipe[0], MAX_WRITE)
+    while not output.drain(0):  # it may be done at any moment, and then a read would wait for ever
+        if select.select([pipe[0]], [], [], 0.01)[0]:
+            os.read(pipe[0], MAX_WRITE)
 
 
 def test_at_the_end_of_the_process_all_is_written_and_the_thread_is_gone(pipe: tuple[int, int]) -> None:
@@ -85,7 +87,7 @@ def test_at_the_end_of_the_process_all_is_written_and_the_thread_is_gone(pipe: t
 def test_the_end_of_the_process_does_not_wait_for_a_reader_for_ever(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_output, "LAST_WORDS", 0.01)
+    monkeypatch.setattr(log_output, "CLOSE_GRACE", 0.01)
     output = LogOutput(pipe[1])
     output.write("x\n" * 100_000)
     output.close_at_exit()

@@ -9,7 +9,7 @@ from addons.exchange.record import Exchanges, TokenTimes
 from addons.exchange.summary import Summary
 from addons.exchange.usage import Usage
 from addons.messages.request_id import return_request_id, settle_request_id
-from addons.messages.responses import error_answer, no_room
+from addons.messages.responses import error_response, no_room
 from addons.observability.observer import Observer
 from addons.routing.routes import Router
 from attest_web.metrics import BETWEEN_TOKENS, Metrics
@@ -130,7 +130,7 @@ def test_refusals_of_our_own_are_counted(
     told: Told, make_flow: MakeFlow, status: int, path: str, reason: str | None
 ) -> None:
     flow = make_flow(path=path)
-    flow.response = error_answer(status, "No.")
+    flow.response = error_response(status, "No.")
     told.observer.responseheaders(flow)
     told.observer.response(flow)
     assert told.summaries[0].status == status
@@ -153,7 +153,7 @@ def test_a_503_for_want_of_room_is_a_refusal_and_no_error_of_the_upstreams(told:
 
 def test_a_503_of_a_proof_page_is_no_refusal(told: Told, make_flow: MakeFlow) -> None:
     flow = make_flow(path="/ready", method="GET")
-    flow.response = error_answer(503, "No.")
+    flow.response = error_response(503, "No.")
     told.observer.response(flow)
     assert told.value("tee_refusals_total", reason="unavailable") == 0
 
@@ -204,7 +204,7 @@ def test_an_upstream_that_fails_is_counted(told: Told, make_flow: MakeFlow, conn
 def test_an_upstream_that_is_too_slow_is_counted(told: Told, make_flow: MakeFlow) -> None:
     flow = make_flow()
     flow.server_conn.timestamp_tcp_setup = 1.0
-    told.observer.answered(flow.request, error_answer(504, "Too slow."))
+    told.observer.answered(flow.request, error_response(504, "Too slow."))
     told.observer.client_left(flow)  # so it is told to the stream, which lets go of the upstream then
     assert told.fail(flow).status == 504
     assert told.value("tee_upstream_errors_total", kind="timeout") == 1
@@ -237,6 +237,6 @@ def test_a_websocket_is_told_of_when_it_is_over(told: Told, make_flow: MakeFlow)
 
 
 def test_what_could_not_be_read_is_counted(told: Told) -> None:
-    told.observer.answered(None, error_answer(400, "No."))
+    told.observer.answered(None, error_response(400, "No."))
     assert told.value("tee_requests_total", route="other", method="other", status="400") == 1
     assert told.value("tee_refusals_total", reason="bad_request") == 1

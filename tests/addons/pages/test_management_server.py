@@ -5,7 +5,7 @@ import pytest
 from mitmproxy.connection import Client, Server
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from addons.pages.management_server import SidePort
+from addons.pages.management_server import ManagementServer
 from addons.routing.routes import Kind, Router, Size
 from attest_web.process.listening import listen
 from tests.addons.conftest import MakeFlow
@@ -16,11 +16,11 @@ def client_at(port: int, host: str = "127.0.0.1") -> Client:
 
 
 @pytest.fixture
-def side_port() -> SidePort:
-    return SidePort(listen("127.0.0.1", 0))
+def side_port() -> ManagementServer:
+    return ManagementServer(listen("127.0.0.1", 0))
 
 
-def test_connections_are_told_apart_by_the_port_at_which_they_came(side_port: SidePort) -> None:
+def test_connections_are_told_apart_by_the_port_at_which_they_came(side_port: ManagementServer) -> None:
     assert side_port.accepted(client_at(side_port.port, "::ffff:127.0.0.1"))
     assert not side_port.accepted(client_at(side_port.port ^ 1))
     gone = client_at(side_port.port)
@@ -29,7 +29,7 @@ def test_connections_are_told_apart_by_the_port_at_which_they_came(side_port: Si
     side_port.done()
 
 
-def test_nothing_connects_to_an_upstream_from_there(side_port: SidePort) -> None:
+def test_nothing_connects_to_an_upstream_from_there(side_port: ManagementServer) -> None:
     for port, refused in ((side_port.port, True), (side_port.port ^ 1, False)):
         data = ServerConnectionHookData(Server(address=("vllm", 8000)), client_at(port))
         side_port.server_connect(data)
@@ -37,14 +37,14 @@ def test_nothing_connects_to_an_upstream_from_there(side_port: SidePort) -> None
     side_port.done()
 
 
-def test_it_can_be_stopped_before_it_was_started_and_twice(side_port: SidePort) -> None:
+def test_it_can_be_stopped_before_it_was_started_and_twice(side_port: ManagementServer) -> None:
     side_port.stop_accepting()
     side_port.done()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", side_port.port), timeout=5)
 
 
-def test_it_can_be_stopped_in_the_middle_of_its_start(side_port: SidePort) -> None:
+def test_it_can_be_stopped_in_the_middle_of_its_start(side_port: ManagementServer) -> None:
     async def start_and_stop() -> None:
         side_port._serving = asyncio.get_running_loop().create_task(asyncio.sleep(60))  # type: ignore[arg-type]
         side_port.stop_accepting()
@@ -55,7 +55,9 @@ def test_it_can_be_stopped_in_the_middle_of_its_start(side_port: SidePort) -> No
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/anything", "/v1/realtime"])
-def test_every_request_there_is_for_the_proof_pages(make_flow: MakeFlow, side_port: SidePort, path: str) -> None:
+def test_every_request_there_is_for_the_proof_pages(
+    make_flow: MakeFlow, side_port: ManagementServer, path: str
+) -> None:
     router = Router(at_side_port=side_port.accepted)
     flow = make_flow(path=path)
     flow.client_conn = client_at(side_port.port)

@@ -3,7 +3,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from attest_web.attestation.report_cache import MAX_MAKING, MAX_PER_CLIENT, MAX_SHARING, DeskBusyError, ReportDesk
+from attest_web.attestation.report_cache import (
+    MAX_MAKING,
+    MAX_PER_CLIENT,
+    MAX_SHARING,
+    ReportCache,
+    TooManyReportsError,
+)
 from attest_web.attestation.reports import ReportRequest
 from attest_web.metrics import Metrics
 from tests.support.limits import limit
@@ -51,15 +57,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def desk(maker: Maker, clock: Clock) -> Iterator[ReportDesk]:
-    desk = ReportDesk(maker, 10, Metrics(), clock)
+def desk(maker: Maker, clock: Clock) -> Iterator[ReportCache]:
+    desk = ReportCache(maker, 10, Metrics(), clock)
     yield desk
     maker.go.set()
     desk.close()
 
 
 def asked(
-    desk: ReportDesk, request: ReportRequest, nonce: bytes | None, answers: list[object], client: str | None = None
+    desk: ReportCache, request: ReportRequest, nonce: bytes | None, answers: list[object], client: str | None = None
 ) -> threading.Thread:
     """Ask in a thread; the answer, or the error, goes into the list."""
 
@@ -74,7 +80,7 @@ def asked(
     return thread
 
 
-def test_without_a_nonce_it_comes_from_the_cache(desk: ReportDesk, maker: Maker, clock: Clock) -> None:
+def test_without_a_nonce_it_comes_from_the_cache(desk: ReportCache, maker: Maker, clock: Clock) -> None:
     assert [desk.report(ECDSA, None) for _ in range(3)] == [b"ecdsa 1"] * 3
     assert desk.report(ED25519, None) == b"ed25519 2"
     clock.now = 10
@@ -84,7 +90,7 @@ def test_without_a_nonce_it_comes_from_the_cache(desk: ReportDesk, maker: Maker,
 
 
 def test_from_half_its_lifetime_on_it_is_refreshed_in_the_background(
-    desk: ReportDesk, maker: Maker, clock: Clock
+    desk: ReportCache, maker: Maker, clock: Clock
 ) -> None:
     desk.report(ECDSA, None)
     assert maker.begun.acquire(timeout=limit())
@@ -101,7 +107,7 @@ def test_from_half_its_lifetime_on_it_is_refreshed_in_the_background(
 
 
 def test_a_refresh_that_fails_leaves_the_old_one_as_long_as_it_is_good(
-    desk: ReportDesk, maker: Maker, clock: Clock
+    desk: ReportCache, maker: Maker, clock: Clock
 ) -> None:
     desk.report(ECDSA, None)
     clock.now, maker.fail = 6, True
@@ -113,13 +119,13 @@ def test_a_refresh_that_fails_leaves_the_old_one_as_long_as_it_is_good(
         desk.report(ECDSA, None)
 
 
-def test_with_a_nonce_it_is_always_fresh(desk: ReportDesk, maker: Maker) -> None:
+def test_with_a_nonce_it_is_always_fresh(desk: ReportCache, maker: Maker) -> None:
     nonce = b"n" * 32
     assert [desk.report(ECDSA, nonce), desk.report(ECDSA, nonce)] == [b"ecdsa 1", b"ecdsa 2"]
     assert maker.nonces == [nonce, nonce]
 
 
-def test_those_who_bring_the_same_nonce_at_the_same_time_share(desk: ReportDesk, maker: Maker) -> None:
+def test_those_who_bring_the_same_nonce_at_the_same_time_share(desk: ReportCache, maker: Maker) -> None:
     maker.go.clear()
     answers: list[object] = []
     threads = [asked(desk, ECDSA, b"n" * 32, answers)]
@@ -135,7 +141,7 @@ def test_those_who_bring_the_same_nonce_at_the_same_time_share(desk: ReportDesk,
     assert sorted(map(str, answers)) == ["b'ecdsa 1'"] * 4 + ["b'ed25519 2'"]
 
 
-def test_those_who_share_share_the_failure(desk: ReportDesk, maker: Maker) -> None:
+def test_those_who_share_share_the_failure(desk: ReportCache, maker: Maker) -> None:
     maker.go.clear()
     maker.fail = True
     answers: list[object] = []
@@ -151,14 +157,14 @@ def test_those_who_share_share_the_failure(desk: ReportDesk, maker: Maker) -> No
     assert desk.report(ECDSA, b"n" * 32) == b"ecdsa 2"
 
 
-def test_a_flood_of_nonces_is_turned_away_and_cached_reports_still_come(desk: ReportDesk, maker: Maker) -> None:
+def test_a_flood_of_nonces_is_turned_away_and_cached_reports_still_come(desk: ReportCache, maker: Maker) -> None:
     desk.report(ECDSA, None)
     maker.go.clear()
     answers: list[object] = []
     threads = [asked(desk, ECDSA, bytes([number]) * 32, answers) for number in range(MAX_MAKING)]
     for _ in range(MAX_MAKING + 1):
         assert maker.begun.acquire(timeout=limit())
-    with pytest.raises(DeskBusyError):
+    with pytest.raises(TooManyReportsError):
         desk.report(ECDSA, b"n" * 32)
     assert desk.report(ECDSA, None) == b"ecdsa 1"
     maker.go.set()
@@ -168,7 +174,7 @@ def test_a_flood_of_nonces_is_turned_away_and_cached_reports_still_come(desk: Re
     assert desk.report(ECDSA, b"n" * 32)
 
 
-def test_many_may_share_one_piece_of_work_but_not_without_end(desk: ReportDesk, maker: Maker) -> None:
+def test_many_may_share_one_piece_of_work_but_not_without_end(desk: ReportCache, maker: Maker) -> None:
     maker.go.clear()
     answers: list[object] = []
     threads = [asked(desk, ECDSA, None, answers)]
@@ -176,7 +182,7 @@ def test_many_may_share_one_piece_of_work_but_not_without_end(desk: ReportDesk, 
     threads += [asked(desk, ECDSA, None, answers) for _ in range(MAX_SHARING)]
     while desk._sharing < MAX_SHARING:
         threading.Event().wait(0.001)
-    with pytest.raises(DeskBusyError):
+    with pytest.raises(TooManyReportsError):
         desk.report(ECDSA, None)
     maker.go.set()
     for thread in threads:
@@ -186,7 +192,7 @@ def test_many_may_share_one_piece_of_work_but_not_without_end(desk: ReportDesk, 
 
 
 def test_a_renewed_tls_key_is_not_answered_for_with_the_old_ones_report(
-    desk: ReportDesk, maker: Maker, clock: Clock
+    desk: ReportCache, maker: Maker, clock: Clock
 ) -> None:
     assert desk.report(ReportRequest("ecdsa", b"old"), None) == b"ecdsa 1"
     assert desk.report(ReportRequest("ecdsa", b"new"), None) == b"ecdsa 2"
@@ -195,7 +201,7 @@ def test_a_renewed_tls_key_is_not_answered_for_with_the_old_ones_report(
     assert list(desk._kept) == [ECDSA], "what is over is not kept"
 
 
-def test_one_client_has_no_more_than_its_share_and_the_others_have_theirs(desk: ReportDesk, maker: Maker) -> None:
+def test_one_client_has_no_more_than_its_share_and_the_others_have_theirs(desk: ReportCache, maker: Maker) -> None:
     desk.report(ECDSA, None)
     maker.go.clear()
     answers: list[object] = []
@@ -203,7 +209,7 @@ def test_one_client_has_no_more_than_its_share_and_the_others_have_theirs(desk: 
     for _ in range(MAX_PER_CLIENT + 1):
         assert maker.begun.acquire(timeout=limit())
     for nonce in (b"n" * 32, bytes(32)):  # one of its own, and one that is being made already
-        with pytest.raises(DeskBusyError):
+        with pytest.raises(TooManyReportsError):
             desk.report(ECDSA, nonce, "greedy")
     assert desk.report(ECDSA, None, "greedy") == b"ecdsa 1", "what is kept costs nothing"
     threads.append(asked(desk, ECDSA, b"o" * 32, answers, "other"))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from attest_web.attestation.report_cache import MAX_PER_CLIENT, MAX_PER_STRANGER, DeskBusyError, ReportDesk
+from attest_web.attestation.report_cache import MAX_PER_CLIENT, MAX_PER_STRANGER, ReportCache, TooManyReportsError
 from attest_web.attestation.reports import ReportRequest
 from attest_web.attestation.tls_fingerprint import TlsCertificateError
 from attest_web.dstack.guest_agent import DstackError
@@ -167,11 +167,11 @@ def test_a_report_is_charged_to_its_client(
 ) -> None:
     charged: list[tuple[str | None, int]] = []
 
-    def report(_: ReportDesk, __: ReportRequest, ___: bytes | None, client: str | None, share: int) -> bytes:
+    def report(_: ReportCache, __: ReportRequest, ___: bytes | None, client: str | None, share: int) -> bytes:
         charged.append((client, share))
         return b"{}"
 
-    monkeypatch.setattr(ReportDesk, "report", report)
+    monkeypatch.setattr(ReportCache, "report", report)
     headers = {"X-Forwarded-For": "1.2.3.4, 198.51.100.7", **AUTHORIZED}
     assert make_client(public=public).get(REPORT, headers=headers).status_code == 200
     assert charged == [("198.51.100.7", share)]
@@ -266,7 +266,7 @@ def test_when_evidence_cannot_be_had_the_reason_is_told_in_the_log_alone(
 
 
 def test_a_flood_is_turned_away(client: FlaskClient, evidence: Evidence) -> None:
-    evidence.error = DeskBusyError()
+    evidence.error = TooManyReportsError()
     response = client.get(REPORT, headers=AUTHORIZED)
     check_error(response, 429, "rate_limited")
     assert response.headers["Retry-After"] == "1"

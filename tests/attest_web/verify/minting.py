@@ -22,7 +22,7 @@ from attest_web.keys import SigningKeys
 from attest_web.signatures import SigningAlgo, sign_text, signed_text
 from attest_web.verify.checks import FailedError
 from attest_web.verify.collateral import QuoteVerdict
-from attest_web.verify.evidence import Evidence, Saying
+from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.nvidia.evidence import CANNED_NONCE
 from attest_web.verify.signed_text import Exchange
 
@@ -250,8 +250,8 @@ def evidence(*reports: dict[str, Any], **more: Any) -> Evidence:
     """The vectors' exchange with both signatures and these reports, or with those that hold."""
     made: dict[str, Any] = {
         "exchange": Exchange(REQUEST, RESPONSE),
-        "signatures": [Saying(json.dumps(signature(algo)).encode(), algo) for algo in ALGOS],
-        "reports": [Saying(json.dumps(each).encode()) for each in (reports or (report("ecdsa"), report("ed25519")))],
+        "signatures": [Statement(json.dumps(signature(algo)).encode(), algo) for algo in ALGOS],
+        "reports": [Statement(json.dumps(each).encode()) for each in (reports or (report("ecdsa"), report("ed25519")))],
         "nonce": NONCE,
     }
     return Evidence(**(made | more))

@@ -16,7 +16,7 @@ from attest_web.verify.audit import (
 )
 from attest_web.verify.checks import NotMadeError, Status
 from attest_web.verify.collateral import QuoteVerdict
-from attest_web.verify.evidence import Evidence, Saying
+from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Policy
 from attest_web.verify.signed_text import Exchange
@@ -98,12 +98,12 @@ def test_a_signature_without_a_report_about_its_key_is_left_open() -> None:
     assert wrong(missing) == {"ecdsa key attested", "ed25519 key attested"}
 
 
-def sayings(*answers: dict[str, Any]) -> list[Saying]:
-    return [Saying(json.dumps(answer).encode()) for answer in answers]
+def statements(*answers: dict[str, Any]) -> list[Statement]:
+    return [Statement(json.dumps(answer).encode()) for answer in answers]
 
 
 def test_a_second_signer_does_not_hide_behind_one_whose_key_is_attested() -> None:
-    both = sayings(signature(), signature(keys=OTHER_KEYS))
+    both = statements(signature(), signature(keys=OTHER_KEYS))
     for signatures in (both, both[::-1]):
         found = audit(report(), about=evidence(report(), signatures=signatures))
         assert status(found, "ecdsa signer") is Status.FAILED
@@ -117,14 +117,14 @@ def test_a_second_signer_does_not_hide_behind_one_whose_key_is_attested() -> Non
 
 @pytest.mark.parametrize("names", [("a", "b"), ("a", None), (None, "a"), ("a", "")])
 def test_signatures_of_one_exchange_that_say_different_things_of_it_fail(names: tuple[str | None, str | None]) -> None:
-    signatures = sayings(*(signature(algo, model=name) for algo, name in zip(ALGOS, names, strict=True)))
+    signatures = statements(*(signature(algo, model=name) for algo, name in zip(ALGOS, names, strict=True)))
     found = audit(about=evidence(signatures=signatures))
     assert wrong(found) == {"signed text"}
-    assert audit(about=evidence(signatures=sayings(*(signature(algo, model="a") for algo in ALGOS)))).ok
+    assert audit(about=evidence(signatures=statements(*(signature(algo, model="a") for algo in ALGOS)))).ok
 
 
 def test_answers_of_the_same_algorithm_are_told_apart_by_number() -> None:
-    about = evidence(report(), report(), signatures=sayings(signature(), signature()))
+    about = evidence(report(), report(), signatures=statements(signature(), signature()))
     found = audit(report(), about=about)
     assert found.ok
     names = [check.name for check in found.checks]
@@ -135,7 +135,7 @@ def test_answers_of_the_same_algorithm_are_told_apart_by_number() -> None:
 def test_the_algorithm_that_no_saved_signature_is_of_is_listed() -> None:
     for algo, other in (("ecdsa", "ed25519"), ("ed25519", "ecdsa")):
         made = signature("ecdsa" if algo == "ecdsa" else "ed25519")
-        found = audit(about=evidence(reports=[], signatures=sayings(made), attestation_asked=False))
+        found = audit(about=evidence(reports=[], signatures=statements(made), attestation_asked=False))
         assert found.ok
         assert status(found, f"{other} signature") is Status.NOT_MADE
         assert status(found, f"{algo} signature") is Status.PASSED
@@ -159,7 +159,9 @@ def test_no_evidence_at_all_is_no_success() -> None:
 
 def test_an_answer_about_another_algorithm_than_was_asked_for_fails() -> None:
     ed25519 = json.dumps(signature("ed25519")).encode()
-    about = evidence(signatures=[Saying(ed25519, "ecdsa")], reports=[Saying(json.dumps(report()).encode(), "ed25519")])
+    about = evidence(
+        signatures=[Statement(ed25519, "ecdsa")], reports=[Statement(json.dumps(report()).encode(), "ed25519")]
+    )
     assert {"ecdsa signature", "ed25519 report"} <= wrong(audit(about=about))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from attest_web.verify.audit import check_evidence
 from attest_web.verify.command.output import as_json, as_text
-from attest_web.verify.evidence import Evidence, Saying
+from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Policy
 from tests.attest_web.verify.minting import (
@@ -110,7 +110,7 @@ def holds(about: Evidence) -> bool:
 
 
 def with_report(bent: Any) -> Evidence:
-    return evidence(reports=[Saying(json.dumps(each).encode()) for each in (bent, WHOLE["ed25519"])])
+    return evidence(reports=[Statement(json.dumps(each).encode()) for each in (bent, WHOLE["ed25519"])])
 
 
 def test_the_report_that_is_bent_here_holds() -> None:
@@ -160,14 +160,14 @@ def test_bent_gpu_evidence_raises_nothing_and_never_holds_without_its_nonces(pat
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
 def test_bytes_that_are_no_json_raise_nothing(body: bytes) -> None:
-    assert not holds(evidence(reports=[Saying(body)], signatures=[Saying(body)]))
+    assert not holds(evidence(reports=[Statement(body)], signatures=[Statement(body)]))
 
 
 @settings(max_examples=200, deadline=None)
 @given(values)
 def test_any_json_raises_nothing(value: Any) -> None:
     body = json.dumps(value).encode()
-    assert not holds(evidence(reports=[Saying(body)], signatures=[Saying(body)]))
+    assert not holds(evidence(reports=[Statement(body)], signatures=[Statement(body)]))
 
 
 @settings(max_examples=200, deadline=None)
@@ -175,5 +175,5 @@ def test_any_json_raises_nothing(value: Any) -> None:
 def test_a_bent_signature_does_not_hold(algo: str, name: str, value: Any) -> None:
     whole = signature("ecdsa" if algo == "ecdsa" else "ed25519")
     about = evidence(reports=[], attestation_asked=False)
-    about.signatures = [Saying(json.dumps(whole | {name: value}).encode())]
+    about.signatures = [Statement(json.dumps(whole | {name: value}).encode())]
     assert not holds(about) or means_the_same((name,), whole[name], value)

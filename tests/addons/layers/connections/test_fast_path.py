@@ -17,10 +17,10 @@ from addons.bodies.sse_reader import SseReader
 from addons.bodies.stream_formats import CHAT, MESSAGES, RESPONSES, Dialect
 from addons.exchange.usage import Usage
 from addons.layers.connections.fast_path import whole_chunks
-from addons.layers.connections.reader import ConnectionReading, Upstream
-from addons.layers.connections.upstream_connections import IdleConnections
+from addons.layers.connections.reader import ReadController, Upstream
+from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http_layer import ApiHttpLayer
-from addons.layers.layer_config import HttpLimits
+from addons.layers.layer_config import LayerConfig
 from tests.addons.wire import Wire, make_context, new_clock
 from tests.support.cutting import cut, cuts
 
@@ -33,12 +33,12 @@ USAGE = b'data: {"id":"chatcmpl-1","choices":[],"usage":{"prompt_tokens":3}}\n\n
 DONE = b"data: [DONE]\n\n"
 
 
-class Reading(ConnectionReading):
+class Reading(ReadController):
     """Notes which upstream has a short way."""
 
     upstream: Upstream | None = None
 
-    def pass_by(self, upstream: Upstream, client: Client) -> None:
+    def enable_fast_path(self, upstream: Upstream, client: Client) -> None:
         self.upstream = upstream
 
 
@@ -56,8 +56,8 @@ class Exchange:
         self._dialect = dialect
         self._by_short_way = by_short_way
         self._reading = Reading()
-        limits = HttpLimits(lambda _: 1000, 3600, lambda *_: None, new_clock)
-        layer = ApiHttpLayer(make_context(), limits, IdleConnections(10), Mock(), self._reading)
+        limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_clock)
+        layer = ApiHttpLayer(make_context(), limits, KeepAliveLimit(10), Mock(), self._reading)
         self.wire = Wire(layer)
         self.wire.hooks = {"responseheaders": self._tap}
         self.wire.receive(self.wire.client, REQUEST)
@@ -74,8 +74,8 @@ class Exchange:
 
     def receive(self, piece: bytes) -> None:
         upstream = self._reading.upstream
-        short_way = upstream.short_way if upstream is not None else None
-        taken = short_way.take(piece) if self._by_short_way and short_way is not None else 0
+        fast_path = upstream.fast_path if upstream is not None else None
+        taken = fast_path.take(piece) if self._by_short_way and fast_path is not None else 0
         self.short += taken > 0
         self.wire.to_client += piece[:taken]
         if taken < len(piece):
@@ -169,8 +169,8 @@ def test_of_several_chunks_those_take_it_that_come_before_the_first_that_must_no
     ):
         upstream = exchange._reading.upstream
         assert upstream is not None
-        assert upstream.short_way is not None
-        assert upstream.short_way.take(taken + rest) == len(taken)
+        assert upstream.fast_path is not None
+        assert upstream.fast_path.take(taken + rest) == len(taken)
         exchange.wire.receive(exchange.server, rest)
         assert exchange.completed == [], count
     exchange.receive(b"\n")

@@ -15,7 +15,13 @@ from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.test import taddons, tflow
 
-from addons.layers.connections.reader import MOST, MOST_AT_ONCE, ConnectionReader, ConnectionReading, PromptHandler
+from addons.layers.connections.reader import (
+    MOST,
+    MOST_AT_ONCE,
+    ConnectionReader,
+    InlineConnectionHandler,
+    ReadController,
+)
 from tests.addons.wire import make_context
 from tests.support.limits import limit
 
@@ -54,7 +60,7 @@ class Handler(ConnectionHandler):
         pass
 
 
-class HandlerOnTheSpot(PromptHandler, Handler):
+class HandlerOnTheSpot(InlineConnectionHandler, Handler):
     """The same, without a turn to wait for."""
 
 
@@ -260,7 +266,7 @@ def test_what_comes_while_it_is_halted_waits_and_then_comes_in_order(run: Callab
     async def test(pair: Pair) -> None:
         await pair.send(b"one ")
         await pair.received(lambda tested: tested.received == b"one ")
-        pair.reader.halt()
+        pair.reader.pause_reading()
         await pair.send(b"two ")  # mitmproxy waits for this already
         await pair.received(lambda tested: tested.received == b"one two ")
         await pair.send(b"three ")
@@ -343,9 +349,9 @@ def test_a_client_that_has_gone_while_a_hook_was_at_work_gets_nothing_the_short_
             reader, writer = await asyncio.open_connection(sock=ours)
             handler.transports[server] = ConnectionIO(reader=reader, writer=writer)
             proxyserver.connections[client.id] = handler  # type: ignore[assignment]
-            reading = ConnectionReading()
+            reading = ReadController()
             reading.server_connected(ServerConnectionHookData(client=client, server=server))
-            reading.pass_by(SimpleNamespace(conn=server, short_way=None), client)
+            reading.enable_fast_path(SimpleNamespace(conn=server, fast_path=None), client)
             writer.close()
             theirs.close()
 

@@ -14,9 +14,9 @@ from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy.context import Context
 
 from addons.layers.connections import upstream_connections
-from addons.layers.connections.upstream_connections import IdleConnections, UpstreamConnections
+from addons.layers.connections.upstream_connections import KeepAliveLimit, UpstreamConnections
 from addons.layers.http_layer import ApiHttpLayer
-from addons.layers.layer_config import HttpLimits
+from addons.layers.layer_config import LayerConfig
 from tests.addons.wire import UPSTREAM, Wire, make_context, new_clock
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -34,10 +34,10 @@ class Http2Client:
     def __init__(
         self,
         limit: int = 100,
-        idle: IdleConnections | None = None,
-        layer: Callable[[Context, IdleConnections], UpstreamConnections] = UpstreamConnections,
+        idle: KeepAliveLimit | None = None,
+        layer: Callable[[Context, KeepAliveLimit], UpstreamConnections] = UpstreamConnections,
     ) -> None:
-        self.idle = IdleConnections(limit) if idle is None else idle
+        self.idle = KeepAliveLimit(limit) if idle is None else idle
         self.layer = layer(make_context(alpn=b"h2"), self.idle)
         self.wire = Wire(self.layer)
         self.done: list[int] = []
@@ -244,7 +244,7 @@ class Clock:
 def test_a_connection_that_has_been_idle_for_too_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(upstream_connections, "time", clock)
-    client = Http2Client(idle=IdleConnections(10, timeout=4))
+    client = Http2Client(idle=KeepAliveLimit(10, timeout=4))
     client.ask()
     client.wire.connect()
     client.answer(0)
@@ -264,7 +264,7 @@ def test_a_connection_that_has_been_idle_for_too_long_is_not_used_again(monkeypa
 def test_those_that_have_been_idle_for_too_long_are_told_of_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(upstream_connections, "time", clock)
-    idle = IdleConnections(10, timeout=4)
+    idle = KeepAliveLimit(10, timeout=4)
     first, second, third = (Server(address=UPSTREAM) for _ in range(3))
     for connection in (first, second, third):
         idle.keep(connection)
@@ -279,7 +279,7 @@ def test_those_that_have_been_idle_for_too_long_are_told_of_and_no_others(monkey
 def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:
     """As the loop can tell, though the layers have not been told yet."""
     ended: set[Connection] = set()
-    client = Http2Client(idle=IdleConnections(10, has_ended=ended.__contains__))
+    client = Http2Client(idle=KeepAliveLimit(10, has_ended=ended.__contains__))
     client.ask()
     client.wire.connect()
     client.answer(0)
@@ -291,7 +291,7 @@ def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:
 
 def test_a_second_attempt_takes_a_connection_that_was_not_used_before() -> None:
     """Others that are idle may have been closed at the same moment."""
-    limits = HttpLimits(lambda _: 1000, 3600, lambda *_: None, new_clock, may_repeat=lambda *_: True)
+    limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_clock, may_repeat=lambda *_: True)
     client = Http2Client(layer=lambda context, idle: ApiHttpLayer(context, limits, idle, signer=Mock()))
     client.ask(), client.ask()
     client.wire.connect()

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 
-from addons.layers.connections.upstream_connections import IdleConnections
+from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http1.client import MAX_HEAD
 from addons.layers.http_layer import ApiHttpLayer
-from addons.layers.layer_config import HttpLimits
+from addons.layers.layer_config import LayerConfig
 from tests.addons.wire import Wire, make_context, new_clock
 
 CANARY = "XCANARYX"
@@ -34,8 +34,8 @@ class Exchange:
     """A request that has been sent, and the flow that it has become."""
 
     def __init__(self, request: bytes = REQUEST) -> None:
-        limits = HttpLimits(lambda _: 1_000_000, 3600, lambda *_: None, new_clock)
-        self.idle = IdleConnections(10)
+        limits = LayerConfig(lambda _: 1_000_000, 3600, lambda *_: None, new_clock)
+        self.idle = KeepAliveLimit(10)
         self.layer = ApiHttpLayer(make_context(), limits, self.idle, signer=Mock())
         self.wire = Wire(self.layer)
         self.flows: list[http.HTTPFlow] = []

@@ -24,7 +24,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.test import tflow
 
-from addons.access.client_deadline import ClientClock, ClientTimeouts
+from addons.access.client_deadline import ClientDeadline, ClientTimeouts
 from addons.layers.http1.server import MAX_AHEAD, MAX_UNREAD, ApiHttp1Server, ClientTooSlow
 from addons.messages.request_head import MAX_HEAD
 
@@ -43,7 +43,7 @@ class Driver:
 
     def __init__(self, *, answers: bool = True, unread: int = 0) -> None:
         self._answers = answers
-        self.clock = ClientClock(ClientTimeouts(head=30, body=60, idle=120))
+        self.clock = ClientDeadline(ClientTimeouts(head=30, body=60, idle=120))
         self._client = tflow.tclient_conn()
         self._client.state = ConnectionState.OPEN
         self._client.tls = False

@@ -9,9 +9,9 @@ from addons.layers.http2.frame_budget import (
     FRAMES_PER_SECOND,
     MAX_FRAME,
     MAX_HEADER_BLOCK,
-    Budget,
     FrameBudget,
-    Http2Excess,
+    Http2LimitExceeded,
+    TokenBucket,
 )
 from tests.addons.clock import Clock
 
@@ -38,7 +38,7 @@ def receive(budget: FrameBudget, *frames: Frame) -> None:
 
 def test_so_many_frames_may_come_at_once(budget: FrameBudget) -> None:
     receive(budget, *[PING] * FRAME_BURST)
-    with pytest.raises(Http2Excess) as excess:
+    with pytest.raises(Http2LimitExceeded) as excess:
         receive(budget, PING)
     assert excess.value.code is ErrorCodes.ENHANCE_YOUR_CALM
 
@@ -47,10 +47,10 @@ def test_time_pays(budget: FrameBudget, clock: Clock) -> None:
     receive(budget, *[PING] * FRAME_BURST)
     clock.now += 1
     receive(budget, *[PING] * FRAMES_PER_SECOND)
-    with pytest.raises(Http2Excess):
+    with pytest.raises(Http2LimitExceeded):
         receive(budget, PING)
     clock.now += 3600  # but not without bounds
-    with pytest.raises(Http2Excess):
+    with pytest.raises(Http2LimitExceeded):
         receive(budget, *[PING] * (FRAME_BURST + 1))
 
 
@@ -61,7 +61,7 @@ def test_bodies_pay(budget: FrameBudget) -> None:
 
 def test_tiny_and_empty_frames_of_data_do_not(budget: FrameBudget) -> None:
     for size in (0, 1):
-        with pytest.raises(Http2Excess):
+        with pytest.raises(Http2LimitExceeded):
             receive(budget, *[DataFrame(1, b"x" * size)] * (FRAME_BURST + 10))
 
 
@@ -78,13 +78,13 @@ def test_frames_are_counted_however_they_are_cut(budget: FrameBudget, size: int)
     data = PING.serialize() * FRAME_BURST
     for at in range(0, len(data), size):
         budget.receive(data[at : at + size])
-    with pytest.raises(Http2Excess):
+    with pytest.raises(Http2LimitExceeded):
         receive(budget, PING)
 
 
 def test_a_frame_that_is_too_long_is_found_by_its_head(budget: FrameBudget) -> None:
     receive(budget, DataFrame(1, b"x" * MAX_FRAME))
-    with pytest.raises(Http2Excess) as excess:
+    with pytest.raises(Http2LimitExceeded) as excess:
         budget.receive(DataFrame(1, b"x" * (MAX_FRAME + 1)).serialize()[:9])
     assert excess.value.code is ErrorCodes.FRAME_SIZE_ERROR
 
@@ -94,17 +94,17 @@ def test_a_header_block_is_bounded_over_its_frames(budget: FrameBudget) -> None:
     for _ in range(3):  # each by itself
         receive(budget, HeadersFrame(1, b"x" * 16_000), *continued)
     assert MAX_HEADER_BLOCK < 5 * 16_000
-    with pytest.raises(Http2Excess):
+    with pytest.raises(Http2LimitExceeded):
         receive(budget, ContinuationFrame(1, b"x" * 16_000))
 
 
 def test_a_budget_that_is_overspent_must_be_earned_back(clock: Clock) -> None:
-    budget = Budget(burst=2, per_second=1, clock=clock)
-    assert [budget.spend(1) for _ in range(3)] == [True, True, False]
+    budget = TokenBucket(burst=2, per_second=1, clock=clock)
+    assert [budget.consume(1) for _ in range(3)] == [True, True, False]
     clock.now += 1
-    assert not budget.spend(1)
-    budget.earn(2)
-    assert budget.spend(1)
+    assert not budget.consume(1)
+    budget.refill(2)
+    assert budget.consume(1)
 
 
 def test_bodies_that_nobody_takes_are_bounded(budget: FrameBudget, clock: Clock) -> None:
@@ -124,5 +124,5 @@ def test_bodies_that_nobody_takes_are_bounded(budget: FrameBudget, clock: Clock)
     receive(budget, frame)
     budget.settle()
     receive(budget, *[frame] * (DROPPED_PER_SECOND // MAX_FRAME))
-    with pytest.raises(Http2Excess):
+    with pytest.raises(Http2LimitExceeded):
         budget.settle()

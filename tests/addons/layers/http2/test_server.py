@@ -23,7 +23,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.test import taddons, tflow
 
 from addons.access.body_pace import BodyTimes
-from addons.layers.connections.reader import ConnectionReading
+from addons.layers.connections.reader import ReadController
 from addons.layers.http2.back_pressure import BackPressure
 from addons.layers.http2.connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
 from addons.layers.http2.frame_budget import RESET_BURST
@@ -43,11 +43,11 @@ class Upstreams(BackPressure):
     """Upstreams of nobody's, that say what is asked of them."""
 
     def __init__(self) -> None:
-        super().__init__({}, ConnectionReading())
+        super().__init__({}, ReadController())
         self.halted: set[int] = set()
         self.waiting: set[int] = set()
 
-    def halt(self, stream_id: int) -> None:
+    def pause_reading(self, stream_id: int) -> None:
         self.halted.add(stream_id)
 
     def resume(self, stream_id: int) -> None:
@@ -284,10 +284,10 @@ def test_a_client_waits_with_a_body_that_nobody_takes_and_with_no_other(connecti
     connection.send(stalled, STREAM_WINDOW)
     assert connection.client.local_flow_control_window(stalled) == 0
     connection.send(other, 3 * STREAM_WINDOW)
-    assert connection.layer.is_behind
+    assert connection.layer.has_pending_writes
     connection.upstreams.waiting.clear()
     connection.tell(StreamsWentOn())
-    assert not connection.layer.is_behind
+    assert not connection.layer.has_pending_writes
     assert connection.client.local_flow_control_window(stalled) == STREAM_WINDOW
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from attest_web.client.streaming.event_order import MAX_ITEMS
 from attest_web.client.streaming.stream_events import EventFilter
-from attest_web.client.streaming.unverified_tail_buffer import StreamGate
+from attest_web.client.streaming.unverified_tail_buffer import UnverifiedTailBuffer
 from tests.attest_web.client.streamed_events import (
     AT,
     CALL,
@@ -41,7 +41,7 @@ from tests.attest_web.client.streamed_events import (
 
 
 def passed(stream: bytes) -> bytes:
-    return StreamGate(10_000_000).feed(stream)
+    return UnverifiedTailBuffer(10_000_000).feed(stream)
 
 
 @pytest.mark.parametrize("dialect", HARMLESS)

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from openai._streaming import SSEDecoder  # what has to agree with the gate about what a stream says
 
 from attest_web.client.errors import UnprovenError
-from attest_web.client.streaming.unverified_tail_buffer import MAX_EVENT, StreamGate, is_id
+from attest_web.client.streaming.unverified_tail_buffer import MAX_EVENT, UnverifiedTailBuffer, is_id
 
 
 def through(*pieces: bytes) -> tuple[bytes, bytes, str | None]:
     """What passes, what is held back, and the id."""
-    gate = StreamGate(3_000_000)
+    gate = UnverifiedTailBuffer(3_000_000)
     passed = b"".join(gate.feed(piece) for piece in pieces)
     assert gate.content == b"".join(pieces)
     return passed, gate.end(), gate.id
@@ -70,7 +70,7 @@ def test_what_is_harmless_passes_piece_by_piece(line_end: bytes) -> None:
 
 
 def test_an_event_passes_as_soon_as_it_is_whole() -> None:
-    gate = StreamGate(1000)
+    gate = UnverifiedTailBuffer(1000)
     assert gate.feed(TOKEN[:20]) == b""
     assert gate.feed(TOKEN[20:-1]) == b""
     assert gate.feed(TOKEN[-1:] + b": ") == TOKEN
@@ -111,7 +111,7 @@ def test_no_id_leads_to_another_path(hostile: object) -> None:
 
 
 def test_what_waits_is_bounded_in_bytes() -> None:
-    gate = StreamGate(1000)
+    gate = UnverifiedTailBuffer(1000)
     gate.feed(b"data: [DONE]\n\n")
     for _ in range(986):
         gate.feed(b"x")
@@ -119,7 +119,7 @@ def test_what_waits_is_bounded_in_bytes() -> None:
         gate.feed(b"x")
     assert len(gate.content) == 1000
     with pytest.raises(UnprovenError):
-        StreamGate(10).feed(b"x" * 11)
+        UnverifiedTailBuffer(10).feed(b"x" * 11)
 
 
 LINES = st.sampled_from(
@@ -149,7 +149,7 @@ STREAMS = st.lists(st.tuples(LINES, ENDS), max_size=12).map(lambda lines: b"".jo
 @example(b'\xef\xbb\xbfdata: x\ndata: {"type":"message_stop"}\n\n', [])
 def test_every_reader_sees_harmless_events_and_nothing_else_in_what_passes(stream: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
-    gate = StreamGate(100_000)
+    gate = UnverifiedTailBuffer(100_000)
     passed = b"".join(gate.feed(stream[start:end]) for start, end in pairwise(places))
     assert passed + gate.end() == stream
     assert passed == through(stream)[0]
@@ -164,7 +164,7 @@ def test_every_reader_sees_harmless_events_and_nothing_else_in_what_passes(strea
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=3))
 def test_whatever_comes_none_of_it_is_lost(stream: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
-    gate = StreamGate(100)
+    gate = UnverifiedTailBuffer(100)
     passed = b"".join(gate.feed(stream[start:end]) for start, end in pairwise(places))
     with contextlib.suppress(StopIteration):
         next(SSEDecoder().iter_bytes(iter([passed])))

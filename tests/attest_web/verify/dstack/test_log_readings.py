@@ -15,7 +15,7 @@ from attest_web.verify.audit import check_evidence
 from attest_web.verify.checks import FailedError, Status
 from attest_web.verify.dstack.boot_log import BootLog
 from attest_web.verify.dstack.event_log import check_replay, parse_event_log
-from attest_web.verify.evidence import Saying
+from attest_web.verify.evidence import Statement
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Policy
 from attest_web.verify.quote import TdxQuote
@@ -187,7 +187,9 @@ def outcome(happened: Boot, log: list[dict[str, Any]]) -> tuple[bool, dict[str, 
     policy = Policy(
         QuoteBook(made), compose_hash=COMPOSE_HASH, key_providers=frozenset({KMS_ID}), gpu=GpuDemand.UNVERIFIED
     )
-    found = check_evidence(evidence(exchange=None, signatures=[], reports=[Saying(json.dumps(made).encode())]), policy)
+    found = check_evidence(
+        evidence(exchange=None, signatures=[], reports=[Statement(json.dumps(made).encode())]), policy
+    )
     of_the_guest = {
         check.name: check.detail
         for check in found.checks
