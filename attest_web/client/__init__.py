@@ -1,4 +1,7 @@
-"""An openai client that verifies every answer: `pip install 'tee-signer[client]'`. See docs/clients.md."""
+"""An openai client that verifies every answer.
+
+It comes with `pip install 'tee-signer[client]'`; see docs/clients.md.
+"""
 
 try:
     import anyio  # noqa: F401
