@@ -87,16 +87,16 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
     listeners = [UnsignedMarks(store).tell, log_request, *([tracing.tell] if tracing else [])]
     observer = Observer(router, exchanges, metrics, listeners)
 
-    def complete(request: http.Request | None, answer: http.Response) -> None:
-        cors.complete(request, answer)
+    def add_standard_headers(request: http.Request | None, answer: http.Response) -> None:
+        cors.add_headers(request, answer)
         observer.answered(request, answer)
 
     looked_at = _inspection(router, exchanges, settings)
     limits = LayerConfig(
         gate.body_limit,
         settings.vllm_proxy_timeout_secs,
-        complete,
-        clients.clock_of,
+        add_standard_headers,
+        clients.deadline_of,
         Repeatable(router),
         client_left=observer.client_left,
         keeps_plaintext=settings.keeps_plaintext,

@@ -24,16 +24,16 @@ class Cors:
         respond_early(flow, answer)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Complete an answer that comes from the upstream."""
+        """Add to a response that comes from the upstream."""
         if flow.response is not None:
-            self.complete(flow.request, flow.response)
+            self.add_headers(flow.request, flow.response)
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """Complete an answer that was made here: for one that was made on the headers alone, this is the only hook."""
+        """Add to a response that was made here: for one that was made on the headers alone, this is the only hook."""
         if flow.response is not None and flow.response.raw_content is not None:
-            self.complete(flow.request, flow.response)
+            self.add_headers(flow.request, flow.response)
 
-    def complete(self, request: http.Request | None, response: http.Response) -> None:
+    def add_headers(self, request: http.Request | None, response: http.Response) -> None:
         """Replace what an answer says to browsers, but for the headers that it exposes: ours are put beside those.
 
         Args:

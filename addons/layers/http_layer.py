@@ -104,27 +104,27 @@ class ApiHttpLayer(UpstreamConnections):
                 dropped.release()
 
     def _make_client_connection(self) -> HttpConnection:
-        clock = self._limits.clock_of(self.context.client)
+        deadline = self._limits.deadline_of(self.context.client)
         if self.context.client.alpn == b"h2":
-            clock.speaks_http = True
-            clock.stop()  # there, each stream has times of its own
-            timeouts = Http2Timeouts(self._limits.upstream_timeout, clock.timeouts.idle, clock.timeouts.of_body())
+            deadline.speaks_http = True
+            deadline.stop()  # there, each stream has times of its own
+            timeouts = Http2Timeouts(self._limits.upstream_timeout, deadline.timeouts.idle, deadline.timeouts.of_body())
             self._http2 = ApiHttp2Server(
                 self.context.fork(),
                 self._back_pressure,
                 timeouts,
-                self._limits.complete,
-                retiring=lambda: clock.retiring,
+                self._limits.add_standard_headers,
+                retiring=lambda: deadline.retiring,
                 unreadable=partial(self._limits.unreadable, self.context.client),
             )
             return self._http2
         unread = partial(self._limits.unread, self.context.client)
-        return ApiHttp1Server(self.context.fork(), self._complete, clock, unread)
+        return ApiHttp1Server(self.context.fork(), self._add_standard_headers, deadline, unread)
 
-    def _complete(self, request: http.Request | None, answer: http.Response) -> None:
+    def _add_standard_headers(self, request: http.Request | None, answer: http.Response) -> None:
         if request is None:
             self._limits.unreadable(self.context.client)
-        self._limits.complete(request, answer)
+        self._limits.add_standard_headers(request, answer)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""

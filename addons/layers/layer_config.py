@@ -29,9 +29,9 @@ class LayerConfig:
     Attributes:
         body_limit: Largest body of this flow's request, in bytes.
         upstream_timeout: Seconds that an upstream may take to begin its answer, connecting included.
-        complete: Adds to an answer that the layers make what all answers carry; the request is None where it could not
-            be read.
-        clock_of: The clock of a client's connection.
+        add_standard_headers: Adds to a response that the layers make what all responses carry; the request is None
+            where it could not be read.
+        deadline_of: The deadline of a client's connection.
         may_repeat: Whether a request, with this body, may be sent to the upstream a second time.
         keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
         client_left: Told of a flow that ends because its client gives up.
@@ -47,8 +47,8 @@ class LayerConfig:
 
     body_limit: Callable[[http.HTTPFlow], int]
     upstream_timeout: float
-    complete: Callable[[http.Request | None, http.Response], None]
-    clock_of: Callable[[Client], ClientDeadline]
+    add_standard_headers: Callable[[http.Request | None, http.Response], None]
+    deadline_of: Callable[[Client], ClientDeadline]
     may_repeat: Callable[[http.HTTPFlow, bytes], bool] = lambda _, __: False
     keeps_plaintext: bool = False
     client_left: Callable[[http.HTTPFlow], None] = lambda _: None

@@ -223,7 +223,7 @@ class ApiRequestStream(HttpStream):
         yield from super().start_request_stream()
         if self.client_state != self.state_stream_request_body:  # there is no upstream
             return
-        self._limits.clock_of(self.context.client).pass_body_on()
+        self._limits.deadline_of(self.context.client).pass_body_on()
         if not self._held.dropped and (body := bytes(self.request_body_buf)):
             if not self.context.options.store_streamed_bodies:
                 self.request_body_buf.clear()

@@ -18,8 +18,8 @@ from addons.access.client_deadline import ClientDeadline, ClientTimeouts
 UPSTREAM = ("upstream", 9000)
 
 
-def new_clock(client: Client) -> ClientDeadline:
-    """The clock of a client that has time."""
+def new_deadline(client: Client) -> ClientDeadline:
+    """The deadline of a client that has time."""
     return ClientDeadline(ClientTimeouts(head=30, body=60, idle=120))
 
 

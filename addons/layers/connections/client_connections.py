@@ -1,6 +1,6 @@
 """The clients' connections as a whole: how many there may be, and an end to those that take too long.
 
-mitmproxy has one timeout for a connection, of any kind of traffic. Here, every connection has a clock
+mitmproxy has one timeout for a connection, of any kind of traffic. Here, every connection has a deadline
 (`addons.access.client_deadline`), which the layers move, and one task looks at all of them: nothing is done per event,
 and nothing is left behind by a connection that has gone. It covers TLS handshakes, too, and clients that say nothing.
 """
@@ -42,7 +42,7 @@ class ClientOverdue(events.Event):
 
 @dataclass(frozen=True)
 class _Connection:
-    clock: ClientDeadline
+    deadline: ClientDeadline
     transport: asyncio.WriteTransport | None
     places: ConnectionLimit
     sharer: str | None
@@ -90,10 +90,10 @@ class ClientConnections:
         self._logged_at: dict[str, float] = {}
         self._watching: asyncio.Task[None] | None = None
 
-    def clock_of(self, client: Client) -> ClientDeadline:
-        """The clock of a connection."""
+    def deadline_of(self, client: Client) -> ClientDeadline:
+        """The deadline of a connection."""
         connection = self._connections.get(client.id)
-        return connection.clock if connection is not None else ClientDeadline(self._timeouts)
+        return connection.deadline if connection is not None else ClientDeadline(self._timeouts)
 
     def count(self) -> int:
         """How many connections there are."""
@@ -106,14 +106,14 @@ class ClientConnections:
         """
         self._retiring = True
         for connection in self._connections.values():
-            connection.clock.retire()
+            connection.deadline.retire()
         self._take_leave()
 
     def retire_http2(self) -> None:
         """Do so with the connections that speak HTTP/2 alone."""
         for client_id, connection in self._connections.items():
             if (handler := _handler_of(client_id)) is not None and handler.client.alpn == b"h2":
-                connection.clock.retire()
+                connection.deadline.retire()
         self._take_leave()
 
     def _take_leave(self) -> None:
@@ -123,11 +123,11 @@ class ClientConnections:
     async def _tell_retiring(self) -> None:
         for client_id, connection in list(self._connections.items()):
             handler = _handler_of(client_id)
-            if handler is not None and connection.clock.retiring and connection.clock.speaks_http:
+            if handler is not None and connection.deadline.retiring and connection.deadline.speaks_http:
                 await handler.server_event(GoingAway())
 
     def running(self) -> None:
-        """Begin to look at the clocks."""
+        """Begin to look at the deadlines."""
         logging.getLogger(ConnectionHandler.__module__).addFilter(self._is_worth_a_line)
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
@@ -150,10 +150,10 @@ class ClientConnections:
         transport = _transport(handler.transports[client]) if handler is not None else None
         if transport is not None and hasattr(transport, "max_size"):  # not with other event loops
             transport.max_size = _READ_SIZE
-        clock = ClientDeadline(self._timeouts)
-        self._connections[client.id] = _Connection(clock, transport, places, sharer)
+        deadline = ClientDeadline(self._timeouts)
+        self._connections[client.id] = _Connection(deadline, transport, places, sharer)
         if self._retiring:
-            clock.retire()
+            deadline.retire()
         self._peers.add(client.peername)
 
     def client_disconnected(self, client: Client) -> None:
@@ -167,7 +167,7 @@ class ClientConnections:
     def close_soon(self, client: Client) -> None:
         """Have one connection closed behind the answer that is under way."""
         if (connection := self._connections.get(client.id)) is not None:
-            connection.clock.retire()
+            connection.deadline.retire()
             self._take_leave()
 
     def _is_worth_a_line(self, record: logging.LogRecord) -> bool:
@@ -192,23 +192,23 @@ class ClientConnections:
             await asyncio.sleep(pause)
             now = time.monotonic()
             for client_id, connection in list(self._connections.items()):
-                deadline = connection.clock.deadline
-                if deadline is not None and deadline <= now:
-                    await self._end(client_id, connection.clock)
+                due = connection.deadline.deadline
+                if due is not None and due <= now:
+                    await self._end(client_id, connection.deadline)
             for places in (self._ports.proxied, self._ports.side):
                 places.sweep(now)
 
-    async def _end(self, client_id: str, clock: ClientDeadline) -> None:
+    async def _end(self, client_id: str, deadline: ClientDeadline) -> None:
         handler = _handler_of(client_id)
         if handler is None or handler.client not in handler.transports:
             return
         if _waits_for_upstream(handler):
-            clock.excuse()
+            deadline.excuse()
             return
-        deadline = clock.deadline
-        if clock.speaks_http:
+        due = deadline.deadline
+        if deadline.speaks_http:
             await handler.server_event(ClientOverdue())
-        if clock.deadline == deadline:  # nobody has taken care of it
+        if deadline.deadline == due:  # no layer has taken care of it
             await handler.on_timeout()
 
 

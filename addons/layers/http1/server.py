@@ -72,29 +72,30 @@ class ApiHttp1Server(Http1Server):
     def __init__(
         self,
         context: Context,
-        complete: Callable[[http.Request | None, http.Response], None],
-        clock: ClientDeadline,
+        add_standard_headers: Callable[[http.Request | None, http.Response], None],
+        deadline: ClientDeadline,
         unread: Callable[[], int] = lambda: 0,
     ) -> None:
         """Take a connection on which nothing has been said yet.
 
         Args:
             context: As for `Http1Server`.
-            complete: Adds to an answer what all answers carry; the request is None where it could not be read.
-            clock: The client's deadline, to be moved from here on.
+            add_standard_headers: Adds to a response what all responses carry; the request is None where it could not
+                be read.
+            deadline: The client's deadline, to be moved from here on.
             unread: How many bytes of former answers wait for the client to read.
         """
         super().__init__(context)
         self.buf = CrlfBuffer()
-        self._complete = complete
-        self._clock = clock
+        self._add_standard_headers = add_standard_headers
+        self._deadline = deadline
         self._unread = unread
         self._last_request = False
         self._head_began = False
         self._empty_line_came = False
         self._dropped = 0
-        clock.speaks_http = True
-        clock.await_head()
+        deadline.speaks_http = True
+        deadline.await_head()
 
     @property
     def body_reader(self) -> TBodyReader:
@@ -126,11 +127,11 @@ class ApiHttp1Server(Http1Server):
                 yield from self._answer_and_close(status)
                 return
         if isinstance(event, ResponseHeaders) and event.response.status_code != 100:
-            self._clock.stop()
+            self._deadline.stop()
             # A client that has asked ahead and does not read what it gets is not answered for ever.
             asks_too_much = bool(self.buf) and self._unread() > MAX_UNREAD
             knows_no_chunks = self._speaks_http_1_0() and "transfer-encoding" in event.response.headers
-            self._last_request = self._last_request or self._clock.retiring or asks_too_much or knows_no_chunks
+            self._last_request = self._last_request or self._deadline.retiring or asks_too_much or knows_no_chunks
             if self._last_request:  # a copy: by the original, the upstream's connection is closed or kept
                 event = ResponseHeaders(event.stream_id, event.response.copy(), event.end_stream)
                 event.response.headers["connection"] = "close"
@@ -163,7 +164,7 @@ class ApiHttp1Server(Http1Server):
         settle_request_id(request)
         self.request = request
         self._last_request = not is_keep_alive(request.data.http_version, request.data.headers.fields)
-        self._clock.await_body()
+        self._deadline.await_body()
         self.body_reader = make_body_reader(size)
         self.state = self.read_body
         yield ReceiveHttp(RequestHeaders(self.stream_id, request, size == 0))
@@ -177,7 +178,7 @@ class ApiHttp1Server(Http1Server):
             received = received[2:]
         if received and not self._head_began:
             self._head_began = True
-            self._clock.await_head()
+            self._deadline.await_head()
         if head_size(received):
             self._head_began = self._empty_line_came = False
             return True
@@ -194,7 +195,7 @@ class ApiHttp1Server(Http1Server):
         if self.state != self.read_body or not isinstance(event, events.DataReceived):
             return
         if self.response is None or self.response_done:
-            self._clock.body_came(len(event.data))
+            self._deadline.body_came(len(event.data))
         if len(self.buf) > MAX_HEAD:  # of a chunk's first line, or of trailers; all else has been taken out
             yield from self._give_up(400)
 
@@ -218,22 +219,22 @@ class ApiHttp1Server(Http1Server):
             if answer is not None and http1.connection_close(answer.http_version, answer.headers):
                 yield from self._give_up()
             else:
-                self._clock.await_body()
+                self._deadline.await_body()
             return
         if not (response or self.response_done):
-            self._clock.stop()
+            self._deadline.stop()
         else:
-            self._clock.idle()
+            self._deadline.idle()
             if self._last_request:
                 yield commands.CloseConnection(self.conn)
                 self.state = self.done
                 return
         yield from super().mark_done(request=request, response=response)
         if self.state == self.passthrough:
-            self._clock.stop()
+            self._deadline.stop()
 
     def _overdue(self) -> layer.CommandGenerator[None]:
-        self._clock.stop()
+        self._deadline.stop()
         at_it = (self.state == self.read_headers and self.buf) or self.state == self.read_body
         if at_it and not self.response:
             yield from self._give_up(408)
@@ -243,7 +244,7 @@ class ApiHttp1Server(Http1Server):
     def linger(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Let fall what the client still sends, so that it reads the answer before it learns that nobody listens."""
         if isinstance(event, events.DataReceived):
-            goes_on = self._clock.still_lingers(len(self.buf))
+            goes_on = self._deadline.still_lingers(len(self.buf))
             self.buf = CrlfBuffer()
         else:
             goes_on = False
@@ -269,7 +270,7 @@ class ApiHttp1Server(Http1Server):
     def _linger(self) -> layer.CommandGenerator[None]:
         self.state = self.linger
         self.buf = CrlfBuffer()
-        self._clock.linger()
+        self._deadline.linger()
         # Under TLS, more may have to be written, if only to say that the handshake will not be done again.
         if not self.conn.tls and self.conn.state & ConnectionState.CAN_WRITE:
             yield commands.CloseTcpConnection(self.conn, half_close=True)
@@ -284,6 +285,6 @@ class ApiHttp1Server(Http1Server):
     def _error(self, status: int) -> bytes:
         self.response = error_response(status, MESSAGES.get(status, MESSAGES[502]), self.request)
         self.response.headers["connection"] = "close"
-        self._complete(self.request, self.response)
+        self._add_standard_headers(self.request, self.response)
         return_request_id(self.request, self.response)
         return cast("bytes", http1.assemble_response(self.response))

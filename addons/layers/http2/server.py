@@ -72,7 +72,7 @@ class ApiHttp2Server(GracefulHttp2Server):
         context: Context,
         upstreams: BackPressure,
         timeouts: Http2Timeouts,
-        complete: Callable[[http.Request | None, http.Response], None],
+        add_standard_headers: Callable[[http.Request | None, http.Response], None],
         clock: Callable[[], float] = time.monotonic,
         *,
         retiring: Callable[[], bool] = lambda: False,
@@ -84,7 +84,8 @@ class ApiHttp2Server(GracefulHttp2Server):
             context: As for `Http2Server`.
             upstreams: What is behind the streams.
             timeouts: How long things may take.
-            complete: Adds to an answer what all answers carry; the request is None where it is not known any more.
+            add_standard_headers: Adds to a response what all responses carry; the request is None where it is not
+                known any more.
             clock: Tells the time, in seconds.
             retiring: Whether the connection is to end as soon as that costs the client no answer. It is asked at the
                 start, at `GoingAway` and every `SWEEP` seconds.
@@ -94,7 +95,7 @@ class ApiHttp2Server(GracefulHttp2Server):
         self._unreadable = unreadable
         self._upstreams = upstreams
         self._timeouts = timeouts
-        self._complete = complete
+        self._add_standard_headers = add_standard_headers
         self._frames = FrameBudget(clock)
         self._resets = TokenBucket(RESET_BURST, RESETS_PER_SECOND, clock)
         self._exchanges = Exchanges(timeouts, clock)
@@ -203,7 +204,7 @@ class ApiHttp2Server(GracefulHttp2Server):
         exchange = self._exchanges.get(stream_id)
         request = exchange.request if exchange is not None else None
         answer = error_response(status, message, request)
-        self._complete(request, answer)
+        self._add_standard_headers(request, answer)
         return_request_id(request, answer)
         fields = [(name.lower(), value) for name, value in answer.headers.fields]
         self.h2_conn.send_headers(stream_id, [(b":status", b"%d" % status), *fields, *more])

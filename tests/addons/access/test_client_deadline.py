@@ -25,78 +25,80 @@ def time() -> Time:
 
 
 @pytest.fixture
-def clock(time: Time) -> ClientDeadline:
+def deadline(time: Time) -> ClientDeadline:
     return ClientDeadline(ClientTimeouts(head=30, body=60, idle=120), time)
 
 
-def test_a_new_connection_is_to_say_something(clock: ClientDeadline) -> None:
-    assert clock.deadline == 1030
+def test_a_new_connection_is_to_say_something(deadline: ClientDeadline) -> None:
+    assert deadline.deadline == 1030
 
 
-def test_an_answer_takes_the_time_that_it_takes(clock: ClientDeadline) -> None:
-    clock.stop()
-    assert clock.deadline is None
-    clock.idle()
-    assert clock.deadline == 1120
+def test_an_answer_takes_the_time_that_it_takes(deadline: ClientDeadline) -> None:
+    deadline.stop()
+    assert deadline.deadline is None
+    deadline.idle()
+    assert deadline.deadline == 1120
 
 
-def test_a_body_may_take_long_as_long_as_it_gets_on(clock: ClientDeadline, time: Time) -> None:
-    clock.await_body()
+def test_a_body_may_take_long_as_long_as_it_gets_on(deadline: ClientDeadline, time: Time) -> None:
+    deadline.await_body()
     for _ in range(100):
         time.now += 50
-        clock.body_came(int(50 * RATE))
-        assert clock.deadline == time.now + 60
+        deadline.body_came(int(50 * RATE))
+        assert deadline.deadline == time.now + 60
 
 
-def test_a_byte_a_minute_is_no_progress(clock: ClientDeadline, time: Time) -> None:
-    clock.await_body()
+def test_a_byte_a_minute_is_no_progress(deadline: ClientDeadline, time: Time) -> None:
+    deadline.await_body()
     time.now += 50
-    clock.body_came(1)
-    assert clock.deadline == pytest.approx(1060, abs=0.1)
+    deadline.body_came(1)
+    assert deadline.deadline == pytest.approx(1060, abs=0.1)
 
 
 def test_a_body_that_is_held_has_a_deadline_as_a_whole_and_one_that_is_passed_on_has_none(time: Time) -> None:
-    clock = ClientDeadline(ClientTimeouts(head=30, body=60, idle=120, whole_body=90), time)
-    clock.await_body()
+    deadline = ClientDeadline(ClientTimeouts(head=30, body=60, idle=120, whole_body=90), time)
+    deadline.await_body()
     time.now += 50
-    clock.body_came(10**9)
-    assert clock.deadline == 1090
-    clock.pass_body_on()
-    clock.body_came(1)
-    assert clock.deadline == 1110
+    deadline.body_came(10**9)
+    assert deadline.deadline == 1090
+    deadline.pass_body_on()
+    deadline.body_came(1)
+    assert deadline.deadline == 1110
 
 
-def test_what_came_early_buys_no_time_to_stop(clock: ClientDeadline, time: Time) -> None:
-    clock.await_body()
+def test_what_came_early_buys_no_time_to_stop(deadline: ClientDeadline, time: Time) -> None:
+    deadline.await_body()
     time.now += 1
-    clock.body_came(10**9)
-    assert clock.deadline == 1061
+    deadline.body_came(10**9)
+    assert deadline.deadline == 1061
     time.now += 30
-    clock.body_came(1)
-    assert clock.deadline == pytest.approx(1061, abs=0.1), "nor to send a byte now and then"
+    deadline.body_came(1)
+    assert deadline.deadline == pytest.approx(1061, abs=0.1), "nor to send a byte now and then"
 
 
-def test_whoever_lingers_does_so_for_a_while_and_for_some_bytes(clock: ClientDeadline, time: Time) -> None:
-    clock.linger()
-    assert clock.deadline == 1000 + LINGER_PAUSE
+def test_whoever_lingers_does_so_for_a_while_and_for_some_bytes(deadline: ClientDeadline, time: Time) -> None:
+    deadline.linger()
+    assert deadline.deadline == 1000 + LINGER_PAUSE
     time.now += LINGER_SECONDS - 1
-    assert clock.still_lingers(LINGER_BYTES)
-    assert clock.deadline == 1000 + LINGER_SECONDS
-    assert not clock.still_lingers(1)
+    assert deadline.still_lingers(LINGER_BYTES)
+    assert deadline.deadline == 1000 + LINGER_SECONDS
+    assert not deadline.still_lingers(1)
 
 
-def test_an_idle_connection_that_retires_has_a_moment_left(clock: ClientDeadline, time: Time) -> None:
-    clock.idle()
+def test_an_idle_connection_that_retires_has_a_moment_left(deadline: ClientDeadline, time: Time) -> None:
+    deadline.idle()
     time.now += 1
-    clock.retire()
-    assert clock.deadline == 1001 + CLOSE_GRACE
+    deadline.retire()
+    assert deadline.deadline == 1001 + CLOSE_GRACE
 
 
-def test_a_busy_connection_that_retires_keeps_its_time_and_has_a_moment_when_it_is_done(clock: ClientDeadline) -> None:
-    clock.await_body()
-    clock.retire()
-    assert clock.deadline == 1060
-    clock.stop()
-    assert clock.deadline is None
-    clock.idle()
-    assert clock.deadline == 1000 + CLOSE_GRACE
+def test_a_busy_connection_that_retires_keeps_its_time_and_has_a_moment_when_it_is_done(
+    deadline: ClientDeadline,
+) -> None:
+    deadline.await_body()
+    deadline.retire()
+    assert deadline.deadline == 1060
+    deadline.stop()
+    assert deadline.deadline is None
+    deadline.idle()
+    assert deadline.deadline == 1000 + CLOSE_GRACE

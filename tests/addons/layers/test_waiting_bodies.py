@@ -12,7 +12,7 @@ from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
 from tests.addons.clock import Clock
-from tests.addons.wire import Wire, make_context, new_clock
+from tests.addons.wire import Wire, make_context, new_deadline
 
 LIMIT = 10 * MAX_BUFFERED
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
@@ -32,7 +32,7 @@ class Clients:
     def connect(self) -> Wire:
         """Connect one more client."""
         limits = LayerConfig(
-            lambda _: LIMIT, 3600, lambda *_: None, new_clock, holds=lambda _: self.holds, bodies=self.budget
+            lambda _: LIMIT, 3600, lambda *_: None, new_deadline, holds=lambda _: self.holds, bodies=self.budget
         )
         wire = Wire(ApiHttpLayer(make_context(), limits, KeepAliveLimit(10), signer=Mock()))
         wire.hooks = {"requestheaders": self._stream, "request": self.seen.append}

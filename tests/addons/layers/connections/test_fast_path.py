@@ -21,7 +21,7 @@ from addons.layers.connections.reader import ReadController, Upstream
 from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
-from tests.addons.wire import Wire, make_context, new_clock
+from tests.addons.wire import Wire, make_context, new_deadline
 from tests.support.cutting import cut, cuts
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Request-Id: r\r\nContent-Length: 2\r\n\r\n{}"
@@ -56,7 +56,7 @@ class Exchange:
         self._dialect = dialect
         self._by_short_way = by_short_way
         self._reading = Reading()
-        limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_clock)
+        limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_deadline)
         layer = ApiHttpLayer(make_context(), limits, KeepAliveLimit(10), Mock(), self._reading)
         self.wire = Wire(layer)
         self.wire.hooks = {"responseheaders": self._tap}

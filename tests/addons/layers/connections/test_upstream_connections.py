@@ -17,7 +17,7 @@ from addons.layers.connections import upstream_connections
 from addons.layers.connections.upstream_connections import KeepAliveLimit, UpstreamConnections
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
-from tests.addons.wire import UPSTREAM, Wire, make_context, new_clock
+from tests.addons.wire import UPSTREAM, Wire, make_context, new_deadline
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 AUTHORITY = "upstream:9000"
@@ -291,7 +291,7 @@ def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:
 
 def test_a_second_attempt_takes_a_connection_that_was_not_used_before() -> None:
     """Others that are idle may have been closed at the same moment."""
-    limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_clock, may_repeat=lambda *_: True)
+    limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_deadline, may_repeat=lambda *_: True)
     client = Http2Client(layer=lambda context, idle: ApiHttpLayer(context, limits, idle, signer=Mock()))
     client.ask(), client.ask()
     client.wire.connect()

@@ -13,7 +13,7 @@ from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http1.client import MAX_HEAD
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
-from tests.addons.wire import Wire, make_context, new_clock
+from tests.addons.wire import Wire, make_context, new_deadline
 
 CANARY = "XCANARYX"
 BODY = b'{"id":"%s"}' % CANARY.encode()
@@ -34,7 +34,7 @@ class Exchange:
     """A request that has been sent, and the flow that it has become."""
 
     def __init__(self, request: bytes = REQUEST) -> None:
-        limits = LayerConfig(lambda _: 1_000_000, 3600, lambda *_: None, new_clock)
+        limits = LayerConfig(lambda _: 1_000_000, 3600, lambda *_: None, new_deadline)
         self.idle = KeepAliveLimit(10)
         self.layer = ApiHttpLayer(make_context(), limits, self.idle, signer=Mock())
         self.wire = Wire(self.layer)

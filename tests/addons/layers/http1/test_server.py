@@ -43,12 +43,12 @@ class Driver:
 
     def __init__(self, *, answers: bool = True, unread: int = 0) -> None:
         self._answers = answers
-        self.clock = ClientDeadline(ClientTimeouts(head=30, body=60, idle=120))
+        self.deadline = ClientDeadline(ClientTimeouts(head=30, body=60, idle=120))
         self._client = tflow.tclient_conn()
         self._client.state = ConnectionState.OPEN
         self._client.tls = False
         self.layer = ApiHttp1Server(
-            Context(self._client, Options()), lambda _request, _answer: None, self.clock, lambda: unread
+            Context(self._client, Options()), lambda _request, _answer: None, self.deadline, lambda: unread
         )
         self.taken: list[Taken] = []
         self.sent = b""
@@ -269,7 +269,7 @@ def test_whoever_goes_on_sending_far_too_much_ahead_is_cut_off() -> None:
 def test_a_client_that_is_overdue_is_told_so_if_it_has_said_something(fed: bytes, status: bytes | None) -> None:
     driver = Driver()
     driver.feed(fed)
-    assert driver.clock.deadline is not None
+    assert driver.deadline.deadline is not None
     driver.overdue()
     assert driver.sent[9:12] == (status or b"")
     assert driver.given_up == len(driver.taken)
@@ -280,13 +280,13 @@ def test_a_client_that_is_overdue_is_told_so_if_it_has_said_something(fed: bytes
 
 def test_whose_turn_it_is() -> None:
     driver = Driver(answers=False)
-    assert driver.clock.deadline is not None
+    assert driver.deadline.deadline is not None
     driver.feed(HEAD + b"Content-Length: 5\r\n\r\nhell")
-    assert driver.clock.deadline is not None
+    assert driver.deadline.deadline is not None
     driver.feed(b"o")
-    assert driver.clock.deadline is None
+    assert driver.deadline.deadline is None
     driver.answer()
-    assert driver.clock.deadline is not None
+    assert driver.deadline.deadline is not None
 
 
 def test_a_refused_client_is_listened_to_for_so_long_and_no_longer() -> None:
