@@ -31,7 +31,6 @@ RANK = {room: row for row, rooms in enumerate(ROOMS) for room in rooms}
 KNOWN_ARROWS: Final = {
     "addons.lifecycle.drain -> addons.layers.http2.goaway",
     "addons.lifecycle.drain -> addons.pages.management_server",
-    "addons.upstream.errors -> addons.observability.log_redaction",
 }
 """Imports that run back and are still to be removed; this list only shrinks."""
 

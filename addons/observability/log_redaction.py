@@ -1,13 +1,10 @@
 """Keeps what clients and models say out of the logs, at every verbosity.
 
-The log lines and errors of mitmproxy quote what it cannot parse: a request line, a header with its token, a piece of
-an answer. With `proxy_debug` they quote everything. All of these quotes are Python literals, so a line is cut at its
-first quotation mark. Exceptions keep their type and their frames, and lose their message. It is crude, and it errs on
-the side of saying too little.
+The log lines and errors of mitmproxy quote what it cannot parse, and with `proxy_debug` everything: they are redacted
+(`addons.messages.redaction`). Exceptions keep their type and their frames, and lose their message.
 """
 
 import logging
-import re
 import traceback
 from types import TracebackType
 from typing import Any
@@ -15,22 +12,13 @@ from typing import Any
 from mitmproxy import flow as mitm_flow
 from mitmproxy import http
 
+from addons.messages.redaction import redact
+
 LIBRARIES = ("mitmproxy", "asyncio", "h2", "hpack", "hyperframe", "tornado", "werkzeug")
 """Loggers, by the beginning of their names, whose lines are cut: all that see traffic and are not written here."""
 
 STARTERS = ("mitmproxy.addons.proxyserver", "mitmproxy.proxy.mode_servers", "mitmproxy.tools")
 """Those among them that speak of ports and options only, and are wanted whole when a start fails."""
-
-_ADDRESS = re.compile(r"\('([0-9A-Fa-f.:]{2,45})', (\d{1,5})(?:, \d+, \d+)?\)")
-
-WITHHELD = "… (the rest is withheld: it may quote traffic)"
-
-
-def redact(text: str) -> str:
-    """The text up to its first quotation mark or back quote, and a note where there was one; addresses are let pass."""
-    text = _ADDRESS.sub(r"(\1 port \2)", text)
-    cut = min((at for at in map(text.find, "'\"`") if at >= 0), default=-1)
-    return text if cut < 0 else text[:cut].removesuffix("b").removesuffix("bytearray(b") + WITHHELD
 
 
 def describe(error: BaseException, tb: TracebackType | None) -> str:

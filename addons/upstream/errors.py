@@ -10,8 +10,8 @@ from mitmproxy import http
 
 from addons.exchange.record import Exchange
 from addons.messages.content_coding import is_not_encoded
+from addons.messages.redaction import redact
 from addons.messages.responses import speaks_anthropic
-from addons.observability.log_redaction import redact
 from addons.routing.routes import Router
 from addons.upstream.validation_text import without_input
 from attest_web.errors import anthropic_error_body, error_type
