@@ -1,0 +1,136 @@
+"""Applies a mutation to a copy of the checkout, runs tests there, and says what became of it."""
+
+import enum
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.mutation_testing.checkout import copy_of, python_of
+from scripts.mutation_testing.mutations import Mutation, MutationError
+
+PYTEST_OPTIONS = (
+    "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:randomly", "--timeout", "60", "--hypothesis-seed", "0",
+)  # fmt: skip
+"""The same tests with the same examples each time: what is caught today is caught tomorrow."""
+
+PASSED, FAILED = 0, 1
+"""Exit statuses of pytest. All others say that the tests did not run."""
+
+_FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+
+
+class Outcome(enum.Enum):
+    """What becomes of a mutation."""
+
+    CAUGHT = "caught"
+    MISSED = "missed"
+    DOES_NOT_APPLY = "does not apply"
+    NOT_RUN = "tests did not run"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one mutation.
+
+    Attributes:
+        mutation: The mutation.
+        outcome: What became of it.
+        detail: The first test that failed, or why it does not apply, or why the tests did not run.
+        seconds: How long it took.
+    """
+
+    mutation: Mutation
+    outcome: Outcome
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PytestRun:
+    """What pytest has said.
+
+    Attributes:
+        status: Its exit status; None where it ran out of time.
+        output: Its standard output and error.
+    """
+
+    status: int | None
+    output: str
+
+    @property
+    def failed(self) -> list[str]:
+        """Ids of the tests that failed."""
+        return _FAILED_TEST.findall(self.output)
+
+    @property
+    def last_line(self) -> str:
+        """The last line that it wrote."""
+        return next((line for line in reversed(self.output.splitlines()) if line.strip()), "no output")
+
+
+def try_mutation(mutation: Mutation, checkout: Path, more_tests: Sequence[str], limit: float) -> Result:
+    """Try one mutation.
+
+    Args:
+        mutation: The mutation.
+        checkout: The original, which stays as it is.
+        more_tests: Further arguments of pytest, run where the named tests miss it.
+        limit: Seconds that pytest may take.
+    """
+    started = time.monotonic()
+    with copy_of(checkout) as copy:
+        try:
+            mutation.apply_to(copy)
+        except MutationError as error:
+            outcome, detail = Outcome.DOES_NOT_APPLY, str(error)
+        else:
+            outcome, detail = _judge(run_tests(copy, mutation.tests, limit, "-x"))
+            if outcome is Outcome.MISSED and more_tests:
+                outcome, detail = _judge(run_tests(copy, more_tests, limit, "-x"))
+    return Result(mutation, outcome, detail, time.monotonic() - started)
+
+
+def run_tests(copy: Path, tests: Sequence[str], limit: float, *options: str) -> PytestRun:
+    """Run tests in a copy of the checkout, and end what they have started if they take too long.
+
+    Args:
+        copy: As `copy_of` gives it.
+        tests: Arguments of pytest.
+        limit: Seconds that it may take.
+        options: Further options of pytest.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["PATH"] = f"{python_of(copy).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    process = subprocess.Popen(
+        [python_of(copy), "-m", "pytest", *PYTEST_OPTIONS, *options, *tests],
+        cwd=copy,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=limit)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        return PytestRun(None, output)
+    return PytestRun(process.returncode, output)
+
+
+def _judge(run: PytestRun) -> tuple[Outcome, str]:
+    if run.status == PASSED:
+        return Outcome.MISSED, ""
+    if run.status == FAILED:
+        return Outcome.CAUGHT, next(iter(run.failed), run.last_line)
+    return Outcome.NOT_RUN, "out of time" if run.status is None else f"pytest: {run.last_line}"

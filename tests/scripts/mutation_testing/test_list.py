@@ -1,0 +1,24 @@
+"""The list of mutations fits the code as it stands."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts.mutation_testing.mutations import Mutation, load
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize("mutation", load(), ids=lambda each: each.name)
+def test_each_mutation_of_the_list_applies(mutation: Mutation) -> None:
+    text = (CHECKOUT / mutation.file).read_text()
+    assert mutation.apply(text) != text
+
+
+@pytest.mark.parametrize("mutation", load(), ids=lambda each: each.name)
+def test_the_tests_that_a_mutation_names_exist(mutation: Mutation) -> None:
+    for test in mutation.tests:
+        file, _, name = test.partition("::")
+        path = CHECKOUT / file
+        assert path.is_file()
+        assert name.partition("[")[0].rpartition("::")[2] in path.read_text()
