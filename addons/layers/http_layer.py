@@ -29,7 +29,7 @@ from addons.bodies.signing_filter import ResponseTap
 from addons.layers.connections.client_connections import ClientOverdue
 from addons.layers.connections.fast_path import ChunkFastPath
 from addons.layers.connections.reader import ReadController
-from addons.layers.connections.upstream_connections import KeepAliveLimit, UpstreamConnections
+from addons.layers.connections.upstream_connections import UpstreamConnections
 from addons.layers.end_of_stream import EndOfStreamTimeout
 from addons.layers.http1.server import ApiHttp1Server, ClientTooSlow, UpstreamTimedOut
 from addons.layers.http2.back_pressure import BackPressure
@@ -39,6 +39,7 @@ from addons.layers.http2.streams import Http2Timeouts
 from addons.layers.http_stream import ApiHttpStream
 from addons.layers.layer_config import LayerConfig
 from addons.layers.websocket.layer import WebsocketSigner
+from addons.upstream.keep_alive import KeepAliveLimit
 
 
 class ApiHttpLayer(UpstreamConnections):
@@ -48,7 +49,7 @@ class ApiHttpLayer(UpstreamConnections):
         self,
         context: Context,
         limits: LayerConfig,
-        idle: KeepAliveLimit,
+        keep_alive: KeepAliveLimit,
         signer: WebsocketSigner,
         reading: ReadController | None = None,
     ) -> None:
@@ -57,11 +58,11 @@ class ApiHttpLayer(UpstreamConnections):
         Args:
             context: As for `HttpLayer`.
             limits: What to hold requests to.
-            idle: How many idle connections to upstreams there may be.
+            keep_alive: Which idle connections to upstreams are kept.
             signer: Signs WebSockets.
             reading: Reads from upstreams; without it, none is halted, and no answer goes the short way.
         """
-        super().__init__(context, idle)
+        super().__init__(context, keep_alive)
         self._limits = limits
         self._signer = signer
         self._http2: ApiHttp2Server | None = None

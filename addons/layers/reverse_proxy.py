@@ -1,6 +1,5 @@
 """Where requests go: what `--mode` and mitmproxy's other options must say, and the layers that carry them."""
 
-import asyncio
 import ipaddress
 import math
 import socket
@@ -21,14 +20,11 @@ from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.layers.connections.client_tls import ApiClientTLSLayer
 from addons.layers.connections.reader import ReadController
-from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
 from addons.layers.websocket.layer import WebsocketSigner
 from addons.lifecycle.socket_leak_fix import SocketLeakFix
-
-MOST_BETWEEN_LOOKS = 1.0
-"""Seconds from one look for connections that have been idle for too long to the next, at most."""
+from addons.upstream.keep_alive import IdleConnectionCloser, KeepAliveLimit
 
 _FORBIDDEN: dict[str, tuple[Any, str]] = {
     "stream_large_bodies": (None, "a request that streams past the signer cannot be signed"),
@@ -144,11 +140,9 @@ class ReverseProxy:
         self._is_plain = is_plain
         self._limits = limits
         self._reading = ReadController()
-        self._idle = KeepAliveLimit(max_keepalive, idle_timeout, self._reading.has_ended)
-        self._idle_timeout = idle_timeout
-        self._closing_idle: asyncio.Task[None] | None = None
+        self._keep_alive = KeepAliveLimit(max_keepalive, idle_timeout, self._reading.has_ended)
         self._signer = signer
-        self.addons = [self._reading, SocketLeakFix()]
+        self.addons = [self._reading, IdleConnectionCloser(self._keep_alive, self._reading.close), SocketLeakFix()]
         self._settled: dict[str, Any] = {
             # Eager, it opens the upstream connection before there is a request, and closes the client's when that
             # fails: no 502, and no proof pages.
@@ -185,7 +179,7 @@ class ReverseProxy:
         stack = LayerStack()
         if starts_like_tls_record(data_client):
             stack /= ApiClientTLSLayer(context)
-        stack /= ApiHttpLayer(context, self._limits, self._idle, self._signer, self._reading)
+        stack /= ApiHttpLayer(context, self._limits, self._keep_alive, self._signer, self._reading)
         data.layer = stack[0]
 
     def running(self) -> None:
@@ -193,18 +187,3 @@ class ReverseProxy:
         # Those that are unknown are of addons that the production launcher goes without.
         ctx.options.update(**{name: value for name, value in self._settled.items() if name in ctx.options})
         self._running = True
-        self._closing_idle = asyncio.get_running_loop().create_task(self._close_idle())
-
-    def done(self) -> None:
-        """Look after idle connections no longer."""
-        if self._closing_idle is not None:
-            self._closing_idle.cancel()
-
-    async def _close_idle(self) -> None:
-        # One timer for all: with one for each connection, every exchange would cost a task.
-        every = min(MOST_BETWEEN_LOOKS, self._idle_timeout / 4)
-        while True:
-            await asyncio.sleep(every)
-            for connection in self._idle.overdue():
-                self._idle.drop(connection)
-                self._reading.close(connection)

@@ -6,12 +6,6 @@ to where it is going, or a new one. A new one that takes its time waits for no o
 connection is free first.
 """
 
-import math
-import time
-from collections.abc import Callable
-from itertools import takewhile
-from weakref import WeakKeyDictionary
-
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
@@ -31,66 +25,21 @@ from mitmproxy.proxy.layers.http._events import RequestHeaders
 from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.layers.http1.client import ApiHttp1Client
-
-
-class KeepAliveLimit:
-    """The upstream connections that are idle, over all clients: how many of them are kept, and for how long."""
-
-    def __init__(
-        self, limit: int, timeout: float = math.inf, has_ended: Callable[[Connection], bool] = lambda _: False
-    ) -> None:
-        """Make an empty set.
-
-        Args:
-            limit: How many are kept at most; 0 keeps none.
-            timeout: For how long one is kept, in seconds.
-            has_ended: Whether the upstream has closed a connection, of which the layers may not have heard yet.
-        """
-        self._limit = limit
-        self._timeout = timeout
-        self._has_ended = has_ended
-        # Since when, in seconds of `time.monotonic`; the longest first. Weak, as not every end of a connection is told
-        # to its layers.
-        self._idle: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
-
-    def __len__(self) -> int:
-        return len(self._idle)
-
-    def keep(self, connection: Connection) -> bool:
-        """Keep a connection that is idle now; False where there are enough, and it is to be closed."""
-        if len(self._idle) >= self._limit:
-            return False
-        self._idle[connection] = time.monotonic()
-        return True
-
-    def drop(self, connection: Connection) -> None:
-        """Take note that a connection is not idle any more, if it was."""
-        self._idle.pop(connection, None)
-
-    def is_usable(self, connection: Connection) -> bool:
-        """Whether a request may be sent over an idle connection: it has not been idle for too long, and is open."""
-        since = self._idle.get(connection)
-        return since is not None and time.monotonic() - since < self._timeout and not self._has_ended(connection)
-
-    def overdue(self) -> list[Connection]:
-        """Those that have been idle for too long."""
-        longest_first = list(self._idle.items())
-        until = time.monotonic() - self._timeout
-        return [connection for connection, _ in takewhile(lambda item: item[1] <= until, longest_first)]
+from addons.upstream.keep_alive import KeepAliveLimit
 
 
 class UpstreamConnections(HttpLayer):
     """mitmproxy's HTTP layer, with connections to the upstream that are managed here."""
 
-    def __init__(self, context: Context, idle: KeepAliveLimit) -> None:
+    def __init__(self, context: Context, keep_alive: KeepAliveLimit) -> None:
         """Make the layer of a client connection.
 
         Args:
             context: As for `HttpLayer`.
-            idle: How many idle connections there may be.
+            keep_alive: Which idle connections are kept.
         """
         super().__init__(context, HTTPMode.transparent)
-        self._idle = idle
+        self._keep_alive = keep_alive
         self._upstreams: dict[Connection, ApiHttp1Client] = {}
         self._dropped: list[HttpStream] = []
         """Streams that have ended, but may have a last word."""
@@ -169,7 +118,7 @@ class UpstreamConnections(HttpLayer):
         stack = LayerStack()
         if event.tls:
             stack /= ServerTLSLayer(context)
-        client = ApiHttp1Client(context, self._idle)
+        client = ApiHttp1Client(context, self._keep_alive)
         stack /= client
         self.connections[context.server] = stack[0]
         self._upstreams[context.server] = client
@@ -190,7 +139,7 @@ class UpstreamConnections(HttpLayer):
                 yield from self._reply(request, (None, command.err))
         elif waiting:
             yield from self._reply(waiting[0], (command.connection, None))
-        elif not self._idle.keep(command.connection):
+        elif not self._keep_alive.keep(command.connection):
             yield commands.CloseConnection(command.connection)
 
     def _serve_waiting(self) -> layer.CommandGenerator[None]:
@@ -204,7 +153,7 @@ class UpstreamConnections(HttpLayer):
 
     def _find_idle(self, request: GetHttpConnection) -> Connection | None:
         for connection, client in self._upstreams.items():
-            if client.idle and request.connection_spec_matches(connection) and self._idle.is_usable(connection):
+            if client.idle and request.connection_spec_matches(connection) and self._keep_alive.is_usable(connection):
                 return connection
         return None
 

@@ -5,11 +5,11 @@ What is wrong with an answer is told without quoting it: it is a model's answer,
 
 import re
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import h11
 from mitmproxy import http
-from mitmproxy.connection import Connection, ConnectionState
+from mitmproxy.connection import ConnectionState
 from mitmproxy.net.http import http1
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, events, layer
@@ -32,6 +32,7 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, mak
 from addons.layers.connections.fast_path import ChunkFastPath
 from addons.messages.authority import authority
 from addons.messages.parsed_messages import read_response_head
+from addons.upstream.keep_alive import KeepAliveLimit
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head at most; of a chunk's size line and of trailers, too."""
@@ -60,31 +61,21 @@ def handle_http1_event(connection: Http1Connection, event: events.Event) -> laye
     return handling
 
 
-class Idle(Protocol):
-    """Says how many connections are kept while they are idle."""
-
-    def keep(self, connection: Connection) -> bool:
-        """Keep a connection that is idle now; False where it is to be closed."""
-
-    def drop(self, connection: Connection) -> None:
-        """Take note that a connection is not idle any more."""
-
-
 class ApiHttp1Client(Http1Client):
     """A connection to the upstream."""
 
     state: Callable[[Any], layer.CommandGenerator[None]]
 
-    def __init__(self, context: Context, idle: Idle) -> None:
+    def __init__(self, context: Context, keep_alive: KeepAliveLimit) -> None:
         """Make the layer of a connection that is still to be opened.
 
         Args:
             context: Its `server` is the connection.
-            idle: Asked whether to keep the connection when it has become idle.
+            keep_alive: Asked whether to keep the connection when it has become idle.
         """
         super().__init__(context)
         self.state = self._open
-        self._idle = idle
+        self._keep_alive = keep_alive
         self._interim = 0
         self._last = False
         self.fast_path: ChunkFastPath | None = None
@@ -116,7 +107,7 @@ class ApiHttp1Client(Http1Client):
                 yield from self._close()
             return
         if isinstance(event, RequestHeaders):
-            self._idle.drop(self.conn)
+            self._keep_alive.drop(self.conn)
             self._interim = 0
             # An intermediary sends its own version (RFC 9110, 2.5).
             if event.request.is_http2 or event.request.http_version == "HTTP/1.0":
@@ -211,7 +202,7 @@ class ApiHttp1Client(Http1Client):
             return
         self.request_done = self.response_done = False
         self.request = self.response = self.stream_id = None
-        if self._last or self.buf or not self.conn.connected or not self._idle.keep(self.conn):
+        if self._last or self.buf or not self.conn.connected or not self._keep_alive.keep(self.conn):
             yield from self._close()
         else:
             self.state = self.read_headers
@@ -228,7 +219,7 @@ class ApiHttp1Client(Http1Client):
             yield ReceiveHttp(ResponseProtocolError(stream_id, message, ErrorCode.GENERIC_SERVER_ERROR))
 
     def _close(self) -> layer.CommandGenerator[None]:
-        self._idle.drop(self.conn)
+        self._keep_alive.drop(self.conn)
         self.fast_path = None
         self.state = self.done
         if self.conn.state is not ConnectionState.CLOSED:

@@ -11,9 +11,9 @@ from mitmproxy.proxy import events
 
 from addons.bodies.signing_filter import ResponseTap
 from addons.layers import end_of_stream as stream_end
-from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
+from addons.upstream.keep_alive import KeepAliveLimit
 from tests.addons.wire import Wire, make_context, new_deadline
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"

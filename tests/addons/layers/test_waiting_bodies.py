@@ -8,9 +8,9 @@ from mitmproxy.connection import ConnectionState
 
 from addons.access.body_budget import BodyBudget
 from addons.bodies.request_body import MAX_BUFFERED
-from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
+from addons.upstream.keep_alive import KeepAliveLimit
 from tests.addons.clock import Clock
 from tests.addons.wire import Wire, make_context, new_deadline
 

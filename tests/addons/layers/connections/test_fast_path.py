@@ -18,9 +18,9 @@ from addons.bodies.stream_formats import CHAT, MESSAGES, RESPONSES, Dialect
 from addons.exchange.usage import Usage
 from addons.layers.connections.fast_path import whole_chunks
 from addons.layers.connections.reader import ReadController, Upstream
-from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
+from addons.upstream.keep_alive import KeepAliveLimit
 from tests.addons.wire import Wire, make_context, new_deadline
 from tests.support.cutting import cut, cuts
 

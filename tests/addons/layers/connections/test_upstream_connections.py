@@ -10,13 +10,14 @@ import h2.connection
 import h2.events
 import pytest
 from mitmproxy import http
-from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy.context import Context
 
-from addons.layers.connections import upstream_connections
-from addons.layers.connections.upstream_connections import KeepAliveLimit, UpstreamConnections
+from addons.layers.connections.upstream_connections import UpstreamConnections
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
+from addons.upstream.keep_alive import KeepAliveLimit
+from tests.addons.clock import Clock
 from tests.addons.wire import UPSTREAM, Wire, make_context, new_deadline
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -233,18 +234,9 @@ def test_a_connection_that_is_lost_without_a_word_does_not_count_as_idle_for_eve
     assert len(idle) == 0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-def test_a_connection_that_has_been_idle_for_too_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_has_been_idle_for_too_long_is_not_used_again() -> None:
     clock = Clock()
-    monkeypatch.setattr(upstream_connections, "time", clock)
-    client = Http2Client(idle=KeepAliveLimit(10, timeout=4))
+    client = Http2Client(idle=KeepAliveLimit(10, timeout=4, clock=clock))
     client.ask()
     client.wire.connect()
     client.answer(0)
@@ -259,21 +251,6 @@ def test_a_connection_that_has_been_idle_for_too_long_is_not_used_again(monkeypa
     client.ask()
     client.wire.connect()
     assert requests_on(client, 1) == 1
-
-
-def test_those_that_have_been_idle_for_too_long_are_told_of_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    monkeypatch.setattr(upstream_connections, "time", clock)
-    idle = KeepAliveLimit(10, timeout=4)
-    first, second, third = (Server(address=UPSTREAM) for _ in range(3))
-    for connection in (first, second, third):
-        idle.keep(connection)
-        clock.now += 1
-    idle.drop(first)
-    idle.keep(first)
-    clock.now += 2
-    assert idle.overdue() == [second]
-    assert len(idle) == 3
 
 
 def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 
-from addons.layers.connections.upstream_connections import KeepAliveLimit
 from addons.layers.http1.client import MAX_HEAD
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
+from addons.upstream.keep_alive import KeepAliveLimit
 from tests.addons.wire import Wire, make_context, new_deadline
 
 CANARY = "XCANARYX"
