@@ -1,10 +1,8 @@
 """The settings: read once at the start, from the environment or from given values, and named when they are wrong."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -19,69 +17,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from attest_web.host_names import is_host
-from attest_web.stores.address import MemoryAddress, StoreAddress, parse_address
+from attest_web import setting_values
+from attest_web.store_address import MemoryAddress, StoreAddress, parse_address
 
-
-def _printable(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise ValueError("it is empty or has control characters in it")
-    return value.strip()
-
-
-def _lowered(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _tokens(value: SecretStr) -> SecretStr:
-    # RFC 6750's b64token, and whatever else is visible: a token with a space in it could never be sent.
-    if not all(re.fullmatch(r"[!-+\--~]+", token) for token in split_tokens(value)):
-        raise ValueError("a token is empty or has a space, a control or a non-ASCII character in it")
-    return value
-
-
-def _base_url(value: str) -> str:
-    url = urlsplit(value)
-    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
-        raise ValueError("it is not an http:// or https:// address")
-    if url.path.rstrip("/") or url.query or url.fragment:
-        raise ValueError("it has a path; leave out everything behind the port, /v1 too")
-    _ = url.port  # raises ValueError where it is no port
-    return f"{url.scheme}://{url.netloc}"
-
-
-def _endpoint_url(value: str) -> str:
-    url = urlsplit(value)
-    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
-        raise ValueError("it is not an http:// or https:// address")
-    if not re.fullmatch(r"/[!-~]+", url.path) or url.query or url.fragment:
-        raise ValueError("it has no path, or a query; write all of the endpoint's address")
-    _ = url.port  # raises ValueError where it is no port
-    return value
-
-
-def _collector_url(value: str) -> str:
-    url = urlsplit(value)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise ValueError("it is not an http:// or https:// address")
-    _ = url.port  # raises ValueError where it is no port
-    return value
-
-
-def _web_address(value: str) -> str:
-    url = urlsplit(value)
-    if url.scheme != "https" or not url.hostname or url.username is not None or not re.fullmatch(r"[!-~]+", value):
-        raise ValueError("it is not an https:// address")
-    _ = url.port  # raises ValueError where it is no port
-    return value
-
-
-EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
-
-
-def split_tokens(value: SecretStr) -> list[str]:
-    """The single tokens of a comma-separated `TOKEN`."""
-    return [token.strip() for token in value.get_secret_value().split(",")]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    BeforeValidator(setting_values.lower_case),
+]
+EndpointUrl = Annotated[str, AfterValidator(setting_values.endpoint_url)]
 
 
 def _endpoint(name: str) -> Any:
@@ -89,26 +32,6 @@ def _endpoint(name: str) -> Any:
         default=None,
         description=f"the full address of another server's /v1/{name}; by default the model server's own",
     )
-
-
-def _origins(value: str) -> str:
-    if value.strip() in ("*", "none"):
-        return value.strip()
-    for origin in value.split(","):
-        if not re.fullmatch(r"[a-z][a-z0-9+.\-]*://[a-z0-9.\-\[\]:]+", origin.strip()):
-            raise ValueError(
-                "an origin is written as browsers send it, e.g. https://chat.example, with no / at its end"
-            )
-    return value
-
-
-def _alt_names(value: str) -> str:
-    names = [name.strip() for name in value.split(",")]
-    if not all(names):
-        raise ValueError("there is an empty name in it; leave out the comma before or behind it")
-    if not all(map(is_host, names)):
-        raise ValueError("a name is neither a host's, e.g. chat.example, nor an IP address")
-    return value
 
 
 CERTS_PROBLEM = (
@@ -124,7 +47,7 @@ class LaunchSettings(BaseSettings):
         env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True, protected_namespaces=()
     )
 
-    vllm_base_url: Annotated[str, AfterValidator(_base_url)] = Field(
+    vllm_base_url: Annotated[str, AfterValidator(setting_values.base_url)] = Field(
         default="http://localhost:8000",
         description="where the model server listens, e.g. http://vllm:8000 or http://[2001:db8::1]:8000 (under"
         " mitmdump, --mode reverse:… says it)",
@@ -140,10 +63,10 @@ class LaunchSettings(BaseSettings):
 class Settings(LaunchSettings):
     """Every setting that this proxy takes. The environment variable is the field's name in capitals."""
 
-    model_name: Annotated[str, AfterValidator(_printable)] = Field(
+    model_name: Annotated[str, AfterValidator(setting_values.printable_name)] = Field(
         description="the name of the served model, e.g. Qwen/Qwen2.5-7B-Instruct"
     )
-    token: Annotated[SecretStr, AfterValidator(_tokens)] = Field(
+    token: Annotated[SecretStr, AfterValidator(setting_values.bearer_tokens)] = Field(
         description="the bearer token that clients must send, or several separated by commas"
     )
     attest_port: int = Field(
@@ -207,18 +130,18 @@ class Settings(LaunchSettings):
         description="1 takes whoever connects for the client; 0 believes the last entry of X-Forwarded-For, or else "
         "X-Real-IP, where a private address sends it; 0 or 1",
     )
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowered)] = Field(
+    log_level: LogLevel = Field(
         default="info", description="how much is logged: debug, info, warning or error; -q and -v go before it"
     )
     log_format: Literal["text", "json"] = Field(
         default="text", description="how the log is written: text for people, json for machines"
     )
-    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_collector_url)] | None = Field(
+    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(setting_values.collector_url)] | None = Field(
         default=None,
         description="where traces go (OTLP over HTTP), e.g. http://collector:4318; needs the extra otel. The other "
         "variables of OpenTelemetry hold too",
     )
-    cors_allow_origins: Annotated[str, AfterValidator(_origins)] = Field(
+    cors_allow_origins: Annotated[str, AfterValidator(setting_values.cors_origins)] = Field(
         default="*",
         description="the origins whose scripts may read answers in a browser, separated by commas; * for any, or none",
     )
@@ -310,7 +233,7 @@ class Settings(LaunchSettings):
         description="1 speaks TLS with a key that dstack's guest agent makes and that is in memory alone, in place of "
         "--certs and TLS_CERT_PATH; 0 or 1",
     )
-    tls_alt_names: Annotated[str, AfterValidator(_alt_names)] = Field(
+    tls_alt_names: Annotated[str, AfterValidator(setting_values.alternative_names)] = Field(
         default="localhost,127.0.0.1",
         description="the host names and IP addresses that TLS_FROM_DSTACK's certificate is for, separated by commas",
     )
@@ -329,7 +252,7 @@ class Settings(LaunchSettings):
         default=None,
         description="the revision that /version names; by default that of the checkout, if it is one",
     )
-    source_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
+    source_url: Annotated[str, AfterValidator(setting_values.https_url)] | None = Field(
         default=None,
         description="where the source of this release is, for readers of the page at /, e.g. https://git.example/tee-signer",
     )

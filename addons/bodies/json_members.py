@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Collection
 
-from addons.bodies.stream_formats import MAX_ID
+from attest_web.response_ids import MAX_ID
 
 type Path = tuple[str, ...]
 """The names that lead from the outermost object to a member."""

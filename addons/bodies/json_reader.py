@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 
 from addons.bodies.json_members import JsonMembers
-from addons.bodies.stream_formats import usable_id
 from addons.exchange.usage import Usage, UsageFinder
+from attest_web.response_ids import usable_id
 
 MAX_KEPT = 128 * 1024
 """Bytes that are kept back at most. With more white space than that behind the text, the end is not waited for."""

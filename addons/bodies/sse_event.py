@@ -8,8 +8,9 @@ import json
 from typing import Any
 
 from addons.bodies.json_members import JsonMembers
-from addons.bodies.stream_formats import Dialect, usable_id
+from addons.bodies.stream_formats import Dialect
 from addons.exchange.usage import Usage, UsageFinder
+from attest_web.response_ids import usable_id
 
 MAX_EVENT = 256 * 1024
 """Bytes of an event that are kept for reading at most."""

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from addons.exchange.usage import Usage
-
-MAX_ID = 512
-"""Characters of a response id at most; a longer one is no id that anybody looks a signature up by."""
+from attest_web.response_ids import usable_id
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,3 @@ ANY = Dialect(
     last_events=RESPONSES.last_events | MESSAGES.last_events,
 )
 """Whatever else streams: any of these ends, or none."""
-
-
-def usable_id(value: object) -> str | None:
-    """The value, where it can serve as a response id: a string of 1 to `MAX_ID` characters that UTF-8 can carry."""
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
-        return None
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return None
-    return value

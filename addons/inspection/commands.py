@@ -17,12 +17,12 @@ from attest_web.attestation.reports import ReportRequest
 from attest_web.dstack.guest_agent import DstackError
 from attest_web.gpu.evidence import GpuEvidenceError
 from attest_web.metrics import Metrics
+from attest_web.printable import printable
 from attest_web.process.daemon_threads import DaemonThreads
 from attest_web.signatures import SIGNING_ALGOS, SignedExchange, SigningAlgo
-from attest_web.verify.checks import Check, FailedError, NotMadeError, Status
-from attest_web.verify.command.output import printable
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Expected, Policy
+from attest_web.verify.primitives.checks import Check, FailedError, NotMadeError, Status
 from attest_web.verify.report import Report
 from attest_web.verify.report_checks import check_report
 from attest_web.verify.signed_text import address_bytes

@@ -7,9 +7,9 @@ from dataclasses import replace
 from mitmproxy import http
 
 from addons.inspection.inspected_exchange import BodyFacts, InspectedExchange, Standing
+from attest_web.printable import printable
 from attest_web.signatures import SIGNING_ALGOS, SignedExchange, SigningAlgo, signature_answer
-from attest_web.verify.checks import Check, FailedError, NotMadeError, Status, all_hold, make
-from attest_web.verify.command.output import printable
+from attest_web.verify.primitives.checks import Check, FailedError, NotMadeError, Status, all_hold, make
 from attest_web.verify.signed_text import (
     SignatureAnswer,
     address_bytes,

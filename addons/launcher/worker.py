@@ -14,8 +14,8 @@ from addons.lifecycle.worker_context import WorkerContext
 from attest_web.keys import SigningKeys
 from attest_web.metrics import SharedFiles
 from attest_web.process.memory_file import MemoryFile
-from attest_web.settings import split_tokens
-from attest_web.stores.address import parse_address
+from attest_web.setting_values import split_tokens
+from attest_web.store_address import parse_address
 
 if TYPE_CHECKING:
     from addons.tee_signer import TeeSigner

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from attest_web.keys import SigningKeys
 from attest_web.metrics import SharedFiles
 from attest_web.process.memory_file import MemoryFile
-from attest_web.stores.address import StoreAddress
+from attest_web.store_address import StoreAddress
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ from attest_web.middleware.rate_limit import RateLimiter
 from attest_web.pages.app import AppDependencies, create_app
 from attest_web.process.listening import listen
 from attest_web.process.memory_file import MemoryFile
-from attest_web.settings import Settings, SettingsError, split_tokens
-from attest_web.stores.address import MemoryAddress
+from attest_web.setting_values import split_tokens
+from attest_web.settings import Settings, SettingsError
+from attest_web.store_address import MemoryAddress
 from attest_web.stores.factory import open_store
 from attest_web.stores.signature_store import SignatureStore
 from attest_web.version import checkout_revision, release

@@ -10,7 +10,6 @@ try:
 except ImportError as error:
     raise ImportError(f"attest_web.client needs {error.name}: pip install 'tee-signer[client]'") from error
 
-from attest_web.client.errors import MismatchError, ProofError, UnprovenError
 from attest_web.client.openai_client import (
     VerifiedAsyncOpenAI,
     VerifiedOpenAI,
@@ -19,7 +18,8 @@ from attest_web.client.openai_client import (
     verified_openai,
 )
 from attest_web.client.policy_options import attestation_policy
-from attest_web.client.proof import Proof
+from attest_web.client.proving.errors import MismatchError, ProofError, UnprovenError
+from attest_web.client.proving.proof import Proof
 
 __all__ = [
     "MismatchError",

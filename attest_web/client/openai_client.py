@@ -8,18 +8,18 @@ from typing import Any
 import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 
-from attest_web.client.errors import UnprovenError
 from attest_web.client.policy_options import attestation_policy
-from attest_web.client.proof import Proof
+from attest_web.client.proving.errors import UnprovenError
+from attest_web.client.proving.proof import Proof
+from attest_web.client.proving.trust import AttestedSigners, KnownSigners
 from attest_web.client.transports.async_transport import AsyncVerifyingTransport
 from attest_web.client.transports.sync_transport import VerifyingTransport
 from attest_web.client.transports.tokens import checked_headers, refuse_token
 from attest_web.client.transports.transport import EXTENSION, Rules, Verdict
-from attest_web.client.trust import AttestedSigners, KnownSigners
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.certificate_judge import CertificateJudge, any_certificate
-from attest_web.verify.http_client import MAX_BYTES
 from attest_web.verify.policy import Policy
+from attest_web.verify.primitives.http_client import MAX_BYTES
 
 _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)  # the SDK's own
 

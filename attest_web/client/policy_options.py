@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from attest_web.verify.checks import FailedError
 from attest_web.verify.collateral import (
     INTEL_PCS_URL,
     TCB_STATUSES,
@@ -17,11 +16,12 @@ from attest_web.verify.collateral import (
 from attest_web.verify.dstack.boot_log import APP_ID_BYTES
 from attest_web.verify.dstack.event_log import RUNTIME_REGISTER
 from attest_web.verify.dstack.kms_chain import ROOT_BYTES
-from attest_web.verify.http_client import Origin
 from attest_web.verify.nvidia.evidence import NRAS_URL, GpuDemand
 from attest_web.verify.nvidia.keys import NvidiaKeys
 from attest_web.verify.nvidia.service import NvidiaService
 from attest_web.verify.policy import Policy
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.http_client import Origin
 
 MIN_BYTES = 32
 """Size of the shortest id of a key provider that is expected: a SHA-256."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from attest_web.stores.address import MemoryAddress, SqliteAddress, StoreAddress
+from attest_web.store_address import MemoryAddress, SqliteAddress, StoreAddress
 from attest_web.stores.backend import Backend
 from attest_web.stores.shared import Fault, SharedSignatureStore
 from attest_web.stores.signature_store import MemorySignatureStore, SignatureStore

@@ -19,7 +19,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from attest_web.stores.address import RedisAddress
+from attest_web.store_address import RedisAddress
 from attest_web.stores.backend import MAX_VALUE, UNREADABLE, BackendError, Result, Write
 
 WRITE_TIMEOUT = 2.0

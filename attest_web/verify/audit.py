@@ -6,13 +6,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
-from attest_web.verify.checks import Check, FailedError, Status, all_hold, not_asked
 from attest_web.verify.dstack.boot_log import KeyProviderKind
-from attest_web.verify.dstack.guest_checks import boot_log
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.gpu_checks import IDENTITY
+from attest_web.verify.guest_checks import boot_log
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Expected, Policy
+from attest_web.verify.primitives.checks import Check, FailedError, Status, all_hold, not_asked
 from attest_web.verify.report import Report
 from attest_web.verify.report_checks import check_report
 from attest_web.verify.signed_text import SignatureAnswer, check_signature, shown_address

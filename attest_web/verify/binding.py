@@ -1,31 +1,13 @@
 """What binds a signing key, a nonce and a TLS key to a quote: its report_data."""
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-
 from attest_web.attestation.report_data import report_data
-from attest_web.attestation.tls_fingerprint import spki_sha256
 from attest_web.keys import keccak256
 from attest_web.signatures import SigningAlgo
-from attest_web.verify.checks import FailedError
+from attest_web.verify.primitives.checks import FailedError
 from attest_web.verify.signed_text import ADDRESS_BYTES, shown_address
 
 SHA256_BYTES = 32
 PUBLIC_KEY_BYTES: dict[SigningAlgo, int] = {"ecdsa": 64, "ed25519": 32}
-
-
-def certificate_spki_sha256(certificate: bytes) -> bytes:
-    """SHA-256 of the SubjectPublicKeyInfo of a certificate in DER.
-
-    Raises:
-        ValueError: It is not a certificate, or one with a key of a kind that is not known here.
-    """
-    try:
-        return spki_sha256(x509.load_der_x509_certificate(certificate))
-    except UnsupportedAlgorithm:
-        raise ValueError("its certificate has a key of an unknown kind") from None
-    except Exception:  # the parser has an exception of its own for each kind of oddity
-        raise ValueError("its certificate cannot be read") from None
 
 
 def check_address_bound(

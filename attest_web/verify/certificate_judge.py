@@ -5,9 +5,9 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 
-from attest_web.verify.checks import Check, all_hold
-from attest_web.verify.dstack.certificate import certificate_checks
+from attest_web.verify.certificate_checks import certificate_checks
 from attest_web.verify.policy import Policy
+from attest_web.verify.primitives.checks import Check, all_hold
 
 MAX_REMEMBERED = 16
 """Certificates that are remembered to hold; the oldest is forgotten and would be checked anew."""

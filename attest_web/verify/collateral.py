@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from attest_web.verify.checks import FailedError, NotMadeError
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
 
 INTEL_PCS_URL: str = dcap_qvl.INTEL_PCS_URL
 _FETCH = Path(__file__).with_name("fetch_collateral.py")

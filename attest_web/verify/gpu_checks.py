@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from attest_web.verify.checks import Check, NotAskedError, NotMadeError, Status, make, not_asked
 from attest_web.verify.dstack.compose import check_compose
-from attest_web.verify.dstack.guest_checks import boot_log
+from attest_web.verify.guest_checks import boot_log
 from attest_web.verify.nvidia import boot_attestation, evidence
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.nvidia.tokens import Verdict
 from attest_web.verify.policy import Expected, Policy
+from attest_web.verify.primitives.checks import Check, NotAskedError, NotMadeError, Status, make, not_asked
 from attest_web.verify.report import Report
 
 NAMES = ("GPU nonce", "GPU evidence", "NVIDIA verdict", "GPU attested at boot", "GPU boot evidence", "GPU identity")

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from attest_web.attestation.report_data import NONCE_BYTES
 from attest_web.verify.binding import SHA256_BYTES
-from attest_web.verify.checks import FailedError
 from attest_web.verify.evidence import Evidence, Statement
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.untrusted_json import JsonObject, base64_bytes, hex_bytes, items, parse_object, text
 from attest_web.verify.signed_text import Exchange
-from attest_web.verify.untrusted_json import JsonObject, base64_bytes, hex_bytes, items, parse_object, text
 
 FORMAT = "tee-signer-proof-1"
 

@@ -12,13 +12,12 @@ from functools import cached_property
 from attest_web.attestation.report_data import NONCE_BYTES
 from attest_web.signatures import SigningAlgo
 from attest_web.verify import binding
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.boot_log import APP_ID_BYTES
 from attest_web.verify.dstack.event_log import Event, parse_event_log
 from attest_web.verify.nvidia.evidence import CANNED_NONCE, GpuPayload
-from attest_web.verify.quote import TdxQuote
-from attest_web.verify.signed_text import address_bytes, signing_algo
-from attest_web.verify.untrusted_json import (
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.quote import TdxQuote
+from attest_web.verify.primitives.untrusted_json import (
     JsonObject,
     as_object,
     hex_bytes,
@@ -28,6 +27,7 @@ from attest_web.verify.untrusted_json import (
     parse_object,
     text,
 )
+from attest_web.verify.signed_text import address_bytes, signing_algo
 
 MAX_BYTES = 8 * 1024 * 1024
 """Bytes of a report that are read at most. With eight GPUs, one has some six hundred thousand, as it stands there

@@ -3,12 +3,12 @@
 import contextlib
 
 from attest_web.verify import binding
-from attest_web.verify.checks import Check, FailedError, NotAskedError, NotMadeError, Status, make, not_asked
 from attest_web.verify.dstack.event_log import RUNTIME_REGISTER
-from attest_web.verify.dstack.guest_checks import boot_log, guest_checks, quote_checks
 from attest_web.verify.dstack.kms_chain import check_chain
 from attest_web.verify.gpu_checks import gpu_checks
+from attest_web.verify.guest_checks import boot_log, guest_checks, quote_checks
 from attest_web.verify.policy import Expected, Policy
+from attest_web.verify.primitives.checks import Check, FailedError, NotAskedError, NotMadeError, Status, make, not_asked
 from attest_web.verify.report import Report
 from attest_web.verify.signed_text import shown_address
 

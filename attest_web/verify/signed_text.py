@@ -9,15 +9,19 @@ import nacl.exceptions
 import nacl.signing
 
 from attest_web.keys import checksum_address, keccak256
+from attest_web.printable import printable
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo, eip191_hash
-from attest_web.verify.checks import Check, FailedError, make
-from attest_web.verify.secp256k1 import check_scalars
-from attest_web.verify.untrusted_json import JsonObject, hex_bytes, lower_hex_bytes, parse_object, text
+from attest_web.verify.primitives.checks import Check, FailedError, make
+from attest_web.verify.primitives.secp256k1 import check_scalars
+from attest_web.verify.primitives.untrusted_json import JsonObject, hex_bytes, lower_hex_bytes, parse_object, text
 
 ADDRESS_BYTES: dict[SigningAlgo, int] = {"ecdsa": 20, "ed25519": 32}
 """Size of an address by algorithm: an Ethereum address; an Ed25519 public key."""
 
 _WHAT = "the signature answer"
+_MAX_ERROR = 64 * 1024
+"""Bytes of an error that are parsed at most."""
+
 _SIGNED_TEXT = re.compile("(?:(.*):)?([0-9a-f]{64}):([0-9a-f]{64})", re.DOTALL)
 
 
@@ -66,6 +70,32 @@ class SignatureAnswer:
             address=address_bytes(algo, text(answer, "signing_address", _WHAT)),
             algo=algo,
         )
+
+
+def why_not_signed(status: int, body: bytes, at_most: int) -> str | None:
+    """The reason for which an exchange was not signed, as the signature endpoint answers it.
+
+    It is the message of `{"error": {"code": "not_signed", "message": …}}`, which comes with a 404.
+
+    Args:
+        status: HTTP status of the response.
+        body: Its body.
+        at_most: Characters of the reason at most.
+
+    Returns:
+        The reason on one line, printable; empty where the error has no text; None where the response says something
+        else.
+    """
+    if status != 404 or len(body) > _MAX_ERROR:
+        return None
+    try:
+        error = parse_object(body, "the error").get("error")
+    except FailedError:
+        return None
+    if not isinstance(error, dict) or error.get("code") != "not_signed":
+        return None
+    message = error.get("message")
+    return printable(message, at_most) if isinstance(message, str) and message.strip() else ""
 
 
 def signing_algo(source: JsonObject, what: str) -> SigningAlgo:

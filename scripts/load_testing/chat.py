@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from attest_web.response_ids import usable_id
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
-from attest_web.verify.checks import FailedError, Status
-from attest_web.verify.command.online import MAX_ID
+from attest_web.verify.primitives.checks import FailedError, Status
 from attest_web.verify.signed_text import Exchange, SignatureAnswer, check_signature, shown_address
 from scripts.load_testing.client import Answer, Connection, TransportError
 
@@ -143,9 +143,9 @@ def _id_of(body: bytes) -> str:
     """
     for source in [event[1] for event in _DATA.finditer(body)] or [body]:
         try:
-            found = json.loads(source)["id"]
+            found = usable_id(json.loads(source)["id"])
         except (ValueError, LookupError, TypeError, RecursionError):
             continue
-        if isinstance(found, str) and 0 < len(found) <= MAX_ID:
+        if found is not None:
             return found
     raise ChatError("answer without an id")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import h11
 
-from attest_web.verify.http_client import MAX_BYTES, Origin
+from attest_web.verify.primitives.http_client import MAX_BYTES, Origin
 
 _PIECE = 64 * 1024
 

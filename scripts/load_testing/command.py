@@ -18,9 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from addons.lifecycle.open_files import allow_open_files
-from attest_web.verify.checks import FailedError
-from attest_web.verify.http_client import Origin
-from attest_web.verify.untrusted_json import as_object, items, parse_object, text
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.http_client import Origin
+from attest_web.verify.primitives.untrusted_json import as_object, items, parse_object, text
 from scripts.load_testing.chat import ChatError, Question, UntrueError, have_chat
 from scripts.load_testing.client import Connection, TransportError
 from scripts.load_testing.progress import Progress

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from attest_web.printable import printable
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
-from attest_web.verify.command.output import printable
 from scripts.load_testing.chat import Chat, UntrueError
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}

@@ -1,7 +1,8 @@
 import pytest
 
-from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings, split_tokens
-from attest_web.stores.address import MemoryAddress
+from attest_web.setting_values import split_tokens
+from attest_web.settings import LaunchSettings, Settings, SettingsError, load_settings
+from attest_web.store_address import MemoryAddress
 
 NEEDED = {"model_name": "org/model", "token": "s3cret"}
 

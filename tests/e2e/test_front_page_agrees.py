@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page
 
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.boot_log import BootLog
 from attest_web.verify.dstack.event_log import parse_event_log
+from attest_web.verify.primitives.checks import FailedError
 from tests.e2e.support.dstack_guest import (
     KMS_KEY,
     RUNTIME_EVENT,

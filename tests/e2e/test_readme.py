@@ -14,7 +14,7 @@ import pytest
 
 from attest_web.gpu.evidence import find_gpu_python
 from attest_web.settings import Settings
-from attest_web.verify.secp256k1 import ORDER
+from attest_web.verify.primitives.secp256k1 import ORDER
 from tests.e2e.support.processes import BIN, ROOT, Process, clean_env
 from tests.support.limits import limit
 

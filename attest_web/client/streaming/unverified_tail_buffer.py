@@ -15,13 +15,11 @@ import json
 import re
 from typing import Any, Final
 
-from attest_web.client.errors import UnprovenError
+from attest_web.client.proving.errors import UnprovenError
 from attest_web.client.streaming.stream_events import EventFilter
-from attest_web.verify.checks import FailedError
-from attest_web.verify.untrusted_json import parse_object
-
-MAX_ID: Final = 512
-"""Characters of a response id at most."""
+from attest_web.response_ids import response_id
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.untrusted_json import parse_object
 
 MAX_EVENT: Final = 2**20
 """Bytes of an event's data at most that are parsed; a longer one waits. JSON takes some 25 times its size in memory."""
@@ -31,8 +29,6 @@ _LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
 
 _OTHER_LINE_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 """What `str.splitlines` takes for a line end and SSE does not; httpx's `iter_lines` reads so."""
-
-_ID = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 class UnverifiedTailBuffer:
@@ -186,20 +182,3 @@ def json_object(data: bytes | str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def response_id(source: dict[str, Any]) -> str | None:
-    """The response id that an answer or an event names: its own, or its response's or message's."""
-    for place in (source, source.get("response"), source.get("message")):
-        value = place.get("id") if isinstance(place, dict) else None
-        if is_id(value):
-            return str(value)
-    return None
-
-
-def is_id(value: object) -> bool:
-    """Whether a signature can be asked for by this: a string of 1 to `MAX_ID` characters that is one step of a path.
-
-    An id is of the server's making, and becomes part of a URL that the token goes to: none has a slash, or is `..`.
-    """
-    return isinstance(value, str) and len(value) <= MAX_ID and _ID.fullmatch(value) is not None

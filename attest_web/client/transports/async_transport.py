@@ -8,10 +8,11 @@ import anyio
 import anyio.to_thread
 import httpx2
 
-from attest_web.client.attempts import Attempts
-from attest_web.client.proof import Proof
-from attest_web.client.signing import signatures
-from attest_web.client.steps import Get, Question, Steps, T, Wait, Work
+from attest_web.client.proving.attempts import Attempts
+from attest_web.client.proving.proof import Proof
+from attest_web.client.proving.signing import signatures
+from attest_web.client.proving.steps import Get, Question, Steps, T, Wait, Work
+from attest_web.client.proving.trust import Pin, RefusedError, Signers
 from attest_web.client.streaming.unverified_tail_buffer import UnverifiedTailBuffer, check_length
 from attest_web.client.transports.deadline import Countdown
 from attest_web.client.transports.proof_requests import (
@@ -40,8 +41,7 @@ from attest_web.client.transports.transport import (
     whole_proof,
     with_stream,
 )
-from attest_web.client.trust import Pin, RefusedError, Signers
-from attest_web.verify.http_client import Answer, FetchError
+from attest_web.verify.primitives.http_client import Answer, FetchError
 
 
 class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):

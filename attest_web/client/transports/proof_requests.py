@@ -4,11 +4,11 @@ from typing import Final
 
 import httpx2
 
-from attest_web.client.steps import Get, TookTooLongError
+from attest_web.client.proving.steps import Get, TookTooLongError
+from attest_web.client.proving.trust import RefusedError
 from attest_web.client.transports.tokens import redacted
 from attest_web.client.transports.transport import EXTENSION, Asked, Rules, Verdict
-from attest_web.client.trust import RefusedError
-from attest_web.verify.http_client import Answer, FetchError
+from attest_web.verify.primitives.http_client import Answer, FetchError
 
 MAX_PROOF_ANSWER: Final = 8 * 1024 * 1024
 """Bytes of a signature or a report that are read at most."""

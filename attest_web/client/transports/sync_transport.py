@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import httpx2
 
-from attest_web.client.attempts import Attempts
-from attest_web.client.proof import Proof
-from attest_web.client.signing import signatures
-from attest_web.client.steps import Get, Question, Steps, T, Wait, Work
+from attest_web.client.proving.attempts import Attempts
+from attest_web.client.proving.proof import Proof
+from attest_web.client.proving.signing import signatures
+from attest_web.client.proving.steps import Get, Question, Steps, T, Wait, Work
+from attest_web.client.proving.trust import Pin, RefusedError, Signers
 from attest_web.client.streaming.unverified_tail_buffer import UnverifiedTailBuffer, check_length
 from attest_web.client.transports.deadline import Countdown, ThreadDeadline
 from attest_web.client.transports.proof_requests import (
@@ -41,8 +42,7 @@ from attest_web.client.transports.transport import (
     whole_proof,
     with_stream,
 )
-from attest_web.client.trust import Pin, RefusedError, Signers
-from attest_web.verify.http_client import Answer, FetchError
+from attest_web.verify.primitives.http_client import Answer, FetchError
 
 
 class VerifyingTransport(httpx2.BaseTransport):

@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 import httpx2
 
-from attest_web.client.errors import UnprovenError, not_holding
-from attest_web.verify.binding import certificate_spki_sha256
-from attest_web.verify.checks import Check, all_hold
+from attest_web.client.proving.errors import UnprovenError, not_holding
+from attest_web.verify.primitives.certificate import certificate_spki_sha256
+from attest_web.verify.primitives.checks import Check, all_hold
 
 
 class UnknownTlsKeyError(Exception):

@@ -10,17 +10,18 @@ from typing import Final
 
 import httpx2
 
-from attest_web.client.errors import UnprovenError
-from attest_web.client.proof import Proof
-from attest_web.client.signing import Signed
-from attest_web.client.streaming.unverified_tail_buffer import is_id, json_object, response_id
+from attest_web.client.proving.errors import UnprovenError
+from attest_web.client.proving.proof import Proof
+from attest_web.client.proving.signing import Signed
+from attest_web.client.proving.trust import Pin, Signers, Trust
+from attest_web.client.streaming.unverified_tail_buffer import json_object
 from attest_web.client.transports.tls_guard import TlsGuard
 from attest_web.client.transports.tokens import refuse_headers
-from attest_web.client.trust import Pin, Signers, Trust
+from attest_web.response_ids import is_path_segment, response_id
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.certificate_judge import CertificateJudge
 from attest_web.verify.evidence import Evidence
-from attest_web.verify.http_client import MAX_BYTES
+from attest_web.verify.primitives.http_client import MAX_BYTES
 from attest_web.verify.signed_text import Exchange, shown_address
 
 EXTENSION: Final = "tee_signer_verdict"
@@ -219,7 +220,7 @@ def with_stream(response: httpx2.Response, stream: httpx2.SyncByteStream | httpx
 def ids_of(response: httpx2.Response, own_id: str | None) -> list[str]:
     """What a signature can be asked for by: the receipt, which nobody else can have chosen, then the answer's id."""
     ids = [response.headers.get("x-receipt-id"), own_id]
-    return [str(each) for each in dict.fromkeys(ids) if is_id(each)]
+    return [str(each) for each in dict.fromkeys(ids) if is_path_segment(each)]
 
 
 def id_in(body: bytes) -> str | None:

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from attest_web.printable import printable
 from attest_web.verify.audit import AS_OF, DEV_ROOT, Audit, check_evidence
 from attest_web.verify.certificate_judge import CertificateJudge, any_certificate, why_refused
-from attest_web.verify.checks import Check, FailedError, all_hold
 from attest_web.verify.collateral import (
     INTEL_PCS_URL,
     TCB_UP_TO_DATE,
@@ -24,16 +24,17 @@ from attest_web.verify.collateral import (
 from attest_web.verify.command.arguments import WrongUsageError, parse_arguments
 from attest_web.verify.command.moment import shown_moment, utc_now
 from attest_web.verify.command.online import Chat, Conversation
-from attest_web.verify.command.output import as_json, as_text, printable
+from attest_web.verify.command.output import as_json, as_text
 from attest_web.verify.command.policy_arguments import collateral_demand, demands
 from attest_web.verify.evidence import Evidence, Statement, save
-from attest_web.verify.http_client import FetchError, HttpClient, Origin
 from attest_web.verify.nvidia.evidence import GpuDemand, GpuPayload
 from attest_web.verify.nvidia.keys import NvidiaKeys
 from attest_web.verify.nvidia.saved import SavedVerdicts
 from attest_web.verify.nvidia.service import Heard, NvidiaService
 from attest_web.verify.nvidia.tokens import Verdict, issuer_of
 from attest_web.verify.policy import Policy
+from attest_web.verify.primitives.checks import Check, FailedError, all_hold
+from attest_web.verify.primitives.http_client import FetchError, HttpClient, Origin
 from attest_web.verify.proof_file import SavedProof
 from attest_web.verify.signed_text import Exchange
 

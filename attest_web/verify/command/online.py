@@ -8,16 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
+from attest_web.response_ids import usable_id
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
-from attest_web.verify.checks import Check, FailedError, Status, make
-from attest_web.verify.command.output import printable
 from attest_web.verify.evidence import Evidence, Statement
-from attest_web.verify.http_client import Answer, FetchError, HttpClient
-from attest_web.verify.signed_text import Exchange, SignatureAnswer, shown_address
-from attest_web.verify.untrusted_json import as_object, items, parse_object, text
-
-MAX_ID = 512
-"""Characters of a response id at most."""
+from attest_web.verify.primitives.checks import Check, FailedError, Status, make
+from attest_web.verify.primitives.http_client import Answer, FetchError, HttpClient
+from attest_web.verify.primitives.untrusted_json import as_object, items, parse_object, text
+from attest_web.verify.signed_text import Exchange, SignatureAnswer, shown_address, why_not_signed
 
 MAX_REASON = 200
 """Characters that are told at most of the reason for which an exchange was not signed."""
@@ -27,9 +24,8 @@ _DELAYS = (0.1, 0.2, 0.4)
 reason for which there is none is stored when the exchange is over, and that may be a moment later."""
 
 _RECEIPT = re.compile("rcpt-[0-9a-f]{24}")
-_NOT_SIGNED = "not_signed"
-_STEPS = frozenset({".", ".."})
-"""Ids that a path takes for steps, to some other page."""
+_DOT_SEGMENTS = frozenset({".", ".."})
+"""Ids that would name another page, as segments of a path (RFC 3986, 3.3)."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _HINTS: Mapping[int, str] = {
@@ -116,7 +112,7 @@ class Conversation:
         if answer.spki_sha256 is not None and self._tls:
             self._keys_seen.add(answer.spki_sha256)
             self.evidence.tls_keys = frozenset(self._keys_seen)
-        if answer.status == 404 and (reason := _not_signed_for(answer.body)) is not None:
+        if (reason := _why_not_signed(answer)) is not None:
             raise FailedError(f"the proxy has no signature for it: {reason}")
         if answer.status != 200:
             hints = _CHAT_HINTS if method == "POST" else _HINTS
@@ -208,23 +204,17 @@ def _reason(answer: Answer, hints: Mapping[int, str]) -> str:
     return f"{said}; {hint}" if hint else said
 
 
-def _not_signed_for(body: bytes) -> str | None:
-    """Why the exchange was not signed, where an error answer says that it was seen and is not."""
-    try:
-        error = as_object(parse_object(body, "the error").get("error"), "the error")
-        if error.get("code") != _NOT_SIGNED:
-            return None
-        return printable(text(error, "message", "the error").rstrip("."), MAX_REASON) or None
-    except FailedError:
-        return None
+def _why_not_signed(answer: Answer) -> str | None:
+    reason = why_not_signed(answer.status, answer.body, MAX_REASON)
+    return reason.rstrip(".") if reason else None
 
 
 def _id_of(body: bytes | str) -> str | None:
     try:
-        value = text(parse_object(body, "the answer"), "id", "the answer")
+        found = usable_id(parse_object(body, "the answer").get("id"))
     except FailedError:
         return None
-    return value if 0 < len(value) <= MAX_ID and value not in _STEPS else None
+    return None if found in _DOT_SEGMENTS else found
 
 
 def _id_of_stream(body: bytes) -> str | None:

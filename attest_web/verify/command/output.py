@@ -3,27 +3,14 @@
 import json
 from typing import Any
 
+from attest_web.printable import printable
 from attest_web.verify.audit import Audit
-from attest_web.verify.checks import Check, Status
 from attest_web.verify.command.explanations import explanation
 from attest_web.verify.command.moment import shown_moment
-
-MAX_DETAIL = 400
-"""Characters of a detail that are shown at most."""
+from attest_web.verify.primitives.checks import Check, Status
 
 _MARKS = {Status.PASSED: "✓", Status.FAILED: "✗", Status.NOT_MADE: "–"}  # noqa: RUF001
 _GREEN, _RED, _YELLOW, _GREY, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[90m", "\x1b[0m"
-
-
-def printable(text: str, at_most: int = MAX_DETAIL) -> str:
-    """A text on one line and without control characters, with which its sender could draw a ✓ of its own.
-
-    Args:
-        text: The text.
-        at_most: Characters of it that are shown at most.
-    """
-    text = text if len(text) <= at_most else text[:at_most] + "…"
-    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def as_text(audit: Audit, colours: bool, *, explain: bool = False) -> str:

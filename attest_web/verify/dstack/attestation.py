@@ -14,9 +14,9 @@ from typing import Any
 
 import msgpack
 
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.event_log import MAX_EVENTS, Event, parse_event_log
-from attest_web.verify.untrusted_json import JsonObject, as_object, integer, member, parse_object, text
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.untrusted_json import JsonObject, as_object, integer, member, parse_object, text
 
 MAX_BYTES = 1024 * 1024
 """Bytes of an attestation that are read at most; a real one has some ten thousand."""

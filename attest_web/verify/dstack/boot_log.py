@@ -27,9 +27,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.event_log import RUNTIME_REGISTER, Event
-from attest_web.verify.untrusted_json import hex_bytes
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.untrusted_json import hex_bytes
 
 APP_ID_BYTES = 20
 SHA256_BYTES = 32

@@ -2,8 +2,8 @@
 
 import hashlib
 
-from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.untrusted_json import parse_object
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
+from attest_web.verify.primitives.untrusted_json import parse_object
 
 
 def check_compose(measured: bytes, app_compose: str | None, expected: bytes | None) -> str:

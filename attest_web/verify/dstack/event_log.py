@@ -15,9 +15,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from attest_web.verify.checks import FailedError
-from attest_web.verify.quote import REGISTER_BYTES, TdxQuote
-from attest_web.verify.untrusted_json import JsonObject, as_object, hex_bytes, integer, text
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.quote import REGISTER_BYTES, TdxQuote
+from attest_web.verify.primitives.untrusted_json import JsonObject, as_object, hex_bytes, integer, text
 
 RUNTIME_REGISTER = 3
 RUNTIME_EVENT_TYPE = 0x08000001

@@ -9,9 +9,9 @@ boot log. It can be pinned by the verifier, or by the app itself: a guest whose 
 import hashlib
 from collections.abc import Collection
 
-from attest_web.verify.checks import FailedError, NotAskedError, NotMadeError
 from attest_web.verify.dstack.boot_log import KeyProvider, KeyProviderKind
-from attest_web.verify.untrusted_json import hex_bytes, parse_object, text
+from attest_web.verify.primitives.checks import FailedError, NotAskedError, NotMadeError
+from attest_web.verify.primitives.untrusted_json import hex_bytes, parse_object, text
 
 _COMPOSE = "app_compose"
 

@@ -14,8 +14,8 @@ import coincurve
 
 from attest_web.dstack.key_chain import recovered_key
 from attest_web.signatures import SigningAlgo
-from attest_web.verify.checks import FailedError
-from attest_web.verify.secp256k1 import check_scalars
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.secp256k1 import check_scalars
 
 PURPOSE = "signing"
 """What the signing keys are asked for, in `GetKey`."""

@@ -14,9 +14,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from attest_web.verify.checks import FailedError
-from attest_web.verify.quote import REGISTER_BYTES
-from attest_web.verify.untrusted_json import JsonObject, base64_bytes, text
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.quote import REGISTER_BYTES
+from attest_web.verify.primitives.untrusted_json import JsonObject, base64_bytes, text
 
 FILE_NAME = "measurement.tdx.cbor"
 OVMF_PRE_202505 = "pre202505"

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 from attest_web.keys import keccak256
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.boot_log import BootLog, KeyProviderKind
-from attest_web.verify.quote import REGISTER_BYTES, TdxQuote
-from attest_web.verify.untrusted_json import JsonObject, hex_bytes, integer, parse_object, text
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.quote import REGISTER_BYTES, TdxQuote
+from attest_web.verify.primitives.untrusted_json import JsonObject, hex_bytes, integer, parse_object, text
 
 _DOMAIN = b"dstack-mr-config-v3:\0"
 _KIND_BYTES = {

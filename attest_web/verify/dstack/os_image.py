@@ -14,11 +14,11 @@ import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.dstack.event_log import Event, extended
 from attest_web.verify.dstack.measurement_document import OVMF_PRE_202505, MeasurementDocument
-from attest_web.verify.quote import TdxQuote
-from attest_web.verify.untrusted_json import JsonObject, as_object, hex_bytes, integer, member, text
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
+from attest_web.verify.primitives.quote import TdxQuote
+from attest_web.verify.primitives.untrusted_json import JsonObject, as_object, hex_bytes, integer, member, text
 
 HASH_BYTES = 32
 

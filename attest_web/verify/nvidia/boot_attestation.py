@@ -18,10 +18,10 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.nvidia.claims import check_gpu_claims
 from attest_web.verify.nvidia.evidence import MAX_GPUS
-from attest_web.verify.untrusted_json import (
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
+from attest_web.verify.primitives.untrusted_json import (
     JsonObject,
     as_object,
     hex_bytes,

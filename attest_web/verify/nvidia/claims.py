@@ -5,8 +5,8 @@ The claims are those of NVIDIA's claims guide for GPUs, versions 2.0 and 3.0 (do
 
 import re
 
-from attest_web.verify.checks import FailedError
-from attest_web.verify.untrusted_json import JsonObject, text
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.untrusted_json import JsonObject, text
 
 _UEID = re.compile(r"[1-9][0-9]{0,63}")
 _ABOUT_THE_EVIDENCE = (

@@ -9,8 +9,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from attest_web.gpu.spdm import evidence_nonce
-from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.untrusted_json import JsonObject, as_object, base64_bytes, hex_bytes, items, parse_object, text
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
+from attest_web.verify.primitives.untrusted_json import (
+    JsonObject,
+    as_object,
+    base64_bytes,
+    hex_bytes,
+    items,
+    parse_object,
+    text,
+)
 
 NRAS_URL = "https://nras.attestation.nvidia.com/v3/attest/gpu"
 

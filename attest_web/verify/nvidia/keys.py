@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePublicKey, EllipticCurvePublicNumbers
 from cryptography.x509 import load_der_x509_certificate
 
-from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.http_client import FetchError, HttpClient, Origin
-from attest_web.verify.untrusted_json import JsonObject, as_object, base64_bytes, items, parse_object, text
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
+from attest_web.verify.primitives.http_client import FetchError, HttpClient, Origin
+from attest_web.verify.primitives.untrusted_json import JsonObject, as_object, base64_bytes, items, parse_object, text
 
 JWKS_PATH = "/.well-known/jwks.json"
 MAX_JWKS = 1024 * 1024

@@ -6,10 +6,10 @@ nothing vouches for old ones but who has saved them: they must be the verifier's
 
 from collections.abc import Callable, Sequence
 
-from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.nvidia.evidence import GpuPayload
 from attest_web.verify.nvidia.keys import NvidiaKeys
 from attest_web.verify.nvidia.tokens import Verdict, check_verdict
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
 
 
 class SavedVerdicts:

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from attest_web.verify.checks import NotMadeError
-from attest_web.verify.http_client import FetchError, HttpClient, Origin
 from attest_web.verify.nvidia.evidence import GpuPayload
 from attest_web.verify.nvidia.keys import MAX_JWKS, NvidiaKeys, NvidiaKeysFetcher, jwks_origin
 from attest_web.verify.nvidia.tokens import MAX_ANSWER, Verdict, check_verdict, issuer_of, key_ids
+from attest_web.verify.primitives.checks import NotMadeError
+from attest_web.verify.primitives.http_client import FetchError, HttpClient, Origin
 
 KeySource = Callable[[Iterable[str]], NvidiaKeys]
 """Gives NVIDIA's keys, among them those with these ids where there are such. Raises `NotMadeError` without any."""

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import jwt
 
-from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.http_client import Origin
 from attest_web.verify.nvidia.claims import check_gpu_claims
 from attest_web.verify.nvidia.evidence import MAX_GPUS
 from attest_web.verify.nvidia.keys import NvidiaKeys
-from attest_web.verify.untrusted_json import JsonObject, as_object, integer, parse_json, parse_object
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
+from attest_web.verify.primitives.http_client import Origin
+from attest_web.verify.primitives.untrusted_json import JsonObject, as_object, integer, parse_json, parse_object
 
 ISSUER = "https://nras.attestation.nvidia.com"
 ALGORITHM = "ES384"

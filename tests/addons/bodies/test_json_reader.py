@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from addons.bodies.json_reader import MAX_KEPT, JsonReader
-from addons.bodies.stream_formats import usable_id
+from attest_web.response_ids import usable_id
 from tests.support.cutting import cut, cuts
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from addons.bodies import sse_reader as sse
 from addons.bodies.sse_event import MAX_EVENT
 from addons.bodies.sse_reader import SseReader
-from addons.bodies.stream_formats import ANY, CHAT, MESSAGES, RESPONSES, Dialect, usable_id
+from addons.bodies.stream_formats import ANY, CHAT, MESSAGES, RESPONSES, Dialect
 from addons.exchange.usage import Usage
+from attest_web.response_ids import usable_id
 from tests.support.cutting import cut, cuts
 
 DONE = b"data: [DONE]\n\n"

@@ -16,14 +16,14 @@ from attest_web.client import (
     verified_async_openai,
     verified_openai,
 )
-from attest_web.client.signing import DELAYS, MAX_REASON
+from attest_web.client.proving.signing import DELAYS, MAX_REASON
 from tests.attest_web.client.signing_server import BASE, CHAT, LENIENT, SigningServer
 from tests.attest_web.verify.minting import KEYS, OTHER_KEYS
 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attest_web.client.signing.DELAYS", (0.0,) * len(DELAYS))
+    monkeypatch.setattr("attest_web.client.proving.signing.DELAYS", (0.0,) * len(DELAYS))
 
 
 def before(server: SigningServer, **options: Any) -> VerifiedOpenAI:

@@ -22,8 +22,8 @@ from attest_web.client import (
     verified_async_openai,
     verified_openai,
 )
-from attest_web.verify.binding import certificate_spki_sha256
 from attest_web.verify.policy import Policy
+from attest_web.verify.primitives.certificate import certificate_spki_sha256
 from tests.attest_web.client.signing_server import CHAT, LENIENT
 from tests.attest_web.verify.fake_proxy import FakeProxy, fake_proxy
 from tests.support.certificates import key_pem, self_signed

@@ -15,7 +15,7 @@ from tests.attest_web.client.signing_server import BASE, CHAT, LENIENT, STREAM, 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attest_web.client.signing.DELAYS", (0.0,))
+    monkeypatch.setattr("attest_web.client.proving.signing.DELAYS", (0.0,))
 
 
 def chat(make: Callable[..., Any], server: SigningServer, **options: Any) -> Any:

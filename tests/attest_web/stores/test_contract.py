@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from attest_web.keys import SigningKeys
 from attest_web.signatures import SignedExchange, sign_text
-from attest_web.stores.address import parse_address
+from attest_web.store_address import parse_address
 from attest_web.stores.backend import BackendError
 from attest_web.stores.factory import open_store
 from attest_web.stores.shared import SharedSignatureStore

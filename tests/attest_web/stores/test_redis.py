@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from redis import Redis
 
 from attest_web.signatures import SignedExchange
-from attest_web.stores.address import RedisAddress, parse_address
+from attest_web.store_address import RedisAddress, parse_address
 from attest_web.stores.backend import MAX_VALUE
 from attest_web.stores.factory import open_store
 from attest_web.stores.redis_backend import RedisBackend

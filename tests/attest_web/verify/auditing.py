@@ -3,12 +3,12 @@
 from typing import Any
 
 from attest_web.verify.audit import Audit, check_evidence
-from attest_web.verify.checks import FailedError, NotMadeError, Status
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.nvidia.evidence import GpuPayload
 from attest_web.verify.nvidia.tokens import Verdict
 from attest_web.verify.policy import Policy
+from attest_web.verify.primitives.checks import FailedError, NotMadeError, Status
 from tests.attest_web.verify.minting import QuoteBook, evidence, report
 
 

@@ -20,10 +20,10 @@ from eth_utils.crypto import keccak
 from attest_web.attestation.report_data import report_data
 from attest_web.keys import SigningKeys
 from attest_web.signatures import SigningAlgo, sign_text, signed_text
-from attest_web.verify.checks import FailedError
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.nvidia.evidence import CANNED_NONCE
+from attest_web.verify.primitives.checks import FailedError
 from attest_web.verify.signed_text import Exchange
 
 BootLog = list[tuple[str, bytes]]

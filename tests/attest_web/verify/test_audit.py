@@ -14,11 +14,11 @@ from attest_web.verify.audit import (
     UNPINNED_KEY_PROVIDER,
     check_evidence,
 )
-from attest_web.verify.checks import NotMadeError, Status
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Policy
+from attest_web.verify.primitives.checks import NotMadeError, Status
 from attest_web.verify.signed_text import Exchange
 from tests.attest_web.verify.auditing import audit, status, wrong
 from tests.attest_web.verify.minting import (

@@ -1,13 +1,9 @@
-from pathlib import Path
-
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest_web.attestation.report_data import report_data
 from attest_web.signatures import SigningAlgo
-from attest_web.verify.binding import certificate_spki_sha256, check_address_bound, check_public_key
-from attest_web.verify.checks import FailedError
+from attest_web.verify.binding import check_address_bound, check_public_key
+from attest_web.verify.primitives.checks import FailedError
 from tests.attest_web.verify.minting import ALGOS, KEYS, NONCE, OTHER_KEYS, SPKI, VECTORS, address
 
 
@@ -34,11 +30,3 @@ def test_the_quote_carries_this_address_and_this_tls_key(algo: SigningAlgo, spki
     for other in (report_data(address(OTHER_KEYS, algo), NONCE, spki), report_data(bound, NONCE, b"\7" * 32)):
         with pytest.raises(FailedError, match="does not carry this address"):
             check_address_bound(algo, bound, NONCE, spki, other)
-
-
-def test_a_certificate_with_an_unknown_curve_is_a_clear_failure(certificate: tuple[Path, bytes]) -> None:
-    der = x509.load_pem_x509_certificate(certificate[0].read_bytes()).public_bytes(Encoding.DER)
-    p256 = bytes.fromhex("2a8648ce3d030107")
-    assert p256 in der
-    with pytest.raises(ValueError, match="unknown kind"):
-        certificate_spki_sha256(der.replace(p256, p256[:-1] + b"\x77"))

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.collateral import (
     DcapVerifier,
     collateral_from_json,
     collateral_from_service,
     root_certificate,
 )
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
 from tests.attest_web.verify.minting import report
 
 EMPTY = dcap_qvl.QuoteCollateralV3("", b"", b"", "", "{}", b"", "", "{}", b"")

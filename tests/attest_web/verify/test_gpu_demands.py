@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from attest_web.verify.audit import CANNED_GPU, UNBOUND_GPU, UNVERIFIED_GPU
-from attest_web.verify.checks import Status
 from attest_web.verify.nvidia.evidence import CANNED_NONCE, GpuDemand
 from attest_web.verify.nvidia.tokens import Verdict
+from attest_web.verify.primitives.checks import Status
 from tests.attest_web.verify.auditing import audit, rejecting, silent, status, vouching, wrong
 from tests.attest_web.verify.minting import (
     ALGOS,

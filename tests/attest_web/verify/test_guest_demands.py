@@ -11,7 +11,7 @@ from attest_web.verify.audit import (
     UNPINNED_KEY_PROVIDER,
     UNUSUAL_ATTRIBUTES,
 )
-from attest_web.verify.checks import Status
+from attest_web.verify.primitives.checks import Status
 from tests.attest_web.verify.auditing import audit, status, wrong
 from tests.attest_web.verify.minting import (
     ALGOS,

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from attest_web.verify.audit import Audit, check_evidence
-from attest_web.verify.checks import Status
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Policy
+from attest_web.verify.primitives.checks import Status
 from tests.attest_web.verify.auditing import audit, status, wrong
 from tests.attest_web.verify.minting import (
     APP_COMPOSE,

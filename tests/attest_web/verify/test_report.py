@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.event_log import Event, parse_event_log
+from attest_web.verify.primitives.checks import FailedError
 from attest_web.verify.report import MAX_BYTES, MAX_LOG, Report
 from tests.attest_web.verify.auditing import audit, wrong
 from tests.attest_web.verify.minting import report

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from attest_web.verify.checks import FailedError
+from attest_web.verify.primitives.checks import FailedError
 from attest_web.verify.report import LISTS, Report
 from tests.attest_web.verify.auditing import audit, wrong
 from tests.attest_web.verify.minting import OTHER_KEYS, report

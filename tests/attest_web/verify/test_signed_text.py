@@ -6,8 +6,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from attest_web.signatures import SigningAlgo, eip191_hash, signed_text
-from attest_web.verify.checks import FailedError, Status
-from attest_web.verify.secp256k1 import ORDER
+from attest_web.verify.primitives.checks import FailedError, Status
+from attest_web.verify.primitives.secp256k1 import ORDER
 from attest_web.verify.signed_text import Exchange, SignatureAnswer, address_bytes, check_signature, signed_hashes
 from tests.attest_web.verify.minting import ALGOS, KEYS, OTHER_KEYS, REQUEST, RESPONSE, VECTORS, signature
 from tests.support.verification import sha256

@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder  # what has to agree with the gate about what a stream says
 
-from attest_web.client.errors import UnprovenError
-from attest_web.client.streaming.unverified_tail_buffer import MAX_EVENT, UnverifiedTailBuffer, is_id
+from attest_web.client.proving.errors import UnprovenError
+from attest_web.client.streaming.unverified_tail_buffer import MAX_EVENT, UnverifiedTailBuffer
 
 
 def through(*pieces: bytes) -> tuple[bytes, bytes, str | None]:
@@ -99,15 +99,6 @@ def test_the_id_is_that_of_the_first_event_that_has_one_also_behind_what_waits(
     stream: bytes, found: str | None
 ) -> None:
     assert through(stream)[2] == found
-
-
-@pytest.mark.parametrize(
-    "hostile", [".", "..", "../attestation/report", "a/b", "a\\b", "a\nb", "\x7f", "", "\udc80", 7]
-)
-def test_no_id_leads_to_another_path(hostile: object) -> None:
-    """A URL with the token is made of it, and httpx takes `..` out of paths."""
-    assert not is_id(hostile)
-    assert all(map(is_id, ("chatcmpl-1", "...", "gen:1?x=ä %2F", "x" * 512)))
 
 
 def test_what_waits_is_bounded_in_bytes() -> None:

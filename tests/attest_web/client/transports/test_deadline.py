@@ -171,7 +171,7 @@ def test_over_tls_too(make: Callable[..., Any], tmp_path: Path) -> None:
 def test_all_tries_of_a_question_for_proof_have_one_time(
     make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attest_web.client.signing.DELAYS", (0.01,) * 1_000_000)
+    monkeypatch.setattr("attest_web.client.proving.signing.DELAYS", (0.01,) * 1_000_000)
     began = time.monotonic()
     with pytest.raises(UnprovenError, match=f"longer than {TIMEOUT} seconds"):
         chat(make, BASE, policy=LENIENT, transport=httpx2.MockTransport(SigningServer(late=1_000_000)))

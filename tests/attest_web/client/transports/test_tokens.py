@@ -23,11 +23,11 @@ from attest_web.client import (
     verified_async_openai,
     verified_openai,
 )
-from attest_web.client.attempts import Attempts
+from attest_web.client.proving.attempts import Attempts
+from attest_web.client.proving.trust import KnownSigners, RefusedError
 from attest_web.client.transports.tokens import refuse_headers
 from attest_web.client.transports.transport import Asked, Rules
-from attest_web.client.trust import KnownSigners, RefusedError
-from attest_web.verify.http_client import Answer
+from attest_web.verify.primitives.http_client import Answer
 from tests.attest_web.client.signing_server import BASE, CHAT, LENIENT, SigningServer
 
 SECRET = "s3cret-token"
@@ -35,7 +35,7 @@ SECRET = "s3cret-token"
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attest_web.client.signing.DELAYS", (0.0,))
+    monkeypatch.setattr("attest_web.client.proving.signing.DELAYS", (0.0,))
 
 
 TOKENS = [

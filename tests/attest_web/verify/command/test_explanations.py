@@ -3,9 +3,9 @@ import datetime
 import pytest
 
 from attest_web.verify.audit import check_evidence
+from attest_web.verify.certificate_checks import certificate_checks
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.command.explanations import explanation
-from attest_web.verify.dstack.certificate import certificate_checks
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Policy
 from tests.attest_web.verify.minting import evidence, report

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from attest_web.verify.audit import Audit
-from attest_web.verify.checks import Check, Status, not_asked
 from attest_web.verify.command.output import as_json, as_text
+from attest_web.verify.primitives.checks import Check, Status, not_asked
 
 HOLDS = Check("ecdsa RTMR3", Status.PASSED, "9 events give 00")
 FAILS = Check("ecdsa key provider", Status.FAILED, "tpm")

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest_web.dstack.tls_key import RA_TLS_ATTESTATION
-from attest_web.verify.checks import Check, Status
+from attest_web.verify.primitives.checks import Check, Status
 
 NOW = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
 """When the collateral of the vectors is good."""

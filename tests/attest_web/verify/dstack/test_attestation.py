@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.attestation import MAX_BYTES, Attestation
 from attest_web.verify.dstack.boot_log import BootLog
 from attest_web.verify.dstack.event_log import replay
-from attest_web.verify.quote import TdxQuote
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.quote import TdxQuote
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.boot_log import MAX_INIT_SCRIPTS, MAX_JSON, MAX_KMS_MEASUREMENTS, BootLog, KeyProviderKind
 from attest_web.verify.dstack.event_log import parse_event_log, replay
+from attest_web.verify.primitives.checks import FailedError
 from tests.attest_web.verify.minting import (
     APP_ID,
     COMPOSE_HASH,

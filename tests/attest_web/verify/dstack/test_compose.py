@@ -1,7 +1,7 @@
 import pytest
 
-from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.dstack.compose import check_compose
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
 from tests.attest_web.verify.minting import APP_COMPOSE, COMPOSE_HASH
 
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.event_log import (
     MAX_EVENTS,
     check_replay,
@@ -19,7 +18,8 @@ from attest_web.verify.dstack.event_log import (
     runtime_digest,
     runtime_preimage_v2,
 )
-from attest_web.verify.quote import TdxQuote
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.quote import TdxQuote
 from tests.attest_web.verify.minting import (
     APP_ID,
     DSTACK_VECTORS,

@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from attest_web.verify.checks import FailedError, NotAskedError, NotMadeError
 from attest_web.verify.dstack.boot_log import KeyProvider, KeyProviderKind
 from attest_web.verify.dstack.key_provider import check_key_provider, pinned_by_compose
+from attest_web.verify.primitives.checks import FailedError, NotAskedError, NotMadeError
 from tests.attest_web.verify.minting import APP_COMPOSE, KMS_ID, OTHER_KMS_ID
 
 ENCLAVE = b"\6" * 32

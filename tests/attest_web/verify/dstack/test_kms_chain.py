@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from attest_web.dstack.guest_agent import KEY_PURPOSE
 from attest_web.keys import SigningKeys
 from attest_web.signatures import SigningAlgo
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.kms_chain import PURPOSE, check_chain, recover
-from attest_web.verify.secp256k1 import ORDER
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.secp256k1 import ORDER
 from tests.attest_web.verify.minting import (
     ALGOS,
     APP_ID,

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.audit import check_evidence
-from attest_web.verify.checks import FailedError, Status
 from attest_web.verify.dstack.boot_log import BootLog
 from attest_web.verify.dstack.event_log import check_replay, parse_event_log
 from attest_web.verify.evidence import Statement
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Policy
-from attest_web.verify.quote import TdxQuote
+from attest_web.verify.primitives.checks import FailedError, Status
+from attest_web.verify.primitives.quote import TdxQuote
 from tests.attest_web.verify.minting import (
     APP_COMPOSE,
     COMPOSE_HASH,

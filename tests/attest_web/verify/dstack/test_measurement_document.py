@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.measurement_document import FILE_NAME, OVMF_PRE_202505, MeasurementDocument
+from attest_web.verify.primitives.checks import FailedError
 from tests.attest_web.verify.minting import MRTD, OS_IMAGE_HASH, VM_CONFIG
 
 SOURCE: dict[str, str] = json.loads(VM_CONFIG)["tdx_measurement"]

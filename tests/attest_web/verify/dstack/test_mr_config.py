@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from eth_utils.crypto import keccak
 
-from attest_web.verify.checks import FailedError
 from attest_web.verify.dstack.boot_log import BootLog, KeyProvider, KeyProviderKind
 from attest_web.verify.dstack.mr_config import check_mr_config_id, is_unset, mr_config_id_v3
-from attest_web.verify.quote import TdxQuote
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.quote import TdxQuote
 from tests.attest_web.verify.minting import DSTACK_VECTORS, quote
 
 VECTORS = DSTACK_VECTORS["mr_config_id"]

@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.binding import certificate_spki_sha256
+from attest_web.verify.certificate_checks import CertificateEvidence, certificate_checks
 from attest_web.verify.certificate_judge import CertificateJudge
-from attest_web.verify.checks import Status, all_hold
 from attest_web.verify.collateral import QuoteVerdict
-from attest_web.verify.dstack.certificate import CertificateEvidence, certificate_checks
 from attest_web.verify.policy import Policy
+from attest_web.verify.primitives.certificate import certificate_spki_sha256
+from attest_web.verify.primitives.checks import Status, all_hold
 from tests.attest_web.verify.dstack.certificates import (
     NOW,
     YEAR_2060,

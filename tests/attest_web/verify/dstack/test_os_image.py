@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.dstack.event_log import parse_event_log
 from attest_web.verify.dstack.os_image import check_os_image, expected_registers, td_hob_digest
-from attest_web.verify.quote import TdxQuote
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
+from attest_web.verify.primitives.quote import TdxQuote
 from tests.attest_web.verify.minting import DSTACK_VECTORS, FIRMWARE_EVENTS, OS_IMAGE_HASH, VM_CONFIG, registers
 
 REAL = DSTACK_VECTORS["real_quotes"]["tdx-lite-getquote.json"]["response"]

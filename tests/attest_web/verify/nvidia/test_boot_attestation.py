@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.checks import FailedError, NotMadeError
 from attest_web.verify.nvidia.boot_attestation import (
     MAX_GPU_INFO,
     GpuAttestation,
@@ -20,6 +19,7 @@ from attest_web.verify.nvidia.boot_attestation import (
     gpu_info_ueids,
     policy_hash,
 )
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
 from tests.attest_web.verify.nvidia.stand_in import gpu_claims
 
 UEID = "457723480349051719100670602112458195243836813799"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from attest_web.verify.checks import FailedError
 from attest_web.verify.nvidia.evidence import MAX_GPUS, GpuPayload
+from attest_web.verify.primitives.checks import FailedError
 from tests.attest_web.verify.auditing import audit, wrong
 from tests.attest_web.verify.minting import NONCE, gpu_payload, report
 

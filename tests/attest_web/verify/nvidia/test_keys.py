@@ -7,8 +7,6 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.http_client import HttpClient, Origin
 from attest_web.verify.nvidia.keys import (
     JWKS_PATH,
     MAX_AGE,
@@ -18,6 +16,8 @@ from attest_web.verify.nvidia.keys import (
     NvidiaKeysFetcher,
     jwks_origin,
 )
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
+from attest_web.verify.primitives.http_client import HttpClient, Origin
 from tests.attest_web.verify.fake_proxy import FakeProxy, fake_proxy
 from tests.attest_web.verify.nvidia.stand_in import KEY_ID, jwk, jwks, signing_key
 

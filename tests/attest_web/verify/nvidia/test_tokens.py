@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.checks import FailedError, NotMadeError
-from attest_web.verify.http_client import Origin
 from attest_web.verify.nvidia.keys import NvidiaKeys
 from attest_web.verify.nvidia.tokens import ISSUER, MAX_ANSWER, MAX_TOKEN, TOLERANCE, check_verdict, issuer_of, key_ids
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
+from attest_web.verify.primitives.http_client import Origin
 from tests.attest_web.verify.nvidia.stand_in import (
     KEY_ID,
     LIFETIME,

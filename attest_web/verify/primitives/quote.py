@@ -8,7 +8,7 @@ two more fields at its end.
 import struct
 from dataclasses import dataclass
 
-from attest_web.verify.checks import FailedError
+from attest_web.verify.primitives.checks import FailedError
 
 HEADER_BYTES = 48
 BODY_BYTES = 584

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from attest_web.verify import quote
-from attest_web.verify.checks import Check, FailedError, NotAskedError, NotMadeError, Status, make
 from attest_web.verify.dstack import event_log
 from attest_web.verify.dstack.boot_log import BootLog
 from attest_web.verify.dstack.compose import check_compose, demands_acpi_check
@@ -12,7 +10,9 @@ from attest_web.verify.dstack.key_provider import check_key_provider, pinned_by_
 from attest_web.verify.dstack.mr_config import check_mr_config_id, is_unset
 from attest_web.verify.dstack.os_image import check_os_image
 from attest_web.verify.policy import Policy
-from attest_web.verify.untrusted_json import JsonObject, text
+from attest_web.verify.primitives import quote
+from attest_web.verify.primitives.checks import Check, FailedError, NotAskedError, NotMadeError, Status, make
+from attest_web.verify.primitives.untrusted_json import JsonObject, text
 
 
 class GuestEvidence(Protocol):

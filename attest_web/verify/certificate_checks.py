@@ -16,13 +16,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attest_web.dstack.tls_key import RA_TLS_ATTESTATION
-from attest_web.verify.checks import Check, FailedError, make
 from attest_web.verify.dstack.attestation import Attestation
 from attest_web.verify.dstack.event_log import Event
-from attest_web.verify.dstack.guest_checks import guest_checks, quote_checks
+from attest_web.verify.guest_checks import guest_checks, quote_checks
 from attest_web.verify.policy import Policy
-from attest_web.verify.quote import TdxQuote
-from attest_web.verify.untrusted_json import JsonObject
+from attest_web.verify.primitives.checks import Check, FailedError, make
+from attest_web.verify.primitives.quote import TdxQuote
+from attest_web.verify.primitives.untrusted_json import JsonObject
 
 NAME = "certificate"
 """First word of the names of the checks of a certificate."""

@@ -7,7 +7,7 @@ before it.
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
-from attest_web.client.errors import ProofError
+from attest_web.client.proving.errors import ProofError
 
 
 class Attempts:

@@ -8,11 +8,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from attest_web.verify.certificate_checks import certificate_checks
 from attest_web.verify.certificate_judge import MAX_AGE, MAX_REMEMBERED, CertificateJudge, why_refused
-from attest_web.verify.checks import Check, FailedError, Status, all_hold
 from attest_web.verify.collateral import QuoteVerdict
-from attest_web.verify.dstack.certificate import certificate_checks
 from attest_web.verify.policy import Policy
+from attest_web.verify.primitives.checks import Check, FailedError, Status, all_hold
 from tests.attest_web.verify.dstack.certificates import NOW, attestation_of, failed, made
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.checks import FailedError
-from attest_web.verify.untrusted_json import base64_bytes, hex_bytes, integer, parse_json, text
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.untrusted_json import base64_bytes, hex_bytes, integer, parse_json, text
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from attest_web.signatures import SigningAlgo
-from attest_web.verify.checks import Check
 from attest_web.verify.evidence import Evidence, write_private
+from attest_web.verify.primitives.checks import Check
 from attest_web.verify.proof_file import SavedProof
 
 

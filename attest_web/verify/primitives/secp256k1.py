@@ -5,7 +5,7 @@ apart by their bytes would take it for a second one. So signers make the low s (
 takes nothing else has one signature of a text where the signer has made one.
 """
 
-from attest_web.verify.checks import FailedError
+from attest_web.verify.primitives.checks import FailedError
 
 ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
 """Of the group, n (SEC 2, 2.4.1)."""

@@ -4,16 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from attest_web.client.errors import UnprovenError, not_holding
-from attest_web.client.proof import Proof
-from attest_web.client.steps import Get, Question, Steps, TookTooLongError, Wait, signature_target
-from attest_web.client.streaming.unverified_tail_buffer import json_object
+from attest_web.client.proving.errors import UnprovenError, not_holding
+from attest_web.client.proving.proof import Proof
+from attest_web.client.proving.steps import Get, Question, Steps, TookTooLongError, Wait, signature_target
 from attest_web.signatures import SigningAlgo
-from attest_web.verify.checks import Check, FailedError, Status, all_hold
-from attest_web.verify.command.output import printable
 from attest_web.verify.evidence import Evidence, Statement
-from attest_web.verify.http_client import Answer, FetchError
-from attest_web.verify.signed_text import Exchange, SignatureAnswer, check_signature
+from attest_web.verify.primitives.checks import Check, FailedError, Status, all_hold
+from attest_web.verify.primitives.http_client import Answer, FetchError
+from attest_web.verify.signed_text import Exchange, SignatureAnswer, check_signature, why_not_signed
 
 DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds to wait before asking again. This proxy has the signature before the answer's end goes out; NEAR AI's and
@@ -24,9 +22,6 @@ _AGAIN = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
 
 MAX_REASON: Final = 300
 """Characters of a server's reason for not signing that an error repeats at most."""
-
-_MAX_ERROR: Final = 64 * 1024
-"""Bytes of an error that are looked into at most."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +94,8 @@ def _first(ids: Sequence[str], algo: SigningAlgo, model: str | None, delays: Ite
                 again = True
             elif answer.status == 200:
                 return answer.body
-            elif (told := why_not_signed(answer)) is not None:
-                raise UnprovenError(f"the server has no {algo} signature of this answer: {told}")
+            elif (told := why_not_signed(answer.status, answer.body, MAX_REASON)) is not None:
+                raise UnprovenError(f"the server has no {algo} signature of this answer: {told or 'no word of why'}")
             else:
                 reasons.append(f"the signature endpoint answered {answer.status}")
                 again = again or answer.status in _AGAIN
@@ -111,20 +106,3 @@ def _first(ids: Sequence[str], algo: SigningAlgo, model: str | None, delays: Ite
                 " token open its /signature?"
             )
         yield Wait(delay)
-
-
-def why_not_signed(answer: Answer) -> str | None:
-    """The reason that a server gives for an exchange that it has seen and not signed.
-
-    It is what `{"error": {"code": "not_signed", "message": …}}` says, which comes with a 404: `MAX_REASON` characters
-    at most, on one line. None where the answer says something else.
-    """
-    if answer.status != 404 or len(answer.body) > _MAX_ERROR:
-        return None
-    error = (json_object(answer.body) or {}).get("error")
-    if not isinstance(error, dict) or error.get("code") != "not_signed":
-        return None
-    message = error.get("message")
-    if not isinstance(message, str) or not message.strip():
-        return "no word of why"
-    return printable(message, MAX_REASON)

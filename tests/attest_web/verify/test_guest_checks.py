@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from attest_web.verify.checks import Check, NotMadeError, Status, all_hold
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.dstack.event_log import Event, parse_event_log
-from attest_web.verify.dstack.guest_checks import guest_checks, quote_checks
+from attest_web.verify.guest_checks import guest_checks, quote_checks
 from attest_web.verify.policy import Policy
-from attest_web.verify.quote import TdxQuote
+from attest_web.verify.primitives.checks import Check, NotMadeError, Status, all_hold
+from attest_web.verify.primitives.quote import TdxQuote
 from tests.attest_web.verify.minting import (
     APP_COMPOSE,
     APP_ID,

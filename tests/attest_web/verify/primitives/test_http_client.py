@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 
-from attest_web.verify.http_client import Answer, FetchError, HttpClient, Origin
+from attest_web.verify.primitives.http_client import Answer, FetchError, HttpClient, Origin
 from tests.support.limits import limit
 
 

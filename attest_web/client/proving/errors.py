@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from attest_web.verify.checks import Check, Status
-from attest_web.verify.command.output import printable
+from attest_web.printable import printable
+from attest_web.verify.primitives.checks import Check, Status
 
 if TYPE_CHECKING:
-    from attest_web.client.proof import Proof
+    from attest_web.client.proving.proof import Proof
 
 
 class ProofError(Exception):

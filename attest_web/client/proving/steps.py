@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from attest_web.verify.http_client import FetchError
+from attest_web.verify.primitives.http_client import FetchError
 
 
 class TookTooLongError(FetchError):

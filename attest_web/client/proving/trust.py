@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from attest_web.attestation.report_data import NONCE_BYTES
-from attest_web.client.errors import MismatchError, UnprovenError, not_holding
-from attest_web.client.proof import Proof
-from attest_web.client.steps import Get, Question, Steps, Work, report_target
+from attest_web.client.proving.errors import MismatchError, UnprovenError, not_holding
+from attest_web.client.proving.proof import Proof
+from attest_web.client.proving.steps import Get, Question, Steps, Work, report_target
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.audit import DEV_ROOT, Audit, check_evidence
-from attest_web.verify.checks import FailedError
 from attest_web.verify.collateral import DcapVerifier
 from attest_web.verify.evidence import Evidence, Statement
-from attest_web.verify.http_client import Answer, FetchError
 from attest_web.verify.policy import Policy
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.http_client import Answer, FetchError
+from attest_web.verify.primitives.untrusted_json import parse_object
 from attest_web.verify.report import Report
 from attest_web.verify.signed_text import address_bytes, shown_address
-from attest_web.verify.untrusted_json import parse_object
 
 Signers = Mapping[SigningAlgo, bytes]
 """Addresses by algorithm."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from attest_web.verify.binding import certificate_spki_sha256
+from attest_web.verify.primitives.certificate import certificate_spki_sha256
 
 MAX_BYTES = 32 * 1024 * 1024
 """Bytes of an answer that are read at most."""

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from typing import Any, NoReturn
 
-from attest_web.verify.checks import FailedError
+from attest_web.verify.primitives.checks import FailedError
 
 JsonObject = dict[str, Any]
 

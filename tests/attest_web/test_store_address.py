@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from attest_web.settings import Settings, SettingsError, load_settings
-from attest_web.stores.address import MemoryAddress, RedisAddress, SqliteAddress, parse_address
+from attest_web.store_address import MemoryAddress, RedisAddress, SqliteAddress, parse_address
 
 SECRET = "s3cret-pa55"
 

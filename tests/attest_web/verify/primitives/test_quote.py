@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest_web.verify.checks import FailedError
-from attest_web.verify.quote import TdxQuote, check_debug_off, check_owner_unset
+from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.primitives.quote import TdxQuote, check_debug_off, check_owner_unset
 from tests.attest_web.verify.minting import MRTD, as_version_5, quote
 
 RTMRS = [bytes([n]) * 48 for n in range(4)]

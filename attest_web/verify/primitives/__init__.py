@@ -1,0 +1,1 @@
+"""What all checks build on: the outcome of a check, strict readers of JSON, quotes and signatures, an HTTP client."""
