@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from addons.bodies.end_detector import EndDetector
 from addons.bodies.json_reader import JsonReader
-from addons.bodies.sse_reader import SseReader
 from addons.bodies.stream_formats import Dialect
 from addons.exchange.usage import Usage
 
@@ -21,7 +21,7 @@ class LabelledJsonReader:
             dialect: What events tell, where there are events.
         """
         self._dialect = dialect
-        self._reader: JsonReader | SseReader = JsonReader()
+        self._reader: JsonReader | EndDetector = JsonReader()
         self._has_begun = False
 
     @property
@@ -44,7 +44,7 @@ class LabelledJsonReader:
         if not self._has_begun and (text := piece.lstrip()):
             self._has_begun = True
             if text[0] in _BEGINNINGS_OF_EVENTS:
-                self._reader = SseReader(self._dialect)
+                self._reader = EndDetector(self._dialect)
         return self._reader.feed(piece)
 
     def passing(self, pieces: Sequence[bytes]) -> int:

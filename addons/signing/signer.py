@@ -13,12 +13,12 @@ from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
 
 from addons.bodies.empty_tool_calls import EmptyToolCallsFilter
+from addons.bodies.end_detector import EndDetector
 from addons.bodies.labelled_json import LabelledJsonReader
 from addons.bodies.raw_body import RawBodyReader
 from addons.bodies.request_body import MAX_BUFFERED, SignedRequestBody, is_json_object
 from addons.bodies.request_digest import RequestDigest
 from addons.bodies.signing_filter import AwaitedTap, BodyReader, ResponseTap
-from addons.bodies.sse_reader import SseReader
 from addons.exchange.record import Exchange, Exchanges, TokenTimes
 from addons.messages.content_coding import is_not_encoded
 from addons.messages.responses import error_response, reject
@@ -159,7 +159,7 @@ class Signer:
                 return None
             return self._sign(exchange, digest.hex(), response_sha256)
 
-        if isinstance(reader, SseReader):
+        if isinstance(reader, EndDetector):
             exchange.times = TokenTimes(BETWEEN_TOKENS)
         tap = AwaitedTap if self._store.shared else ResponseTap
         response.stream = tap(reader, complete, size if size != _READ_UNTIL_CLOSE else None, exchange.times)
@@ -258,7 +258,7 @@ def _reader_for(route: Route, response: http.Response, size: int | None) -> Body
         return "the answer is empty"
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "text/event-stream":
-        return SseReader(route.dialect)
+        return EndDetector(route.dialect)
     if media_type != "application/json" and not route.signs_any_type:
         return "the answer is neither JSON nor an event stream"
     return LabelledJsonReader(route.dialect) if media_type == "application/json" else RawBodyReader()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mitmproxy import http
 from mitmproxy.connection import Client
 
+from addons.bodies.end_detector import EndDetector
 from addons.bodies.signing_filter import BodyReader, ResponseTap
-from addons.bodies.sse_reader import SseReader
 from addons.bodies.stream_formats import CHAT, MESSAGES, RESPONSES, Dialect
 from addons.exchange.usage import Usage
 from addons.layers.connections.fast_path import whole_chunks
@@ -67,10 +67,10 @@ class Exchange:
         assert flow.response is not None
 
         def complete(sha256: str, reader: BodyReader) -> None:
-            assert isinstance(reader, SseReader)
+            assert isinstance(reader, EndDetector)
             self.completed.append((sha256, reader.id, reader.usage, reader.finished))
 
-        flow.response.stream = ResponseTap(SseReader(self._dialect), complete)
+        flow.response.stream = ResponseTap(EndDetector(self._dialect), complete)
 
     def receive(self, piece: bytes) -> None:
         upstream = self._reading.upstream

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from addons.bodies import sse_reader as sse
+from addons.bodies import end_detector
+from addons.bodies.end_detector import EndDetector
 from addons.bodies.sse_event import MAX_EVENT
-from addons.bodies.sse_reader import SseReader
 from addons.bodies.stream_formats import ANY, CHAT, MESSAGES, RESPONSES, Dialect
 from addons.exchange.usage import Usage
 from attest_web.response_ids import usable_id
@@ -18,9 +18,9 @@ from tests.support.cutting import cut, cuts
 DONE = b"data: [DONE]\n\n"
 
 
-def read(pieces: list[bytes], dialect: Dialect = CHAT) -> tuple[SseReader, list[bytes]]:
+def read(pieces: list[bytes], dialect: Dialect = CHAT) -> tuple[EndDetector, list[bytes]]:
     """Feed the pieces to a new reader; return it and what it gave back for each, and at the end."""
-    reader = SseReader(dialect)
+    reader = EndDetector(dialect)
     given_back = [reader.feed(piece) for piece in pieces]
     return reader, [*given_back, reader.end()]
 
@@ -60,7 +60,7 @@ class ReferenceReader:
                 self.usage = Usage.read(event["usage"]) or self.usage
 
 
-def outcome(reader: SseReader | ReferenceReader) -> tuple[str | None, Usage | None, bool]:
+def outcome(reader: EndDetector | ReferenceReader) -> tuple[str | None, Usage | None, bool]:
     return reader.id, reader.usage, reader.finished
 
 
@@ -126,7 +126,7 @@ def test_nothing_of_the_last_event_leaves_before_the_end(stream: bytes, where: l
 @example(stream=b"\xef\xbb\xbfdata: [DONE]\n\n", where=[1, 4])
 def test_everything_else_leaves_at_once(stream: bytes, where: list[int]) -> None:
     """After each piece, all has left but what may be the beginning of the last line."""
-    reader = SseReader(CHAT)
+    reader = EndDetector(CHAT)
     came = left = b""
     for piece in cut(stream, where):
         came += piece
@@ -138,7 +138,7 @@ def test_everything_else_leaves_at_once(stream: bytes, where: list[int]) -> None
 
 
 def test_a_token_leaves_with_the_piece_that_brings_it() -> None:
-    reader = SseReader(CHAT)
+    reader = EndDetector(CHAT)
     event = b'data: {"id":"chatcmpl-1","choices":[{"delta":{"content":"hi"}}]}\n\n'
     assert reader.feed(event) == event
     assert reader.feed(event[:20]) == event[:20]
@@ -161,7 +161,7 @@ def test_no_json_is_parsed_once_the_id_is_known(monkeypatch: pytest.MonkeyPatch)
         return {"id": "chatcmpl-1"}
 
     monkeypatch.setattr("addons.bodies.sse_event.json.loads", loads)
-    reader = SseReader(CHAT)
+    reader = EndDetector(CHAT)
     reader.feed(b'data: {"id":"chatcmpl-1"}\n\n')
     for piece in (b'data: {"id":"x","usage":null}\n\n', b'data: {"id":"x"}\n\n', b'data: {"id":', b'"x"}\r\n\r\n'):
         reader.feed(piece)
@@ -174,11 +174,11 @@ def test_a_stream_without_its_last_event_is_not_finished() -> None:
 
 
 def test_what_goes_on_behind_its_end_passes_and_is_not_finished() -> None:
-    reader = SseReader(CHAT)
+    reader = EndDetector(CHAT)
     out = [reader.feed(DONE)]
     flood = b"data: more\n\n" * 1000
     size = 0
-    while size <= sse.MAX_HELD + len(flood):
+    while size <= end_detector.MAX_HELD + len(flood):
         out.append(reader.feed(flood))
         size += len(flood)
     assert not reader.finished
@@ -263,11 +263,11 @@ def test_more_blanks_than_are_worth_waiting_for_pass_and_the_word_behind_them_do
     assert reader.finished
     assert b"".join(given_back) == line
     assert b"[DONE]" not in b"".join(given_back[:-1])
-    assert len(given_back[-1]) <= sse.MAX_HELD
+    assert len(given_back[-1]) <= end_detector.MAX_HELD
 
 
 def test_the_memory_of_an_event_has_a_bound() -> None:
-    reader = SseReader(CHAT)
+    reader = EndDetector(CHAT)
     tracemalloc.start()
     for _ in range(4 * MAX_EVENT // 100):
         reader.feed(b"data: " + b"x" * 94 + b"\n")
@@ -286,7 +286,7 @@ def test_naming_the_last_event_in_every_line_of_one_costs_a_parse_and_no_more(mo
         return {}
 
     monkeypatch.setattr("addons.bodies.sse_event.json.loads", loads)
-    reader = SseReader(RESPONSES)
+    reader = EndDetector(RESPONSES)
     reader.feed(b'data: {"x":["response.completed",\n' + b'data: "response.completed",\n' * 1000)
     assert sum(map(len, parsed)) < 1000
 

@@ -1,0 +1,149 @@
+"""Finds the end of a stream of server-sent events, and holds back the bytes that are, or may become, that end.
+
+A client acts on `data: [DONE]` as soon as it has it, and by then the signature must exist. So that line, and what
+little comes after it, is given out by `end` alone. Where an event of a certain type ends the stream, as in
+`event: message_stop`, it may be long; there, the line end by which a client knows is what is held back. All other bytes
+are given back at once, unchanged and in order.
+
+Sans-I/O; `addons.bodies.event_decoder` parts the bytes into lines and events.
+"""
+
+import re
+from collections.abc import Sequence
+
+from addons.bodies.event_decoder import BEGINNING_OF_DATA, EventDecoder
+from addons.bodies.sse_event import USAGE, has_usage
+from addons.bodies.stream_formats import Dialect
+from addons.exchange.usage import Usage
+
+MAX_HELD = 64 * 1024
+"""Bytes after the end of the stream that are held back at most. With more, it was not the end. Blanks between a line's
+`data:` and its `[DONE]` are held back up to this number, too."""
+
+_DONE = b"[DONE]"
+# What the OpenAI libraries take for the end begins so, whatever comes after it on the line.
+_DONE_LINE = re.compile(rb"data:[ \t]*\[DONE\]")
+
+
+class EndDetector:
+    """Reads the server-sent events of one response, as an `addons.bodies.body_reader.BodyReader`.
+
+    Attributes:
+        finished: Whether the last event of the stream's dialect has come and nothing speaks against its being the last.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        """Begin before the first byte.
+
+        Args:
+            dialect: What ends the stream, and where the response id and the usage stand.
+        """
+        self.finished = False
+        self._decoder = EventDecoder(dialect)
+        self._ends_with_done = dialect.ends_with_done
+        # One of these stands in every piece that may be the last.
+        self._end_marks = (*([_DONE] if dialect.ends_with_done else []), *dialect.last_events)
+        # The end of what has come, where it may become the end of the stream.
+        self._kept_back = b""
+        # Everything from the line that ends the stream on, once it has come.
+        self._held: bytearray | None = None
+        # Whether the id is known, and the next piece begins with a new event.
+        self._may_pass = False
+
+    @property
+    def id(self) -> str | None:
+        """The response id in the first event that has one, once it has passed."""
+        return self._decoder.id
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens by the last event that tells of them."""
+        return self._decoder.usage
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take the next piece of the stream, of one byte or more; return what may be sent on now, perhaps nothing."""
+        if self.passing((piece,)):
+            return piece
+        if self._held is not None:
+            return self._feed_behind_end(self._held, piece)
+        passing = self._feed_lines(piece)
+        decoder = self._decoder
+        self._may_pass = decoder.id is not None and self._held is None and decoder.is_between_events
+        return passing
+
+    def passing(self, pieces: Sequence[bytes]) -> int:
+        """How many of the next pieces, from the first on, are whole events of no interest, with nothing to note."""
+        if not self._may_pass:
+            return 0
+        for number, piece in enumerate(pieces):
+            # Most are, so this has to be a few scans in C.
+            if not piece.endswith((b"\n\n", b"\r\n\r\n")) or (USAGE in piece and has_usage(piece)):
+                return number
+            for mark in self._end_marks:
+                if mark in piece:
+                    return number
+        return len(pieces)
+
+    def end(self) -> bytes:
+        """Take note that the message is complete; return what was held back."""
+        held = self._kept_back if self._held is None else bytes(self._held)
+        self._kept_back = b""
+        if self._held is not None:
+            self._held.clear()
+        return held
+
+    def _feed_behind_end(self, held: bytearray, piece: bytes) -> bytes:
+        if self.finished and len(held) + len(piece) <= MAX_HELD:
+            held += piece
+            return b""
+        # Whatever this is, it goes on after its end: it passes, and counts as not finished.
+        self.finished = False
+        kept = bytes(held)
+        held.clear()
+        return kept + piece
+
+    def _feed_lines(self, piece: bytes) -> bytes:
+        kept_before, self._kept_back = self._kept_back, b""
+        came = kept_before + piece if kept_before else piece
+        for line, start, end in self._decoder.lines(piece):
+            if line is not None and self._is_done_line(line):
+                return self._hold(came, max(0, len(kept_before) + start))
+            if self._decoder.read(line):
+                return self._hold(came, len(kept_before) + end)
+        return self._hold_unended_line(came)
+
+    def _hold_unended_line(self, came: bytes) -> bytes:
+        """Hold back what belongs to a line whose end has not come, if need be; return what may be sent on."""
+        line = self._decoder.line_so_far
+        unsent = min(self._decoder.line_size, len(came))
+        if self._is_done_line(line):
+            return self._hold(came, len(came) - unsent)
+        kept = self._may_become_done_line(line, unsent)
+        if not kept:
+            return came
+        self._kept_back = came[-kept:]
+        return came[:-kept]
+
+    def _hold(self, came: bytes, at: int) -> bytes:
+        self.finished = True
+        self._held = bytearray(came[at:])
+        return came[:at]
+
+    def _is_done_line(self, line: bytes) -> bool:
+        return self._ends_with_done and self._decoder.data_is_blank and _DONE_LINE.match(line) is not None
+
+    def _may_become_done_line(self, line: bytes, unsent: int) -> int:
+        """How many bytes at the end of what has come may become the end of the stream.
+
+        Args:
+            line: What has come of the line.
+            unsent: Its bytes that have not been sent on yet.
+        """
+        if not line or not self._ends_with_done or not self._decoder.data_is_blank:
+            return 0
+        if b"data:".startswith(line):
+            return unsent
+        beginning = BEGINNING_OF_DATA.match(line)
+        if beginning is None or not _DONE.startswith(line[beginning.end() :]):
+            return 0
+        return unsent if unsent <= MAX_HELD else len(line) - beginning.end()
