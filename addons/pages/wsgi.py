@@ -2,11 +2,11 @@
 
 import io
 import sys
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from mitmproxy import http
+from werkzeug.test import run_wsgi_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -50,21 +50,13 @@ def environ_of(request: http.Request, client_host: str) -> dict[str, Any]:
 
 
 def call(app: "WSGIApplication", environ: dict[str, Any]) -> http.Response:
-    """Run the application and collect its answer."""
-    head: list[Any] = []
-    body: list[bytes] = []
+    """Run the application to its end; return its response.
 
-    def start_response(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Callable[[bytes], object]:
-        head[:] = [int(status.split(" ", 1)[0]), headers]
-        return body.append
-
-    parts: Iterable[bytes] = app(environ, start_response)
-    try:
-        body.extend(parts)
-    finally:
-        if (close := getattr(parts, "close", None)) is not None:
-            close()
-    status, headers = head
-    response = http.Response.make(status, b"".join(body))
+    Args:
+        app: The application. It may raise whatever it likes, which passes through.
+        environ: The environment of the request.
+    """
+    parts, status, headers = run_wsgi_app(app, environ, buffered=True)
+    response = http.Response.make(int(status.split(" ", 1)[0]), b"".join(parts))
     response.headers = http.Headers([(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers])
     return response
