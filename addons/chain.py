@@ -19,13 +19,7 @@ from addons.layers.connections.client_backlog import has_pending_writes, unread
 from addons.layers.connections.client_connections import ClientConnections, Ports
 from addons.layers.connections.client_tls import PreferHttp2
 from addons.layers.layer_config import LayerConfig
-from addons.layers.reverse_proxy import (
-    ReverseProxy,
-    override_problems,
-    side_port_problems,
-    upstream_base_url,
-    upstream_tls,
-)
+from addons.layers.reverse_proxy import ReverseProxy
 from addons.layers.websocket.revocation import Revocation
 from addons.lifecycle.drain import Drain, GracefulExit
 from addons.lifecycle.open_files import allow_open_files
@@ -44,6 +38,7 @@ from addons.pages.services import make_services
 from addons.routing.routes import Router, body_sizes, endpoint_overrides
 from addons.signing.signer import Signer, SigningRules
 from addons.signing.unsigned_marks import UnsignedMarks
+from addons.upstream.address import override_problems, side_port_problems, upstream_base_url, upstream_tls
 from addons.upstream.errors import UpstreamErrors
 from addons.upstream.probe import UpstreamProbe
 from addons.upstream.repeatable import Repeatable

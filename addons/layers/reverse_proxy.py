@@ -1,21 +1,16 @@
-"""Where requests go: what `--mode` and mitmproxy's other options must say, and the layers that carry them."""
+"""The layers that carry requests to upstreams, and the options of mitmproxy that they depend on."""
 
-import ipaddress
 import math
-import socket
-import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import SplitResult
 
-import certifi
 from mitmproxy import ctx, exceptions
 from mitmproxy.connection import Client
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.options import Options
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import modes
-from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
+from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.layers.connections.client_tls import ApiClientTLSLayer
@@ -24,6 +19,7 @@ from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
 from addons.layers.websocket.layer import WebsocketSigner
 from addons.lifecycle.socket_leak_fix import SocketLeakFix
+from addons.upstream.address import mode_problems
 from addons.upstream.keep_alive import IdleConnectionCloser, KeepAliveLimit
 
 _FORBIDDEN: dict[str, tuple[Any, str]] = {
@@ -41,80 +37,7 @@ def option_problems(options: Options) -> list[str]:
         for name, (wanted, why) in _FORBIDDEN.items()
         if getattr(options, name) != wanted
     ]
-    for spec in options.mode:
-        try:
-            mode = ProxyMode.parse(spec)
-        except ValueError as error:
-            problems.append(f"the option mode is wrong: {error}")
-            continue
-        if not isinstance(mode, ReverseMode) or mode.scheme not in ("http", "https"):
-            problems.append(f"the option mode must be reverse:http://HOST:PORT or reverse:https://…, not {spec}")
-        elif mode.address[1] == mode.listen_port(options.listen_port) and _is_this_machine(mode.address[0]):
-            problems.append(
-                f"the upstream {spec.partition(':')[2]} is this proxy's own address: name the model's"
-                " (VLLM_BASE_URL; under mitmdump, --mode), or have the proxy listen elsewhere (LISTEN_PORT; -p)"
-            )
-    return problems
-
-
-def side_port_problems(options: Options, side_port: int) -> list[str]:
-    """What is wrong with the side port beside mitmproxy's own ports, a line each. The options are free of problems."""
-    problems = []
-    for mode in map(ProxyMode.parse, options.mode):
-        assert isinstance(mode, ReverseMode)  # noqa: S101  # for mypy; option_problems has seen to it
-        if side_port and side_port == mode.listen_port(options.listen_port):
-            problems.append(f"ATTEST_PORT {side_port} is the port that clients use, too; set another")
-        if side_port == mode.address[1] and _is_this_machine(mode.address[0]):
-            problems.append(f"ATTEST_PORT {side_port} is the model server's port; set another")
-    return problems
-
-
-def override_problems(options: Options, overrides: Mapping[str, SplitResult]) -> list[str]:
-    """What is wrong with the endpoints of other servers, a line each. The options are free of problems."""
-    own_ports = {ProxyMode.parse(spec).listen_port(options.listen_port) for spec in options.mode}
-    return [
-        f"the address {url.geturl()} for {path} is this proxy's own; name another server's"
-        for path, url in overrides.items()
-        if (url.port or (443 if url.scheme == "https" else 80)) in own_ports and _is_this_machine(url.hostname or "")
-    ]
-
-
-def upstream_base_url(mode: Sequence[str]) -> str:
-    """Where the upstream listens, e.g. `http://vllm:8000`. The options have been found free of problems."""
-    spec = ProxyMode.parse(mode[0])
-    assert isinstance(spec, ReverseMode)  # noqa: S101  # for mypy; option_problems has seen to it
-    host, port, *_ = spec.address
-    return f"{spec.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def upstream_tls(options: Options) -> ssl.SSLContext:
-    """Whom to trust as an https upstream: whom mitmproxy trusts."""
-    cafile, capath = options.ssl_verify_upstream_trusted_ca, options.ssl_verify_upstream_trusted_confdir
-    if cafile is None and capath is None:
-        cafile = certifi.where()
-    context = ssl.create_default_context(cafile=cafile, capath=capath)
-    if options.ssl_insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _is_this_machine(host: str) -> bool:
-    """Whether a name or address is this machine's: one can listen at an address only where it is one's own."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return False  # a name that does not resolve yet is some other machine's
-    for family, kind, protocol, _, address in found:
-        if ipaddress.ip_address(str(address[0]).partition("%")[0]).is_unspecified:
-            return True
-        with socket.socket(family, kind, protocol) as probe:
-            try:
-                probe.bind((address[0], 0))
-            except OSError:
-                continue
-            return True
-    return False
+    return problems + mode_problems(options)
 
 
 class ReverseProxy:
