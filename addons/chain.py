@@ -15,12 +15,13 @@ from addons.access.gate import Gate
 from addons.access.rate_limit import RateLimit
 from addons.access.refusal_limit import RefusalLimit
 from addons.exchange.record import Exchanges
-from addons.layers.connections.client_backlog import has_pending_writes, unread
 from addons.layers.connections.client_connections import ClientConnections, Ports
 from addons.layers.connections.client_tls import PreferHttp2
+from addons.layers.http2.goaway import PING_TIMEOUT
 from addons.layers.layer_config import LayerConfig
 from addons.layers.reverse_proxy import ReverseProxy
 from addons.layers.websocket.revocation import Revocation
+from addons.lifecycle.connection_handlers import ConnectionHandlers
 from addons.lifecycle.drain import Drain, GracefulExit
 from addons.lifecycle.open_files import allow_open_files
 from addons.lifecycle.served_certificate import ServedCertificate
@@ -77,7 +78,8 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
     gate = Gate(proof.tokens, router, body_sizes(settings), exchanges)
     addresses = ClientAddresses(trust_proxy=not settings.rate_limit_no_trust_proxy)
     rate_limit = RateLimit(proof.limiter, addresses) if proof.limiter else None
-    clients = _client_connections(settings, inheritance, proof.side_port, addresses)
+    handlers = ConnectionHandlers(ctx.master.addons.get("proxyserver").connections)
+    clients = _client_connections(settings, inheritance, proof.side_port, addresses, handlers)
     tracing = _tracing(settings, router)
     listeners = [UnsignedMarks(store).tell, log_request, *([tracing.tell] if tracing else [])]
     observer = Observer(router, exchanges, metrics, listeners)
@@ -95,8 +97,8 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
         Repeatable(router),
         client_left=observer.client_left,
         keeps_plaintext=settings.keeps_plaintext,
-        has_pending_writes=has_pending_writes,
-        unread=unread,
+        has_pending_writes=handlers.has_pending_writes,
+        unread=handlers.waiting_for,
         holds=lambda flow: router.route_of(flow).is_json,
         bodies=BodyBudget(inheritance.share_of(settings.max_buffered_body_bytes)),
         changed=exchanges.changed,
@@ -125,13 +127,14 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
         log_queue,
         LogPrivacy(),
         clients,
-        TcpKeepalive(settings.tcp_keepalive_idle_secs, settings.tcp_user_timeout_secs),
+        TcpKeepalive(settings.tcp_keepalive_idle_secs, settings.tcp_user_timeout_secs, handlers),
         PreferHttp2(),
         ReverseProxy(
             limits,
             settings.vllm_proxy_max_keepalive,
             signer,
-            proof.side_port.accepted,
+            handlers,
+            is_plain=proof.side_port.accepted,
             idle_timeout=settings.vllm_proxy_pool_idle_timeout_secs,
         ),
         Drain(
@@ -139,8 +142,10 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
             proof.draining,
             router,
             proof.side_port,
-            retirement if inheritance.number else None,
+            handlers,
+            retirement=retirement if inheritance.number else None,
             retire_http2=clients.retire_http2,
+            goaway_timeout=PING_TIMEOUT,
         ),
         proof.side_port,
         AttestationPages(proof.app, router, addresses, closing=proof.closing),
@@ -192,7 +197,11 @@ def _tracing(settings: Settings, router: Router) -> Tracing | None:
 
 
 def _client_connections(
-    settings: Settings, inheritance: WorkerContext, side_port: ManagementServer, addresses: ClientAddresses
+    settings: Settings,
+    inheritance: WorkerContext,
+    side_port: ManagementServer,
+    addresses: ClientAddresses,
+    handlers: ConnectionHandlers,
 ) -> ClientConnections:
     most = inheritance.share_of(settings.max_connections)
     at_side_port = max(SIDE_PORT_LEAST, quarter_of(most))
@@ -217,4 +226,4 @@ def _client_connections(
         body_rate=settings.client_body_min_rate,
         whole_body=settings.client_body_deadline_secs,
     )
-    return ClientConnections(ports, timeouts)
+    return ClientConnections(ports, timeouts, handlers)

@@ -24,7 +24,8 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.utils import asyncio_utils
 
 from addons.launcher.master import ProxyMaster
-from addons.layers.connections.reader import NEVER_FULL, InlineConnectionHandler
+from addons.layers.connections.fast_path_writer import NEVER_FULL
+from addons.layers.connections.inline_handler import InlineConnectionHandler
 from attest_web.process.listening import BACKLOG, listen
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from mitmproxy.proxy.layers.http._events import (
 from addons.bodies.signing_filter import ResponseTap
 from addons.layers.connections.client_connections import ClientOverdue
 from addons.layers.connections.fast_path import ChunkFastPath
-from addons.layers.connections.reader import ReadController
+from addons.layers.connections.read_controller import ReadController
 from addons.layers.connections.upstream_connections import UpstreamConnections
 from addons.layers.end_of_stream import EndOfStreamTimeout
 from addons.layers.http1.server import ApiHttp1Server, ClientTooSlow, UpstreamTimedOut
@@ -51,7 +51,7 @@ class ApiHttpLayer(UpstreamConnections):
         limits: LayerConfig,
         keep_alive: KeepAliveLimit,
         signer: WebsocketSigner,
-        reading: ReadController | None = None,
+        reading: ReadController,
     ) -> None:
         """Make the layer.
 
@@ -60,13 +60,13 @@ class ApiHttpLayer(UpstreamConnections):
             limits: What to hold requests to.
             keep_alive: Which idle connections to upstreams are kept.
             signer: Signs WebSockets.
-            reading: Reads from upstreams; without it, none is halted, and no answer goes the short way.
+            reading: Reads from upstreams: pauses that, and has responses take the fast path.
         """
         super().__init__(context, keep_alive)
         self._limits = limits
         self._signer = signer
         self._http2: ApiHttp2Server | None = None
-        self._reading = reading or ReadController()
+        self._reading = reading
         self._back_pressure = BackPressure(self.streams, self._reading)
         self._wakeup: commands.RequestWakeup | None = None
         self._unended = EndOfStreamTimeout()

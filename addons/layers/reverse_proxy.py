@@ -14,10 +14,11 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.proxy.tunnel import LayerStack
 
 from addons.layers.connections.client_tls import ApiClientTLSLayer
-from addons.layers.connections.reader import ReadController
+from addons.layers.connections.read_controller import ReadController
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
 from addons.layers.websocket.layer import WebsocketSigner
+from addons.lifecycle.connection_handlers import ConnectionHandlers
 from addons.lifecycle.socket_leak_fix import SocketLeakFix
 from addons.upstream.address import mode_problems
 from addons.upstream.keep_alive import IdleConnectionCloser, KeepAliveLimit
@@ -48,6 +49,8 @@ class ReverseProxy:
         limits: LayerConfig,
         max_keepalive: int,
         signer: WebsocketSigner,
+        handlers: ConnectionHandlers,
+        *,
         is_plain: Callable[[Client], bool] = lambda _: False,
         idle_timeout: float = math.inf,
     ) -> None:
@@ -57,15 +60,20 @@ class ReverseProxy:
             limits: What the layers hold requests to.
             max_keepalive: How many idle connections to the upstream are kept at most, over all clients.
             signer: Signs WebSockets.
+            handlers: Of the client connections.
             is_plain: Whether a client's connection came in at a port that speaks no TLS.
             idle_timeout: For how long one of them is kept, in seconds.
         """
         self._is_plain = is_plain
         self._limits = limits
-        self._reading = ReadController()
+        self._reading = ReadController(handlers)
         self._keep_alive = KeepAliveLimit(max_keepalive, idle_timeout, self._reading.has_ended)
         self._signer = signer
-        self.addons = [self._reading, IdleConnectionCloser(self._keep_alive, self._reading.close), SocketLeakFix()]
+        self.addons = [
+            self._reading,
+            IdleConnectionCloser(self._keep_alive, self._reading.close),
+            SocketLeakFix(handlers),
+        ]
         self._settled: dict[str, Any] = {
             # Eager, it opens the upstream connection before there is a request, and closes the client's when that
             # fails: no 502, and no proof pages.

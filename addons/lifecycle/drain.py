@@ -19,14 +19,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from weakref import WeakSet
 
 from mitmproxy import ctx, http
-from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+from mitmproxy.connection import Client
 
-from addons.layers.http2.goaway import PATIENCE
+from addons.lifecycle.connection_handlers import ConnectionHandlers
 from addons.messages.responses import reject
-from addons.pages.management_server import ManagementServer
 from addons.routing.routes import Kind, Router
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,16 @@ class GracefulExit:
     seconds: float
 
 
+class ManagementPort(Protocol):
+    """The port of the management server, which goes on accepting for a while."""
+
+    def accepted(self, client: Client) -> bool:
+        """Whether a client's connection came in there."""
+
+    def stop_accepting(self) -> None:
+        """Take no new connections."""
+
+
 class Drain:
     """Stops the proxy when the process is asked to terminate."""
 
@@ -63,10 +73,12 @@ class Drain:
         seconds: float,
         draining: threading.Event,
         router: Router,
-        side_port: ManagementServer,
-        retirement: GracefulExit | None = None,
+        side_port: ManagementPort,
+        handlers: ConnectionHandlers,
         *,
+        retirement: GracefulExit | None = None,
         retire_http2: Callable[[], None] = lambda: None,
+        goaway_timeout: float = 0.0,
     ) -> None:
         """Do nothing yet.
 
@@ -75,15 +87,19 @@ class Drain:
             draining: Set when it begins, for whoever wants to know.
             router: Knows the requests' routes.
             side_port: Goes on for as long as signatures can be fetched.
+            handlers: Of the client connections.
             retirement: How this proxy retires, where it can be asked to.
             retire_http2: Tells the clients with HTTP/2 that their connections are to end.
+            goaway_timeout: Seconds that these have to hear of it where nothing is under way.
         """
         self._retire_http2 = retire_http2
+        self._goaway_timeout = goaway_timeout
         self._retirement = retirement
         self._seconds = seconds
         self._draining = draining
         self._router = router
         self._side_port = side_port
+        self._handlers = handlers
         # Weak: however a flow ends, it needs no hook to leave.
         self._flows: WeakSet[http.HTTPFlow] = WeakSet()
         self._hurry = False
@@ -118,8 +134,8 @@ class Drain:
         ctx.options.update(server=False)
         for step in retirement.steps:
             step()
-        logger.info("retiring: stopping when %d connections are done", len(self._connections()))
-        await self._until(lambda: not self._connections(), retirement.seconds, _RETIRING_TICK)
+        logger.info("retiring: stopping when %d connections are done", len(self._handlers))
+        await self._until(lambda: not self._handlers, retirement.seconds, _RETIRING_TICK)
         if not self._draining.is_set():
             ctx.master.shutdown()
 
@@ -144,11 +160,11 @@ class Drain:
             ctx.options.update(server=False)
             under_way = self._under_way()
             logger.info("SIGTERM: stopping when %d requests are done, in %g s at most", len(under_way), self._seconds)
-            at_side_port = {h.client.id for h in self._connections().values() if self._side_port.accepted(h.client)}
+            at_side_port = {h.client.id for h in self._handlers if self._side_port.accepted(h.client)}
             self._retire_http2()
             await self._close({flow.client_conn.id for flow in under_way} | at_side_port | self._with_http2())
             if not under_way:
-                await self._until(lambda: not self._with_http2(), min(self._seconds, PATIENCE))
+                await self._until(lambda: not self._with_http2(), min(self._seconds, self._goaway_timeout))
             else:
                 await self._until(lambda: not self._under_way(), self._seconds)
                 if cut := len(self._under_way()):
@@ -164,26 +180,20 @@ class Drain:
             ctx.master.shutdown()
 
     def _under_way(self) -> list[http.HTTPFlow]:
-        connections = self._connections()
-        return [flow for flow in self._flows if flow.live and flow.client_conn.id in connections]
+        return [flow for flow in self._flows if flow.live and flow.client_conn.id in self._handlers]
 
     def _with_http2(self) -> set[str]:
-        return {handler.client.id for handler in self._connections().values() if handler.client.alpn == b"h2"}
+        return {handler.client.id for handler in self._handlers if handler.client.alpn == b"h2"}
 
     async def _close(self, spared: set[str]) -> None:
         """Close all connections but some, as mitmproxy closes those that have been idle for too long."""
-        closing = [handler for handler in self._connections().values() if handler.client.id not in spared]
+        closing = [handler for handler in self._handlers if handler.client.id not in spared]
         for handler in closing:
             io = handler.transports.get(handler.client)
             if io is not None and io.handler is not None:
                 io.handler.cancel("the proxy is stopping")
         ids = {handler.client.id for handler in closing}
-        await self._until(lambda: ids.isdisjoint(self._connections()), CLOSE_TIMEOUT)
-
-    @staticmethod
-    def _connections() -> dict[tuple[object, ...] | str, ProxyConnectionHandler]:
-        proxyserver = ctx.master.addons.get("proxyserver")
-        return proxyserver.connections if proxyserver is not None else {}
+        await self._until(lambda: not any(client_id in self._handlers for client_id in ids), CLOSE_TIMEOUT)
 
     async def _until(self, condition: Callable[[], bool], seconds: float, tick: float = _TICK) -> None:
         deadline = time.monotonic() + seconds

@@ -6,27 +6,35 @@ open for as long as the other side likes, and the layers never hear that the con
 away in the middle of a flood brings it about at will.
 """
 
-from mitmproxy import ctx
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client, Connection, ConnectionState
 from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
+from addons.lifecycle.connection_handlers import ConnectionHandlers
+
 
 class SocketLeakFix:
     """Looks, when a connection has come to its end, whether its socket has."""
 
+    def __init__(self, handlers: ConnectionHandlers) -> None:
+        """Make the addon.
+
+        Args:
+            handlers: Of the client connections.
+        """
+        self._handlers = handlers
+
     async def client_disconnected(self, client: Client) -> None:
         """Close what is left of a client, and of its connections to upstreams whose tasks have ended."""
-        if (handler := _handler_of(client)) is not None:
+        if (handler := self._handlers.of(client)) is not None:
             for connection, io in list(handler.transports.items()):
                 if connection is client or (io.handler is not None and io.handler.done()):
                     await _complete_closing(handler, connection)
 
     async def server_disconnected(self, data: ServerConnectionHookData) -> None:
         """Close what is left of a connection to an upstream."""
-        if (handler := _handler_of(data.client)) is not None:
+        if (handler := self._handlers.of(data.client)) is not None:
             await _complete_closing(handler, data.server)
 
 
@@ -38,9 +46,3 @@ async def _complete_closing(handler: ConnectionHandler, connection: Connection) 
         io.writer.close()
     connection.state = ConnectionState.CLOSED
     await handler.server_event(events.ConnectionClosed(connection))
-
-
-def _handler_of(client: Client) -> ConnectionHandler | None:
-    """What mitmproxy has made to carry a client's connection."""
-    server = ctx.master.addons.get("proxyserver")
-    return server.connections.get(client.id) if isinstance(server, Proxyserver) else None

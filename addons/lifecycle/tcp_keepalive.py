@@ -9,15 +9,15 @@ that thinks. Both are told by the kernel then that their connection has timed ou
   (RFC 5482; tcp(7), TCP_USER_TIMEOUT).
 """
 
-import asyncio
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from mitmproxy import ctx
 from mitmproxy.connection import Client, Connection
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+
+from addons.lifecycle.connection_handlers import ConnectionHandlers
 
 PROBES: Final = 6
 """Keepalive probes that go unanswered before a peer counts as gone."""
@@ -58,13 +58,15 @@ def keepalive_options(idle: int, user_timeout: int) -> Sequence[SocketOption]:
 class TcpKeepalive:
     """Sets the options on each connection as it is accepted or opened."""
 
-    def __init__(self, idle: int, user_timeout: int) -> None:
+    def __init__(self, idle: int, user_timeout: int, handlers: ConnectionHandlers) -> None:
         """Make the addon.
 
         Args:
             idle: As for `keepalive_options`.
             user_timeout: As for `keepalive_options`.
+            handlers: Of the client connections.
         """
+        self._handlers = handlers
         self._options = keepalive_options(idle, user_timeout)
 
     def client_connected(self, client: Client) -> None:
@@ -76,11 +78,10 @@ class TcpKeepalive:
         self._watch(data.client, data.server)
 
     def _watch(self, client: Client, connection: Connection) -> None:
-        handler: Any = ctx.master.addons.get("proxyserver").connections.get(client.id)
-        io = handler.transports.get(connection) if handler is not None else None
-        if io is None or not isinstance(io.writer, asyncio.StreamWriter):
+        transport = self._handlers.transport_of(client, connection)
+        if transport is None:
             return
-        sock = io.writer.get_extra_info("socket")
+        sock = transport.get_extra_info("socket")
         with suppress(OSError):  # it has ended by now
             for option in self._options:
                 sock.setsockopt(*option)

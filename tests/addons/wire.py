@@ -14,6 +14,8 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons
 
 from addons.access.client_deadline import ClientDeadline, ClientTimeouts
+from addons.layers.connections.read_controller import ReadController
+from addons.lifecycle.connection_handlers import ConnectionHandlers
 
 UPSTREAM = ("upstream", 9000)
 
@@ -21,6 +23,11 @@ UPSTREAM = ("upstream", 9000)
 def new_deadline(client: Client) -> ClientDeadline:
     """The deadline of a client that has time."""
     return ClientDeadline(ClientTimeouts(head=30, body=60, idle=120))
+
+
+def no_reading() -> ReadController:
+    """A controller of no readers: what comes is fed to the layers."""
+    return ReadController(ConnectionHandlers({}))
 
 
 def make_context(alpn: bytes | None = None) -> Context:

@@ -13,16 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from mitmproxy import ctx
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Address, Client
 from mitmproxy.proxy import events
-from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
+from mitmproxy.proxy.server import ConnectionHandler
 
 from addons.access.client_addresses import address_of
 from addons.access.client_deadline import LINGER_SECONDS, ClientDeadline, ClientTimeouts
 from addons.access.connection_limit import ConnectionLimit
 from addons.layers.http2.graceful_server import GoingAway
+from addons.lifecycle.connection_handlers import ConnectionHandlers
 
 logger = logging.getLogger(__name__)
 
@@ -73,16 +72,18 @@ class Ports:
 class ClientConnections:
     """Bounds the number of connections, and ends those whose clients take too long."""
 
-    def __init__(self, ports: Ports, timeouts: ClientTimeouts) -> None:
+    def __init__(self, ports: Ports, timeouts: ClientTimeouts, handlers: ConnectionHandlers) -> None:
         """Keep the connections.
 
         Args:
             ports: How many there may be.
             timeouts: What they get.
+            handlers: Carry them.
         """
+        self._handlers = handlers
         self._ports = ports
         self._timeouts = timeouts
-        self._connections: dict[str, _Connection] = {}
+        self._connections: dict[Client, _Connection] = {}
         self._peers: set[object] = set()
         self._refused: Counter[str] = Counter()  # by reason, of which there are four
         self._retiring = False
@@ -92,7 +93,7 @@ class ClientConnections:
 
     def deadline_of(self, client: Client) -> ClientDeadline:
         """The deadline of a connection."""
-        connection = self._connections.get(client.id)
+        connection = self._connections.get(client)
         return connection.deadline if connection is not None else ClientDeadline(self._timeouts)
 
     def count(self) -> int:
@@ -111,8 +112,8 @@ class ClientConnections:
 
     def retire_http2(self) -> None:
         """Do so with the connections that speak HTTP/2 alone."""
-        for client_id, connection in self._connections.items():
-            if (handler := _handler_of(client_id)) is not None and handler.client.alpn == b"h2":
+        for client, connection in self._connections.items():
+            if client.alpn == b"h2":
                 connection.deadline.retire()
         self._take_leave()
 
@@ -121,8 +122,8 @@ class ClientConnections:
             self._taking_leave = asyncio.get_running_loop().create_task(self._tell_retiring())
 
     async def _tell_retiring(self) -> None:
-        for client_id, connection in list(self._connections.items()):
-            handler = _handler_of(client_id)
+        for client, connection in list(self._connections.items()):
+            handler = self._handlers.of(client)
             if handler is not None and connection.deadline.retiring and connection.deadline.speaks_http:
                 await handler.server_event(GoingAway())
 
@@ -146,19 +147,18 @@ class ClientConnections:
             self._tell_of_refused(reason)
             return
         places.take(sharer)
-        handler = _handler_of(client.id)
-        transport = _transport(handler.transports[client]) if handler is not None else None
+        transport = self._handlers.transport_of(client)
         if transport is not None and hasattr(transport, "max_size"):  # not with other event loops
             transport.max_size = _READ_SIZE
         deadline = ClientDeadline(self._timeouts)
-        self._connections[client.id] = _Connection(deadline, transport, places, sharer)
+        self._connections[client] = _Connection(deadline, transport, places, sharer)
         if self._retiring:
             deadline.retire()
         self._peers.add(client.peername)
 
     def client_disconnected(self, client: Client) -> None:
         """Forget a connection; and have it end, even where the client does not read what is left for it."""
-        connection = self._connections.pop(client.id, None)
+        connection = self._connections.pop(client, None)
         if connection is None:
             return
         self._peers.discard(client.peername)
@@ -166,7 +166,7 @@ class ClientConnections:
 
     def close_soon(self, client: Client) -> None:
         """Have one connection closed behind the answer that is under way."""
-        if (connection := self._connections.get(client.id)) is not None:
+        if (connection := self._connections.get(client)) is not None:
             connection.deadline.retire()
             self._take_leave()
 
@@ -191,18 +191,18 @@ class ClientConnections:
         while True:
             await asyncio.sleep(pause)
             now = time.monotonic()
-            for client_id, connection in list(self._connections.items()):
+            for client, connection in list(self._connections.items()):
                 due = connection.deadline.deadline
                 if due is not None and due <= now:
-                    await self._end(client_id, connection.deadline)
+                    await self._end(client, connection.deadline)
             for places in (self._ports.proxied, self._ports.side):
                 places.sweep(now)
 
-    async def _end(self, client_id: str, deadline: ClientDeadline) -> None:
-        handler = _handler_of(client_id)
-        if handler is None or handler.client not in handler.transports:
+    async def _end(self, client: Client, deadline: ClientDeadline) -> None:
+        handler = self._handlers.of(client)
+        if handler is None or client not in handler.transports:
             return
-        if _waits_for_upstream(handler):
+        if self._handlers.waits_for_upstream(client):
             deadline.excuse()
             return
         due = deadline.deadline
@@ -210,18 +210,3 @@ class ClientConnections:
             await handler.server_event(ClientOverdue())
         if deadline.deadline == due:  # no layer has taken care of it
             await handler.on_timeout()
-
-
-def _handler_of(client_id: str) -> ConnectionHandler | None:
-    server = ctx.master.addons.get("proxyserver")
-    return server.connections.get(client_id) if isinstance(server, Proxyserver) else None
-
-
-def _waits_for_upstream(handler: ConnectionHandler) -> bool:
-    """Whether the client is not read from because an upstream takes nothing more."""
-    upstreams = (_transport(io) for connection, io in handler.transports.items() if connection is not handler.client)
-    return any(transport is not None and transport.get_write_buffer_size() for transport in upstreams)
-
-
-def _transport(io: ConnectionIO) -> asyncio.WriteTransport | None:
-    return io.writer.transport if isinstance(io.writer, asyncio.StreamWriter) else None

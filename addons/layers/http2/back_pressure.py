@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from mitmproxy.connection import Server
 from mitmproxy.proxy.layers.http import HttpStream
 
-from addons.layers.connections.reader import ReadController
+from addons.layers.connections.read_controller import ReadController
 
 
 class BackPressure:

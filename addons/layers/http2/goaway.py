@@ -20,7 +20,7 @@ from hyperframe.frame import GoAwayFrame, PingFrame
 HIGHEST_STREAM: Final = 2**31 - 1
 """The last stream that the first GOAWAY names."""
 
-PATIENCE: Final = 2.0
+PING_TIMEOUT: Final = 2.0
 """Seconds that a client has to answer the PING."""
 
 _PING: Final = b"shutdown"

@@ -10,7 +10,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http._http2 import Http2Server
 
 from addons.layers.http2.connection import QueueingConnection
-from addons.layers.http2.goaway import PATIENCE, GracefulEnd, State
+from addons.layers.http2.goaway import PING_TIMEOUT, GracefulEnd, State
 
 
 class GoingAway(events.Event):
@@ -40,7 +40,7 @@ class GracefulHttp2Server(Http2Server):
         """Tell the client of the end, once, if the connection is to end."""
         if self._retiring() and self._end.state is State.OPEN:
             yield commands.SendData(self.conn, self._end.announce())
-            self._end_wakeup = commands.RequestWakeup(PATIENCE)
+            self._end_wakeup = commands.RequestWakeup(PING_TIMEOUT)
             yield self._end_wakeup
 
     def is_for_end(self, event: events.Wakeup) -> bool:

@@ -84,8 +84,7 @@ class ApiHttp2Server(GracefulHttp2Server):
             context: As for `Http2Server`.
             upstreams: What is behind the streams.
             timeouts: How long things may take.
-            add_standard_headers: Adds to a response what all responses carry; the request is None where it is not
-                known any more.
+            add_standard_headers: Adds to a response what all carry; the request is None where it is not known.
             clock: Tells the time, in seconds.
             retiring: Whether the connection is to end as soon as that costs the client no answer. It is asked at the
                 start, at `GoingAway` and every `SWEEP` seconds.

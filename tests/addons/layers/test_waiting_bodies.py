@@ -12,7 +12,7 @@ from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
 from addons.upstream.keep_alive import KeepAliveLimit
 from tests.addons.clock import Clock
-from tests.addons.wire import Wire, make_context, new_deadline
+from tests.addons.wire import Wire, make_context, new_deadline, no_reading
 
 LIMIT = 10 * MAX_BUFFERED
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
@@ -34,7 +34,7 @@ class Clients:
         limits = LayerConfig(
             lambda _: LIMIT, 3600, lambda *_: None, new_deadline, holds=lambda _: self.holds, bodies=self.budget
         )
-        wire = Wire(ApiHttpLayer(make_context(), limits, KeepAliveLimit(10), signer=Mock()))
+        wire = Wire(ApiHttpLayer(make_context(), limits, KeepAliveLimit(10), Mock(), no_reading()))
         wire.hooks = {"requestheaders": self._stream, "request": self.seen.append}
         return wire
 

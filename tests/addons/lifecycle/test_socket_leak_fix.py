@@ -1,13 +1,13 @@
 import asyncio
 from types import SimpleNamespace
 
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionIO
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
-from mitmproxy.test import taddons, tflow
+from mitmproxy.test import tflow
 
+from addons.lifecycle.connection_handlers import ConnectionHandlers
 from addons.lifecycle.socket_leak_fix import SocketLeakFix
 
 
@@ -40,14 +40,11 @@ class Handler:
 
 
 def told(handler: Handler, hook: str) -> None:
-    with taddons.context(Proxyserver()) as context:
-        server = context.master.addons.get("proxyserver")
-        server.connections[handler.client.id] = handler
-        leftovers = SocketLeakFix()
-        if hook == "client":
-            asyncio.run(leftovers.client_disconnected(handler.client))
-        else:
-            asyncio.run(leftovers.server_disconnected(ServerConnectionHookData(handler.server, handler.client)))
+    fix = SocketLeakFix(ConnectionHandlers({handler.client.id: handler}))  # type: ignore[dict-item]
+    if hook == "client":
+        asyncio.run(fix.client_disconnected(handler.client))
+    else:
+        asyncio.run(fix.server_disconnected(ServerConnectionHookData(handler.server, handler.client)))
 
 
 def test_a_client_that_was_left_open_is_closed() -> None:

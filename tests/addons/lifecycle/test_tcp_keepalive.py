@@ -3,11 +3,13 @@
 import asyncio
 import socket
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from mitmproxy.proxy.server import ConnectionIO
-from mitmproxy.test import taddons, tflow
+from mitmproxy.test import tflow
 
+from addons.lifecycle.connection_handlers import ConnectionHandlers
 from addons.lifecycle.tcp_keepalive import PROBES, TcpKeepalive, keepalive_options
 
 
@@ -37,10 +39,8 @@ def test_a_connection_that_has_ended_by_now_is_left_alone() -> None:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.transport.abort()
             await reader.read()
-        handler = SimpleNamespace(transports={client: ConnectionIO(reader=reader, writer=writer)})
-        with taddons.context() as made:
-            made.master.addons.add(SimpleNamespace(name="proxyserver", connections={client.id: handler}))
-            TcpKeepalive(30, 120).client_connected(client)
+        handler: Any = SimpleNamespace(transports={client: ConnectionIO(reader=reader, writer=writer)})
+        TcpKeepalive(30, 120, ConnectionHandlers({client.id: handler})).client_connected(client)
 
     asyncio.run(connect_and_end())
 

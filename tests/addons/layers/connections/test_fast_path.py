@@ -17,9 +17,11 @@ from addons.bodies.signing_filter import BodyReader, ResponseTap
 from addons.bodies.stream_formats import CHAT, MESSAGES, RESPONSES, Dialect
 from addons.exchange.usage import Usage
 from addons.layers.connections.fast_path import whole_chunks
-from addons.layers.connections.reader import ReadController, Upstream
+from addons.layers.connections.fast_path_writer import Upstream
+from addons.layers.connections.read_controller import ReadController
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
+from addons.lifecycle.connection_handlers import ConnectionHandlers
 from addons.upstream.keep_alive import KeepAliveLimit
 from tests.addons.wire import Wire, make_context, new_deadline
 from tests.support.cutting import cut, cuts
@@ -55,7 +57,7 @@ class Exchange:
         self.completed: list[tuple[str, str | None, object, bool]] = []
         self._dialect = dialect
         self._by_short_way = by_short_way
-        self._reading = Reading()
+        self._reading = Reading(ConnectionHandlers({}))
         limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_deadline)
         layer = ApiHttpLayer(make_context(), limits, KeepAliveLimit(10), Mock(), self._reading)
         self.wire = Wire(layer)

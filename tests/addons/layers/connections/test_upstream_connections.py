@@ -18,7 +18,7 @@ from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
 from addons.upstream.keep_alive import KeepAliveLimit
 from tests.addons.clock import Clock
-from tests.addons.wire import UPSTREAM, Wire, make_context, new_deadline
+from tests.addons.wire import UPSTREAM, Wire, make_context, new_deadline, no_reading
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 AUTHORITY = "upstream:9000"
@@ -269,7 +269,7 @@ def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:
 def test_a_second_attempt_takes_a_connection_that_was_not_used_before() -> None:
     """Others that are idle may have been closed at the same moment."""
     limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_deadline, may_repeat=lambda *_: True)
-    client = Http2Client(layer=lambda context, idle: ApiHttpLayer(context, limits, idle, signer=Mock()))
+    client = Http2Client(layer=lambda context, idle: ApiHttpLayer(context, limits, idle, Mock(), no_reading()))
     client.ask(), client.ask()
     client.wire.connect()
     client.wire.connect()

@@ -13,7 +13,7 @@ from addons.layers.http1.client import MAX_HEAD
 from addons.layers.http_layer import ApiHttpLayer
 from addons.layers.layer_config import LayerConfig
 from addons.upstream.keep_alive import KeepAliveLimit
-from tests.addons.wire import Wire, make_context, new_deadline
+from tests.addons.wire import Wire, make_context, new_deadline, no_reading
 
 CANARY = "XCANARYX"
 BODY = b'{"id":"%s"}' % CANARY.encode()
@@ -36,7 +36,7 @@ class Exchange:
     def __init__(self, request: bytes = REQUEST) -> None:
         limits = LayerConfig(lambda _: 1_000_000, 3600, lambda *_: None, new_deadline)
         self.idle = KeepAliveLimit(10)
-        self.layer = ApiHttpLayer(make_context(), limits, self.idle, signer=Mock())
+        self.layer = ApiHttpLayer(make_context(), limits, self.idle, Mock(), no_reading())
         self.wire = Wire(self.layer)
         self.flows: list[http.HTTPFlow] = []
         self.wire.hooks = {"requestheaders": self.flows.append, "responseheaders": self._stream}

@@ -23,14 +23,15 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.test import taddons, tflow
 
 from addons.access.body_pace import BodyTimes
-from addons.layers.connections.reader import ReadController
+from addons.layers.connections.read_controller import ReadController
 from addons.layers.http2.back_pressure import BackPressure
 from addons.layers.http2.connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
 from addons.layers.http2.frame_budget import RESET_BURST
-from addons.layers.http2.goaway import HIGHEST_STREAM, PATIENCE
+from addons.layers.http2.goaway import HIGHEST_STREAM, PING_TIMEOUT
 from addons.layers.http2.graceful_server import GoingAway
 from addons.layers.http2.server import HALT_AT, SWEEP, ApiHttp2Server, StreamsWentOn
 from addons.layers.http2.streams import MAX_HELD, Http2Timeouts
+from addons.lifecycle.connection_handlers import ConnectionHandlers
 from tests.addons.clock import Clock
 from tests.addons.conftest import head
 from tests.support.patient_http2 import PatientConnection
@@ -43,7 +44,7 @@ class Upstreams(BackPressure):
     """Upstreams of nobody's, that say what is asked of them."""
 
     def __init__(self) -> None:
-        super().__init__({}, ReadController())
+        super().__init__({}, ReadController(ConnectionHandlers({})))
         self.halted: set[int] = set()
         self.waiting: set[int] = set()
 
@@ -146,7 +147,7 @@ class Connection:
 
     def lose_patience(self) -> None:
         """Let the client's time for an answer to the PING pass."""
-        self.tell(events.Wakeup(self._wakeups.pop(PATIENCE)))
+        self.tell(events.Wakeup(self._wakeups.pop(PING_TIMEOUT)))
 
     def goaways(self) -> list[tuple[int, int]]:
         """Code and last stream of each GOAWAY that the client has seen."""

@@ -1,4 +1,4 @@
-"""The reader that stands between a connection and mitmproxy's task, on real sockets."""
+"""The readers that stand between a connection and mitmproxy's task, on real sockets."""
 
 import asyncio
 import socket
@@ -8,20 +8,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
-from mitmproxy.test import taddons, tflow
+from mitmproxy.test import tflow
 
-from addons.layers.connections.reader import (
-    MOST,
-    MOST_AT_ONCE,
-    ConnectionReader,
-    InlineConnectionHandler,
-    ReadController,
-)
+from addons.layers.connections.connection_reader import MAX_CLIENT_READ, MAX_READ, ConnectionReader
+from addons.layers.connections.inline_handler import InlineConnectionHandler
+from addons.layers.connections.inline_reader import InlineReader
+from addons.layers.connections.read_controller import ReadController
+from addons.lifecycle.connection_handlers import ConnectionHandlers
 from tests.addons.wire import make_context
 from tests.support.limits import limit
 
@@ -60,7 +57,7 @@ class Handler(ConnectionHandler):
         pass
 
 
-class HandlerOnTheSpot(InlineConnectionHandler, Handler):
+class InlineHandler(InlineConnectionHandler, Handler):
     """The same, without a turn to wait for."""
 
 
@@ -72,8 +69,11 @@ class Pair:
         reader: What is tested.
     """
 
-    def __init__(self, handler: Handler, *, start: bool = True) -> None:
+    def __init__(
+        self, handler: Handler, reader: type[ConnectionReader] = ConnectionReader, *, start: bool = True
+    ) -> None:
         self.handler = handler
+        self._make_reader = reader
         self.connection = Server(address=("peer", 1))
         self.connection.state = ConnectionState.OPEN
         self._start = start
@@ -90,7 +90,7 @@ class Pair:
         return self
 
     def begin(self) -> None:
-        self.reader = ConnectionReader(self.connection, self.handler)
+        self.reader = self._make_reader(self.connection, self.handler)
         self._task = asyncio.get_running_loop().create_task(self.handler.handle_connection(self.connection))
         self.handler.transports[self.connection].handler = self._task
 
@@ -113,13 +113,17 @@ class Pair:
         return tested
 
 
-@pytest.fixture(params=[Handler, HandlerOnTheSpot])
+@pytest.fixture(
+    params=[(Handler, ConnectionReader), (Handler, InlineReader), (InlineHandler, InlineReader)],
+    ids=["mitmproxy's handler", "mitmproxy's handler, inline reader", "inline handler, inline reader"],
+)
 def run(request: pytest.FixtureRequest) -> Callable[[Callable[[Pair], Awaitable[None]]], None]:
-    """Runs a test with a connection, under either kind of handler."""
+    """Runs a test with a connection, under each kind of handler and reader."""
 
     def run(test: Callable[[Pair], Coroutine[Any, Any, None]], **options: bool) -> None:
         async def main() -> None:
-            async with Pair(request.param(), **options) as pair:
+            handler, reader = request.param
+            async with Pair(handler(), reader, **options) as pair:
                 await test(pair)
 
         asyncio.run(main())
@@ -205,9 +209,9 @@ def test_an_idle_connection_that_has_ended_is_found_so_before_the_loop_has_read_
 
 def test_a_connection_with_something_for_the_task_to_read_has_ended_as_an_idle_one(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
-        pair.reader.data_received(b"many " * MOST)
+        pair.reader.data_received(b"many " * MAX_READ)
         assert pair.reader.has_ended
-        await pair.received(lambda tested: len(tested.received) == 5 * MOST)
+        await pair.received(lambda tested: len(tested.received) == 5 * MAX_READ)
         assert not pair.reader.has_ended
         pair.reader.eof_received()
         assert pair.reader.has_ended
@@ -228,7 +232,7 @@ def test_what_the_task_has_still_to_read_comes_first(run: Callable[..., None]) -
     async def test(pair: Pair) -> None:
         await pair.send(b"one ")
         await pair.received(lambda tested: tested.received == b"one ")
-        many = b"many " * MOST
+        many = b"many " * MAX_READ
         pair.reader.data_received(many)
         pair.reader.data_received(b"last")
         tested = await pair.received(lambda tested: len(tested.received) == len(many) + 8)
@@ -308,7 +312,7 @@ def test_it_stops_reading_while_somebody_does_not_take_what_is_written(run: Call
         async with Pair(pair.handler, start=False) as slow:
             pair.handler.tested.echo_to = slow.connection
             sent = 0
-            piece = b"x" * (MOST // 4)
+            piece = b"x" * (MAX_READ // 4)
             moves = True
             while moves and sent < 200_000_000:
                 try:
@@ -340,20 +344,20 @@ def _taken_by(slow: Pair) -> int:
     return len(slow.handler.tested.received) - writer.transport.get_write_buffer_size()
 
 
-def test_a_client_that_has_gone_while_a_hook_was_at_work_gets_nothing_the_short_way() -> None:
+def test_the_fast_path_is_not_enabled_for_a_client_that_has_gone_during_a_hook() -> None:
     async def check() -> None:
         client, server, handler = tflow.tclient_conn(), Server(address=("upstream", 9000)), Handler()
-        proxyserver = Proxyserver()
-        with taddons.context(proxyserver):
-            ours, theirs = socket.socketpair()
-            reader, writer = await asyncio.open_connection(sock=ours)
-            handler.transports[server] = ConnectionIO(reader=reader, writer=writer)
-            proxyserver.connections[client.id] = handler  # type: ignore[assignment]
-            reading = ReadController()
-            reading.server_connected(ServerConnectionHookData(client=client, server=server))
-            reading.enable_fast_path(SimpleNamespace(conn=server, fast_path=None), client)
-            writer.close()
-            theirs.close()
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        handler.transports[server] = ConnectionIO(reader=reader, writer=writer)
+        reading = ReadController(ConnectionHandlers({client.id: handler}))
+        reading.server_connected(ServerConnectionHookData(client=client, server=server))
+        reading.enable_fast_path(SimpleNamespace(conn=server, fast_path=None), client)
+        made = handler.transports[server].reader
+        assert isinstance(made, InlineReader)
+        assert made._fast_path_writer is None
+        writer.close()
+        theirs.close()
 
     asyncio.run(check())
 
@@ -365,11 +369,11 @@ def test_a_client_that_has_sent_much_is_read_a_little_at_a_time_and_others_have_
             ordinary, writer = await asyncio.open_connection(*listener.getsockname())
         handler.transports[client] = ConnectionIO(reader=ordinary, writer=writer)
         reader = ConnectionReader(client, handler)
-        reader.data_received(b"x" * 2 * MOST_AT_ONCE)
+        reader.data_received(b"x" * 2 * MAX_CLIENT_READ)
         others: list[str] = []
         for had in (0, 1):
             asyncio.get_running_loop().call_soon(others.append, "had a turn")
-            assert await reader.read(MOST) == b"x" * MOST_AT_ONCE
+            assert await reader.read(MAX_READ) == b"x" * MAX_CLIENT_READ
             assert len(others) == had + 1
         writer.close()
 
