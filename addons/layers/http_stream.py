@@ -30,9 +30,10 @@ from mitmproxy.proxy.layers.http._events import (
 )
 
 from addons.bodies.signing_filter import AwaitedTap, ResponseTap
-from addons.layers.http1.client import CLOSED
+from addons.exchange.attempt import AttemptOutcome
 from addons.layers.layer_config import LayerConfig
 from addons.layers.request_stream import ApiRequestStream, HttpLayerCallbacks
+from addons.layers.upstream_failure import UpstreamFailure
 from addons.layers.websocket.layer import SignedWebsocketLayer, WebsocketSigner
 from addons.messages.response_head import for_next_hop
 from addons.messages.websocket_handshake import answer_problem
@@ -81,9 +82,7 @@ class ApiHttpStream(ApiRequestStream):
             yield from super().state_wait_for_response_headers(head)
             return
         yield commands.CloseConnection(self.context.server)
-        yield from self.handle_protocol_error(
-            ResponseProtocolError(self.stream_id, problem, ErrorCode.GENERIC_SERVER_ERROR)
-        )
+        yield from self.handle_protocol_error(UpstreamFailure(self.stream_id, problem, AttemptOutcome.INVALID))
 
     def flow_done(self) -> layer.CommandGenerator[None]:
         """End an exchange; or, behind the handshake of a WebSocket, go on as one."""
@@ -171,9 +170,8 @@ class ApiHttpStream(ApiRequestStream):
         # An upstream closes a connection that has been idle for some seconds, and a request may be on its way just
         # then. The connection ends at once, with no byte of an answer on it.
         return (
-            isinstance(event, ResponseProtocolError)
-            and event.code is ErrorCode.GENERIC_SERVER_ERROR
-            and event.message == CLOSED
+            isinstance(event, UpstreamFailure)
+            and event.outcome is AttemptOutcome.CLOSED
             and self.client_state == self.state_done
             and self.server_state == self.state_wait_for_response_headers
             and time.monotonic() - self._sent_at < IDLE_LOSS

@@ -17,7 +17,6 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import RegisterHttpConnection
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
-    ErrorCode,
     HttpEvent,
     RequestHeaders,
     RequestProtocolError,
@@ -25,11 +24,12 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
-    ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, make_body_reader, should_make_pipe
 
+from addons.exchange.attempt import AttemptOutcome
 from addons.layers.connections.fast_path import ChunkFastPath
+from addons.layers.upstream_failure import UpstreamFailure
 from addons.messages.authority import authority
 from addons.messages.parsed_messages import read_response_head
 from addons.upstream.keep_alive import KeepAliveLimit
@@ -42,9 +42,6 @@ MAX_HEAD_LINES = 256
 
 MAX_INTERIM = 16
 """Interim answers (1xx) at most before the answer proper."""
-
-CLOSED = "server closed connection"
-"""What it is called, by mitmproxy too, when the upstream closes and has said nothing."""
 
 _READ_UNTIL_CLOSE = -1
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
@@ -121,7 +118,10 @@ class ApiHttp1Client(Http1Client):
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """Read the head of an answer."""
         if isinstance(event, events.ConnectionClosed):
-            yield from self._fail("the upstream closed in the middle of a head" if self.buf else CLOSED)
+            if self.buf:
+                yield from self._fail("the upstream closed in the middle of a head", AttemptOutcome.TRUNCATED)
+            else:
+                yield from self._fail("server closed connection", AttemptOutcome.CLOSED)
             return
         while self.request is not None:
             size = len(self.buf)
@@ -172,7 +172,8 @@ class ApiHttp1Client(Http1Client):
             try:
                 part = self.body_reader.read_eof() if ended else self.body_reader(self.buf)
             except h11.ProtocolError:
-                yield from self._fail("the upstream's body breaks off, or is not framed as it should be")
+                outcome = AttemptOutcome.TRUNCATED if ended else AttemptOutcome.INVALID
+                yield from self._fail("the upstream's body breaks off, or is not framed as it should be", outcome)
                 return
             if isinstance(part, h11.Data):
                 yield ReceiveHttp(ResponseData(self.stream_id, bytes(part.data)))
@@ -212,11 +213,11 @@ class ApiHttp1Client(Http1Client):
         if isinstance(event, events.ConnectionClosed):
             yield from self._close()
 
-    def _fail(self, message: str) -> layer.CommandGenerator[None]:
+    def _fail(self, message: str, outcome: AttemptOutcome = AttemptOutcome.INVALID) -> layer.CommandGenerator[None]:
         stream_id = self.stream_id
         yield from self._close()
         if stream_id is not None:
-            yield ReceiveHttp(ResponseProtocolError(stream_id, message, ErrorCode.GENERIC_SERVER_ERROR))
+            yield ReceiveHttp(UpstreamFailure(stream_id, message, outcome))
 
     def _close(self) -> layer.CommandGenerator[None]:
         self._keep_alive.drop(self.conn)
