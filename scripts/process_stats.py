@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Figures:
+class ProcessStats:
     """A process at a moment.
 
     Attributes:
@@ -23,7 +23,7 @@ class Figures:
     files: int
 
 
-def figures(pid: int) -> Figures:
+def process_stats(pid: int) -> ProcessStats:
     """A process's figures now.
 
     Raises:
@@ -36,7 +36,7 @@ def figures(pid: int) -> Figures:
         except FileNotFoundError:  # closed meanwhile
             continue
     sockets = sum(target.startswith("socket:") for target in opened)
-    return Figures(_status(pid, "VmRSS") * 1024, _status(pid, "Threads"), sockets, len(opened))
+    return ProcessStats(_status(pid, "VmRSS") * 1024, _status(pid, "Threads"), sockets, len(opened))
 
 
 def peak(pid: int) -> int:

@@ -35,7 +35,7 @@ _FORMS = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edit
 _FILLER = b"A" * PIECE
 
 
-class StandIn(ThreadingHTTPServer):
+class FakeVllm(ThreadingHTTPServer):
     """The server.
 
     Attributes:
@@ -71,7 +71,7 @@ class StandIn(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
-    server: StandIn
+    server: FakeVllm
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body of a JSON answer leave together
@@ -271,7 +271,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         address = options.host, options.port
-        server = StandIn(address, options.model, options.delay, options.tokens, options.keep_alive)
+        server = FakeVllm(address, options.model, options.delay, options.tokens, options.keep_alive)
     except (OSError, OverflowError) as error:  # the latter where there is no such port
         sys.exit(f"stand_in_vllm: cannot listen at {options.host}:{options.port}: {getattr(error, 'strerror', error)}")
     print(f"http://{options.host}:{server.server_address[1]}", flush=True)

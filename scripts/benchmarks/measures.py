@@ -13,7 +13,7 @@ import time
 
 from scripts.benchmarks.load import TOKEN, Connection, LoadError, chats, connections, request
 from scripts.benchmarks.targets import Running
-from scripts.process_stats import cpu_seconds, figures, tree
+from scripts.process_stats import cpu_seconds, process_stats, tree
 
 EVENTS = 64
 """Events of a stream that comes all at once."""
@@ -59,7 +59,7 @@ def first_token(port: int, count: int) -> float:
 
 def memory(proxy: Running) -> int:
     """Bytes that the proxy holds."""
-    return sum(figures(pid).resident for pid in tree(proxy.pid))
+    return sum(process_stats(pid).resident for pid in tree(proxy.pid))
 
 
 def memory_per_idle_client(proxy: Running, count: int) -> float:

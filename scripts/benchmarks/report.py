@@ -20,7 +20,7 @@ _COLUMNS = {
     "memory": ("memory, MB", 1e-6, 0),
     "idle_client": ("an idle client, KB", 1e-3, 1),
 }
-"""What is shown of each contender: its heading, its unit, its digits."""
+"""What is shown of each target: its heading, its unit, its digits."""
 
 _COMPARED = {"json_cpu": "JSON chat", "sse_cpu": "SSE of 64 events", "gapped_cpu": "event at 20 ms gaps"}
 _MOST = 0.5
@@ -34,8 +34,8 @@ class Results:
 
     Attributes:
         machine: What it was measured on.
-        names: The contenders.
-        figures: Of each contender and figure, the rounds' values; seconds or bytes.
+        names: The targets.
+        figures: Of each target and figure, the rounds' values; seconds or bytes.
         held: Streams held at once: asked for, whole, and wrongly signed in a sample. None where that was left out.
     """
 
@@ -53,7 +53,7 @@ class Results:
         return statistics.median(self.figures[name][figure])
 
     def ratio(self, name: str, figure: str) -> float:
-        """A contender's median as a part of plain mitmdump's."""
+        """A target's median as a part of plain mitmdump's."""
         return self.median(name, figure) / self.median(PLAIN.name, figure)
 
     def as_json(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def table(results: Results) -> str:
     return "\n".join(rows)
 
 
-def targets(results: Results) -> str:
+def goals(results: Results) -> str:
     """What `tee-signer` is held to, and whether it is there, as a Markdown table."""
     rows = ["| target | measured | |", "| --- | --- | --- |"]
 
@@ -118,7 +118,7 @@ def write_docs(results: Results, directory: Path) -> None:
     page = directory / "performance.md"
     text = page.read_text()
     spread = f"Medians of {len(results.figures[PLAIN.name]['json_cpu'])} rounds, on {results.machine}."
-    figures = "\n\n".join([_BEGIN, spread, table(results), targets(results), _END])
+    figures = "\n\n".join([_BEGIN, spread, table(results), goals(results), _END])
     page.write_text(re.sub(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", lambda _: figures, text, flags=re.DOTALL))
     (directory / "performance.svg").write_text(plot(results))
 

@@ -30,7 +30,7 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Contender:
+class Target:
     """A program to be measured.
 
     Attributes:
@@ -58,11 +58,11 @@ class Contender:
         return ["--set", "stream_large_bodies=1"]
 
 
-PLAIN = Contender("mitmdump", "mitmdump, streaming, no addon", signs=False)
-SCRIPT = Contender("script", "mitmdump -s addons/tee_signer.py", signs=True)
-LAUNCHER = Contender("tee-signer", "tee-signer", signs=True)
-TWO_WORKERS = Contender("tee-signer-2", "tee-signer --workers 2", signs=True, workers=2)
-CONTENDERS = (PLAIN, SCRIPT, LAUNCHER, TWO_WORKERS)
+PLAIN = Target("mitmdump", "mitmdump, streaming, no addon", signs=False)
+SCRIPT = Target("script", "mitmdump -s addons/tee_signer.py", signs=True)
+LAUNCHER = Target("tee-signer", "tee-signer", signs=True)
+TWO_WORKERS = Target("tee-signer-2", "tee-signer --workers 2", signs=True, workers=2)
+TARGETS = (PLAIN, SCRIPT, LAUNCHER, TWO_WORKERS)
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,16 @@ class Running:
 
 
 @contextmanager
-def running(contender: Contender, upstream: str) -> Iterator[Running]:
-    """A contender in front of an upstream, when all of it listens."""
-    ready = (
-        f"(?s){_LISTENING}.*?side port" + ".*?side port" * (contender.workers - 1) if contender.signs else _LISTENING
-    )
-    settings = _SETTINGS | {"VLLM_BASE_URL": upstream} if contender.signs else {}
-    with _started(contender.command(upstream), ready, settings) as (pid, found):
+def running(target: Target, upstream: str) -> Iterator[Running]:
+    """A target in front of an upstream, when all of it listens."""
+    ready = f"(?s){_LISTENING}.*?side port" + ".*?side port" * (target.workers - 1) if target.signs else _LISTENING
+    settings = _SETTINGS | {"VLLM_BASE_URL": upstream} if target.signs else {}
+    with _started(target.command(upstream), ready, settings) as (pid, found):
         yield Running(pid, int(found[1]))
 
 
 @contextmanager
-def stand_in(delay: float, tokens: int) -> Iterator[tuple[str, int]]:
+def fake_vllm(delay: float, tokens: int) -> Iterator[tuple[str, int]]:
     """A stand-in model; gives its address and port."""
     command = [sys.executable, str(ROOT / "scripts/stand_in_vllm.py"), "--model", MODEL]
     command += ["--delay", str(delay), "--tokens", str(tokens), "--keep-alive", "600"]

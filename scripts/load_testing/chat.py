@@ -67,13 +67,13 @@ class Question:
         return json.dumps(asked | {"max_tokens": self.max_tokens, "stream": self.stream}).encode()
 
 
-async def have_chat(question: Question, proxy: Connection, notary: Connection) -> Chat:
+async def have_chat(question: Question, proxy: Connection, signatures: Connection) -> Chat:
     """Have one chat, ask for its signatures the moment it is over, and check them.
 
     Args:
         question: What to ask.
         proxy: Where to ask it.
-        notary: Where to ask for signatures.
+        signatures: Where to ask for signatures.
 
     Raises:
         ChatError: There is no answer to be signed.
@@ -88,7 +88,7 @@ async def have_chat(question: Question, proxy: Connection, notary: Connection) -
         raise ChatError("stream without [DONE]")  # which nobody claims to have signed
     began = time.perf_counter()
     signature_id = answer.headers.get("x-receipt-id") or _id_of(answer.body)
-    statements = [await _ask_for(notary, signature_id, algo) for algo in SIGNING_ALGOS]
+    statements = [await _ask_for(signatures, signature_id, algo) for algo in SIGNING_ALGOS]
     signatures_took = time.perf_counter() - began
     tokens = _token_times(answer) if question.stream else ()
     exchange = Exchange(body, answer.body)
@@ -96,10 +96,10 @@ async def have_chat(question: Question, proxy: Connection, notary: Connection) -
     return Chat(answer.ended - answer.asked, tokens, signatures_took, addresses)
 
 
-async def _ask_for(notary: Connection, signature_id: str, algo: SigningAlgo) -> bytes:
+async def _ask_for(signatures: Connection, signature_id: str, algo: SigningAlgo) -> bytes:
     path = f"/v1/signature/{quote(signature_id, safe='')}?signing_algo={algo}"
     try:
-        answer = await notary.ask("GET", path)
+        answer = await signatures.ask("GET", path)
     except TransportError as error:
         raise UntrueError(f"{algo} signature not found", str(error)) from None
     if answer.status != 200:

@@ -24,7 +24,7 @@ from attest_web.verify.primitives.untrusted_json import as_object, items, parse_
 from scripts.load_testing.chat import ChatError, Question, UntrueError, have_chat
 from scripts.load_testing.client import Connection, TransportError
 from scripts.load_testing.progress import Progress
-from scripts.load_testing.stats import Tally
+from scripts.load_testing.stats import Stats
 
 EPILOG = """\
 Exit status: 0 when every request was answered and every answer had both signatures, all of them true; 1 when not; 2
@@ -44,14 +44,14 @@ class Target:
 
     Attributes:
         proxy: Where the proxy is.
-        notary: Where to ask for signatures.
+        signatures: Where to ask for signatures.
         token: Bearer token.
         tls: How to check certificates.
         timeout: Seconds that a request may take.
     """
 
     proxy: Origin
-    notary: Origin
+    signatures: Origin
     token: str
     tls: ssl.SSLContext
     timeout: float
@@ -59,40 +59,40 @@ class Target:
     def connections(self) -> tuple[Connection, Connection]:
         """One to have chats on, and one to ask for signatures on, which may be the same."""
         proxy = Connection(self.proxy, self.token, self.tls, self.timeout)
-        if self.notary == self.proxy:
+        if self.signatures == self.proxy:
             return proxy, proxy
-        return proxy, Connection(self.notary, self.token, self.tls, self.timeout)
+        return proxy, Connection(self.signatures, self.token, self.tls, self.timeout)
 
 
-async def client(target: Target, question: Question, tally: Tally, until: float) -> None:
+async def client(target: Target, question: Question, stats: Stats, until: float) -> None:
     """Have chats, one after the other, until it is time."""
-    proxy, notary = target.connections()
+    proxy, signatures = target.connections()
     try:
         while time.perf_counter() < until:
-            tally.under_way += 1
+            stats.under_way += 1
             try:
-                tally.count(await have_chat(question, proxy, notary))
+                stats.count(await have_chat(question, proxy, signatures))
                 continue
             except UntrueError as error:
-                tally.count_untrue(error)
+                stats.count_untrue(error)
             except (ChatError, TransportError) as error:
-                tally.count_failed(str(error))
+                stats.count_failed(str(error))
             finally:
-                tally.under_way -= 1
-                if notary is not proxy:
-                    notary.close()  # the side port has room for fewer connections than there may be clients
+                stats.under_way -= 1
+                if signatures is not proxy:
+                    signatures.close()  # the side port has room for fewer connections than there may be clients
             await asyncio.sleep(PAUSE)
     finally:
         proxy.close()
-        notary.close()
+        signatures.close()
 
 
-async def put_load(target: Target, question: Question, concurrency: int, duration: float) -> tuple[Tally, bool]:
+async def put_load(target: Target, question: Question, concurrency: int, duration: float) -> tuple[Stats, bool]:
     """Have the clients at work; return what came of it, and whether it was ended early."""
-    tally = Tally()
-    until = tally.started + duration
-    progress = asyncio.create_task(Progress(tally, duration, sys.stderr).tell())
-    clients = asyncio.gather(*(client(target, question, tally, until) for _ in range(concurrency)))
+    stats = Stats()
+    until = stats.started + duration
+    progress = asyncio.create_task(Progress(stats, duration, sys.stderr).tell())
+    clients = asyncio.gather(*(client(target, question, stats, until) for _ in range(concurrency)))
     loop = asyncio.get_running_loop()
     for how in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(how, clients.cancel)
@@ -101,11 +101,11 @@ async def put_load(target: Target, question: Question, concurrency: int, duratio
         await clients
     except asyncio.CancelledError:
         interrupted = True
-    tally.ended = time.perf_counter()
+    stats.ended = time.perf_counter()
     progress.cancel()
     with suppress(asyncio.CancelledError):
         await progress
-    return tally, interrupted
+    return stats, interrupted
 
 
 async def first_model(target: Target) -> str:
@@ -132,21 +132,21 @@ async def first_model(target: Target) -> str:
 async def run(options: argparse.Namespace) -> int:
     """Run it; return the exit status."""
     proxy: Origin = options.url
-    notary = proxy if options.side_port is None else replace(proxy, tls=False, port=options.side_port)
-    target = Target(proxy, notary, options.token, options.cacert, options.timeout)
+    signatures = proxy if options.side_port is None else replace(proxy, tls=False, port=options.side_port)
+    target = Target(proxy, signatures, options.token, options.cacert, options.timeout)
     try:
         model = options.model or await first_model(target)
     except FailedError as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return 1
     question = Question(model, options.stream, options.max_tokens, options.message)
-    tally, interrupted = await put_load(target, question, options.concurrency, options.duration)
+    stats, interrupted = await put_load(target, question, options.concurrency, options.duration)
     if options.json:
         about = {"url": str(proxy), "model": model, "stream": options.stream, "concurrency": options.concurrency}
-        print(tally.as_json(**about, interrupted=interrupted))
+        print(stats.as_json(**about, interrupted=interrupted))
     else:
-        print(tally.as_text())
-    return 0 if tally.holds else 1
+        print(stats.as_text())
+    return 0 if stats.holds else 1
 
 
 def main() -> None:

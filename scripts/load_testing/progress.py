@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import TextIO
 
-from scripts.load_testing.stats import Tally
+from scripts.load_testing.stats import Stats
 
 _IN_PLACE = 0.25
 _APART = 5.0
@@ -14,15 +14,15 @@ _APART = 5.0
 class Progress:
     """Tells how far it is, until it is cancelled."""
 
-    def __init__(self, tally: Tally, duration: float, stream: TextIO) -> None:
+    def __init__(self, stats: Stats, duration: float, stream: TextIO) -> None:
         """Say nothing yet.
 
         Args:
-            tally: What to tell of.
+            stats: What to tell of.
             duration: Seconds for which chats are begun.
             stream: Where to tell it.
         """
-        self._tally = tally
+        self._stats = stats
         self._duration = duration
         self._stream = stream
         self._in_place = stream.isatty()
@@ -39,19 +39,19 @@ class Progress:
 
     def line(self) -> str:
         """How it stands."""
-        tally = self._tally
-        times = {"first token": tally.first_token, "between": tally.between_tokens}
-        if not tally.first_token.count:
-            times = {"answer": tally.answers}
-        untrue = f", {tally.untrue} of them UNTRUE" if tally.untrue else ""
-        failed = f"{tally.failures.total()} failed{untrue}"
-        parts = [f"{tally.answered} answers, {tally.answered / tally.seconds:.1f}/s", failed]
+        stats = self._stats
+        times = {"first token": stats.first_token, "between": stats.between_tokens}
+        if not stats.first_token.count:
+            times = {"answer": stats.answers}
+        untrue = f", {stats.untrue} of them UNTRUE" if stats.untrue else ""
+        failed = f"{stats.failures.total()} failed{untrue}"
+        parts = [f"{stats.answered} answers, {stats.answered / stats.seconds:.1f}/s", failed]
         for name, durations in times.items():
             if durations.count:
                 half, most = durations.quantile(0.5) or 0, durations.quantile(0.99) or 0
                 parts.append(f"{name} p50 {half * 1000:.1f} p99 {most * 1000:.1f} ms")
-        over = tally.seconds > self._duration
-        when = f"{tally.under_way} to finish" if over else f"{tally.seconds:.0f} of {self._duration:g} s"
+        over = stats.seconds > self._duration
+        when = f"{stats.under_way} to finish" if over else f"{stats.seconds:.0f} of {self._duration:g} s"
         return f"loadtest: {when}: {', '.join(parts)}"
 
     def _write(self, line: str) -> None:

@@ -52,7 +52,7 @@ class Durations:
 
 
 @dataclass
-class Tally:
+class Stats:
     """What has come of the chats so far.
 
     Attributes:

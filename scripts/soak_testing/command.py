@@ -23,9 +23,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from scripts.process_stats import figures
+from scripts.process_stats import process_stats
 from scripts.soak_testing.client import MODEL, TOKEN, Client, UnexpectedError
-from scripts.soak_testing.scenarios import KINDS, chat
+from scripts.soak_testing.scenarios import SCENARIOS, chat
 
 ROOT = Path(__file__).resolve().parents[2]
 MB = 2**20
@@ -108,15 +108,15 @@ class Soak:
         async def one(number: int) -> None:
             client = Client(*self._ports, self._seed + number)
             for _ in numbers:
-                [kind] = client.random.choices(list(KINDS), list(KINDS.values()))
+                [scenario] = client.random.choices(list(SCENARIOS), list(SCENARIOS.values()))
                 try:
                     async with asyncio.timeout(PATIENCE):
-                        await kind(client)
+                        await scenario(client)
                 except (UnexpectedError, OSError, asyncio.IncompleteReadError, ValueError) as error:
                     what = str(error) if isinstance(error, UnexpectedError) else type(error).__name__
-                    self.failures[f"{kind.__name__}: {what}"] += 1
+                    self.failures[f"{scenario.__name__}: {what}"] += 1
                     await client.reset()
-                self.done[kind.__name__] += 1
+                self.done[scenario.__name__] += 1
             await client.close()
 
         async def tell() -> None:
@@ -147,11 +147,11 @@ def say(line: str) -> None:
 async def measured(pid: int, probe: Path | None) -> dict[str, int]:
     """What lives in the proxy, by name; without a probe in it, as far as the system tells."""
     if probe is None:
-        return dataclasses.asdict(figures(pid))
+        return dataclasses.asdict(process_stats(pid))
     reader, writer = await asyncio.open_unix_connection(probe)
     counted: dict[str, int] = json.loads(await reader.read())
     writer.close()
-    return dataclasses.asdict(figures(pid)) | counted
+    return dataclasses.asdict(process_stats(pid)) | counted
 
 
 async def settled(pid: int, probe: Path | None, seconds: float) -> dict[str, int]:
@@ -181,13 +181,13 @@ def left_over(before: dict[str, int], after: dict[str, int], allowed_growth: int
 async def soak(options: argparse.Namespace) -> int:
     """Run it all; return the exit status."""
     keep_alive, expiration = options.idle, max(1, int(options.idle))
-    stand_in: list[str | Path] = [sys.executable, ROOT / "scripts/stand_in_vllm.py", "--model", MODEL, "--delay", "0"]
+    fake_vllm: list[str | Path] = [sys.executable, ROOT / "scripts/stand_in_vllm.py", "--model", MODEL, "--delay", "0"]
     settings = {"MODEL_NAME": MODEL, "TOKEN": TOKEN, "DEV": "1", "ATTEST_PORT": "0"}
     settings |= {"CHAT_CACHE_EXPIRATION": str(expiration)}
     settings |= {"RATE_LIMIT_PER_SECOND": "1000000", "RATE_LIMIT_BURST_SIZE": "1000000"}
     with tempfile.TemporaryDirectory() as scratch:
         probe = Path(scratch) / "probe.sock" if options.program == "mitmdump" else None
-        async with running(*stand_in, "--keep-alive", str(keep_alive)) as upstream:
+        async with running(*fake_vllm, "--keep-alive", str(keep_alive)) as upstream:
             url = (await upstream.said(r"http://\S+"))[0]
             command: list[str | Path] = [
                 Path(sys.executable).parent / options.program,
@@ -232,7 +232,9 @@ def report(mix: Soak, before: dict[str, int], after: dict[str, int], allowed_gro
 
 def main() -> None:
     """Soak, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--program", choices=("mitmdump", "tee-signer"), default="mitmdump", help="(%(default)s)")
     parser.add_argument("--requests", type=int, default=20_000, help="exchanges that count (%(default)s)")
     parser.add_argument("--warm-up", type=int, default=2_000, help="exchanges before them (%(default)s)")

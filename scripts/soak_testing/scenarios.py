@@ -1,4 +1,4 @@
-"""The kinds of exchanges that the soak mixes: what clients of an API do, and what they should not."""
+"""The scenarios that the soak mixes: what clients of an API do, and what they should not."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.soak_testing.client import MODEL, Answer, Client, UnexpectedError, request
 
-Kind = Callable[[Client], Awaitable[None]]
+Scenario = Callable[[Client], Awaitable[None]]
 
 _WORDS = "the quick brown fox jumps over the lazy dog and then some more of it comes along until it ends"
 _UPLOAD = 200_000
@@ -228,7 +228,7 @@ async def slow_reader(client: Client) -> None:
         await asyncio.sleep(0.05)
 
 
-KINDS: dict[Kind, float] = {
+SCENARIOS: dict[Scenario, float] = {
     chat: 30,
     streamed_chat: 20,
     streamed_response: 5,

@@ -11,24 +11,24 @@ from tests.e2e.support.processes import (
     TOKEN,
     Proxy,
     Simulator,
+    running_fake_vllm,
     running_proxy,
     running_simulator,
-    running_stand_in,
 )
 from tests.e2e.support.recording_transport import RecordingTransport, Wire
 
 
 @pytest.fixture(scope="session")
-def stand_in() -> Iterator[str]:
+def fake_vllm() -> Iterator[str]:
     """Address of a stand-in model that answers at once."""
-    with running_stand_in() as url:
+    with running_fake_vllm() as url:
         yield url
 
 
 @pytest.fixture(scope="session", params=PROGRAMS)
-def proxy(stand_in: str, request: pytest.FixtureRequest) -> Iterator[Proxy]:
+def proxy(fake_vllm: str, request: pytest.FixtureRequest) -> Iterator[Proxy]:
     """A proxy before the stand-in model, shared by all tests that do it no harm; once by each program."""
-    with running_proxy(stand_in, program=request.param) as running:
+    with running_proxy(fake_vllm, program=request.param) as running:
         yield running
 
 

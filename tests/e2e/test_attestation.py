@@ -65,11 +65,11 @@ def verified(report: dict[str, Any], simulator: Simulator) -> dcap_qvl.TdReport1
 
 
 @pytest.fixture(scope="module")
-def attesting(stand_in: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def attesting(fake_vllm: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A proxy in earnest: its keys come from the (simulated) KMS."""
     certificate = tmp_path_factory.mktemp("tls") / "cert.pem"
     certificate.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
-    with running_proxy(stand_in, DEV="0", TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
+    with running_proxy(fake_vllm, DEV="0", TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
         yield proxy
 
 
@@ -97,10 +97,10 @@ def test_a_report_binds_the_key_that_signs_chats_to_a_true_quote(
 
 
 def test_a_verifier_that_looks_in_model_attestations_alone_finds_all_that_it_checks(
-    stand_in: str, simulator: Simulator
+    fake_vllm: str, simulator: Simulator
 ) -> None:
     """The question and the reading of nearai-cloud-verifier's `py/model_verifier.py` (9629242), step by step."""
-    with running_proxy(stand_in, DEV="0", ATTESTATION_PUBLIC="1", **simulator.settings) as proxy:
+    with running_proxy(fake_vllm, DEV="0", ATTESTATION_PUBLIC="1", **simulator.settings) as proxy:
         _, report = ask(proxy.port, f"model={MODEL}&nonce={NONCE}&signing_algo=ecdsa", token=None)
     assert "gateway_attestation" not in report
     [attestation] = report["model_attestations"]
@@ -115,9 +115,9 @@ def test_a_verifier_that_looks_in_model_attestations_alone_finds_all_that_it_che
     }
 
 
-def test_a_report_shows_what_dstack_vouches_for(stand_in: str, tmp_path: Path) -> None:
+def test_a_report_shows_what_dstack_vouches_for(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--gpus", "1") as simulator:
-        with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+        with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
             reports = [ask(proxy.port, f"signing_algo={algo}&nonce={NONCE}")[1] for algo in ("ecdsa", "ed25519")]
     app_keys = []
     for report in reports:
@@ -133,9 +133,9 @@ def test_a_report_shows_what_dstack_vouches_for(stand_in: str, tmp_path: Path) -
     assert app_keys[0] == app_keys[1]
 
 
-def test_a_guest_of_old_vouches_for_less_and_reports_are_made(stand_in: str, tmp_path: Path) -> None:
+def test_a_guest_of_old_vouches_for_less_and_reports_are_made(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--os", "0.5") as simulator:
-        with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+        with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
             of_ecdsa, of_ed25519 = (
                 ask(proxy.port, f"signing_algo={algo}&nonce={NONCE}")[1] for algo in ("ecdsa", "ed25519")
             )
@@ -146,12 +146,12 @@ def test_a_guest_of_old_vouches_for_less_and_reports_are_made(stand_in: str, tmp
 
 
 def test_keys_from_the_kms_are_the_same_after_a_restart_and_random_ones_are_not(
-    attesting: Proxy, stand_in: str, simulator: Simulator
+    attesting: Proxy, fake_vllm: str, simulator: Simulator
 ) -> None:
     address = ask(attesting.port)[1]["signing_address"]
-    with running_proxy(stand_in, DEV="0", **simulator.settings) as again:
+    with running_proxy(fake_vllm, DEV="0", **simulator.settings) as again:
         assert ask(again.port)[1]["signing_address"] == address
-    with running_proxy(stand_in, DEV="1", **simulator.settings) as dev:
+    with running_proxy(fake_vllm, DEV="1", **simulator.settings) as dev:
         report = ask(dev.port)[1]
         assert report["signing_address"] != address
         assert report["dev"] is True
@@ -181,9 +181,9 @@ def test_malformed_questions_are_told_so(attesting: Proxy, query: str, status: i
         assert error_of(json.dumps(answer[1]).encode())["type"] == kind
 
 
-def test_a_report_needs_a_token_unless_it_is_public(attesting: Proxy, stand_in: str, simulator: Simulator) -> None:
+def test_a_report_needs_a_token_unless_it_is_public(attesting: Proxy, fake_vllm: str, simulator: Simulator) -> None:
     assert ask(attesting.port, token=None)[0] == 401
-    with running_proxy(stand_in, ATTESTATION_PUBLIC="1", **simulator.settings) as public:
+    with running_proxy(fake_vllm, ATTESTATION_PUBLIC="1", **simulator.settings) as public:
         assert ask(public.port, token=None)[0] == 200
         with Asker(public.port) as asker:
             assert asker.get("/v1/signature/x", token=None)[0] == 401
@@ -191,7 +191,7 @@ def test_a_report_needs_a_token_unless_it_is_public(attesting: Proxy, stand_in: 
 
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
 def test_the_tls_key_is_bound_and_a_renewed_certificate_is_noticed(
-    stand_in: str, simulator: Simulator, tmp_path: Path, kind: str
+    fake_vllm: str, simulator: Simulator, tmp_path: Path, kind: str
 ) -> None:
     def key() -> PrivateKey:
         return ec.generate_private_key(ec.SECP256R1()) if kind == "ec" else rsa.generate_private_key(65537, 2048)
@@ -199,7 +199,7 @@ def test_the_tls_key_is_bound_and_a_renewed_certificate_is_noticed(
     certificate = tmp_path / "cert.pem"
     certificate.write_bytes(self_signed(key()))
     query = f"include_tls_fingerprint=true&nonce={NONCE}"
-    with running_proxy(stand_in, TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
+    with running_proxy(fake_vllm, TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
         first = ask(proxy.port, query)[1]
         certificate.write_bytes(self_signed(key()) + self_signed(key()))
         second = ask(proxy.port, query)[1]
@@ -214,11 +214,11 @@ def test_the_tls_key_is_bound_and_a_renewed_certificate_is_noticed(
 
 
 def test_a_cached_report_is_about_the_certificate_of_the_moment(
-    stand_in: str, simulator: Simulator, tmp_path: Path
+    fake_vllm: str, simulator: Simulator, tmp_path: Path
 ) -> None:
     certificate = tmp_path / "cert.pem"
     query = "include_tls_fingerprint=true"
-    with running_proxy(stand_in, TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
+    with running_proxy(fake_vllm, TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
         seen = []
         for _ in range(2):
             certificate.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
@@ -228,9 +228,9 @@ def test_a_cached_report_is_about_the_certificate_of_the_moment(
     assert seen[0] == seen[1] != seen[2] == seen[3]
 
 
-def test_a_dstack_that_never_answers_holds_up_no_stop(stand_in: str, tmp_path: Path) -> None:
+def test_a_dstack_that_never_answers_holds_up_no_stop(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--delay", "3600") as simulator:
-        with running_proxy(stand_in, **simulator.settings) as proxy:
+        with running_proxy(fake_vllm, **simulator.settings) as proxy:
             asking = [
                 threading.Thread(target=ask_in_vain, args=(port, number))
                 for number, port in enumerate([proxy.port, proxy.side_port] * 2)
@@ -248,8 +248,8 @@ def ask_in_vain(port: int, number: int) -> None:
         ask(port, f"nonce={number:064x}")
 
 
-def test_dstack_down_at_the_start_is_one_line(stand_in: str, tmp_path: Path) -> None:
-    process = start_proxy(stand_in, DEV="0", DSTACK_SIMULATOR_ENDPOINT=str(tmp_path / "none.sock"))
+def test_dstack_down_at_the_start_is_one_line(fake_vllm: str, tmp_path: Path) -> None:
+    process = start_proxy(fake_vllm, DEV="0", DSTACK_SIMULATOR_ENDPOINT=str(tmp_path / "none.sock"))
     assert process.wait() == 1
     [line] = [line for line in process.output.splitlines() if "signing keys" in line]
     assert "its socket is not there" in line
@@ -258,10 +258,10 @@ def test_dstack_down_at_the_start_is_one_line(stand_in: str, tmp_path: Path) -> 
 
 
 def test_dstack_down_later_fails_reports_with_a_reason_in_the_log_and_chats_go_on(
-    stand_in: str, tmp_path: Path
+    fake_vllm: str, tmp_path: Path
 ) -> None:
     with running_simulator(tmp_path) as simulator:
-        with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+        with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
             assert ask(proxy.port, f"nonce={NONCE}")[0] == 200
             simulator.process.stop()
             status, error = ask(proxy.port, f"nonce={NONCE}")
@@ -278,13 +278,13 @@ def test_dstack_down_later_fails_reports_with_a_reason_in_the_log_and_chats_go_o
 
 
 def test_an_answer_that_no_report_can_show_is_a_503_with_the_reason_in_the_log(
-    stand_in: str, tmp_path: Path, dstack_vectors: dict[str, Any]
+    fake_vllm: str, tmp_path: Path, dstack_vectors: dict[str, Any]
 ) -> None:
     path = tmp_path / "dstack.sock"
     info = dstack_vectors["real_agent"]["v1"]["Info_without_app_cert"] | {"app_name": "\ud800"}
     settings = {"DSTACK_SIMULATOR_ENDPOINT": str(path), "GPU_NO_HW_MODE": "1"}
     with agent(path, as_dstack_answers(dstack_vectors, Info=(200, info))):
-        with running_proxy(stand_in, **settings) as proxy:
+        with running_proxy(fake_vllm, **settings) as proxy:
             status, error = ask(proxy.port, f"nonce={NONCE}")
             assert (status, error["error"]["message"]) == (503, UNAVAILABLE)
             proxy.process.wait_for("no attestation report can be made: .* this app: its answer could not be read")
@@ -328,10 +328,10 @@ def test_a_quote_that_takes_seconds_delays_no_token_no_signature_and_no_cached_r
     assert answers == [200] * 6
 
 
-def test_a_flood_of_nonces_is_turned_away_with_429(tmp_path: Path, stand_in: str) -> None:
+def test_a_flood_of_nonces_is_turned_away_with_429(tmp_path: Path, fake_vllm: str) -> None:
     answers: list[int] = []
     with running_simulator(tmp_path, "--delay", "1") as simulator:
-        with running_proxy(stand_in, **simulator.settings) as proxy:
+        with running_proxy(fake_vllm, **simulator.settings) as proxy:
             asking = [
                 threading.Thread(
                     target=lambda n=n: answers.append(ask((proxy.port, proxy.side_port)[n % 2], f"nonce={n:064x}")[0])
@@ -347,8 +347,8 @@ def test_a_flood_of_nonces_is_turned_away_with_429(tmp_path: Path, stand_in: str
     assert answers.count(200) >= 8
 
 
-def test_without_nvidias_library_the_reason_is_logged_and_chats_go_on(stand_in: str, simulator: Simulator) -> None:
-    with running_proxy(stand_in, GPU_PYTHON="/nonexistent/python", **simulator.settings) as proxy:
+def test_without_nvidias_library_the_reason_is_logged_and_chats_go_on(fake_vllm: str, simulator: Simulator) -> None:
+    with running_proxy(fake_vllm, GPU_PYTHON="/nonexistent/python", **simulator.settings) as proxy:
         status, error = ask(proxy.port)
         assert status == 503
         assert error["error"]["message"] == UNAVAILABLE
@@ -358,8 +358,8 @@ def test_without_nvidias_library_the_reason_is_logged_and_chats_go_on(stand_in: 
             assert client.read_response()[0] == 200
 
 
-def test_the_gpu_worker_ends_with_the_proxy_and_gets_no_token(stand_in: str, simulator: Simulator) -> None:
-    with running_proxy(stand_in, **simulator.settings) as proxy:
+def test_the_gpu_worker_ends_with_the_proxy_and_gets_no_token(fake_vllm: str, simulator: Simulator) -> None:
+    with running_proxy(fake_vllm, **simulator.settings) as proxy:
         assert ask(proxy.port)[0] == 200
         workers = [
             pid

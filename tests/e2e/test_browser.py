@@ -99,7 +99,7 @@ def test_a_page_of_another_origin_chats_and_fetches_the_signature(proxy: Proxy, 
     assert json.loads(told["refused"]["text"])["error"]["type"] == "unauthorized"
 
 
-def test_a_page_of_an_origin_that_is_not_allowed_learns_nothing(stand_in: str, tmp_path: Path) -> None:
-    with running_proxy(stand_in, CORS_ALLOW_ORIGINS="https://chat.example") as strict:
+def test_a_page_of_an_origin_that_is_not_allowed_learns_nothing(fake_vllm: str, tmp_path: Path) -> None:
+    with running_proxy(fake_vllm, CORS_ALLOW_ORIGINS="https://chat.example") as strict:
         told = browse(strict, tmp_path)
     assert [answer["status"] for answer in (told["chat"], told["refused"], *told["signatures"])] == [0] * 4

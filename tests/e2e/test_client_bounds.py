@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.process_stats import figures
+from scripts.process_stats import process_stats
 from tests.e2e.support.processes import TOKEN, Proxy, running_proxy
 from tests.e2e.support.raw_client import RawClient, chat_body, chat_request, error_of
 from tests.e2e.support.scripted_upstream import (
@@ -175,8 +175,8 @@ def test_a_body_that_takes_its_time_but_gets_on_is_taken(quick: Proxy) -> None:
         assert client.read_response()[0] == 400  # it has come, and is no JSON
 
 
-def test_connections_over_the_limit_are_closed_at_once_and_logged_once(stand_in: str) -> None:
-    with running_proxy(stand_in, "-v", MAX_CONNECTIONS="3") as proxy:
+def test_connections_over_the_limit_are_closed_at_once_and_logged_once(fake_vllm: str) -> None:
+    with running_proxy(fake_vllm, "-v", MAX_CONNECTIONS="3") as proxy:
         health = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(RawClient(proxy.port)) for _ in range(3)]
@@ -230,11 +230,11 @@ def test_what_is_sent_far_ahead_of_an_answer_is_dropped_and_the_answer_comes(ups
         assert peak_memory(proxy) - before < 5_000_000
 
 
-def test_a_client_that_asks_ahead_and_does_not_read_is_not_answered_for_ever(stand_in: str) -> None:
+def test_a_client_that_asks_ahead_and_does_not_read_is_not_answered_for_ever(fake_vllm: str) -> None:
     """A question of 40 bytes has an answer of 9,000, and nobody needs a token for it."""
     how_many = 2900
-    with running_proxy(stand_in, "-v", MAX_CONNECTIONS="1") as proxy, socket.socket() as sock:
-        before = figures(proxy.process.popen.pid).sockets
+    with running_proxy(fake_vllm, "-v", MAX_CONNECTIONS="1") as proxy, socket.socket() as sock:
+        before = process_stats(proxy.process.popen.pid).sockets
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.settimeout(limit())
         sock.connect(("127.0.0.1", proxy.port))
@@ -244,7 +244,7 @@ def test_a_client_that_asks_ahead_and_does_not_read_is_not_answered_for_ever(sta
         with RawClient(proxy.port) as client:
             client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.read_response("GET")[0] == 200
-            assert figures(proxy.process.popen.pid).sockets == before + 1, "what waits to be read has made room"
+            assert process_stats(proxy.process.popen.pid).sockets == before + 1, "what waits to be read has made room"
 
 
 def peak_memory(proxy: Proxy) -> int:

@@ -21,8 +21,8 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.skipif(find_gpu_python(ROOT) is None, reason="no .venv-gpu: see what scripts/setup says")
-def test_the_examples_work(stand_in: str, simulator: Simulator, tmp_path: Path) -> None:
-    with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+def test_the_examples_work(fake_vllm: str, simulator: Simulator, tmp_path: Path) -> None:
+    with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
 
         def meant(written: str) -> str:
             for word, instead in (

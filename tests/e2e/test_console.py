@@ -72,8 +72,8 @@ def running_console(upstream: str, port: int) -> Iterator[Terminal]:
             os.close(ours)
 
 
-def test_the_console_shows_marks_and_proofs_and_takes_commands(stand_in: str, free_ports: list[int]) -> None:
-    with running_console(stand_in, free_ports[0]) as terminal:
+def test_the_console_shows_marks_and_proofs_and_takes_commands(fake_vllm: str, free_ports: list[int]) -> None:
+    with running_console(fake_vllm, free_ports[0]) as terminal:
         with RawClient(free_ports[0]) as client:
             client.send(chat_request(chat_body(PROMPT)))
             assert client.read_response()[0] == 200

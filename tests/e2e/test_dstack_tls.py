@@ -94,10 +94,10 @@ def tls_files(pid: int) -> set[int]:
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("http2", [False, True])
 def test_chats_are_signed_over_tls_with_the_agents_key(
-    stand_in: str, guest_agent: Agent, program: str, http2: bool
+    fake_vllm: str, guest_agent: Agent, program: str, http2: bool
 ) -> None:
     body = chat_body("hi", stream=True)
-    with running_proxy(stand_in, program=program, TLS_ALT_NAMES="chat.example,::1", **guest_agent.settings) as proxy:
+    with running_proxy(fake_vllm, program=program, TLS_ALT_NAMES="chat.example,::1", **guest_agent.settings) as proxy:
         url = f"https://127.0.0.1:{proxy.port}"
         headers = {"Authorization": f"Bearer {TOKEN}"}
         with httpx2.Client(http2=http2, verify=False, base_url=url, headers=headers) as client:
@@ -110,7 +110,7 @@ def test_chats_are_signed_over_tls_with_the_agents_key(
     assert request["usage_ra_tls"]
 
 
-def test_the_whole_chain_is_shown(stand_in: str, tmp_path: Path, dstack_vectors: dict[str, Any]) -> None:
+def test_the_whole_chain_is_shown(fake_vllm: str, tmp_path: Path, dstack_vectors: dict[str, Any]) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     authority = ec.generate_private_key(ec.SECP256R1())
     root, leaf = chain_of_two(authority, key)
@@ -120,7 +120,7 @@ def test_the_whole_chain_is_shown(stand_in: str, tmp_path: Path, dstack_vectors:
     trusting = ssl.create_default_context(cadata=root)
     trusting.verify_flags &= ~ssl.VERIFY_X509_STRICT
     with agent(path, as_dstack_answers(dstack_vectors, GetTlsKey=(200, answer))):
-        with running_proxy(stand_in, **settings) as proxy:
+        with running_proxy(fake_vllm, **settings) as proxy:
             command = ["openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}", "-showcerts"]
             shown = Process(command, clean_env())
             shown.wait()
@@ -150,7 +150,7 @@ def chain_of_two(authority: ec.EllipticCurvePrivateKey, key: ec.EllipticCurvePri
 
 @pytest.mark.skipif(find_gpu_python(ROOT) is None, reason="no .venv-gpu with NVIDIA's library: see scripts/setup")
 @pytest.mark.parametrize("workers", [None, 2])
-def test_a_report_binds_the_key_that_is_shown(stand_in: str, guest_agent: Agent, workers: int | None) -> None:
+def test_a_report_binds_the_key_that_is_shown(fake_vllm: str, guest_agent: Agent, workers: int | None) -> None:
     def check(proxy: Proxy) -> None:
         spki = shown_key(proxy.port)
         query = f"nonce={NONCE}&include_tls_fingerprint=true&signing_algo=ed25519"
@@ -165,23 +165,23 @@ def test_a_report_binds_the_key_that_is_shown(stand_in: str, guest_agent: Agent,
         assert json.loads(report["gpu_info"])["claims"]
 
     if workers is None:
-        with running_proxy(stand_in, **guest_agent.settings) as proxy:
+        with running_proxy(fake_vllm, **guest_agent.settings) as proxy:
             check(proxy)
     else:
-        with started(stand_in, workers=workers, **guest_agent.settings) as proxy:
+        with started(fake_vllm, workers=workers, **guest_agent.settings) as proxy:
             check(proxy)
 
 
 @pytest.mark.parametrize("workers", [None, 2])
 def test_the_key_is_on_no_disk_no_command_line_and_in_no_log(
-    stand_in: str, guest_agent: Agent, tmp_path: Path, workers: int | None
+    fake_vllm: str, guest_agent: Agent, tmp_path: Path, workers: int | None
 ) -> None:
     home, temporary = tmp_path / "home", tmp_path / "tmp"
     home.mkdir()
     temporary.mkdir()
     arguments = ["-v", *(["--workers", str(workers)] if workers else [])]
     settings = guest_agent.settings | {"HOME": str(home), "TMPDIR": str(temporary)}
-    process = start_proxy(stand_in, *arguments, program="tee-signer", **settings)
+    process = start_proxy(fake_vllm, *arguments, program="tee-signer", **settings)
     try:
         port = int(process.wait_for(r"listening at 127\.0\.0\.1:(\d+)")[1])
         shown_key(port)
@@ -202,11 +202,11 @@ def test_the_key_is_on_no_disk_no_command_line_and_in_no_log(
 
 
 def test_all_workers_have_the_same_key_as_long_as_the_names_stay(
-    stand_in: str, guest_agent: Agent, tmp_path: Path
+    fake_vllm: str, guest_agent: Agent, tmp_path: Path
 ) -> None:
     file = tmp_path / "settings.env"
     file.write_text("MAX_CONNECTIONS=100\n")
-    with started(stand_in, "--env-file", str(file), workers=2, **guest_agent.settings) as proxy:
+    with started(fake_vllm, "--env-file", str(file), workers=2, **guest_agent.settings) as proxy:
         supervisor = proxy.process.popen.pid
 
         def shown() -> bytes:
@@ -235,14 +235,14 @@ def test_all_workers_have_the_same_key_as_long_as_the_names_stay(
 
 
 def test_new_names_that_the_agent_gives_no_key_for_leave_the_workers_as_they_are(
-    stand_in: str, tmp_path: Path, dstack_vectors: dict[str, Any]
+    fake_vllm: str, tmp_path: Path, dstack_vectors: dict[str, Any]
 ) -> None:
     file = tmp_path / "settings.env"
     file.write_text("")
     guest_agent = Agent(tmp_path, dstack_vectors)
     with agent(guest_agent.socket, guest_agent.answer):
         process = start_proxy(
-            stand_in, "--workers", "1", "--env-file", str(file), program="tee-signer", **guest_agent.settings
+            fake_vllm, "--workers", "1", "--env-file", str(file), program="tee-signer", **guest_agent.settings
         )
         port = int(process.wait_for(r"listening at 127\.0\.0\.1:(\d+)")[1])
     try:
@@ -256,9 +256,11 @@ def test_new_names_that_the_agent_gives_no_key_for_leave_the_workers_as_they_are
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")])
-def test_without_an_agent_the_start_ends_with_one_line(stand_in: str, tmp_path: Path, workers: tuple[str, ...]) -> None:
+def test_without_an_agent_the_start_ends_with_one_line(
+    fake_vllm: str, tmp_path: Path, workers: tuple[str, ...]
+) -> None:
     process = start_proxy(
-        stand_in,
+        fake_vllm,
         *workers,
         program="tee-signer",
         TLS_FROM_DSTACK="1",
@@ -277,7 +279,7 @@ def test_without_an_agent_the_start_ends_with_one_line(stand_in: str, tmp_path: 
     ids=["mitmdump", "tee-signer", "workers"],
 )
 def test_a_second_certificate_is_refused_in_one_line(
-    stand_in: str, guest_agent: Agent, tmp_path: Path, program: str, arguments: tuple[str, ...]
+    fake_vllm: str, guest_agent: Agent, tmp_path: Path, program: str, arguments: tuple[str, ...]
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = tmp_path / "tls.pem"
@@ -288,7 +290,7 @@ def test_a_second_certificate_is_refused_in_one_line(
         ([*arguments, "--set", f"certs={certificate}"], {}, "leave out --certs"),
         (arguments, {"TLS_CERT_PATH": str(certificate)}, "TLS_CERT_PATH names another"),
     ):
-        process = start_proxy(stand_in, *given, program=program, **guest_agent.settings, **more)
+        process = start_proxy(fake_vllm, *given, program=program, **guest_agent.settings, **more)
         assert process.wait() == 1
         [line] = [line for line in process.output.splitlines() if "TLS_FROM_DSTACK" in line]
         assert expected in line
@@ -298,7 +300,7 @@ def test_a_second_certificate_is_refused_in_one_line(
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_supervisor_that_waits_for_the_key_has_no_port_open_and_stops_when_told_to(
-    stand_in: str, tmp_path: Path, dstack_vectors: dict[str, Any], free_ports: list[int], how: signal.Signals
+    fake_vllm: str, tmp_path: Path, dstack_vectors: dict[str, Any], free_ports: list[int], how: signal.Signals
 ) -> None:
     asked, over = threading.Event(), threading.Event()
     as_dstack = as_dstack_answers(dstack_vectors)
@@ -311,7 +313,7 @@ def test_a_supervisor_that_waits_for_the_key_has_no_port_open_and_stops_when_tol
     guest_agent = Agent(tmp_path, dstack_vectors)
     with agent(guest_agent.socket, hung):
         process = start_proxy(
-            stand_in,
+            fake_vllm,
             "--workers",
             "2",
             program="tee-signer",

@@ -132,8 +132,8 @@ def test_404_for_an_unknown_id(proxy: Proxy) -> None:
 
 
 @pytest.fixture(scope="module")
-def small_proxy(stand_in: str):  # type: ignore[no-untyped-def]
-    with running_proxy(stand_in, VLLM_PROXY_MAX_REQUEST_SIZE="1000") as proxy:
+def small_proxy(fake_vllm: str):  # type: ignore[no-untyped-def]
+    with running_proxy(fake_vllm, VLLM_PROXY_MAX_REQUEST_SIZE="1000") as proxy:
         yield proxy
 
 

@@ -29,9 +29,9 @@ needs_gpu_library = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def attesting(stand_in: str, simulator: Simulator) -> Iterator[Proxy]:
+def attesting(fake_vllm: str, simulator: Simulator) -> Iterator[Proxy]:
     """A proxy in earnest: its keys come from the (simulated) KMS."""
-    with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+    with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
         yield proxy
 
 
@@ -182,9 +182,9 @@ def test_the_line_at_the_top_sums_up_what_was_checked(front: FrontPage, exchange
 
 
 def test_in_a_development_run_a_matching_answer_is_shown_to_match(
-    browser: Browser, stand_in: str, simulator: Simulator
+    browser: Browser, fake_vllm: str, simulator: Simulator
 ) -> None:
-    with running_proxy(stand_in, DEV="1", **simulator.settings) as proxy:
+    with running_proxy(fake_vllm, DEV="1", **simulator.settings) as proxy:
         chat = have_chat(proxy)
         with opened(browser, proxy.url) as front:
             assert front.check_attestation().startswith("\N{EN DASH} Development run: the hardware is simulated")

@@ -22,8 +22,8 @@ ALGOS = ("ecdsa", "ed25519")
 
 
 @pytest.fixture(scope="module")
-def proxy(stand_in: str) -> Iterator[Proxy]:
-    with running_proxy(stand_in, program="tee-signer") as running:
+def proxy(fake_vllm: str) -> Iterator[Proxy]:
+    with running_proxy(fake_vllm, program="tee-signer") as running:
         yield running
 
 
@@ -124,8 +124,8 @@ def test_a_lie_is_found(proxy: Proxy, lie: Lie, kind: str) -> None:
     shows_untrue(run, kind)
 
 
-def test_so_is_a_model_server_that_nobody_signs_for(stand_in: str) -> None:
-    shows_untrue(loadtest(int(stand_in.rpartition(":")[2]), "--json"), "ecdsa signature not found")
+def test_so_is_a_model_server_that_nobody_signs_for(fake_vllm: str) -> None:
+    shows_untrue(loadtest(int(fake_vllm.rpartition(":")[2]), "--json"), "ecdsa signature not found")
 
 
 def shows_untrue(run: subprocess.CompletedProcess[str], kind: str) -> None:

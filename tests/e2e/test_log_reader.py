@@ -25,14 +25,14 @@ def wait_until_it_listens(port: int) -> None:
 
 
 @pytest.mark.parametrize("command", [*PROGRAMS, "tee-signer --workers 1"])
-def test_a_log_that_is_not_read_stops_no_request(stand_in: str, free_ports: list[int], command: str) -> None:
+def test_a_log_that_is_not_read_stops_no_request(fake_vllm: str, free_ports: list[int], command: str) -> None:
     program, *more = command.split()
     port = free_ports[0]
     arguments = [str(BIN / program), *more, "--listen-host", "127.0.0.1"]
     if program == "mitmdump":
-        arguments += ["-s", str(SCRIPT), "--mode", f"reverse:{stand_in}", "-p", str(port)]
+        arguments += ["-s", str(SCRIPT), "--mode", f"reverse:{fake_vllm}", "-p", str(port)]
     settings = {"MODEL_NAME": MODEL, "TOKEN": TOKEN, "DEV": "1", "ATTEST_PORT": str(free_ports[1])}
-    settings |= {"VLLM_BASE_URL": stand_in, "LISTEN_PORT": str(port), "RATE_LIMIT_PER_SECOND": "0"}
+    settings |= {"VLLM_BASE_URL": fake_vllm, "LISTEN_PORT": str(port), "RATE_LIMIT_PER_SECOND": "0"}
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     process = subprocess.Popen(arguments, env=clean_env(**settings), stdout=writer, stderr=writer)

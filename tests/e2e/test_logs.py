@@ -31,8 +31,8 @@ def talk(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_as_json_every_line_is_an_object_and_every_request_has_one(stand_in: str, program: str) -> None:
-    with running_proxy(stand_in, program=program, LOG_FORMAT="json") as proxy:
+def test_as_json_every_line_is_an_object_and_every_request_has_one(fake_vllm: str, program: str) -> None:
+    with running_proxy(fake_vllm, program=program, LOG_FORMAT="json") as proxy:
         talk(proxy)
         proxy.process.wait_for('"my-3"')
         lines = lines_of(proxy)
@@ -61,8 +61,8 @@ def test_as_json_every_line_is_an_object_and_every_request_has_one(stand_in: str
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_as_text_every_request_has_a_line_for_people(stand_in: str, program: str) -> None:
-    with running_proxy(stand_in, program=program) as proxy:
+def test_as_text_every_request_has_a_line_for_people(fake_vllm: str, program: str) -> None:
+    with running_proxy(fake_vllm, program=program) as proxy:
         talk(proxy)
         proxy.process.wait_for("request my-3")
     said = proxy.process.output
@@ -76,8 +76,8 @@ def test_as_text_every_request_has_a_line_for_people(stand_in: str, program: str
     assert SECRET not in said
 
 
-def test_workers_number_their_lines_of_json(stand_in: str) -> None:
-    with started(stand_in, workers=2, LOG_FORMAT="json") as proxy:
+def test_workers_number_their_lines_of_json(fake_vllm: str) -> None:
+    with started(fake_vllm, workers=2, LOG_FORMAT="json") as proxy:
         talk(proxy)
         proxy.process.wait_for('"my-3"')
         lines = lines_of(proxy)
@@ -90,10 +90,10 @@ AS_RUN = [("mitmdump", ()), ("tee-signer", ()), ("tee-signer", ("--workers", "2"
 
 
 @pytest.mark.parametrize(("program", "arguments"), AS_RUN, ids=["mitmdump", "tee-signer", "workers"])
-def test_a_simulators_password_is_in_no_line(stand_in: str, program: str, arguments: tuple[str, ...]) -> None:
+def test_a_simulators_password_is_in_no_line(fake_vllm: str, program: str, arguments: tuple[str, ...]) -> None:
     endpoint = f"http://me:{SECRET}@127.0.0.1:1"
     process = start_proxy(
-        stand_in, "-v", *arguments, program=program, DEV="0", DSTACK_SIMULATOR_ENDPOINT=endpoint, TLS_FROM_DSTACK="1"
+        fake_vllm, "-v", *arguments, program=program, DEV="0", DSTACK_SIMULATOR_ENDPOINT=endpoint, TLS_FROM_DSTACK="1"
     )
     assert process.wait() == 1
     assert process.output.count("keys and quotes come from http://127.0.0.1:1 in place of") == 1
@@ -103,9 +103,9 @@ def test_a_simulators_password_is_in_no_line(stand_in: str, program: str, argume
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_questions_to_dstack_are_no_lines_of_the_log(stand_in: str, simulator: Simulator, program: str) -> None:
+def test_questions_to_dstack_are_no_lines_of_the_log(fake_vllm: str, simulator: Simulator, program: str) -> None:
     settings = {"DEV": "0", "TLS_FROM_DSTACK": "1"} | simulator.settings
-    with running_proxy(stand_in, "-v", program=program, **settings) as proxy:
+    with running_proxy(fake_vllm, "-v", program=program, **settings) as proxy:
         said = proxy.process.output
     assert "HTTP Request" not in said
     assert "Using simulator endpoint" not in said
@@ -113,27 +113,27 @@ def test_questions_to_dstack_are_no_lines_of_the_log(stand_in: str, simulator: S
     assert said.count("DSTACK_SIMULATOR_ENDPOINT is set") == 1
 
 
-def test_workers_warn_of_a_simulator_once(stand_in: str, simulator: Simulator) -> None:
-    with started(stand_in, workers=2, DEV="0", **simulator.settings) as proxy:
+def test_workers_warn_of_a_simulator_once(fake_vllm: str, simulator: Simulator) -> None:
+    with started(fake_vllm, workers=2, DEV="0", **simulator.settings) as proxy:
         said = proxy.process.output
     assert "HTTP Request" not in said
     assert said.count("DSTACK_SIMULATOR_ENDPOINT is set") == 1
 
 
 @pytest.mark.parametrize("command", ["mitmdump", "tee-signer", "tee-signer --workers=1"])
-def test_log_level_says_how_much_is_logged(stand_in: str, command: str) -> None:
+def test_log_level_says_how_much_is_logged(fake_vllm: str, command: str) -> None:
     program, *more = command.split()
-    process = start_proxy(stand_in, *more, program=program, LOG_LEVEL="error", RATE_LIMIT_PER_SECOND="-1")
+    process = start_proxy(fake_vllm, *more, program=program, LOG_LEVEL="error", RATE_LIMIT_PER_SECOND="-1")
     assert process.wait() != 0
     assert "RATE_LIMIT_PER_SECOND" in process.output
-    process = start_proxy(stand_in, *more, program=program, LOG_LEVEL="warning", TLS_CERT_PATH="none.pem")
+    process = start_proxy(fake_vllm, *more, program=program, LOG_LEVEL="warning", TLS_CERT_PATH="none.pem")
     process.wait_for("TLS_CERT_PATH without --certs")
     assert process.stop() == 0
     assert "signing as" not in process.output
 
 
-def test_pages_that_are_polled_are_logged_where_they_fail(stand_in: str) -> None:
-    with running_proxy(stand_in, LOG_FORMAT="json") as proxy:
+def test_pages_that_are_polled_are_logged_where_they_fail(fake_vllm: str) -> None:
+    with running_proxy(fake_vllm, LOG_FORMAT="json") as proxy:
         for path in ("/health", "/metrics", "/ready", "/version"):
             with RawClient(proxy.side_port) as client:
                 client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

@@ -47,8 +47,8 @@ def check(scrape: Scrape, count: int) -> None:
 
 
 @pytest.fixture(params=PROGRAMS)
-def proxy_of_its_own(request: pytest.FixtureRequest, stand_in: str) -> Iterator[Proxy]:
-    with running_proxy(stand_in, program=request.param) as proxy:
+def proxy_of_its_own(request: pytest.FixtureRequest, fake_vllm: str) -> Iterator[Proxy]:
+    with running_proxy(fake_vllm, program=request.param) as proxy:
         yield proxy
 
 
@@ -63,8 +63,8 @@ def test_metrics_say_what_was_sent_on_both_ports(proxy_of_its_own: Proxy) -> Non
     assert "one two three" not in seen.text
 
 
-def test_any_worker_tells_of_all_and_nothing_is_lost_with_one_that_is_killed(stand_in: str) -> None:
-    with started(stand_in, workers=2) as proxy:
+def test_any_worker_tells_of_all_and_nothing_is_lost_with_one_that_is_killed(fake_vllm: str) -> None:
+    with started(fake_vllm, workers=2) as proxy:
         talk(proxy, 6)
         for _ in range(6):  # whichever answers
             check(Scrape(proxy.side_url), 6)

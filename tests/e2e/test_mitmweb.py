@@ -314,10 +314,10 @@ def test_the_page_shows_marks_comments_proofs_and_results_of_commands(running: R
         check_unseen(page.content().encode())
 
 
-def test_where_nobody_looks_at_flows_none_of_this_is_loaded(stand_in: str, free_ports: list[int]) -> None:
+def test_where_nobody_looks_at_flows_none_of_this_is_loaded(fake_vllm: str, free_ports: list[int]) -> None:
     web = ["--no-web-open-browser", "--set", f"web_port={free_ports[0]}"]
     watched, *others = (
-        start_proxy(stand_in, *arguments, program=program, PYTHONPROFILEIMPORTTIME="1")
+        start_proxy(fake_vllm, *arguments, program=program, PYTHONPROFILEIMPORTTIME="1")
         for program, arguments in [("mitmweb", web), *((program, []) for program in PROGRAMS)]
     )
     for process in (watched, *others):

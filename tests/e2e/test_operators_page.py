@@ -20,12 +20,12 @@ PAGE = Page("operators.md")
 class Operator:
     """Somebody with a directory, a model server and two ports."""
 
-    def __init__(self, directory: Path, stand_in: str, ports: list[int]) -> None:
+    def __init__(self, directory: Path, fake_vllm: str, ports: list[int]) -> None:
         self.directory = directory
         self._ports = ports
-        self._stand_in = stand_in
+        self._fake_vllm = fake_vllm
         written = PAGE.block("bash", "(umask 077; cat > tee-signer.env)")
-        model = with_replaced(written, ("http://localhost:9000", stand_in), ("my-model", "demo-model"))
+        model = with_replaced(written, ("http://localhost:9000", fake_vllm), ("my-model", "demo-model"))
         self.run(with_replaced(model, ("=8000", f"={ports[0]}"), ("=8001", f"={ports[1]}")))
 
     def meant(self, command: str) -> str:
@@ -34,7 +34,7 @@ class Operator:
             (".venv/bin/", f"{BIN}/"),
             ("scripts/", f"{ROOT}/scripts/"),
             ("localhost:8000", f"localhost:{self._ports[0]}"),
-            ("localhost:9000", self._stand_in.removeprefix("http://")),
+            ("localhost:9000", self._fake_vllm.removeprefix("http://")),
             ("-p 8000", f"-p {self._ports[0]} --no-web-open-browser --set web_port=0"),
             ("addons/", f"{ROOT}/addons/"),
             ("localhost:8001", f"localhost:{self._ports[1]}"),
@@ -70,8 +70,8 @@ class Operator:
 
 
 @pytest.fixture
-def operator(tmp_path: Path, stand_in: str, free_ports: list[int]) -> Operator:
-    return Operator(tmp_path, stand_in, free_ports)
+def operator(tmp_path: Path, fake_vllm: str, free_ports: list[int]) -> Operator:
+    return Operator(tmp_path, fake_vllm, free_ports)
 
 
 def test_it_is_installed_run_asked_and_put_under_load(operator: Operator) -> None:

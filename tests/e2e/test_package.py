@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support.processes import MODEL, ROOT, TOKEN, Process, clean_env, running_stand_in
+from tests.e2e.support.processes import MODEL, ROOT, TOKEN, Process, clean_env, running_fake_vllm
 from tests.e2e.support.raw_client import Asker, RawClient, chat_body, chat_request
 from tests.support.limits import limit
 
@@ -57,7 +57,7 @@ def test_the_wheel_runs_in_an_empty_environment(built: Path, tmp_path: Path) -> 
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     python = tmp_path / "venv/bin/python"
     run(python, "-m", "pip", "install", "--quiet", "-c", constraints, wheel, cwd=tmp_path)
-    with running_stand_in() as upstream:
+    with running_fake_vllm() as upstream:
         env = clean_env(
             MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0", LISTEN_PORT="0", VLLM_BASE_URL=upstream
         )

@@ -183,8 +183,8 @@ def test_where_plaintext_may_be_inspected_flows_hold_it_and_a_warning_says_so(tm
     assert TOKEN.encode() not in saved
 
 
-def test_a_program_that_neither_shows_nor_saves_flows_does_not_warn_of_it(stand_in: str) -> None:
-    with running_proxy(stand_in, program="tee-signer", INSPECT_PLAINTEXT="1") as proxy:
+def test_a_program_that_neither_shows_nor_saves_flows_does_not_warn_of_it(fake_vllm: str) -> None:
+    with running_proxy(fake_vllm, program="tee-signer", INSPECT_PLAINTEXT="1") as proxy:
         pass
     assert "DEV=1" in proxy.process.output
     assert "stay in flows" not in proxy.process.output

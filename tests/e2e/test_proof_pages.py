@@ -118,18 +118,18 @@ def test_a_large_body_for_a_page_that_takes_none_is_refused(proxy: Proxy) -> Non
     assert error_of(body)["type"] == "payload_too_large"
 
 
-def test_a_taken_side_port_is_a_clear_error_at_start(stand_in: str) -> None:
+def test_a_taken_side_port_is_a_clear_error_at_start(fake_vllm: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = start_proxy(stand_in, ATTEST_PORT=str(port))
+        process = start_proxy(fake_vllm, ATTEST_PORT=str(port))
         assert process.wait() == 1
     [line] = [line for line in process.output.splitlines() if "ATTEST_PORT" in line]
     assert f"ATTEST_PORT {port} cannot be opened: Address already in use" in line
     assert "Traceback" not in process.output
 
 
-def test_the_side_port_ends_with_the_proxy(stand_in: str) -> None:
-    with running_proxy(stand_in) as proxy:
+def test_the_side_port_ends_with_the_proxy(fake_vllm: str) -> None:
+    with running_proxy(fake_vllm) as proxy:
         assert get(proxy.side_port, "/health")[0] == 200
         side_port = proxy.side_port
         with RawClient(side_port) as idle:
@@ -140,12 +140,12 @@ def test_the_side_port_ends_with_the_proxy(stand_in: str) -> None:
 
 
 def test_a_script_that_is_loaded_again_lets_go_of_the_side_port_and_takes_it_anew(
-    stand_in: str, tmp_path: Path, free_ports: list[int]
+    fake_vllm: str, tmp_path: Path, free_ports: list[int]
 ) -> None:
     """mitmproxy loads a script again when its file changes."""
     script = tmp_path / "tee_signer.py"
     script.write_bytes(SCRIPT.read_bytes())
-    with running_proxy(stand_in, program="mitmdump", script=str(script), ATTEST_PORT=str(free_ports[0])) as proxy:
+    with running_proxy(fake_vllm, program="mitmdump", script=str(script), ATTEST_PORT=str(free_ports[0])) as proxy:
         os.utime(script, (time.time() + 5, time.time() + 5))
         proxy.process.wait_for("(?s)(proof pages on side port.*){2}")
         assert get(proxy.side_port, "/health")[0] == 200

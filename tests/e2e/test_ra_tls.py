@@ -59,8 +59,8 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
 
 
 @pytest.fixture(scope="module")
-def proxy(stand_in: str, guest: Guest) -> Iterator[Proxy]:
-    with running_proxy(stand_in, DEV="0", TLS_FROM_DSTACK="1", **guest.simulator.settings) as running:
+def proxy(fake_vllm: str, guest: Guest) -> Iterator[Proxy]:
+    with running_proxy(fake_vllm, DEV="0", TLS_FROM_DSTACK="1", **guest.simulator.settings) as running:
         yield running
 
 
@@ -133,13 +133,13 @@ def test_what_a_certificate_does_not_show_the_reports_are_held_against(
     assert failed == {f"ecdsa {what}", f"ed25519 {what}"}
 
 
-def test_a_certificate_of_an_operators_own_is_not_enough(stand_in: str, guest: Guest, tmp_path: Path) -> None:
+def test_a_certificate_of_an_operators_own_is_not_enough(fake_vllm: str, guest: Guest, tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate, both = tmp_path / "cert.pem", tmp_path / "tls.pem"
     certificate.write_bytes(self_signed(key))
     both.write_bytes(key_pem(key) + self_signed(key))
     settings = guest.simulator.settings | {"TLS_CERT_PATH": str(certificate)}
-    with running_proxy(stand_in, "--certs", str(both), DEV="0", **settings) as running:
+    with running_proxy(fake_vllm, "--certs", str(both), DEV="0", **settings) as running:
         status, said = verify("--url", https(running), "--ra-tls", "--model", MODEL, *guest.expected())
         assert "/v1/chat/completions" not in running.process.output
     assert status == 1

@@ -127,10 +127,10 @@ def test_a_chat_is_verified_by_hand_and_a_lie_is_found(run: Run, tmp_path: Path)
     [text for text in BASH if text.startswith(("VLLM_BASE_URL=", "MODEL_NAME="))],
     ids=["run", "dump"],
 )
-def test_it_starts_in_front_of_a_real_server(command: str, stand_in: str, free_ports: list[int]) -> None:
+def test_it_starts_in_front_of_a_real_server(command: str, fake_vllm: str, free_ports: list[int]) -> None:
     # This test's ports and interpreter, as the reader would put in theirs.
     for written, meant in (
-        ("http://localhost:9000", stand_in),
+        ("http://localhost:9000", fake_vllm),
         ("-p 8000", f"-p {free_ports[0]}"),
         (".venv/bin/", f"{BIN}/"),
     ):
@@ -138,7 +138,7 @@ def test_it_starts_in_front_of_a_real_server(command: str, stand_in: str, free_p
     env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT=str(free_ports[1]))
     process = Process(["setsid", "bash", "-c", f"exec env {command}"], env, cwd=ROOT)
     try:
-        process.wait_for(rf"reverse proxy to {stand_in} listening at \*:{free_ports[0]}", timeout=60)
+        process.wait_for(rf"reverse proxy to {fake_vllm} listening at \*:{free_ports[0]}", timeout=60)
         process.wait_for(f"proof pages on side port {free_ports[1]}")
     finally:
         process.stop()

@@ -220,7 +220,7 @@ def test_the_lock_files_have_hashes_for_all_and_name_no_host(file: str, locked: 
         "test",
         "test-tools",
         "test-engine",
-        "pin",
+        "lock",
         "bench",
         "soak",
         "stand_in_vllm.py",
@@ -298,7 +298,7 @@ def test_an_interrupted_setup_stops_and_is_taken_up_again(tmp_path: Path) -> Non
     assert not (checkout / ".venv-gpu/.ready").exists(), "or it would not be tried again"
 
 
-def test_the_stand_in_says_in_one_line_that_there_is_no_such_port() -> None:
+def test_fake_vllm_says_in_one_line_that_there_is_no_such_port() -> None:
     command = [sys.executable, str(SCRIPTS / "stand_in_vllm.py"), "--port", "99999"]
     done = subprocess.run(command, env=clean_env(), capture_output=True, text=True, timeout=limit(20), check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

@@ -70,9 +70,9 @@ def enough_files() -> Iterator[None]:
     ids=["half heads", "half bodies", "answers that are not read", "connections"],
 )
 def test_what_one_address_holds_open_keeps_no_other_waiting(
-    stand_in: str, program: str, said: bytes, how_many: int, which: str
+    fake_vllm: str, program: str, said: bytes, how_many: int, which: str
 ) -> None:
-    with running_proxy(stand_in, program=program, MAX_CONNECTIONS="200", **UNTRUSTED) as proxy, ExitStack() as held:
+    with running_proxy(fake_vllm, program=program, MAX_CONNECTIONS="200", **UNTRUSTED) as proxy, ExitStack() as held:
         port = getattr(proxy, which)
         for _ in range(how_many):
             client = held.enter_context(connect(port, ATTACKER))
@@ -84,8 +84,8 @@ def test_what_one_address_holds_open_keeps_no_other_waiting(
 
 
 @pytest.mark.parametrize("which", ["port", "side_port"])
-def test_a_proxy_that_is_believed_is_held_to_no_share(stand_in: str, which: str) -> None:
-    with running_proxy(stand_in, MAX_CONNECTIONS="64") as proxy, ExitStack() as held:
+def test_a_proxy_that_is_believed_is_held_to_no_share(fake_vllm: str, which: str) -> None:
+    with running_proxy(fake_vllm, MAX_CONNECTIONS="64") as proxy, ExitStack() as held:
         clients = [held.enter_context(connect(getattr(proxy, which), ATTACKER)) for _ in range(40)]
         for client in clients:
             client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -189,10 +189,10 @@ def started(upstream: str, program: str, *arguments: str, **settings: str) -> It
 @pytest.mark.parametrize(
     ("program", "which"), [("tee-signer", "port"), ("tee-signer", "side_port"), ("mitmdump", "side_port")]
 )
-def test_sigterm_lets_reports_under_way_end(stand_in: str, tmp_path: Path, program: str, which: str) -> None:
+def test_sigterm_lets_reports_under_way_end(fake_vllm: str, tmp_path: Path, program: str, which: str) -> None:
     with running_simulator(tmp_path, "--delay", "1") as simulator:
         settings = {**simulator.settings, "DRAIN_SECONDS": "60"}
-        with started(stand_in, program, **settings) as proxy:
+        with started(fake_vllm, program, **settings) as proxy:
             reports = Reports(getattr(proxy, which), 6)
             reports.wait_until_under_way()
             proxy.process.popen.send_signal(signal.SIGTERM)
@@ -203,9 +203,9 @@ def test_sigterm_lets_reports_under_way_end(stand_in: str, tmp_path: Path, progr
 
 
 @needs_gpu_library
-def test_a_report_that_is_asked_for_while_it_stops_is_given(stand_in: str, tmp_path: Path) -> None:
+def test_a_report_that_is_asked_for_while_it_stops_is_given(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--delay", "2.5") as simulator:
-        with started(stand_in, "tee-signer", **simulator.settings, DRAIN_SECONDS="60") as proxy:
+        with started(fake_vllm, "tee-signer", **simulator.settings, DRAIN_SECONDS="60") as proxy:
             first = Reports(proxy.side_port, 1)
             first.wait_until_under_way()
             proxy.process.popen.send_signal(signal.SIGTERM)
@@ -217,10 +217,10 @@ def test_a_report_that_is_asked_for_while_it_stops_is_given(stand_in: str, tmp_p
 
 
 @needs_gpu_library
-def test_sighup_under_load_cuts_no_report(stand_in: str, tmp_path: Path) -> None:
+def test_sighup_under_load_cuts_no_report(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--delay", "0.3") as simulator:
         settings = {**simulator.settings, "DEV": "1"}
-        with started(stand_in, "tee-signer", "--workers", "2", **settings) as proxy:
+        with started(fake_vllm, "tee-signer", "--workers", "2", **settings) as proxy:
             proxy.process.wait_for("(?s)(proof pages on side port.*){2}")
             got: list[object] = []
             over = threading.Event()

@@ -30,8 +30,8 @@ def refused(process: Process) -> list[str]:
 
 
 @pytest.mark.parametrize("setting", ["MODEL_NAME", "TOKEN"])
-def test_a_missing_setting_is_one_line_that_names_it(stand_in: str, setting: str) -> None:
-    [line] = refused(start_proxy(stand_in, **{setting: ""}))
+def test_a_missing_setting_is_one_line_that_names_it(fake_vllm: str, setting: str) -> None:
+    [line] = refused(start_proxy(fake_vllm, **{setting: ""}))
     assert line.startswith(f"{setting} is missing: ")
     assert f"--set tee_{setting.lower()}=" in line
 
@@ -50,29 +50,32 @@ def test_a_missing_setting_is_one_line_that_names_it(stand_in: str, setting: str
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(
-    stand_in: str, arguments: list[str], settings: dict[str, str], named: str
+    fake_vllm: str, arguments: list[str], settings: dict[str, str], named: str
 ) -> None:
     if "--mode" in arguments:  # the later one counts as a second mode, so the first has to go
         env = clean_env(MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0") | settings
         process = Process([BIN / "mitmdump", "-s", SCRIPT, "-p", "0", *arguments], env)
     else:
-        process = start_proxy(stand_in, *arguments, **settings)
+        process = start_proxy(fake_vllm, *arguments, **settings)
     [line] = refused(process)
     assert named in line
 
 
-def test_a_wrong_token_is_not_shown(stand_in: str) -> None:
-    process = start_proxy(stand_in, TOKEN="s3cret with spaces")
+def test_a_wrong_token_is_not_shown(fake_vllm: str) -> None:
+    process = start_proxy(fake_vllm, TOKEN="s3cret with spaces")
     [line] = refused(process)
     assert "TOKEN" in line
     assert "s3cret" not in process.output
 
 
-def test_options_do_what_the_environment_does(stand_in: str) -> None:
+def test_options_do_what_the_environment_does(fake_vllm: str) -> None:
     options = {"tee_model_name": "org/m", "tee_token": "by-option", "tee_dev": "1", "tee_signed_text_format": "model"}
     arguments = [part for name, value in options.items() for part in ("--set", f"{name}={value}")]
     body = chat_body("hi")
-    with running_proxy(stand_in, *arguments, MODEL_NAME="", TOKEN="", DEV="") as proxy, RawClient(proxy.port) as client:
+    with (
+        running_proxy(fake_vllm, *arguments, MODEL_NAME="", TOKEN="", DEV="") as proxy,
+        RawClient(proxy.port) as client,
+    ):
         client.send(chat_request(body, token="by-option"))
         status, headers, answer = client.read_response()
         assert status == 200
@@ -96,7 +99,7 @@ def test_every_setting_is_an_option_with_help() -> None:
     assert TOKEN not in listing
 
 
-def test_mitmweb_signs_too_masks_secrets_and_takes_no_change_of_settings(stand_in: str, free_ports: list[int]) -> None:
+def test_mitmweb_signs_too_masks_secrets_and_takes_no_change_of_settings(fake_vllm: str, free_ports: list[int]) -> None:
     web = [
         "--no-web-open-browser",
         "--set",
@@ -106,7 +109,7 @@ def test_mitmweb_signs_too_masks_secrets_and_takes_no_change_of_settings(stand_i
         "--set",
         f"tee_token={TOKEN}",
     ]
-    with running_proxy(stand_in, *web, program="mitmweb", TOKEN="") as proxy:
+    with running_proxy(fake_vllm, *web, program="mitmweb", TOKEN="") as proxy:
         with RawClient(proxy.port) as client, Asker(proxy.port) as asker:
             body = chat_body("hi")
             client.send(chat_request(body))
@@ -142,24 +145,24 @@ def test_mitmweb_signs_too_masks_secrets_and_takes_no_change_of_settings(stand_i
         assert json.loads(options())["store_streamed_bodies"]["value"] is False
 
 
-def test_the_launcher_takes_port_and_upstream_from_the_settings(stand_in: str) -> None:
-    with running_proxy(stand_in) as other:
+def test_the_launcher_takes_port_and_upstream_from_the_settings(fake_vllm: str) -> None:
+    with running_proxy(fake_vllm) as other:
         taken = str(other.port)
-        env = clean_env(MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0", VLLM_BASE_URL=stand_in)
+        env = clean_env(MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0", VLLM_BASE_URL=fake_vllm)
         process = Process([BIN / "tee-signer", "--listen-host", "127.0.0.1"], env | {"LISTEN_PORT": taken})
         assert process.wait() == 1
-        assert f"reverse proxy to {stand_in} failed to listen on 127.0.0.1:{taken}" in process.output
+        assert f"reverse proxy to {fake_vllm} failed to listen on 127.0.0.1:{taken}" in process.output
 
 
 @pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
 def test_a_file_of_certs_that_does_not_do_is_one_line_that_says_what_does(
-    stand_in: str, tmp_path: Path, workers: list[str]
+    fake_vllm: str, tmp_path: Path, workers: list[str]
 ) -> None:
     alone = tmp_path / "cert.pem"
     alone.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
     for file, wrong in ((tmp_path / "none.pem", "does not exist"), (alone, "Unable to find private key")):
         env = clean_env(MODEL_NAME=MODEL, TOKEN=TOKEN, DEV="1", ATTEST_PORT="0", LISTEN_PORT="0")
-        process = Process([BIN / "tee-signer", "--certs", file, *workers], env | {"VLLM_BASE_URL": stand_in})
+        process = Process([BIN / "tee-signer", "--certs", file, *workers], env | {"VLLM_BASE_URL": fake_vllm})
         assert process.wait() == 1, process.output
         said = [line for line in process.output.splitlines() if "certs" in line or "option" in line]
         assert said, process.output
@@ -177,10 +180,10 @@ def test_help_parts_every_setting_from_what_it_takes() -> None:
 
 
 def test_the_launcher_takes_options_too_names_what_is_missing_and_has_help(
-    stand_in: str, free_ports: list[int]
+    fake_vllm: str, free_ports: list[int]
 ) -> None:
     port, side_port = map(str, free_ports)
-    env = clean_env(VLLM_BASE_URL=stand_in, LISTEN_PORT=port, ATTEST_PORT=side_port, TOKEN=TOKEN)
+    env = clean_env(VLLM_BASE_URL=fake_vllm, LISTEN_PORT=port, ATTEST_PORT=side_port, TOKEN=TOKEN)
     assert "MODEL_NAME is missing: " in refused(Process([BIN / "tee-signer", "--set", "tee_dev=1"], env))[0]
     process = Process([BIN / "tee-signer", "--set", "tee_model_name=m", "--set", "tee_dev=1"], env)
     process.wait_for(f"proof pages on side port {side_port}")
@@ -198,11 +201,11 @@ def test_the_launcher_takes_options_too_names_what_is_missing_and_has_help(
 
 
 @pytest.mark.parametrize(("program", "tls"), [("mitmdump", False), ("tee-signer", False), ("tee-signer", True)])
-def test_a_home_that_cannot_be_written_stops_no_start(stand_in: str, tmp_path: Path, program: str, tls: bool) -> None:
+def test_a_home_that_cannot_be_written_stops_no_start(fake_vllm: str, tmp_path: Path, program: str, tls: bool) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     (tmp_path / "tls.pem").write_bytes(key_pem(key) + self_signed(key))
     certs = ["--certs", str(tmp_path / "tls.pem")] if tls else []
-    with running_proxy(stand_in, *certs, program=program, HOME="/proc/nowhere") as proxy:
+    with running_proxy(fake_vllm, *certs, program=program, HOME="/proc/nowhere") as proxy:
         said = proxy.process.wait_for(
             r"/proc/nowhere/\.mitmproxy cannot be written: .* is kept in (\S+), until the end"
         )

@@ -58,8 +58,8 @@ def trust(simulator: Simulator) -> list[str | Path]:
 
 
 @pytest.fixture(scope="module")
-def attesting(stand_in: str, simulator: Simulator) -> Iterator[Proxy]:
-    with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+def attesting(fake_vllm: str, simulator: Simulator) -> Iterator[Proxy]:
+    with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
         yield proxy
 
 
@@ -173,11 +173,11 @@ def test_a_byte_of_what_was_said_is_changed(evidence: Path, simulator: Simulator
 
 
 def test_another_key_has_signed(
-    evidence: Path, stand_in: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
+    evidence: Path, fake_vllm: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """All of the other proxy's chat is true; only its key is not the one that the reports are about."""
     other = tmp_path_factory.mktemp("other") / "evidence"
-    with running_proxy(stand_in, DEV="1", **simulator.settings) as impostor:
+    with running_proxy(fake_vllm, DEV="1", **simulator.settings) as impostor:
         assert verify("--url", impostor.url, "--save", other, *trust(simulator)).status == 0
     for path in other.iterdir():
         if not path.name.startswith("report"):
@@ -303,16 +303,16 @@ def test_canned_gpu_evidence_is_not_taken_for_real(attesting: Proxy, simulator: 
     assert "ecdsa GPU evidence" in verdict.failed
 
 
-def test_a_debug_td_is_told(stand_in: str, tmp_path: Path) -> None:
+def test_a_debug_td_is_told(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--debug-td") as simulator:
-        with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+        with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
             verdict = verify("--url", proxy.url, *trust(simulator))
     assert verdict.status == 1
     assert {"ecdsa TD debug", "ed25519 TD debug"} <= verdict.failed
 
 
-def test_random_keys_are_told(stand_in: str, simulator: Simulator) -> None:
-    with running_proxy(stand_in, DEV="1", **simulator.settings) as proxy:
+def test_random_keys_are_told(fake_vllm: str, simulator: Simulator) -> None:
+    with running_proxy(fake_vllm, DEV="1", **simulator.settings) as proxy:
         verdict = verify("--url", proxy.url, *trust(simulator))
     assert "random" in verdict.output.lower() or "dev" in json.dumps(json.loads(verdict.output)["warnings"]).lower()
 
@@ -328,31 +328,31 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return certificate, both
 
 
-def test_the_tls_key_is_bound(stand_in: str, simulator: Simulator, tls_files: tuple[Path, Path]) -> None:
+def test_the_tls_key_is_bound(fake_vllm: str, simulator: Simulator, tls_files: tuple[Path, Path]) -> None:
     certificate, both = tls_files
     served = ["--certs", f"*={both}"]
-    with running_proxy(stand_in, *served, TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
+    with running_proxy(fake_vllm, *served, TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
         url = f"https://127.0.0.1:{proxy.port}"
         verdict = verify("--url", url, "--cacert", certificate, *trust(simulator))
     assert verdict.status == 0, verdict.output
     assert {"ecdsa TLS key", "ed25519 TLS key"} <= verdict.passed
 
 
-def test_another_tls_key_is_told(stand_in: str, simulator: Simulator, tmp_path: Path) -> None:
+def test_another_tls_key_is_told(fake_vllm: str, simulator: Simulator, tmp_path: Path) -> None:
     """As when TLS is ended in between, with another key, and everything is passed on."""
     quoted = tmp_path / "quoted.pem"
     quoted.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
     made = ["--set", f"confdir={tmp_path}"]  # without --certs, mitmproxy serves a certificate of its own authority
-    with running_proxy(stand_in, *made, TLS_CERT_PATH=str(quoted), **simulator.settings) as proxy:
+    with running_proxy(fake_vllm, *made, TLS_CERT_PATH=str(quoted), **simulator.settings) as proxy:
         url = f"https://127.0.0.1:{proxy.port}"
         verdict = verify("--url", url, "--cacert", tmp_path / "mitmproxy-ca-cert.pem", *trust(simulator))
     assert verdict.status == 1
     assert {"ecdsa TLS key", "ed25519 TLS key"} <= verdict.failed
 
 
-def test_what_cannot_be_checked_is_never_a_pass(stand_in: str, simulator: Simulator) -> None:
+def test_what_cannot_be_checked_is_never_a_pass(fake_vllm: str, simulator: Simulator) -> None:
     """NVIDIA's verdict is asked for, and its service is not there."""
-    with running_proxy(stand_in, **simulator.settings) as proxy:
+    with running_proxy(fake_vllm, **simulator.settings) as proxy:
         service = ["--nvidia", "--nras-url", "http://127.0.0.1:9/v3/attest/gpu"]
         verdict = verify("--url", proxy.url, *service, *trust(simulator))
     assert verdict.status == 1
@@ -377,9 +377,9 @@ def test_why_an_answer_was_not_signed_is_told(simulator: Simulator) -> None:
         assert said[f"{algo} signature"].startswith("the proxy has no signature for it: This exchange is not signed: ")
 
 
-def test_a_proxy_without_its_dstack_is_not_verified(stand_in: str, tmp_path: Path) -> None:
+def test_a_proxy_without_its_dstack_is_not_verified(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path) as simulator:
-        with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+        with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
             simulator.process.stop()
             verdict = verify("--url", proxy.url, *trust(simulator))
     assert verdict.status == 1

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.sync.client import ClientConnection, connect
 
-from scripts.stand_in_vllm import StandIn
+from scripts.stand_in_vllm import FakeVllm
 from tests.e2e.support.processes import MODEL, PROGRAMS, TOKEN, Proxy, Simulator, running_proxy, start_proxy
 from tests.e2e.support.raw_client import Asker, RawClient, chat_body, error_of
 from tests.e2e.support.realtime_upstream import running_realtime_upstream
@@ -73,8 +73,8 @@ def test_http2_is_selected_wherever_it_is_offered_whatever_the_order(
     assert negotiated(proxy, *offered) == selected
 
 
-def test_http2_is_not_selected_where_it_is_switched_off(stand_in: str) -> None:
-    with running_proxy(stand_in, "--set", "http2=false") as proxy:
+def test_http2_is_not_selected_where_it_is_switched_off(fake_vllm: str) -> None:
+    with running_proxy(fake_vllm, "--set", "http2=false") as proxy:
         assert negotiated(proxy, "h2", "http/1.1") == "http/1.1"
 
 
@@ -105,7 +105,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def https_upstream(certificate: Path) -> Iterator[str]:
-    server = StandIn(("127.0.0.1", 0), MODEL)
+    server = FakeVllm(("127.0.0.1", 0), MODEL)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     context.set_alpn_protocols(
@@ -172,21 +172,21 @@ def served_and_named(where: Path) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_tls_cert_path_with_another_key_than_is_served_is_refused_at_start(
-    stand_in: str, tmp_path: Path, program: str
+    fake_vllm: str, tmp_path: Path, program: str
 ) -> None:
     served, named = served_and_named(tmp_path)
     named.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
-    process = start_proxy(stand_in, "--certs", f"*={served}", program=program, TLS_CERT_PATH=str(named))
+    process = start_proxy(fake_vllm, "--certs", f"*={served}", program=program, TLS_CERT_PATH=str(named))
     assert process.wait() != 0
     assert f"TLS_CERT_PATH {named} has another key than --certs {served}" in process.output
 
 
 def test_a_report_binds_the_key_that_was_loaded_whatever_becomes_of_the_files(
-    stand_in: str, simulator: Simulator, tmp_path: Path
+    fake_vllm: str, simulator: Simulator, tmp_path: Path
 ) -> None:
     served, named = served_and_named(tmp_path)
     settings = {"TLS_CERT_PATH": str(named)} | simulator.settings
-    with running_proxy(stand_in, "--certs", str(served), **settings) as proxy, Asker(proxy.side_port) as asker:
+    with running_proxy(fake_vllm, "--certs", str(served), **settings) as proxy, Asker(proxy.side_port) as asker:
         fingerprints = []
         for number in range(2):
             path = f"/v1/attestation/report?include_tls_fingerprint=true&nonce={number:064x}"
@@ -197,7 +197,7 @@ def test_a_report_binds_the_key_that_was_loaded_whatever_becomes_of_the_files(
     assert fingerprints[0] == fingerprints[1]
 
 
-def test_a_tls_cert_path_without_a_certificate_that_is_served_is_warned_of(stand_in: str, tmp_path: Path) -> None:
+def test_a_tls_cert_path_without_a_certificate_that_is_served_is_warned_of(fake_vllm: str, tmp_path: Path) -> None:
     _, named = served_and_named(tmp_path)
-    with running_proxy(stand_in, TLS_CERT_PATH=str(named)) as proxy:
+    with running_proxy(fake_vllm, TLS_CERT_PATH=str(named)) as proxy:
         proxy.process.wait_for("TLS_CERT_PATH without --certs: reports bind a key that this proxy does not serve")

@@ -102,9 +102,9 @@ def test_a_request_is_a_span_below_the_clients_and_above_the_model_servers(colle
     assert not any(b"secret prompt" in body or TOKEN.encode() in body for body in collector.bodies)
 
 
-def test_the_last_spans_are_exported_when_the_proxy_stops(collector: Collector, stand_in: str) -> None:
+def test_the_last_spans_are_exported_when_the_proxy_stops(collector: Collector, fake_vllm: str) -> None:
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
-    with running_proxy(stand_in, **settings) as proxy:
+    with running_proxy(fake_vllm, **settings) as proxy:
         with RawClient(proxy.port) as client:
             client.send(chat_request(chat_body(), token="wrong"))
             assert client.read_response()[0] == 401
@@ -112,16 +112,16 @@ def test_the_last_spans_are_exported_when_the_proxy_stops(collector: Collector, 
     assert attributes(span)["http.response.status_code"] == 401
 
 
-def test_a_collector_that_is_down_holds_nothing_up(stand_in: str, free_ports: list[int]) -> None:
+def test_a_collector_that_is_down_holds_nothing_up(fake_vllm: str, free_ports: list[int]) -> None:
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_ports[0]}", **SOON}
-    with running_proxy(stand_in, **settings) as proxy:
+    with running_proxy(fake_vllm, **settings) as proxy:
         with RawClient(proxy.port) as client:
             for _ in range(3):
                 client.send(chat_request(chat_body()))
                 assert client.read_response()[0] == 200
 
 
-def test_an_address_that_is_none_stops_the_start(stand_in: str) -> None:
-    process = start_proxy(stand_in, OTEL_EXPORTER_OTLP_ENDPOINT="collector:4317")
+def test_an_address_that_is_none_stops_the_start(fake_vllm: str) -> None:
+    process = start_proxy(fake_vllm, OTEL_EXPORTER_OTLP_ENDPOINT="collector:4317")
     assert process.wait(20) == 1
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in process.output

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from scripts.stand_in_vllm import StandIn
+from scripts.stand_in_vllm import FakeVllm
 from tests.e2e.support.processes import MODEL, running_proxy
 from tests.e2e.support.raw_client import RawClient, chat_body, chat_request
 from tests.e2e.support.scripted_upstream import Peer, ScriptedUpstream, answering, json_response
@@ -46,7 +46,7 @@ def running_https(pem: Path) -> Iterator[int]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pem)
     context.set_alpn_protocols(["h2", "http/1.1"])
-    server = StandIn(("127.0.0.1", 0), MODEL)
+    server = FakeVllm(("127.0.0.1", 0), MODEL)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

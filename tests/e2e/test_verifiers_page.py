@@ -29,8 +29,8 @@ STEPS = (
 
 
 @pytest.fixture(scope="module")
-def attesting(stand_in: str, simulator: Simulator) -> Iterator[Proxy]:
-    with running_proxy(stand_in, program="tee-signer", DEV="0", **simulator.settings) as proxy:
+def attesting(fake_vllm: str, simulator: Simulator) -> Iterator[Proxy]:
+    with running_proxy(fake_vllm, program="tee-signer", DEV="0", **simulator.settings) as proxy:
         yield proxy
 
 

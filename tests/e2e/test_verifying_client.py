@@ -60,8 +60,8 @@ CHAT: Any = {"model": MODEL, "messages": [{"role": "user", "content": TEXT}]}
 
 
 @pytest.fixture(scope="module")
-def attesting(stand_in: str, simulator: Simulator) -> Iterator[Proxy]:
-    with running_proxy(stand_in, DEV="0", **simulator.settings) as proxy:
+def attesting(fake_vllm: str, simulator: Simulator) -> Iterator[Proxy]:
+    with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
         yield proxy
 
 
@@ -404,14 +404,14 @@ def test_a_side_port_may_show_the_proof(attesting: Proxy, liar: LyingProxy, poli
 
 
 def test_over_tls_the_proxys_key_is_the_attested_one(
-    stand_in: str, simulator: Simulator, policy: Policy, tmp_path: Path
+    fake_vllm: str, simulator: Simulator, policy: Policy, tmp_path: Path
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate, both = tmp_path / "cert.pem", tmp_path / "both.pem"
     certificate.write_bytes(self_signed(key))
     both.write_bytes(certificate.read_bytes() + key_pem(key))
     served = {"TLS_CERT_PATH": str(certificate)} | simulator.settings
-    with running_proxy(stand_in, "--certs", f"*={both}", **served) as proxy:
+    with running_proxy(fake_vllm, "--certs", f"*={both}", **served) as proxy:
         trusting = httpx2.HTTPTransport(verify=ssl.create_default_context(cafile=str(certificate)))
         url = f"https://127.0.0.1:{proxy.port}/v1"
         with verified_openai(url, api_key=TOKEN, policy=policy, transport=trusting) as client:
@@ -431,10 +431,10 @@ def test_the_sdk_has_the_internals_that_are_leaned_on() -> None:
 
 
 def test_new_keys_are_attested_anew(
-    fresh: VerifiedOpenAI, liar: LyingProxy, attesting: Proxy, stand_in: str, simulator: Simulator
+    fresh: VerifiedOpenAI, liar: LyingProxy, attesting: Proxy, fake_vllm: str, simulator: Simulator
 ) -> None:
     first = proof_of(fresh.chat.completions.create(**CHAT))
-    with running_proxy(stand_in, DEV="1", **simulator.settings) as another:
+    with running_proxy(fake_vllm, DEV="1", **simulator.settings) as another:
         liar.port = another.port
         second = proof_of(fresh.chat.completions.create(**CHAT))
         assert second.signers != first.signers
@@ -448,9 +448,9 @@ def test_new_keys_are_attested_anew(
 
 
 def test_where_reports_are_public_the_token_goes_to_attested_keys_alone(
-    stand_in: str, simulator: Simulator, policy: Policy, liar: LyingProxy
+    fake_vllm: str, simulator: Simulator, policy: Policy, liar: LyingProxy
 ) -> None:
-    with running_proxy(stand_in, DEV="0", ATTESTATION_PUBLIC="1", **simulator.settings) as public:
+    with running_proxy(fake_vllm, DEV="0", ATTESTATION_PUBLIC="1", **simulator.settings) as public:
         liar.port = public.port
         with verified_openai(liar.url, api_key=TOKEN, policy=policy, public_reports=True) as client:
             check(proof_of(client.chat.completions.create(**CHAT)))

@@ -15,7 +15,7 @@ from attest_web.verify.proof_file import SavedProof
 from tests.attest_web.verify.command.test_cli import LenientVerifier, saved_files
 from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
 from tests.attest_web.verify.minting import DSTACK_VECTORS, NONCE, evidence, report
-from tests.attest_web.verify.nvidia.stand_in import jwks, nras_answer, signing_key
+from tests.attest_web.verify.nvidia.fake_nras import jwks, nras_answer, signing_key
 
 PKI: dict[str, Any] = DSTACK_VECTORS["real_agent"]["mock_pki"]
 QUOTE: str = DSTACK_VECTORS["real_agent"]["v1"]["GetQuote"]["quote"]

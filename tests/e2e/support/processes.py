@@ -196,7 +196,7 @@ def running_simulator(where: Path, *arguments: str) -> Iterator[Simulator]:
 
 
 @contextmanager
-def running_stand_in(*arguments: str) -> Iterator[str]:
+def running_fake_vllm(*arguments: str) -> Iterator[str]:
     """The stand-in model, for as long as the context lasts; gives its address."""
     script = ROOT / "scripts" / "stand_in_vllm.py"
     process = Process([sys.executable, script, "--model", MODEL, "--delay", "0", *arguments], clean_env())

@@ -5,16 +5,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from scripts.benchmarks.report import Results, plot, table, targets, write_docs
-from scripts.benchmarks.targets import CONTENDERS, LAUNCHER, PLAIN
+from scripts.benchmarks.report import Results, goals, plot, table, write_docs
+from scripts.benchmarks.targets import LAUNCHER, PLAIN, TARGETS
 
 FIGURES = ("json_cpu", "sse_cpu", "gapped_cpu", "added_latency", "memory", "idle_client")
 
 
 @pytest.fixture
 def results() -> Results:
-    made = Results("some machine", [each.name for each in CONTENDERS])
-    for number, each in enumerate(CONTENDERS):
+    made = Results("some machine", [each.name for each in TARGETS])
+    for number, each in enumerate(TARGETS):
         for figure in FIGURES:
             for value in (1.0, 100.0, 2.0):
                 made.add(each.name, figure, value / 1000 / (1 + number))
@@ -31,18 +31,18 @@ def test_the_median_of_the_rounds_counts(results: Results) -> None:
 
 
 def test_a_target_is_met_or_missed(results: Results) -> None:
-    assert targets(results).count("| met |") == 5
+    assert goals(results).count("| met |") == 5
     results.figures[LAUNCHER.name]["sse_cpu"] = [0.00101]
     results.figures[LAUNCHER.name]["idle_client"] = [40_000.0]
     results.held = (2000, 1999, 0)
-    said = targets(results).splitlines()
+    said = goals(results).splitlines()
     assert [line.rpartition("| ")[2] for line in said[2:]] == ["met |", "missed |", "met |", "missed |", "missed |"]
 
 
 def test_the_plot_has_a_bar_for_each_figure_and_contender(results: Results) -> None:
     root = ElementTree.fromstring(plot(results))  # our own
     bars = [each for each in root.iter("{http://www.w3.org/2000/svg}rect") if each.get("width") != "12"]
-    assert len(bars) == 3 * len(CONTENDERS)
+    assert len(bars) == 3 * len(TARGETS)
     widths = [float(bar.get("width") or 0) for bar in bars[:4]]
     assert widths == pytest.approx([widths[0], widths[0] / 2, widths[0] / 3, widths[0] / 4], abs=0.1)
 

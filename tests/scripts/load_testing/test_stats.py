@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.load_testing.chat import UntrueError
-from scripts.load_testing.stats import QUANTILES, Durations, Tally
+from scripts.load_testing.stats import QUANTILES, Durations, Stats
 
 
 @given(st.lists(st.floats(1e-6, 1e5), min_size=1, max_size=200))
@@ -26,17 +26,17 @@ def test_of_nothing_there_is_nothing_to_tell() -> None:
 
 @pytest.mark.parametrize("refused", ["chat", "signature"])
 def test_where_the_rate_limit_is_in_the_way_that_is_said(refused: str) -> None:
-    tally = Tally()
+    stats = Stats()
     if refused == "chat":
-        tally.count_failed("status 429")
+        stats.count_failed("status 429")
     else:
-        tally.count_untrue(UntrueError("ecdsa signature not found", "rcpt-1: status 429"))
-    assert "see RATE_LIMIT_PER_SECOND" in tally.as_text()
-    assert not tally.holds
+        stats.count_untrue(UntrueError("ecdsa signature not found", "rcpt-1: status 429"))
+    assert "see RATE_LIMIT_PER_SECOND" in stats.as_text()
+    assert not stats.holds
 
 
 def test_what_a_server_says_cannot_draw_on_the_terminal() -> None:
-    tally = Tally()
-    tally.count_untrue(UntrueError("ecdsa signature malformed", "\x1b[2Jall is well\n"))
-    assert "\x1b" not in tally.as_text()
-    assert len(tally.as_text().splitlines()) == 3
+    stats = Stats()
+    stats.count_untrue(UntrueError("ecdsa signature malformed", "\x1b[2Jall is well\n"))
+    assert "\x1b" not in stats.as_text()
+    assert len(stats.as_text().splitlines()) == 3

@@ -29,7 +29,7 @@ from tests.attest_web.verify.minting import (
     report,
     signature,
 )
-from tests.attest_web.verify.nvidia.stand_in import jwks, nras_answer, signing_key
+from tests.attest_web.verify.nvidia.fake_nras import jwks, nras_answer, signing_key
 from tests.support.limits import limit
 
 UNVERIFIED_GPU = ["--gpu", "unverified"]

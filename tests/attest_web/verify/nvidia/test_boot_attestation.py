@@ -20,7 +20,7 @@ from attest_web.verify.nvidia.boot_attestation import (
     policy_hash,
 )
 from attest_web.verify.primitives.checks import FailedError, NotMadeError
-from tests.attest_web.verify.nvidia.stand_in import gpu_claims
+from tests.attest_web.verify.nvidia.fake_nras import gpu_claims
 
 UEID = "457723480349051719100670602112458195243836813799"
 OTHER = "478176379286082186618948445787393647364802107249"

@@ -2,7 +2,7 @@ import pytest
 
 from attest_web.verify.nvidia.claims import check_gpu_claims
 from attest_web.verify.primitives.checks import FailedError
-from tests.attest_web.verify.nvidia.stand_in import gpu_claims
+from tests.attest_web.verify.nvidia.fake_nras import gpu_claims
 
 UEID = "457723480349051719100670602112458195243836813799"
 

@@ -19,7 +19,7 @@ from attest_web.verify.nvidia.keys import (
 from attest_web.verify.primitives.checks import FailedError, NotMadeError
 from attest_web.verify.primitives.http_client import HttpClient, Origin
 from tests.attest_web.verify.fake_proxy import FakeProxy, fake_proxy
-from tests.attest_web.verify.nvidia.stand_in import KEY_ID, jwk, jwks, signing_key
+from tests.attest_web.verify.nvidia.fake_nras import KEY_ID, jwk, jwks, signing_key
 
 _TEXT = st.text("Aa0-_=+/é")
 KEY, OTHER = signing_key(), signing_key()

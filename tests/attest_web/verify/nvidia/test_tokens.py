@@ -15,7 +15,7 @@ from attest_web.verify.nvidia.keys import NvidiaKeys
 from attest_web.verify.nvidia.tokens import ISSUER, MAX_ANSWER, MAX_TOKEN, TOLERANCE, check_verdict, issuer_of, key_ids
 from attest_web.verify.primitives.checks import FailedError, NotMadeError
 from attest_web.verify.primitives.http_client import Origin
-from tests.attest_web.verify.nvidia.stand_in import (
+from tests.attest_web.verify.nvidia.fake_nras import (
     KEY_ID,
     LIFETIME,
     bundle,
@@ -320,5 +320,5 @@ def test_key_of_another_curve_is_no_key() -> None:
         NvidiaKeys.parse(jwks(signing_key(SECP256R1())))
 
 
-def test_stand_in_answers_as_of_now() -> None:
+def test_fake_nras_answers_as_of_now() -> None:
     assert check(nras_answer(NONCE.hex(), UEIDS, KEY), now=time.time()) == set(UEIDS)
