@@ -12,7 +12,6 @@ internal of mitmproxy that is leaned on here and there.
 import time
 from functools import partial
 
-from h11._readers import ChunkedReader
 from mitmproxy import http
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
@@ -31,6 +30,7 @@ from addons.layers.connections.fast_path import ChunkFastPath
 from addons.layers.connections.read_controller import ReadController
 from addons.layers.connections.upstream_connections import UpstreamConnections
 from addons.layers.end_of_stream import EndOfStreamTimeout
+from addons.layers.http1.chunked import ChunkDecoder
 from addons.layers.http1.server import ApiHttp1Server, ClientTooSlow, UpstreamTimedOut
 from addons.layers.http2.back_pressure import BackPressure
 from addons.layers.http2.graceful_server import GoingAway
@@ -147,7 +147,7 @@ class ApiHttpLayer(UpstreamConnections):
         client, upstream = self.context.client, self._upstreams.get(server)
         if self._http2 is not None or upstream is None or client.tls or server.tls:
             return
-        if isinstance(upstream.body_reader, ChunkedReader):
+        if isinstance(upstream.body_reader, ChunkDecoder):
             upstream.fast_path = ChunkFastPath(upstream.buf, upstream.body_reader, tap)
             self._reading.enable_fast_path(upstream, client)
 

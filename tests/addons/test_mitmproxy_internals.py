@@ -11,7 +11,6 @@ from asyncio import selector_events
 
 import pytest
 from h2.connection import H2Connection
-from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import contentviews, flow, hooks, http
 from mitmproxy.addonmanager import AddonManager
@@ -61,8 +60,8 @@ from addons.launcher.server import (
 from addons.layers import http_layer, http_stream
 from addons.layers import request_stream as http_request_stream
 from addons.layers.connections import client_connections, client_tls, upstream_connections
+from addons.layers.http1 import body_reader as http1_body
 from addons.layers.http1 import client as http1_client
-from addons.layers.http1 import request_body as http1_body
 from addons.layers.http1 import server as http1_server
 from addons.layers.http1.server import ApiHttp1Server
 from addons.layers.http2 import connection as http2_connection
@@ -221,10 +220,8 @@ def test_the_last_act_upon_a_head_that_cannot_be_read_is_to_be_done() -> None:
     assert "self.state = self.done\n                    return" in source(_http1.Http1Server.read_headers)
 
 
-def test_trailers_are_taken_out_as_lines_and_what_is_left_of_a_read_is_part_of_a_line() -> None:
-    assert "buf.maybe_extract_lines()" in source(ChunkedReader)
-    assert "buf.maybe_extract_next_line()" in source(ChunkedReader)
-    assert "return self._data" not in source(ReceiveBuffer.__bytes__)  # it is a copy
+def test_the_bytes_of_a_receive_buffer_are_a_copy() -> None:
+    assert "return self._data" not in source(ReceiveBuffer.__bytes__)
 
 
 def test_what_has_come_is_in_the_buffer_before_a_state_sees_it() -> None:
@@ -335,24 +332,6 @@ def test_an_event_waits_for_its_turn_and_for_nothing_else() -> None:
     assert handling.count("async with self._server_event_lock:") == 1
     assert "# No `await` beyond this point." in handling
     assert "await " not in handling.partition("# No `await` beyond this point.")[2]
-
-
-def test_h11_tells_where_it_is_in_a_chunked_body() -> None:
-    reader, buffer = ChunkedReader(), ReceiveBuffer()
-
-    def state(data: bytes) -> tuple[bool, ...]:
-        nonlocal buffer
-        buffer += data
-        while reader(buffer) is not None:
-            pass
-        return bool(reader._bytes_in_chunk), bool(reader._bytes_to_discard), reader._reading_trailer, bool(buffer)
-
-    assert state(b"5\r\nhello\r\n") == (False, False, False, False)
-    assert state(b"5\r\nhe") == (True, False, False, False)
-    assert state(b"llo") == (False, True, False, False)
-    assert state(b"\r") == (False, True, False, False)
-    assert state(b"\n3") == (False, False, False, True)
-    assert state(b"\r\nabc\r\n0\r\n") == (False, False, True, False)
 
 
 def test_streams_ask_for_no_wakeups_of_their_own() -> None:

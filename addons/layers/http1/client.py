@@ -25,10 +25,11 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseEndOfMessage,
     ResponseHeaders,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, make_body_reader, should_make_pipe
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, should_make_pipe
 
 from addons.exchange.attempt import AttemptOutcome
 from addons.layers.connections.fast_path import ChunkFastPath
+from addons.layers.http1.body_reader import make_body_reader
 from addons.layers.upstream_failure import UpstreamFailure
 from addons.messages.authority import authority
 from addons.messages.parsed_messages import read_response_head

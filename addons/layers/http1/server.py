@@ -24,11 +24,11 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Server, TBodyReader, make_body_reader
+from mitmproxy.proxy.layers.http._http1 import Http1Server, TBodyReader
 
 from addons.access.client_deadline import LINGER_BYTES, ClientDeadline
+from addons.layers.http1.body_reader import CrlfBuffer, RequestBodyReader, make_body_reader
 from addons.layers.http1.client import handle_http1_event
-from addons.layers.http1.request_body import CrlfBuffer, RequestBodyReader
 from addons.messages.hop_by_hop import is_keep_alive
 from addons.messages.parsed_messages import read_request_head
 from addons.messages.request_head import MAX_HEAD, InvalidRequestHead, head_size

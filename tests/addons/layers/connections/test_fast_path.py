@@ -1,12 +1,9 @@
-"""The short way of a streamed answer: what it takes, and that nobody can tell which way a byte has gone."""
+"""The fast path of a streamed response: what it takes, and that the client gets the same without it."""
 
 import hashlib
 from unittest.mock import Mock
 
-import h11
 import pytest
-from h11._readers import ChunkedReader
-from h11._receivebuffer import ReceiveBuffer
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mitmproxy import http
@@ -16,7 +13,6 @@ from addons.bodies.end_detector import EndDetector
 from addons.bodies.signing_filter import BodyReader, ResponseTap
 from addons.bodies.stream_formats import CHAT, MESSAGES, RESPONSES, Dialect
 from addons.exchange.usage import Usage
-from addons.layers.connections.fast_path import whole_chunks
 from addons.layers.connections.fast_path_writer import Upstream
 from addons.layers.connections.read_controller import ReadController
 from addons.layers.http_layer import ApiHttpLayer
@@ -36,7 +32,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Reading(ReadController):
-    """Notes which upstream has a short way."""
+    """Notes which upstream has a fast path."""
 
     upstream: Upstream | None = None
 
@@ -45,18 +41,18 @@ class Reading(ReadController):
 
 
 class Exchange:
-    """A chat whose answer comes, by the layers or by the short way where that takes it.
+    """A chat whose response comes through the layers, or by the fast path where that takes it.
 
     Attributes:
-        short: How many pieces went the short way.
+        fast: How many pieces took the fast path.
         completed: Of the finished answer, the hash and what its reader has found.
     """
 
-    def __init__(self, dialect: Dialect, *, by_short_way: bool) -> None:
-        self.short = 0
+    def __init__(self, dialect: Dialect, *, by_fast_path: bool) -> None:
+        self.fast = 0
         self.completed: list[tuple[str, str | None, object, bool]] = []
         self._dialect = dialect
-        self._by_short_way = by_short_way
+        self._by_fast_path = by_fast_path
         self._reading = Reading(ConnectionHandlers({}))
         limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_deadline)
         layer = ApiHttpLayer(make_context(), limits, KeepAliveLimit(10), Mock(), self._reading)
@@ -77,8 +73,8 @@ class Exchange:
     def receive(self, piece: bytes) -> None:
         upstream = self._reading.upstream
         fast_path = upstream.fast_path if upstream is not None else None
-        taken = fast_path.take(piece) if self._by_short_way and fast_path is not None else 0
-        self.short += taken > 0
+        taken = fast_path.take(piece) if self._by_fast_path and fast_path is not None else 0
+        self.fast += taken > 0
         self.wire.to_client += piece[:taken]
         if taken < len(piece):
             self.wire.receive(self.server, piece[taken:])
@@ -122,44 +118,44 @@ contents = st.one_of(
     st.sampled_from([b"0\r\n\r\n", b"0\r\nTrailer: x\r\n\r\n", b"", b"nonsense\r\n"]),
 )
 @example([FIRST, TOKEN, NO_USAGE, DONE], [0] * 20, None, CHAT, b"0\r\n\r\n")
-def test_nobody_can_tell_which_way_it_went(
+def test_the_client_gets_the_same_by_the_fast_path_and_through_the_layers(
     contents: list[bytes], how: list[int], where: list[int] | None, dialect: Dialect, end: bytes
 ) -> None:
     chunks = [written_oddly(content, way) for content, way in zip(contents, how, strict=False)]
     pieces = [*chunks, *([end] if end else [])] if where is None else cut(b"".join(chunks) + end, where)
-    ordinary, short = (Exchange(dialect, by_short_way=by_short_way) for by_short_way in (False, True))
-    for exchange in (ordinary, short):
+    layered, fast = (Exchange(dialect, by_fast_path=by_fast_path) for by_fast_path in (False, True))
+    for exchange in (layered, fast):
         exchange.receive(HEAD)
-    assert short.wire.to_client == ordinary.wire.to_client
+    assert fast.wire.to_client == layered.wire.to_client
     for piece in pieces:
-        for exchange in (ordinary, short):
+        for exchange in (layered, fast):
             exchange.receive(piece)
-        assert short.wire.to_client == ordinary.wire.to_client
-        assert short.completed == ordinary.completed
-        assert short.server.state is ordinary.server.state
-        assert short.wire.client.state is ordinary.wire.client.state
-    for exchange in (ordinary, short):
+        assert fast.wire.to_client == layered.wire.to_client
+        assert fast.completed == layered.completed
+        assert fast.server.state is layered.server.state
+        assert fast.wire.client.state is layered.wire.client.state
+    for exchange in (layered, fast):
         exchange.wire.close(exchange.server)
-    assert short.wire.to_client == ordinary.wire.to_client
-    assert short.completed == ordinary.completed
+    assert fast.wire.to_client == layered.wire.to_client
+    assert fast.completed == layered.completed
 
 
-def test_events_of_no_interest_take_it_and_no_others() -> None:
-    exchange = Exchange(CHAT, by_short_way=True)
+def test_events_in_which_nothing_is_looked_for_take_the_fast_path_and_no_others() -> None:
+    exchange = Exchange(CHAT, by_fast_path=True)
     exchange.receive(HEAD)
     taken = []
     for content in (FIRST, TOKEN, NO_USAGE, TOKEN + TOKEN, USAGE, TOKEN, DONE):
-        before = exchange.short
+        before = exchange.fast
         exchange.receive(chunked(content))
-        taken.append(exchange.short > before)
+        taken.append(exchange.fast > before)
     exchange.receive(b"0\r\n\r\n")
     body = FIRST + TOKEN + NO_USAGE + TOKEN + TOKEN + USAGE + TOKEN + DONE
     assert taken == [False, True, True, True, False, True, False]
     assert exchange.completed == [(hashlib.sha256(body).hexdigest(), "chatcmpl-1", Usage(3, None), True)]
 
 
-def test_of_several_chunks_those_take_it_that_come_before_the_first_that_must_not() -> None:
-    exchange = Exchange(CHAT, by_short_way=True)
+def test_of_several_chunks_those_before_the_first_that_must_not_take_the_fast_path() -> None:
+    exchange = Exchange(CHAT, by_fast_path=True)
     exchange.receive(HEAD + chunked(FIRST))
     for count, (taken, rest) in enumerate(
         [
@@ -177,22 +173,22 @@ def test_of_several_chunks_those_take_it_that_come_before_the_first_that_must_no
         assert exchange.completed == [], count
     exchange.receive(b"\n")
     exchange.receive(chunked(TOKEN) + b"5")
-    assert exchange.short == 1
+    assert exchange.fast == 1
     exchange.receive(b"\r\n: x\n\n\r\n")
-    assert exchange.short == 1
+    assert exchange.fast == 1
     exchange.receive(chunked(TOKEN))
-    assert exchange.short == 2
+    assert exchange.fast == 2
 
 
 @pytest.mark.parametrize("before", [b"48\r\nsix+6\n", b"48\r\n", b"1"])
-def test_what_looks_like_a_chunk_in_the_middle_of_one_is_none(before: bytes) -> None:
-    ordinary, short = (Exchange(CHAT, by_short_way=by_short_way) for by_short_way in (False, True))
-    for exchange in (ordinary, short):
+def test_what_looks_like_a_chunk_in_the_middle_of_one_does_not_take_the_fast_path(before: bytes) -> None:
+    layered, fast = (Exchange(CHAT, by_fast_path=by_fast_path) for by_fast_path in (False, True))
+    for exchange in (layered, fast):
         exchange.receive(HEAD + chunked(FIRST))
         exchange.receive(before)
         exchange.receive(chunked(b": not a chunk\n\n"))
-        assert exchange.short == 0
-    assert short.wire.to_client == ordinary.wire.to_client
+        assert exchange.fast == 0
+    assert fast.wire.to_client == layered.wire.to_client
 
 
 @pytest.mark.parametrize(
@@ -201,79 +197,23 @@ def test_what_looks_like_a_chunk_in_the_middle_of_one_is_none(before: bytes) -> 
     ids=["messages", "responses"],
 )
 def test_the_type_of_an_event_and_its_data_belong_together(dialect: Dialect, event_type: bytes) -> None:
-    exchange = Exchange(dialect, by_short_way=True)
+    exchange = Exchange(dialect, by_fast_path=True)
     exchange.receive(HEAD + chunked(b'data: {"type":"message_start","message":{"id":"a"},"response":{"id":"a"}}\n\n'))
     exchange.receive(chunked(b"event: " + event_type + b"\n"))
     exchange.receive(chunked(b"data: {}\n\n"))
-    assert exchange.short == 0
+    assert exchange.fast == 0
     assert not exchange.wire.to_client.endswith(b"data: {}\n\n\r\n"), "it waits for the signature"
 
 
-def test_the_next_answer_on_the_same_connection_has_a_way_of_its_own() -> None:
-    exchange = Exchange(CHAT, by_short_way=True)
+def test_the_next_response_on_the_same_connection_has_a_fast_path_of_its_own() -> None:
+    exchange = Exchange(CHAT, by_fast_path=True)
     for number in range(1, 4):
         exchange.receive(HEAD + chunked(FIRST))
         exchange.receive(chunked(TOKEN))
-        assert exchange.short == number
+        assert exchange.fast == number
         exchange.receive(chunked(DONE))
         exchange.receive(b"0\r\n\r\n")
         assert len(exchange.completed) == number
         exchange.receive(chunked(TOKEN)) if number == 3 else exchange.wire.receive(exchange.wire.client, REQUEST)
-    assert exchange.short == 3
+    assert exchange.fast == 3
     assert exchange.wire.to_client.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
-
-
-@given(st.lists(st.binary(min_size=1, max_size=300), max_size=5))
-def test_what_is_in_whole_chunks_is_what_h11_reads_in_them(contents: list[bytes]) -> None:
-    data = b"".join(map(chunked, contents))
-    chunks, ends = whole_chunks(data)
-    assert chunks == contents
-    assert b"".join(data[begin:end] for begin, end in zip([0, *ends], ends, strict=False)) == data
-    buffer, reader, read = ReceiveBuffer(), ChunkedReader(), b""
-    buffer += data
-    while isinstance(event := reader(buffer), h11.Data):
-        read += bytes(event.data)
-    assert read == b"".join(contents)
-    assert not buffer
-    assert not (reader._bytes_in_chunk)
-    assert not (reader._bytes_to_discard)
-    assert not (reader._reading_trailer)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"0\r\n\r\n",
-        b"5\r\nhello",
-        b"5\r\nhello\r",
-        b"5\r\nhello\n\n",
-        b"5\r\nhello\r\n3\r\n",
-        b"05\r\nhello\r\n",
-        b"A\r\nhellohello\r\n",
-        b"5 \r\nhello\r\n",
-        b"+5\r\nhello\r\n",
-        b"5;x\r\nhello\r\n",
-        b"0x5\r\nhello\r\n",
-        b"1_0\r\n" + b"x" * 16 + b"\r\n",
-        b"-1\r\n\r\n",
-        b"-2\r\n",
-        b"5\nhello\r\n",
-        b"\r\nhello\r\n",
-        b"f" * 17 + b"\r\nhello\r\n",
-        b"hello",
-        b"\xb2\r\nhe\r\n",
-    ],
-)
-def test_anything_else_is_none(data: bytes) -> None:
-    assert whole_chunks(data)[0] in ([], [b"hello"][: data.startswith(b"5\r\nhello\r\n")])
-    assert whole_chunks(chunked(TOKEN) + data)[0][0] == TOKEN
-    assert len(whole_chunks(chunked(TOKEN) + data)[0]) == 1 + data.startswith(b"5\r\nhello\r\n")
-
-
-def test_a_size_below_nothing_does_not_lead_back_to_what_has_been_read() -> None:
-    """It would lead there again and again, and the proxy would do nothing else any more."""
-    event = chunked(TOKEN)
-    back = b"-%x\r\n" % (len(event) + len(b"-xx\r\n") + 2)
-    assert len(back) == len(b"-xx\r\n")
-    for data in (event + event + back, event + event + back + event):
-        assert whole_chunks(data) == ([TOKEN, TOKEN], [len(event), 2 * len(event)])

@@ -1,10 +1,24 @@
-"""HTTP/1 request bodies, as h11 reads them; held to what every server reads alike, and in pieces of a decent size."""
+"""The readers of HTTP/1 bodies; requests are held to what every server reads alike, in pieces of a decent size."""
+
+from typing import cast
 
 import h11
 from h11._receivebuffer import ReceiveBuffer
+from mitmproxy.proxy.layers.http import _http1 as mitmproxy_http1
 from mitmproxy.proxy.layers.http._http1 import TBodyReader
 
+from addons.layers.http1.chunked import ChunkDecoder
 from addons.messages.request_head import has_bare_lf
+
+
+def make_body_reader(size: int | None) -> TBodyReader:
+    """Make the reader of one body.
+
+    Args:
+        size: Bytes of the body; -1 for one that the end of the connection ends, and None for one in chunks.
+    """
+    # To mitmproxy, a reader is what can be called like one.
+    return cast("TBodyReader", ChunkDecoder()) if size is None else mitmproxy_http1.make_body_reader(size)
 
 
 class CrlfBuffer(ReceiveBuffer):
