@@ -30,3 +30,15 @@ def test_the_quote_carries_this_address_and_this_tls_key(algo: SigningAlgo, spki
     for other in (report_data(address(OTHER_KEYS, algo), NONCE, spki), report_data(bound, NONCE, b"\7" * 32)):
         with pytest.raises(FailedError, match="does not carry this address"):
             check_address_bound(algo, bound, NONCE, spki, other)
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("spki", [None, SPKI], ids=["alone", "with TLS"])
+def test_every_byte_of_what_the_quote_carries_is_compared(algo: SigningAlgo, spki: bytes | None) -> None:
+    bound = address(KEYS, algo)
+    true = report_data(bound, NONCE, spki)
+    for at in range(32):
+        bent = bytearray(true)
+        bent[at] ^= 1 << at % 8
+        with pytest.raises(FailedError, match="does not carry this address"):
+            check_address_bound(algo, bound, NONCE, spki, bytes(bent))

@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
-from attest_web.verify.nvidia.evidence import MAX_GPUS, GpuPayload
-from attest_web.verify.primitives.checks import FailedError
+from attest_web.verify.nvidia.evidence import (
+    CANNED_NONCE,
+    MAX_GPUS,
+    GpuDemand,
+    GpuPayload,
+    check_evidence_nonces,
+)
+from attest_web.verify.primitives.checks import FailedError, NotMadeError
 from tests.attest_web.verify.auditing import audit, wrong
 from tests.attest_web.verify.minting import NONCE, gpu_payload, report
 
@@ -25,6 +31,41 @@ def refused(source: object, why: str) -> None:
 def test_the_evidence_of_each_gpu_is_read() -> None:
     assert GpuPayload.parse(gpu_payload(gpus=3)).evidence_nonces == (NONCE,) * 3
     assert len(GpuPayload.parse(gpu_payload(gpus=MAX_GPUS)).evidence_nonces) == MAX_GPUS
+
+
+def of_gpus(*nonces: bytes) -> str:
+    """A payload for `NONCE` with a GPU of its own for each nonce that one has signed."""
+    made = [json.loads(gpu_payload(evidence_nonce=nonce, gpus=len(nonces))) for nonce in nonces]
+    return json.dumps(payload(evidence_list=[each["evidence_list"][gpu] for gpu, each in enumerate(made)]))
+
+
+def test_the_nonce_of_each_gpu_is_its_own() -> None:
+    nonces = tuple(bytes([gpu]) * 32 for gpu in range(4))
+    assert GpuPayload.parse(of_gpus(*nonces)).evidence_nonces == nonces
+
+
+@pytest.mark.parametrize("gpu", range(4))
+@pytest.mark.parametrize("demand", GpuDemand)
+@pytest.mark.parametrize("at", [0, 31])
+def test_each_gpu_has_to_have_signed_the_nonce_whichever_it_is(gpu: int, demand: GpuDemand, at: int) -> None:
+    nonces = [NONCE] * 4
+    check_evidence_nonces(GpuPayload.parse(of_gpus(*nonces)), NONCE, demand)
+    other = bytearray(NONCE)
+    other[at] ^= 1
+    nonces[gpu] = bytes(other)
+    with pytest.raises(FailedError, match=f"GPU {gpu} has evidence for the nonce {other.hex()}"):
+        check_evidence_nonces(GpuPayload.parse(of_gpus(*nonces)), NONCE, demand)
+
+
+@pytest.mark.parametrize("gpu", range(3))
+def test_canned_evidence_among_that_of_true_gpus_is_refused_whichever_it_is(gpu: int) -> None:
+    nonces = [NONCE] * 3
+    nonces[gpu] = CANNED_NONCE
+    mixed = GpuPayload.parse(of_gpus(*nonces))
+    with pytest.raises(FailedError, match="canned evidence"):
+        check_evidence_nonces(mixed, NONCE, GpuDemand.REQUIRED)
+    with pytest.raises(NotMadeError, match="canned evidence"):
+        check_evidence_nonces(mixed, NONCE, GpuDemand.CANNED)
 
 
 def test_one_gpu_does_not_count_twice() -> None:

@@ -105,7 +105,13 @@ def test_bytes_that_are_no_quote_raise_nothing_else(data: bytes) -> None:
     assert len(parsed.report_data) == 64
 
 
-@pytest.mark.parametrize(("first", "why"), [(1, "debug mode"), (3, "debug mode"), (2, "not to be trusted")])
+@pytest.mark.parametrize(
+    ("first", "why"),
+    [
+        *((1, "debug mode"), (3, "debug mode"), (0xFF, "debug mode"), (0xFE, "not to be trusted")),
+        *((1 << bit, "not to be trusted") for bit in range(1, 8)),
+    ],
+)
 def test_a_td_that_can_be_looked_into_is_refused(first: int, why: str) -> None:
     check_debug_off(TdxQuote.parse(quote(b"R" * 64, RTMRS, b"\0" + b"\xff" * 7)))
     with pytest.raises(FailedError, match=why):
