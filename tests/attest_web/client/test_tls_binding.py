@@ -113,6 +113,16 @@ def test_to_another_key_nothing_is_sent(server: Server) -> None:
         assert server.chats == 1
 
 
+def test_what_may_go_unproven_is_not_sent_to_another_key_either(server: Server) -> None:
+    server.show(1, attested=0)
+    with client_of(server, allow_unproven={"/models"}) as client:
+        with pytest.raises(MismatchError, match="TLS key"):
+            client.models.list()
+        assert "/v1/models" not in server.proxy.asked
+        server.show(0, attested=0)
+        assert [model.id for model in client.models.list()] == ["demo"]
+
+
 def test_no_connection_is_kept_that_was_not_attested(server: Server) -> None:
     server.show(1, attested=0)
     with client_of(server, limits=httpx2.Limits()) as client:
