@@ -109,6 +109,7 @@ def test_no_more_than_half_of_the_file_system_is_taken(
         store.put(f"chat-{number}", first)
     settle(store)
     assert not store.degraded
+    assert path.stat().st_size <= 512 * 4096 // 2
     assert other.get("chat-0") is None
     assert other.get("chat-3999") == first
     store.close()
