@@ -1,6 +1,7 @@
 import hashlib
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,37 @@ def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
     following.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
     os.replace(following, path)  # noqa: PTH105  # as the programs do that renew certificates
     assert fingerprint() == openssl_spki_sha256(path.read_bytes()) != before
+
+
+def in_place(path: Path, content: bytes, changed_ns: int) -> None:
+    path.write_bytes(content)
+    os.utime(path, ns=(changed_ns, changed_ns))
+
+
+def as_another_file(path: Path, content: bytes, changed_ns: int) -> None:
+    following = path.with_suffix(".new")
+    in_place(following, content, changed_ns)
+    os.replace(following, path)  # noqa: PTH105
+
+
+@pytest.mark.parametrize(
+    ("renew", "later_ns"),
+    [(in_place, 10**12), (in_place, 1000), (as_another_file, 10**12), (as_another_file, 0)],
+    ids=["in place", "in place within a microsecond", "as another file", "as another file of the same time"],
+)
+def test_a_renewed_certificate_of_equal_size_is_read_anew(
+    tmp_path: Path, renew: Callable[[Path, bytes, int], None], later_ns: int
+) -> None:
+    certificates = [self_signed(ec.generate_private_key(ec.SECP256R1())) for _ in range(2)]
+    # What stands behind a certificate is not read; it makes up for signatures of 70 to 72 bytes.
+    one, other = (certificate.ljust(2000, b"\n") for certificate in certificates)
+    path, made_ns = tmp_path / "cert.pem", 1_800_000_000 * 10**9
+    in_place(path, one, made_ns)
+    fingerprint = TlsFingerprint(path)
+    assert fingerprint() == openssl_spki_sha256(one)
+    renew(path, other, made_ns + later_ns)
+    assert path.stat().st_size == len(one)
+    assert fingerprint() == openssl_spki_sha256(other) != openssl_spki_sha256(one)
 
 
 @pytest.mark.parametrize(
