@@ -13,9 +13,7 @@ itself, and does without mitmproxy: what does not run cannot fail.
 """
 
 import asyncio
-import itertools
 import logging
-import os
 import signal
 import socket
 import sys
@@ -25,15 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from prometheus_client.multiprocess import mark_process_dead
-
 from addons.launcher.restarts import MAX_FIRST_ATTEMPTS, SHORT_LIFE, Restarts
 from addons.launcher.supervised_tls import STOPPED, first_tls_file, next_tls_file
-from addons.launcher.worker_ipc import Retire, WorkerConfig
-from addons.launcher.worker_process import READY_TIMEOUT, Worker
+from addons.launcher.worker_ipc import Retire
+from addons.launcher.worker_process import Worker
+from addons.launcher.worker_starter import Generation, WorkerStarter
 from addons.observability.log_output import LogOutput
 from attest_web.dstack.endpoint import quiet_libraries, warn_of_simulator
-from attest_web.keys import random_secrets
 from attest_web.process.core_dumps import forbid_core_dumps
 from attest_web.process.json_log import json_formatter
 from attest_web.process.listening import listen_reuseport
@@ -42,11 +38,6 @@ from attest_web.process.shared_directory import shared_directory
 from attest_web.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
-
-SLOW_START: Final = (
-    "worker %d (process %d) did not begin within %g s and is killed: look at what it waits for, which is dstack's "
-    "guest agent, the server of SIGNATURE_STORE, or a processor with too much to do"
-)
 
 GRACE: Final = 15.0
 """Seconds that a worker may take to end, beyond those that it is given for requests under way."""
@@ -78,7 +69,7 @@ class Slot:
     Attributes:
         number: From 1 on.
         listeners: For the port that clients use, and for the side port.
-        worker: Who has the slot; None while it is empty.
+        worker: Has the slot; None while it is empty.
         restarts: When the next attempt to fill it is made.
     """
 
@@ -109,17 +100,11 @@ class Supervisor:
             tls_file: Key and chain of TLS, if the settings have dstack make them.
         """
         self._config = config
-        self._settings = settings
+        self._generation = Generation(settings, tls_file)
         self._slots = slots
-        self._directory = directory
-        self._tls_file = tls_file
-        self._environment = dict(os.environ)
-        ecdsa_secret, ed25519_seed = random_secrets()
-        self._secrets = ecdsa_secret.hex(), ed25519_seed.hex()
-        self._addresses: tuple[str, ...] | None = None
-        self._alive: set[Worker] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._starter = WorkerStarter(config.arguments, config.workers, directory, self._stopping.is_set)
         self._replacing: asyncio.Task[None] | None = None
         self._replace_again = False
         self._has_served = False
@@ -143,25 +128,25 @@ class Supervisor:
 
     def _stop(self, how: signal.Signals) -> None:
         self._stopping.set()
-        for slot in self._slots:  # nobody shall wait where nobody comes any more
+        for slot in self._slots:  # a connection must not wait where it will not be accepted
             for listener in slot.listeners:
                 listener.close()
-        for worker in self._alive:
+        for worker in self._starter.alive:
             worker.send_signal(how)
 
     async def _end(self) -> None:
         for task in self._tasks:
             task.cancel()
-        for worker in self._alive:
+        for worker in self._starter.alive:
             if not worker.told_to_stop:  # it was about to be started
                 worker.send_signal(signal.SIGTERM)
-        ends = [asyncio.create_task(worker.ended()) for worker in self._alive]
+        ends = [asyncio.create_task(worker.ended()) for worker in self._starter.alive]
         if not ends:
             return
-        _, late = await asyncio.wait(ends, timeout=self._settings.drain_seconds + GRACE)
+        _, late = await asyncio.wait(ends, timeout=self._generation.settings.drain_seconds + GRACE)
         if late:
             logger.warning("%d workers do not end: killing them", len(late))
-            for worker in self._alive:
+            for worker in self._starter.alive:
                 worker.send_signal(signal.SIGKILL)
             await asyncio.wait(late)
 
@@ -180,7 +165,7 @@ class Supervisor:
 
     async def _pause(self, slot: Slot) -> None:
         """Wait until the next attempt to fill a slot is to be made; or end, where no attempt has ever been of use."""
-        self._has_served = self._has_served or any(worker.served() >= SHORT_LIFE for worker in self._alive)
+        self._has_served = self._has_served or any(worker.served() >= SHORT_LIFE for worker in self._starter.alive)
         if slot.restarts.exhausted and not self._has_served:
             logger.error(
                 "no worker has lived for %g s after it was ready, in %d attempts: giving up. What is above says why",
@@ -195,57 +180,19 @@ class Supervisor:
 
     async def _fill(self, slot: Slot) -> bool:
         """Start a worker for a slot, and give it the slot when it serves; False where it cannot."""
-        worker = await self._start(slot)
+        worker = await self._starter.start(slot.number, slot.listeners, self._generation)
         if worker is None:
             return False
         slot.worker, before = worker, slot.worker
         if before is not None:
-            before.retire(Retire(self._settings.token))
+            before.retire(Retire(self._generation.settings.token))
         self._begin(self._watch(slot, worker))
         return True
-
-    async def _start(self, slot: Slot) -> Worker | None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-P", "-m", "addons.launcher.worker", str(theirs.fileno()), *self._config.arguments),
-                stdin=asyncio.subprocess.DEVNULL,
-                env=self._environment,
-                pass_fds=[theirs.fileno()],
-                process_group=0,  # Ctrl-C comes here alone, and is handed on
-            )
-        number = next(n for n in itertools.count(1) if all(other.number != n for other in self._alive))
-        worker = Worker(process, ours, number)
-        self._alive.add(worker)
-        secrets = self._secrets if self._settings.dev else None
-        store, metrics = f"sqlite://{self._directory}/signatures.db", f"{self._directory}/metrics"
-        legacy = WorkerConfig(slot.number, self._config.workers, store, metrics, worker.number, secrets)
-        with suppress(OSError):  # then it is dead already
-            legacy.send(ours, slot.listeners, self._tls_file)
-        ours.setblocking(False)
-        try:
-            if await worker.ready():
-                if self._addresses is None:
-                    self._addresses = worker.addresses
-                if self._addresses == worker.addresses:
-                    return worker
-                logger.error("worker %d has other signing keys than the others", slot.number)
-        except TimeoutError:
-            logger.error(SLOW_START, slot.number, worker.pid, READY_TIMEOUT)
-        worker.send_signal(signal.SIGTERM if self._stopping.is_set() else signal.SIGKILL)
-        await worker.ended()
-        self._forget(worker)
-        return None
-
-    def _forget(self, worker: Worker) -> None:
-        self._alive.discard(worker)
-        mark_process_dead(worker.number, str(self._directory / "metrics"))  # type: ignore[no-untyped-call]
 
     async def _watch(self, slot: Slot, worker: Worker) -> None:
         """Wait for a worker's end, and fill the slot if it still had it."""
         status = await worker.ended()
-        self._forget(worker)
+        self._starter.forget(worker)
         if slot.worker is not worker or self._stopping.is_set():
             return
         slot.worker = None
@@ -273,25 +220,23 @@ class Supervisor:
             again = self._replace_again
 
     async def _replace_once(self) -> None:
-        before = self._settings, self._environment, self._addresses, self._tls_file
+        before = self._generation
         try:
             settings = self._config.read_settings()
-            tls_file = await next_tls_file(self._tls_file, self._settings, settings)
+            tls_file = await next_tls_file(before.tls_file, before.settings, settings)
         except SettingsError as error:
             for problem in error.problems:
                 logger.error("SIGHUP: %s", problem)
             logger.error("SIGHUP: the workers stay as they are")
             return
         for name in ("listen_port", "attest_port"):
-            if getattr(settings, name) != getattr(self._settings, name):
+            if getattr(settings, name) != getattr(before.settings, name):
                 logger.warning("SIGHUP: %s stays as it is; restart to change it", name.upper())
-        # With another model come other keys.
-        self._settings, self._environment, self._addresses = settings, dict(os.environ), None
-        self._tls_file = tls_file
+        self._generation = Generation(settings, tls_file)
         for slot in self._slots:
             if not await self._fill(slot):
                 if slot is self._slots[0]:
-                    self._settings, self._environment, self._addresses, self._tls_file = before
+                    self._generation = before
                 logger.error("SIGHUP: a new worker %d does not start; the others stay as they are", slot.number)
                 return
         logger.info("SIGHUP: all workers are new")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from addons.launcher import restarts, supervisor, worker_process
+from addons.launcher import restarts, supervisor, worker_process, worker_starter
 from addons.launcher.restarts import MAX_FIRST_ATTEMPTS
 from addons.launcher.supervised_tls import STOPPED
 from addons.launcher.supervisor import Slot, Supervisor, SupervisorConfig, supervise
@@ -41,7 +41,7 @@ def test_a_worker_that_does_not_begin_in_time_is_named_and_killed(
     program.write_text(f'#!/bin/sh\necho "$$" > {said}\nexec sleep 60\n')
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    for module in (supervisor, worker_process):
+    for module in (worker_starter, worker_process):
         monkeypatch.setattr(module, "READY_TIMEOUT", 1.0)
     config = SupervisorConfig([], 1, "127.0.0.1", "info", lambda: settings)
     assert asyncio.run(Supervisor(config, settings, [slot], tmp_path, None).run()) == 1

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from addons.launcher import supervisor as supervisor_module
 from addons.launcher.supervisor import Slot, Supervisor, SupervisorConfig
 from attest_web.process.listening import listen_reuseport
 from attest_web.settings import Settings, SettingsError, load_settings
@@ -119,11 +118,11 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: list[WatchedSl
         monkeypatch.setenv("TOKEN", "t")
         async with asyncio.timeout(limit(20)), fake_workers(tmp_path, monkeypatch) as workers:
             running = Running(workers, slots[:count], tmp_path, settings_with(**changed), monkeypatch)
-            supervisor_module.logger.addHandler(running.log)
+            logging.getLogger("addons.launcher").addHandler(running.log)
             try:
                 yield running
             finally:
-                supervisor_module.logger.removeHandler(running.log)
+                logging.getLogger("addons.launcher").removeHandler(running.log)
                 workers.close()
                 running.status.cancel()
                 with suppress(asyncio.CancelledError):
@@ -390,7 +389,7 @@ def test_a_stop_reaches_a_worker_that_does_not_serve_yet(start: Start) -> None:
 def test_a_worker_that_does_not_end_after_its_grace_is_killed(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor_module, "GRACE", 0.1)
+    monkeypatch.setattr("addons.launcher.supervisor.GRACE", 0.1)
 
     async def main() -> None:
         async with start() as running:
