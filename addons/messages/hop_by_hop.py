@@ -28,26 +28,18 @@ HOP_BY_HOP = frozenset(
 _NEVER = frozenset({b"host", b"content-length", b"transfer-encoding"})
 """Not dropped however often `Connection` names them: without them, the message would be another one."""
 
-_UPGRADE = ((b"Connection", b"Upgrade"),)
 
-
-def end_to_end(
-    fields: Fields, *, upgrade: bool = False, dropped: frozenset[bytes] = HOP_BY_HOP
-) -> tuple[tuple[bytes, bytes], ...]:
+def end_to_end(fields: Fields, *, dropped: frozenset[bytes] = HOP_BY_HOP) -> tuple[tuple[bytes, bytes], ...]:
     """The fields that go on to the next hop.
 
     Args:
         fields: As they came.
-        upgrade: Whether this message changes the protocol: then `Upgrade` goes on, and `Connection` with it.
         dropped: Names of those that do not, in lower case, beside those that `Connection` names.
     """
     for name, value in fields:
         if name.lower() == b"connection":
             dropped = dropped.union(option.strip().lower() for option in value.split(b",")) - _NEVER
-    if not upgrade:
-        return tuple(field for field in fields if field[0].lower() not in dropped)
-    dropped -= {b"upgrade"}
-    return tuple(field for field in fields if field[0].lower() not in dropped) + _UPGRADE
+    return tuple(field for field in fields if field[0].lower() not in dropped)
 
 
 def is_keep_alive(http_version: bytes, fields: Fields) -> bool:

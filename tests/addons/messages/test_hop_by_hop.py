@@ -22,11 +22,6 @@ def test_but_never_the_framing_nor_the_host() -> None:
     assert end_to_end([(b"Connection", b"host, content-length, Transfer-Encoding"), *kept]) == kept
 
 
-def test_a_change_of_protocol_keeps_what_asks_for_it() -> None:
-    fields = [(b"Connection", b"keep-alive, Upgrade, X"), (b"Upgrade", b"websocket"), (b"X", b"1"), (b"TE", b"a")]
-    assert end_to_end(fields, upgrade=True) == ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"))
-
-
 @pytest.mark.parametrize(
     ("version", "connection", "kept"),
     [
