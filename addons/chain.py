@@ -14,7 +14,7 @@ from addons.access.cors import Cors
 from addons.access.gate import Gate
 from addons.access.rate_limit import RateLimit
 from addons.access.refusal_limit import RefusalLimit
-from addons.exchange.record import Exchanges
+from addons.exchange.exchanges import Exchanges
 from addons.layers.connections.client_connections import ClientConnections, Ports
 from addons.layers.connections.client_tls import PreferHttp2
 from addons.layers.http2.goaway import PING_TIMEOUT
@@ -73,42 +73,44 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
     probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
     proof = make_services(settings, inheritance, probe, ctx.options.listen_host)
     store, metrics, keys = proof.store, proof.metrics, proof.keys
-    router, exchanges = Router(overrides, proof.side_port.accepted), Exchanges()
+    router = Router(overrides, proof.side_port.accepted)
+    exchanges = Exchanges(router.route_of)
     cors = Cors(CorsPolicy(settings.cors_origins))
     gate = Gate(proof.tokens, router, body_sizes(settings), exchanges)
     addresses = ClientAddresses(trust_proxy=not settings.rate_limit_no_trust_proxy)
     rate_limit = RateLimit(proof.limiter, addresses) if proof.limiter else None
     handlers = ConnectionHandlers(ctx.master.addons.get("proxyserver").connections)
     clients = _client_connections(settings, inheritance, proof.side_port, addresses, handlers)
-    tracing = _tracing(settings, router)
+    tracing = _tracing(settings, exchanges)
     listeners = [UnsignedMarks(store).tell, log_request, *([tracing.tell] if tracing else [])]
-    observer = Observer(router, exchanges, metrics, listeners)
+    observer = Observer(exchanges, metrics, listeners)
 
     def add_standard_headers(request: http.Request | None, answer: http.Response) -> None:
         cors.add_headers(request, answer)
-        observer.answered(request, answer)
+        if request is None:
+            observer.count_unreadable(answer.status_code)
 
-    looked_at = _inspection(router, exchanges, settings)
+    looked_at = _inspection(exchanges, settings)
     limits = LayerConfig(
         gate.body_limit,
         settings.vllm_proxy_timeout_secs,
         add_standard_headers,
         clients.deadline_of,
-        Repeatable(router),
-        client_left=observer.client_left,
+        Repeatable(exchanges),
+        answered=exchanges.mark_answered,
+        client_left=exchanges.mark_left,
         keeps_plaintext=settings.keeps_plaintext,
         has_pending_writes=handlers.has_pending_writes,
         unread=handlers.waiting_for,
-        holds=lambda flow: router.route_of(flow).is_json,
+        holds=lambda flow: exchanges.of(flow).route.is_json,
         bodies=BodyBudget(inheritance.share_of(settings.max_buffered_body_bytes)),
-        changed=exchanges.changed,
+        changed=exchanges.mark_changed,
         **({"unreadable": rate_limit.unreadable} if rate_limit else {}),
         custody=looked_at.inspection if looked_at is not None else None,
     )
     signer = Signer(
         keys,
         store,
-        router,
         SigningRules(settings.signed_model, settings.allow_request_hash_header, settings.keeps_plaintext),
         exchanges=exchanges,
         metrics=metrics,
@@ -140,7 +142,7 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
         Drain(
             settings.drain_seconds,
             proof.draining,
-            router,
+            exchanges,
             proof.side_port,
             handlers,
             retirement=retirement if inheritance.number else None,
@@ -148,21 +150,21 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
             goaway_timeout=PING_TIMEOUT,
         ),
         proof.side_port,
-        AttestationPages(proof.app, router, addresses, closing=proof.closing),
+        AttestationPages(proof.app, exchanges, addresses, closing=proof.closing),
         *([rate_limit] if rate_limit else []),
         RefusalLimit(exchanges, clients.close_soon),
         cors,
         gate,
         Revocation(proof.tokens, exchanges),
         signer,
-        UpstreamErrors(router),
+        UpstreamErrors(exchanges),
         *([tracing] if tracing else []),
         *([ServedCertificate(proof.tls_file)] if proof.tls_file else []),
         *([proof.tls_key] if proof.tls_key else []),
         observer,
         SampledGauges(
             {
-                metrics.open_streams: observer.open_streams,
+                metrics.open_streams: exchanges.open_streams,
                 metrics.connections: clients.count,
                 metrics.store_size: store.__len__,
                 metrics.log_dropped: log_queue.dropped,
@@ -177,21 +179,21 @@ def _may_save_flows() -> bool:
     return ctx.master.addons.get("save") is not None
 
 
-def _inspection(router: Router, exchanges: Exchanges, settings: Settings) -> "InspectionChain | None":
+def _inspection(exchanges: Exchanges, settings: Settings) -> "InspectionChain | None":
     """What shows flows to those who look at them, under the programs of mitmproxy's that have a list of flows."""
     view = ctx.master.addons.get("view")
     if view is None:
         return None
     from addons.inspection.chain import InspectionChain  # noqa: PLC0415  # nowhere else it is even loaded
 
-    return InspectionChain(view, router, exchanges, settings)
+    return InspectionChain(view, exchanges, settings)
 
 
-def _tracing(settings: Settings, router: Router) -> Tracing | None:
+def _tracing(settings: Settings, exchanges: Exchanges) -> Tracing | None:
     if settings.otel_exporter_otlp_endpoint is None:
         return None
     try:
-        return open_tracing(router, release())
+        return open_tracing(exchanges, release())
     except TracingError as error:
         raise SettingsError([str(error)]) from None
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 
 from mitmproxy import http
 
-from addons.exchange.record import Exchanges
+from addons.exchange.exchanges import Exchanges
+from addons.exchange.route import Kind, Size
 from addons.messages.hop_by_hop import end_to_end
 from addons.messages.responses import reject, speaks_anthropic
 from addons.messages.websocket_handshake import VERSION, Handshake
-from addons.routing.routes import Kind, Router, Size
+from addons.routing.routes import Router
 from attest_web.middleware.auth import Tokens
 from attest_web.middleware.e2ee_headers import UNSUPPORTED, asks_for_encryption
 
@@ -31,9 +32,9 @@ class Gate:
 
         Args:
             tokens: What opens it.
-            router: Knows the requests' routes.
+            router: Sends requests where the upstream has what they ask for.
             sizes: Largest request bodies, in bytes.
-            exchanges: Are told whose token each has come with.
+            exchanges: Know the requests' routes, and are told whose token each has come with.
         """
         self.tokens = tokens
         self._router = router
@@ -42,19 +43,20 @@ class Gate:
 
     def body_limit(self, flow: http.HTTPFlow) -> int:
         """Largest body of this flow's request, in bytes."""
-        return self._sizes[self._router.route_of(flow).size]
+        return self._sizes[self._exchanges.of(flow).route.size]
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Let the request pass, or set its answer."""
         request = flow.request
-        route = self._router.route_of(flow)
+        exchange = self._exchanges.of(flow)
+        route = exchange.route
         handshake = None if route.kind is Kind.PROOF else Handshake.read(request)
         credential = self.tokens.credential(_credentials(request, handshake))
         may_enter = credential is not None
         if credential is None:
             handshake = None
         elif route.kind is Kind.SIGNED or handshake is not None:
-            self._exchanges.of(flow).credential = credential
+            exchange.credential = credential
         _drop_headers(request)
         if flow.error is not None or flow.response is not None:  # somebody has refused it already
             return
@@ -66,13 +68,13 @@ class Gate:
             reject(flow, 401, "A valid token is needed: send Authorization: Bearer <token>.")
         elif route.kind is not Kind.PROOF and asks_for_encryption(name for name, _ in request.headers.fields):
             reject(flow, 400, UNSUPPORTED, kind="e2ee_unsupported")
-        elif _content_length(request) > (limit := self.body_limit(flow)):
+        elif _content_length(request) > (limit := self._sizes[route.size]):
             reject(flow, 413, f"The request body is larger than {limit} bytes.")
         elif handshake is not None and handshake.problem is not None:
             _refuse_handshake(flow, *handshake.problem)
         else:
             request.stream = route.kind is not Kind.PROOF  # small JSON is held: see `addons.layers.request_stream`
-            self._router.redirect(flow)
+            self._router.redirect(request, route)
             if handshake is not None:
                 handshake.write(request)
 

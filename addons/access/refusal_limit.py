@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 from mitmproxy import http
 from mitmproxy.connection import Client
 
-from addons.exchange.record import Exchanges
+from addons.exchange.exchanges import Exchanges
 
 MOST: Final = 8
 """Answers with 429 that a connection gets one after the other; with the last of them, it is closed."""

@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 
 from addons.bodies.json_members import JsonMembers
-from addons.exchange.usage import Usage, UsageFinder
+from addons.bodies.usage_finder import UsageFinder
+from addons.exchange.usage import Usage
 from attest_web.response_ids import usable_id
 
 MAX_KEPT = 128 * 1024

@@ -7,7 +7,7 @@ import json
 from typing import Final
 
 from addons.bodies.empty_tool_calls import EmptyToolCallsFilter
-from addons.bodies.request_digest import RequestDigest
+from addons.exchange.body_digest import BodyDigest
 
 MAX_BUFFERED: Final = 1024 * 1024
 """Bytes of a JSON body up to which it is held until it is complete; a larger one is forwarded as it comes."""
@@ -26,7 +26,7 @@ class SignedRequestBody:
 
     __slots__ = ("_tool_calls", "digest")
 
-    def __init__(self, digest: RequestDigest, tool_calls: EmptyToolCallsFilter | None = None) -> None:
+    def __init__(self, digest: BodyDigest, tool_calls: EmptyToolCallsFilter | None = None) -> None:
         """Begin.
 
         Args:
@@ -41,7 +41,10 @@ class SignedRequestBody:
 
         An empty piece is never given to be forwarded, as that would be the last chunk of a chunked body.
         """
-        self.digest(piece)
+        if piece:
+            self.digest.add(piece)
+        else:
+            self.digest.end()
         if self._tool_calls is None:
             return piece
         forwarded = self._tool_calls.feed(piece) if piece else self._tool_calls.end()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from addons.exchange.record import TokenTimes
+from addons.exchange.token_times import TokenTimes
 from addons.exchange.usage import Usage
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from addons.bodies.json_members import JsonMembers
 from addons.bodies.stream_formats import Dialect
-from addons.exchange.usage import Usage, UsageFinder
+from addons.bodies.usage_finder import UsageFinder
+from addons.exchange.usage import Usage
 from attest_web.response_ids import usable_id
 
 MAX_EVENT = 256 * 1024

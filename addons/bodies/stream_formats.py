@@ -1,8 +1,10 @@
 """How the APIs that stream say who a stream is and when it is over: one row a dialect."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from addons.exchange.route import StreamFormat
 from addons.exchange.usage import Usage
 from attest_web.response_ids import usable_id
 
@@ -65,3 +67,11 @@ ANY = Dialect(
     last_events=RESPONSES.last_events | MESSAGES.last_events,
 )
 """Whatever else streams: any of these ends, or none."""
+
+DIALECTS: Final[Mapping[StreamFormat, Dialect]] = {
+    StreamFormat.CHAT: CHAT,
+    StreamFormat.RESPONSES: RESPONSES,
+    StreamFormat.MESSAGES: MESSAGES,
+    StreamFormat.ANY: ANY,
+}
+"""What is read of the events of each format."""

@@ -1,4 +1,4 @@
-"""What is told of a request when it is over, and how: sizes, times and ids, nothing that was said."""
+"""The view of an exchange that is over, for the log and for traces: times, tokens and ids, nothing that was said."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,6 @@ class Summary:
     Attributes:
         event: What has happened.
         request_id: The `X-Request-Id` of the request and its response; where it has none, one of this proxy's own.
-        route: Row of the table of routes.
         method: Of the request; `other` where HTTP knows no such.
         status: Of the answer; 499 where the client did not wait for one.
         seconds: From the first byte of the request to the last of the answer.
@@ -22,13 +21,17 @@ class Summary:
     """
 
     request_id: str
-    route: str
     method: str
     status: int
     seconds: float
     first_token_seconds: float | None
     exchange: Exchange
     event: str = "request"
+
+    @property
+    def route(self) -> str:
+        """The name of its row of the table of endpoints."""
+        return self.exchange.route.name
 
     def fields(self) -> dict[str, Any]:
         """All of it by name, as far as it is known; times in seconds."""

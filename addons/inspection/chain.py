@@ -6,12 +6,11 @@ from typing import Any
 
 from mitmproxy.addons.view import View
 
-from addons.exchange.record import Exchanges
+from addons.exchange.exchanges import Exchanges
 from addons.inspection.commands import InspectionCommands, report_of, stats_lines
 from addons.inspection.content_view import TeeProof
 from addons.inspection.flow_list import FlowList
 from addons.inspection.inspection import Inspection, OriginalRequestProbe
-from addons.routing.routes import Router
 from addons.signing.signer import Signer
 from attest_web.attestation.report_cache import ReportCache
 from attest_web.metrics import Metrics
@@ -27,16 +26,15 @@ class InspectionChain:
         inspection: What the layers hand request bodies to.
     """
 
-    def __init__(self, view: View, router: Router, exchanges: Exchanges, settings: Settings) -> None:
+    def __init__(self, view: View, exchanges: Exchanges, settings: Settings) -> None:
         """Make what has to be there first.
 
         Args:
             view: mitmproxy's list of flows.
-            router: Knows the requests' routes.
             exchanges: What the other addons have noted.
             settings: Say what is kept.
         """
-        self.inspection = Inspection(view, router, exchanges, keeps_plaintext=settings.keeps_plaintext)
+        self.inspection = Inspection(view, exchanges, keeps_plaintext=settings.keeps_plaintext)
         self._keep_flows = settings.keep_flows
 
     def around(

@@ -9,7 +9,7 @@ from typing import NoReturn
 from mitmproxy import command, exceptions, flow
 from mitmproxy.log import ALERT
 
-from addons.inspection.inspected_exchange import InspectedExchange
+from addons.inspection.inspected_flow import InspectedFlow
 from addons.inspection.inspection import Inspection
 from addons.inspection.text import check_lines, checks_of, comment_of, signature_lines
 from attest_web.attestation.report_cache import ReportCache, TooManyReportsError
@@ -67,27 +67,27 @@ class InspectionCommands:
     def signature(self, flows: Sequence[flow.Flow] = CHOSEN) -> Sequence[str]:
         """Show what was signed of the chosen flow, or of others, and the signatures."""
         lines: list[str] = []
-        for exchange in self._chosen(flows):
-            signed = exchange.exchange.signed
+        for inspected in self._chosen(flows):
+            signed = inspected.exchange.signed
             found = ["no signature"] if signed is None else signature_lines(signed)
-            lines += [_title(exchange), *found]
+            lines += [_title(inspected), *found]
         return lines
 
     @command.command("tee.verify")  # type: ignore[untyped-decorator]
     def verify(self, flows: Sequence[flow.Flow] = CHOSEN) -> Sequence[str]:
         """Verify the signatures of the chosen flow, or of others, against what has passed."""
         lines: list[str] = []
-        for exchange in self._chosen(flows):
-            lines += [_title(exchange), *check_lines(checks_of(exchange, self._addresses))]
+        for inspected in self._chosen(flows):
+            lines += [_title(inspected), *check_lines(checks_of(inspected, self._addresses))]
         return lines
 
     @command.command("tee.attestation")  # type: ignore[untyped-decorator]
     def attestation(self, flows: Sequence[flow.Flow] = CHOSEN) -> Sequence[str]:
         """Check the attestation of the keys that have signed the chosen flow. It may take a while: ask again."""
-        exchanges = self._chosen(flows)
-        if len(exchanges) != 1 or (signed := exchanges[0].exchange.signed) is None:
+        chosen = self._chosen(flows)
+        if len(chosen) != 1 or (signed := chosen[0].exchange.signed) is None:
             raise exceptions.CommandError("Choose one flow that has been signed.")
-        title = _title(exchanges[0])
+        title = _title(chosen[0])
         if self._asked is not None and self._asked.done() and self._asked_for is signed:
             asked, self._asked, self._asked_for = self._asked, None, None
             return [title, *asked.result()]
@@ -110,12 +110,12 @@ class InspectionCommands:
         """End with the proxy."""
         self._threads.close()
 
-    def _chosen(self, flows: Sequence[flow.Flow]) -> list[InspectedExchange]:
+    def _chosen(self, flows: Sequence[flow.Flow]) -> list[InspectedFlow]:
         if flows is CHOSEN and self._view.focus.flow is not None:
             flows = [self._view.focus.flow]
         if not 0 < len(flows) <= MOST:
             raise exceptions.CommandError(f"Choose a flow, or name 1 to {MOST}; these are {len(flows)}.")
-        found = [exchange for each in flows if (exchange := self._inspection.exchange_of(each)) is not None]
+        found = [inspected for each in flows if (inspected := self._inspection.find(each)) is not None]
         if len(found) < len(flows):
             raise exceptions.CommandError("Nothing is known here of this flow: it has not passed, or it is a copy.")
         return found
@@ -171,8 +171,8 @@ def stats_lines(metrics: Metrics, *, degraded: bool) -> list[str]:
     return [*lines, "the signature store cannot be reached"] if degraded else lines
 
 
-def _title(exchange: InspectedExchange) -> str:
-    return printable(f"{exchange.route}: {comment_of(exchange)}")
+def _title(inspected: InspectedFlow) -> str:
+    return printable(f"{inspected.facts.title}: {comment_of(inspected)}")
 
 
 def _tell_that_it_is_there(_: Future[list[str]]) -> None:

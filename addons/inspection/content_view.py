@@ -39,22 +39,22 @@ class TeeProof(contentviews.Contentview):
     def render_priority(self, data: bytes, metadata: contentviews.Metadata) -> float:  # noqa: ARG002
         """Before all others, for what has passed here; but not where an answer of the proxy's own is there."""
         self._note(metadata)
-        exchange = self._inspection.exchange_of(metadata.flow)
-        if exchange is None:
+        inspected = self._inspection.find(metadata.flow)
+        if inspected is None:
             return -1
-        shows = exchange.due if self._inspection.keeps_plaintext else is_withheld(exchange, metadata.http_message)
+        shows = inspected.due if self._inspection.keeps_plaintext else is_withheld(inspected, metadata.http_message)
         return FIRST if shows else -1
 
     def prettify(self, data: bytes, metadata: contentviews.Metadata) -> str:
         """The proof of the exchange; below it, the body, where that is kept."""
         self._note(metadata)
-        exchange = self._inspection.exchange_of(metadata.flow)
-        if exchange is None:
+        inspected = self._inspection.find(metadata.flow)
+        if inspected is None:
             return "Nothing is known here of this flow: it has not passed this proxy, or it is a copy."
-        lines = proof_lines(exchange, self._addresses)
+        lines = proof_lines(inspected, self._addresses)
         if self._inspection.keeps_plaintext:
             lines = [BANNER, "", *lines]
-            if not is_withheld(exchange, metadata.http_message):
+            if not is_withheld(inspected, metadata.http_message):
                 lines += ["", _body(data, metadata)]
         return "\n".join(lines)
 

@@ -6,21 +6,15 @@ flow to be forwarded; it waits here instead. Under mitmdump and `tee-signer`, wh
 is loaded.
 """
 
-from weakref import WeakKeyDictionary
-
 from mitmproxy import ctx, flow, http
 from mitmproxy.addons.view import View
 
 from addons.bodies.signing_filter import ResponseTap
-from addons.exchange.record import Exchanges
-from addons.inspection.inspected_exchange import (
-    InspectedExchange,
-    MeasuredReader,
-    MeasuredStream,
-    model_of,
-)
+from addons.exchange.exchanges import Exchanges
+from addons.exchange.flow_facts import FlowFacts
+from addons.inspection.inspected_flow import InspectedFlow, MeasuredReader, MeasuredStream, model_of
 from addons.inspection.text import comment_of, is_withheld, mark_of, notice_of
-from addons.routing.routes import Kind, Router, request_path
+from addons.routing.routes import request_path
 
 _BROWSER = "webaddon"
 """The name of the addon of mitmproxy's that only mitmweb has."""
@@ -36,26 +30,22 @@ class Inspection:
         keeps_plaintext: Whether bodies stay in flows, for all to see.
     """
 
-    def __init__(self, view: View, router: Router, exchanges: Exchanges, *, keeps_plaintext: bool) -> None:
+    def __init__(self, view: View, exchanges: Exchanges, *, keeps_plaintext: bool) -> None:
         """Know nothing yet.
 
         Args:
             view: mitmproxy's list of flows.
-            router: Knows the requests' routes.
             exchanges: What the other addons have noted.
             keeps_plaintext: Whether bodies stay in flows, for all to see.
         """
         self.keeps_plaintext = keeps_plaintext
         self.view = view
-        self._router = router
         self._exchanges = exchanges
-        # Weak, both of them: what is no longer listed is gone from here as well.
-        self._inspected: WeakKeyDictionary[flow.Flow, InspectedExchange] = WeakKeyDictionary()
-        self._waiting: WeakKeyDictionary[flow.Flow, bytes] = WeakKeyDictionary()
 
-    def exchange_of(self, of: flow.Flow | None) -> InspectedExchange | None:
+    def find(self, of: flow.Flow | None) -> InspectedFlow | None:
         """What is known of a flow; None of one that has not passed here, such as a copy or one from a file."""
-        return None if of is None else self._inspected.get(of)
+        exchange = self._exchanges.find(of)
+        return InspectedFlow(exchange, exchange.shown) if exchange is not None and exchange.shown is not None else None
 
     def shown(self, which: flow.Flow) -> None:
         """Take note that somebody looks at a flow: `@focus` is that one from now on, in mitmweb.
@@ -77,112 +67,104 @@ class Inspection:
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Begin with a flow."""
-        kind = self._router.route_of(flow).kind
-        route = f"{flow.request.method} {request_path(flow.request)}"
-        exchange = self._inspected[flow] = InspectedExchange(
-            self._exchanges.of(flow), route, due=kind is Kind.SIGNED, page=kind is Kind.PROOF
-        )
+        exchange = self._exchanges.of(flow)
+        facts = exchange.shown = FlowFacts(f"{flow.request.method} {request_path(flow.request)}")
         stream = flow.request.stream
         if stream and flow.response is None:
-            flow.request.stream = MeasuredStream(
-                exchange.request, stream if callable(stream) else None, as_it_came=True
-            )
-        self._show(flow, exchange)
+            flow.request.stream = MeasuredStream(facts.request, stream if callable(stream) else None, as_it_came=True)
+        self._show(flow, InspectedFlow(exchange, facts))
 
     def came(self, flow: http.HTTPFlow) -> None:
         """Measure a request body that was held, before anybody has changed it."""
-        exchange = self._inspected.get(flow)
+        inspected = self.find(flow)
         body = flow.request.raw_content
-        if exchange is None or body is None or is_withheld(exchange, flow.request):
+        if inspected is None or body is None or is_withheld(inspected, flow.request):
             return
-        if not exchange.request.complete:  # it has not passed a modifier
-            exchange.request.add(body)
-            exchange.request.complete = True
-        exchange.model = model_of(body) if exchange.due else None
+        facts = inspected.facts
+        if not facts.request.complete:  # it has not passed a modifier
+            facts.request.add(body)
+            facts.request.end()
+        facts.model = model_of(body) if inspected.due else None
 
     def request(self, flow: http.HTTPFlow) -> None:
         """Take a body out of its flow while it waits to be forwarded, which may be long."""
-        exchange = self._inspected.get(flow)
-        if exchange is None or self.keeps_plaintext or not flow.request.raw_content:
+        inspected = self.find(flow)
+        if inspected is None or self.keeps_plaintext or not flow.request.raw_content:
             return
-        if not is_withheld(exchange, flow.request):
+        if not is_withheld(inspected, flow.request):
             if flow.response is None:
-                self._waiting[flow] = flow.request.raw_content
+                inspected.facts.waiting = flow.request.raw_content
             flow.request.data.content = None
-        self._show(flow, exchange)
+        self._show(flow, inspected)
 
     def release(self, flow: http.HTTPFlow) -> None:
         """Put a request body back into its flow, as it is forwarded now; unless an operator has written another one."""
-        body, exchange = self._waiting.pop(flow, None), self._inspected.get(flow)
-        shown = flow.request.data.content
-        if body is not None and (shown is None or (exchange is not None and is_withheld(exchange, flow.request))):
+        inspected = self.find(flow)
+        if inspected is None:
+            return
+        body, inspected.facts.waiting = inspected.facts.waiting, None
+        if body is not None and (flow.request.data.content is None or is_withheld(inspected, flow.request)):
             flow.request.data.content = body
 
     def forget(self, flow: http.HTTPFlow) -> None:
         """Forget a request body, and leave a notice in its place."""
-        self._waiting.pop(flow, None)
-        self._update(flow)
+        if (inspected := self.find(flow)) is not None:
+            inspected.facts.waiting = None
+            self._show(flow, inspected)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Get ready to measure the answer."""
-        exchange, response = self._inspected.get(flow), flow.response
-        if exchange is None or response is None:
+        inspected, response = self.find(flow), flow.response
+        if inspected is None or response is None:
             return
-        exchange.is_websocket = response.status_code == 101
-        stream = response.stream
+        digest, stream = inspected.facts.response, response.stream
         if isinstance(stream, ResponseTap):
-            stream.watch(lambda reader: MeasuredReader(exchange.response, reader))
+            stream.watch(lambda reader: MeasuredReader(digest, reader))
         elif stream:
-            response.stream = MeasuredStream(exchange.response, stream if callable(stream) else None)
-        self._show(flow, exchange)
+            response.stream = MeasuredStream(digest, stream if callable(stream) else None)
+        self._show(flow, inspected)
 
     def response(self, flow: http.HTTPFlow) -> None:
         """Say how the exchange has ended; of a WebSocket, it has only begun."""
-        exchange, response = self._inspected.get(flow), flow.response
-        if exchange is None or response is None:
+        inspected, response = self.find(flow), flow.response
+        if inspected is None or response is None:
             return
-        exchange.status = response.status_code
-        exchange.made_here = exchange.exchange.upstream_status is None
-        if not exchange.response.complete and not is_withheld(exchange, response):
-            exchange.response.add(response.raw_content or b"")  # it was not streamed
-            exchange.response.complete = True
-        self._show(flow, exchange)
+        inspected.facts.ended = True
+        digest = inspected.facts.response
+        if not digest.complete and not is_withheld(inspected, response):
+            digest.add(response.raw_content or b"")  # it was not streamed
+            digest.end()
+        self._show(flow, inspected)
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
         """Say how a WebSocket has ended, in place of the body that a 101 does not have."""
         if flow.response is not None and not flow.response.raw_content:
             flow.response.data.content = None
-        self._update(flow)
+        if (inspected := self.find(flow)) is not None:
+            self._show(flow, inspected)
 
     def error(self, flow: http.HTTPFlow) -> None:
         """Say why an exchange has failed; `log_redaction` has seen to it that nothing is quoted."""
-        self._waiting.pop(flow, None)
-        exchange = self._inspected.get(flow)
-        if exchange is not None:
-            exchange.error = flow.error.msg if flow.error is not None else "it was cut short"
-            self._show(flow, exchange)
+        if (inspected := self.find(flow)) is not None:
+            inspected.facts.waiting = None
+            inspected.facts.error = flow.error.msg if flow.error is not None else "it was cut short"
+            self._show(flow, inspected)
 
-    def _update(self, flow: http.HTTPFlow) -> None:
-        if (exchange := self._inspected.get(flow)) is not None:
-            self._show(flow, exchange)
-
-    def _show(self, flow: http.HTTPFlow, exchange: InspectedExchange) -> None:
+    def _show(self, flow: http.HTTPFlow, inspected: InspectedFlow) -> None:
         """Write into a flow what is known now, but over nothing that somebody else has written."""
-        mark, comment = mark_of(exchange), comment_of(exchange)
-        if flow.marked == exchange.mark:
-            flow.marked = exchange.mark = mark
-        if flow.comment == exchange.comment:
-            flow.comment = exchange.comment = comment
-        self._notice(flow.request, exchange, "request")
+        facts, mark, comment = inspected.facts, mark_of(inspected), comment_of(inspected)
+        if flow.marked == facts.mark:
+            flow.marked = facts.mark = mark
+        if flow.comment == facts.comment:
+            flow.comment = facts.comment = comment
+        self._notice(flow.request, inspected, "request")
         if flow.response is not None:
-            self._notice(flow.response, exchange, "response")
+            self._notice(flow.response, inspected, "response")
 
-    def _notice(self, message: http.Message, exchange: InspectedExchange, what: str) -> None:
-        content = message.data.content
-        if content is None or content is exchange.notices.get(what):
-            facts = exchange.request if what == "request" else exchange.response
-            notice = notice_of(exchange, facts, what, kept=self.keeps_plaintext)
-            message.data.content = exchange.notices[what] = notice
+    def _notice(self, message: http.Message, inspected: InspectedFlow, what: str) -> None:
+        content, notices = message.data.content, inspected.facts.notices
+        if content is None or content is notices.get(what):
+            message.data.content = notices[what] = notice_of(inspected, what, kept=self.keeps_plaintext)
 
 
 class OriginalRequestProbe:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from mitmproxy import http
 
-from addons.inspection.inspected_exchange import BodyFacts, InspectedExchange, Standing
+from addons.exchange.body_digest import BodyDigest
+from addons.inspection.inspected_flow import InspectedFlow, Standing
 from attest_web.printable import printable
 from attest_web.signatures import SIGNING_ALGOS, SignedExchange, SigningAlgo, signature_answer
 from attest_web.verify.primitives.checks import Check, FailedError, NotMadeError, Status, all_hold, make
@@ -32,45 +33,45 @@ _SIGNS = {Status.PASSED: "✓", Status.FAILED: "✗", Status.NOT_MADE: "–"}  #
 _MAX_COMMENT = 300
 
 
-def mark_of(exchange: InspectedExchange) -> str:
+def mark_of(inspected: InspectedFlow) -> str:
     """The emoji that a flow is marked with, by mitmproxy's name for it."""
-    standing, _ = exchange.standing()
-    return NOT_DUE_MARK if standing is Standing.UNSIGNED and not exchange.due else MARKS[standing]
+    standing, _ = inspected.standing()
+    return NOT_DUE_MARK if standing is Standing.UNSIGNED and not inspected.due else MARKS[standing]
 
 
-def comment_of(exchange: InspectedExchange) -> str:
+def comment_of(inspected: InspectedFlow) -> str:
     """Standing, model, tokens and receipt on one line."""
-    parts = [_standing(exchange), exchange.model, _tokens(exchange), exchange.exchange.receipt_id]
+    parts = [_standing(inspected), inspected.facts.model, _tokens(inspected), inspected.exchange.receipt_id]
     return printable(" · ".join(part for part in parts if part is not None))[:_MAX_COMMENT]
 
 
-def notice_of(exchange: InspectedExchange, facts: BodyFacts, what: str, *, kept: bool) -> bytes:
+def notice_of(inspected: InspectedFlow, what: str, *, kept: bool) -> bytes:
     """What stands in a flow in place of a body.
 
     Args:
-        exchange: The exchange.
-        facts: Of this body.
+        inspected: The exchange.
         what: The name of the message: request or response.
         kept: Whether the body itself will be there when it is complete.
     """
+    digest = inspected.facts.request if what == "request" else inspected.facts.response
     why = "it is not there yet" if kept else "INSPECT_PLAINTEXT is off"
-    told = {"withheld": f"the {what} body", "why": why, "state": str(exchange.standing()[0]), "bytes": facts.size}
-    if facts.complete:
-        told["sha256"] = facts.sha256
+    told = {"withheld": f"the {what} body", "why": why, "state": str(inspected.standing()[0]), "bytes": digest.size}
+    if digest.complete:
+        told["sha256"] = digest.hex()
     return json.dumps(told).encode()
 
 
-def checks_of(exchange: InspectedExchange, addresses: Mapping[SigningAlgo, str]) -> list[Check]:
+def checks_of(inspected: InspectedFlow, addresses: Mapping[SigningAlgo, str]) -> list[Check]:
     """Check the signatures of an exchange, as a verifier does who has seen the bytes.
 
     Args:
-        exchange: The exchange.
+        inspected: The exchange.
         addresses: This proxy's own.
     """
-    signed = exchange.exchange.signed
+    signed = inspected.exchange.signed
     if signed is None:
         return []
-    return [check for algo in SIGNING_ALGOS for check in _checks(algo, signed, exchange, addresses[algo])]
+    return [check for algo in SIGNING_ALGOS for check in _checks(algo, signed, inspected, addresses[algo])]
 
 
 def check_lines(checks: Sequence[Check]) -> list[str]:
@@ -93,62 +94,69 @@ def signature_lines(signed: SignedExchange) -> list[str]:
     return lines
 
 
-def proof_lines(exchange: InspectedExchange, addresses: Mapping[SigningAlgo, str]) -> list[str]:
+def proof_lines(inspected: InspectedFlow, addresses: Mapping[SigningAlgo, str]) -> list[str]:
     """All that is known of an exchange, without a word of it."""
     lines = [
         f"{name:<10} {printable(value)}"
         for name, value in (
-            ("state", _standing(exchange)),
-            ("model", exchange.model),
-            ("tokens", _tokens(exchange)),
-            ("receipt", exchange.exchange.receipt_id),
-            ("id", exchange.exchange.chat_id),
+            ("state", _standing(inspected)),
+            ("model", inspected.facts.model),
+            ("tokens", _tokens(inspected)),
+            ("receipt", inspected.exchange.receipt_id),
+            ("id", inspected.exchange.chat_id),
         )
         if value is not None
     ]
-    if not exchange.is_websocket:
-        lines += [f"request    {exchange.request.describe()}", f"response   {exchange.response.describe()}"]
-    if (signed := exchange.exchange.signed) is not None:
-        lines += ["", *signature_lines(signed), "", *check_lines(checks_of(exchange, addresses))]
+    if not inspected.exchange.is_websocket:
+        lines += [
+            f"request    {_described(inspected.facts.request)}",
+            f"response   {_described(inspected.facts.response)}",
+        ]
+    if (signed := inspected.exchange.signed) is not None:
+        lines += ["", *signature_lines(signed), "", *check_lines(checks_of(inspected, addresses))]
     return lines
 
 
-def is_withheld(exchange: InspectedExchange, message: http.Message | None) -> bool:
+def is_withheld(inspected: InspectedFlow, message: http.Message | None) -> bool:
     """Whether what a message holds is not its body."""
-    return message is not None and any(message.raw_content is notice for notice in exchange.notices.values())
+    return message is not None and any(message.raw_content is notice for notice in inspected.facts.notices.values())
 
 
-def _standing(exchange: InspectedExchange) -> str:
-    standing, reason = exchange.standing()
+def _standing(inspected: InspectedFlow) -> str:
+    standing, reason = inspected.standing()
     return f"{standing}: {reason}" if reason else str(standing)
 
 
-def _tokens(exchange: InspectedExchange) -> str | None:
-    usage = exchange.exchange.usage
+def _tokens(inspected: InspectedFlow) -> str | None:
+    usage = inspected.exchange.usage
     if usage is None:
         return None
     given, made = ("?" if count is None else count for count in usage)
     return f"{given} → {made} tokens"
 
 
+def _described(digest: BodyDigest) -> str:
+    return f"{digest.size} bytes, SHA-256 {digest.hex()}" if digest.complete else f"{digest.size} bytes so far"
+
+
 def _short(sha256: str) -> str:
     return f"SHA-256 {printable(sha256[:12])}…"
 
 
-def _checks(algo: SigningAlgo, signed: SignedExchange, exchange: InspectedExchange, own: str) -> list[Check]:
+def _checks(algo: SigningAlgo, signed: SignedExchange, inspected: InspectedFlow, own: str) -> list[Check]:
     def answer() -> SignatureAnswer:
         return SignatureAnswer.parse(json.dumps(signature_answer(signed, algo)).encode())
 
-    def same(what: str, facts: BodyFacts) -> str:
+    def same(what: str, digest: BodyDigest) -> str:
         of_request, of_response, _ = signed_hashes(answer().text)
         found = of_request if what == "request" else of_response
-        if exchange.is_websocket:
+        if inspected.exchange.is_websocket:
             raise NotMadeError(f"{_short(found)} was signed; what passes a WebSocket is not measured here")
-        if not facts.complete:
+        if not digest.complete:
             raise FailedError(f"the {what} body was not seen whole here")
-        if found != facts.sha256:
-            raise FailedError(f"{_short(found)} was signed, {_short(facts.sha256)} has passed")
-        return f"{_short(found)} is that of the {facts.size} bytes that have passed"
+        if found != digest.hex():
+            raise FailedError(f"{_short(found)} was signed, {_short(digest.hex())} has passed")
+        return f"{_short(found)} is that of the {digest.size} bytes that have passed"
 
     def signature() -> str:
         return f"by {shown_address(algo, signer(answer()))}"
@@ -160,11 +168,11 @@ def _checks(algo: SigningAlgo, signed: SignedExchange, exchange: InspectedExchan
         return f"{own} is this proxy's"
 
     hashes = [
-        make(f"{algo} request hash", lambda: same("request", exchange.request)),
-        make(f"{algo} response hash", lambda: same("response", exchange.response)),
+        make(f"{algo} request hash", lambda: same("request", inspected.facts.request)),
+        make(f"{algo} response hash", lambda: same("response", inspected.facts.response)),
     ]
     return [
-        *(replace(check, asked=not exchange.is_websocket) for check in hashes),
+        *(replace(check, asked=not inspected.exchange.is_websocket) for check in hashes),
         make(f"{algo} signature", signature),
         make(f"{algo} address", address),
     ]

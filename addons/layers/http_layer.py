@@ -114,18 +114,25 @@ class ApiHttpLayer(UpstreamConnections):
                 self.context.fork(),
                 self._back_pressure,
                 timeouts,
-                self._limits.add_standard_headers,
+                self._complete,
                 retiring=lambda: deadline.retiring,
                 unreadable=partial(self._limits.unreadable, self.context.client),
             )
             return self._http2
         unread = partial(self._limits.unread, self.context.client)
-        return ApiHttp1Server(self.context.fork(), self._add_standard_headers, deadline, unread)
+        return ApiHttp1Server(self.context.fork(), self._complete_http1, deadline, unread)
 
-    def _add_standard_headers(self, request: http.Request | None, answer: http.Response) -> None:
+    def _complete_http1(self, request: http.Request | None, answer: http.Response) -> None:
         if request is None:
             self._limits.unreadable(self.context.client)
+        self._complete(request, answer)
+
+    def _complete(self, request: http.Request | None, answer: http.Response) -> None:
+        """Complete a response that a connection makes by itself, and tell of it where its request has a flow."""
         self._limits.add_standard_headers(request, answer)
+        flow = next((stream.flow for stream in self.streams.values() if stream.flow.request is request), None)
+        if flow is not None:
+            self._limits.answered(flow, answer)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""

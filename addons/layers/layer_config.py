@@ -34,6 +34,7 @@ class LayerConfig:
         deadline_of: The deadline of a client's connection.
         may_repeat: Whether a request, with this body, may be sent to the upstream a second time.
         keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
+        answered: Told of a flow that the layers answer by themselves, and with what.
         client_left: Told of a flow that ends because its client gives up.
         has_pending_writes: Whether a client's connection waits for someone to read; then nothing is read on it from
             upstreams.
@@ -51,6 +52,7 @@ class LayerConfig:
     deadline_of: Callable[[Client], ClientDeadline]
     may_repeat: Callable[[http.HTTPFlow, bytes], bool] = lambda _, __: False
     keeps_plaintext: bool = False
+    answered: Callable[[http.HTTPFlow, http.Response], None] = lambda _, __: None
     client_left: Callable[[http.HTTPFlow], None] = lambda _: None
     has_pending_writes: Callable[[Client], bool] = lambda _: False
     unread: Callable[[Client], int] = lambda _: 0

@@ -20,14 +20,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from weakref import WeakSet
 
 from mitmproxy import ctx, http
 from mitmproxy.connection import Client
 
+from addons.exchange.exchanges import Exchanges
+from addons.exchange.route import Kind
 from addons.lifecycle.connection_handlers import ConnectionHandlers
 from addons.messages.responses import reject
-from addons.routing.routes import Kind, Router
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Drain:
         self,
         seconds: float,
         draining: threading.Event,
-        router: Router,
+        exchanges: Exchanges,
         side_port: ManagementPort,
         handlers: ConnectionHandlers,
         *,
@@ -85,7 +85,7 @@ class Drain:
         Args:
             seconds: How long what is under way may take.
             draining: Set when it begins, for whoever wants to know.
-            router: Knows the requests' routes.
+            exchanges: Know what is under way, and its routes.
             side_port: Goes on for as long as signatures can be fetched.
             handlers: Of the client connections.
             retirement: How this proxy retires, where it can be asked to.
@@ -97,11 +97,9 @@ class Drain:
         self._retirement = retirement
         self._seconds = seconds
         self._draining = draining
-        self._router = router
+        self._exchanges = exchanges
         self._side_port = side_port
         self._handlers = handlers
-        # Weak: however a flow ends, it needs no hook to leave.
-        self._flows: WeakSet[http.HTTPFlow] = WeakSet()
         self._hurry = False
         self._task: asyncio.Task[None] | None = None
 
@@ -114,8 +112,8 @@ class Drain:
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Note what is under way; refuse what is new when the end has begun."""
-        self._flows.add(flow)
-        new_work = self._draining.is_set() and self._router.route_of(flow).kind is not Kind.PROOF
+        exchange = self._exchanges.of(flow)
+        new_work = self._draining.is_set() and exchange.route.kind is not Kind.PROOF
         if new_work and flow.error is None and flow.response is None:
             headers = {"connection": "close", "retry-after": "1"}
             reject(flow, 503, "This server is about to stop. Send the request again, to another one.", headers)
@@ -180,7 +178,7 @@ class Drain:
             ctx.master.shutdown()
 
     def _under_way(self) -> list[http.HTTPFlow]:
-        return [flow for flow in self._flows if flow.live and flow.client_conn.id in self._handlers]
+        return [flow for flow in self._exchanges.flows() if flow.live and flow.client_conn.id in self._handlers]
 
     def _with_http2(self) -> set[str]:
         return {handler.client.id for handler in self._handlers if handler.client.alpn == b"h2"}

@@ -1,23 +1,23 @@
 """Watches each request from its answer's head to its end, and then tells of it once: to metrics, log and traces.
 
 It stands at the end of the chain, so that all others have had their say. What happens for every event of a stream is
-noted where the event passes (`addons.exchange.record.TokenTimes`); here, nothing is done more than a few times a
+noted where the event passes (`addons.exchange.token_times`); here, nothing is done more than a few times a
 request.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
-from weakref import WeakKeyDictionary, WeakSet
 
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 
-from addons.exchange.record import Exchange, Exchanges
+from addons.exchange.exchanges import Exchanges
+from addons.exchange.record import Exchange
+from addons.exchange.route import Kind
 from addons.exchange.summary import Summary
 from addons.messages.content_coding import is_not_encoded
 from addons.messages.request_id import is_usable
-from addons.routing.routes import Kind, Router
 from addons.upstream.errors import ErrorLogger
 from attest_web.errors import error_type
 from attest_web.metrics import METHODS, Metrics
@@ -32,28 +32,17 @@ NO_ROOM: Final = 503
 class Observer:
     """Tells of every request when it is over."""
 
-    def __init__(
-        self,
-        router: Router,
-        exchanges: Exchanges,
-        metrics: Metrics,
-        listeners: Sequence[Callable[[http.HTTPFlow, Summary], None]],
-    ) -> None:
+    def __init__(self, exchanges: Exchanges, metrics: Metrics, listeners: Sequence[Callable[[Summary], None]]) -> None:
         """Begin to watch.
 
         Args:
-            router: Knows the requests' routes.
             exchanges: What the other addons have noted.
             metrics: Are told of every request.
             listeners: Who else is told, when it is over.
         """
-        self._router = router
         self._exchanges = exchanges
         self._metrics = metrics
         self._listeners = listeners
-        # What the layers have answered by themselves, before any hook told of the end.
-        self._statuses: WeakKeyDictionary[http.Request, int] = WeakKeyDictionary()
-        self._streams: WeakSet[http.HTTPFlow] = WeakSet()
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Note what the model server answers with, and listen to its errors."""
@@ -62,8 +51,6 @@ class Observer:
             return
         exchange = self._exchanges.of(flow)
         exchange.upstream_status = response.status_code
-        if exchange.times is not None:
-            self._streams.add(flow)
         if response.status_code >= 400 and is_not_encoded(response):
             response.stream = ErrorLogger(exchange, response.stream)
 
@@ -79,7 +66,7 @@ class Observer:
     def error(self, flow: http.HTTPFlow) -> None:
         """Tell of an exchange that has failed."""
         exchange = self._exchanges.of(flow)
-        status = self._statuses.get(flow.request)
+        status = exchange.layers_status
         left = exchange.left_by_client or not flow.client_conn.state & ConnectionState.CAN_READ
         if status is not None:
             failed_upstream = status >= 500
@@ -91,54 +78,27 @@ class Observer:
             self._metrics.upstream_errors.labels(_failure(flow, status)).inc()
         self._tell(flow, status)
 
-    def open_streams(self) -> int:
-        """How many event streams are under way."""
-        return len(self._streams)
-
-    def client_left(self, flow: http.HTTPFlow) -> None:
-        """Take note that it is the client that gives up; the error hook follows."""
-        self._exchanges.of(flow).left_by_client = True
-
-    def answered(self, request: http.Request | None, response: http.Response) -> None:
-        """Take note of an answer that the layers make by themselves.
+    def count_unreadable(self, status: int) -> None:
+        """Count a request whose head could not be read, and of which no hook tells.
 
         Args:
-            request: What it answers; None where that could not be read. No hook ever tells of such a request.
-            response: The answer.
+            status: What it was answered with.
         """
-        if request is not None:
-            self._statuses[request] = response.status_code
-        else:
-            self._metrics.requests.labels("other", "other", response.status_code).inc()
-            self._metrics.refusals.labels(error_type(response.status_code)).inc()
+        self._metrics.requests.labels("other", "other", status).inc()
+        self._metrics.refusals.labels(error_type(status)).inc()
 
     def _tell(self, flow: http.HTTPFlow, status: int) -> None:
         exchange = self._exchanges.of(flow)
+        exchange.status = status
         if exchange.ended:
             return
         exchange.ended = True
-        self._streams.discard(flow)
-        summary = self._summary(flow, exchange, status)
-        self._count(flow, exchange, summary)
+        summary = _summary(flow, exchange, status)
+        self._count(exchange, summary)
         for listener in self._listeners:
-            listener(flow, summary)
+            listener(summary)
 
-    def _summary(self, flow: http.HTTPFlow, exchange: Exchange, status: int) -> Summary:
-        began = flow.request.timestamp_start
-        first = exchange.times.first if exchange.times is not None else None
-        given = flow.request.headers.get("x-request-id", "")
-        method = flow.request.data.method.decode("latin-1")
-        return Summary(
-            request_id=given if is_usable(given) else flow.id,
-            route=self._router.route_of(flow).name,
-            method=method if method in METHODS else "other",
-            status=status,
-            seconds=max(0.0, time.time() - began),  # a clock can be set back
-            first_token_seconds=max(0.0, first - began) if first is not None else None,
-            exchange=exchange,
-        )
-
-    def _count(self, flow: http.HTTPFlow, exchange: Exchange, summary: Summary) -> None:
+    def _count(self, exchange: Exchange, summary: Summary) -> None:
         metrics, route, status = self._metrics, summary.route, summary.status
         metrics.requests.labels(route, summary.method, status).inc()
         metrics.durations.labels(route).observe(summary.seconds)
@@ -154,14 +114,30 @@ class Observer:
         if exchange.upstream_status is not None:
             if exchange.upstream_status >= 500:
                 metrics.upstream_errors.labels("status_5xx").inc()
-        elif status == NO_ROOM and self._router.route_of(flow).kind is not Kind.PROOF:
+        elif status == NO_ROOM and exchange.route.kind is not Kind.PROOF:
             metrics.refusals.labels("unavailable").inc()
-        elif 400 <= status < CLIENT_LEFT and self._is_refusal(flow, status):
+        elif 400 <= status < CLIENT_LEFT and _is_refusal(exchange.route.kind, status):
             metrics.refusals.labels(error_type(status)).inc()
 
-    def _is_refusal(self, flow: http.HTTPFlow, status: int) -> bool:
-        # Of the proof pages, an id that is not known is an answer like any other.
-        return status in (401, 429) or self._router.route_of(flow).kind is not Kind.PROOF
+
+def _summary(flow: http.HTTPFlow, exchange: Exchange, status: int) -> Summary:
+    began = flow.request.timestamp_start
+    first = exchange.times.first if exchange.times is not None else None
+    given = flow.request.headers.get("x-request-id", "")
+    method = flow.request.data.method.decode("latin-1")
+    return Summary(
+        request_id=given if is_usable(given) else flow.id,
+        method=method if method in METHODS else "other",
+        status=status,
+        seconds=max(0.0, time.time() - began),  # a clock can be set back
+        first_token_seconds=max(0.0, first - began) if first is not None else None,
+        exchange=exchange,
+    )
+
+
+def _is_refusal(kind: Kind, status: int) -> bool:
+    # Of the proof pages, an id that is not known is an answer like any other.
+    return status in (401, 429) or kind is not Kind.PROOF
 
 
 def _failure(flow: http.HTTPFlow, status: int) -> str:

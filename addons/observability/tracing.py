@@ -8,16 +8,14 @@ semantic conventions for HTTP servers and generative AI; nothing in them was sai
 import logging
 import threading
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
+from addons.exchange.exchanges import Exchanges
 from addons.exchange.summary import Summary
-from addons.routing.routes import Router
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Span
 
 logger = logging.getLogger(__name__)
 
@@ -34,30 +32,29 @@ class TracingError(ValueError):
 class Tracing:
     """Makes a span of every request."""
 
-    def __init__(self, provider: "TracerProvider", router: Router) -> None:
+    def __init__(self, provider: "TracerProvider", exchanges: Exchanges) -> None:
         """Trace nothing yet.
 
         Args:
             provider: Makes the spans, and exports them.
-            router: Knows the requests' routes.
+            exchanges: Know the requests' routes, and keep their spans.
         """
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415  # extra
 
         self._provider = provider
-        self._router = router
+        self._exchanges = exchanges
         self._tracer = provider.get_tracer("tee-signer")
         self._w3c = TraceContextTextMapPropagator()
-        self._spans: WeakKeyDictionary[http.HTTPFlow, Span] = WeakKeyDictionary()
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Begin a span, under the client's if it has one, and let the upstream know."""
         from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415  # an extra
 
-        headers = flow.request.headers
+        exchange, headers = self._exchanges.of(flow), flow.request.headers
         names = ("traceparent", "tracestate")
         context = self._w3c.extract({name: headers[name] for name in names if name in headers})
-        span = self._spans[flow] = self._tracer.start_span(
-            self._router.route_of(flow).name,
+        span = exchange.span = self._tracer.start_span(
+            exchange.route.name,
             context,
             SpanKind.SERVER,
             start_time=int(flow.request.timestamp_start * _NANOSECONDS),
@@ -66,11 +63,11 @@ class Tracing:
         self._w3c.inject(told, set_span_in_context(span))
         headers.update(told)
 
-    def tell(self, flow: http.HTTPFlow, summary: Summary) -> None:
+    def tell(self, summary: Summary) -> None:
         """End the span of a request that is over."""
         from opentelemetry.trace import StatusCode  # noqa: PLC0415  # an extra
 
-        span = self._spans.pop(flow, None)
+        span, summary.exchange.span = summary.exchange.span, None
         if span is None:
             return
         fields = summary.fields()
@@ -98,11 +95,11 @@ class Tracing:
         ending.join(LAST_EXPORT)
 
 
-def open_tracing(router: Router, release: str) -> Tracing:
+def open_tracing(exchanges: Exchanges, release: str) -> Tracing:
     """Make what traces, by the environment's settings.
 
     Args:
-        router: Knows the requests' routes.
+        exchanges: Know the requests' routes, and keep their spans.
         release: That of this proxy.
 
     Raises:
@@ -122,4 +119,4 @@ def open_tracing(router: Router, release: str) -> Tracing:
         resource = resource.merge(Resource({"service.name": "tee-signer"}))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))  # its queue is bounded, and drops the oldest
-    return Tracing(provider, router)
+    return Tracing(provider, exchanges)

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
 from addons.access.client_addresses import ClientAddresses, address_of
+from addons.exchange.exchanges import Exchanges
+from addons.exchange.record import Exchange
+from addons.exchange.route import Kind
 from addons.messages.responses import error_response
 from addons.pages import wsgi
 from addons.pages.page_queue import PageQueue, QueueFullError, ShareFullError
-from addons.routing.routes import Kind, Router
 from attest_web.attestation.report_cache import MAX_MAKING, MAX_SHARING
 from attest_web.page_paths import REPORT, SIGNATURE_PREFIX
 
@@ -24,7 +25,7 @@ class AttestationPages:
     def __init__(
         self,
         app: "WSGIApplication",
-        router: Router,
+        exchanges: Exchanges,
         addresses: ClientAddresses,
         closing: Sequence[Callable[[], None]] = (),
     ) -> None:
@@ -32,12 +33,12 @@ class AttestationPages:
 
         Args:
             app: The proof pages.
-            router: Knows the requests' routes.
+            exchanges: Know the requests' routes.
             addresses: Tell clients apart.
             closing: What else ends with the proxy.
         """
         self._app = app
-        self._router = router
+        self._exchanges = exchanges
         self._addresses = addresses
         self._closing = closing
         self._signatures = PageQueue("signature page", threads=4, most=256, most_per_client=64)
@@ -46,20 +47,23 @@ class AttestationPages:
         # They wait for the model server, for GPUs and for other workers.
         self._states = PageQueue("state page", threads=4, most=64, most_per_client=16)
         self._others = PageQueue("other page", threads=2, most=128, most_per_client=32)
-        self._authorizations: WeakKeyDictionary[http.HTTPFlow, str] = WeakKeyDictionary()
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Take the authorization along for the pages, which check it themselves; the gate takes it out of the flow."""
-        if "authorization" in flow.request.headers and self._is_proof(flow):
-            self._authorizations[flow] = flow.request.headers["authorization"]
+        exchange = self._exchanges.of(flow)
+        if exchange.route.kind is Kind.PROOF:
+            exchange.authorization = flow.request.headers.get("authorization")
 
     def request(self, flow: http.HTTPFlow) -> Coroutine[Any, Any, None] | None:
         """Answer a request to a proof page; of any other, there is nothing to wait for."""
-        return self._answer(flow) if flow.response is None and self._is_proof(flow) else None
+        exchange = self._exchanges.of(flow)
+        if flow.response is not None or exchange.route.kind is not Kind.PROOF:
+            return None
+        return self._answer(flow, exchange)
 
-    async def _answer(self, flow: http.HTTPFlow) -> None:
-        authorization = self._authorizations.pop(flow, None)
-        environ = wsgi.environ_of(flow.request, address_of(flow.client_conn.peername))
+    async def _answer(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        authorization, exchange.authorization = exchange.authorization, None
+        environ = wsgi.environ_of(flow.request, address_of(exchange.peer))
         if authorization is not None:
             # mitmproxy decodes header bytes in the one way, WSGI in the other.
             environ["HTTP_AUTHORIZATION"] = authorization.encode("utf-8", "surrogateescape").decode("latin-1")
@@ -84,9 +88,6 @@ class AttestationPages:
             close()
         for queue in (self._signatures, self._reports, self._states, self._others):
             queue.close()
-
-    def _is_proof(self, flow: http.HTTPFlow) -> bool:
-        return self._router.route_of(flow).kind is Kind.PROOF
 
 
 def _busy(status: int, message: str, flow: http.HTTPFlow) -> http.Response:

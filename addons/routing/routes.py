@@ -1,15 +1,13 @@
 """Which request goes where: one table, and the rules for what stands in no row of it."""
 
-import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import SplitResult, urlsplit
-from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 from mitmproxy.connection import Client
 
-from addons.bodies.stream_formats import ANY, CHAT, MESSAGES, RESPONSES, Dialect
+from addons.exchange.route import Kind, Route, Size, StreamFormat
 from attest_web import page_paths
 from attest_web.settings import Settings
 
@@ -17,56 +15,8 @@ MAX_PROOF_REQUEST = 64 * 1024
 """Largest body of a request to a proof page, in bytes. They take none; a client may send one all the same."""
 
 
-class Kind(enum.Enum):
-    """What this proxy does with a request."""
-
-    PROOF = "answered here, by the proof pages"
-    SIGNED = "proxied; the exchange is signed"
-    PASSED = "proxied, as it is"
-
-
-class Size(enum.Enum):
-    """Which limit a request body is held to."""
-
-    PROOF = "of the proof pages"
-    REQUEST = "VLLM_PROXY_MAX_REQUEST_SIZE"
-    IMAGE = "VLLM_PROXY_MAX_IMAGE_REQUEST_SIZE"
-    AUDIO = "VLLM_PROXY_MAX_AUDIO_REQUEST_SIZE"
-    LARGEST = "the largest of them"
-
-
-@dataclass(frozen=True)
-class Route:
-    """What happens to the requests of one row.
-
-    Attributes:
-        kind: What this proxy does with them.
-        name: What logs and metrics call it: its path; never one that a client has made up.
-        needs_token: Whether the gate asks for a token. The proof pages ask by themselves.
-        size: The limit of their bodies.
-        is_json: Whether the body is a JSON object. A small one is held until it is complete then, and checked; all
-            others stream through.
-        drops_tool_calls: Whether empty `tool_calls` are taken out of its messages.
-        dialect: What the events of a streamed answer tell.
-        signs_any_type: Whether an answer is signed that is neither JSON nor an event stream.
-        wraps_errors: Whether the upstream's errors are given the shape of this proxy's.
-        path: Where the upstream has it, if elsewhere.
-    """
-
-    kind: Kind
-    name: str = "other"
-    needs_token: bool = True
-    size: Size = Size.REQUEST
-    is_json: bool = False
-    drops_tool_calls: bool = False
-    dialect: Dialect = ANY
-    signs_any_type: bool = False
-    wraps_errors: bool = False
-    path: str | None = None
-
-
 _JSON = Route(Kind.SIGNED, is_json=True)
-_CHAT = Route(Kind.SIGNED, is_json=True, dialect=CHAT)
+_CHAT = Route(Kind.SIGNED, is_json=True, stream_format=StreamFormat.CHAT)
 _OPEN = Route(Kind.PASSED, needs_token=False)
 _CATCH_ALL = Route(Kind.SIGNED, size=Size.LARGEST, wraps_errors=True)
 
@@ -88,8 +38,8 @@ SCORE = "/v1/score"
 _ROWS = {
     ("POST", "/v1/chat/completions"): replace(_CHAT, drops_tool_calls=True),
     ("POST", "/v1/completions"): _CHAT,
-    ("POST", "/v1/responses"): Route(Kind.SIGNED, is_json=True, dialect=RESPONSES),
-    ("POST", "/v1/messages"): Route(Kind.SIGNED, is_json=True, dialect=MESSAGES),
+    ("POST", "/v1/responses"): Route(Kind.SIGNED, is_json=True, stream_format=StreamFormat.RESPONSES),
+    ("POST", "/v1/messages"): Route(Kind.SIGNED, is_json=True, stream_format=StreamFormat.MESSAGES),
     ("POST", "/v1/embeddings"): _JSON,
     ("POST", RERANK): _JSON,
     ("POST", SCORE): _JSON,
@@ -147,7 +97,7 @@ def request_path(request: http.Request) -> str:
 
 
 class Router:
-    """Knows the route of every request that is under way, and where the upstream has what it asks for."""
+    """Finds the routes of requests, and sends them where the upstream has what they ask for."""
 
     def __init__(
         self,
@@ -162,23 +112,20 @@ class Router:
         """
         self._overrides = overrides or {}
         self._at_side_port = at_side_port
-        # Found once: a request may be redirected, and its path is another one then.
-        self._routes: WeakKeyDictionary[http.HTTPFlow, Route] = WeakKeyDictionary()
 
     def route_of(self, flow: http.HTTPFlow) -> Route:
-        """The route of a flow's request."""
-        route = self._routes.get(flow)
-        if route is None:
-            route = find_route(flow.request)
-            if route.kind is not Kind.PROOF and self._at_side_port(flow.client_conn):
-                route = _NO_PAGE
-            self._routes[flow] = route
-        return route
+        """Find the route of a flow's request, by what that asks for now; see `Exchange.route`."""
+        route = find_route(flow.request)
+        return _NO_PAGE if route.kind is not Kind.PROOF and self._at_side_port(flow.client_conn) else route
 
-    def redirect(self, flow: http.HTTPFlow) -> None:
-        """Have a request ask where the upstream has it. Its query stays."""
-        path = self.route_of(flow).path
-        request = flow.request
+    def redirect(self, request: http.Request, route: Route) -> None:
+        """Have a request ask where the upstream has it. Its query stays.
+
+        Args:
+            request: The request, as it came.
+            route: Its route.
+        """
+        path = route.path
         url = self._overrides.get(request_path(request)) if request.data.method == b"POST" else None
         if url is not None and url.hostname is not None:
             request.scheme = url.scheme

@@ -7,7 +7,6 @@ import secrets
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
@@ -17,12 +16,15 @@ from addons.bodies.end_detector import EndDetector
 from addons.bodies.labelled_json import LabelledJsonReader
 from addons.bodies.raw_body import RawBodyReader
 from addons.bodies.request_body import MAX_BUFFERED, SignedRequestBody, is_json_object
-from addons.bodies.request_digest import RequestDigest
 from addons.bodies.signing_filter import AwaitedTap, BodyReader, ResponseTap
-from addons.exchange.record import Exchange, Exchanges, TokenTimes
+from addons.bodies.stream_formats import DIALECTS
+from addons.exchange.body_digest import BodyDigest
+from addons.exchange.exchanges import Exchanges
+from addons.exchange.record import Exchange
+from addons.exchange.route import Kind, Route
+from addons.exchange.token_times import TokenTimes
 from addons.messages.content_coding import is_not_encoded
 from addons.messages.responses import error_response, reject
-from addons.routing.routes import Kind, Route, Router
 from addons.signing.stored_id import stored_id
 from attest_web.keys import SigningKeys
 from attest_web.metrics import BETWEEN_TOKENS, Metrics
@@ -67,7 +69,6 @@ class Signer:
         self,
         keys: SigningKeys,
         store: SignatureStore,
-        router: Router,
         rules: SigningRules,
         *,
         exchanges: Exchanges,
@@ -78,26 +79,20 @@ class Signer:
         Args:
             keys: What to sign with.
             store: Where signatures go.
-            router: Knows the requests' routes.
             rules: How exchanges are signed.
-            exchanges: Are told what has come of each.
+            exchanges: Know the requests' routes, and are told what has come of each.
             metrics: Are told how long it takes, and of ids that were taken already.
         """
         self.keys = keys
         self._store = store
-        self._router = router
         self._rules = rules
         self._exchanges = exchanges
         self._metrics = metrics
-        # Of the flows whose response is still to come. Weak: a flow that ends in a way that no hook tells of takes its
-        # entry along.
-        self._digests: WeakKeyDictionary[http.HTTPFlow, RequestDigest] = WeakKeyDictionary()
-        # Of those whose response is under way.
-        self._readers: WeakKeyDictionary[http.HTTPFlow, BodyReader] = WeakKeyDictionary()
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Get ready to hash the body. Ask for no encoding: what the client decodes is then what was hashed."""
-        if flow.response is not None or flow.error is not None or not self._is_signed(flow):
+        exchange = self._exchanges.of(flow)
+        if flow.response is not None or flow.error is not None or exchange.route.kind is not Kind.SIGNED:
             return
         given = None
         if self._rules.allow_request_hash_header and (given := flow.request.headers.get("x-request-hash")):
@@ -106,22 +101,22 @@ class Signer:
                 return
             given = given.lower()
         flow.request.headers["accept-encoding"] = "identity"
-        digest = self._digests[flow] = RequestDigest(given)
+        digest = exchange.request_digest = BodyDigest(given)
         if flow.request.stream:
-            drops = self._router.route_of(flow).drops_tool_calls and is_not_encoded(flow.request)
+            drops = exchange.route.drops_tool_calls and is_not_encoded(flow.request)
             flow.request.stream = SignedRequestBody(digest, _tool_calls_filter(flow) if drops else None)
 
     def request(self, flow: http.HTTPFlow) -> None:
         """Take note of a request without a body, which passes nothing; where a body was held, check it."""
-        digest = self._digests.get(flow)
-        if digest is None or flow.response is not None:
+        exchange = self._exchanges.of(flow)
+        if exchange.request_digest is None or flow.response is not None:
             return
         if flow.request.raw_content == b"":
-            digest(b"")
+            exchange.request_digest.end()
         if flow.request.stream:
             return
         body = flow.request.raw_content or b""
-        if self._router.route_of(flow).is_json and is_not_encoded(flow.request) and not is_json_object(body):
+        if exchange.route.is_json and is_not_encoded(flow.request) and not is_json_object(body):
             flow.response = error_response(400, "The request body must be a JSON object.", flow.request)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
@@ -130,21 +125,22 @@ class Signer:
         response = flow.response
         if response is None or response.raw_content is not None:  # an answer that was made here
             return
-        digest = self._digests.pop(flow, None)
+        exchange, request = self._exchanges.of(flow), flow.request
+        digest, exchange.request_digest = exchange.request_digest, None
         if response.status_code == 101:
             # Of a WebSocket, whose upstream has no other say in this. It is signed when it has been closed.
-            self._begin(flow, response)
+            _begin(exchange, response)
             return
         response.stream = True
         if digest is None:
             return
-        size = _body_size(flow.request, response)
-        reader = _reader_for(self._router.route_of(flow), response, size)
+        size = _body_size(request, response)
+        reader = _reader_for(exchange.route, response, size)
         if isinstance(reader, str):
-            self._exchanges.of(flow).leave_unsigned(reader)
+            exchange.leave_unsigned(reader)
             return
-        exchange, request = self._begin(flow, response), flow.request
-        self._readers[flow] = reader
+        _begin(exchange, response)
+        exchange.response_reader = reader
 
         def complete(response_sha256: str, reader: BodyReader) -> Future[None] | None:
             exchange.usage, exchange.chat_id = reader.usage, stored_id(request, reader.id)
@@ -164,12 +160,6 @@ class Signer:
         tap = AwaitedTap if self._store.shared else ResponseTap
         response.stream = tap(reader, complete, size if size != _READ_UNTIL_CLOSE else None, exchange.times)
 
-    def _begin(self, flow: http.HTTPFlow, response: http.Response) -> Exchange:
-        exchange = self._exchanges.of(flow)
-        exchange.state = "pending"
-        exchange.receipt_id = response.headers["x-receipt-id"] = RECEIPT_PREFIX + secrets.token_hex(12)
-        return exchange
-
     async def storing(self, stored: Future[None]) -> None:
         """Hold up the end of an answer until its signature is stored, but not for long."""
         await asyncio.wait([asyncio.wrap_future(stored)], timeout=STORE_WAIT)
@@ -177,17 +167,18 @@ class Signer:
     def error(self, flow: http.HTTPFlow) -> None:
         """Let go of an exchange that was cut short."""
         self._forget_request(flow)
-        self._digests.pop(flow, None)
-        if self._is_signed(flow):
-            exchange = self._exchanges.of(flow)
-            if (reader := self._readers.pop(flow, None)) is not None:
-                exchange.chat_id = stored_id(flow.request, reader.id)
+        exchange = self._exchanges.of(flow)
+        exchange.request_digest = None
+        if exchange.route.kind is Kind.SIGNED:
+            if exchange.response_reader is not None:
+                exchange.chat_id = stored_id(flow.request, exchange.response_reader.id)
             exchange.leave_unsigned("the exchange was cut short")
 
     def done(self) -> None:
         """Take the requests that are still on their way out of their flows, before something saves those."""
-        for flow in list(self._digests):
-            self._forget_request(flow)
+        for flow in self._exchanges.flows():
+            if self._exchanges.of(flow).request_digest is not None:
+                self._forget_request(flow)
 
     def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> Future[None] | None:
         """Sign the payload of both directions of a WebSocket, and store it under the handshake's receipt."""
@@ -196,9 +187,6 @@ class Signer:
     def leave_websocket(self, flow: http.HTTPFlow, reason: str) -> None:
         """Take note of a WebSocket that was not closed as it should be."""
         self._exchanges.of(flow).leave_unsigned(reason)
-
-    def _is_signed(self, flow: http.HTTPFlow) -> bool:
-        return self._router.route_of(flow).kind is Kind.SIGNED
 
     def _forget_request(self, flow: http.HTTPFlow) -> None:
         if not self._rules.keeps_plaintext:
@@ -227,6 +215,11 @@ class Signer:
             logger.warning(
                 "a response id was used before; this exchange can be found by its receipt %s", exchange.receipt_id
             )
+
+
+def _begin(exchange: Exchange, response: http.Response) -> None:
+    exchange.state = "pending"
+    exchange.receipt_id = response.headers["x-receipt-id"] = RECEIPT_PREFIX + secrets.token_hex(12)
 
 
 def _tool_calls_filter(flow: http.HTTPFlow) -> EmptyToolCallsFilter:
@@ -258,7 +251,7 @@ def _reader_for(route: Route, response: http.Response, size: int | None) -> Body
         return "the answer is empty"
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "text/event-stream":
-        return EndDetector(route.dialect)
+        return EndDetector(DIALECTS[route.stream_format])
     if media_type != "application/json" and not route.signs_any_type:
         return "the answer is neither JSON nor an event stream"
-    return LabelledJsonReader(route.dialect) if media_type == "application/json" else RawBodyReader()
+    return LabelledJsonReader(DIALECTS[route.stream_format]) if media_type == "application/json" else RawBodyReader()

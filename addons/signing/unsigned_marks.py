@@ -2,8 +2,6 @@
 
 import logging
 
-from mitmproxy import http
-
 from addons.exchange.summary import Summary
 from attest_web.stores.signature_store import SignatureStore
 
@@ -16,7 +14,7 @@ class UnsignedMarks:
     def __init__(self, store: SignatureStore) -> None:
         self._store = store
 
-    def tell(self, _: http.HTTPFlow, summary: Summary) -> None:
+    def tell(self, summary: Summary) -> None:
         """Mark an exchange that has ids, and no signature: what was refused on its headers has neither."""
         exchange = summary.exchange
         ids = [one for one in (exchange.receipt_id, exchange.chat_id) if one is not None]

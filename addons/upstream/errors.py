@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from mitmproxy import http
 
+from addons.exchange.exchanges import Exchanges
 from addons.exchange.record import Exchange
 from addons.messages.content_coding import is_not_encoded
 from addons.messages.redaction import redact
 from addons.messages.responses import speaks_anthropic
-from addons.routing.routes import Router
 from addons.upstream.validation_text import without_input
 from attest_web.errors import anthropic_error_body, error_type
 
@@ -37,8 +37,8 @@ _KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.:/ -]{0,63}")
 class UpstreamErrors:
     """Wraps errors on the catch-all."""
 
-    def __init__(self, router: Router) -> None:
-        self._router = router
+    def __init__(self, exchanges: Exchanges) -> None:
+        self._exchanges = exchanges
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Have an error's body collected and replaced."""
@@ -64,7 +64,7 @@ class UpstreamErrors:
             flow.response is not None
             and flow.response.status_code >= 400
             and flow.request.data.method != b"HEAD"
-            and self._router.route_of(flow).wraps_errors
+            and self._exchanges.of(flow).route.wraps_errors
         )
 
 

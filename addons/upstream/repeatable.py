@@ -8,7 +8,8 @@ import json
 
 from mitmproxy import http
 
-from addons.routing.routes import RERANK, SCORE, Router
+from addons.exchange.exchanges import Exchanges
+from addons.routing.routes import RERANK, SCORE
 
 MAX_LOOKED_INTO = 64 * 1024
 """Bytes of a body up to which its `store` is looked for, which takes a millisecond at this size."""
@@ -24,13 +25,13 @@ COMPUTES_ONLY = frozenset(
 class Repeatable:
     """Decides by a request's route, and by its body where that may ask for more than an answer."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, exchanges: Exchanges) -> None:
         """Make it.
 
         Args:
-            router: Knows the requests' routes.
+            exchanges: Know the requests' routes.
         """
-        self._router = router
+        self._exchanges = exchanges
 
     def __call__(self, flow: http.HTTPFlow, body: bytes) -> bool:
         """Whether a request may be sent again.
@@ -42,7 +43,7 @@ class Repeatable:
         method = flow.request.data.method
         if method in (b"GET", b"HEAD"):
             return True
-        name = self._router.route_of(flow).name
+        name = self._exchanges.of(flow).route.name
         return method == b"POST" and name in COMPUTES_ONLY and not stores(body, by_default=name == RESPONSES)
 
 

@@ -4,7 +4,8 @@ import pytest
 from mitmproxy import http
 from mitmproxy.test import tflow, tutils
 
-from addons.exchange.record import Exchanges
+from addons.exchange.exchanges import Exchanges
+from addons.routing.routes import Router
 from attest_web.metrics import Metrics
 from attest_web.stores.signature_store import MemorySignatureStore
 
@@ -34,7 +35,7 @@ def store() -> MemorySignatureStore:
 
 @pytest.fixture
 def exchanges() -> Exchanges:
-    return Exchanges()
+    return Exchanges(Router().route_of)
 
 
 @pytest.fixture

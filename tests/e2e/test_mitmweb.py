@@ -326,7 +326,7 @@ def test_where_nobody_looks_at_flows_none_of_this_is_loaded(fake_vllm: str, free
     for module in (
         "addons.inspection.inspection",
         "addons.inspection.flow_list",
-        "addons.inspection.inspected_exchange",
+        "addons.inspection.inspected_flow",
     ):
         assert module in watched.output
         assert all(module not in process.output for process in others)

@@ -1,11 +1,10 @@
 """Ends WebSockets whose token was revoked: what is said on them asks the model for something, again and again."""
 
 from collections.abc import Iterable
-from weakref import WeakSet
 
 from mitmproxy import ctx, http
 
-from addons.exchange.record import Exchanges
+from addons.exchange.exchanges import Exchanges
 from addons.layers.websocket.layer import WebsocketRevoked
 from attest_web.middleware.auth import Tokens
 
@@ -18,20 +17,14 @@ class Revocation:
 
         Args:
             tokens: What clients must send one of.
-            exchanges: Know whose token each WebSocket was opened with.
+            exchanges: Know which WebSockets there are, and whose token each was opened with.
         """
         self._tokens = tokens
         self._exchanges = exchanges
-        self._websockets: WeakSet[http.HTTPFlow] = WeakSet()
 
     def websocket_start(self, flow: http.HTTPFlow) -> None:
-        """Take note of a WebSocket."""
-        self._websockets.add(flow)
-        self._end_if_revoked(flow)  # during its handshake
-
-    def websocket_end(self, flow: http.HTTPFlow) -> None:
-        """Forget it."""
-        self._websockets.discard(flow)
+        """End a WebSocket whose token was revoked during its handshake."""
+        self._end_if_revoked(flow)
 
     def replace_tokens(self, tokens: Iterable[str]) -> None:
         """Have other tokens count from now on.
@@ -40,8 +33,9 @@ class Revocation:
             ValueError: There is none.
         """
         self._tokens.replace(tokens)
-        for flow in list(self._websockets):
-            self._end_if_revoked(flow)
+        for flow in self._exchanges.flows():
+            if flow.websocket is not None and flow.websocket.timestamp_end is None:
+                self._end_if_revoked(flow)
 
     def _end_if_revoked(self, flow: http.HTTPFlow) -> None:
         proxyserver = ctx.master.addons.get("proxyserver")

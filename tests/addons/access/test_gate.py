@@ -5,15 +5,16 @@ from mitmproxy import flow as mitm_flow
 from mitmproxy import http
 
 from addons.access.gate import Gate
-from addons.exchange.record import Exchanges
-from addons.routing.routes import MAX_PROOF_REQUEST, Router, Size
+from addons.exchange.exchanges import Exchanges
+from addons.exchange.route import Size
+from addons.routing.routes import MAX_PROOF_REQUEST, Router
 from attest_web.middleware.auth import Tokens
 from tests.addons.conftest import MakeFlow
 
 
 @pytest.fixture
 def exchanges() -> Exchanges:
-    return Exchanges()
+    return Exchanges(Router().route_of)
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@ from mitmproxy import http
 from mitmproxy.connection import Client
 
 from addons.access.refusal_limit import MOST, RefusalLimit
-from addons.exchange.record import Exchanges
+from addons.exchange.exchanges import Exchanges
+from addons.routing.routes import Router
 from tests.addons.conftest import MakeFlow
 
 
@@ -13,7 +14,7 @@ class Connection:
     def __init__(self, make_flow: MakeFlow) -> None:
         self.closed: list[Client] = []
         self._make_flow = make_flow
-        self._exchanges = Exchanges()
+        self._exchanges = Exchanges(Router().route_of)
         self._addon = RefusalLimit(self._exchanges, self.closed.append)
         self._client = make_flow().client_conn
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from addons.bodies.empty_tool_calls import EmptyToolCallsFilter
 from addons.bodies.request_body import MAX_CHECKED, SignedRequestBody, is_json_object
-from addons.bodies.request_digest import RequestDigest
+from addons.exchange.body_digest import BodyDigest
 
 
 def test_what_came_is_hashed_and_what_is_forwarded_has_no_empty_tool_calls() -> None:
-    digest = RequestDigest()
+    digest = BodyDigest()
     body = SignedRequestBody(digest, EmptyToolCallsFilter(keep_length=False))
     sent = [b'{"messages":[{"a":1', b',"tool_', b'calls":[', b"]}]", b"}"]
     assert [body(piece) for piece in [*sent, b""]] == [[b'{"messages":[{"a":1'], [], [], [b"}]"], [b"}"], []]
@@ -20,7 +20,7 @@ def test_what_came_is_hashed_and_what_is_forwarded_has_no_empty_tool_calls() -> 
 
 
 def test_without_a_filter_the_pieces_pass_as_they_are() -> None:
-    body = SignedRequestBody(RequestDigest())
+    body = SignedRequestBody(BodyDigest())
     assert [body(piece) for piece in (b"a", b'"tool_calls":[]', b"")] == [b"a", b'"tool_calls":[]', b""]
 
 

@@ -1,6 +1,4 @@
-import gc
 import json
-import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -8,12 +6,14 @@ from mitmproxy import contentviews, flow, http
 from mitmproxy.addons.view import View
 from mitmproxy.test import taddons
 
-from addons.exchange.record import Exchange, Exchanges
+from addons.exchange.exchanges import Exchanges
+from addons.exchange.flow_facts import FlowFacts
+from addons.exchange.record import Exchange, State
+from addons.exchange.route import Kind, Route
 from addons.inspection.content_view import TeeProof
-from addons.inspection.inspected_exchange import InspectedExchange
+from addons.inspection.inspected_flow import InspectedFlow
 from addons.inspection.inspection import Inspection, OriginalRequestProbe
 from addons.inspection.text import comment_of
-from addons.routing.routes import Router
 from attest_web.keys import SigningKeys
 from tests.addons.conftest import MakeFlow, head
 
@@ -21,15 +21,10 @@ PROMPT = b'{"model":"m","messages":[{"role":"user","content":"a secret"}]}'
 
 
 @pytest.fixture
-def exchanges() -> Exchanges:
-    return Exchanges()
-
-
-@pytest.fixture
 def inspection(exchanges: Exchanges) -> Iterator[Inspection]:
     view = View()
     with taddons.context(view):
-        yield Inspection(view, Router(), exchanges, keeps_plaintext=False)
+        yield Inspection(view, exchanges, keeps_plaintext=False)
 
 
 def begin(inspection: Inspection, made: http.HTTPFlow, body: bytes = PROMPT) -> None:
@@ -115,20 +110,22 @@ def test_what_has_been_signed_stays_so_when_the_client_goes(
 
 
 @pytest.mark.parametrize(
-    ("known", "status", "comment"),
+    ("state", "reason", "status", "ended", "comment"),
     [
-        (Exchange("unsigned", "the answer is empty"), 200, "unsigned: the answer is empty"),
-        (Exchange("unsigned", "the upstream answered with an error"), 404, "unsigned: the upstream answered with"),
-        (Exchange("unsigned", "the upstream answered with an error"), 500, "failed: the upstream answered with"),
-        (Exchange("failed", "signing failed"), 200, "failed: signing failed"),
-        (Exchange("pending"), 101, "pending"),
-        (Exchange("unsigned", "a WebSocket frame was not valid", ended=True), 101, "unsigned: a WebSocket frame"),
+        ("unsigned", "the answer is empty", 200, True, "unsigned: the answer is empty"),
+        ("unsigned", "the upstream answered with an error", 404, True, "unsigned: the upstream answered with"),
+        ("unsigned", "the upstream answered with an error", 500, True, "failed: the upstream answered with"),
+        ("failed", "signing failed", 200, True, "failed: signing failed"),
+        ("pending", None, 101, False, "pending"),
+        ("unsigned", "a WebSocket frame was not valid", 101, True, "unsigned: a WebSocket frame"),
     ],
 )
-def test_it_is_told_apart_whether_something_is_amiss(known: Exchange, status: int, comment: str) -> None:
-    known.upstream_status = status
-    shown = InspectedExchange(known, "POST /", due=True, status=status, is_websocket=status == 101)
-    assert comment_of(shown).startswith(comment)
+def test_it_is_told_apart_whether_something_is_amiss(
+    state: State, reason: str | None, status: int, ended: bool, comment: str
+) -> None:
+    exchange = Exchange(Route(Kind.SIGNED), state=state, reason=reason, upstream_status=status)
+    exchange.status, exchange.ended = status, ended
+    assert comment_of(InspectedFlow(exchange, FlowFacts("POST /", ended=True))).startswith(comment)
 
 
 def test_a_receipt_of_an_upstreams_making_is_not_shown(
@@ -136,7 +133,7 @@ def test_a_receipt_of_an_upstreams_making_is_not_shown(
 ) -> None:
     made = make_flow(path="/v1/tokenize")
     begin(inspection, made)
-    exchanges.of(made).upstream_status = 200
+    exchanges.of(made).upstream_status = exchanges.of(made).status = 200
     made.response = head(x_receipt_id="rcpt-forged")
     made.response.stream = True
     inspection.responseheaders(made)
@@ -144,23 +141,30 @@ def test_a_receipt_of_an_upstreams_making_is_not_shown(
     assert made.comment == "unsigned: this endpoint is not signed"
 
 
-def test_what_is_no_longer_listed_is_gone(inspection: Inspection, make_flow: MakeFlow) -> None:
+def test_a_flow_is_shown_from_its_first_hook_on_and_its_copy_is_not(
+    inspection: Inspection, exchanges: Exchanges, make_flow: MakeFlow
+) -> None:
     made = make_flow()
+    assert inspection.find(made) is None
+    exchanges.of(made)
+    assert inspection.find(made) is None
     begin(inspection, made)
-    gone = weakref.ref(inspection.exchange_of(made))
-    inspection.view.clear()
-    del made
-    gc.collect()
-    assert gone() is None
+    inspected = inspection.find(made)
+    assert inspected is not None
+    assert inspected.exchange is exchanges.of(made)
+    assert inspected.facts is exchanges.of(made).shown
+    assert inspection.find(made.copy()) is None
+    assert inspection.find(None) is None
 
 
 def test_the_proof_comes_before_other_views_but_not_before_what_the_proxy_says_itself(
-    inspection: Inspection, make_flow: MakeFlow, keys: SigningKeys
+    inspection: Inspection, exchanges: Exchanges, make_flow: MakeFlow, keys: SigningKeys
 ) -> None:
     view = TeeProof(inspection, {"ecdsa": keys.ecdsa_address, "ed25519": keys.ed25519_address})
     made = make_flow()
     begin(inspection, made)
     made.response = http.Response.make(400, b'{"error":{}}')
+    exchanges.of(made).status = 400
     inspection.response(made)
     asked = contentviews.Metadata(flow=made, http_message=made.request)
     answered = contentviews.Metadata(flow=made, http_message=made.response)

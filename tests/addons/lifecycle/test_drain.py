@@ -14,6 +14,7 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client
 from mitmproxy.test import taddons, tflow
 
+from addons.exchange.exchanges import Exchanges
 from addons.lifecycle import drain as drain_module
 from addons.lifecycle.connection_handlers import ConnectionHandlers
 from addons.lifecycle.drain import Drain, GracefulExit
@@ -62,7 +63,7 @@ class Proxy:
         self.drain = Drain(
             seconds,
             self.draining,
-            Router(),
+            Exchanges(Router().route_of),
             self.side_port,
             ConnectionHandlers(self.table),
             retirement=retirement,

@@ -5,8 +5,9 @@ from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 from mitmproxy.flow import Error
 
-from addons.exchange.record import Exchanges, TokenTimes
+from addons.exchange.exchanges import Exchanges
 from addons.exchange.summary import Summary
+from addons.exchange.token_times import TokenTimes
 from addons.exchange.usage import Usage
 from addons.messages.request_id import return_request_id, settle_request_id
 from addons.messages.responses import error_response, no_room
@@ -22,12 +23,10 @@ class Told:
     """An observer, and what it has told."""
 
     def __init__(self) -> None:
-        self.exchanges = Exchanges()
+        self.exchanges = Exchanges(Router().route_of)
         self.metrics = Metrics()
         self.summaries: list[Summary] = []
-        self.observer = Observer(
-            Router(), self.exchanges, self.metrics, [lambda _, summary: self.summaries.append(summary)]
-        )
+        self.observer = Observer(self.exchanges, self.metrics, [self.summaries.append])
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry().get_sample_value(name, labels)
@@ -101,13 +100,13 @@ def test_the_events_of_a_stream_are_timed(told: Told, make_flow: MakeFlow, monke
     flow = make_flow()
     times = told.exchanges.of(flow).times = TokenTimes(BETWEEN_TOKENS)
     for now, how_many in ((0.25, 1), (0.27, 1), (0.27, 3), (0.2, 1)):
-        monkeypatch.setattr("addons.exchange.record.time.time", lambda now=now: flow.request.timestamp_start + now)
+        monkeypatch.setattr("addons.exchange.token_times.time.time", lambda now=now: flow.request.timestamp_start + now)
         times.came(how_many)
     flow.response = head(content_type="text/event-stream")
     told.observer.responseheaders(flow)
-    assert told.observer.open_streams() == 1
+    assert told.exchanges.open_streams() == 1
     told.observer.response(flow)
-    assert told.observer.open_streams() == 0
+    assert told.exchanges.open_streams() == 0
     assert told.summaries[0].first_token_seconds == pytest.approx(0.25)
     assert told.value("tee_time_to_first_token_seconds_sum", route=CHATS) == pytest.approx(0.25)
     assert told.value("tee_time_between_tokens_seconds_count", route=CHATS) == 5
@@ -188,7 +187,7 @@ def test_a_client_that_left_is_nobodys_fault(told: Told, make_flow: MakeFlow) ->
     make_gone(flow)
     assert told.fail(flow).status == 499
     other = make_flow()
-    told.observer.client_left(other)
+    told.exchanges.mark_left(other)
     assert told.fail(other).status == 499
     assert all(told.value("tee_upstream_errors_total", kind=kind) == 0 for kind in ("unreachable", "timeout", "broken"))
 
@@ -204,8 +203,8 @@ def test_an_upstream_that_fails_is_counted(told: Told, make_flow: MakeFlow, conn
 def test_an_upstream_that_is_too_slow_is_counted(told: Told, make_flow: MakeFlow) -> None:
     flow = make_flow()
     flow.server_conn.timestamp_tcp_setup = 1.0
-    told.observer.answered(flow.request, error_response(504, "Too slow."))
-    told.observer.client_left(flow)  # so it is told to the stream, which lets go of the upstream then
+    told.exchanges.mark_answered(flow, error_response(504, "Too slow."))
+    told.exchanges.mark_left(flow)  # so it is told to the stream, which lets go of the upstream then
     assert told.fail(flow).status == 504
     assert told.value("tee_upstream_errors_total", kind="timeout") == 1
 
@@ -237,6 +236,6 @@ def test_a_websocket_is_told_of_when_it_is_over(told: Told, make_flow: MakeFlow)
 
 
 def test_what_could_not_be_read_is_counted(told: Told) -> None:
-    told.observer.answered(None, error_response(400, "No."))
+    told.observer.count_unreadable(400)
     assert told.value("tee_requests_total", route="other", method="other", status="400") == 1
     assert told.value("tee_refusals_total", reason="bad_request") == 1

@@ -5,8 +5,9 @@ import pytest
 from mitmproxy.connection import Client, Server
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
+from addons.exchange.route import Kind, Size
 from addons.pages.management_server import ManagementServer
-from addons.routing.routes import Kind, Router, Size
+from addons.routing.routes import Router
 from attest_web.process.listening import listen
 from tests.addons.conftest import MakeFlow
 

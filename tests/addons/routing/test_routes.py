@@ -4,8 +4,8 @@ import pytest
 from mitmproxy import http
 from mitmproxy.test import tflow, tutils
 
-from addons.bodies.stream_formats import ANY, MESSAGES, RESPONSES, Dialect
-from addons.routing.routes import IMAGES, Kind, Route, Router, Size, body_sizes, endpoint_overrides, find_route
+from addons.exchange.route import Kind, Route, Size, StreamFormat
+from addons.routing.routes import IMAGES, Router, body_sizes, endpoint_overrides, find_route
 from attest_web.settings import Settings, load_settings
 
 
@@ -72,18 +72,18 @@ def test_what_is_written_otherwise_is_something_else_and_needs_a_token(method: s
 
 
 @pytest.mark.parametrize(
-    ("target", "dialect", "size"),
+    ("target", "stream_format", "size"),
     [
-        ("/v1/embeddings", ANY, Size.REQUEST),
-        ("/v1/rerank", ANY, Size.REQUEST),
-        ("/v1/score", ANY, Size.REQUEST),
-        ("/v1/responses", RESPONSES, Size.REQUEST),
-        ("/v1/messages", MESSAGES, Size.REQUEST),
-        ("/v1/images/generations", ANY, Size.IMAGE),
+        ("/v1/embeddings", StreamFormat.ANY, Size.REQUEST),
+        ("/v1/rerank", StreamFormat.ANY, Size.REQUEST),
+        ("/v1/score", StreamFormat.ANY, Size.REQUEST),
+        ("/v1/responses", StreamFormat.RESPONSES, Size.REQUEST),
+        ("/v1/messages", StreamFormat.MESSAGES, Size.REQUEST),
+        ("/v1/images/generations", StreamFormat.ANY, Size.IMAGE),
     ],
 )
-def test_json_routes_are_signed_and_held(target: str, dialect: Dialect, size: Size) -> None:
-    assert route("POST", target) == Route(Kind.SIGNED, target, is_json=True, dialect=dialect, size=size)
+def test_json_routes_are_signed_and_held(target: str, stream_format: StreamFormat, size: Size) -> None:
+    assert route("POST", target) == Route(Kind.SIGNED, target, is_json=True, stream_format=stream_format, size=size)
 
 
 def test_multipart_routes_are_signed_and_stream() -> None:
@@ -103,8 +103,9 @@ def test_multipart_routes_are_signed_and_stream() -> None:
 def test_the_upstream_may_have_it_elsewhere(method: str, target: str, needs_token: bool, asked_for: bytes) -> None:
     flow = tflow.tflow(req=tutils.treq(method=method.encode(), path=target.encode(), host="vllm", port=8000))
     router = Router()
-    assert router.route_of(flow).needs_token is needs_token
-    router.redirect(flow)
+    found = router.route_of(flow)
+    assert found.needs_token is needs_token
+    router.redirect(flow.request, found)
     assert flow.request.data.path == asked_for
     assert (flow.request.host, flow.request.port) == ("vllm", 8000)
 
@@ -113,12 +114,10 @@ def test_the_upstream_may_have_it_elsewhere(method: str, target: str, needs_toke
 def test_another_server_may_have_it(url: str, port: int) -> None:
     flow = tflow.tflow(req=tutils.treq(method=b"POST", path=b"/v1/images/generations?x=1", host="vllm", port=8000))
     router = Router({IMAGES: urlsplit(url)})
-    before = router.route_of(flow)
-    router.redirect(flow)
+    router.redirect(flow.request, router.route_of(flow))
     there = urlsplit(url)
     assert (flow.request.scheme, flow.request.host, flow.request.port) == (there.scheme, there.hostname, port)
     assert flow.request.data.path == b"/v9/make?x=1"
-    assert router.route_of(flow) is before, "it is what the client has asked for that counts"
 
 
 def test_every_limit_has_a_setting_and_the_catch_all_the_largest() -> None:

@@ -9,8 +9,8 @@ from mitmproxy import http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.test import taddons
 
-from addons.exchange.record import Exchanges
-from addons.routing.routes import Router, find_route
+from addons.exchange.exchanges import Exchanges
+from addons.routing.routes import find_route
 from addons.signing.signer import Signer, SigningRules
 from attest_web.keys import SigningKeys
 from attest_web.metrics import Metrics
@@ -33,7 +33,6 @@ def make_signer(
         return Signer(
             keys,
             store if other_store is None else other_store,
-            Router(),
             SigningRules(**rules),
             exchanges=exchanges,
             metrics=metrics,
@@ -327,12 +326,6 @@ def test_when_signing_fails_the_chat_goes_on_and_it_is_counted(
     assert pass_through(make_signer(BrokenStore("demo", 60)), flow, head(), ANSWER) == ANSWER
     assert exchanges.of(flow).state == "failed"
     assert "unsigned" in caplog.text
-
-
-def test_no_state_is_left_of_flows_that_are_gone(signer: Signer, make_flow: MakeFlow) -> None:
-    for _ in range(10):
-        begin(signer, make_flow(REQUEST))
-    assert len(signer._digests) == 0
 
 
 def test_mitmproxy_takes_it_as_an_addon(signer: Signer) -> None:

@@ -6,9 +6,10 @@ from unittest.mock import Mock
 import pytest
 from mitmproxy import http
 
-from addons.exchange.record import Exchange, Exchanges
+from addons.exchange.exchanges import Exchanges
+from addons.exchange.record import Exchange
+from addons.exchange.route import Kind, Route
 from addons.exchange.summary import Summary
-from addons.routing.routes import Router
 from addons.signing.signer import Signer, SigningRules
 from addons.signing.unsigned_marks import UnsignedMarks
 from attest_web.keys import SigningKeys
@@ -16,12 +17,13 @@ from attest_web.metrics import Metrics
 from attest_web.stores.signature_store import MemorySignatureStore, NotSignedError
 from tests.addons.conftest import MakeFlow, head
 
+SIGNED = Route(Kind.SIGNED)
 EVENT = b'data: {"id":"chatcmpl-9"}\n\n'
 
 
 @pytest.fixture
 def signer(keys: SigningKeys, store: MemorySignatureStore, exchanges: Exchanges, metrics: Metrics) -> Signer:
-    return Signer(keys, store, Router(), SigningRules(), exchanges=exchanges, metrics=metrics)
+    return Signer(keys, store, SigningRules(), exchanges=exchanges, metrics=metrics)
 
 
 @pytest.fixture
@@ -29,8 +31,8 @@ def over(store: MemorySignatureStore, exchanges: Exchanges) -> Callable[[http.HT
     """Tells of the end of a flow, as the observer does."""
 
     def tell(flow: http.HTTPFlow) -> None:
-        summary = Summary("x", "/v1/chat/completions", "POST", 200, 1.0, None, exchanges.of(flow))
-        UnsignedMarks(store).tell(flow, summary)
+        summary = Summary("x", "POST", 200, 1.0, None, exchanges.of(flow))
+        UnsignedMarks(store).tell(summary)
 
     return tell
 
@@ -146,19 +148,19 @@ def test_an_upstreams_error_leaves_no_word_as_it_has_no_id(
 
 
 @pytest.mark.parametrize("state", ["signed", "pending", None])
-def test_of_what_is_not_unsigned_no_word_is_left(make_flow: MakeFlow, state: str | None) -> None:
+def test_of_what_is_not_unsigned_no_word_is_left(state: str | None) -> None:
     store = Mock()
-    exchange = Exchange(state=state, reason="x", receipt_id="rcpt-1")  # type: ignore[arg-type]
-    UnsignedMarks(store).tell(make_flow(), Summary("x", "x", "POST", 200, 1.0, None, exchange))
+    exchange = Exchange(SIGNED, state=state, reason="x", receipt_id="rcpt-1")  # type: ignore[arg-type]
+    UnsignedMarks(store).tell(Summary("x", "POST", 200, 1.0, None, exchange))
     store.mark_unsigned.assert_not_called()
 
 
 def test_a_failure_to_sign_is_told_against_the_share_of_its_client_and_a_broken_store_stops_nothing(
-    make_flow: MakeFlow, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     store = Mock()
     store.mark_unsigned.side_effect = RuntimeError("disk full")
-    exchange = Exchange(state="failed", reason="signing failed", receipt_id="rcpt-1", credential="abc")
-    UnsignedMarks(store).tell(make_flow(), Summary("x", "x", "POST", 200, 1.0, None, exchange))
+    exchange = Exchange(SIGNED, state="failed", reason="signing failed", receipt_id="rcpt-1", credential="abc")
+    UnsignedMarks(store).tell(Summary("x", "POST", 200, 1.0, None, exchange))
     store.mark_unsigned.assert_called_once_with(["rcpt-1"], "signing failed", "abc")
     assert "RuntimeError" in caplog.text

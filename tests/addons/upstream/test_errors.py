@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from addons.exchange.exchanges import Exchanges
 from addons.routing.routes import Router
 from addons.upstream.errors import MAX_ERROR, UNKNOWN, ErrorBody, UpstreamErrors, read_error, wrapped_error
 from tests.addons.conftest import MakeFlow, head
@@ -126,7 +127,7 @@ def test_only_errors_of_the_catch_all_are_wrapped(
 ) -> None:
     flow = make_flow(method=method, path=path)
     response = flow.response = head(status, content_type="text/html", content_length="9")
-    UpstreamErrors(Router()).responseheaders(flow)
+    UpstreamErrors(Exchanges(Router().route_of)).responseheaders(flow)
     assert isinstance(response.stream, ErrorBody) is wraps
     assert (response.headers["content-type"] == "application/json") is wraps
     assert ("content-length" in response.headers) is not wraps
@@ -135,7 +136,7 @@ def test_only_errors_of_the_catch_all_are_wrapped(
 def test_an_error_without_a_body_gets_one(make_flow: MakeFlow) -> None:
     flow = make_flow(path="/v1/files")
     response = flow.response = head(404, content_length="0")
-    addon = UpstreamErrors(Router())
+    addon = UpstreamErrors(Exchanges(Router().route_of))
     addon.responseheaders(flow)
     response.data.content = b""
     addon.response(flow)

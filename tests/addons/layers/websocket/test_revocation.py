@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import pytest
 from mitmproxy import http
 from mitmproxy.test import taddons, tflow
+from mitmproxy.websocket import WebSocketData
 
-from addons.exchange.record import Exchanges
+from addons.exchange.exchanges import Exchanges
 from addons.layers.websocket.layer import WebsocketRevoked
 from addons.layers.websocket.revocation import Revocation
+from addons.routing.routes import Router
 from attest_web.middleware.auth import Tokens
 
 
@@ -31,14 +33,26 @@ class Opened:
 
     def __init__(self, proxyserver: FakeProxyserver) -> None:
         self._proxyserver = proxyserver
-        self._tokens, self._exchanges = Tokens(["one", "two"]), Exchanges()
+        self._tokens, self._exchanges = Tokens(["one", "two"]), Exchanges(Router().route_of)
         self.addon = Revocation(self._tokens, self._exchanges)
 
-    def open(self, token: str) -> http.HTTPFlow:
+    def ask(self, token: str) -> http.HTTPFlow:
+        """Have a client begin a handshake."""
         flow = tflow.tflow()
         self._exchanges.of(flow).credential = self._tokens.credential(b"Bearer " + token.encode()) or ""
         self._proxyserver.connections[flow.client_conn.id] = object()
         return flow
+
+    def open(self, token: str) -> http.HTTPFlow:
+        """Have a client open a WebSocket."""
+        flow = self.ask(token)
+        self.begin(flow)
+        return flow
+
+    def begin(self, flow: http.HTTPFlow) -> None:
+        """End a handshake."""
+        flow.websocket = WebSocketData()
+        self.addon.websocket_start(flow)
 
 
 @pytest.fixture
@@ -52,28 +66,26 @@ def proxyserver() -> Iterator[FakeProxyserver]:
 def test_those_are_told_whose_token_is_none_any_more(proxyserver: FakeProxyserver) -> None:
     opened = Opened(proxyserver)
     one, two = opened.open("one"), opened.open("two")
-    for flow in (one, two):
-        opened.addon.websocket_start(flow)
     assert proxyserver.revoked == []
     opened.addon.replace_tokens(["two", "three"])
     assert proxyserver.revoked == [one]
+    assert two not in proxyserver.revoked
 
 
 def test_one_whose_handshake_was_under_way_is_told_when_it_begins(proxyserver: FakeProxyserver) -> None:
     opened = Opened(proxyserver)
-    flow = opened.open("one")
+    flow = opened.ask("one")
     opened.addon.replace_tokens(["two"])
     assert proxyserver.revoked == []
-    opened.addon.websocket_start(flow)
+    opened.begin(flow)
     assert proxyserver.revoked == [flow]
 
 
 def test_one_that_has_ended_is_not_told(proxyserver: FakeProxyserver) -> None:
     opened = Opened(proxyserver)
     ended, gone = opened.open("one"), opened.open("one")
-    for flow in (ended, gone):
-        opened.addon.websocket_start(flow)
-    opened.addon.websocket_end(ended)
+    assert ended.websocket is not None
+    ended.websocket.timestamp_end = 1.0
     del proxyserver.connections[gone.client_conn.id]
     opened.addon.replace_tokens(["two"])
     assert proxyserver.revoked == []

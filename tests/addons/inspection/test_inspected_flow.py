@@ -3,8 +3,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from addons.exchange.body_digest import BodyDigest
 from addons.exchange.usage import Usage
-from addons.inspection.inspected_exchange import BodyFacts, MeasuredReader, MeasuredStream, model_of
+from addons.inspection.inspected_flow import MeasuredReader, MeasuredStream, model_of
 
 
 def sha256(data: bytes) -> str:
@@ -31,15 +32,15 @@ def test_a_model_is_shown_where_it_looks_like_the_name_of_one(body: bytes, model
 
 @pytest.mark.parametrize("modified", [False, True])
 def test_what_passes_a_stream_is_measured_and_not_what_comes(modified: bool) -> None:
-    facts = BodyFacts()
-    stream = MeasuredStream(facts, (lambda piece: [piece.upper(), b"!"] if piece else b"END") if modified else None)
+    digest = BodyDigest()
+    stream = MeasuredStream(digest, (lambda piece: [piece.upper(), b"!"] if piece else b"END") if modified else None)
     left = b""
     for piece in (b"ab", b"c", b""):
         passing = stream(piece)
         left += passing if isinstance(passing, bytes) else b"".join(passing)
-        assert facts.complete == (not piece)
+        assert digest.complete == (not piece)
     assert left == (b"AB!C!END" if modified else b"abc")
-    assert (facts.size, facts.sha256) == (len(left), sha256(left))
+    assert (digest.size, digest.hex()) == (len(left), sha256(left))
 
 
 class PassingReader:
@@ -63,13 +64,13 @@ class PassingReader:
 
 
 def test_a_measured_reader_counts_what_is_read_and_what_passes_and_says_what_the_other_says() -> None:
-    facts = BodyFacts()
-    reader = MeasuredReader(facts, PassingReader())
+    digest = BodyDigest()
+    reader = MeasuredReader(digest, PassingReader())
     assert reader.passing([b"ab", b"cd"]) == 1
     assert reader.feed(b"cd") == b"cd"
     assert (reader.id, reader.finished) == ("c-1", False)
-    assert not facts.complete
+    assert not digest.complete
     assert reader.end() == b"rest"
     assert (reader.finished, reader.usage) == (True, Usage(1, 2))
-    assert (facts.size, facts.sha256) == (4, sha256(b"abcd"))
-    assert facts.complete
+    assert (digest.size, digest.hex()) == (4, sha256(b"abcd"))
+    assert digest.complete

@@ -1,14 +1,16 @@
 """What those who look at flows may know of an exchange: how it stands, and of its bodies their sizes and hashes."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from addons.bodies.signing_filter import BodyReader
+from addons.exchange.body_digest import BodyDigest
+from addons.exchange.flow_facts import FlowFacts
 from addons.exchange.record import Exchange
+from addons.exchange.route import Kind
 from addons.exchange.usage import Usage
 
 MAX_MODEL_READ = 1024 * 1024
@@ -27,110 +29,61 @@ class Standing(StrEnum):
     FAILED = "failed"
 
 
-class BodyFacts:
-    """What is told of a body in its place, taken while it passes.
+@dataclass(frozen=True, slots=True)
+class InspectedFlow:
+    """What is known of a flow that is shown.
 
     Attributes:
-        size: Bytes so far.
-        complete: Whether that is all of it.
-    """
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.complete = False
-        self._sha256 = hashlib.sha256()
-
-    def add(self, piece: bytes) -> None:
-        """Take the next piece in."""
-        self.size += len(piece)
-        self._sha256.update(piece)
-
-    @property
-    def sha256(self) -> str:
-        """The hash of what has passed so far, in lower-case hex."""
-        return self._sha256.hexdigest()
-
-    def describe(self) -> str:
-        """Size and hash in words."""
-        if self.complete:
-            return f"{self.size} bytes, SHA-256 {self.sha256}"
-        return f"{self.size} bytes so far"
-
-
-@dataclass(eq=False)
-class InspectedExchange:
-    """An exchange, as it is shown.
-
-    Attributes:
-        exchange: What the addons know of it.
-        route: Method and path.
-        due: Whether it is to be signed at all.
-        page: Whether it is one of the proof pages.
-        status: Of the answer, when that is complete.
-        made_here: Whether the answer is this proxy's own.
-        error: What has gone wrong, sanitised.
-        is_websocket: Whether it is a WebSocket. What passes then is not measured.
-        model: The model that was asked for, where the request tells and that looks like the name of one.
-        request: Of the request body, as the client sent it.
-        response: Of the response body, as the client gets it.
-        notices: What stands in place of the bodies in the flow, by the name of the message.
-        comment: What has been written into the flow's comment.
-        mark: What it has been marked with.
+        exchange: What all addons know of it.
+        facts: What is kept of it to be shown.
     """
 
     exchange: Exchange
-    route: str
-    due: bool
-    page: bool = False
-    status: int | None = None
-    made_here: bool = False
-    error: str | None = None
-    is_websocket: bool = False
-    model: str | None = None
-    request: BodyFacts = field(default_factory=BodyFacts)
-    response: BodyFacts = field(default_factory=BodyFacts)
-    notices: dict[str, bytes] = field(default_factory=dict)
-    comment: str = ""
-    mark: str = ""
+    facts: FlowFacts
+
+    @property
+    def due(self) -> bool:
+        """Whether it is to be signed at all."""
+        return self.exchange.route.kind is Kind.SIGNED
 
     def standing(self) -> tuple[Standing, str | None]:
         """How it stands, and why it is unsigned or has failed.
 
         An exchange that has been signed stays so: whoever has gone meanwhile, its signature can be fetched.
         """
-        if self.exchange.state == "signed":
+        exchange, status = self.exchange, self.exchange.status
+        if exchange.state == "signed":
             return Standing.SIGNED, None
-        if self.exchange.state == "failed":
-            return Standing.FAILED, self.exchange.reason
-        if self.error is not None:
-            return Standing.FAILED, self.error
-        if self.status is None or (self.is_websocket and not self.exchange.ended):
+        if exchange.state == "failed":
+            return Standing.FAILED, exchange.reason
+        if self.facts.error is not None:
+            return Standing.FAILED, self.facts.error
+        if status is None or not self.facts.ended or (exchange.is_websocket and not exchange.ended):
             return Standing.PENDING, None
-        if self.page:
+        if exchange.route.kind is Kind.PROOF:
             return Standing.UNSIGNED, "a proof page"
-        if self.made_here:
-            return Standing.UNSIGNED, f"answered here with {self.status}"
-        reason = self.exchange.reason or "this endpoint is not signed"
-        if self.status < 400:
+        if exchange.made_here:
+            return Standing.UNSIGNED, f"answered here with {status}"
+        reason = exchange.reason or "this endpoint is not signed"
+        if status < 400:
             return Standing.UNSIGNED, reason
-        bad = self.due and self.status >= 500
-        return Standing.FAILED if bad else Standing.UNSIGNED, f"{reason} ({self.status})"
+        return Standing.FAILED if self.due and status >= 500 else Standing.UNSIGNED, f"{reason} ({status})"
 
 
 class MeasuredStream:
     """A modifier that measures what passes a stream (`flow.request.stream`, `flow.response.stream`)."""
 
     def __init__(
-        self, facts: BodyFacts, inner: Callable[[bytes], bytes | Iterable[bytes]] | None, *, as_it_came: bool = False
+        self, digest: BodyDigest, inner: Callable[[bytes], bytes | Iterable[bytes]] | None, *, as_it_came: bool = False
     ) -> None:
         """Make it.
 
         Args:
-            facts: What is learnt.
+            digest: Of what is measured.
             inner: The modifier that was there before, if any; what it lets pass is measured.
             as_it_came: Whether what comes to it is measured instead.
         """
-        self._facts = facts
+        self._digest = digest
         self._inner = inner
         self._as_it_came = as_it_came
 
@@ -141,8 +94,9 @@ class MeasuredStream:
             passing = list(passing)
         measured = piece if self._as_it_came else passing
         for part in [measured] if isinstance(measured, bytes) else measured:
-            self._facts.add(part)
-        self._facts.complete = self._facts.complete or not piece
+            self._digest.add(part)
+        if not piece:
+            self._digest.end()
         return passing
 
 
@@ -154,16 +108,16 @@ class MeasuredReader:
         finished: As the other reader's.
     """
 
-    def __init__(self, facts: BodyFacts, inner: BodyReader) -> None:
+    def __init__(self, digest: BodyDigest, inner: BodyReader) -> None:
         """Make it.
 
         Args:
-            facts: What is learnt.
+            digest: Of what is measured.
             inner: Reads the body.
         """
         self.id = inner.id
         self.finished = inner.finished
-        self._facts = facts
+        self._digest = digest
         self._inner = inner
 
     @property
@@ -173,7 +127,7 @@ class MeasuredReader:
 
     def feed(self, piece: bytes) -> bytes:
         """See `BodyReader.feed`."""
-        self._facts.add(piece)
+        self._digest.add(piece)
         released = self._inner.feed(piece)
         self.id, self.finished = self._inner.id, self._inner.finished
         return released
@@ -182,14 +136,14 @@ class MeasuredReader:
         """See `BodyReader.passing`. Whoever asks lets so many pass, unread."""
         taken = self._inner.passing(pieces)
         for piece in pieces[:taken]:
-            self._facts.add(piece)
+            self._digest.add(piece)
         return taken
 
     def end(self) -> bytes:
         """See `BodyReader.end`."""
         rest = self._inner.end()
         self.id, self.finished = self._inner.id, self._inner.finished
-        self._facts.complete = True
+        self._digest.end()
         return rest
 
 

@@ -1,0 +1,38 @@
+"""The size and the SHA-256 of a body, taken while it passes."""
+
+import hashlib
+
+
+class BodyDigest:
+    """SHA-256 of a body.
+
+    Attributes:
+        size: Bytes so far.
+        complete: Whether the whole body has passed.
+    """
+
+    __slots__ = ("_given", "_sha256", "complete", "size")
+
+    def __init__(self, given: str | None = None) -> None:
+        """Begin before the first byte.
+
+        Args:
+            given: A hash, in 64 lower-case hex digits, that stands for the body's own.
+        """
+        self.size = 0
+        self.complete = False
+        self._given = given
+        self._sha256 = hashlib.sha256()
+
+    def add(self, piece: bytes) -> None:
+        """Take in the next bytes of the body."""
+        self.size += len(piece)
+        self._sha256.update(piece)
+
+    def end(self) -> None:
+        """Take note that the body is complete."""
+        self.complete = True
+
+    def hex(self) -> str:
+        """The hash of what has passed so far, in lower-case hex."""
+        return self._given or self._sha256.hexdigest()
