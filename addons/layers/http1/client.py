@@ -31,7 +31,6 @@ from addons.exchange.attempt import AttemptOutcome
 from addons.layers.connections.fast_path import ChunkFastPath
 from addons.layers.http1.body_reader import make_body_reader
 from addons.layers.upstream_failure import UpstreamFailure
-from addons.messages.authority import authority
 from addons.messages.parsed_messages import read_response_head
 from addons.upstream.keep_alive import KeepAliveLimit
 
@@ -108,10 +107,9 @@ class ApiHttp1Client(Http1Client):
             self._keep_alive.drop(self.conn)
             self._interim = 0
             # An intermediary sends its own version (RFC 9110, 2.5).
-            if event.request.is_http2 or event.request.http_version == "HTTP/1.0":
-                event = RequestHeaders(
-                    event.stream_id, self._as_http1(event.request, event.end_stream), event.end_stream
-                )
+            if event.request.http_version == "HTTP/1.0":
+                event = RequestHeaders(event.stream_id, event.request.copy(), event.end_stream)
+                event.request.http_version = "HTTP/1.1"
         elif event.stream_id != self.stream_id or isinstance(event, RequestTrailers):
             return
         yield from super().send(event)
@@ -226,20 +224,6 @@ class ApiHttp1Client(Http1Client):
         self.state = self.done
         if self.conn.state is not ConnectionState.CLOSED:
             yield commands.CloseConnection(self.conn)
-
-    def _as_http1(self, request: http.Request, end_stream: bool) -> http.Request:
-        request = request.copy()
-        request.http_version = "HTTP/1.1"
-        if "host" not in request.headers:
-            host, port = self.context.server.address or ("", 0)
-            scheme = "https" if self.conn.tls else "http"
-            request.headers.insert(0, "host", request.authority or authority(scheme, host, port))
-        request.authority = ""
-        if len(cookies := request.headers.get_all("cookie")) > 1:  # RFC 9113, 8.2.3
-            request.headers["cookie"] = "; ".join(cookies)
-        if not end_stream and not {"content-length", "transfer-encoding"} & set(request.headers):
-            request.headers["transfer-encoding"] = "chunked"
-        return request
 
 
 def _read_head(lines: list[bytes]) -> http.Response:
