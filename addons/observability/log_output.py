@@ -93,14 +93,6 @@ class LogOutput(io.TextIOBase):
         """Whether it is a terminal."""
         return os.isatty(self._descriptor)
 
-    def drain(self, timeout: float) -> bool:
-        """Wait until all lines are written; False where that takes longer than `timeout` seconds."""
-        self._at_once.set()
-        with self._changed:
-            written = self._changed.wait_for(lambda: not self._waiting, timeout)
-        self._at_once.clear()
-        return written
-
     def close_at_exit(self) -> None:
         """Have all lines written and the thread end, unless it waits for a reader; called when the process ends."""
         with self._changed:

@@ -25,12 +25,21 @@ def read_all(reader: int, end: bytes) -> bytes:
     return found
 
 
+def drained(output: LogOutput, timeout: float) -> bool:
+    """Wait until all lines are written; False where that takes longer than `timeout` seconds."""
+    output._at_once.set()
+    with output._changed:
+        written = output._changed.wait_for(lambda: not output._waiting, timeout)
+    output._at_once.clear()
+    return written
+
+
 def test_lines_arrive_whole_and_in_order(pipe: tuple[int, int]) -> None:
     output = LogOutput(pipe[1])
     for number in range(100):
         print("line", number, "é\udcff", file=output)
     print("end", file=output, end="")
-    assert output.drain(limit())
+    assert drained(output, limit())
     print(file=output)
     expected = "".join(f"line {number} é\\udcff\n" for number in range(100)) + "end\n"
     assert read_all(pipe[0], b"end\n").decode() == expected
@@ -43,11 +52,11 @@ def test_a_pipe_that_is_not_read_stops_no_writer_and_what_is_dropped_is_told(
     line = "x" * 999
     for _ in range(1000):
         print(line, file=output)
-    assert not output.drain(0)
+    assert not drained(output, 0)
     assert 500 < output.dropped < 1000
     reader = threading.Thread(target=read_all, args=(pipe[0], b"end\n"))
     reader.start()
-    assert output.drain(limit())
+    assert drained(output, limit())
     print("end", file=output)
     reader.join(limit())
     deadline = Deadline()
@@ -62,7 +71,7 @@ def test_without_a_reader_it_goes_on(pipe: tuple[int, int]) -> None:
     os.close(reader)
     output = LogOutput(writer)
     print("nothing reads this", file=output)
-    assert output.drain(limit())
+    assert drained(output, limit())
     assert output.dropped == 1
 
 
@@ -71,7 +80,7 @@ def test_a_line_without_an_end_is_not_kept(pipe: tuple[int, int]) -> None:
     for _ in range(3):
         output.write("x" * MAX_WRITE)
     assert len(output._line) <= MAX_WRITE
-    while not output.drain(0):  # it may be done at any moment, and then a read would wait for ever
+    while not drained(output, 0):  # it may be done at any moment, and then a read would wait for ever
         if select.select([pipe[0]], [], [], 0.01)[0]:
             os.read(pipe[0], MAX_WRITE)
 
