@@ -36,13 +36,14 @@ from addons.observability.tracing import Tracing, TracingError, open_tracing
 from addons.pages.attestation_pages import AttestationPages
 from addons.pages.management_server import ManagementServer
 from addons.pages.services import make_services
-from addons.routing.routes import Router, body_sizes, endpoint_overrides
+from addons.routing.routes import Router, body_sizes
 from addons.signing.signer import Signer, SigningRules
 from addons.signing.unsigned_marks import UnsignedMarks
 from addons.upstream.address import override_problems, side_port_problems, upstream_base_url, upstream_tls
 from addons.upstream.errors import UpstreamErrors
 from addons.upstream.probe import UpstreamProbe
-from addons.upstream.repeatable import Repeatable
+from addons.upstream.selection import UpstreamSelection
+from addons.upstream.single import SingleUpstream, endpoint_overrides
 from attest_web.middleware.cors import CorsPolicy
 from attest_web.settings import Settings, SettingsError
 from attest_web.version import release
@@ -73,10 +74,10 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
     probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
     proof = make_services(settings, inheritance, probe, ctx.options.listen_host)
     store, metrics, keys = proof.store, proof.metrics, proof.keys
-    router = Router(overrides, proof.side_port.accepted)
-    exchanges = Exchanges(router.route_of)
+    exchanges = Exchanges(Router(proof.side_port.accepted).route_of)
+    upstreams = SingleUpstream(overrides)
     cors = Cors(CorsPolicy(settings.cors_origins))
-    gate = Gate(proof.tokens, router, body_sizes(settings), exchanges)
+    gate = Gate(proof.tokens, body_sizes(settings), exchanges)
     addresses = ClientAddresses(trust_proxy=not settings.rate_limit_no_trust_proxy)
     rate_limit = RateLimit(proof.limiter, addresses) if proof.limiter else None
     handlers = ConnectionHandlers(ctx.master.addons.get("proxyserver").connections)
@@ -96,7 +97,8 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
         settings.vllm_proxy_timeout_secs,
         add_standard_headers,
         clients.deadline_of,
-        Repeatable(exchanges),
+        exchanges,
+        upstreams,
         answered=exchanges.mark_answered,
         client_left=exchanges.mark_left,
         keeps_plaintext=settings.keeps_plaintext,
@@ -155,6 +157,7 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
         RefusalLimit(exchanges, clients.close_soon),
         cors,
         gate,
+        UpstreamSelection(upstreams, exchanges),
         Revocation(proof.tokens, exchanges),
         signer,
         UpstreamErrors(exchanges),

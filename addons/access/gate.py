@@ -10,7 +10,6 @@ from addons.exchange.route import Kind, Size
 from addons.messages.hop_by_hop import end_to_end
 from addons.messages.responses import reject, speaks_anthropic
 from addons.messages.websocket_handshake import VERSION, Handshake
-from addons.routing.routes import Router
 from attest_web.middleware.auth import Tokens
 from attest_web.middleware.e2ee_headers import UNSUPPORTED, asks_for_encryption
 
@@ -21,23 +20,21 @@ _BAD_IN_VALUE = re.compile(rb"[\r\n\0]")
 
 
 class Gate:
-    """Refuses requests without a token and requests that are too large, on their headers alone; sends on the others.
+    """Refuses requests without a token and requests that are too large, on their headers alone; lets the others in.
 
     Attributes:
         tokens: What opens it. Each request is asked for one of those that there are when its head has come.
     """
 
-    def __init__(self, tokens: Tokens, router: Router, sizes: Mapping[Size, int], exchanges: Exchanges) -> None:
+    def __init__(self, tokens: Tokens, sizes: Mapping[Size, int], exchanges: Exchanges) -> None:
         """Make a gate.
 
         Args:
             tokens: What opens it.
-            router: Sends requests where the upstream has what they ask for.
             sizes: Largest request bodies, in bytes.
             exchanges: Know the requests' routes, and are told whose token each has come with.
         """
         self.tokens = tokens
-        self._router = router
         self._sizes = sizes
         self._exchanges = exchanges
 
@@ -74,7 +71,6 @@ class Gate:
             _refuse_handshake(flow, *handshake.problem)
         else:
             request.stream = route.kind is not Kind.PROOF  # small JSON is held: see `addons.layers.request_stream`
-            self._router.redirect(request, route)
             if handshake is not None:
                 handshake.write(request)
 

@@ -25,6 +25,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 
 from addons.bodies.signing_filter import ResponseTap
+from addons.exchange.attempt import AttemptOutcome
 from addons.layers.connections.client_connections import ClientOverdue
 from addons.layers.connections.fast_path import ChunkFastPath
 from addons.layers.connections.read_controller import ReadController
@@ -177,6 +178,7 @@ class ApiHttpLayer(UpstreamConnections):
         for stream in waiting:
             if stream.deadline is not None and stream.deadline <= now:
                 stream.deadline = None
+                stream.end_attempt(AttemptOutcome.TIMED_OUT)
                 client = self.connections[self.context.client]
                 yield from self.event_to_child(client, UpstreamTimedOut(stream.stream_id))
                 # For the stream it is as if the client had gone: it lets go of the upstream.
@@ -199,6 +201,8 @@ class ApiHttpLayer(UpstreamConnections):
                 yield from self.event_to_child(self.connections[stream.context.server], gone)
                 yield from self.event_to_child(stream, ResponseEndOfMessage(stream_id))
                 continue
+            if isinstance(stream, ApiHttpStream):
+                stream.end_attempt(AttemptOutcome.TIMED_OUT)
             error = ResponseProtocolError(stream_id, message, ErrorCode.GENERIC_SERVER_ERROR)
             yield from self.event_to_child(self.connections[self.context.client], error)
             yield from self.event_to_child(stream, gone)

@@ -3,7 +3,7 @@
 Beside what `addons.layers.request_stream` does:
 
 - What an upstream's answer says of its own connection and address goes no further.
-- A request that was lost with an idle connection goes over a new one, where a second attempt can have no effect.
+- A request whose attempt has failed before a byte of its response is sent again where the upstream policy says so.
 - The end of a signed answer waits until others can look up its signature.
 - An upstream that changes the protocol gives 502, unless it is the answer to a WebSocket handshake.
 - An upstream that answers before it has the whole request is heard, and the rest of the request falls.
@@ -11,7 +11,6 @@ Beside what `addons.layers.request_stream` does:
 By subclassing, as in `addons.layers.http_layer`, which makes these streams.
 """
 
-import time
 from functools import partial
 
 from mitmproxy import http
@@ -30,20 +29,15 @@ from mitmproxy.proxy.layers.http._events import (
 )
 
 from addons.bodies.signing_filter import AwaitedTap, ResponseTap
-from addons.exchange.attempt import AttemptOutcome
+from addons.exchange.attempt import AttemptOutcome, Target
 from addons.layers.layer_config import LayerConfig
 from addons.layers.request_stream import ApiRequestStream, HttpLayerCallbacks
-from addons.layers.upstream_failure import UpstreamFailure
+from addons.layers.upstream_failure import UpstreamFailure, outcome_of
 from addons.layers.websocket.layer import SignedWebsocketLayer, WebsocketSigner
 from addons.messages.response_head import for_next_hop
 from addons.messages.websocket_handshake import answer_problem
 from addons.signing.store_hook import StoringHook
-
-IDLE_LOSS = 0.1
-"""Seconds after a request's first byte within which the loss of its connection is put down to its having been idle.
-
-A connection that the upstream closed before the request came to it is found closed within a round trip. One that is
-closed later may have carried the request to somebody who has begun to work on it."""
+from addons.upstream.target import direct
 
 
 class ApiHttpStream(ApiRequestStream):
@@ -74,6 +68,8 @@ class ApiHttpStream(ApiRequestStream):
         self.deadline = None
         self._sent_body = None
         self._held.release()
+        if self._attempt is not None:
+            self._attempt.status = event.response.status_code
         problem = answer_problem(self.flow.request, event.response) if event.response.status_code == 101 else None
         if problem is None:
             # A copy: by the original, the upstream's connection is closed or kept.
@@ -89,6 +85,7 @@ class ApiHttpStream(ApiRequestStream):
         if self.flow.response is None or self.flow.response.status_code != 101:
             yield from super().flow_done()
             return
+        self.end_attempt(AttemptOutcome.COMPLETED)
         self.child_layer = SignedWebsocketLayer(self.context, self.flow, self._signer)
         self._handle_event = self.passthrough  # type: ignore[method-assign]
         yield from self.child_layer.handle_event(events.Start())
@@ -139,6 +136,7 @@ class ApiHttpStream(ApiRequestStream):
 
     def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:
         """End an answer; and, where the request has not come to its end, the request too."""
+        self.end_attempt(AttemptOutcome.COMPLETED)
         yield from super().send_response(already_streamed)
         if self.server_state == self.state_done and self.client_state == self.state_stream_request_body:
             # mitmproxy would keep the end of the answer until then.
@@ -154,9 +152,10 @@ class ApiHttpStream(ApiRequestStream):
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError
     ) -> layer.CommandGenerator[None]:
-        """Tell whom it concerns; but first try again where an idle connection was closed under the request."""
-        if self._lost_idle_connection(event):
-            yield from self._send_request_again()
+        """Tell whom it concerns; but first ask whether the request is to be sent again."""
+        self.end_attempt(outcome_of(event) if isinstance(event, ResponseProtocolError) else AttemptOutcome.ABANDONED)
+        if isinstance(event, UpstreamFailure) and (target := self._target_of_retry()) is not None:
+            yield from self._send_request_again(target)
         else:
             self.deadline = None
             self._sent_body = None
@@ -166,24 +165,19 @@ class ApiHttpStream(ApiRequestStream):
                 self._limits.client_left(self.flow)
             yield from super().handle_protocol_error(event)
 
-    def _lost_idle_connection(self, event: RequestProtocolError | ResponseProtocolError) -> bool:
-        # An upstream closes a connection that has been idle for some seconds, and a request may be on its way just
-        # then. The connection ends at once, with no byte of an answer on it.
-        return (
-            isinstance(event, UpstreamFailure)
-            and event.outcome is AttemptOutcome.CLOSED
-            and self.client_state == self.state_done
-            and self.server_state == self.state_wait_for_response_headers
-            and time.monotonic() - self._sent_at < IDLE_LOSS
-            and self._connection_was_idle()
-            # A body that has streamed through is gone, and a head that promises it cannot be sent alone.
-            and (self._sent_body is not None or not self._streamed)
-            and self._limits.may_repeat(self.flow, self._sent_body or b"")
-        )
+    def _target_of_retry(self) -> Target | None:
+        if self.client_state != self.state_done or self.server_state != self.state_wait_for_response_headers:
+            return None
+        # A body that has streamed through is gone, and a head that promises it cannot be sent alone.
+        body = None if self._sent_body is None and self._streamed else self._sent_body or b""
+        return self._limits.upstreams.retry(self._limits.exchanges.of(self.flow), self.flow.request, body)
 
-    def _send_request_again(self) -> layer.CommandGenerator[None]:
+    def _send_request_again(self, target: Target) -> layer.CommandGenerator[None]:
         # Another idle connection may have ended at the same moment.
         self.needs_new_connection = True
+        if self._attempt is not None and target != self._attempt.target:
+            self._limits.exchanges.of(self.flow).target = target
+            direct(self.flow.request, target)
         ok = yield from self.make_server_connection()
         if not ok:
             return

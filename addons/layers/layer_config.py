@@ -10,6 +10,10 @@ from mitmproxy.connection import Client
 
 from addons.access.body_budget import BodyBudget
 from addons.access.client_deadline import ClientDeadline
+from addons.exchange.exchanges import Exchanges
+from addons.routing.routes import Router
+from addons.upstream.policy import UpstreamPolicy
+from addons.upstream.single import SingleUpstream
 
 
 class RedactedBodyStore(Protocol):
@@ -32,7 +36,8 @@ class LayerConfig:
         add_standard_headers: Adds to a response that the layers make what all responses carry; the request is None
             where it could not be read.
         deadline_of: The deadline of a client's connection.
-        may_repeat: Whether a request, with this body, may be sent to the upstream a second time.
+        exchanges: Their records, in which the layers note each attempt.
+        upstreams: Says where a request is sent again whose attempt has failed.
         keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
         answered: Told of a flow that the layers answer by themselves, and with what.
         client_left: Told of a flow that ends because its client gives up.
@@ -50,7 +55,8 @@ class LayerConfig:
     upstream_timeout: float
     add_standard_headers: Callable[[http.Request | None, http.Response], None]
     deadline_of: Callable[[Client], ClientDeadline]
-    may_repeat: Callable[[http.HTTPFlow, bytes], bool] = lambda _, __: False
+    exchanges: Exchanges = field(default_factory=partial(Exchanges, Router().route_of))
+    upstreams: UpstreamPolicy = field(default_factory=SingleUpstream)
     keeps_plaintext: bool = False
     answered: Callable[[http.HTTPFlow, http.Response], None] = lambda _, __: None
     client_left: Callable[[http.HTTPFlow], None] = lambda _: None

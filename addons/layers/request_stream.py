@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from mitmproxy import http
 from mitmproxy.connection import Connection
-from mitmproxy.net.http import url
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp
@@ -31,12 +30,13 @@ from mitmproxy.proxy.layers.http._hooks import HttpRequestHook, HttpResponseHook
 
 from addons.bodies.request_body import MAX_BUFFERED
 from addons.bodies.signing_filter import ResponseTap
+from addons.exchange.attempt import Attempt, AttemptOutcome
 from addons.layers.layer_config import LayerConfig
-from addons.messages.authority import authority
 from addons.messages.framing import Fields, frame_as, frame_by_length, framing_of
 from addons.messages.location import Asked
 from addons.messages.response_head import asked_for
 from addons.messages.responses import no_room, too_large
+from addons.upstream.target import begin_attempt, is_reused
 
 
 class _ModifiedData(RequestData):
@@ -84,7 +84,8 @@ class ApiRequestStream(HttpStream):
         super().__init__(context, stream_id)
         self._limits = limits
         self._owner = owner
-        self._sent_at = 0.0
+        self._attempt: Attempt | None = None
+        """The one that is under way, or the last one."""
         self._streamed = 0
         """Bytes of the body that have come."""
         self._passes_on = False
@@ -270,7 +271,8 @@ class ApiRequestStream(HttpStream):
         else:
             yield from super().state_consume_request_body(event)
         if isinstance(event, RequestEndOfMessage):
-            if self.server_state == self.state_wait_for_response_headers and self._connection_was_idle():
+            reused = self._attempt is not None and self._attempt.reused
+            if reused and self.server_state == self.state_wait_for_response_headers:
                 self._sent_body = self.flow.request.raw_content
                 self._held.sent()
             else:
@@ -311,6 +313,7 @@ class ApiRequestStream(HttpStream):
         yield from self._answer_now(answer)
 
     def _give_up_streaming(self, answer: http.Response) -> layer.CommandGenerator[None]:
+        self.end_attempt(AttemptOutcome.ABANDONED)
         self.request_body_buf.clear()
         yield SendHttp(RequestProtocolError(self.stream_id, "given up", ErrorCode.CANCEL), self.context.server)
         if self.server_state == self.state_wait_for_response_headers:
@@ -337,9 +340,11 @@ class ApiRequestStream(HttpStream):
         """Connect to the upstream, or take the connection that is there."""
         if self.client_state == self.state_done:  # all of the request is here, or there is no more of it
             yield from self._expect_answer()
-        _name_upstream(self.flow.request)
+        attempt = self._attempt = begin_attempt(self._limits.exchanges.of(self.flow), self.flow.request)
         connected = yield from super().make_server_connection()
-        self._sent_at = time.monotonic()
+        if connected:
+            attempt.reused = is_reused(self.flow.server_conn, self.flow.request)
+            attempt.sent_at = time.monotonic()
         # Nobody waits for the answer any more, where the client has gone meanwhile. What tells so is still in the
         # queue, and will let go of the connection.
         wanted = connected and (bool(self.flow.request.stream) or not self._client_has_gone())
@@ -350,10 +355,10 @@ class ApiRequestStream(HttpStream):
             self._frame_request()
         return wanted
 
-    def _connection_was_idle(self) -> bool:
-        """Whether the connection was not made for this request; so it is lost once and no more."""
-        setup = self.flow.server_conn.timestamp_tcp_setup
-        return setup is not None and setup < self.flow.request.timestamp_start
+    def end_attempt(self, outcome: AttemptOutcome) -> None:
+        """Note what has come of the attempt that is under way, if one is."""
+        if self._attempt is not None:
+            self._attempt.end(outcome)
 
     def _client_has_gone(self) -> bool:
         return any(isinstance(event, RequestProtocolError) for event in self._paused_event_queue)
@@ -378,13 +383,6 @@ def _is_another(head: tuple[object, ...], received: tuple[object, ...]) -> bool:
 def _kinds(fields: Any) -> list[tuple[bytes, bytes]]:
     names = ((name.lower(), value) for name, value in fields)
     return [field for field in names if field[0] in (b"content-type", b"content-encoding")]
-
-
-def _name_upstream(request: http.Request) -> None:
-    """Put an IPv6 address in `Host` into brackets (RFC 9110, 7.2), which mitmproxy leaves out."""
-    host = request.host
-    if ":" in host and request.headers.get("host") == url.hostport(request.scheme, host, request.port):
-        request.headers["host"] = authority(request.scheme, host, request.port)
 
 
 def _ended(_: events.Event) -> layer.CommandGenerator[None]:

@@ -1,8 +1,7 @@
-"""Which request goes where: one table, and the rules for what stands in no row of it."""
+"""Which endpoint a request is for: one table, and the rules for what stands in no row of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from urllib.parse import SplitResult, urlsplit
 
 from mitmproxy import http
 from mitmproxy.connection import Client
@@ -66,18 +65,6 @@ def body_sizes(settings: Settings) -> dict[Size, int]:
     return {**sizes, Size.LARGEST: max(sizes.values())}
 
 
-def endpoint_overrides(settings: Settings) -> dict[str, SplitResult]:
-    """The full URLs of the endpoints that other servers have, by their paths here."""
-    urls = {
-        IMAGES: settings.vllm_images_url,
-        IMAGE_EDITS: settings.vllm_images_edits_url,
-        TRANSCRIPTIONS: settings.vllm_transcriptions_url,
-        RERANK: settings.vllm_rerank_url,
-        SCORE: settings.vllm_score_url,
-    }
-    return {path: urlsplit(url) for path, url in urls.items() if url is not None}
-
-
 def find_route(request: http.Request) -> Route:
     """The route of a request.
 
@@ -97,41 +84,17 @@ def request_path(request: http.Request) -> str:
 
 
 class Router:
-    """Finds the routes of requests, and sends them where the upstream has what they ask for."""
+    """Finds the routes of requests."""
 
-    def __init__(
-        self,
-        overrides: Mapping[str, SplitResult] | None = None,
-        at_side_port: Callable[[Client], bool] = lambda _: False,
-    ) -> None:
-        """Take the endpoints that other servers have.
+    def __init__(self, at_side_port: Callable[[Client], bool] = lambda _: False) -> None:
+        """Make the router.
 
         Args:
-            overrides: Full URL of the endpoint by its path here, for those that are not where all others are.
             at_side_port: Whether a client's connection came in at the side port, where there are proof pages alone.
         """
-        self._overrides = overrides or {}
         self._at_side_port = at_side_port
 
     def route_of(self, flow: http.HTTPFlow) -> Route:
         """Find the route of a flow's request, by what that asks for now; see `Exchange.route`."""
         route = find_route(flow.request)
         return _NO_PAGE if route.kind is not Kind.PROOF and self._at_side_port(flow.client_conn) else route
-
-    def redirect(self, request: http.Request, route: Route) -> None:
-        """Have a request ask where the upstream has it. Its query stays.
-
-        Args:
-            request: The request, as it came.
-            route: Its route.
-        """
-        path = route.path
-        url = self._overrides.get(request_path(request)) if request.data.method == b"POST" else None
-        if url is not None and url.hostname is not None:
-            request.scheme = url.scheme
-            request.port = url.port or (443 if url.scheme == "https" else 80)
-            request.host = url.hostname  # and with it the Host header
-            path = url.path
-        if path is not None:
-            _, mark, query = request.data.path.partition(b"?")
-            request.data.path = path.encode("ascii") + mark + query

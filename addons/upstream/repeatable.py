@@ -8,7 +8,7 @@ import json
 
 from mitmproxy import http
 
-from addons.exchange.exchanges import Exchanges
+from addons.exchange.route import Route
 from addons.routing.routes import RERANK, SCORE
 
 MAX_LOOKED_INTO = 64 * 1024
@@ -22,29 +22,18 @@ COMPUTES_ONLY = frozenset(
 """Routes of POST requests whose answer is all that comes of them, unless they ask that it be stored."""
 
 
-class Repeatable:
-    """Decides by a request's route, and by its body where that may ask for more than an answer."""
+def is_repeatable(request: http.Request, route: Route, body: bytes) -> bool:
+    """Whether a request may be sent again.
 
-    def __init__(self, exchanges: Exchanges) -> None:
-        """Make it.
-
-        Args:
-            exchanges: Know the requests' routes.
-        """
-        self._exchanges = exchanges
-
-    def __call__(self, flow: http.HTTPFlow, body: bytes) -> bool:
-        """Whether a request may be sent again.
-
-        Args:
-            flow: Of the request.
-            body: The whole of the body that was forwarded.
-        """
-        method = flow.request.data.method
-        if method in (b"GET", b"HEAD"):
-            return True
-        name = self._exchanges.of(flow).route.name
-        return method == b"POST" and name in COMPUTES_ONLY and not stores(body, by_default=name == RESPONSES)
+    Args:
+        request: Its head.
+        route: Its route.
+        body: The whole of the body that was forwarded.
+    """
+    method = request.data.method
+    if method in (b"GET", b"HEAD"):
+        return True
+    return method == b"POST" and route.name in COMPUTES_ONLY and not stores(body, by_default=route.name == RESPONSES)
 
 
 def stores(body: bytes, *, by_default: bool) -> bool:

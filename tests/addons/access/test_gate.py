@@ -20,7 +20,7 @@ def exchanges() -> Exchanges:
 @pytest.fixture
 def gate(exchanges: Exchanges) -> Gate:
     sizes = {Size.PROOF: MAX_PROOF_REQUEST, Size.REQUEST: 100, Size.IMAGE: 200, Size.AUDIO: 300, Size.LARGEST: 300}
-    return Gate(Tokens(["s3cret"]), Router(), sizes, exchanges)
+    return Gate(Tokens(["s3cret"]), sizes, exchanges)
 
 
 def error_type(flow: http.HTTPFlow) -> str:

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addons.exchange.exchanges import Exchanges
-from addons.routing.routes import Router
-from addons.upstream.repeatable import MAX_LOOKED_INTO, Repeatable, stores
+from addons.routing.routes import find_route
+from addons.upstream.repeatable import MAX_LOOKED_INTO, is_repeatable, stores
 from tests.addons.conftest import MakeFlow
 
 
@@ -46,7 +45,8 @@ from tests.addons.conftest import MakeFlow
 def test_only_requests_without_an_effect_of_their_own_are_repeated(
     make_flow: MakeFlow, method: str, path: str, body: bytes, may_repeat: bool
 ) -> None:
-    assert Repeatable(Exchanges(Router().route_of))(make_flow(method=method, path=path), body) is may_repeat
+    request = make_flow(method=method, path=path).request
+    assert is_repeatable(request, find_route(request), body) is may_repeat
 
 
 @given(st.dictionaries(st.sampled_from(["store", "a", "input"]), st.sampled_from([True, False, None, 0, "false", []])))

@@ -268,7 +268,7 @@ def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:
 
 def test_a_second_attempt_takes_a_connection_that_was_not_used_before() -> None:
     """Others that are idle may have been closed at the same moment."""
-    limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_deadline, may_repeat=lambda *_: True)
+    limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_deadline)
     client = Http2Client(layer=lambda context, idle: ApiHttpLayer(context, limits, idle, Mock(), no_reading()))
     client.ask(), client.ask()
     client.wire.connect()

@@ -1,0 +1,29 @@
+"""The addon that has each request go where the upstream policy sends it."""
+
+from mitmproxy import http
+
+from addons.exchange.exchanges import Exchanges
+from addons.exchange.route import Kind
+from addons.upstream.policy import UpstreamPolicy
+from addons.upstream.target import direct
+
+
+class UpstreamSelection:
+    """Directs the requests that the gate has let in, and that are not answered here."""
+
+    def __init__(self, policy: UpstreamPolicy, exchanges: Exchanges) -> None:
+        """Make the addon.
+
+        Args:
+            policy: Chooses the target of each request.
+            exchanges: Know the requests' routes, and are told their targets.
+        """
+        self._policy = policy
+        self._exchanges = exchanges
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Direct a request. An operator's addon may send it elsewhere later on."""
+        exchange = self._exchanges.of(flow)
+        if flow.response is None and flow.error is None and exchange.route.kind is not Kind.PROOF:
+            exchange.target = self._policy.choose(exchange, flow.request)
+            direct(flow.request, exchange.target)
