@@ -1,41 +1,21 @@
-"""Errors of the upstream, given the one shape of this proxy's own, on routes that promise no other."""
+"""Upstream errors as they stream: wrapped in this proxy's own shape on the catch-all, else read for the log."""
 
-import json
-import math
-import re
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
 
 from mitmproxy import http
 
 from addons.exchange.exchanges import Exchanges
 from addons.exchange.record import Exchange
 from addons.messages.content_coding import is_not_encoded
-from addons.messages.redaction import redact
 from addons.messages.responses import speaks_anthropic
-from addons.upstream.validation_text import without_input
-from attest_web.errors import anthropic_error_body, error_type
+from addons.upstream.error_body import read_error, wrapped_error
 
 MAX_ERROR = 64 * 1024
 """Bytes of an upstream's error that are read. Of a longer one, the status alone is passed on."""
 
-MAX_MESSAGE = 2000
-"""Characters of its message that are passed on."""
-
-MAX_LOGGED = 200
-"""Characters of it that are logged."""
-
-UNKNOWN = "The model server answered with an error and did not say more."
-
-MAX_LABEL = 200
-"""Characters of `param` and `code` at most; longer ones are none."""
-
-_KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.:/ -]{0,63}")
-"""What an error's `type` may look like. Starlette gives the phrase of the status: `Not Found`."""
-
 
 class UpstreamErrors:
-    """Wraps errors on the catch-all."""
+    """Wraps upstream errors on the routes whose shape of errors no API defines (`Route.wraps_errors`)."""
 
     def __init__(self, exchanges: Exchanges) -> None:
         self._exchanges = exchanges
@@ -69,9 +49,16 @@ class UpstreamErrors:
 
 
 class ErrorBody:
-    """The modifier through which an error streams: nothing passes until all is there."""
+    """The modifier (`response.stream`) that collects an error's body, and passes the wrapped one at the end."""
 
     def __init__(self, status: int, readable: bool, *, anthropic: bool = False) -> None:
+        """Begin an empty body.
+
+        Args:
+            status: HTTP status of the response, 400 or more.
+            readable: Whether the body comes without a content coding; of another one nothing is kept.
+            anthropic: Whether it is to have Anthropic's shape.
+        """
         self._status = status
         self._anthropic = anthropic
         self._body: bytearray | None = bytearray() if readable else None
@@ -88,108 +75,23 @@ class ErrorBody:
 
 
 class ErrorLogger:
-    """The modifier through which an error streams that passes as it is: takes note of what it says, for the log."""
+    """The modifier (`response.stream`) that passes an error as it is, and notes its message for the log."""
 
     def __init__(self, exchange: Exchange, inner: bool | Callable[[bytes], bytes | Iterable[bytes]]) -> None:
-        """Listen.
+        """Begin an empty body.
 
         Args:
-            exchange: Is told what the error says.
-            inner: The modifier through which it streams besides, if it is one.
+            exchange: Its `upstream_error` is set at the end of the body.
+            inner: The modifier that the pieces go through besides, if it is one.
         """
         self._exchange = exchange
         self._inner = inner if callable(inner) else None
         self._body = bytearray()
 
     def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
-        """Take a piece from mitmproxy, and hand it on."""
+        """Take a piece from mitmproxy, and pass it on."""
         if len(self._body) <= MAX_ERROR:
             self._body += piece
         if not piece and 0 < len(self._body) <= MAX_ERROR:
             self._exchange.upstream_error = read_error(bytes(self._body)).for_log()
         return self._inner(piece) if self._inner is not None else piece
-
-
-class UpstreamError(NamedTuple):
-    """What an upstream's error says, without what it quotes of its input; None where it does not say it."""
-
-    message: str | None
-    kind: str | None
-    param: str | None = None
-    code: str | float | None = None
-
-    def for_log(self) -> str | None:
-        """A line for the log: up to where it may begin to quote anything at all."""
-        told = "".join(c if c.isprintable() else " " for c in redact(self.message or ""))[:MAX_LOGGED]
-        return ": ".join(filter(None, (self.kind, told))) or None
-
-
-def read_error(body: bytes) -> UpstreamError:
-    """Read an upstream's error.
-
-    Args:
-        body: `{"message", "type", "param", "code"}`, `{"error": {…}}` with the same, `{"error": "…"}`, FastAPI's
-            `{"detail"}`, or anything else, of which nothing is taken.
-    """
-    try:
-        told = json.loads(body)
-    except (ValueError, RecursionError):
-        told = None
-    error = told.get("error", told) if isinstance(told, dict) else None
-    if isinstance(error, str):
-        error = {**told, "message": error}
-    if not isinstance(error, dict):
-        return UpstreamError(None, None)
-    message = error.get("message", _detail(error.get("detail")))
-    kind = error.get("type")
-    code = error.get("code")
-    return UpstreamError(
-        without_input(message) if isinstance(message, str) and message else None,
-        kind if isinstance(kind, str) and _KIND.fullmatch(kind) and without_input(kind) == kind else None,
-        _label(error.get("param")),
-        code if isinstance(code, int | float) and not isinstance(code, bool) and _is_finite(code) else _label(code),
-    )
-
-
-def wrapped_error(status: int, body: bytes, *, anthropic: bool = False) -> bytes:
-    """An upstream's error in the shape of this proxy's.
-
-    Args:
-        status: HTTP status, 400 or more.
-        body: As for `read_error`.
-        anthropic: Whether that is Anthropic's, which has neither `param` nor `code`.
-    """
-    error = read_error(body)
-    message = (error.message or UNKNOWN)[:MAX_MESSAGE]
-    if anthropic:
-        return anthropic_error_body(status, message, error.kind)
-    wrapped = {
-        "message": message,
-        "type": error.kind or error_type(status),
-        "param": error.param,
-        "code": error.code,
-    }
-    return json.dumps({"error": wrapped}, separators=(",", ":")).encode()
-
-
-def _label(value: Any) -> str | None:
-    return value if isinstance(value, str) and len(value) <= MAX_LABEL and without_input(value) == value else None
-
-
-def _is_finite(number: float) -> bool:
-    return isinstance(number, int) or math.isfinite(number)
-
-
-def _detail(detail: Any) -> str | None:
-    """FastAPI's `detail`: a text, or a list of `{"loc", "msg", "input", …}`."""
-    if isinstance(detail, str):
-        return detail
-    if not isinstance(detail, list):
-        return None
-    texts = []
-    for problem in detail:
-        if isinstance(problem, dict) and isinstance(problem.get("msg"), str):
-            where = problem.get("loc")
-            place = ".".join(str(part) for part in where) if isinstance(where, list) else ""
-            texts.append(f"{place}: {problem['msg']}" if place else problem["msg"])
-    return "; ".join(texts) or None

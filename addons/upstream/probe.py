@@ -1,4 +1,4 @@
-"""Whether the model server answers."""
+"""Whether the upstream answers, as `/ready` needs to know."""
 
 import ssl
 import threading
@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 
 class UpstreamProbe:
-    """Asks the model server for its `/health`, at most once a second however often it is called.
+    """Asks the upstream for its `/health`, at most once a second however often it is called.
 
-    `/ready` needs no token, so whoever calls it in a loop must not be able to make this proxy do the same to the model
-    server. Any answer below 500 counts: a server without `/health` is still one that answers.
+    `/ready` needs no token, so a client that calls it in a loop must not be able to make this proxy do the same to the
+    upstream. Any status below 500 counts: a server without `/health` is still one that answers.
     """
 
     def __init__(
@@ -26,10 +26,10 @@ class UpstreamProbe:
         """Make a probe that has not asked yet.
 
         Args:
-            base_url: Where the model server listens, e.g. `http://vllm:8000`.
-            tls: Whom to trust, where it is an https:// address; by default, whom this system trusts.
-            timeout: Seconds to wait for its answer.
-            max_age: Seconds for which an answer is taken as still true.
+            base_url: Where the upstream listens, e.g. `http://vllm:8000`.
+            tls: Certificates to trust, where it is an https:// address; by default, those that this system trusts.
+            timeout: Seconds to wait for its response.
+            max_age: Seconds for which a result stands.
             clock: Seconds, monotonic.
         """
         self._url = base_url.rstrip("/") + "/health"
@@ -44,8 +44,8 @@ class UpstreamProbe:
         self._opener = urllib.request.build_opener(no_proxy, urllib.request.HTTPSHandler(context=tls))
 
     def __call__(self) -> bool:
-        """Whether the model server answered when last asked. Blocks while it asks; safe in any thread."""
-        # While one asks, the others take the last answer: a server that dawdles holds up one caller, not all.
+        """Whether the upstream answered when last asked. Blocks while it asks; safe in any thread."""
+        # While one thread asks, the others take the last result: a slow upstream holds up one caller, not all.
         if self._lock.acquire(blocking=self._asked_at is None):
             try:
                 if self._asked_at is None or self._clock() - self._asked_at >= self._max_age:

@@ -1,7 +1,7 @@
-"""Which requests may be sent to the upstream a second time, where the first attempt was lost with its connection.
+"""Which requests may be sent to an upstream a second time, where the first attempt was lost with its connection.
 
 The upstream may have read all of the first attempt. So it must be a request that changes nothing there, however often
-it is made (RFC 9110, 9.2.2): GET, HEAD, and those POSTs that only compute an answer.
+it is made (RFC 9110, 9.2.2): GET, HEAD, and those POSTs that only compute a response.
 """
 
 import json
@@ -19,7 +19,7 @@ RESPONSES = "/v1/responses"
 COMPUTES_ONLY = frozenset(
     {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", RERANK, SCORE, RESPONSES, "/v1/tokenize"}
 )
-"""Routes of POST requests whose answer is all that comes of them, unless they ask that it be stored."""
+"""Routes of POST requests whose response is their only effect, unless they ask that it be stored."""
 
 
 def is_repeatable(request: http.Request, route: Route, body: bytes) -> bool:
@@ -37,7 +37,7 @@ def is_repeatable(request: http.Request, route: Route, body: bytes) -> bool:
 
 
 def stores(body: bytes, *, by_default: bool) -> bool:
-    """Whether a request asks that its answer be stored; True too where that cannot be told in short time.
+    """Whether a request asks that its response be stored; True too where that cannot be found out in short time.
 
     Args:
         body: A JSON object.

@@ -26,7 +26,7 @@ def options(mode: str, **others: object) -> Options:
 @pytest.mark.parametrize(
     "mode", ["reverse:http://vllm:8000", "reverse:https://192.0.2.1", "reverse:http://localhost:9999"]
 )
-def test_a_reverse_proxy_to_http_or_https_is_fine(mode: str) -> None:
+def test_a_reverse_proxy_to_http_or_https_is_no_problem(mode: str) -> None:
     assert mode_problems(options(mode, listen_port=8000)) == []
 
 
@@ -45,7 +45,7 @@ def test_the_proxys_own_address_is_a_problem(host: str) -> None:
     assert "VLLM_BASE_URL" in problem
 
 
-def test_another_port_of_this_machine_is_fine() -> None:
+def test_another_port_of_this_machine_is_no_problem() -> None:
     assert mode_problems(options("reverse:http://localhost:8000@8001", listen_port=8000)) == []
 
 

@@ -1,105 +1,16 @@
 import json
-from typing import Any
 
 import pytest
+from mitmproxy.test import tflow
 
 from addons.exchange.exchanges import Exchanges
 from addons.routing.routes import Router
-from addons.upstream.errors import MAX_ERROR, UNKNOWN, ErrorBody, UpstreamErrors, read_error, wrapped_error
+from addons.upstream.error_body import UNKNOWN
+from addons.upstream.errors import MAX_ERROR, ErrorBody, ErrorLogger, UpstreamErrors
 from tests.addons.conftest import MakeFlow, head
 
 
-def wrapped(status: int, body: Any) -> dict[str, Any]:
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer: dict[str, Any] = json.loads(wrapped_error(status, raw))
-    assert list(answer) == ["error"]
-    return answer["error"]  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize(
-    ("body", "message", "kind"),
-    [
-        ({"message": "no such model", "type": "NotFoundError", "code": 404}, "no such model", "NotFoundError"),
-        ({"error": {"message": "no such model", "type": "invalid_request_error"}}, "no such model", None),
-        ({"error": "busy"}, "busy", "bad_request"),
-        ({"detail": "Not Found"}, "Not Found", "bad_request"),
-        ({"detail": [{"loc": ["body", "n"], "msg": "too small", "input": "SECRET"}]}, "body.n: too small", None),
-        ({"message": "x", "type": "<script>"}, "x", "bad_request"),
-        ({"message": 7}, UNKNOWN, "bad_request"),
-        ({"error": None}, UNKNOWN, "bad_request"),
-        ([1], UNKNOWN, "bad_request"),
-        (b"<html>nginx", UNKNOWN, "bad_request"),
-        (b"", UNKNOWN, "bad_request"),
-        (b"[" * 100_000, UNKNOWN, "bad_request"),
-    ],
-)
-def test_flat_and_nested_errors_are_wrapped_alike(body: Any, message: str, kind: str | None) -> None:
-    error = wrapped(422, body)
-    assert error["message"] == message
-    assert error["param"] is None
-    assert kind is None or error["type"] == kind
-
-
-@pytest.mark.parametrize("nested", [True, False])
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({"param": "messages", "code": "context_length_exceeded"}, ("messages", "context_length_exceeded")),
-        ({"param": None, "code": 404}, (None, 404)),
-        ({"code": 40.5}, (None, 40.5)),
-        ({"param": 5, "code": True}, (None, None)),
-        ({"param": ["a"], "code": {"a": 1}}, (None, None)),
-        ({"param": "x" * 201, "code": "y" * 201}, (None, None)),
-        ({"param": "'input': 'SECRET'", "code": "input_value='SECRET'"}, (None, None)),
-    ],
-)
-def test_param_and_code_of_the_upstream_stay(nested: bool, given: dict[str, Any], expected: tuple[Any, Any]) -> None:
-    body = {"message": "too long", "type": "invalid_request_error", **given}
-    error = wrapped(400, {"error": body} if nested else body)
-    assert (error["param"], error["code"]) == expected
-    assert (error["message"], error["type"]) == ("too long", "invalid_request_error")
-
-
-@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
-def test_a_code_that_is_no_number_of_json_is_none(number: bytes) -> None:
-    assert wrapped(400, b'{"message":"x","code":%s}' % number)["code"] is None
-
-
-@pytest.mark.parametrize("kind", ["Not Found", "Bad Request", "invalid_request_error", "BadRequestError", "a:b/c-d.e"])
-def test_the_type_of_the_upstream_stays_as_it_is(kind: str) -> None:
-    assert wrapped(404, {"message": "x", "type": kind})["type"] == kind
-    assert read_error(json.dumps({"message": "x", "type": kind}).encode()).for_log() == f"{kind}: x"
-
-
-@pytest.mark.parametrize("kind", ["", " Not Found", "x" * 65, "a\nb", "input=SECRET", 5, None])
-def test_what_is_no_type_is_replaced(kind: Any) -> None:
-    assert wrapped(404, {"message": "x", "type": kind})["type"] == "not_found"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[{'type': 'missing', 'loc': ('body', 'x'), 'msg': 'Field required', 'input': {'a': \"SECRET\", 'input': 1}}]",
-        "1 validation error\nx\n  Input should be an integer [type=int_parsing, input_value='SECRET', input_type=str]",
-        "[{'type': 'value_error', 'msg': 'Value error', 'ctx': {'error': ValueError('SECRET')}}]",
-        '{"msg":"bad","input":"SECRET"}',
-        "bad input=SECRET",
-    ],
-)
-def test_what_pydantic_quotes_of_the_input_is_cut_off(text: str) -> None:
-    assert "SECRET" in text
-    assert "SECRET" not in wrapped_error(400, json.dumps({"message": text}).encode()).decode()
-    assert "SECRET" not in str(read_error(json.dumps({"message": text}).encode()).for_log())
-    assert wrapped(400, {"message": text})["message"][:3] == text[:3]
-
-
-def test_a_message_that_quotes_nothing_is_kept() -> None:
-    for text in ("the prompt has 9000 input tokens", "Invalid input: temperature must be at most 2"):
-        assert wrapped(400, {"message": text})["message"] == text
-        assert read_error(json.dumps({"message": text}).encode()).for_log() == text
-
-
-def test_an_error_streams_out_whole_or_not_at_all() -> None:
+def test_an_error_is_wrapped_at_its_end_and_one_that_is_too_long_is_not_kept() -> None:
     body = ErrorBody(500, readable=True)
     assert body(b'{"message":') == []
     assert body(b'"busy"}') == []
@@ -122,7 +33,7 @@ def test_an_error_streams_out_whole_or_not_at_all() -> None:
         ("POST", "/v1/tokenize", 404, False),
     ],
 )
-def test_only_errors_of_the_catch_all_are_wrapped(
+def test_errors_of_the_catch_all_are_wrapped_and_no_others(
     make_flow: MakeFlow, method: str, path: str, status: int, wraps: bool
 ) -> None:
     flow = make_flow(method=method, path=path)
@@ -133,7 +44,7 @@ def test_only_errors_of_the_catch_all_are_wrapped(
     assert ("content-length" in response.headers) is not wraps
 
 
-def test_an_error_without_a_body_gets_one(make_flow: MakeFlow) -> None:
+def test_an_error_without_a_body_is_given_one(make_flow: MakeFlow) -> None:
     flow = make_flow(path="/v1/files")
     response = flow.response = head(404, content_length="0")
     addon = UpstreamErrors(Exchanges(Router().route_of))
@@ -153,9 +64,38 @@ def test_an_error_without_a_body_gets_one(make_flow: MakeFlow) -> None:
         (b'{"message":"busy"}', "api_error"),
     ],
 )
-def test_below_messages_the_shape_is_anthropics(raw: bytes, kind: str) -> None:
+def test_an_error_can_be_wrapped_in_anthropics_shape(raw: bytes, kind: str) -> None:
     body = ErrorBody(503, readable=True, anthropic=True)
     assert body(raw) == []
     wrapped = body(b"")
     assert isinstance(wrapped, bytes)
     assert json.loads(wrapped) == {"type": "error", "error": {"type": kind, "message": "busy"}}
+
+
+def test_an_error_that_passes_is_noted_at_its_end_without_its_quotes() -> None:
+    flow = tflow.tflow()
+    exchange = Exchanges(Router().route_of).of(flow)
+    logger = ErrorLogger(exchange, True)
+    assert logger(b'{"message":"no such mod') == b'{"message":"no such mod'
+    assert exchange.upstream_error is None
+    assert logger(b"""el: 'SECRET'"}""") == b"""el: 'SECRET'"}"""
+    assert logger(b"") == b""
+    assert exchange.upstream_error is not None
+    assert exchange.upstream_error.startswith("no such model: ")
+    assert "SECRET" not in exchange.upstream_error
+
+
+def test_an_error_that_passes_goes_through_the_modifier_that_was_there_before() -> None:
+    exchange = Exchanges(Router().route_of).of(tflow.tflow())
+    logger = ErrorLogger(exchange, lambda piece: [piece.upper()])
+    assert logger(b'{"message":"busy"}') == [b'{"MESSAGE":"BUSY"}']
+    logger(b"")
+    assert exchange.upstream_error == "busy"
+
+
+def test_an_error_that_passes_and_is_too_long_is_not_noted() -> None:
+    exchange = Exchanges(Router().route_of).of(tflow.tflow())
+    logger = ErrorLogger(exchange, True)
+    for piece in (b'{"message":"busy"}', b" " * MAX_ERROR, b""):
+        assert logger(piece) == piece
+    assert exchange.upstream_error is None
