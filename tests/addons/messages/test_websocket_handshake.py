@@ -1,8 +1,9 @@
 import pytest
 from mitmproxy import http
 from mitmproxy.test import tutils
+from wsproto.utilities import generate_accept_token
 
-from addons.messages.websocket_handshake import Handshake
+from addons.messages.websocket_handshake import Handshake, answer_problem
 from tests.support.frames import KEY
 
 
@@ -57,3 +58,60 @@ def test_what_must_be_there_once_may_not_be_there_twice(name: str) -> None:
     handshake = Handshake.read(asked)
     assert handshake is not None
     assert handshake.problem is not None
+
+
+def accepted(**headers: str) -> http.Response:
+    """An upstream's 101, with other headers or without those that are empty."""
+    given = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Accept": generate_accept_token(KEY.encode()).decode(),
+    } | {name.replace("_", "-"): value for name, value in headers.items()}
+    fields = [(name.encode(), value.encode()) for name, value in given.items() if value]
+    return tutils.tresp(status_code=101, headers=http.Headers(fields), content=b"")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Connection": "keep-alive, upgrade"}, {"Upgrade": "WebSocket"}])
+def test_a_change_to_websocket_is_taken(headers: dict[str, str]) -> None:
+    assert answer_problem(request(), accepted(**headers)) is None
+
+
+@pytest.mark.parametrize("extension", ["permessage-deflate", "permessage-deflate; client_no_context_takeover", "x"])
+@pytest.mark.parametrize("offered", [None, "permessage-deflate"])
+def test_an_upstream_that_turns_on_an_extension_is_refused(extension: str, offered: str | None) -> None:
+    """Compressed, what a client decodes would be something else than what was hashed."""
+    handshake = Handshake.read(request(**({"Sec_WebSocket_Extensions": offered} if offered else {})))
+    assert handshake is not None
+    forwarded = tutils.treq(headers=http.Headers())
+    handshake.write(forwarded)
+    assert "sec-websocket-extensions" not in forwarded.headers
+    problem = answer_problem(forwarded, accepted(Sec_WebSocket_Extensions=extension))
+    assert problem == "the upstream uses an extension that was not offered"
+
+
+@pytest.mark.parametrize(
+    ("headers", "problem"),
+    [
+        ({"Upgrade": "h2c"}, "not changed to WebSocket"),
+        ({"Upgrade": ""}, "not changed to WebSocket"),
+        ({"Connection": "keep-alive"}, "not changed to WebSocket"),
+        ({"Sec_WebSocket_Accept": ""}, "not understood the handshake"),
+        ({"Sec_WebSocket_Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xO0="}, "not understood the handshake"),
+        ({"Sec_WebSocket_Protocol": "other"}, "subprotocol that was not offered"),
+        ({"Content_Length": "5"}, "has a body"),
+        ({"Transfer_Encoding": "chunked"}, "has a body"),
+    ],
+)
+def test_any_other_101_is_refused_with_its_reason(headers: dict[str, str], problem: str) -> None:
+    asked = request(Sec_WebSocket_Key="AAAAAAAAAAAAAAAAAAAAAA==", Sec_WebSocket_Protocol="realtime")
+    right = {"Sec_WebSocket_Accept": generate_accept_token(b"AAAAAAAAAAAAAAAAAAAAAA==").decode()}
+    assert answer_problem(asked, accepted(**right, Sec_WebSocket_Protocol="realtime")) is None
+    found = answer_problem(asked, accepted(**(right | headers)))
+    assert found is not None
+    assert problem in found
+
+
+def test_a_101_that_was_not_asked_for_is_refused() -> None:
+    asked = request()
+    del asked.headers["upgrade"]
+    assert answer_problem(asked, accepted()) == "nobody has asked the upstream to change the protocol"

@@ -94,6 +94,26 @@ def test_what_comes_behind_a_close_is_discarded() -> None:
     assert reading.reader.state is State.CLOSED
 
 
+def kept(reader: FrameReader) -> int:
+    """Bytes that a reader keeps."""
+    values = [*vars(reader).values(), *vars(reader._decoder).values()]
+    return sum(len(value) for value in values if isinstance(value, bytes | bytearray))
+
+
+def test_what_comes_behind_a_close_is_not_kept() -> None:
+    reading = Reading(frame(TEXT, b"a") + frame(CLOSE, b"\x03\xe8"))
+    before = kept(reading.reader)
+    for _ in range(3):
+        assert reading.reader.feed(frame(TEXT, b"b" * 10_000)) == b""
+    assert kept(reading.reader) == before <= 10
+
+
+def test_a_close_frame_is_only_its_own_bytes_whatever_comes_with_it() -> None:
+    close = frame(CLOSE, b"\x03\xe8")
+    for wire in (close + frame(TEXT, b"b"), frame(TEXT, b"a") + close + b"\xff\xff", close + close):
+        assert Reading(wire).reader.close_frame == close
+
+
 @pytest.mark.parametrize(("body", "code"), [(b"", 1005), (b"\x03\xe8", 1000), (b"\x0f\xa0why", 4000)])
 def test_the_close_code_is_read(body: bytes, code: int) -> None:
     reader = Reading(frame(CLOSE, body)).reader

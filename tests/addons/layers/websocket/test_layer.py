@@ -1,3 +1,6 @@
+from concurrent.futures import Future
+
+import pytest
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events
@@ -8,6 +11,7 @@ from mitmproxy.test.taddons import context as options_context
 from mitmproxy.websocket import WebSocketMessage
 
 from addons.layers.websocket.layer import SignedWebsocketLayer, WebsocketRevoked
+from addons.signing.store_hook import StoringHook
 from tests.support.frames import CLOSE, TEXT, frame
 from tests.support.verification import sha256
 
@@ -17,9 +21,11 @@ class Signer:
 
     def __init__(self) -> None:
         self.done: list[tuple[str, ...]] = []
+        self.stored: Future[None] | None = None
 
-    def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> None:
+    def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> Future[None] | None:
         self.done.append((client_sha256, server_sha256))
+        return self.stored
 
     def leave_websocket(self, flow: http.HTTPFlow, reason: str) -> None:
         self.done.append((reason,))
@@ -63,6 +69,28 @@ def test_it_is_signed_before_the_last_close_frame_leaves() -> None:
     assert isinstance(end, WebsocketEndHook)
     assert there.flow.websocket is not None
     assert (there.flow.websocket.close_code, there.flow.websocket.closed_by_client) == (1005, True)
+
+
+@pytest.mark.parametrize("client_closes_first", [True, False])
+def test_the_last_close_frame_waits_until_the_signature_is_stored(client_closes_first: bool) -> None:
+    there = Connections()
+    there.signer.stored = Future()
+    first, last = there.client_says, there.server_says
+    close = frame(CLOSE, mask=None)
+    if client_closes_first:
+        first(frame(CLOSE))
+    else:
+        first, last = last, first
+        first(close)
+        close = frame(CLOSE)
+    [hook] = last(close)
+    assert isinstance(hook, StoringHook)
+    assert hook.stored is there.signer.stored
+    assert there.server_says(frame(TEXT, b"late", mask=None)) == []
+    ending = list(there.layer.handle_event(events.HookCompleted(hook)))
+    assert isinstance(ending[0], commands.SendData)
+    assert ending[0].data == close
+    assert [type(command) for command in ending[1:-1]] == [commands.CloseConnection] * 2
 
 
 def test_what_an_operator_injects_goes_nowhere() -> None:
