@@ -190,7 +190,7 @@ def ecdsa_signature(r: int, s: int, v: int = 27) -> str:
         (ecdsa_signature(0, 1), "its r is not between 1"),
         (ecdsa_signature(ORDER, 1), "its r is not between 1"),
         (ecdsa_signature(1, 1, 0), "27 or 28"),
-        (ecdsa_signature(1, 1, 29), "27 or 28"),
+        *((ecdsa_signature(1, 1, v), "27 or 28") for v in (26, 29, 30)),
         (ecdsa_signature(1, 1) + "00", "27 or 28"),
         (ecdsa_signature(1, 1)[2:], "27 or 28"),
         (ecdsa_signature(1, HALF).upper().replace("X", "x"), "lower-case"),

@@ -1,6 +1,5 @@
 """The checks of the front page for attestation reports, in a real browser: each kind of lie about a report."""
 
-import base64
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,30 +7,33 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from attest_web.attestation.reports import Attestation, ReportRequest
-from attest_web.dstack.guest_agent import Quote
 from attest_web.keys import SigningKeys
-from attest_web.metrics import Metrics
 from attest_web.signatures import SIGNING_ALGOS
-from scripts.tee_simulator.tdx import SimulatedPlatform, TdMeasurements
-from tests.e2e.support.dstack_guest import KMS_KEY, Guest, key_provider, registers, sha256
+from attest_web.verify.nvidia.evidence import CANNED_NONCE
+from scripts.tee_simulator.tdx import SimulatedPlatform
+from tests.e2e.support.dstack_guest import KMS_KEY, Guest, key_provider, sha256
 from tests.e2e.support.front_page import CLAIMS, LISTS, REGISTERS, flipped, listed_anew, marks, opened_modules
-
-MODEL = "org/model"
-NONCE = bytes(range(32))
-
-# Where things are in a quote, in hex digits.
-TEE_TYPE, ATTRIBUTES, MRTD, MRCONFIGID, RTMR0, RTMR3, REPORT_DATA, ITS_NONCE = (
-    2 * offset for offset in (4, 48 + 120, 48 + 136, 48 + 184, 48 + 328, 48 + 472, 48 + 520, 48 + 552)
+from tests.e2e.support.front_page_reports import (
+    ATTRIBUTES,
+    COMPOSE,
+    GPUS,
+    ITS_END,
+    ITS_NONCE,
+    KNOWN_GUEST,
+    MRCONFIGID,
+    MRTD,
+    NONCE,
+    REPORT_DATA,
+    RTMR0,
+    RTMR1,
+    RTMR2,
+    RTMR3,
+    TEE_TYPE,
+    check_reports,
+    gpu_evidence,
+    true_reports,
+    with_another,
 )
-
-CHECK_REPORTS = """async ([reports, expected]) => {
-  const { checkReport, sameMeasurements } = await import("/proof-page/attestation.js")
-  const found = []
-  for (const algo in reports) found.push(await checkReport(algo, reports[algo], expected[algo]))
-  const same = await sameMeasurements(found.map((each) => each.quote))
-  return { checks: [...found.flatMap((each) => each.checks), same], binds: found.map((each) => each.binds) }
-}"""
 
 Amend = Callable[[Any], object]
 
@@ -45,41 +47,6 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def platform() -> SimulatedPlatform:
     return SimulatedPlatform()
-
-
-COMPOSE = json.dumps({"name": "demo", "key_provider_id": KMS_KEY.hex()})
-KNOWN_GUEST = Guest(COMPOSE).with_config(1, sha256(COMPOSE))
-"""Of which a browser can tell everything."""
-
-
-def true_reports(
-    keys: SigningKeys, platform: SimulatedPlatform, nonce: bytes = NONCE, guest: Guest = KNOWN_GUEST
-) -> dict[str, Any]:
-    """A report about each key, of one TD with a GPU."""
-    shown = guest.report()
-    rtmr0, rtmr1, rtmr2, rtmr3 = registers(shown["event_log"])
-    measured = TdMeasurements(b"\1" * 48, (rtmr0, rtmr1, rtmr2, rtmr3), guest.mr_config_id)
-
-    class Evidence:
-        def quote(self, report_data: bytes) -> Quote:
-            return Quote(platform.quote(measured, report_data).hex(), shown["event_log"], shown["vm_config"])
-
-        def info(self) -> dict[str, Any]:
-            return dict(shown["info"])
-
-    def gpu(nonce: str) -> str:
-        evidence = base64.b64encode(b"\x11\xe0\1\xff" + bytes.fromhex(nonce) + b"\0" + b"measured").decode()
-        return json.dumps({"nonce": nonce, "evidence_list": [{"evidence": evidence}], "arch": "HOPPER"})
-
-    attestation = Attestation(keys, MODEL, Evidence(), gpu, dev=False, metrics=Metrics())
-    return {algo: json.loads(attestation.report(ReportRequest(algo), nonce)) for algo in SIGNING_ALGOS}
-
-
-def check_reports(page: Page, keys: SigningKeys, told: dict[str, Any], dev: bool = False) -> Any:
-    addresses = {"ecdsa": keys.ecdsa_address, "ed25519": keys.ed25519_address}
-    expected = {algo: {"nonce": NONCE.hex(), "address": address, "dev": dev} for algo, address in addresses.items()}
-    reports = {algo: each if isinstance(each, str) else json.dumps(each) for algo, each in told.items()}
-    return page.evaluate(CHECK_REPORTS, [reports, expected])
 
 
 def test_true_reports_hold_as_far_as_a_browser_can_tell(
@@ -106,12 +73,18 @@ UNREADABLE = {"report", "measurements"}
 COMPOSE_CLAIMS = {"compose hash", "key provider"}
 REPORT_LIES: dict[str, tuple[Amend, set[str]]] = {
     "address in the quote": (quote_lie(REPORT_DATA), {"address bound"}),
+    "end of the address": (quote_lie(REPORT_DATA + 39), {"address bound"}),
     "padding of the address": (quote_lie(REPORT_DATA + 41), {"address bound"}),
+    "end of the address or its padding": (quote_lie(ITS_NONCE - 1), {"address bound"}),
     "nonce in the quote": (quote_lie(ITS_NONCE), {"nonce"}),
+    "middle of the nonce in the quote": (quote_lie(ITS_NONCE + 33), {"nonce"}),
+    "end of the nonce in the quote": (quote_lie(ITS_END - 1), {"nonce"}),
     "nonce of the report": (lambda report: report.update(request_nonce="00" * 32), {"nonce"}),
     "debug": (quote_lie(ATTRIBUTES + 1), {"TD debug"}),
     "other firmware": (quote_lie(MRTD), {"measurements"}),
     "other devices": (quote_lie(RTMR0), {"measurements", "RTMR0"}),
+    "other kernel": (quote_lie(RTMR1 + 95), {"measurements", "RTMR1"}),
+    "other command line": (quote_lie(RTMR2 + 50), {"measurements", "RTMR2"}),
     "other app": (quote_lie(RTMR3), {"measurements", "RTMR3", "MRCONFIGID", *CLAIMS}),
     "other configuration": (quote_lie(MRCONFIGID + 10), {"MRCONFIGID"}),
     "other compose file": (lambda report: report.update(info={"tcb_info": {"app_compose": "{}"}}), COMPOSE_CLAIMS),
@@ -131,13 +104,19 @@ REPORT_LIES: dict[str, tuple[Amend, set[str]]] = {
     "no GPU": (gpu_lie(evidence_list=[]), {"GPU nonce"}),
     "an odd GPU": (gpu_lie(evidence_list=[{"evidence": "AAAA"}]), {"GPU nonce"}),
     "no base64": (gpu_lie(evidence_list=[{"evidence": "?"}]), {"GPU nonce"}),
-    "GPU evidence for another nonce": (
-        gpu_lie(evidence_list=[{"evidence": base64.b64encode(b"\x11\xe0" + bytes(60)).decode()}]),
-        {"GPU nonce"},
-    ),
+    **{
+        f"{what} of GPU {number}": (gpu_lie(evidence_list=with_another(number, evidence)), {"GPU nonce"})
+        for number in range(GPUS)
+        for what, evidence in {
+            "evidence for another nonce": gpu_evidence(bytes(32), number),
+            "evidence for a nonce that ends otherwise": gpu_evidence(NONCE[:31] + b"\0", number),
+            "canned evidence": gpu_evidence(CANNED_NONCE, number),
+            "no evidence": {},
+        }.items()
+    },
     "no payload": (lambda report: report.update(nvidia_payload=None), {"GPU nonce"}),
 }
-SPEAKS_OF_NO_KEY = {"measurements", "GPU nonce", "RTMR0", "MRCONFIGID", "boot log"}
+SPEAKS_OF_NO_KEY = {"measurements", "GPU nonce", "RTMR0", "RTMR1", "RTMR2", "MRCONFIGID", "boot log"}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +140,29 @@ def test_a_lie_about_a_report_is_found(
     assert marks(found["checks"], "fails") == expected
     bound = failing <= SPEAKS_OF_NO_KEY
     assert found["binds"] == [bound if each == algo else True for each in SIGNING_ALGOS]
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_td_with_one_of_the_attributes_that_make_it_untrusted_is_found(
+    page: Page, keys: SigningKeys, platform: SimulatedPlatform, bit: int
+) -> None:
+    told = true_reports(keys, platform)
+    for report in told.values():
+        quote = report["intel_quote"]
+        assert quote[ATTRIBUTES : ATTRIBUTES + 2] == "00"
+        report["intel_quote"] = f"{quote[:ATTRIBUTES]}{1 << bit:02x}{quote[ATTRIBUTES + 2 :]}"
+        listed_anew(report)
+    found = check_reports(page, keys, told)
+    assert marks(found["checks"], "fails") == {"ecdsa TD debug", "ed25519 TD debug"}
+    assert found["binds"] == [False, False]
+
+
+def test_canned_evidence_stays_canned_where_it_was_asked_for_with_its_own_nonce(
+    page: Page, keys: SigningKeys, platform: SimulatedPlatform
+) -> None:
+    told = true_reports(keys, platform, CANNED_NONCE)
+    found = check_reports(page, keys, told, nonce=CANNED_NONCE)
+    assert marks(found["checks"], "fails") == {"ecdsa GPU nonce", "ed25519 GPU nonce"}
 
 
 LISTED: dict[str, Callable[[dict[str, Any]], object]] = {
