@@ -15,9 +15,9 @@ from attest_web.client.proving.trust import AttestedSigners, KnownSigners
 from attest_web.client.transports.async_transport import AsyncVerifyingTransport
 from attest_web.client.transports.sync_transport import VerifyingTransport
 from attest_web.client.transports.tokens import checked_headers, refuse_token
-from attest_web.client.transports.transport import EXTENSION, Rules, Verdict
+from attest_web.client.transports.transport import EXTENSION, PendingProof, TransportConfig
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
-from attest_web.verify.certificate_judge import CertificateJudge, any_certificate
+from attest_web.verify.certificate_verifier import CertificateVerifier, any_certificate
 from attest_web.verify.policy import Policy
 from attest_web.verify.primitives.http_client import MAX_BYTES
 
@@ -25,7 +25,7 @@ _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)  # 
 
 
 class VerifiedOpenAI(OpenAI):
-    """An `OpenAI` client that hands over no answer that is not proven. Made by `verified_openai`."""
+    """An `OpenAI` client that returns only proven responses. Made by `verified_openai`."""
 
     def __init__(self, **options: Any) -> None:
         refuse_token(options.get("api_key"))
@@ -33,14 +33,14 @@ class VerifiedOpenAI(OpenAI):
         refuse_token(self.api_key)  # that of the environment
 
     def _build_headers(self, options: Any, *, retries_taken: int = 0) -> httpx2.Headers:
-        """Refuse a token that cannot be sent, wherever it is from. The SDK comes by here with every request."""
+        """Refuse a token that cannot be sent, whatever its source. The SDK calls this for every request."""
         return checked_headers(lambda: super(VerifiedOpenAI, self)._build_headers(options, retries_taken=retries_taken))
 
     def _process_response(self, **given: Any) -> Any:
-        """Give the answer its proof. The SDK comes by here with every answer; named by a test."""
-        verdict = _verdict(given["response"])
+        """Give the response its proof. The SDK calls this for every response; a test checks that it still does."""
+        pending_proof = _pending_proof(given["response"])
         made = super()._process_response(**given)
-        verdict.attach(made)
+        pending_proof.attach(made)
         return made
 
     def _websocket_query_params(self, *_: Any, **__: Any) -> httpx2.QueryParams:
@@ -51,7 +51,7 @@ class VerifiedOpenAI(OpenAI):
 
 
 class VerifiedAsyncOpenAI(AsyncOpenAI):
-    """An `AsyncOpenAI` client that hands over no answer that is not proven. Made by `verified_async_openai`."""
+    """An `AsyncOpenAI` client that returns only proven responses. Made by `verified_async_openai`."""
 
     def __init__(self, **options: Any) -> None:
         refuse_token(options.get("api_key"))
@@ -66,9 +66,9 @@ class VerifiedAsyncOpenAI(AsyncOpenAI):
 
     async def _process_response(self, **given: Any) -> Any:
         """See `VerifiedOpenAI`."""
-        verdict = _verdict(given["response"])
+        pending_proof = _pending_proof(given["response"])
         made = await super()._process_response(**given)
-        verdict.attach(made)
+        pending_proof.attach(made)
         return made
 
     def _websocket_query_params(self, *_: Any, **__: Any) -> httpx2.QueryParams:
@@ -95,7 +95,7 @@ def verified_openai(
     transport: httpx2.BaseTransport | None = None,
     **options: Any,
 ) -> VerifiedOpenAI:
-    """An `openai.OpenAI` whose every answer has been checked before it is handed over; of a stream, its end.
+    """An `openai.OpenAI` that checks every response before returning it; of a stream, before its end.
 
         client = verified_openai("https://HOST/v1", api_key=TOKEN)
         answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hello"}])
@@ -103,13 +103,13 @@ def verified_openai(
 
     Args:
         base_url: Where the model is, with `/v1` at its end. Nothing is sent anywhere else, and no redirect is followed.
-        policy: What is demanded of attestation, see `attestation_policy`, which is the default: strict.
-        signers: Addresses whose signatures are believed, instead of attestation: one for each of `algos` at least.
+        policy: What attestation must meet, see `attestation_policy`, which is the default: strict.
+        signers: Addresses whose signatures are accepted without attestation: one for each of `algos` at least.
         proof_url: Where signatures and reports are, if not at `base_url`: say a side port, in the same form.
-        tls_binding: Whether the server's TLS key must be the attested one. Without TLS there is none. Where somebody
-            else ends TLS, say a load balancer, it cannot be.
-        ra_tls: Whether the server's certificate is one of dstack's, to be judged by the attestation in it and not by an
-            authority, before anything is sent. It needs a `policy` that pins compose file and guest image; a
+        tls_binding: Whether the server's TLS key must be the attested one. Without TLS there is none. Where another
+            party ends TLS, say a load balancer, it cannot be.
+        ra_tls: Whether the server's certificate is one of dstack's, to be verified by the attestation in it and not by
+            an authority, before anything is sent. It needs a `policy` that pins compose file and guest image; a
             `transport` of your own must then take any certificate.
         algos: The algorithms that must have signed. Not every server has both.
         public_reports: Whether the server shows its reports to all (`ATTESTATION_PUBLIC=1`). They are asked for without
@@ -125,7 +125,7 @@ def verified_openai(
     Raises:
         ValueError: An argument makes no sense, or the token cannot be sent.
     """
-    rules = _rules(
+    config = _transport_config(
         base_url,
         policy,
         signers,
@@ -140,7 +140,7 @@ def verified_openai(
         on_proof=on_proof,
     )
     inner = transport if transport is not None else httpx2.HTTPTransport(limits=_LIMITS, verify=_verify(ra_tls))
-    verifying = VerifyingTransport(inner, rules)
+    verifying = VerifyingTransport(inner, config)
     http_client = DefaultHttpxClient(transport=verifying, follow_redirects=False, cookies=_no_cookies())
     return VerifiedOpenAI(base_url=base_url, http_client=http_client, **_checked(options))
 
@@ -163,7 +163,7 @@ def verified_async_openai(
     **options: Any,
 ) -> VerifiedAsyncOpenAI:
     """The same as `verified_openai`, for `openai.AsyncOpenAI`. `on_proof` is called on the event loop."""
-    rules = _rules(
+    config = _transport_config(
         base_url,
         policy,
         signers,
@@ -178,7 +178,7 @@ def verified_async_openai(
         on_proof=on_proof,
     )
     inner = transport if transport is not None else httpx2.AsyncHTTPTransport(limits=_LIMITS, verify=_verify(ra_tls))
-    verifying = AsyncVerifyingTransport(inner, rules)
+    verifying = AsyncVerifyingTransport(inner, config)
     http_client = DefaultAsyncHttpxClient(transport=verifying, follow_redirects=False, cookies=_no_cookies())
     return VerifiedAsyncOpenAI(base_url=base_url, http_client=http_client, **_checked(options))
 
@@ -198,7 +198,7 @@ def proof_of(answer: object) -> Proof:
     return proof
 
 
-def _rules(
+def _transport_config(
     base_url: str,
     policy: Policy | None,
     signers: Sequence[str] | None,
@@ -209,7 +209,7 @@ def _rules(
     ra_tls: bool,
     public_reports: bool,
     **more: Any,
-) -> Rules:
+) -> TransportConfig:
     if not algos or not set(algos) <= set(SIGNING_ALGOS):
         raise ValueError("algos takes ecdsa, ed25519, or both")
     if policy is not None and signers is not None:
@@ -223,7 +223,7 @@ def _rules(
             raise ValueError("a URL here has no user or password, no query and no fragment; the token is for api_key")
     tls = tls_binding and signers is None and httpx2.URL(base_url).scheme == "https"
     algos = tuple(dict.fromkeys(algos))
-    judge = None
+    verify_certificate = None
     if ra_tls:
         pinned = policy is not None and policy.compose_hash is not None and policy.pins_guest
         if policy is None or not pinned or not tls or httpx2.URL(proof_url or base_url).scheme != "https":
@@ -231,7 +231,7 @@ def _rules(
                 "ra_tls goes with https (of proof_url, too), tls_binding, and a policy that pins compose_hash and the"
                 " guest (os_image_hashes, or mrtd and rtmrs)"
             )
-        judge = CertificateJudge(policy)
+        verify_certificate = CertificateVerifier(policy)
     trust: KnownSigners | AttestedSigners
     if signers is not None:
         trust = KnownSigners(signers)
@@ -240,7 +240,9 @@ def _rules(
         trust = AttestedSigners(given, algos, tls=tls, send_token=not public_reports)
     base = base_url.rstrip("/")
     proof = (proof_url or base_url).rstrip("/")
-    return Rules(base, proof, trust, algos, tls, public_reports=public_reports, judge=judge, **more)
+    return TransportConfig(
+        base, proof, trust, algos, tls, public_reports=public_reports, verify_certificate=verify_certificate, **more
+    )
 
 
 def _verify(ra_tls: bool) -> bool | ssl.SSLContext:
@@ -257,11 +259,11 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _verdict(response: httpx2.Response) -> Verdict:
-    verdict = response.extensions.get(EXTENSION)
-    if not isinstance(verdict, Verdict):
+def _pending_proof(response: httpx2.Response) -> PendingProof:
+    pending_proof = response.extensions.get(EXTENSION)
+    if not isinstance(pending_proof, PendingProof):
         raise UnprovenError("this answer went around the verifying transport; make clients with verified_openai")
-    return verdict
+    return pending_proof
 
 
 def _no_websockets() -> UnprovenError:

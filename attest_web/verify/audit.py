@@ -89,12 +89,12 @@ def _check_signatures(evidence: Evidence, audit: Audit) -> _Addresses:
     signers: _Addresses = defaultdict(set)
     texts: set[str] = set()
     names = _Names()
-    for number, saying in enumerate(evidence.signatures, 1):
-        name = saying.algo or f"signature {number}"
+    for number, statement in enumerate(evidence.signatures, 1):
+        name = statement.algo or f"signature {number}"
         try:
-            answer = SignatureAnswer.parse(saying.body)
-            if saying.algo not in (None, answer.algo):
-                raise FailedError(f"an {saying.algo} signature was asked for, an {answer.algo} one came")
+            answer = SignatureAnswer.parse(statement.body)
+            if statement.algo not in (None, answer.algo):
+                raise FailedError(f"an {statement.algo} signature was asked for, an {answer.algo} one came")
             if evidence.exchange is None:
                 raise FailedError("there is no exchange that it could be of")
         except FailedError as error:
@@ -111,7 +111,7 @@ def _check_signatures(evidence: Evidence, audit: Audit) -> _Addresses:
             shown = ", ".join(shown_address(algo, address) for address in sorted(addresses))
             detail = f"the {algo} signatures of one exchange are by different keys: {shown}"
             audit.checks.append(Check(f"{algo} signer", Status.FAILED, detail))
-    if signers and all(saying.algo is None for saying in evidence.signatures):
+    if signers and all(statement.algo is None for statement in evidence.signatures):
         audit.checks += [
             not_asked(f"{algo} signature", f"no --signature is an {algo} one")
             for algo in SIGNING_ALGOS
@@ -123,12 +123,12 @@ def _check_signatures(evidence: Evidence, audit: Audit) -> _Addresses:
 def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audit: Audit) -> _Addresses:
     attested: _Addresses = defaultdict(set)
     names = _Names()
-    for number, saying in enumerate(evidence.reports, 1):
-        name = saying.algo or f"report {number}"
+    for number, statement in enumerate(evidence.reports, 1):
+        name = statement.algo or f"report {number}"
         try:
-            report = Report.parse(saying.body)
-            if saying.algo not in (None, report.algo):
-                raise FailedError(f"a report about an {saying.algo} key was asked for, one about {report.algo} came")
+            report = Report.parse(statement.body)
+            if statement.algo not in (None, report.algo):
+                raise FailedError(f"a report about an {statement.algo} key was asked for, one about {report.algo} came")
         except FailedError as error:
             audit.checks.append(Check(f"{name} report", Status.FAILED, str(error)))
             continue

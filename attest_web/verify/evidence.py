@@ -47,7 +47,7 @@ class Evidence:
     def complete(self) -> bool:
         """Whether there is a chat, and a signature and a report by each algorithm."""
         return self.exchange is not None and all(
-            {saying.algo for saying in statements} >= set(SIGNING_ALGOS)
+            {statement.algo for statement in statements} >= set(SIGNING_ALGOS)
             for statements in (self.signatures, self.reports)
         )
 
@@ -80,8 +80,8 @@ def save(evidence: Evidence, collateral: str | None, directory: Path, nvidia: He
         ("--signature", "signature", evidence.signatures),
         ("--report", "report", evidence.reports),
     ):
-        for number, saying in enumerate(statements):
-            keep(option, f"{kind}-{saying.algo or number}.json", saying.body)
+        for number, statement in enumerate(statements):
+            keep(option, f"{kind}-{statement.algo or number}.json", statement.body)
     if evidence.reports and evidence.nonce is not None:
         arguments += ["--nonce", evidence.nonce.hex()]
     for key in sorted(evidence.tls_keys or ()):

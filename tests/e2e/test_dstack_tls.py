@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from attest_web.attestation.tls_fingerprint import spki_sha256
 from attest_web.gpu.evidence import find_gpu_python
-from attest_web.verify.certificate_judge import any_certificate
+from attest_web.verify.certificate_verifier import any_certificate
 from tests.attest_web.guest_agent import agent, as_dstack_answers
 from tests.e2e.support.processes import PROGRAMS, ROOT, TOKEN, Process, Proxy, clean_env, running_proxy, start_proxy
 from tests.e2e.support.raw_client import chat_body

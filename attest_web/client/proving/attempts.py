@@ -1,4 +1,4 @@
-"""Attempts to attest keys, one at a time: who has waited for one that failed does not make the same attempt again.
+"""Attempts to attest keys, one at a time: a request that waited for a failed attempt does not repeat it.
 
 Without this, each of many requests that wait for their turn would be held by a slow server for as long as all those
 before it.
@@ -11,10 +11,10 @@ from attest_web.client.proving.errors import ProofError
 
 
 class Attempts:
-    """What became of the last attempt. For use under a lock, but for `made`.
+    """The outcome of the last attempt. To be used under a lock, except for `made`.
 
     Attributes:
-        made: How many there were, to be noted before waiting for the lock.
+        made: How many attempts there were, to be read before waiting for the lock.
     """
 
     def __init__(self) -> None:
@@ -24,14 +24,14 @@ class Attempts:
 
     @contextmanager
     def attempt(self, subject: Hashable, made_before: int) -> Iterator[None]:
-        """Make an attempt within this.
+        """Make an attempt within this context.
 
         Args:
             subject: What is attested, and all that it depends on.
-            made_before: What `made` was before the wait for this turn.
+            made_before: What `made` was before the wait for the lock.
 
         Raises:
-            ProofError: The same attempt failed meanwhile, so as it failed then; or it fails now.
+            ProofError: The same attempt failed during the wait, with the error that it failed with; or this one fails.
         """
         if self._failure is not None and self.made != made_before and self._subject == subject:
             raise _again(self._failure)

@@ -1,4 +1,4 @@
-"""What goes wrong where an answer has to be proven. None of it quotes a prompt, an answer or a token."""
+"""The errors of proving a response. None of them quotes a prompt, a response or a token."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class ProofError(Exception):
-    """An answer is not proven, so it is not handed over. Never retried by the SDK: that is for whoever catches it.
+    """A response is not proven, so it is not returned. The SDK never retries it: that is left to the caller.
 
     Attributes:
-        proof: What there is of a proof, to be saved and looked at; None where there is nothing.
+        proof: What there is of a proof, to be saved and inspected; None where there is nothing.
     """
 
     def __init__(self, message: str, proof: "Proof | None" = None) -> None:
@@ -23,17 +23,17 @@ class ProofError(Exception):
 
 
 class UnprovenError(ProofError):
-    """There is no proof: the answer is not signed, or what proves it could not be had or not be checked.
+    """There is no proof: the response is not signed, or what proves it could not be fetched or checked.
 
-    Ask again; if it stays so, the message says what is missing. Nothing is known to be wrong, and nothing to be right.
+    Retry; if the error stays, its message says what is missing. Nothing is known to be wrong, and nothing to be right.
     """
 
 
 class MismatchError(ProofError):
-    """There is a proof, and it does not hold: somebody has changed request, answer, signature or keys.
+    """There is a proof, and it does not hold: request, response, signature or keys have been changed.
 
-    Do not use the answer, and do not ask again over this connection before you know why. `error.proof.save(…)` keeps
-    what there is, for whoever runs the server.
+    Do not use the response, and do not retry over this connection before you know why. `error.proof.save(…)` keeps
+    what there is, for the server's operator.
 
     Attributes:
         checks: The checks that failed.

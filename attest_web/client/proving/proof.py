@@ -1,4 +1,4 @@
-"""The proof of an answer, as it is handed to whoever has asked."""
+"""The proof of a response, as the client gets it."""
 
 import hashlib
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Proof:
         return hashlib.sha256(self.evidence.exchange.response if self.evidence.exchange else b"").hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write it into a file for `tee-verify --proof`. It has prompt and answer in it, so nobody else can read it.
+        """Write it into a file for `tee-verify --proof`. It has prompt and response in it: only its owner may read it.
 
         Raises:
             OSError: It cannot be written.

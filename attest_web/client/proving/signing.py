@@ -6,7 +6,7 @@ from typing import Final
 
 from attest_web.client.proving.errors import UnprovenError, not_holding
 from attest_web.client.proving.proof import Proof
-from attest_web.client.proving.steps import Get, Question, Steps, TookTooLongError, Wait, signature_target
+from attest_web.client.proving.steps import Get, StartDeadline, Steps, TookTooLongError, Wait, signature_target
 from attest_web.signatures import SigningAlgo
 from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.primitives.checks import Check, FailedError, Status, all_hold
@@ -14,11 +14,11 @@ from attest_web.verify.primitives.http_client import Answer, FetchError
 from attest_web.verify.signed_text import Exchange, SignatureAnswer, check_signature, why_not_signed
 
 DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds to wait before asking again. This proxy has the signature before the answer's end goes out; NEAR AI's and
-Phala's store theirs when the answer has gone."""
+"""Seconds to wait before each retry. This proxy has the signature before the response's end is sent; NEAR AI's and
+Phala's store theirs afterwards."""
 
 _AGAIN = frozenset({404, 408, 425, 429, 500, 502, 503, 504})
-"""HTTP statuses after which another try may find what this one has not."""
+"""HTTP statuses after which a retry may succeed."""
 
 MAX_REASON: Final = 300
 """Characters of a server's reason for not signing that an error repeats at most."""
@@ -30,9 +30,9 @@ class Signed:
 
     Attributes:
         exchange: Request and answer.
-        statements: The answers of the signature endpoint.
+        statements: The responses of the signature endpoint.
         checks: What was checked.
-        signers: Who has signed: 20 or 32 bytes, by algorithm. Nothing is known of them yet.
+        signers: The signers' addresses: 20 or 32 bytes, by algorithm. They are not attested yet.
     """
 
     exchange: Exchange
@@ -48,7 +48,7 @@ def signatures(
 
     Args:
         exchange: The client's own bytes.
-        ids: What to ask by, the best first.
+        ids: The ids to request signatures by, the best first.
         algos: The algorithms that must have signed.
         model: The model that was asked, where that is known.
 
@@ -82,7 +82,7 @@ def signatures(
 
 
 def _first(ids: Sequence[str], algo: SigningAlgo, model: str | None, delays: Iterator[float]) -> Steps[bytes]:
-    yield Question()
+    yield StartDeadline()
     while True:
         reasons, again = [], False
         for response_id in ids:

@@ -1,6 +1,6 @@
-"""What the logic of proving asks of whoever runs it, so that there is one logic for sync and async clients.
+"""The I/O steps of proving, so that sync and async clients share one sans-I/O logic.
 
-A generator yields steps and is sent what came of them, in the manner of h11: it does no I/O itself.
+A generator yields steps and is sent their results: it does no I/O itself.
 """
 
 from collections.abc import Callable, Generator
@@ -12,23 +12,22 @@ from attest_web.verify.primitives.http_client import FetchError
 
 
 class TookTooLongError(FetchError):
-    """The time for a question for proof is over; there is no point in asking again."""
+    """The deadline of a request for proof has passed; a retry would not help."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """A question for proof begins: it has the time that such a question may take, with all its tries and waits."""
+class StartDeadline:
+    """Start the deadline of a request for proof, which holds for all its retries and waits."""
 
 
 @dataclass(frozen=True)
 class Get:
-    """Ask the server that shows proof. What comes back is an `Answer`, or a `FetchError` where there was none.
+    """Send a GET request to the server that serves proofs. The result is an `Answer`, or a `FetchError` without one.
 
     Attributes:
         target: Path and query, behind the base URL.
-        about_keys: Whether it is a question about the keys themselves, which may go over a connection that nothing is
-            known of.
-        with_token: Whether the token goes with it.
+        about_keys: Whether it fetches a report about the keys, which may go over a connection that is not attested.
+        with_token: Whether the token is sent with it.
     """
 
     target: str
@@ -44,19 +43,19 @@ class Wait:
 
 
 @dataclass(frozen=True)
-class Work:
-    """Call a function that blocks, in a thread; what comes back is what it returns."""
+class RunBlocking:
+    """Call a blocking function in a thread. The result is what it returns."""
 
     call: Callable[[], Any]
 
 
-Step = Question | Get | Wait | Work
+Step = StartDeadline | Get | Wait | RunBlocking
 T = TypeVar("T")
 Steps = Generator[Step, Any, T]
 
 
 def signature_target(response_id: str, algo: str, model: str | None) -> str:
-    """Where the signature of an answer is. NEAR AI's gateway asks for the model, too; others do not mind it."""
+    """The path of a response's signature. NEAR AI's gateway needs the model, too; others ignore it."""
     query = {"signing_algo": algo} | ({"model": model} if model is not None else {})
     return f"/signature/{quote(response_id, safe='')}?{urlencode(query)}"
 
@@ -64,7 +63,7 @@ def signature_target(response_id: str, algo: str, model: str | None) -> str:
 def report_target(
     algo: str, nonce: bytes, address: str | None = None, *, tls: bool = False, model: str | None = None
 ) -> str:
-    """Where a report about a key is: of an address, or of the key that is in use."""
+    """The path of a report about a key: that of an address, or the one in use."""
     query = {"signing_algo": algo, "nonce": nonce.hex(), "include_tls_fingerprint": "true" if tls else "false"}
     query |= ({"signing_address": address} if address is not None else {}) | ({"model": model} if model else {})
     return f"/attestation/report?{urlencode(query)}"

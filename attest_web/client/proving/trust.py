@@ -1,4 +1,4 @@
-"""Which keys may sign: those that attestation vouches for, or those that are known beforehand."""
+"""Which keys may sign: attested ones, or ones that are configured."""
 
 import json
 import secrets
@@ -9,7 +9,7 @@ from typing import Protocol
 from attest_web.attestation.report_data import NONCE_BYTES
 from attest_web.client.proving.errors import MismatchError, UnprovenError, not_holding
 from attest_web.client.proving.proof import Proof
-from attest_web.client.proving.steps import Get, Question, Steps, Work, report_target
+from attest_web.client.proving.steps import Get, RunBlocking, StartDeadline, Steps, report_target
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.audit import DEV_ROOT, Audit, check_evidence
 from attest_web.verify.collateral import DcapVerifier
@@ -25,17 +25,17 @@ Signers = Mapping[SigningAlgo, bytes]
 """Addresses by algorithm."""
 
 MAX_PINS = 16
-"""Sets of keys that are remembered; the oldest is forgotten and would be attested anew."""
+"""Sets of keys that are cached; the oldest is evicted and would be attested again."""
 
 _WANTS_TOKEN = frozenset({401, 403})
-"""HTTP statuses of a server that shows its report to holders of a token."""
+"""HTTP statuses of a server whose reports need a token."""
 
 
 class RefusedError(UnprovenError):
-    """The server did not give a report, and has said so with an HTTP status.
+    """The server refused a report with an HTTP status.
 
     Attributes:
-        answer: What it said.
+        answer: Its response.
     """
 
     def __init__(self, message: str, answer: Answer) -> None:
@@ -51,7 +51,7 @@ class Pin:
         signers: The address of each algorithm.
         tls_key: SHA-256 of the SPKI of the TLS key that goes with them; None where TLS is not bound.
         evidence: The reports, and the nonce that they were made for.
-        audit: What became of their checks.
+        audit: The outcome of their checks.
         collateral: What the quotes were checked against, if that is known.
     """
 
@@ -67,7 +67,7 @@ class Trust(Protocol):
 
     @property
     def settled(self) -> bool:
-        """Whether there are keys already."""
+        """Whether any keys may sign yet."""
 
     @property
     def tls_keys(self) -> frozenset[bytes]:
@@ -77,18 +77,18 @@ class Trust(Protocol):
         """The pin for these keys, if they may sign."""
 
     def attested(self, signers: Signers | None, tls_key: bytes | None) -> Pin | None:
-        """The pin that `pin` would find for the same arguments, if it has been found since."""
+        """The pin that `pin` would return for the same arguments, if it has been made since."""
 
     def pin(self, signers: Signers | None, tls_key: bytes | None, model: str | None) -> Steps[Pin]:
-        """Find out whether these keys may sign, or which may, if None are given.
+        """Decide whether these keys may sign, or which may, if None are given.
 
         Raises:
-            ProofError: They may not, or it cannot be told.
+            ProofError: They may not, or it cannot be decided.
         """
 
 
 class KnownSigners:
-    """Trust in addresses that are known beforehand, say from a run of `tee-verify`."""
+    """Trust in addresses that are configured, say from a run of `tee-verify`."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         """Trust these.
@@ -106,7 +106,7 @@ class KnownSigners:
 
     @property
     def settled(self) -> bool:
-        """Always: nothing has to be asked."""
+        """Always: nothing has to be fetched."""
         return True
 
     @property
@@ -115,7 +115,7 @@ class KnownSigners:
         return frozenset()
 
     def find(self, signers: Signers, tls_key: bytes | None) -> Pin | None:  # noqa: ARG002
-        """See `Trust`. The TLS key is not looked at."""
+        """See `Trust`. The TLS key is ignored."""
         if signers and all(address in self._known[algo] for algo, address in signers.items()):
             return Pin(signers, None, Evidence(), Audit())
         return None
@@ -136,7 +136,7 @@ class KnownSigners:
 
 
 class AttestedSigners:
-    """Trust in the keys of reports that a policy lets pass."""
+    """Trust in the keys of reports that a policy accepts."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class AttestedSigners:
         """Trust what the policy trusts.
 
         Args:
-            policy: What is demanded of reports.
+            policy: What reports must meet.
             algos: The algorithms, of whose keys there must be a report each.
             tls: Whether the server's TLS key must be the attested one.
             send_token: Whether a server that shows no report without the token is sent it before its key is attested.
@@ -211,7 +211,7 @@ class AttestedSigners:
             evidence.reports.append(Statement(the_report(answer.body, address), algo))
         if self._tls:
             evidence.tls_keys = frozenset(keys_seen)
-        audit, collateral = yield Work(lambda: self._check(evidence))
+        audit, collateral = yield RunBlocking(lambda: self._check(evidence))
         if not audit.ok:
             proof = Proof(evidence, tuple(audit.checks), tuple(audit.warnings), collateral=collateral)
             raise not_holding("the attestation of this server's keys", audit.checks, proof)
@@ -225,7 +225,7 @@ class AttestedSigners:
         return pin
 
     def _report(self, target: str) -> Steps[Answer]:
-        """Ask for a report: at first without the token, as nothing is known yet of who gets it."""
+        """Fetch a report: at first without the token, as the server is not attested yet."""
         answer = yield from _ask(target, with_token=False)
         if answer.status not in _WANTS_TOKEN:
             return answer
@@ -247,7 +247,7 @@ class AttestedSigners:
 
 
 def _ask(target: str, *, with_token: bool) -> Steps[Answer]:
-    yield Question()
+    yield StartDeadline()
     answer: Answer | FetchError = yield Get(target, about_keys=True, with_token=with_token)
     if isinstance(answer, FetchError):
         raise UnprovenError(f"no attestation report could be had: {answer}")
@@ -255,7 +255,7 @@ def _ask(target: str, *, with_token: bool) -> Steps[Answer]:
 
 
 def the_report(body: bytes, address: str | None) -> bytes:
-    """The report in an answer: the answer itself, or one of those that a gateway has gathered from many machines.
+    """The report in a response: the response itself, or one of those that a gateway has gathered from many machines.
 
     NEAR AI's gateway has the models' reports in `model_attestations`.
     """

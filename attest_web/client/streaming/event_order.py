@@ -1,8 +1,8 @@
-"""What an event may be about, by those before it: so that no text is said to be whole by the end of a thought.
+"""The order of events: so that no text is taken for complete by the end of a block of reasoning.
 
-The end of what a model has thought may be read before a stream is proven, and that of a text, which people act on, may
-not. But many readers take a text for whole at the end of its block, part or item, and do not look at what these are
-said to be. So what is announced as a thought, or ends as one, has no text in it.
+The end of reasoning may be read before a stream is proven; that of a text, which readers act on, may not. But many
+readers take a text for complete at the end of its block, part or item, without a look at its type. So a block that
+begins as reasoning, or ends as one, has no text in it.
 """
 
 from typing import Any, Final

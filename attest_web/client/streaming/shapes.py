@@ -1,7 +1,6 @@
-"""Shapes that JSON values may have: a few words to write an allow-list in.
+"""Predicates of JSON values, to write an allow-list with.
 
-A shape says of a value whether it is of that shape, and is false for whatever it does not know: another type, another
-member, another literal.
+A shape is true for the values of its form, and false for all others: another type, another member, another literal.
 """
 
 import math

@@ -1,9 +1,8 @@
 """Which events of a stream may be read before the stream is proven: an allow-list, by their shape.
 
-An event passes if reading it makes no reader act: a piece of text, of a refusal, or of what a model has thought, with
-ids, roles, indexes and counts around it; the announcement of an answer or a part that is still empty; a ping. Whatever
-else an event is or has waits for the proof: tool calls and pieces of them, `finish_reason`, a text that is said to be
-whole, annotations, types and members that are not known here.
+An event passes if no reader acts on it: a piece of text, of a refusal, or of reasoning, with ids, roles, indexes and
+counts; the start of a response or a part that is still empty; a ping. Any other event waits for the proof: tool calls
+and pieces of them, `finish_reason`, a text that is marked complete, annotations, unknown types and members.
 
 The dialects are those of OpenAI's chat, completions and Responses API, as vLLM and SGLang speak them, too
 (https://platform.openai.com/docs/api-reference), and of Anthropic's Messages

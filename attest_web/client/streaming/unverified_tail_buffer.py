@@ -1,9 +1,8 @@
-"""Lets the events of a stream through, up to the first that people could act on, and holds back all that follows.
+"""Releases the events of a stream up to the first that a reader could act on, and buffers all that follows.
 
-Whoever reads a stream acts on its end (`[DONE]`, `response.completed`, `message_stop`, a `finish_reason`), and on what
-is whole before: a tool call, a text. What is known to be none of these passes as soon as its event is complete, see
-`stream_events`; everything else waits until the whole stream is proven, and so does all that comes behind it, however
-harmless.
+A reader acts on the end of a stream (`[DONE]`, `response.completed`, `message_stop`, a `finish_reason`), and on what
+is complete before: a tool call, a text. What is known to be none of these is released as soon as its event is complete,
+see `stream_events`; everything else is buffered until the whole stream is proven, and so is all that follows it.
 
 Lines and fields are read as WHATWG HTML, 9.2.6 has them. Where another reader may read a stream in another way, it
 waits: at a line that ends in a lone CR, one with a character that `str.splitlines` takes for a line end, a field that
@@ -22,7 +21,7 @@ from attest_web.verify.primitives.checks import FailedError
 from attest_web.verify.primitives.untrusted_json import parse_object
 
 MAX_EVENT: Final = 2**20
-"""Bytes of an event's data at most that are parsed; a longer one waits. JSON takes some 25 times its size in memory."""
+"""Bytes of an event's data at most that are parsed; a longer one is buffered. Parsed JSON takes 25 times its size."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
 """The end of a line, once it is clear: the CR at the end of what has come may be the half of one."""
@@ -32,23 +31,23 @@ _OTHER_LINE_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 class UnverifiedTailBuffer:
-    """The gate of one stream; sans-I/O.
+    """The buffer of one stream; sans-I/O.
 
-    All of the stream is kept, for its proof, and `max_bytes` bounds it: also what waits.
+    All of the stream is kept, for its proof, and `max_bytes` bounds it.
 
     Attributes:
         id: The response id of the first event that has one.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """Make a gate.
+        """Make an empty buffer.
 
         Args:
             max_bytes: Of the stream, all of which is kept for its proof.
         """
         self._max_bytes = max_bytes
         self._content = bytearray()
-        self._released = 0  # bytes of the content that were let through
+        self._released = 0  # bytes of the content that were released
         self._line = 0  # where the line begins that has not ended
         self._scanned = 0  # up to where there is no line end in it
         self._closed = False
@@ -62,7 +61,7 @@ class UnverifiedTailBuffer:
         return bytes(self._content)
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece; return what may be handed over now, perhaps nothing.
+        """Add the next piece; return what may be released now, perhaps nothing.
 
         Raises:
             UnprovenError: The stream is longer than `max_bytes`.
@@ -75,7 +74,7 @@ class UnverifiedTailBuffer:
         return bytes(self._content[start : self._released])
 
     def end(self) -> bytes:
-        """What was held back. To be handed over once the stream is proven."""
+        """What was held back: to be released once the stream is proven."""
         held = bytes(self._content[self._released :])
         self._released = len(self._content)
         return held

@@ -11,7 +11,7 @@ import httpx2
 from attest_web.client.proving.attempts import Attempts
 from attest_web.client.proving.proof import Proof
 from attest_web.client.proving.signing import signatures
-from attest_web.client.proving.steps import Get, Question, Steps, T, Wait, Work
+from attest_web.client.proving.steps import Get, RunBlocking, StartDeadline, Steps, T, Wait
 from attest_web.client.proving.trust import Pin, RefusedError, Signers
 from attest_web.client.streaming.unverified_tail_buffer import UnverifiedTailBuffer, check_length
 from attest_web.client.transports.deadline import Countdown
@@ -26,9 +26,9 @@ from attest_web.client.transports.proof_requests import (
 from attest_web.client.transports.tls_guard import TlsGuard, UnknownTlsKeyError, server_key
 from attest_web.client.transports.transport import (
     EXTENSION,
-    Asked,
-    Rules,
-    Verdict,
+    PendingProof,
+    PendingRequest,
+    TransportConfig,
     another_key,
     exchange_of,
     id_in,
@@ -47,9 +47,9 @@ from attest_web.verify.primitives.http_client import Answer, FetchError
 class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
     """Sends requests by another transport, and gives no answer that is not proven."""
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, rules: Rules) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, config: TransportConfig) -> None:
         self._inner = inner
-        self._rules = rules
+        self._config = config
         self._attempts = Attempts()
         self._attesting = anyio.Lock()
 
@@ -60,14 +60,14 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
             ProofError: The answer is not proven.
         """
         await request.aread()
-        asked = Asked.of(request, self._rules)
-        refused = await self._settle(asked)
+        pending = PendingRequest.of(request, self._config)
+        refused = await self._settle(pending)
         if refused is not None:
             return refused
-        guard = partial(self._rules.guard, request.url)
-        response = await self._send(guard, partial(self._send_guarded, request), asked)
+        guard = partial(self._config.guard, request.url)
+        response = await self._send(guard, partial(self._send_guarded, request), pending)
         try:
-            return await self._checked(asked, response)
+            return await self._checked(pending, response)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
@@ -77,26 +77,29 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         """Close the connections."""
         await self._inner.aclose()
 
-    async def _settle(self, asked: Asked) -> httpx2.Response | None:
+    async def _settle(self, pending: PendingRequest) -> httpx2.Response | None:
         """Have keys attested before the first request is sent; return an answer where that was refused."""
-        trust = self._rules.trust
-        if trust.settled or self._rules.may_go_unattested(asked.path):
+        trust = self._config.trust
+        if trust.settled or self._config.may_go_unattested(pending.path):
             return None
         try:
-            await self._attest(None, None, asked)
+            await self._attest(None, None, pending)
         except RefusedError as error:
             return refusal(error)
         return None
 
     async def _send(
-        self, guard: Callable[[], TlsGuard | None], send: Callable[[TlsGuard | None], Awaitable[T]], asked: Asked
+        self,
+        guard: Callable[[], TlsGuard | None],
+        send: Callable[[TlsGuard | None], Awaitable[T]],
+        pending: PendingRequest,
     ) -> T:
         """Send over a connection to an attested key; what finds a new one waits until that is attested, too."""
         for _ in range(2):
             try:
                 return await send(guard())
             except UnknownTlsKeyError as unknown:
-                await self._attest(None, unknown.key, asked)
+                await self._attest(None, unknown.key, pending)
         raise another_key()
 
     async def _send_guarded(self, request: httpx2.Request, guard: TlsGuard | None) -> httpx2.Response:
@@ -104,94 +107,98 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
             request.extensions = {**request.extensions, "trace": guard.atrace}
         return await self._inner.handle_async_request(request)
 
-    async def _checked(self, asked: Asked, response: httpx2.Response) -> httpx2.Response:
-        verdict = Verdict(self._rules.on_proof)
-        response.extensions[EXTENSION] = verdict
+    async def _checked(self, pending: PendingRequest, response: httpx2.Response) -> httpx2.Response:
+        pending_proof = PendingProof(self._config.on_proof)
+        response.extensions[EXTENSION] = pending_proof
         inner = cast("httpx2.AsyncByteStream", response.stream)
-        if may_go_unproven(response, asked, self._rules):
+        if may_go_unproven(response, pending, self._config):
             if is_encoded(response) and response.status_code >= 300:
                 await inner.aclose()
                 return with_stream(response, httpx2.ByteStream(b""))
             refuse_compression(response)
-            return with_stream(response, _BoundedStream(inner, self._rules.max_bytes))
+            return with_stream(response, _BoundedStream(inner, self._config.max_bytes))
         refuse_encoding(response)
-        tls_key = server_key(response) if self._rules.tls else None
+        tls_key = server_key(response) if self._config.tls else None
 
         async def settle(answer: bytes, own_id: str | None) -> None:
-            verdict.settle(await self._prove(asked, answer, ids_of(response, own_id), tls_key))
+            pending_proof.settle(await self._prove(pending, answer, ids_of(response, own_id), tls_key))
 
-        if may_come_in_parts(response, asked):
-            gate = UnverifiedTailBuffer(self._rules.max_bytes)
-            return with_stream(response, _ProvenStream(inner, gate, lambda: settle(gate.content, gate.id)))
+        if may_come_in_parts(response, pending):
+            tail_buffer = UnverifiedTailBuffer(self._config.max_bytes)
+            return with_stream(
+                response, _ProvenStream(inner, tail_buffer, lambda: settle(tail_buffer.content, tail_buffer.id))
+            )
         answer = bytearray()
         async for piece in inner:
-            check_length(len(answer) + len(piece), self._rules.max_bytes)
+            check_length(len(answer) + len(piece), self._config.max_bytes)
             answer += piece
         await inner.aclose()
         await settle(bytes(answer), id_in(bytes(answer)))
         return with_stream(response, httpx2.ByteStream(bytes(answer)))
 
-    async def _prove(self, asked: Asked, answer: bytes, ids: Sequence[str], tls_key: bytes | None) -> Proof:
-        trust = self._rules.trust
-        signed = await self._run(signatures(exchange_of(asked, answer), ids, self._rules.algos, asked.model), asked)
-        pin = trust.find(signed.signers, tls_key) or await self._attest(signed.signers, tls_key, asked)
+    async def _prove(self, pending: PendingRequest, answer: bytes, ids: Sequence[str], tls_key: bytes | None) -> Proof:
+        trust = self._config.trust
+        signed = await self._run(
+            signatures(exchange_of(pending, answer), ids, self._config.algos, pending.model), pending
+        )
+        pin = trust.find(signed.signers, tls_key) or await self._attest(signed.signers, tls_key, pending)
         return whole_proof(signed, pin)
 
-    async def _attest(self, signers: Signers | None, tls_key: bytes | None, asked: Asked) -> Pin:
+    async def _attest(self, signers: Signers | None, tls_key: bytes | None, pending: PendingRequest) -> Pin:
         """Have keys attested, unless they have been since; one at a time."""
-        trust = self._rules.trust
+        trust = self._config.trust
         made = self._attempts.made
         async with self._attesting:
             pin = trust.attested(signers, tls_key)
             if pin is None:
-                with self._attempts.attempt(asked.depends_on(signers, tls_key), made):
-                    pin = await self._run(trust.pin(signers, tls_key, asked.model), asked)
+                with self._attempts.attempt(pending.depends_on(signers, tls_key), made):
+                    pin = await self._run(trust.pin(signers, tls_key, pending.model), pending)
         return pin
 
-    async def _run(self, steps: Steps[T], asked: Asked) -> T:
+    async def _run(self, steps: Steps[T], pending: PendingRequest) -> T:
         came: Any = None
-        countdown = Countdown(self._rules.proof_timeout)
+        countdown = Countdown(self._config.proof_timeout)
         while True:
             try:
                 step = steps.send(came)
             except StopIteration as end:
                 return cast("T", end.value)
             came = None
-            if isinstance(step, Question):
-                countdown = Countdown(self._rules.proof_timeout)
+            if isinstance(step, StartDeadline):
+                countdown = Countdown(self._config.proof_timeout)
             else:
-                came = await self._take(step, asked, countdown)
+                came = await self._take(step, pending, countdown)
 
-    async def _take(self, step: Get | Wait | Work, asked: Asked, countdown: Countdown) -> Any:
+    async def _take(self, step: Get | Wait | RunBlocking, pending: PendingRequest, countdown: Countdown) -> Any:
         if isinstance(step, Get):
-            return await self._get(step, asked, countdown)
+            return await self._get(step, pending, countdown)
         if isinstance(step, Wait):
             with countdown.running():
                 await anyio.sleep(min(step.seconds, max(countdown.left, 0)))
             return None
         return await anyio.to_thread.run_sync(step.call, abandon_on_cancel=True)
 
-    async def _get(self, step: Get, asked: Asked, countdown: Countdown) -> Answer | FetchError:
+    async def _get(self, step: Get, pending: PendingRequest, countdown: Countdown) -> Answer | FetchError:
         async def ask(guard: TlsGuard | None) -> Answer | FetchError:
             if countdown.left <= 0:
-                return took_too_long(self._rules)
-            request = proof_request(step, asked, self._rules, countdown.left)
+                return took_too_long(self._config)
+            request = proof_request(step, pending, self._config, countdown.left)
             with countdown.running(), anyio.move_on_after(countdown.left):
-                return await self._ask(step, request, guard, asked)
-            return took_too_long(self._rules)
+                return await self._ask(step, request, guard, pending)
+            return took_too_long(self._config)
 
-        guard = partial(self._rules.guard, httpx2.URL(self._rules.proof_url), about_keys=step.about_keys)
+        guard = partial(self._config.guard, httpx2.URL(self._config.proof_url), about_keys=step.about_keys)
         try:
-            return await (ask(guard()) if step.about_keys else self._send(guard, ask, asked))
+            return await (ask(guard()) if step.about_keys else self._send(guard, ask, pending))
         except (httpx2.TransportError, OSError) as error:
-            return no_answer(error, self._rules)
+            return no_answer(error, self._config)
 
     async def _ask(
-        self, step: Get, request: httpx2.Request, guard: TlsGuard | None, asked: Asked
+        self, step: Get, request: httpx2.Request, guard: TlsGuard | None, pending: PendingRequest
     ) -> Answer | FetchError:
         response = await self._send_guarded(request, guard)
         try:
-            key = server_key(response) if self._rules.tls else None
+            key = server_key(response) if self._config.tls else None
             body = bytearray()
             async for piece in cast("httpx2.AsyncByteStream", response.stream):
                 body += piece
@@ -200,7 +207,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
-        return proof_answer(step, response, bytes(body), key, asked)
+        return proof_answer(step, response, bytes(body), key, pending)
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
@@ -225,19 +232,19 @@ class _ProvenStream(httpx2.AsyncByteStream):
     """An event stream whose end comes out when all of it is proven."""
 
     def __init__(
-        self, inner: httpx2.AsyncByteStream, gate: UnverifiedTailBuffer, prove: Callable[[], Awaitable[None]]
+        self, inner: httpx2.AsyncByteStream, tail_buffer: UnverifiedTailBuffer, prove: Callable[[], Awaitable[None]]
     ) -> None:
         self._inner = inner
-        self._gate = gate
+        self._tail_buffer = tail_buffer
         self._prove = prove
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for piece in self._inner:
-            if passing := self._gate.feed(piece):
+            if passing := self._tail_buffer.feed(piece):
                 yield passing
         await self._inner.aclose()
         await self._prove()
-        if held := self._gate.end():
+        if held := self._tail_buffer.end():
             yield held
 
     async def aclose(self) -> None:

@@ -18,7 +18,7 @@ _CONNECTED: Final = (".connect_tcp.complete", ".connect_unix_socket.complete", "
 
 
 class Countdown:
-    """The time that a question for proof has, which runs only while it is asked: not while a new key is attested.
+    """The time that a question for proof has, which runs only while it is sent: not while a new key is attested.
 
     Attributes:
         left: Seconds that are left.

@@ -1,4 +1,4 @@
-"""The questions for proof: how they are asked, and what is made of their answers."""
+"""The requests for proof: how they are sent, and what their responses become."""
 
 from typing import Final
 
@@ -7,32 +7,34 @@ import httpx2
 from attest_web.client.proving.steps import Get, TookTooLongError
 from attest_web.client.proving.trust import RefusedError
 from attest_web.client.transports.tokens import redacted
-from attest_web.client.transports.transport import EXTENSION, Asked, Rules, Verdict
+from attest_web.client.transports.transport import EXTENSION, PendingProof, PendingRequest, TransportConfig
 from attest_web.verify.primitives.http_client import Answer, FetchError
 
 MAX_PROOF_ANSWER: Final = 8 * 1024 * 1024
 """Bytes of a signature or a report that are read at most."""
 
 
-def proof_request(step: Get, asked: Asked, rules: Rules, seconds: float) -> httpx2.Request:
+def proof_request(step: Get, pending: PendingRequest, config: TransportConfig, seconds: float) -> httpx2.Request:
     """A question for proof, with the token of the request that it is about.
 
     Args:
         step: What to ask.
-        asked: The request that it is about.
-        rules: What to go by.
+        pending: The request that it is about.
+        config: What to go by.
         seconds: What each step of it, as connecting, may take.
     """
     headers = {"accept-encoding": "identity", "accept": "application/json", "user-agent": "tee-signer-client"}
-    if asked.token is not None and step.with_token:
-        headers["authorization"] = asked.token
-    if rules.tls and step.about_keys:
-        headers["connection"] = "close"  # who is at its other end is not known yet, so nothing else goes over it
+    if pending.token is not None and step.with_token:
+        headers["authorization"] = pending.token
+    if config.tls and step.about_keys:
+        headers["connection"] = "close"  # the server is not attested yet, so nothing else goes over this connection
     timeout = httpx2.Timeout(seconds).as_dict()
-    return httpx2.Request("GET", rules.proof_url + step.target, headers=headers, extensions={"timeout": timeout})
+    return httpx2.Request("GET", config.proof_url + step.target, headers=headers, extensions={"timeout": timeout})
 
 
-def proof_answer(step: Get, response: httpx2.Response, body: bytes, key: bytes | None, asked: Asked) -> Answer:
+def proof_answer(
+    step: Get, response: httpx2.Response, body: bytes, key: bytes | None, pending: PendingRequest
+) -> Answer:
     """What a server has answered to a question for proof; what repeats the token does so no more.
 
     A report is left as it is: its compose file, which was measured, may have the token in it.
@@ -42,25 +44,25 @@ def proof_answer(step: Get, response: httpx2.Response, body: bytes, key: bytes |
         response: Status and headers.
         body: The body.
         key: SHA-256 of the SPKI of the server's TLS key, where there is one.
-        asked: The request that it is about.
+        pending: The request that it is about.
     """
     is_report = step.about_keys and response.status_code == 200
-    said = body if is_report else redacted(body, asked.token)
+    said = body if is_report else redacted(body, pending.token)
     return Answer(response.status_code, dict(response.headers), said, key)
 
 
-def took_too_long(rules: Rules) -> TookTooLongError:
+def took_too_long(config: TransportConfig) -> TookTooLongError:
     """The error for a question for proof whose time is over."""
-    return TookTooLongError(f"the server took longer than {rules.proof_timeout:g} seconds (see proof_timeout)")
+    return TookTooLongError(f"the server took longer than {config.proof_timeout:g} seconds (see proof_timeout)")
 
 
-def no_answer(error: Exception, rules: Rules) -> FetchError:
+def no_answer(error: Exception, config: TransportConfig) -> FetchError:
     """Why there was no answer to a question for proof.
 
     A library's words are repeated only of connecting: others quote what was sent or has come.
     """
     if isinstance(error, httpx2.TimeoutException):
-        return took_too_long(rules)
+        return took_too_long(config)
     told = f": {error}" if isinstance(error, httpx2.ConnectError | OSError) else ""
     return FetchError(f"{type(error).__name__}{told}")
 
@@ -79,4 +81,4 @@ def refusal(error: RefusedError) -> httpx2.Response:
         raise error
     told = ("content-type", "retry-after", "retry-after-ms")
     kept = {name: value for name, value in error.answer.headers.items() if name in told}
-    return httpx2.Response(status, headers=kept, content=error.answer.body, extensions={EXTENSION: Verdict()})
+    return httpx2.Response(status, headers=kept, content=error.answer.body, extensions={EXTENSION: PendingProof()})

@@ -1,6 +1,6 @@
 """Looks at the TLS key of every new connection before anything is sent over it.
 
-Without this, somebody who has a certificate that is trusted, and no attested key, would be found out by the answer's
+Without this, a server that has a trusted certificate and no attested key would be found out by the response's
 proof: when the prompt has been read. httpx tells of a new connection by its `trace` extension, after the handshake.
 """
 
@@ -34,19 +34,20 @@ class TlsGuard:
         self,
         host: str,
         known: Collection[bytes] | None,
-        judge: Callable[[bytes], Sequence[Check]] | None = None,
+        verify_certificate: Callable[[bytes], Sequence[Check]] | None = None,
     ) -> None:
         """Guard a request.
 
         Args:
             host: Whose key is looked at, in ASCII; a forward proxy on the way has one of its own.
             known: SHA-256 of the SPKI of each key that will do; None where any will.
-            judge: Gives the checks of a certificate in DER, which must hold; None where the transport judges it. Every
-                certificate is judged, as the transport takes any: also that of a forward proxy.
+            verify_certificate: Gives the checks of a certificate in DER, which must hold; None where the
+                transport verifies it. Every certificate is checked, as the transport takes any: also that of a forward
+                proxy.
         """
         self._host = host
         self._known = known
-        self._judge = judge
+        self._verify_certificate = verify_certificate
         self._server_name = ""
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
@@ -79,7 +80,9 @@ class TlsGuard:
     def _new_connection(self, event: str, info: dict[str, Any]) -> Any | None:
         if event.endswith(".start_tls.started"):
             self._server_name = str(info.get("server_hostname"))
-        elif event.endswith(".start_tls.complete") and (self._judge is not None or self._server_name == self._host):
+        elif event.endswith(".start_tls.complete") and (
+            self._verify_certificate is not None or self._server_name == self._host
+        ):
             return info["return_value"]
         return None
 
@@ -87,8 +90,8 @@ class TlsGuard:
         if protocol == "h2":
             # A connection that several requests share would be kept, and used, before its key is attested.
             raise UnprovenError("over https, this client speaks HTTP/1.1: give a transport without http2")
-        if self._judge is not None:
-            checks = self._judge(certificate)
+        if self._verify_certificate is not None:
+            checks = self._verify_certificate(certificate)
             if not all_hold(checks):
                 raise not_holding("the attestation in this server's certificate", checks)
         key = _key_of(certificate)
@@ -97,7 +100,7 @@ class TlsGuard:
 
 
 def server_key(response: httpx2.Response) -> bytes | None:
-    """SHA-256 of the SPKI of the certificate of whoever has sent this; None where the connection is not TLS.
+    """SHA-256 of the SPKI of the certificate of the server that sent this; None where the connection is not TLS.
 
     Raises:
         UnprovenError: The certificate cannot be read.

@@ -18,7 +18,7 @@ def refuse_token(token: object) -> None:
     """Refuse a token that no header can carry.
 
     Args:
-        token: The token; what is not a string is for the SDK to judge.
+        token: The token; what is not a string is left to the SDK to check.
 
     Raises:
         ValueError: It has a blank at an end, or a control character or a letter beyond ASCII in it. It is not quoted.
@@ -64,10 +64,10 @@ def refuse_headers(headers: httpx2.Headers) -> None:
 
 
 def redacted(said: bytes, authorization: str | None) -> bytes:
-    """What a server has said, without the token that it was sent.
+    """A server's response body, without the token that it was sent.
 
     Args:
-        said: Its words.
+        said: The body.
         authorization: The `Authorization` that it was sent, if any.
     """
     token = (authorization or "").rpartition(" ")[2].encode()

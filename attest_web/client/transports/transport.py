@@ -1,4 +1,4 @@
-"""httpx transports that hand nothing over that is not proven: what sync and async have in common.
+"""What the sync and the async httpx transport share: both return only responses that are proven.
 
 The transport is where the bytes are as they are on the wire: the request's body as it is sent, the answer's after
 transfer-decoding and before anything is made of it.
@@ -19,17 +19,17 @@ from attest_web.client.transports.tls_guard import TlsGuard
 from attest_web.client.transports.tokens import refuse_headers
 from attest_web.response_ids import is_path_segment, response_id
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
-from attest_web.verify.certificate_judge import CertificateJudge
+from attest_web.verify.certificate_verifier import CertificateVerifier
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.primitives.http_client import MAX_BYTES
 from attest_web.verify.signed_text import Exchange, shown_address
 
-EXTENSION: Final = "tee_signer_verdict"
-"""Where in an httpx response's extensions its `Verdict` is."""
+EXTENSION: Final = "tee_signer_proof"
+"""Where in an httpx response's extensions its `PendingProof` is."""
 
 
-class Verdict:
-    """What is known of an answer: that it is proven, or not yet.
+class PendingProof:
+    """The proof of a response, to be given to every object made of it once there is one.
 
     Attributes:
         proof: The proof; None as long as a stream is under way, and for answers that may go unproven.
@@ -46,7 +46,7 @@ class Verdict:
             self._holders.append(holder)
 
     def settle(self, proof: Proof) -> None:
-        """Take the proof, and give it to those who hold the answer."""
+        """Take the proof, and give it to the objects that were attached."""
         self.proof = proof
         for holder in self._holders:
             _give(holder, proof)
@@ -56,8 +56,8 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What a transport goes by.
+class TransportConfig:
+    """What a transport is configured with.
 
     Attributes:
         base_url: Where the model is, with `/v1` at its end and no slash. Nothing is sent anywhere else.
@@ -69,9 +69,9 @@ class Rules:
         max_bytes: Of a request and of an answer, all of which are kept for the proof.
         proof_timeout: Seconds that each question for proof may take, with all its tries: one about a key, or for a
             signature.
-        public_reports: Whether no server is to have the token before its keys are attested.
+        public_reports: Whether no server gets the token before its keys are attested.
         on_proof: Is called with every proof.
-        judge: Gives the checks of a server's certificate; None where the transport judges it.
+        verify_certificate: Gives the checks of a server's certificate; None where the transport verifies it.
     """
 
     base_url: str
@@ -84,10 +84,10 @@ class Rules:
     proof_timeout: float = 30.0
     public_reports: bool = False
     on_proof: Callable[[Proof], None] | None = field(default=None, repr=False)
-    judge: CertificateJudge | None = None
+    verify_certificate: CertificateVerifier | None = None
 
     def guard(self, url: httpx2.URL, *, about_keys: bool = False) -> TlsGuard | None:
-        """What looks at a new connection for a request; None where that is not asked for.
+        """What checks a new connection for a request; None where that is not configured.
 
         Args:
             url: Where the request goes.
@@ -95,11 +95,11 @@ class Rules:
                 for it must not be one that other requests could share.
         """
         bound = self.tls and _origin(url) == _origin(httpx2.URL(self.base_url))
-        if not bound and self.judge is None:
+        if not bound and self.verify_certificate is None:
             return None
         known = self.trust.tls_keys if bound and not about_keys else None
         # As it is in the handshake: `host` would have a name like bücher.example in Unicode.
-        return TlsGuard(url.raw_host.decode(), known, self.judge)
+        return TlsGuard(url.raw_host.decode(), known, self.verify_certificate)
 
     def may_go_unattested(self, path: str) -> bool:
         """Whether a request for a path, behind the base URL, may be sent before any keys are attested."""
@@ -122,8 +122,8 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request that is on its way.
+class PendingRequest:
+    """A request that has no proven response yet.
 
     Attributes:
         body: Its body.
@@ -140,7 +140,7 @@ class Asked:
     whole: bool
 
     @classmethod
-    def of(cls, request: httpx2.Request, rules: Rules) -> "Asked":
+    def of(cls, request: httpx2.Request, config: TransportConfig) -> "PendingRequest":
         """Take note of a request whose body has been read, and have its answer sent unencoded.
 
         Raises:
@@ -148,11 +148,11 @@ class Asked:
             ValueError: A header of it cannot be sent.
         """
         refuse_headers(request.headers)
-        path = rules.path_of(request.url)
+        path = config.path_of(request.url)
         body = request.content
-        if len(body) > rules.max_bytes:
-            raise UnprovenError(f"the request has more than {rules.max_bytes} bytes; max_bytes sets another bound")
-        # What is signed is the answer as it is sent: an encoding that somebody adds on the way would change it.
+        if len(body) > config.max_bytes:
+            raise UnprovenError(f"the request has more than {config.max_bytes} bytes; max_bytes sets another bound")
+        # What is signed is the response as it is sent: an encoding added on the way would change it.
         request.headers["accept-encoding"] = "identity"
         wanted = json_object(body)
         if wanted is not None:
@@ -164,17 +164,17 @@ class Asked:
         return cls(body, path, request.headers.get("authorization"), model, whole)
 
     def depends_on(self, signers: Signers | None, tls_key: bytes | None) -> Hashable:
-        """What it depends on whether keys can be attested: of these, asked for with this request's token and model."""
+        """Key of an attempt to attest keys: the keys, and this request's token and model, which it is made with."""
         return None if signers is None else frozenset(signers.items()), tls_key, self.token, self.model
 
 
-def may_come_in_parts(response: httpx2.Response, asked: Asked) -> bool:
-    """Whether an answer comes as server-sent events, to whoever may have asked for a stream.
+def may_come_in_parts(response: httpx2.Response, pending: PendingRequest) -> bool:
+    """Whether a response comes as server-sent events to a request that may have asked for a stream.
 
-    Nobody else has parts of it before all is proven, whatever its header says, which is not signed.
+    Any other response is returned once all of it is proven, whatever its header says, which is not signed.
     """
     return (
-        not asked.whole
+        not pending.whole
         and response.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
     )
 
@@ -209,7 +209,7 @@ def is_encoded(response: httpx2.Response) -> bool:
 
 
 def with_stream(response: httpx2.Response, stream: httpx2.SyncByteStream | httpx2.AsyncByteStream) -> httpx2.Response:
-    """An answer with another body. It is a new one: who has read one already reads that, whatever its stream is."""
+    """A response with another body: a new object, as httpx returns the content of one that was read, not its stream."""
     headers = response.headers
     if is_encoded(response):
         lost = (b"content-encoding", b"content-length", b"transfer-encoding")
@@ -218,7 +218,7 @@ def with_stream(response: httpx2.Response, stream: httpx2.SyncByteStream | httpx
 
 
 def ids_of(response: httpx2.Response, own_id: str | None) -> list[str]:
-    """What a signature can be asked for by: the receipt, which nobody else can have chosen, then the answer's id."""
+    """The ids to request a signature by: the receipt, which no other client can have chosen, then the response's id."""
     ids = [response.headers.get("x-receipt-id"), own_id]
     return [str(each) for each in dict.fromkeys(ids) if is_path_segment(each)]
 
@@ -229,9 +229,9 @@ def id_in(body: bytes) -> str | None:
     return response_id(source) if source is not None else None
 
 
-def may_go_unproven(response: httpx2.Response, asked: Asked, rules: Rules) -> bool:
-    """Whether an answer may be handed over as it is: an error, which the SDK raises, or one that is let through."""
-    return response.status_code >= 300 or asked.path in rules.allow_unproven
+def may_go_unproven(response: httpx2.Response, pending: PendingRequest, config: TransportConfig) -> bool:
+    """Whether a response may be returned unproven: an error, which the SDK raises, or a path that is allowed to be."""
+    return response.status_code >= 300 or pending.path in config.allow_unproven
 
 
 def whole_proof(signed: Signed, pin: Pin) -> Proof:
@@ -252,16 +252,16 @@ def whole_proof(signed: Signed, pin: Pin) -> Proof:
 
 
 def another_key() -> UnprovenError:
-    """The error for a server whose connections have different TLS keys, time after time."""
+    """The error for a server that has another TLS key on every connection."""
     return UnprovenError(
         "the server shows another TLS key at every connection; where a load balancer ends TLS, tls_binding=False does"
         " without"
     )
 
 
-def exchange_of(asked: Asked, response: bytes) -> Exchange:
-    """What was said."""
-    return Exchange(asked.body, response)
+def exchange_of(pending: PendingRequest, response: bytes) -> Exchange:
+    """The exchange that the signatures must be over."""
+    return Exchange(pending.body, response)
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attest_web.printable import printable
 from attest_web.verify.audit import AS_OF, DEV_ROOT, Audit, check_evidence
-from attest_web.verify.certificate_judge import CertificateJudge, any_certificate, why_refused
+from attest_web.verify.certificate_verifier import CertificateVerifier, any_certificate, why_refused
 from attest_web.verify.collateral import (
     INTEL_PCS_URL,
     TCB_UP_TO_DATE,
@@ -136,14 +136,14 @@ def _online_audit(options: argparse.Namespace, policy: Policy, verifier: DcapVer
     if directory is not None:
         _writable(directory)
     nonce = options.nonce if options.nonce is not None else secrets.token_bytes(32)
-    judge = CertificateJudge(policy) if options.ra_tls else None
+    verify_certificate = CertificateVerifier(policy) if options.ra_tls else None
     shown: list[Check] = []  # what came of the last certificate
     client = HttpClient(
         _origin(options.url),
         options.token,
         options.timeout,
-        any_certificate() if judge is not None else _tls_context(options.cacert),
-        judge_certificate=_refusing(judge, shown) if judge is not None else None,
+        any_certificate() if verify_certificate is not None else _tls_context(options.cacert),
+        verify_certificate=_refusing(verify_certificate, shown) if verify_certificate is not None else None,
     )
     conversation = Conversation(client, nonce, tls_binding=not options.no_tls_binding)
     conversation.hold(Chat(options.message, options.model, options.stream))
@@ -250,9 +250,9 @@ def _tls_context(cacert: str | None) -> ssl.SSLContext:
         raise WrongUsageError(f"--cacert {cacert}: {error.strerror or 'not certificates in PEM'}") from None
 
 
-def _refusing(judge: CertificateJudge, shown: list[Check]) -> Callable[[bytes], None]:
+def _refusing(verify_certificate: CertificateVerifier, shown: list[Check]) -> Callable[[bytes], None]:
     def refuse(certificate: bytes) -> None:
-        shown[:] = judge(certificate)
+        shown[:] = verify_certificate(certificate)
         if not all_hold(shown):
             raise FetchError(f"nothing was sent, for its certificate does not hold ({why_refused(shown)})")
 

@@ -101,8 +101,8 @@ class Conversation:
             return
         for algo in SIGNING_ALGOS:
             self._signature(algo, response_id, receipt)
-        for saying in self.evidence.signatures:
-            self._report(saying)
+        for statement in self.evidence.signatures:
+            self._report(statement)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
         try:

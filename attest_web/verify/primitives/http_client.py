@@ -162,7 +162,7 @@ class HttpClient:
         tls: ssl.SSLContext | None = None,
         max_bytes: int = MAX_BYTES,
         *,
-        judge_certificate: Callable[[bytes], None] | None = None,
+        verify_certificate: Callable[[bytes], None] | None = None,
     ) -> None:
         """Make a client.
 
@@ -172,7 +172,7 @@ class HttpClient:
             timeout: Seconds that a request may take, from connecting to the last byte.
             tls: How to check the server's certificate; as the system does where it is None.
             max_bytes: Bytes of an answer that are read at most.
-            judge_certificate: Is called with the server's certificate, in DER, before anything is sent to it; raises
+            verify_certificate: Is called with the server's certificate, in DER, before anything is sent to it; raises
                 `FetchError` where nothing may be.
         """
         self.origin = origin
@@ -180,7 +180,7 @@ class HttpClient:
         self._timeout = timeout
         self._tls = tls
         self._max_bytes = max_bytes
-        self._judge_certificate = judge_certificate
+        self._verify_certificate = verify_certificate
 
     def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
         """Send a request and read the whole answer, whatever its status.
@@ -234,8 +234,8 @@ class HttpClient:
                 connection.sock = tls = context.wrap_socket(raw, server_hostname=self.origin.host)
                 certificate = tls.getpeercert(binary_form=True) or b""
                 spki = certificate_spki_sha256(certificate)
-                if self._judge_certificate is not None:
-                    self._judge_certificate(certificate)
+                if self._verify_certificate is not None:
+                    self._verify_certificate(certificate)
             headers = {"Accept-Encoding": "identity", "Connection": "close"}
             if body is not None:
                 headers["Content-Type"] = "application/json"

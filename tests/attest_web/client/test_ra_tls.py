@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attest_web.client import MismatchError, UnprovenError, proof_of, verified_async_openai, verified_openai
-from attest_web.verify.certificate_judge import any_certificate
+from attest_web.verify.certificate_verifier import any_certificate
 from attest_web.verify.policy import Policy
 from attest_web.verify.primitives.certificate import certificate_spki_sha256
 from scripts.tee_simulator.app import MrConfigVersion

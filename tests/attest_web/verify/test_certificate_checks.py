@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest_web.verify.certificate_checks import certificate_checks
-from attest_web.verify.certificate_judge import MAX_AGE, MAX_REMEMBERED, CertificateJudge, why_refused
+from attest_web.verify.certificate_verifier import MAX_AGE, MAX_REMEMBERED, CertificateVerifier, why_refused
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.policy import Policy
 from attest_web.verify.primitives.checks import Check, FailedError, Status, all_hold
@@ -101,13 +101,13 @@ def test_the_app_id_is_held_against_known_ones(
     [{"compose_hash": None}, {"mrtd": None}, *({"without": register} for register in range(3))],
     ids=str,
 )
-def test_a_judge_takes_no_policy_that_any_app_or_any_image_meets(policy: Policy, missing: dict[str, Any]) -> None:
-    CertificateJudge(policy)
-    CertificateJudge(replace(policy, mrtd=None, rtmrs={}, os_image_hashes=frozenset({bytes(32)})))
+def test_a_policy_that_any_app_or_any_image_meets_is_refused(policy: Policy, missing: dict[str, Any]) -> None:
+    CertificateVerifier(policy)
+    CertificateVerifier(replace(policy, mrtd=None, rtmrs={}, os_image_hashes=frozenset({bytes(32)})))
     if "without" in missing:
         missing = {"rtmrs": {n: value for n, value in policy.rtmrs.items() if n != missing["without"]}}
     with pytest.raises(ValueError, match="pin the compose file and the guest image"):
-        CertificateJudge(replace(policy, **missing))
+        CertificateVerifier(replace(policy, **missing))
 
 
 def test_what_holds_is_remembered_and_what_does_not_is_not(leaf: x509.Certificate, policy: Policy) -> None:
@@ -117,13 +117,13 @@ def test_what_holds_is_remembered_and_what_does_not_is_not(leaf: x509.Certificat
         asked.append(quote)
         return QuoteVerdict("UpToDate")
 
-    judge = CertificateJudge(replace(policy, verify_quote=verify), lambda: NOW)
+    verify_certificate = CertificateVerifier(replace(policy, verify_quote=verify), lambda: NOW)
     der, other = leaf.public_bytes(Encoding.DER), made(attestation_of(leaf))
-    assert all_hold(judge(der))
-    assert all_hold(judge(der))
+    assert all_hold(verify_certificate(der))
+    assert all_hold(verify_certificate(der))
     assert len(asked) == 1
-    assert not all_hold(judge(other))
-    assert not all_hold(judge(other))
+    assert not all_hold(verify_certificate(other))
+    assert not all_hold(verify_certificate(other))
     assert len(asked) == 3
 
 
@@ -137,18 +137,18 @@ def test_what_holds_is_not_taken_to_hold_for_longer_than_its_age(leaf: x509.Cert
         return QuoteVerdict("UpToDate")
 
     now = NOW
-    judge = CertificateJudge(replace(policy, verify_quote=verify), lambda: now)
+    verify_certificate = CertificateVerifier(replace(policy, verify_quote=verify), lambda: now)
     der = leaf.public_bytes(Encoding.DER)
-    assert all_hold(judge(der))
+    assert all_hold(verify_certificate(der))
     now += MAX_AGE - datetime.timedelta(seconds=1)
-    assert all_hold(judge(der))
+    assert all_hold(verify_certificate(der))
     assert len(asked) == 1
     now += datetime.timedelta(seconds=1)
-    assert all_hold(judge(der))
+    assert all_hold(verify_certificate(der))
     assert len(asked) == 2
     now += MAX_AGE
     for _ in range(2):
-        assert not all_hold(judge(der))
+        assert not all_hold(verify_certificate(der))
     assert len(asked) == 4
 
 
@@ -159,11 +159,11 @@ def test_only_so_many_are_remembered(policy: Policy, monkeypatch: pytest.MonkeyP
         made_for.append(certificate)
         return [Check("certificate", Status.PASSED, "")]
 
-    monkeypatch.setattr("attest_web.verify.certificate_judge.certificate_checks", checks)
-    judge = CertificateJudge(policy)
+    monkeypatch.setattr("attest_web.verify.certificate_verifier.certificate_checks", checks)
+    verify_certificate = CertificateVerifier(policy)
     for number in range(MAX_REMEMBERED + 1):
-        judge(bytes([number]))
-    judge(bytes([1]))
+        verify_certificate(bytes([number]))
+    verify_certificate(bytes([1]))
     assert len(made_for) == MAX_REMEMBERED + 1
-    judge(bytes([0]))
+    verify_certificate(bytes([0]))
     assert made_for[-1] == bytes([0])

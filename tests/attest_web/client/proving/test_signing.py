@@ -18,7 +18,7 @@ EXCHANGE = Exchange(REQUEST, RESPONSE)
 IDS = ("rcpt-1", "chatcmpl-1")
 
 
-class Asked:
+class PendingRequest:
     """Takes the steps, and keeps what they were.
 
     Attributes:
@@ -57,7 +57,7 @@ def truthfully(algo: SigningAlgo, _: str) -> Answer:
 
 
 def test_a_signature_of_each_algorithm_is_asked_for_by_the_best_id() -> None:
-    asked = Asked(truthfully)
+    asked = PendingRequest(truthfully)
     signed = asked.proven()
     assert signed.signers == {algo: address(KEYS, algo) for algo in ALGOS}
     assert asked.targets == [f"/signature/rcpt-1?signing_algo={algo}" for algo in ALGOS]
@@ -68,7 +68,7 @@ def test_a_signature_of_each_algorithm_is_asked_for_by_the_best_id() -> None:
 def test_a_signature_of_one_algorithm_does_not_stand_for_that_of_the_other(shown: SigningAlgo) -> None:
     (wanted,) = set(ALGOS) - {shown}
     with pytest.raises(MismatchError, match=f"an {wanted} signature was asked for, an {shown} one came"):
-        Asked(lambda *_: given(signature(shown))).proven()
+        PendingRequest(lambda *_: given(signature(shown))).proven()
 
 
 @pytest.mark.parametrize("algo", ALGOS)
@@ -84,23 +84,23 @@ def test_a_signature_that_does_not_hold_is_told_whichever_it_is(
     algo: SigningAlgo, bent: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(MismatchError, match=why):
-        Asked(lambda asked, _: given(signature(asked) | (bent if asked == algo else {}))).proven()
+        PendingRequest(lambda asked, _: given(signature(asked) | (bent if asked == algo else {}))).proven()
 
 
 def test_a_signature_of_other_bytes_is_told() -> None:
     for exchange in (Exchange(REQUEST + b" ", RESPONSE), Exchange(REQUEST, RESPONSE[:-1])):
         with pytest.raises(MismatchError, match="is not what was signed"):
-            Asked(truthfully).proven(exchange)
+            PendingRequest(truthfully).proven(exchange)
 
 
 def test_who_has_signed_need_not_be_the_same_for_both_and_is_told_for_each() -> None:
-    signed = Asked(lambda algo, _: given(signature(algo, OTHER_KEYS if algo == "ecdsa" else KEYS))).proven()
+    signed = PendingRequest(lambda algo, _: given(signature(algo, OTHER_KEYS if algo == "ecdsa" else KEYS))).proven()
     assert signed.signers == {"ecdsa": address(OTHER_KEYS, "ecdsa"), "ed25519": address(KEYS, "ed25519")}
 
 
 def test_a_signature_that_is_not_there_yet_is_asked_for_by_each_id_and_again() -> None:
     late: Iterator[Answer | FetchError] = iter([Answer(404, {}, b"{}"), FetchError("reset"), Answer(503, {}, b"{}")])
-    asked = Asked(lambda algo, by: next(late, truthfully(algo, by)))
+    asked = PendingRequest(lambda algo, by: next(late, truthfully(algo, by)))
     asked.proven()
     ecdsa = [f"/signature/{one}?signing_algo=ecdsa" for one in IDS]
     assert asked.targets == [*ecdsa, *ecdsa, "/signature/rcpt-1?signing_algo=ed25519"]
@@ -108,7 +108,7 @@ def test_a_signature_that_is_not_there_yet_is_asked_for_by_each_id_and_again() -
 
 
 def test_a_signature_that_never_comes_is_given_up_after_the_last_delay() -> None:
-    asked = Asked(lambda *_: Answer(404, {}, b"{}"))
+    asked = PendingRequest(lambda *_: Answer(404, {}, b"{}"))
     with pytest.raises(UnprovenError, match="answered 404"):
         asked.proven()
     assert asked.waits == list(DELAYS)
@@ -117,14 +117,14 @@ def test_a_signature_that_never_comes_is_given_up_after_the_last_delay() -> None
 
 @pytest.mark.parametrize("status", [400, 401, 403, 405])
 def test_a_refusal_that_lasts_is_not_asked_about_again(status: int) -> None:
-    asked = Asked(lambda *_: Answer(status, {}, b"{}"))
+    asked = PendingRequest(lambda *_: Answer(status, {}, b"{}"))
     with pytest.raises(UnprovenError, match=f"answered {status}"):
         asked.proven()
     assert (len(asked.targets), asked.waits) == (2, [])
 
 
 def test_a_question_whose_time_is_over_is_not_asked_again() -> None:
-    asked = Asked(lambda *_: TookTooLongError("slow"))
+    asked = PendingRequest(lambda *_: TookTooLongError("slow"))
     with pytest.raises(UnprovenError, match="slow"):
         asked.proven()
     assert (len(asked.targets), asked.waits) == (1, [])

@@ -8,7 +8,7 @@ import pytest
 
 from attest_web.attestation.report_data import NONCE_BYTES
 from attest_web.client.proving.errors import MismatchError, UnprovenError
-from attest_web.client.proving.steps import Get, Work
+from attest_web.client.proving.steps import Get, RunBlocking
 from attest_web.client.proving.trust import MAX_PINS, AttestedSigners, KnownSigners, Pin, RefusedError, the_report
 from attest_web.keys import SigningKeys
 from attest_web.signatures import SigningAlgo
@@ -68,7 +68,7 @@ def pin(
         came = None
         if isinstance(step, Get):
             came = answer(step)
-        elif isinstance(step, Work):
+        elif isinstance(step, RunBlocking):
             came = step.call()
 
 

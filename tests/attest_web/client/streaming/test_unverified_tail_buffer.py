@@ -14,10 +14,10 @@ from attest_web.client.streaming.unverified_tail_buffer import MAX_EVENT, Unveri
 
 def through(*pieces: bytes) -> tuple[bytes, bytes, str | None]:
     """What passes, what is held back, and the id."""
-    gate = UnverifiedTailBuffer(3_000_000)
-    passed = b"".join(gate.feed(piece) for piece in pieces)
-    assert gate.content == b"".join(pieces)
-    return passed, gate.end(), gate.id
+    tail_buffer = UnverifiedTailBuffer(3_000_000)
+    passed = b"".join(tail_buffer.feed(piece) for piece in pieces)
+    assert tail_buffer.content == b"".join(pieces)
+    return passed, tail_buffer.end(), tail_buffer.id
 
 
 def event(**members: object) -> bytes:
@@ -70,13 +70,13 @@ def test_what_is_harmless_passes_piece_by_piece(line_end: bytes) -> None:
 
 
 def test_an_event_passes_as_soon_as_it_is_whole() -> None:
-    gate = UnverifiedTailBuffer(1000)
-    assert gate.feed(TOKEN[:20]) == b""
-    assert gate.feed(TOKEN[20:-1]) == b""
-    assert gate.feed(TOKEN[-1:] + b": ") == TOKEN
-    assert gate.feed(b"x\r\n\r") == b""
-    assert gate.feed(b"\n") == b": x\r\n\r\n"
-    assert gate.end() == b""
+    tail_buffer = UnverifiedTailBuffer(1000)
+    assert tail_buffer.feed(TOKEN[:20]) == b""
+    assert tail_buffer.feed(TOKEN[20:-1]) == b""
+    assert tail_buffer.feed(TOKEN[-1:] + b": ") == TOKEN
+    assert tail_buffer.feed(b"x\r\n\r") == b""
+    assert tail_buffer.feed(b"\n") == b": x\r\n\r\n"
+    assert tail_buffer.end() == b""
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ def test_the_id_is_that_of_the_first_event_that_has_one_also_behind_what_waits(
 
 
 def test_what_waits_is_bounded_in_bytes() -> None:
-    gate = UnverifiedTailBuffer(1000)
-    gate.feed(b"data: [DONE]\n\n")
+    tail_buffer = UnverifiedTailBuffer(1000)
+    tail_buffer.feed(b"data: [DONE]\n\n")
     for _ in range(986):
-        gate.feed(b"x")
+        tail_buffer.feed(b"x")
     with pytest.raises(UnprovenError):
-        gate.feed(b"x")
-    assert len(gate.content) == 1000
+        tail_buffer.feed(b"x")
+    assert len(tail_buffer.content) == 1000
     with pytest.raises(UnprovenError):
         UnverifiedTailBuffer(10).feed(b"x" * 11)
 
@@ -140,9 +140,9 @@ STREAMS = st.lists(st.tuples(LINES, ENDS), max_size=12).map(lambda lines: b"".jo
 @example(b'\xef\xbb\xbfdata: x\ndata: {"type":"message_stop"}\n\n', [])
 def test_every_reader_sees_harmless_events_and_nothing_else_in_what_passes(stream: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
-    gate = UnverifiedTailBuffer(100_000)
-    passed = b"".join(gate.feed(stream[start:end]) for start, end in pairwise(places))
-    assert passed + gate.end() == stream
+    tail_buffer = UnverifiedTailBuffer(100_000)
+    passed = b"".join(tail_buffer.feed(stream[start:end]) for start, end in pairwise(places))
+    assert passed + tail_buffer.end() == stream
     assert passed == through(stream)[0]
     seen: list[Any] = [sse.json() for sse in SSEDecoder().iter_bytes(iter([passed]))]
     harmless = [{"type": "ping"}, {"choices": []}, json.loads(TOKEN[6:])]
@@ -155,8 +155,8 @@ def test_every_reader_sees_harmless_events_and_nothing_else_in_what_passes(strea
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=3))
 def test_whatever_comes_none_of_it_is_lost(stream: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
-    gate = UnverifiedTailBuffer(100)
-    passed = b"".join(gate.feed(stream[start:end]) for start, end in pairwise(places))
+    tail_buffer = UnverifiedTailBuffer(100)
+    passed = b"".join(tail_buffer.feed(stream[start:end]) for start, end in pairwise(places))
     with contextlib.suppress(StopIteration):
         next(SSEDecoder().iter_bytes(iter([passed])))
-    assert passed + gate.end() == stream == gate.content
+    assert passed + tail_buffer.end() == stream == tail_buffer.content

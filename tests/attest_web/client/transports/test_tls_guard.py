@@ -28,11 +28,11 @@ BOTH = pytest.mark.parametrize("connect", [connect, connect_async])
 
 
 def judging(status: Status) -> Callable[[bytes], list[Check]]:
-    def judge(certificate: bytes) -> list[Check]:
+    def verify_certificate(certificate: bytes) -> list[Check]:
         assert certificate == CERTIFICATE
         return [Check("quote signature", Status.PASSED, ""), Check("compose hash", status, "another app")]
 
-    return judge
+    return verify_certificate
 
 
 @BOTH

@@ -26,7 +26,7 @@ from attest_web.client import (
 from attest_web.client.proving.attempts import Attempts
 from attest_web.client.proving.trust import KnownSigners, RefusedError
 from attest_web.client.transports.tokens import refuse_headers
-from attest_web.client.transports.transport import Asked, Rules
+from attest_web.client.transports.transport import PendingRequest, TransportConfig
 from attest_web.verify.primitives.http_client import Answer
 from tests.attest_web.client.signing_server import BASE, CHAT, LENIENT, SigningServer
 
@@ -156,10 +156,10 @@ def test_a_failure_with_one_token_is_not_anothers() -> None:
     """Clients of `with_options` share a transport."""
     attempts = Attempts()
     request = httpx2.Request("POST", f"{BASE}/chat", headers={"authorization": f"Bearer {SECRET}"})
-    rules = Rules(BASE, BASE, KnownSigners([]))
-    mine = Asked.of(request, rules)
+    config = TransportConfig(BASE, BASE, KnownSigners([]))
+    mine = PendingRequest.of(request, config)
     request.headers["authorization"] = "Bearer another"
-    anothers = Asked.of(request, rules)
+    anothers = PendingRequest.of(request, config)
     with pytest.raises(ProofError), attempts.attempt(anothers.depends_on(None, None), 0):
         raise RefusedError("401", Answer(401, {}, b""))
     with pytest.raises(RefusedError), attempts.attempt(anothers.depends_on(None, None), 0):
@@ -303,7 +303,7 @@ def test_where_reports_are_not_public_they_are_asked_for_with_the_token_after_a_
 
 def test_no_repr_has_a_token_or_a_prompt() -> None:
     request = httpx2.Request("POST", f"{BASE}/chat", headers={"authorization": f"Bearer {SECRET}"}, content=b"prompt")
-    rules = Rules(BASE, BASE, KnownSigners([]))
-    shown = repr(Asked.of(request, rules)) + repr(rules)
+    config = TransportConfig(BASE, BASE, KnownSigners([]))
+    shown = repr(PendingRequest.of(request, config)) + repr(config)
     assert SECRET not in shown
     assert "prompt" not in shown

@@ -8,7 +8,7 @@ import pytest
 from attest_web.client.proving.errors import UnprovenError
 from attest_web.client.proving.trust import KnownSigners
 from attest_web.client.transports.tls_guard import TlsGuard, UnknownTlsKeyError
-from attest_web.client.transports.transport import Rules, ids_of, refuse_encoding
+from attest_web.client.transports.transport import TransportConfig, ids_of, refuse_encoding
 from tests.attest_web.client.transports.connections import HOST, KEY, Connection, connect
 
 BASE = f"https://{HOST}/v1"
@@ -26,12 +26,12 @@ class Trust(KnownSigners):
         return self._tls_keys
 
 
-def rules(*tls_keys: bytes, **more: Any) -> Rules:
+def rules(*tls_keys: bytes, **more: Any) -> TransportConfig:
     given: dict[str, Any] = {"tls": True} | more
-    return Rules(BASE, BASE, Trust(*tls_keys), **given)
+    return TransportConfig(BASE, BASE, Trust(*tls_keys), **given)
 
 
-def guard(made: Rules, url: str = f"{BASE}/chat/completions", **more: bool) -> TlsGuard:
+def guard(made: TransportConfig, url: str = f"{BASE}/chat/completions", **more: bool) -> TlsGuard:
     found = made.guard(httpx2.URL(url), **more)
     assert found is not None
     return found

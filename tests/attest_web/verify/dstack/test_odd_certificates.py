@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest_web.verify.certificate_checks import CertificateEvidence, certificate_checks
-from attest_web.verify.certificate_judge import CertificateJudge
+from attest_web.verify.certificate_verifier import CertificateVerifier
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.policy import Policy
 from attest_web.verify.primitives.certificate import certificate_spki_sha256
@@ -35,7 +35,7 @@ def test_an_odd_certificate_makes_every_check_fail(odd: str, policy: Policy) -> 
     checks = certificate_checks(der, policy, NOW)
     assert "certificate" in failed(checks)
     assert not [check.name for check in checks if check.status is Status.PASSED]
-    assert not all_hold(CertificateJudge(policy, lambda: NOW)(der))
+    assert not all_hold(CertificateVerifier(policy, lambda: NOW)(der))
 
 
 @pytest.mark.parametrize("odd", odd_certificates())

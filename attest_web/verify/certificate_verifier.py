@@ -20,7 +20,7 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
-class CertificateJudge:
+class CertificateVerifier:
     """Checks certificates, and remembers those that hold: connections are many, certificates few. Safe in any thread.
 
     What holds is remembered for `MAX_AGE`; a report with a nonce says how things are now.
@@ -60,7 +60,7 @@ class CertificateJudge:
 
 
 def any_certificate() -> ssl.SSLContext:
-    """TLS that takes any certificate: it is for a `CertificateJudge` to refuse one before anything is sent."""
+    """TLS that takes any certificate: it is for a `CertificateVerifier` to refuse one before anything is sent."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
