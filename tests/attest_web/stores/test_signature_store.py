@@ -42,6 +42,16 @@ def test_a_taken_id_is_not_overwritten(first: SignedExchange, second: SignedExch
     assert store.get("chat-1") == first
 
 
+def test_an_exchange_whose_id_is_taken_is_found_by_its_receipt_and_the_taken_id_is_told(
+    first: SignedExchange, second: SignedExchange
+) -> None:
+    store = MemorySignatureStore("model", 10)
+    assert store.put("chat-1", first, "a", "rcpt-1")
+    assert not store.put("chat-1", second, "b", "rcpt-2")
+    assert store.get("chat-1") == store.get("rcpt-1") == first
+    assert store.get("rcpt-2") == second
+
+
 def test_a_signature_is_gone_when_its_time_is_over_and_its_id_is_free(
     first: SignedExchange, second: SignedExchange
 ) -> None:

@@ -246,6 +246,13 @@ def test_tokens_other_than_those_of_the_verdict_fail() -> None:
     refused(bundled(both, submods={"GPU-0": None, "GPU-1": []}), "another token")
 
 
+@pytest.mark.parametrize("name", ["GPU-0", "GPU-1"])
+def test_a_token_of_another_verdict_about_the_same_gpu_fails_whichever_it_is(name: str) -> None:
+    overall, gpus = json.loads(answered())
+    other = gpu_token(int(name[-1]), exp=int(NOW) + 2 * LIFETIME)
+    refused(json.dumps([overall, gpus | {name: other}]).encode(), f"another token for {name}")
+
+
 @pytest.mark.parametrize("gpus", [0, 1, 3])
 def test_verdict_about_another_number_of_gpus_fails(gpus: int) -> None:
     refused(answered(), f"2 GPUs, not the {gpus}", gpus=gpus)
