@@ -24,7 +24,7 @@ from attest_web.verify.certificate_verifier import any_certificate
 from tests.attest_web.guest_agent import agent, as_dstack_answers
 from tests.e2e.support.processes import PROGRAMS, ROOT, TOKEN, Process, Proxy, clean_env, running_proxy, start_proxy
 from tests.e2e.support.raw_client import chat_body
-from tests.e2e.test_workers import children, started, until
+from tests.e2e.support.workers import children, started, until
 from tests.support import verification
 from tests.support.certificates import key_pem, self_signed
 from tests.support.limits import limit

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.support.processes import MODEL, PROGRAMS, TOKEN, Proxy, Simulator, running_proxy, start_proxy
 from tests.e2e.support.raw_client import RawClient, chat_body, chat_request
-from tests.e2e.test_workers import started
+from tests.e2e.support.workers import started
 
 SECRET = "canary-9d1f"
 

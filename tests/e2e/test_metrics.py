@@ -10,7 +10,7 @@ from openai import AuthenticationError, BadRequestError, OpenAI
 
 from tests.e2e.support.metrics import Scrape, scraped_until
 from tests.e2e.support.processes import MODEL, PROGRAMS, TOKEN, Proxy, running_proxy
-from tests.e2e.test_workers import children, started
+from tests.e2e.support.workers import children, started
 
 CHATS = "/v1/chat/completions"
 

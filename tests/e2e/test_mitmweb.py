@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.support.marked_traffic import ANSWER, FOREIGN, PROMPT, exercise, exercise_websockets, upstream_answers
 from tests.e2e.support.mitmweb import Mitmweb, running_mitmweb
 from tests.e2e.support.processes import PROGRAMS, TOKEN, Proxy, Simulator, start_proxy
 from tests.e2e.support.raw_client import Asker, RawClient, chat_request
@@ -19,7 +20,6 @@ from tests.e2e.support.scripted_upstream import (
     chunk,
     json_response,
 )
-from tests.e2e.test_privacy import ANSWER, FOREIGN, PROMPT, exercise, exercise_websockets, upstream_answers
 from tests.support import verification
 from tests.support.limits import limit
 from tests.support.verification import sha256

@@ -11,8 +11,8 @@ import pytest
 
 from tests.e2e.support.doc_blocks import Page, with_replaced
 from tests.e2e.support.processes import BIN, ROOT, Process, clean_env
+from tests.support.deploy_metrics import alert_rules, metric_families
 from tests.support.limits import limit
-from tests.test_deploy_metrics import alert_rules, metric_families
 
 PAGE = Page("operators.md")
 

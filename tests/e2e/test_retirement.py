@@ -25,7 +25,7 @@ from tests.e2e.support.scripted_upstream import (
     events,
     json_response,
 )
-from tests.e2e.test_workers import children, is_alive, started, until
+from tests.e2e.support.workers import children, is_alive, started, until
 from tests.support.frames import CLOSE, TEXT, frame
 
 REVOKED = "revoked-token"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.support.fake_programs import fake
 from tests.e2e.support.processes import ROOT, Process, clean_env
 from tests.support.limits import limit
 
@@ -29,13 +30,6 @@ def bare_path(tmp_path: Path) -> Path:
         found = shutil.which(tool)
         assert found
         (path / tool).symlink_to(found)
-    return path
-
-
-def fake(path: Path, script: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/usr/bin/env bash\n{script}\n")
-    path.chmod(0o755)
     return path
 
 

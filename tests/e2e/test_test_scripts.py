@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.support.fake_programs import fake
 from tests.e2e.support.processes import ROOT, clean_env
-from tests.e2e.test_scripts import fake
 from tests.support.limits import limit
 from tests.support.tools import CHROMIUM, UNAVAILABLE, Tool
 

@@ -11,7 +11,7 @@ from tests.e2e.support.processes import PROGRAMS, ROOT, running_proxy
 from tests.e2e.support.raw_client import RawClient, chat_body, chat_request
 from tests.e2e.support.scripted_upstream import LAST_CHUNK, SSE_HEAD, Peer, ScriptedUpstream, chunk, events
 from tests.e2e.support.vanishing import SCENARIOS
-from tests.e2e.test_workers import until
+from tests.e2e.support.workers import until
 from tests.support.limits import limit
 
 KEEPALIVE = "02"

@@ -12,7 +12,7 @@ from attest_web.verify.command import cli
 from attest_web.verify.command.moment import shown_moment
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.proof_file import SavedProof
-from tests.attest_web.verify.command.test_cli import LenientVerifier, saved_files
+from tests.attest_web.verify.command.running import LenientVerifier, saved_files
 from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
 from tests.attest_web.verify.minting import DSTACK_VECTORS, NONCE, evidence, report
 from tests.attest_web.verify.nvidia.fake_nras import jwks, nras_answer, signing_key

@@ -7,7 +7,7 @@ from attest_web.verify.command import cli
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.primitives.checks import FailedError
 from attest_web.verify.proof_file import SavedProof
-from tests.attest_web.verify.command.test_cli import LenientVerifier
+from tests.attest_web.verify.command.running import LenientVerifier
 from tests.attest_web.verify.minting import NONCE, SPKI, evidence
 
 UNVERIFIED_GPU = ["--gpu", "unverified"]

@@ -6,15 +6,14 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from attest_web.verify import audit
 from attest_web.verify.audit import DEV_ROOT
-from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.command import cli
+from tests.attest_web.verify.command.running import UNVERIFIED_GPU, LenientVerifier, failed, online, run, saved_files
 from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
 from tests.attest_web.verify.minting import (
     APP_ID,
@@ -24,27 +23,12 @@ from tests.attest_web.verify.minting import (
     KMS_ROOT,
     NONCE,
     OS_IMAGE_HASH,
-    REQUEST,
     RESPONSE,
     report,
     signature,
 )
 from tests.attest_web.verify.nvidia.fake_nras import jwks, nras_answer, signing_key
 from tests.support.limits import limit
-
-UNVERIFIED_GPU = ["--gpu", "unverified"]
-
-
-class LenientVerifier:
-    """Stands in for dcap-qvl, and vouches for every quote."""
-
-    used = '{"collateral":"used"}'
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __call__(self, quote: bytes) -> QuoteVerdict:
-        return QuoteVerdict("UpToDate")
 
 
 @pytest.fixture(autouse=True)
@@ -55,29 +39,6 @@ def no_token_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "DcapVerifier", LenientVerifier)
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    try:
-        status = cli.main(arguments)
-    except SystemExit as end:
-        status = int(end.code or 0)
-    said = capsys.readouterr()
-    assert TOKEN not in said.out + said.err
-    assert "Traceback" not in said.err
-    return status, said.out, said.err
-
-
-def online(capsys: pytest.CaptureFixture[str], url: str, *arguments: str) -> tuple[int, dict[str, Any]]:
-    status, out, _ = run(capsys, "--url", url, "--token", TOKEN, "--json", *UNVERIFIED_GPU, "--allow-dev", *arguments)
-    found = json.loads(out)
-    assert set(found) == {"ok", "checks", "warnings"}
-    assert found["ok"] is (status == 0)
-    return status, found
-
-
-def failed(found: dict[str, Any]) -> dict[str, str]:
-    return {check["name"]: check["detail"] for check in found["checks"] if check["status"] == "failed"}
 
 
 @pytest.mark.usefixtures("lenient")
@@ -170,16 +131,6 @@ def test_a_quote_that_dcap_does_not_take_fails_with_the_real_library(
     status, out, _ = run(capsys, *names, *UNVERIFIED_GPU, "--collateral", str(collateral), "--json")
     assert status == 1
     assert set(failed(json.loads(out))) == {"ecdsa quote signature"}
-
-
-def saved_files(directory: Path) -> list[str]:
-    contents = {"request": REQUEST, "response": RESPONSE}
-    contents |= {"signature": json.dumps(signature()).encode(), "report": json.dumps(report()).encode()}
-    arguments = []
-    for name, content in contents.items():
-        (directory / name).write_bytes(content)
-        arguments += [f"--{name}", str(directory / name)]
-    return arguments
 
 
 @pytest.mark.usefixtures("lenient")

@@ -8,7 +8,7 @@ import pytest
 from attest_web.verify.command import cli
 from attest_web.verify.command.online import Chat, Conversation
 from attest_web.verify.primitives.http_client import HttpClient, Origin
-from tests.attest_web.verify.command.test_cli import LenientVerifier, failed, online, run
+from tests.attest_web.verify.command.running import LenientVerifier, failed, online, run
 from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
 from tests.attest_web.verify.minting import NONCE
 
