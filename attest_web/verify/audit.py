@@ -1,4 +1,4 @@
-"""All checks of a body of evidence, and what ties its parts to each other."""
+"""All checks of a body of evidence, and those that tie its parts to each other."""
 
 import contextlib
 import datetime
@@ -50,11 +50,11 @@ DEV_KEYS = "the report says that its keys are random ones of a development run (
 
 @dataclass
 class Audit:
-    """What became of the checks.
+    """The outcome of the checks.
 
     Attributes:
         checks: In the order in which they were made.
-        warnings: What the checks do not say and whoever reads them must know, a line each.
+        warnings: What the checks leave open and their reader must know, a line each.
         as_of: The time as of which they were made, in UTC, where that is not the time when they were made.
     """
 
@@ -74,7 +74,7 @@ class Audit:
 
 
 def check_evidence(evidence: Evidence, policy: Policy) -> Audit:
-    """Make all checks of the evidence; nothing that it holds raises an exception."""
+    """Make all checks of the evidence; nothing in it raises an exception."""
     audit = Audit()
     signers = _check_signatures(evidence, audit)
     attested = _check_reports(evidence, signers, policy, audit)
@@ -139,7 +139,7 @@ def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audi
         )
         checks = check_report(names.next(report.algo), report, expected, policy)
         audit.checks += checks
-        _warn_of_what_is_open(checks, report, policy, audit)
+        _warn_of_open_points(checks, report, policy, audit)
         if report.dev:
             audit.warn(DEV_KEYS)
         if policy.gpu is GpuDemand.CANNED and report.holds_canned_evidence:
@@ -151,7 +151,7 @@ def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audi
     return attested
 
 
-def _warn_of_what_is_open(checks: list[Check], report: Report, policy: Policy, audit: Audit) -> None:
+def _warn_of_open_points(checks: list[Check], report: Report, policy: Policy, audit: Audit) -> None:
     if not policy.pins_guest:
         audit.warn(UNPINNED_GUEST)
     if policy.compose_hash is None:

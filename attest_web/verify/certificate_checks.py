@@ -1,11 +1,11 @@
 """A TLS certificate that dstack's guest agent has made, with the attestation of its key in it (RA-TLS).
 
 The extension 1.3.6.1.4.1.62397.1.8 is an OCTET STRING of an attestation whose report_data is
-`sha512("ratls-cert:" ‖ SubjectPublicKeyInfo in DER)`. Whoever holds the key is then in the attested guest: so key and
-attestation are judged here, and neither the chain, whose root anybody may have made, nor the names.
+`sha512("ratls-cert:" ‖ SubjectPublicKeyInfo in DER)`. The holder of the key is then in the attested guest: so key and
+attestation are checked here, and neither the chain, whose root proves nothing, nor the names.
 
-There is no nonce in it: it says that the key was made in that guest once. And its event log lacks what gives RTMR0 to
-RTMR2, which are held against the image's hash or known values.
+There is no nonce in it: it proves that the key was made in that guest once. And its event log lacks the events of RTMR0
+to RTMR2, which are compared with the image's hash or known values.
 """
 
 import datetime
@@ -38,10 +38,10 @@ class CertificateEvidence:
     """Not in a certificate: its hash is."""
 
     app_id = None
-    """The log has it, and nothing here says it once more."""
+    """Only the event log has it."""
 
     def __init__(self, certificate: bytes) -> None:
-        """Take note of a certificate, in DER."""
+        """Keep a certificate, in DER."""
         self._der = certificate
 
     @cached_property
@@ -112,7 +112,7 @@ def certificate_checks(certificate: bytes, policy: Policy, now: datetime.datetim
 
     Args:
         certificate: As the server has shown it, in DER.
-        policy: What the verifier demands. Its demands of GPUs are not for certificates.
+        policy: What the verifier demands. Its demands on GPUs do not apply to certificates.
         now: The time, with its zone.
     """
     evidence = CertificateEvidence(certificate)

@@ -1,4 +1,4 @@
-"""Decides whether anything may be sent to a server, by the attestation in its certificate."""
+"""Verifies a server's certificate by the attestation in it, before anything is sent."""
 
 import datetime
 import ssl
@@ -9,11 +9,11 @@ from attest_web.verify.certificate_checks import certificate_checks
 from attest_web.verify.policy import Policy
 from attest_web.verify.primitives.checks import Check, all_hold
 
-MAX_REMEMBERED = 16
-"""Certificates that are remembered to hold; the oldest is forgotten and would be checked anew."""
+MAX_CACHED = 16
+"""Certificates whose passed checks are cached; the oldest is evicted and would be checked again."""
 
 MAX_AGE = datetime.timedelta(hours=1)
-"""How long a certificate that holds is taken to hold: revocation and TCB levels change, and validity ends."""
+"""How long passed checks are cached: revocation and TCB levels change, and validity ends."""
 
 
 def _now() -> datetime.datetime:
@@ -21,16 +21,16 @@ def _now() -> datetime.datetime:
 
 
 class CertificateVerifier:
-    """Checks certificates, and remembers those that hold: connections are many, certificates few. Safe in any thread.
+    """Checks certificates, and caches passed checks for `MAX_AGE`, as one certificate serves many connections.
 
-    What holds is remembered for `MAX_AGE`; a report with a nonce says how things are now.
+    Thread-safe. The freshness of a report with a nonce is what a cached check does not have.
     """
 
     def __init__(self, policy: Policy, clock: Callable[[], datetime.datetime] = _now) -> None:
-        """Judge by a policy. It has to pin compose file and guest image: any app on any image can have a certificate.
+        """Check by a policy. It has to pin compose file and guest image: any app on any image can have a certificate.
 
         Args:
-            policy: What is demanded.
+            policy: What a certificate must meet.
             clock: The time, with its zone.
 
         Raises:
@@ -41,26 +41,26 @@ class CertificateVerifier:
         self._policy = policy
         self._clock = clock
         self._lock = threading.Lock()
-        self._held: dict[bytes, tuple[datetime.datetime, Sequence[Check]]] = {}
+        self._cache: dict[bytes, tuple[datetime.datetime, Sequence[Check]]] = {}
 
     def __call__(self, certificate: bytes) -> Sequence[Check]:
-        """The checks of a certificate in DER. It may take as long as Intel's collateral takes to be fetched."""
+        """The checks of a certificate in DER. They may wait for Intel's collateral to be fetched."""
         now = self._clock()
         with self._lock:
-            since, checks = self._held.get(certificate, (now, ()))
+            since, checks = self._cache.get(certificate, (now, ()))
         if checks and now - since < MAX_AGE:
             return checks
         checks = certificate_checks(certificate, self._policy, now)
         if all_hold(checks):
             with self._lock:
-                self._held[certificate] = now, checks
-                while len(self._held) > MAX_REMEMBERED:
-                    del self._held[next(iter(self._held))]
+                self._cache[certificate] = now, checks
+                while len(self._cache) > MAX_CACHED:
+                    del self._cache[next(iter(self._cache))]
         return checks
 
 
 def any_certificate() -> ssl.SSLContext:
-    """TLS that takes any certificate: it is for a `CertificateVerifier` to refuse one before anything is sent."""
+    """TLS that accepts any certificate: a `CertificateVerifier` must refuse one before anything is sent."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -68,5 +68,5 @@ def any_certificate() -> ssl.SSLContext:
 
 
 def why_refused(checks: Sequence[Check]) -> str:
-    """What speaks against a certificate, in one line."""
+    """The checks that a certificate did not pass, in one line."""
     return "; ".join(f"{check.name}: {check.detail}" for check in checks if not check.holds)

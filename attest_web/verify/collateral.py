@@ -1,7 +1,7 @@
-"""Who made a quote: its signature and certificates, checked by dcap-qvl against Intel's collateral.
+"""The origin of a quote: its signature and certificates, checked by dcap-qvl against Intel's collateral.
 
 Collateral is what Intel publishes about its platforms: revocation lists, TCB levels, the quoting enclave's identity.
-It is signed, so it does not matter where it comes from.
+It is signed, so its source need not be trusted.
 """
 
 import json
@@ -33,7 +33,7 @@ TCB_STATUSES = (
     "OutOfDate",
     "OutOfDateConfigurationNeeded",
 )
-"""What a verifier may put up with besides `UpToDate`. `Revoked` is not among them."""
+"""What a policy may allow besides `UpToDate`. `Revoked` is not among them."""
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,21 @@
-"""What is checked: the bytes of an exchange, its signatures and the reports about their keys."""
+"""The evidence to be checked: the bytes of an exchange, its signatures and the reports about their keys."""
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
-from attest_web.verify.nvidia.service import Heard
+from attest_web.verify.nvidia.service import NvidiaAnswers
 from attest_web.verify.signed_text import Exchange
 
 
 @dataclass(frozen=True)
 class Statement:
-    """The body of an answer of a proof endpoint, as it came.
+    """The body of a proof endpoint's response, as received.
 
     Attributes:
         body: JSON, not yet read.
-        algo: The algorithm that was asked for; None where it is whatever the body says.
+        algo: The requested algorithm; None where any will do.
     """
 
     body: bytes
@@ -24,14 +24,14 @@ class Statement:
 
 @dataclass
 class Evidence:
-    """Everything that there is to check.
+    """Everything to be checked.
 
     Attributes:
         exchange: Request and response; None where only reports are checked.
-        signatures: What `/v1/signature/{id}` answered, each time.
-        reports: What `/v1/attestation/report` answered, each time.
+        signatures: Responses of `/v1/signature/{id}`.
+        reports: Responses of `/v1/attestation/report`.
         attestation_asked: Whether reports must be there.
-        nonce: 32 bytes that the reports were asked for with; None where nobody knows.
+        nonce: 32 bytes that the reports were requested with; None where it is unknown.
         tls_keys: SHA-256 of the SPKI of every certificate that the server has shown; None where TLS is not
             asked about.
     """
@@ -52,15 +52,15 @@ class Evidence:
         )
 
 
-def save(evidence: Evidence, collateral: str | None, directory: Path, nvidia: Heard | None = None) -> list[str]:
-    """Write everything into a directory, which nobody else can read; return the arguments that check it again.
+def save(evidence: Evidence, collateral: str | None, directory: Path, nvidia: NvidiaAnswers | None = None) -> list[str]:
+    """Write everything into a directory that only its owner can read; return the arguments that check it again.
 
     Args:
         evidence: What was fetched.
         collateral: What the quotes were checked against, in JSON, if they were.
         directory: Made where it is not there.
-        nvidia: What NVIDIA's service has answered. That is kept for `--at`, and no argument of those that are returned:
-            they ask it anew.
+        nvidia: The responses of NVIDIA's service. They are kept for `--at`, without an argument among the returned
+            ones, which query the service again.
 
     Raises:
         OSError: It cannot be written.
@@ -96,7 +96,7 @@ def save(evidence: Evidence, collateral: str | None, directory: Path, nvidia: He
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that nobody else can read, in place of the one that is there, if any.
+    """Write a file that only its owner can read, in place of an existing one.
 
     Raises:
         OSError: It cannot be written, or is a symbolic link.

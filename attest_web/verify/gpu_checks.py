@@ -1,4 +1,4 @@
-"""What is checked of the GPUs of a report: that they answered now, and that they are those of the attested guest."""
+"""The checks of a report's GPUs: that their evidence is fresh, and that they are those of the attested guest."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ def gpu_checks(name: str, report: Report, expected: Expected, policy: Policy) ->
 
 
 class _Gpus:
-    """The checks of a report's GPUs, of which later ones go by what has come of earlier ones."""
+    """The checks of a report's GPUs; later ones depend on the outcome of earlier ones."""
 
     def __init__(self, report: Report, expected: Expected, policy: Policy) -> None:
         self._report = report
@@ -78,7 +78,7 @@ class _Gpus:
     def _check_evidence(self) -> str:
         found = evidence.check_evidence_nonces(self._report.gpu_payload, self._nonce, self._policy.gpu)
         if self._verdict is None:
-            # Anybody who knows the nonce can write it there: only NVIDIA can tell that a GPU has signed it.
+            # Evidence can be forged for a known nonce: only NVIDIA's verdict shows that a GPU has signed it.
             raise NotMadeError(f"{'' if self._strict else 'not asked for; '}{found}, and nothing vouches for it")
         return f"{found}, and NVIDIA vouches for it"
 

@@ -1,4 +1,4 @@
-"""What is checked of a dstack guest: who made its quote, what it measured, and who gave it its keys."""
+"""The checks of a dstack guest: the origin of its quote, its measurements, and its key provider."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -16,7 +16,7 @@ from attest_web.verify.primitives.untrusted_json import JsonObject, text
 
 
 class GuestEvidence(Protocol):
-    """What a guest shows. Each part raises `FailedError` where it is malformed."""
+    """The evidence about a guest. Each part raises `FailedError` where it is malformed."""
 
     # Read-only members, so that cached properties meet them as well as attributes do.
     @property
@@ -37,15 +37,15 @@ class GuestEvidence(Protocol):
 
     @property
     def vm_config(self) -> JsonObject:
-        """What the host says of the virtual machine; empty where it says nothing."""
+        """The host's description of the virtual machine; empty without one."""
 
     @property
     def app_id(self) -> bytes | None:
-        """The 20 bytes that are said to be the app's id, if that is said."""
+        """The app's id, 20 bytes, where the evidence names one."""
 
 
 def boot_log(evidence: GuestEvidence) -> BootLog:
-    """The guest's boot log: of another log than the one that happened, nothing can be learnt.
+    """The guest's boot log, once it is known to replay to the quoted register.
 
     Raises:
         FailedError: The log does not replay to RTMR3, or is not of dstack's form.
@@ -55,7 +55,7 @@ def boot_log(evidence: GuestEvidence) -> BootLog:
 
 
 def quote_checks(name: str, evidence: GuestEvidence, policy: Policy) -> list[Check]:
-    """Check who made the quote, and what Intel says of that platform."""
+    """Check the origin of the quote, and the TCB status of its platform."""
     tcb_status = f"{name} TCB status"
     try:
         evidence.quote  # noqa: B018  # what is not a TDX quote must not pass as a quote of another kind

@@ -1,11 +1,11 @@
-"""A proof in one file: what was said, its signatures and the reports about their keys, to be checked again.
+"""A proof in one file: an exchange, its signatures and the reports about their keys, to be checked again.
 
     {"format": "tee-signer-proof-1", "request": base64, "response": base64,
      "signatures": [base64], "reports": [base64],
      "nonce": hex or null, "tls_keys": [hex] or null, "collateral": text or null}
 
-It has these members, all of them and no others: what is left out, or misspelt, would not be checked. What is demanded
-of it is not in it: that is for whoever checks.
+It has exactly these members: what is left out, or misspelt, would not be checked. The policy is not in it: that is the
+verifier's.
 """
 
 import base64
@@ -29,10 +29,10 @@ _MEMBERS = frozenset(
 
 @dataclass(frozen=True)
 class SavedProof:
-    """What a proof file holds.
+    """The content of a proof file.
 
     Attributes:
-        evidence: What there is to check. Its nonce and TLS keys are what the file's maker says they were.
+        evidence: What there is to check. Its nonce and TLS keys are claims of the file's maker.
         collateral: What the quotes were checked against when it was made, in dcap-qvl's JSON, if that is known.
     """
 
@@ -40,7 +40,7 @@ class SavedProof:
     collateral: str | None = None
 
     def to_json(self) -> bytes:
-        """The content of the file. It has the prompt and the answer in it, and no token."""
+        """The content of the file. It has the prompt and the response in it, and no token."""
         exchange = self.evidence.exchange
         nonce, tls_keys = self.evidence.nonce, self.evidence.tls_keys
         source = {

@@ -1,4 +1,4 @@
-"""The signed exchange: that a signature is by the address that it names, over these bytes of request and answer."""
+"""The signed exchange: that a signature is by the address that it names, over these bytes of request and response."""
 
 import hashlib
 import re
@@ -35,7 +35,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class SignatureAnswer:
-    """What `/v1/signature/{id}` answers, with its fields read but not yet believed.
+    """The response of `/v1/signature/{id}`, parsed and not yet verified.
 
     Attributes:
         text: The signed text.
@@ -137,7 +137,7 @@ def shown_address(algo: SigningAlgo, address: bytes) -> str:
 
 
 def signer(answer: SignatureAnswer) -> bytes:
-    """The address that has really signed the text.
+    """The address that has signed the text.
 
     Raises:
         FailedError: The signature is none, or not by the address that the answer names.
@@ -182,11 +182,11 @@ def signed_hashes(signed: str) -> tuple[str, str, str | None]:
 
 
 def check_signature(name: str, answer: SignatureAnswer, exchange: Exchange) -> list[Check]:
-    """Check a signature against the bytes that the client sent and got.
+    """Check a signature against the bytes that the client sent and received.
 
     Args:
         name: First word of the names of the checks, usually the algorithm.
-        answer: What the proxy says is the signature.
+        answer: The signature, as the proxy returned it.
         exchange: The client's own bytes.
     """
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from attest_web.verify.command.moment import parse_moment
-from attest_web.verify.command.policy_arguments import DEMANDS, add_demands, flag, hex_argument
+from attest_web.verify.command.policy_arguments import POLICY_OPTIONS, add_policy_options, flag, hex_argument
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.version import release
 
@@ -53,7 +53,7 @@ def parse_arguments(arguments: Sequence[str] | None, now: datetime.datetime) -> 
     parser.add_argument("--version", action="version", version=f"tee-verify {release()}")
     _add_online(parser)
     _add_saved(parser, _moment(now))
-    add_demands(parser)
+    add_policy_options(parser)
     parser.add_argument(
         "--explain", action="store_true", help="say of each check what it proves and what it leaves open"
     )
@@ -62,7 +62,7 @@ def parse_arguments(arguments: Sequence[str] | None, now: datetime.datetime) -> 
         "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each request as a whole [60]"
     )
     options = parser.parse_args(arguments)
-    if (problem := _problem(options) or _dropped_demand(parser, options)) is not None:
+    if (problem := _problem(options) or _unused_policy_option(parser, options)) is not None:
         parser.error(problem)
     if options.url is not None:
         options.token = options.token or os.environ.get("TOKEN", "").partition(",")[0].strip() or None
@@ -116,7 +116,7 @@ def _add_saved(parser: argparse.ArgumentParser, moment: Callable[[str], datetime
 
 
 def _problem(options: argparse.Namespace) -> str | None:
-    """What is wrong with options that are each right."""
+    """What is wrong with options that are each valid."""
     saved = [options.request, options.response, *options.signature, *options.report]
     if options.url is not None or options.proof is not None:
         if options.url is not None and options.proof is not None:
@@ -136,10 +136,10 @@ def _problem(options: argparse.Namespace) -> str | None:
         return "--request, --response and --signature go together"
     elif options.save is not None or options.ra_tls:
         return f"{'--ra-tls' if options.ra_tls else '--save'} goes with --url"
-    return _demand_problem(options)
+    return _policy_problem(options)
 
 
-def _demand_problem(options: argparse.Namespace) -> str | None:
+def _policy_problem(options: argparse.Namespace) -> str | None:
     if options.at is not None and (problem := _at_problem(options)) is not None:
         return problem
     if options.collateral is not None and options.pccs_url is not None:
@@ -196,11 +196,11 @@ def _all_registers(options: argparse.Namespace) -> bool:
     return None not in (options.expect_mrtd, options.expect_rtmr0, options.expect_rtmr1, options.expect_rtmr2)
 
 
-def _dropped_demand(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str | None:
-    """What is wrong with a demand that there is no report for: to leave it out would look like a pass."""
+def _unused_policy_option(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str | None:
+    """What is wrong with a policy option without a report to check: ignoring it would look like a pass."""
     if options.url is not None or options.proof is not None or options.report:
         return None
-    for name in DEMANDS:
+    for name in POLICY_OPTIONS:
         if getattr(options, name) != parser.get_default(name):
             return f"{flag(name)} is about the attestation: it needs --report (or --url, or --proof)"
     return None

@@ -23,14 +23,14 @@ from attest_web.verify.collateral import (
 )
 from attest_web.verify.command.arguments import WrongUsageError, parse_arguments
 from attest_web.verify.command.moment import shown_moment, utc_now
-from attest_web.verify.command.online import Chat, Conversation
+from attest_web.verify.command.online import Chat, EvidenceCollector
 from attest_web.verify.command.output import as_json, as_text
-from attest_web.verify.command.policy_arguments import collateral_demand, demands
+from attest_web.verify.command.policy_arguments import collateral_arguments, policy_arguments
 from attest_web.verify.evidence import Evidence, Statement, save
 from attest_web.verify.nvidia.evidence import GpuDemand, GpuPayload
 from attest_web.verify.nvidia.keys import NvidiaKeys
 from attest_web.verify.nvidia.saved import SavedVerdicts
-from attest_web.verify.nvidia.service import Heard, NvidiaService
+from attest_web.verify.nvidia.service import NvidiaAnswers, NvidiaService
 from attest_web.verify.nvidia.tokens import Verdict, issuer_of
 from attest_web.verify.policy import Policy
 from attest_web.verify.primitives.checks import Check, FailedError, all_hold
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None, clock: Callable[[], datetime.da
             return _main(arguments, clock)
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads on, so nobody has been told that anything holds
+    except BrokenPipeError:  # the reader has gone, so the outcome was not read
         # What is left in the buffer would be written once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None, clock: Callable[[], datetime.da
 
 def _main(arguments: Sequence[str] | None, clock: Callable[[], datetime.datetime]) -> int:
     options = parse_arguments(arguments, clock())
-    # A terminal that cannot show a ✓ is no reason to say nothing.
+    # A terminal that cannot show a ✓ still gets the outcome.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     try:
@@ -94,7 +94,7 @@ def _main(arguments: Sequence[str] | None, clock: Callable[[], datetime.datetime
 def _run(options: argparse.Namespace, clock: Callable[[], float]) -> Audit:
     proof = _proof(options.proof) if options.proof is not None else None
     verifier = _quote_verifier(options, proof, clock)
-    heard = Heard()
+    nvidia_answers = NvidiaAnswers()
     rtmrs = (options.expect_rtmr0, options.expect_rtmr1, options.expect_rtmr2)
     policy = Policy(
         verify_quote=verifier,
@@ -110,7 +110,7 @@ def _run(options: argparse.Namespace, clock: Callable[[], float]) -> Audit:
         allow_dev=options.allow_dev or options.dev_root is not None,
         gpu=GpuDemand(options.gpu),
         gpu_policy_hashes=frozenset(options.expect_gpu_policy_hash),
-        ask_nvidia=_nvidia_source(options, heard, clock),
+        ask_nvidia=_nvidia_source(options, nvidia_answers, clock),
     )
     if proof is not None:
         if options.nonce is not None:
@@ -122,7 +122,7 @@ def _run(options: argparse.Namespace, clock: Callable[[], float]) -> Audit:
     elif options.url is None:
         audit = check_evidence(_saved_evidence(options), policy)
     else:
-        audit = _online_audit(options, policy, verifier, heard)
+        audit = _online_audit(options, policy, verifier, nvidia_answers)
     if options.dev_root is not None:
         audit.warn(DEV_ROOT)
     if options.at is not None:
@@ -131,7 +131,9 @@ def _run(options: argparse.Namespace, clock: Callable[[], float]) -> Audit:
     return audit
 
 
-def _online_audit(options: argparse.Namespace, policy: Policy, verifier: DcapVerifier, heard: Heard) -> Audit:
+def _online_audit(
+    options: argparse.Namespace, policy: Policy, verifier: DcapVerifier, nvidia_answers: NvidiaAnswers
+) -> Audit:
     directory = Path(options.save) if options.save is not None else None
     if directory is not None:
         _writable(directory)
@@ -145,19 +147,19 @@ def _online_audit(options: argparse.Namespace, policy: Policy, verifier: DcapVer
         any_certificate() if verify_certificate is not None else _tls_context(options.cacert),
         verify_certificate=_refusing(verify_certificate, shown) if verify_certificate is not None else None,
     )
-    conversation = Conversation(client, nonce, tls_binding=not options.no_tls_binding)
-    conversation.hold(Chat(options.message, options.model, options.stream))
-    audit = check_evidence(conversation.evidence, policy)
-    audit.checks[:0] = [*shown, *conversation.checks]
+    collector = EvidenceCollector(client, nonce, tls_binding=not options.no_tls_binding)
+    collector.collect(Chat(options.message, options.model, options.stream))
+    audit = check_evidence(collector.evidence, policy)
+    audit.checks[:0] = [*shown, *collector.checks]
     if directory is not None:
         try:
-            again = save(conversation.evidence, verifier.used, directory, heard)
+            again = save(collector.evidence, verifier.used, directory, nvidia_answers)
         except OSError as error:
             raise WrongUsageError(f"--save {directory}: {error.strerror}") from None
         if verifier.used is None:
-            again += collateral_demand(options)
-        again += demands(options)
-        if conversation.evidence.complete:
+            again += collateral_arguments(options)
+        again += policy_arguments(options)
+        if collector.evidence.complete:
             said = f"saved; to check it again: tee-verify {shlex.join(again)}"
         else:
             said = f"what was saved in {printable(str(directory))} is not complete: see what failed, and try again"
@@ -196,7 +198,7 @@ def _quote_verifier(options: argparse.Namespace, proof: SavedProof | None, clock
     if options.collateral is not None:
         named, text = f"--collateral {options.collateral}", _read("--collateral", options.collateral)
     elif proof is not None and proof.collateral is not None and _brings_collateral(proof, options):
-        # Intel has signed it and its dates, so who brings it can choose none but among those that are valid.
+        # Intel has signed it and its dates, so its source can only choose among valid ones.
         named, text = f"--proof {options.proof}", proof.collateral.encode()
     elif options.at is not None:
         raise WrongUsageError(
@@ -217,7 +219,7 @@ def _brings_collateral(proof: SavedProof, options: argparse.Namespace) -> bool:
 
 
 def _nvidia_source(
-    options: argparse.Namespace, heard: Heard, clock: Callable[[], float]
+    options: argparse.Namespace, nvidia_answers: NvidiaAnswers, clock: Callable[[], float]
 ) -> Callable[[GpuPayload, bytes], Verdict] | None:
     if not options.nvidia and not options.nvidia_answer:
         return None
@@ -231,7 +233,7 @@ def _nvidia_source(
         except FailedError as error:
             raise WrongUsageError(f"--nvidia-keys {options.nvidia_keys}: {error}") from None
     if options.nvidia or keys is None:
-        return NvidiaService(origin, options.timeout, keys, clock, heard if options.save is not None else None)
+        return NvidiaService(origin, options.timeout, keys, clock, nvidia_answers if options.save is not None else None)
     answers = [_read("--nvidia-answer", name) for name in options.nvidia_answer]
     return SavedVerdicts(answers, keys, issuer_of(origin), clock)
 
@@ -271,7 +273,7 @@ def _read(option: str, name: str, max_bytes: int = MAX_FILE) -> bytes:
 
 
 def _writable(directory: Path) -> None:
-    """Find out before anything is sent whether the answer can be kept."""
+    """Check before anything is sent whether the evidence can be saved."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Sends a chat, and fetches everything that says something about it."""
+"""Sends a chat, and fetches its signatures and the reports about their keys."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from attest_web.verify.primitives.untrusted_json import as_object, items, parse_
 from attest_web.verify.signed_text import Exchange, SignatureAnswer, shown_address, why_not_signed
 
 MAX_REASON = 200
-"""Characters that are told at most of the reason for which an exchange was not signed."""
+"""Characters at most of the reason for which an exchange was not signed."""
 
 _DELAYS = (0.1, 0.2, 0.4)
 """Seconds to wait before asking again for a signature that is not there. The signature itself is there at once, but the
@@ -38,7 +38,7 @@ _CHAT_HINTS = {
     404: "--url takes the port that clients use, without /v1; --model takes a model that is served",
 }
 _HINTS_WITHOUT_A_REASON: Mapping[int, str] = {404: "is this a tee-signer, and new enough?"}
-"""Of no use where the server has told, in the proxy's own form, what it is that it does not have."""
+"""Hints for errors that do not come in the proxy's own form."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Chat:
     """The chat to send.
 
     Attributes:
-        message: What to say.
-        model: Whom to say it to; None for the first of `/v1/models`.
-        stream: Whether the answer is to come as server-sent events.
+        message: The prompt.
+        model: The model; None for the first of `/v1/models`.
+        stream: Whether to request server-sent events.
     """
 
     message: str
@@ -60,12 +60,12 @@ class _NotFoundError(FailedError):
     """The proxy answered 404, and gave no reason."""
 
 
-class Conversation:
-    """A chat with a proxy and the questions about it.
+class EvidenceCollector:
+    """Sends one chat to a proxy and collects the evidence about it.
 
     Attributes:
         evidence: What has been fetched so far.
-        checks: How the fetching went.
+        checks: The outcome of the requests.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Conversation:
         tls_binding: bool = True,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Prepare a conversation; nothing is sent yet.
+        """Prepare the requests; nothing is sent yet.
 
         Args:
-            client: How to reach the proxy.
+            client: The client of the proxy.
             nonce: 32 random bytes for the reports.
             tls_binding: Whether the proxy's TLS key must be attested, where the connection is TLS.
             sleep: Waits for so many seconds.
@@ -91,8 +91,8 @@ class Conversation:
         self.evidence = Evidence(nonce=nonce, tls_keys=frozenset() if self._tls else None)
         self.checks: list[Check] = []
 
-    def hold(self, chat: Chat) -> None:
-        """Send the chat, then fetch signatures and reports. What fails is in `checks`."""
+    def collect(self, chat: Chat) -> None:
+        """Send the chat, then fetch signatures and reports. Failures are in `checks`."""
         try:
             response_id, receipt = self._chat(chat)
         except FailedError as error:
@@ -120,7 +120,7 @@ class Conversation:
             raise refusal(f"{path.partition('?')[0]} answered {answer.status}{_reason(answer, hints)}")
         return answer
 
-    def _ask_patiently(self, path: str) -> Answer:
+    def _get_with_retries(self, path: str) -> Answer:
         for delay in _DELAYS:
             try:
                 return self._ask("GET", path)
@@ -155,7 +155,7 @@ class Conversation:
     def _signature(self, algo: SigningAlgo, response_id: str, receipt: str | None) -> None:
         query = f"?signing_algo={algo}"
         try:
-            by_id = self._ask_patiently(f"/v1/signature/{quote(response_id, safe='')}{query}").body
+            by_id = self._get_with_retries(f"/v1/signature/{quote(response_id, safe='')}{query}").body
         except FailedError as error:
             self.checks.append(Check(f"{algo} signature", Status.FAILED, str(error)))
             return
@@ -194,7 +194,7 @@ class Conversation:
 
 
 def _reason(answer: Answer, hints: Mapping[int, str]) -> str:
-    """What an error answer says, as far as it has the shape of the wire contract, and what to do about it."""
+    """The message of an error in the shape of the wire contract, and a hint what to do about it."""
     try:
         error = as_object(parse_object(answer.body, "the error").get("error"), "the error")
         said = f": {text(error, 'message', 'the error').rstrip('.')}"

@@ -1,4 +1,4 @@
-"""How the outcome is shown: a line for each check, or one JSON object."""
+"""Formats the outcome: a line for each check, or one JSON object."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ def as_text(audit: Audit, colours: bool, *, explain: bool = False) -> str:
         if explain and (meaning := explanation(check.name)) is not None:
             lines += [f"    proves: {meaning.proves}", f"    leaves open: {meaning.leaves_open}"]
     lines += ["", coloured(_GREEN if audit.ok else _RED, _summary(audit))]
-    # Last, where they are read: without them, a verdict would say more than it does.
+    # Last, where they are read: without them, the verdict would look stronger than it is.
     lines += [coloured(_YELLOW, f"! warning: {printable(warning)}") for warning in audit.warnings]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The arguments of `tee-verify` that say what to demand of attestation, and how a run is repeated with the same."""
+"""The arguments of `tee-verify` that make its policy, and how a run is repeated with the same policy."""
 
 import argparse
 import re
@@ -23,7 +23,7 @@ _HASHES = (
 )
 """Options, as `argparse` names them, that take hex digits, once or several times."""
 
-DEMANDS = (
+POLICY_OPTIONS = (
     *_HASHES,
     "nonce",
     "tls_spki",
@@ -40,23 +40,23 @@ DEMANDS = (
     "nvidia_keys",
     "nvidia_answer",
 )
-"""Options, as `argparse` names them, that only a report can meet."""
+"""Options, as `argparse` names them, that apply to reports only."""
 
 _MAX_PROVIDER_ID = 256
 """Bytes of a key provider's id at most: a P-256 key is 91, an SGX measurement 32."""
 
 
-def add_demands(parser: argparse.ArgumentParser) -> None:
+def add_policy_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    _add_quote_demands(parser.add_argument_group("what to demand of the hardware"))
-    _add_guest_demands(parser.add_argument_group("what to demand of the guest"))
-    _add_gpu_demands(parser.add_argument_group("what to demand of its GPUs"))
+    _add_quote_options(parser.add_argument_group("what to demand of the hardware"))
+    _add_guest_options(parser.add_argument_group("what to demand of the guest"))
+    _add_gpu_options(parser.add_argument_group("what to demand of its GPUs"))
 
 
-def demands(options: argparse.Namespace) -> list[str]:
+def policy_arguments(options: argparse.Namespace) -> list[str]:
     """The arguments that make a run as strict as this one, except for what goes with the evidence itself.
 
-    That is the nonce and the TLS keys, and the collateral, for which see `collateral_demand`.
+    That is the nonce and the TLS keys, and the collateral, for which see `collateral_arguments`.
     """
     arguments: list[str] = []
     for name in _HASHES:
@@ -80,7 +80,7 @@ def demands(options: argparse.Namespace) -> list[str]:
     return arguments
 
 
-def collateral_demand(options: argparse.Namespace) -> list[str]:
+def collateral_arguments(options: argparse.Namespace) -> list[str]:
     """The arguments that say where this run's collateral came from."""
     if options.collateral is not None:
         return ["--collateral", options.collateral]
@@ -109,7 +109,7 @@ def _provider_id(digits: str) -> bytes:
     return bytes.fromhex(digits)
 
 
-def _add_quote_demands(group: "argparse._ArgumentGroup") -> None:
+def _add_quote_options(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--nonce", metavar="HEX", type=hex_argument(32), help="the reports' nonce [a random one with --url]"
     )
@@ -126,7 +126,7 @@ def _add_quote_demands(group: "argparse._ArgumentGroup") -> None:
     )
 
 
-def _add_guest_demands(group: "argparse._ArgumentGroup") -> None:
+def _add_guest_options(group: "argparse._ArgumentGroup") -> None:
     def several(name: str, parse: Callable[[str], bytes], what: str) -> None:
         help_text = f"{what}; may be given several times"
         group.add_argument(name, metavar="HEX", type=parse, action="append", default=[], help=help_text)
@@ -146,7 +146,7 @@ def _add_guest_demands(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--allow-dev", action="store_true", help="put up with keys of a development run (DEV=1)")
 
 
-def _add_gpu_demands(group: "argparse._ArgumentGroup") -> None:
+def _add_gpu_options(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--gpu",
         choices=[str(demand) for demand in GpuDemand],

@@ -1,1 +1,1 @@
-"""What dstack's guests say of themselves, read and held against the quote: event log, boot log, image, keys."""
+"""Parsers and checks of a dstack guest's evidence against its quote: event log, boot log, image, keys."""

@@ -34,8 +34,8 @@ class Attestation:
     Attributes:
         quote: The quote.
         events: The event log. That of a certificate has RTMR3 and the ACPI events alone.
-        report_data: 64 bytes that it says it is over; the quote says which it really is.
-        vm_config: What the host says of the virtual machine; empty where it says nothing.
+        report_data: 64 bytes that it claims to be over; only the quote proves them.
+        vm_config: The host's description of the virtual machine; empty without one.
     """
 
     quote: bytes

@@ -1,4 +1,4 @@
-"""What the guest has measured of itself while it booted: the events of RTMR3 up to the first `system-ready`.
+"""The guest's own measurements at boot: the events of RTMR3 up to the first `system-ready`.
 
 dstack's guest (`dstack-util setup`, as of 0.6) extends RTMR3 with these events, in this order and each once:
 
@@ -44,7 +44,7 @@ _KEY_PROVIDER = re.compile(rb'\{"name":"([a-z-]{1,16})","id":"([0-9a-f]{0,2048})
 
 
 class KeyProviderKind(StrEnum):
-    """Who gives a guest its keys, as dstack names it."""
+    """Kinds of key providers, as dstack names them."""
 
     KMS = "kms"
     LOCAL_SGX = "local-sgx"
@@ -54,7 +54,7 @@ class KeyProviderKind(StrEnum):
 
 @dataclass(frozen=True)
 class KeyProvider:
-    """Who has given the guest its keys.
+    """The provider of the guest's keys.
 
     Attributes:
         kind: What kind of provider.
@@ -67,7 +67,7 @@ class KeyProvider:
 
 @dataclass(frozen=True)
 class BootLog:
-    """What the guest has measured of itself, as the grammar above has it.
+    """The guest's own measurements, by the grammar above.
 
     Attributes:
         app_id: 20 bytes. The host may choose it.
@@ -76,8 +76,8 @@ class BootLog:
         gpu_policy_hash: 32 bytes; None where the image measures none.
         gpu_attestation: JSON, not yet read; None where no GPU was attested.
         instance_id: 20 bytes, or none.
-        os_image_hash: What the KMS says of the image, 32 bytes; None without a KMS. Proves nothing about the image.
-        key_provider: Who has given the keys.
+        os_image_hash: The image that the KMS names, 32 bytes; None without a KMS. Proves nothing about the image.
+        key_provider: The provider of the keys.
     """
 
     app_id: bytes
@@ -91,10 +91,10 @@ class BootLog:
 
     @classmethod
     def parse(cls, events: Sequence[Event]) -> "BootLog":
-        """Read the boot section of an event log, of which it must be known that it replays to the quoted RTMR3.
+        """Parse the boot section of an event log that replays to the quoted RTMR3.
 
         Raises:
-            FailedError: It does not have exactly the form above.
+            FailedError: It is not of the form above.
         """
         reader = _Reader(_boot_section(events))
         reader.one("system-preparing", 0)

@@ -1,4 +1,4 @@
-"""Who has given the guest its keys.
+"""The provider of the guest's keys.
 
 dstack's guest asks a KMS that the host names, and takes any that answers: so a host can run a KMS of its own, and then
 knows the signing keys, while image and compose file are measured as ever. What gives it away is the key provider in the

@@ -3,7 +3,7 @@
 From dstack 0.6 on, `vm_config` carries what the image adds to the registers (`measurement_document`), tied to the
 image's hash. Together with the memory's size and the ACPI digests of the event log, that gives MRTD and RTMR0 to RTMR2:
 dstack calls this the lite variant. So one value stands for an image, where the registers differ for each shape of
-virtual machine. `vm_config` is the host's word; a false one gives other registers than the quote's.
+virtual machine. `vm_config` is a claim of the host; a false one gives other registers than the quote's.
 
 What the ACPI tables do is not checked: the guest's kernel keeps their code from touching its memory. A guest that was
 started in the legacy variant asks for them to be checked; that takes the image, and dstack's own verifier.

@@ -1,1 +1,1 @@
-"""What NVIDIA says of GPUs: their evidence, the verdict of its service, and what a guest attested at boot."""
+"""GPU evidence, the verdict of NVIDIA's service on it, and the attestation of GPUs at boot."""

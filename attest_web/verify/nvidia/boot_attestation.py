@@ -1,4 +1,4 @@
-"""What a dstack guest has measured of its GPUs while it booted, held against the GPUs that answer now.
+"""A dstack guest's attestation of its GPUs at boot, compared with the GPUs of the report.
 
 A guest of dstack 0.6 or later that finds NVIDIA GPUs on its own bus has NVIDIA's tool `nvattest` check them, and asks
 for its keys only where they pass. It measures two events into its boot log:
@@ -7,10 +7,10 @@ for its keys only where they pass. It measures two events into its boot log:
     gpu-attestation    {"version":2,"provider":"nvidia","devices":N,"cc_mode":"on","devtools":false,
                        "evidence_sha256":hex}, the SHA-256 of all that `nvattest` printed
 
-A report carries what was printed as `gpu_info`. Its tokens are not signed: it is believed because the guest, whose
-image is measured, has measured its hash. The GPUs in it are told from others by their `ueid`. Where NVIDIA vouches for
-the same ones, the GPUs that answered the verifier's nonce are those that the guest has checked before it had any key.
-That the host has not put them elsewhere since then cannot be told.
+A report carries what was printed as `gpu_info`. Its tokens are not signed: it is trusted because the guest, whose image
+is measured, has measured its hash. The GPUs in it are identified by their `ueid`. Where NVIDIA vouches for the same
+ones, the GPUs that answered the verifier's nonce are those that the guest has checked before it had any key. A later
+move of the GPUs by the host is not detected.
 """
 
 import hashlib

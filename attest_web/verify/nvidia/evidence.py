@@ -1,8 +1,8 @@
-"""GPU evidence: that it was made for this nonce.
+"""GPU evidence: the check that it was made for this nonce.
 
 The evidence is an SPDM exchange (DMTF DSP0274, 10.11): the GET_MEASUREMENTS request, whose nonce the GPU signs together
-with its measurements, and the GPU's answer. Only the nonce is read here; signature and measurements are NVIDIA's to
-judge.
+with its measurements, and the GPU's answer. Only the nonce is read here; NVIDIA's service
+checks signature and measurements.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class GpuPayload:
         """
         source = parse_object(payload, _WHAT)
         if not source.keys() <= _MEMBERS:
-            # It is sent to NVIDIA's service as it is, which takes more from it than this: how it is to judge, for one.
+            # It is sent unchanged to NVIDIA's service, which reads more members, some of which change its checks.
             raise FailedError(f"{_WHAT} has other members than {', '.join(sorted(_MEMBERS))}")
         listed = [
             as_object(each, f"the evidence of GPU {n}") for n, each in enumerate(items(source, "evidence_list", _WHAT))
@@ -99,7 +99,7 @@ def check_payload_nonce(payload: GpuPayload, nonce: bytes) -> str:
 def check_evidence_nonces(payload: GpuPayload, nonce: bytes, demand: GpuDemand) -> str:
     """Check that the evidence of every GPU carries a nonce; return what was found.
 
-    Anybody can write such evidence: that a GPU has signed the nonce is NVIDIA's to say, see `tokens.check_verdict`.
+    Such evidence can be forged: only NVIDIA's verdict shows that a GPU has signed it, see `tokens.check_verdict`.
 
     Raises:
         FailedError: One carries another one.

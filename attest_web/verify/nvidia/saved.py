@@ -1,7 +1,7 @@
-"""Verdicts of NVIDIA's service that were saved when they came, to be checked as of then.
+"""Saved verdicts of NVIDIA's service, to be checked as of the time when they were received.
 
-Its tokens are signed, and hold for an hour or so. The keys that they are signed with are replaced every day, and
-nothing vouches for old ones but who has saved them: they must be the verifier's own copy.
+The service's tokens are signed, and valid for about an hour. Its keys are replaced every day, and old ones are not
+published: they must be the verifier's own copy.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ from attest_web.verify.primitives.checks import FailedError, NotMadeError
 
 
 class SavedVerdicts:
-    """Gives of the saved verdicts the one that holds for a report's GPUs, in place of `NvidiaService`."""
+    """Returns the saved verdict on a report's GPUs, in place of `NvidiaService`."""
 
     def __init__(self, answers: Sequence[bytes], keys: NvidiaKeys, issuer: str, clock: Callable[[], float]) -> None:
-        """Take them, unchecked.
+        """Keep them, unchecked.
 
         Args:
-            answers: What the service answered, one answer at least.
-            keys: The keys that it had then.
-            issuer: What it names itself; see `tokens.issuer_of`.
+            answers: The service's responses, at least one.
+            keys: Its keys at that time.
+            issuer: Its name; see `tokens.issuer_of`.
             clock: Seconds since 1970, as of which the tokens must be valid.
         """
         self._answers = tuple(answers)

@@ -1,4 +1,4 @@
-"""Asks NVIDIA's attestation service (NRAS) about GPU evidence, and believes of its answer what NVIDIA has signed."""
+"""Queries NVIDIA's attestation service (NRAS) about GPU evidence; only signed parts of its response count."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -15,11 +15,11 @@ KeySource = Callable[[Iterable[str]], NvidiaKeys]
 
 
 @dataclass
-class Heard:
-    """What the service has answered, to be saved.
+class NvidiaAnswers:
+    """The responses of the service, to be saved.
 
     Attributes:
-        answers: Its answers, as they came.
+        answers: Its responses, as received.
         jwks: The key set that they were checked with.
     """
 
@@ -28,7 +28,7 @@ class Heard:
 
 
 class NvidiaService:
-    """Asks the service, over a connection for each question."""
+    """A client of the service, with a connection for each request."""
 
     def __init__(
         self,
@@ -36,18 +36,18 @@ class NvidiaService:
         timeout: float,
         keys: NvidiaKeys | None = None,
         clock: Callable[[], float] = time.time,
-        heard: Heard | None = None,
+        kept: NvidiaAnswers | None = None,
     ) -> None:
-        """Prepare to ask; nothing is sent yet.
+        """Prepare the client; nothing is sent yet.
 
         Args:
             origin: Where the service is. Its keys are fetched from the same host, where they are not given.
             timeout: Seconds that each answer may take.
             keys: NVIDIA's keys.
             clock: Seconds since 1970.
-            heard: Is given what the service answers.
+            kept: Where to add the answers of the service, to be saved.
         """
-        self._heard = heard
+        self._kept = kept
         self._client = HttpClient(origin, timeout=timeout, max_bytes=MAX_ANSWER)
         self._issuer = issuer_of(origin)
         self._clock = clock
@@ -72,9 +72,9 @@ class NvidiaService:
         if answer.status != 200:
             raise NotMadeError(f"NVIDIA's service answered {answer.status}")
         keys = self._keys(key_ids(answer.body))
-        if self._heard is not None:
-            self._heard.answers.append(answer.body)
-            self._heard.jwks = keys.jwks
+        if self._kept is not None:
+            self._kept.answers.append(answer.body)
+            self._kept.jwks = keys.jwks
         return check_verdict(
             answer.body,
             nonce,

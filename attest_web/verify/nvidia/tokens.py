@@ -1,11 +1,11 @@
-"""What NVIDIA's attestation service (NRAS) answers about GPU evidence: tokens that it has signed.
+"""The signed tokens with which NVIDIA's attestation service (NRAS) answers about GPU evidence.
 
 `POST /v3/attest/gpu` is answered with a detached token bundle (RFC 9711, 5), as JSON:
 
     [["JWT", overall token], {"GPU-0": token, "GPU-1": token, ...}]
 
 Each token is a JSON Web Token (RFC 7519) signed with ES384. The overall one has the result and, as `submods`, the
-SHA-256 of each of the others; those have what was found out about one GPU. All of them are about one nonce.
+SHA-256 of each of the others; each of those has the claims about one GPU. All of them are about one nonce.
 """
 
 import hashlib
@@ -103,7 +103,7 @@ def key_ids(answer: bytes) -> frozenset[str]:
 
 
 def issuer_of(service: Origin) -> str:
-    """What a service at an address names itself in its tokens (`iss`): NVIDIA's is `ISSUER`."""
+    """The `iss` of the tokens of a service at an address: NVIDIA's is `ISSUER`."""
     scheme, default = ("https", 443) if service.tls else ("http", 80)
     host = f"[{service.host}]" if ":" in service.host else service.host
     return f"{scheme}://{host}" + (f":{service.port}" if service.port != default else "")
@@ -112,9 +112,9 @@ def issuer_of(service: Origin) -> str:
 def check_verdict(
     answer: bytes, nonce: bytes, keys: NvidiaKeys | None, *, now: float, gpus: int, issuer: str = ISSUER
 ) -> Verdict:
-    """Check what the service answered; return what it vouches for.
+    """Check a response of the service; return its verdict.
 
-    Nothing is believed because of the connection that it came over: each token must be signed.
+    The connection that it came over proves nothing: each token must be signed.
 
     Args:
         answer: The body of the answer.
@@ -122,7 +122,7 @@ def check_verdict(
         keys: NVIDIA's keys; None where they could not be had.
         now: The time, in seconds since 1970.
         gpus: How many GPUs there was evidence of.
-        issuer: What the service names itself; see `issuer_of`.
+        issuer: The name of the service; see `issuer_of`.
 
     Raises:
         FailedError: NVIDIA does not vouch for this evidence.

@@ -1,4 +1,4 @@
-"""What a check comes to: it holds, it does not, or it could not be made, which is never the same as holding."""
+"""The outcome of a check: passed, failed, or not made, which never counts as passed."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """How a check ended."""
+    """The outcome of a check."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -14,15 +14,15 @@ class Status(StrEnum):
 
 
 class FailedError(Exception):
-    """What was checked does not hold; the message says why, in one line."""
+    """The check fails; the message says why, in one line."""
 
 
 class NotMadeError(Exception):
-    """Something that the check needs could not be had; the message says what, and what to do about it."""
+    """The check cannot be made; the message says what is missing, and how to provide it."""
 
 
 class NotAskedError(NotMadeError):
-    """The check could not be made, and the verifier has not asked for it; the message says what asks for it."""
+    """The check was not requested and cannot be made; the message names the option that requests it."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Check:
 
     Attributes:
         name: What was checked; the same for the same check in every run.
-        status: How it ended.
-        detail: What was found, in one line. It may quote what the checked party sent: see `output.printable`.
-        asked: Whether the outcome counts. What nobody asked for is still listed, so that nobody takes it for made.
+        status: The outcome.
+        detail: What was found, in one line. It may quote what the checked party sent: see `attest_web.printable`.
+        asked: Whether the outcome counts. A check that was not requested is still listed, as not made.
     """
 
     name: str
@@ -43,15 +43,15 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing that was asked for is left open by this check."""
+        """Whether the check passed, or was not requested."""
         return self.status is Status.PASSED or (self.status is Status.NOT_MADE and not self.asked)
 
 
 def make(name: str, finding: Callable[[], str]) -> Check:
-    """Make a check: it passes only where `finding` returns, with what it found.
+    """Make a check: it passes only if `finding` returns, with what it found.
 
-    `finding` raises `FailedError` where the thing does not hold, `NotMadeError` where it cannot be told, and of these
-    `NotAskedError` where that need not be told.
+    `finding` raises `FailedError` where the check fails, `NotMadeError` where it cannot be made, and its subclass
+    `NotAskedError` where it was not requested.
     """
     try:
         return Check(name, Status.PASSED, finding())
@@ -64,11 +64,11 @@ def make(name: str, finding: Callable[[], str]) -> Check:
 
 
 def not_asked(name: str, why: str) -> Check:
-    """A check that is listed as not made because nobody asked for it."""
+    """A check that is listed as not made because it was not requested."""
     return Check(name, Status.NOT_MADE, why, asked=False)
 
 
 def all_hold(checks: Iterable[Check]) -> bool:
-    """Whether every check that was asked for has passed. False where there is none."""
+    """Whether every requested check has passed. False where there is none."""
     checks = list(checks)
     return any(check.status is Status.PASSED for check in checks) and all(check.holds for check in checks)

@@ -1,6 +1,6 @@
 """A TDX quote's header and body, read at their offsets (Intel TDX DCAP Quoting Library API, A.3, versions 4 and 5).
 
-Reading says nothing about who made the quote; that is `collateral.py`. The body is that of TDX 1.0, which TDX 1.5
+Parsing does not show the quote's origin; `collateral.py` checks that. The body is that of TDX 1.0, which TDX 1.5
 fills as well in a quote of version 4. In one of version 5, a descriptor says which body follows; that of TDX 1.5 has
 two more fields at its end.
 """
@@ -47,11 +47,11 @@ _MRSERVICETD = BODY_BYTES + 16
 
 @dataclass(frozen=True)
 class TdxQuote:
-    """What a quote says about a trust domain (TD).
+    """What a quote states about a trust domain (TD).
 
     Attributes:
         report_data: 64 bytes, chosen by the TD.
-        td_attributes: 8 bytes; the first one is zero unless somebody can look into the TD.
+        td_attributes: 8 bytes; the first one is zero unless the TD can be debugged.
         mrtd: 48 bytes, the measurement of the TD's initial memory.
         rtmrs: RTMR0 to RTMR3, 48 bytes each, the measurements that were extended at run time.
         mr_config_id: 48 bytes that the host chose when it made the TD, to be held against its configuration.
@@ -128,7 +128,7 @@ def _body(quote: bytes) -> bytes:
 def _check_padding(quote: bytes, body_end: int) -> None:
     """Check what is behind the signature data: machines pad quotes with zeros, and nothing vouches for the rest."""
     if len(quote) < body_end + _SIGNATURE_BYTES.size:
-        return  # not whole, which is for whoever checks the signature
+        return  # truncated, which the check of the signature finds
     (size,) = _SIGNATURE_BYTES.unpack_from(quote, body_end)
     padding = quote[body_end + _SIGNATURE_BYTES.size + size :]
     if any(padding):
@@ -136,7 +136,7 @@ def _check_padding(quote: bytes, body_end: int) -> None:
 
 
 def check_debug_off(quote: TdxQuote) -> str:
-    """Check that the TD is under nobody's debugger; return what was found.
+    """Check that the TD cannot be debugged; return what was found.
 
     Bit 0 of the attributes is DEBUG, and all of bits 0 to 7 make a TD untrusted (Intel TDX Module ABI, "ATTRIBUTES").
 

@@ -1,8 +1,8 @@
-"""The one form of an ECDSA signature on secp256k1 that is taken: of two that hold, the one with the low s.
+"""The canonical form of an ECDSA signature on secp256k1: of the two that verify, the one with the low s.
 
-Whoever has a signature (r, s) of a text can make the other one, (r, n - s), without the key. What tells signatures
-apart by their bytes would take it for a second one. So signers make the low s (BIP 62; EIP-2), and a verifier that
-takes nothing else has one signature of a text where the signer has made one.
+From a signature (r, s), the other one, (r, n - s), can be computed without the key. Software that compares signatures
+by their bytes would take it for a second one. So signers make the low s (BIP 62; EIP-2), and a verifier that accepts
+nothing else sees one signature where the signer made one.
 """
 
 from attest_web.verify.primitives.checks import FailedError
@@ -17,11 +17,11 @@ def check_scalars(signature: bytes, what: str) -> None:
     """Check r and s of a signature: from 1 to n - 1 (SEC 1, 4.1.4), and s in the lower half of that.
 
     Args:
-        signature: r and s, 32 bytes each, big-endian; what follows is not looked at.
+        signature: r and s, 32 bytes each, big-endian; what follows is ignored.
         what: What it is, for the error.
 
     Raises:
-        FailedError: They are not.
+        FailedError: They are outside of that.
     """
     r, s = (int.from_bytes(signature[at : at + SCALAR_BYTES]) for at in (0, SCALAR_BYTES))
     for name, value in (("r", r), ("s", s)):

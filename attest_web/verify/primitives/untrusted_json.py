@@ -1,4 +1,4 @@
-"""Reading JSON that the checked party made: every access says what it expects, and fails as a check does."""
+"""Strict reading of JSON from the checked party: every access states its type, and fails as a check does."""
 
 import base64
 import binascii

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest_web.verify.certificate_checks import certificate_checks
-from attest_web.verify.certificate_verifier import MAX_AGE, MAX_REMEMBERED, CertificateVerifier, why_refused
+from attest_web.verify.certificate_verifier import MAX_AGE, MAX_CACHED, CertificateVerifier, why_refused
 from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.policy import Policy
 from attest_web.verify.primitives.checks import Check, FailedError, Status, all_hold
@@ -161,9 +161,9 @@ def test_only_so_many_are_remembered(policy: Policy, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("attest_web.verify.certificate_verifier.certificate_checks", checks)
     verify_certificate = CertificateVerifier(policy)
-    for number in range(MAX_REMEMBERED + 1):
+    for number in range(MAX_CACHED + 1):
         verify_certificate(bytes([number]))
     verify_certificate(bytes([1]))
-    assert len(made_for) == MAX_REMEMBERED + 1
+    assert len(made_for) == MAX_CACHED + 1
     verify_certificate(bytes([0]))
     assert made_for[-1] == bytes([0])

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from attest_web.verify.command import cli
-from attest_web.verify.command.online import Chat, Conversation
+from attest_web.verify.command.online import Chat, EvidenceCollector
 from attest_web.verify.primitives.http_client import HttpClient, Origin
 from tests.attest_web.verify.command.running import LenientVerifier, failed, online, run
 from tests.attest_web.verify.fake_proxy import TOKEN, fake_proxy
@@ -57,10 +57,10 @@ def test_a_reason_that_is_stored_a_moment_after_the_answer_is_waited_for() -> No
             if len(waited) == 2:
                 proxy.replaced["/v1/signature"] = not_signed("cut short")
 
-        conversation = Conversation(HttpClient(Origin.parse(proxy.url), TOKEN), NONCE, sleep=sleep)
-        conversation.hold(Chat("hello"))
+        collector = EvidenceCollector(HttpClient(Origin.parse(proxy.url), TOKEN), NONCE, sleep=sleep)
+        collector.collect(Chat("hello"))
     assert len(waited) == 2
-    said = {check.name: check.detail for check in conversation.checks}
+    said = {check.name: check.detail for check in collector.checks}
     assert said["ecdsa signature"] == said["ed25519 signature"] == "the proxy has no signature for it: cut short"
 
 
