@@ -18,7 +18,7 @@ from addons.exchange.exchanges import Exchanges
 from addons.layers.connections.client_connections import ClientConnections, Ports
 from addons.layers.connections.client_tls import PreferHttp2
 from addons.layers.http2.goaway import PING_TIMEOUT
-from addons.layers.layer_config import LayerConfig
+from addons.layers.layer_config import ClientStates, LayerConfig, RequestBodyPolicy
 from addons.layers.reverse_proxy import ReverseProxy
 from addons.layers.websocket.revocation import Revocation
 from addons.lifecycle.connection_handlers import ConnectionHandlers
@@ -92,23 +92,24 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
             observer.count_unreadable(answer.status_code)
 
     looked_at = _inspection(exchanges, settings)
-    limits = LayerConfig(
-        gate.body_limit,
-        settings.vllm_proxy_timeout_secs,
-        add_standard_headers,
-        clients.deadline_of,
-        exchanges,
+    config = LayerConfig(
+        RequestBodyPolicy(
+            gate.body_limit,
+            holds=lambda flow: exchanges.of(flow).route.is_json,
+            budget=BodyBudget(inheritance.share_of(settings.max_buffered_body_bytes)),
+            keeps_plaintext=settings.keeps_plaintext,
+            redacted_bodies=looked_at.inspection if looked_at is not None else None,
+        ),
+        ClientStates(
+            clients.deadline_of,
+            handlers.has_pending_writes,
+            handlers.waiting_for,
+            **({"unreadable": rate_limit.unreadable} if rate_limit else {}),
+        ),
         upstreams,
-        answered=exchanges.mark_answered,
-        client_left=exchanges.mark_left,
-        keeps_plaintext=settings.keeps_plaintext,
-        has_pending_writes=handlers.has_pending_writes,
-        unread=handlers.waiting_for,
-        holds=lambda flow: exchanges.of(flow).route.is_json,
-        bodies=BodyBudget(inheritance.share_of(settings.max_buffered_body_bytes)),
-        changed=exchanges.mark_changed,
-        **({"unreadable": rate_limit.unreadable} if rate_limit else {}),
-        custody=looked_at.inspection if looked_at is not None else None,
+        settings.vllm_proxy_timeout_secs,
+        exchanges,
+        add_standard_headers,
     )
     signer = Signer(
         keys,
@@ -134,7 +135,7 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
         TcpKeepalive(settings.tcp_keepalive_idle_secs, settings.tcp_user_timeout_secs, handlers),
         PreferHttp2(),
         ReverseProxy(
-            limits,
+            config,
             settings.vllm_proxy_max_keepalive,
             signer,
             handlers,

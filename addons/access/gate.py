@@ -70,7 +70,7 @@ class Gate:
         elif handshake is not None and handshake.problem is not None:
             _refuse_handshake(flow, *handshake.problem)
         else:
-            request.stream = route.kind is not Kind.PROOF  # small JSON is held: see `addons.layers.request_stream`
+            request.stream = route.kind is not Kind.PROOF  # small JSON is held: see `addons.layers.stream`
             if handshake is not None:
                 handshake.write(request)
 

@@ -4,7 +4,7 @@
 - A stream whose last event has come is ended here, where the upstream leaves it open.
 - A client that lets its deadline pass is told so.
 
-All of it by subclassing, as in `addons.layers.http_stream`, `addons.layers.http1.server` and others; the `next_layer`
+All of it by subclassing, as in `addons.layers.stream`, `addons.layers.http1.server` and others; the `next_layer`
 hook in `addons.layers.reverse_proxy` puts these layers in. `tests/addons/test_mitmproxy_internals.py` names every
 internal of mitmproxy that is leaned on here and there.
 """
@@ -37,8 +37,8 @@ from addons.layers.http2.back_pressure import BackPressure
 from addons.layers.http2.graceful_server import GoingAway
 from addons.layers.http2.server import ApiHttp2Server, StreamsWentOn
 from addons.layers.http2.streams import Http2Timeouts
-from addons.layers.http_stream import ApiHttpStream
 from addons.layers.layer_config import LayerConfig
+from addons.layers.stream.http_stream import ApiHttpStream
 from addons.layers.websocket.layer import WebsocketSigner
 from addons.upstream.keep_alive import KeepAliveLimit
 
@@ -49,7 +49,7 @@ class ApiHttpLayer(UpstreamConnections):
     def __init__(
         self,
         context: Context,
-        limits: LayerConfig,
+        config: LayerConfig,
         keep_alive: KeepAliveLimit,
         signer: WebsocketSigner,
         reading: ReadController,
@@ -58,13 +58,13 @@ class ApiHttpLayer(UpstreamConnections):
 
         Args:
             context: As for `HttpLayer`.
-            limits: What to hold requests to.
+            config: The limits and policies that hold for requests.
             keep_alive: Which idle connections to upstreams are kept.
             signer: Signs WebSockets.
             reading: Reads from upstreams: pauses that, and has responses take the fast path.
         """
         super().__init__(context, keep_alive)
-        self._limits = limits
+        self._config = config
         self._signer = signer
         self._http2: ApiHttp2Server | None = None
         self._reading = reading
@@ -106,39 +106,39 @@ class ApiHttpLayer(UpstreamConnections):
                 dropped.release()
 
     def _make_client_connection(self) -> HttpConnection:
-        deadline = self._limits.deadline_of(self.context.client)
+        deadline = self._config.clients.deadline_of(self.context.client)
         if self.context.client.alpn == b"h2":
             deadline.speaks_http = True
             deadline.stop()  # there, each stream has times of its own
-            timeouts = Http2Timeouts(self._limits.upstream_timeout, deadline.timeouts.idle, deadline.timeouts.of_body())
+            timeouts = Http2Timeouts(self._config.upstream_timeout, deadline.timeouts.idle, deadline.timeouts.of_body())
             self._http2 = ApiHttp2Server(
                 self.context.fork(),
                 self._back_pressure,
                 timeouts,
-                self._complete,
+                self._add_standard_headers,
                 retiring=lambda: deadline.retiring,
-                unreadable=partial(self._limits.unreadable, self.context.client),
+                unreadable=partial(self._config.clients.unreadable, self.context.client),
             )
             return self._http2
-        unread = partial(self._limits.unread, self.context.client)
-        return ApiHttp1Server(self.context.fork(), self._complete_http1, deadline, unread)
+        unread = partial(self._config.clients.waiting_for, self.context.client)
+        return ApiHttp1Server(self.context.fork(), self._add_standard_headers_http1, deadline, unread)
 
-    def _complete_http1(self, request: http.Request | None, answer: http.Response) -> None:
+    def _add_standard_headers_http1(self, request: http.Request | None, answer: http.Response) -> None:
         if request is None:
-            self._limits.unreadable(self.context.client)
-        self._complete(request, answer)
+            self._config.clients.unreadable(self.context.client)
+        self._add_standard_headers(request, answer)
 
-    def _complete(self, request: http.Request | None, answer: http.Response) -> None:
-        """Complete a response that a connection makes by itself, and tell of it where its request has a flow."""
-        self._limits.add_standard_headers(request, answer)
+    def _add_standard_headers(self, request: http.Request | None, answer: http.Response) -> None:
+        """Add to a response that a connection makes by itself, and note it where its request has a flow."""
+        self._config.add_standard_headers(request, answer)
         flow = next((stream.flow for stream in self.streams.values() if stream.flow.request is request), None)
         if flow is not None:
-            self._limits.answered(flow, answer)
+            self._config.exchanges.mark_answered(flow, answer)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""
         fork = self.context.fork()
-        stream = ApiHttpStream(fork, stream_id, self._limits, self._signer, self)
+        stream = ApiHttpStream(fork, stream_id, self._config, self._signer, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
@@ -163,7 +163,7 @@ class ApiHttpLayer(UpstreamConnections):
         """Have the streams' deadlines looked after."""
         # A timer for each request would outlive it, as nothing can cancel it. One for the connection does for all.
         if self._wakeup is None:
-            yield from self._wake_up_in(self._limits.upstream_timeout)
+            yield from self._wake_up_in(self._config.upstream_timeout)
 
     def _wake_up_in(self, seconds: float) -> layer.CommandGenerator[None]:
         self._wakeup = commands.RequestWakeup(seconds)
@@ -189,8 +189,8 @@ class ApiHttpLayer(UpstreamConnections):
             yield from self._wake_up_in(max(0.0, min(deadlines) - now))
 
     def _end_unended_streams(self) -> layer.CommandGenerator[None]:
-        has_pending_writes = self._back_pressure.is_on or self._limits.has_pending_writes(self.context.client)
-        excused = self._limits.upstream_timeout if has_pending_writes else 0.0
+        has_pending_writes = self._back_pressure.is_on or self._config.clients.has_pending_writes(self.context.client)
+        excused = self._config.upstream_timeout if has_pending_writes else 0.0
         for stream_id in self._unended.overdue(self.streams, excused):
             stream = self.streams[stream_id]
             if isinstance(stream, ApiHttpStream) and not stream.is_left_open:

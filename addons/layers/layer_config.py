@@ -1,8 +1,7 @@
-"""What the layers hold requests to, and whom they tell."""
+"""What the layers are given: the limits and policies that they apply, and what they ask and tell."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Protocol
 
 from mitmproxy import http
@@ -11,13 +10,11 @@ from mitmproxy.connection import Client
 from addons.access.body_budget import BodyBudget
 from addons.access.client_deadline import ClientDeadline
 from addons.exchange.exchanges import Exchanges
-from addons.routing.routes import Router
 from addons.upstream.policy import UpstreamPolicy
-from addons.upstream.single import SingleUpstream
 
 
 class RedactedBodyStore(Protocol):
-    """Keeps request bodies where nobody sees them who looks at flows."""
+    """Keeps request bodies out of their flows while these can be looked at."""
 
     def release(self, flow: http.HTTPFlow) -> None:
         """Put the body back into its flow, as it is forwarded now."""
@@ -27,43 +24,60 @@ class RedactedBodyStore(Protocol):
 
 
 @dataclass(frozen=True)
-class LayerConfig:
-    """What the layers hold requests to.
+class RequestBodyPolicy:
+    """What becomes of request bodies.
 
     Attributes:
-        body_limit: Largest body of this flow's request, in bytes.
-        upstream_timeout: Seconds that an upstream may take to begin its answer, connecting included.
-        add_standard_headers: Adds to a response that the layers make what all responses carry; the request is None
-            where it could not be read.
-        deadline_of: The deadline of a client's connection.
-        exchanges: Their records, in which the layers note each attempt.
-        upstreams: Says where a request is sent again whose attempt has failed.
-        keeps_plaintext: Whether a request body stays in its flow when it has been forwarded.
-        answered: Told of a flow that the layers answer by themselves, and with what.
-        client_left: Told of a flow that ends because its client gives up.
-        has_pending_writes: Whether a client's connection waits for someone to read; then nothing is read on it from
-            upstreams.
-        unread: How many bytes wait for a client to read what came before them.
+        limit: Largest body of this flow's request, in bytes.
         holds: Whether the body of a flow's request is held until it is complete, if it is not large.
-        bodies: The memory that request bodies may take.
-        changed: Told of a flow whose request was changed here after it was received.
-        unreadable: Told of a client whose request head could not be read.
-        custody: Keeps request bodies out of their flows while those wait to be forwarded; None where nobody can look.
+        budget: The memory that they may take.
+        keeps_plaintext: Whether a body stays in its flow when it has been forwarded.
+        redacted_bodies: Keeps them out of their flows while those wait to be forwarded; None where no program shows
+            flows.
     """
 
-    body_limit: Callable[[http.HTTPFlow], int]
-    upstream_timeout: float
-    add_standard_headers: Callable[[http.Request | None, http.Response], None]
-    deadline_of: Callable[[Client], ClientDeadline]
-    exchanges: Exchanges = field(default_factory=partial(Exchanges, Router().route_of))
-    upstreams: UpstreamPolicy = field(default_factory=SingleUpstream)
+    limit: Callable[[http.HTTPFlow], int]
+    holds: Callable[[http.HTTPFlow], bool]
+    budget: BodyBudget
     keeps_plaintext: bool = False
-    answered: Callable[[http.HTTPFlow, http.Response], None] = lambda _, __: None
-    client_left: Callable[[http.HTTPFlow], None] = lambda _: None
+    redacted_bodies: RedactedBodyStore | None = None
+
+
+@dataclass(frozen=True)
+class ClientStates:
+    """What is known of the clients' connections.
+
+    Attributes:
+        deadline_of: The deadline of a connection, which the layers move.
+        has_pending_writes: Whether a client's connection, or one to an upstream that it has, has bytes to write; then
+            nothing is read on it from upstreams.
+        waiting_for: How many bytes wait for a client to read what came before them.
+        unreadable: Told of a client whose request head could not be read.
+    """
+
+    deadline_of: Callable[[Client], ClientDeadline]
     has_pending_writes: Callable[[Client], bool] = lambda _: False
-    unread: Callable[[Client], int] = lambda _: 0
-    holds: Callable[[http.HTTPFlow], bool] = lambda _: False
-    bodies: BodyBudget = field(default_factory=partial(BodyBudget, 2**30))
-    changed: Callable[[http.HTTPFlow], None] = lambda _: None
+    waiting_for: Callable[[Client], int] = lambda _: 0
     unreadable: Callable[[Client], None] = lambda _: None
-    custody: RedactedBodyStore | None = None
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """What the layers of all connections are given.
+
+    Attributes:
+        bodies: What becomes of request bodies.
+        clients: The state of the clients' connections.
+        upstreams: Says where a request is sent again whose attempt has failed.
+        upstream_timeout: Seconds that an upstream may take to begin its response, connecting included.
+        exchanges: The records in which the layers note what they learn.
+        add_standard_headers: Adds to a response that the layers make what all responses carry; the request is None
+            where it could not be read.
+    """
+
+    bodies: RequestBodyPolicy
+    clients: ClientStates
+    upstreams: UpstreamPolicy
+    upstream_timeout: float
+    exchanges: Exchanges
+    add_standard_headers: Callable[[http.Request | None, http.Response], None]

@@ -46,7 +46,7 @@ class ReverseProxy:
 
     def __init__(
         self,
-        limits: LayerConfig,
+        config: LayerConfig,
         max_keepalive: int,
         signer: WebsocketSigner,
         handlers: ConnectionHandlers,
@@ -57,7 +57,7 @@ class ReverseProxy:
         """Make the addon.
 
         Args:
-            limits: What the layers hold requests to.
+            config: The limits and policies of the layers.
             max_keepalive: How many idle connections to the upstream are kept at most, over all clients.
             signer: Signs WebSockets.
             handlers: Of the client connections.
@@ -65,7 +65,7 @@ class ReverseProxy:
             idle_timeout: For how long one of them is kept, in seconds.
         """
         self._is_plain = is_plain
-        self._limits = limits
+        self._config = config
         self._reading = ReadController(handlers)
         self._keep_alive = KeepAliveLimit(max_keepalive, idle_timeout, self._reading.has_ended)
         self._signer = signer
@@ -80,8 +80,8 @@ class ReverseProxy:
             "connection_strategy": "lazy",
             # By default, a connection without traffic for ten minutes is closed, long answers or not.
             # A little more than the upstream has, so that a late one is answered for with a 504 first.
-            "tcp_timeout": int(limits.upstream_timeout) + 2,
-            "store_streamed_bodies": limits.keeps_plaintext,
+            "tcp_timeout": int(config.upstream_timeout) + 2,
+            "store_streamed_bodies": config.bodies.keeps_plaintext,
             # By default, clients with a public address are turned away.
             "block_global": False,
         }
@@ -110,7 +110,7 @@ class ReverseProxy:
         stack = LayerStack()
         if starts_like_tls_record(data_client):
             stack /= ApiClientTLSLayer(context)
-        stack /= ApiHttpLayer(context, self._limits, self._keep_alive, self._signer, self._reading)
+        stack /= ApiHttpLayer(context, self._config, self._keep_alive, self._signer, self._reading)
         data.layer = stack[0]
 
     def running(self) -> None:

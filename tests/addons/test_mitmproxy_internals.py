@@ -57,8 +57,7 @@ from addons.launcher.server import (
     ProxyReverseMode,
     ProxyServerInstance,
 )
-from addons.layers import http_layer, http_stream
-from addons.layers import request_stream as http_request_stream
+from addons.layers import http_layer
 from addons.layers.connections import client_connections, client_tls, upstream_connections
 from addons.layers.http1 import body_reader as http1_body
 from addons.layers.http1 import client as http1_client
@@ -67,6 +66,7 @@ from addons.layers.http1.server import ApiHttp1Server
 from addons.layers.http2 import connection as http2_connection
 from addons.layers.http2 import graceful_server as graceful_http2
 from addons.layers.http2 import server as http2_server
+from addons.layers.stream import base, early_response, http_stream, request_body, response_end, retry
 from addons.messages import parsed_messages as quick_messages
 from addons.messages.parsed_messages import IndexedHeaders
 from addons.signing import store_hook as storing
@@ -84,30 +84,22 @@ def source(thing: object) -> str:
             _http1.Http1Server,
             ["_handle_event", "handle_event", "send", "read_headers", "read_body", "wait", "mark_done"],
         ),
+        (base.BaseStream, HttpStream, ["state_wait_for_request_headers", "make_server_connection"]),
+        (early_response.EarlyResponseStream, HttpStream, ["send_response"]),
         (
-            http_request_stream.ApiRequestStream,
+            request_body.RequestBodyStream,
             HttpStream,
             [
                 "_handle_event",
                 "handle_event",
-                "state_wait_for_request_headers",
                 "start_request_stream",
                 "state_stream_request_body",
                 "state_consume_request_body",
-                "make_server_connection",
             ],
         ),
-        (
-            http_stream.ApiHttpStream,
-            HttpStream,
-            [
-                "state_wait_for_response_headers",
-                "start_response_stream",
-                "send_response",
-                "handle_protocol_error",
-                "flow_done",
-            ],
-        ),
+        (retry.RetryStream, HttpStream, ["handle_protocol_error"]),
+        (response_end.ResponseEndStream, HttpStream, ["start_response_stream"]),
+        (http_stream.ApiHttpStream, HttpStream, ["state_wait_for_response_headers", "flow_done"]),
         (
             http2_server.ApiHttp2Server,
             _http2.Http2Server,
@@ -155,7 +147,7 @@ def test_what_is_overridden_is_there_and_takes_the_same(ours: type, theirs: type
         (layer.NextLayer._ask, InlineReverseProxy.handle_event, "4d8ace76d8488336"),
         (modes.DestinationKnown.finish_start, InlineReverseProxy.handle_event, "91f47432073a2bf6"),
         (HttpLayer.event_to_child, upstream_connections.UpstreamConnections.event_to_child, "1095f6e1581d1780"),
-        (HttpStream._handle_event, http_request_stream.ApiRequestStream._handle_event, "e3cbfef7310ae81f"),
+        (HttpStream._handle_event, request_body.RequestBodyStream._handle_event, "e3cbfef7310ae81f"),
         (_http1.Http1Connection._handle_event, http1_client.handle_http1_event, "2ac8db3e43ae743f"),
         (_http1.Http1Server.read_headers, ApiHttp1Server.read_headers, "3fe0945216bcf7bc"),
         (Context, CachedContext, "dd52bbec90eacace"),

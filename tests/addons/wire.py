@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from mitmproxy import http
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events
@@ -13,9 +14,15 @@ from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons
 
+from addons.access.body_budget import BodyBudget
 from addons.access.client_deadline import ClientDeadline, ClientTimeouts
+from addons.exchange.exchanges import Exchanges
 from addons.layers.connections.read_controller import ReadController
+from addons.layers.layer_config import ClientStates, LayerConfig, RequestBodyPolicy
 from addons.lifecycle.connection_handlers import ConnectionHandlers
+from addons.routing.routes import Router
+from addons.upstream.policy import UpstreamPolicy
+from addons.upstream.single import SingleUpstream
 
 UPSTREAM = ("upstream", 9000)
 
@@ -23,6 +30,27 @@ UPSTREAM = ("upstream", 9000)
 def new_deadline(client: Client) -> ClientDeadline:
     """The deadline of a client that has time."""
     return ClientDeadline(ClientTimeouts(head=30, body=60, idle=120))
+
+
+def make_config(
+    limit: int = 1000,
+    *,
+    holds: Callable[[http.HTTPFlow], bool] = lambda _: False,
+    budget: BodyBudget | None = None,
+    has_pending_writes: Callable[[Client], bool] = lambda _: False,
+    upstreams: UpstreamPolicy | None = None,
+    upstream_timeout: float = 3600,
+    exchanges: Exchanges | None = None,
+) -> LayerConfig:
+    """What the layers are given, with one limit for all request bodies."""
+    return LayerConfig(
+        RequestBodyPolicy(lambda _: limit, holds, budget or BodyBudget(2**30)),
+        ClientStates(new_deadline, has_pending_writes),
+        upstreams or SingleUpstream(),
+        upstream_timeout,
+        exchanges or Exchanges(Router().route_of),
+        lambda *_: None,
+    )
 
 
 def no_reading() -> ReadController:

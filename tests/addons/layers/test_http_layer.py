@@ -12,9 +12,8 @@ from mitmproxy.proxy import events
 from addons.bodies.signing_filter import ResponseTap
 from addons.layers import end_of_stream as stream_end
 from addons.layers.http_layer import ApiHttpLayer
-from addons.layers.layer_config import LayerConfig
 from addons.upstream.keep_alive import KeepAliveLimit
-from tests.addons.wire import Wire, make_context, new_deadline, no_reading
+from tests.addons.wire import Wire, make_config, make_context, no_reading
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -45,8 +44,8 @@ class Exchange:
         self._size = size
         self.completed: list[str] = []
         self.errors: list[http.HTTPFlow] = []
-        limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_deadline, has_pending_writes=lambda _: behind)
-        self.wire = Wire(ApiHttpLayer(make_context(), limits, KeepAliveLimit(10), Mock(), no_reading()))
+        config = make_config(has_pending_writes=lambda _: behind)
+        self.wire = Wire(ApiHttpLayer(make_context(), config, KeepAliveLimit(10), Mock(), no_reading()))
         self.wire.hooks = {"responseheaders": self._tap, "error": self.errors.append}
         self.wire.receive(self.wire.client, request)
 

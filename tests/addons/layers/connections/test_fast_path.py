@@ -16,10 +16,9 @@ from addons.exchange.usage import Usage
 from addons.layers.connections.fast_path_writer import Upstream
 from addons.layers.connections.read_controller import ReadController
 from addons.layers.http_layer import ApiHttpLayer
-from addons.layers.layer_config import LayerConfig
 from addons.lifecycle.connection_handlers import ConnectionHandlers
 from addons.upstream.keep_alive import KeepAliveLimit
-from tests.addons.wire import Wire, make_context, new_deadline
+from tests.addons.wire import Wire, make_config, make_context
 from tests.support.cutting import cut, cuts
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Request-Id: r\r\nContent-Length: 2\r\n\r\n{}"
@@ -54,8 +53,8 @@ class Exchange:
         self._dialect = dialect
         self._by_fast_path = by_fast_path
         self._reading = Reading(ConnectionHandlers({}))
-        limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_deadline)
-        layer = ApiHttpLayer(make_context(), limits, KeepAliveLimit(10), Mock(), self._reading)
+        config = make_config()
+        layer = ApiHttpLayer(make_context(), config, KeepAliveLimit(10), Mock(), self._reading)
         self.wire = Wire(layer)
         self.wire.hooks = {"responseheaders": self._tap}
         self.wire.receive(self.wire.client, REQUEST)

@@ -15,10 +15,9 @@ from mitmproxy.proxy.context import Context
 
 from addons.layers.connections.upstream_connections import UpstreamConnections
 from addons.layers.http_layer import ApiHttpLayer
-from addons.layers.layer_config import LayerConfig
 from addons.upstream.keep_alive import KeepAliveLimit
 from tests.addons.clock import Clock
-from tests.addons.wire import UPSTREAM, Wire, make_context, new_deadline, no_reading
+from tests.addons.wire import UPSTREAM, Wire, make_config, make_context, no_reading
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 AUTHORITY = "upstream:9000"
@@ -92,7 +91,7 @@ def test_streams_at_once_take_a_connection_each_and_later_ones_those_that_are_id
     client.answer(1)
     assert client.done == [second, first, third, fourth]
     assert [requests_on(client, number) for number in (0, 1)] == [2, 2]
-    assert client.wire.sent[client.wire.connections[0]].startswith(b"GET / HTTP/1.1\r\nhost: upstream:9000\r\n")
+    assert client.wire.sent[client.wire.connections[0]].startswith(b"GET / HTTP/1.1\r\nHost: upstream:9000\r\n")
 
 
 @pytest.mark.parametrize("limit", [0, 1])
@@ -268,8 +267,8 @@ def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:
 
 def test_a_second_attempt_takes_a_connection_that_was_not_used_before() -> None:
     """Others that are idle may have been closed at the same moment."""
-    limits = LayerConfig(lambda _: 1000, 3600, lambda *_: None, new_deadline)
-    client = Http2Client(layer=lambda context, idle: ApiHttpLayer(context, limits, idle, Mock(), no_reading()))
+    config = make_config()
+    client = Http2Client(layer=lambda context, idle: ApiHttpLayer(context, config, idle, Mock(), no_reading()))
     client.ask(), client.ask()
     client.wire.connect()
     client.wire.connect()

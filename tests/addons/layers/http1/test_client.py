@@ -11,9 +11,8 @@ from mitmproxy.connection import ConnectionState
 
 from addons.layers.http1.client import MAX_HEAD
 from addons.layers.http_layer import ApiHttpLayer
-from addons.layers.layer_config import LayerConfig
 from addons.upstream.keep_alive import KeepAliveLimit
-from tests.addons.wire import Wire, make_context, new_deadline, no_reading
+from tests.addons.wire import Wire, make_config, make_context, no_reading
 
 CANARY = "XCANARYX"
 BODY = b'{"id":"%s"}' % CANARY.encode()
@@ -34,9 +33,9 @@ class Exchange:
     """A request that has been sent, and the flow that it has become."""
 
     def __init__(self, request: bytes = REQUEST) -> None:
-        limits = LayerConfig(lambda _: 1_000_000, 3600, lambda *_: None, new_deadline)
+        config = make_config(1_000_000)
         self.idle = KeepAliveLimit(10)
-        self.layer = ApiHttpLayer(make_context(), limits, self.idle, Mock(), no_reading())
+        self.layer = ApiHttpLayer(make_context(), config, self.idle, Mock(), no_reading())
         self.wire = Wire(self.layer)
         self.flows: list[http.HTTPFlow] = []
         self.wire.hooks = {"requestheaders": self.flows.append, "responseheaders": self._stream}

@@ -9,10 +9,9 @@ from mitmproxy.connection import ConnectionState
 from addons.access.body_budget import BodyBudget
 from addons.bodies.request_body import MAX_BUFFERED
 from addons.layers.http_layer import ApiHttpLayer
-from addons.layers.layer_config import LayerConfig
 from addons.upstream.keep_alive import KeepAliveLimit
 from tests.addons.clock import Clock
-from tests.addons.wire import Wire, make_context, new_deadline, no_reading
+from tests.addons.wire import Wire, make_config, make_context, no_reading
 
 LIMIT = 10 * MAX_BUFFERED
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
@@ -31,10 +30,8 @@ class Clients:
 
     def connect(self) -> Wire:
         """Connect one more client."""
-        limits = LayerConfig(
-            lambda _: LIMIT, 3600, lambda *_: None, new_deadline, holds=lambda _: self.holds, bodies=self.budget
-        )
-        wire = Wire(ApiHttpLayer(make_context(), limits, KeepAliveLimit(10), Mock(), no_reading()))
+        config = make_config(LIMIT, holds=lambda _: self.holds, budget=self.budget)
+        wire = Wire(ApiHttpLayer(make_context(), config, KeepAliveLimit(10), Mock(), no_reading()))
         wire.hooks = {"requestheaders": self._stream, "request": self.seen.append}
         return wire
 

@@ -12,13 +12,12 @@ from addons.exchange.attempt import Attempt, AttemptOutcome, Target
 from addons.exchange.exchanges import Exchanges
 from addons.exchange.record import Exchange
 from addons.layers.http_layer import ApiHttpLayer
-from addons.layers.layer_config import LayerConfig
-from addons.layers.request_stream import MAX_KEPT
+from addons.layers.stream.request_body import MAX_KEPT
 from addons.routing.routes import Router
 from addons.upstream.keep_alive import KeepAliveLimit
 from addons.upstream.policy import UpstreamPolicy
 from addons.upstream.single import SingleUpstream
-from tests.addons.wire import UPSTREAM, Wire, make_context, new_deadline, no_reading
+from tests.addons.wire import UPSTREAM, Wire, make_config, make_context, no_reading
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 GET = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -48,14 +47,7 @@ class Client:
     def __init__(self, policy: UpstreamPolicy | None = None, *, streams: bool = False, timeout: float = 3600) -> None:
         self.exchanges = Exchanges(Router().route_of)
         self.flows: list[http.HTTPFlow] = []
-        config = LayerConfig(
-            lambda _: 1_000_000,
-            timeout,
-            lambda *_: None,
-            new_deadline,
-            exchanges=self.exchanges,
-            upstreams=policy or SingleUpstream(),
-        )
+        config = make_config(1_000_000, upstreams=policy, upstream_timeout=timeout, exchanges=self.exchanges)
         self.wire = Wire(ApiHttpLayer(make_context(), config, KeepAliveLimit(10), Mock(), no_reading()))
 
         def begin(flow: http.HTTPFlow) -> None:

@@ -1,0 +1,67 @@
+"""Keeps a request's head true to its body on the way upstream, whatever operators and rules have made of either."""
+
+from typing import Any
+
+from mitmproxy import http
+
+from addons.messages.framing import Fields, frame_as, frame_by_length, framing_of
+
+
+class RequestFraming:
+    """What framed one request when it came, and what it was then."""
+
+    def __init__(self) -> None:
+        self._fields: Fields = ()
+        self._head: tuple[object, ...] = ()
+        self._body: bytes | None = None
+        self._is_framed = False
+
+    def head_came(self, request: http.Request) -> None:
+        """Note the fields that frame the body, as they came."""
+        self._fields = framing_of(request.headers)
+
+    def request_came(self, request: http.Request) -> None:
+        """Note the head of a request of which all has come, before the addons of the request hook see it."""
+        self._head = _head_of(request)
+
+    def body_came(self, body: bytes | None) -> None:
+        """Note a body of which all has come, before the addons of the request hook see it."""
+        self._body = body
+
+    def frame(self, request: http.Request, *, streams: bool) -> bool:
+        """Have the head be true to the body that goes upstream, at the first call.
+
+        Args:
+            request: As it goes upstream.
+            streams: Whether the body goes on as it comes, framed as it came.
+
+        Returns:
+            Whether the request is another one than that which came.
+        """
+        if self._is_framed:
+            return False
+        self._is_framed = True
+        if streams:
+            frame_as(request.headers, self._fields)
+            return False
+        body, received = request.raw_content or b"", self._body or b""
+        self._body = None
+        changed = body != received or _is_another(_head_of(request), self._head)
+        frame_by_length(request.headers, len(body))
+        return changed
+
+
+def _head_of(request: http.Request) -> tuple[object, ...]:
+    """What of a request's head says where it goes, and its fields."""
+    data = request.data
+    return data.method, data.scheme, data.host, data.port, data.path, data.headers.fields
+
+
+def _is_another(head: tuple[object, ...], received: tuple[object, ...]) -> bool:
+    """Whether the upstream takes a head for that of another request: by where it goes, or by what its body is."""
+    return head[:-1] != received[:-1] or (head[-1] is not received[-1] and _kinds(head[-1]) != _kinds(received[-1]))
+
+
+def _kinds(fields: Any) -> list[tuple[bytes, bytes]]:
+    names = ((name.lower(), value) for name, value in fields)
+    return [field for field in names if field[0] in (b"content-type", b"content-encoding")]
