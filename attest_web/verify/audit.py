@@ -95,12 +95,12 @@ def _check_signatures(evidence: Evidence, audit: Audit) -> _Addresses:
             answer = SignatureAnswer.parse(statement.body)
             if statement.algo not in (None, answer.algo):
                 raise FailedError(f"an {statement.algo} signature was asked for, an {answer.algo} one came")
-            if evidence.exchange is None:
+            if evidence.bodies is None:
                 raise FailedError("there is no exchange that it could be of")
         except FailedError as error:
             audit.checks.append(Check(f"{name} signature", Status.FAILED, str(error)))
             continue
-        audit.checks += check_signature(names.next(answer.algo), answer, evidence.exchange)
+        audit.checks += check_signature(names.next(answer.algo), answer, evidence.bodies)
         signers[answer.algo].add(answer.address)
         texts.add(answer.text)
     if len(texts) > 1:
@@ -133,7 +133,7 @@ def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audi
             audit.checks.append(Check(f"{name} report", Status.FAILED, str(error)))
             continue
         expected = Expected(
-            signers=frozenset(signers.get(report.algo, ())) if evidence.exchange is not None else None,
+            signers=frozenset(signers.get(report.algo, ())) if evidence.bodies is not None else None,
             nonce=evidence.nonce,
             tls_keys=evidence.tls_keys,
         )

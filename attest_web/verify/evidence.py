@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.nvidia.service import NvidiaAnswers
-from attest_web.verify.signed_text import Exchange
+from attest_web.verify.signed_text import SignedBodies
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Evidence:
     """Everything to be checked.
 
     Attributes:
-        exchange: Request and response; None where only reports are checked.
+        bodies: Of request and response; None where only reports are checked.
         signatures: Responses of `/v1/signature/{id}`.
         reports: Responses of `/v1/attestation/report`.
         attestation_asked: Whether reports must be there.
@@ -36,7 +36,7 @@ class Evidence:
             asked about.
     """
 
-    exchange: Exchange | None = None
+    bodies: SignedBodies | None = None
     signatures: list[Statement] = field(default_factory=list)
     reports: list[Statement] = field(default_factory=list)
     attestation_asked: bool = True
@@ -46,7 +46,7 @@ class Evidence:
     @property
     def complete(self) -> bool:
         """Whether there is a chat, and a signature and a report by each algorithm."""
-        return self.exchange is not None and all(
+        return self.bodies is not None and all(
             {statement.algo for statement in statements} >= set(SIGNING_ALGOS)
             for statements in (self.signatures, self.reports)
         )
@@ -73,9 +73,9 @@ def save(evidence: Evidence, collateral: str | None, directory: Path, nvidia: Nv
         write_private(path, content)
         arguments.extend((option, str(path)))
 
-    if evidence.exchange is not None:
-        keep("--request", "request.json", evidence.exchange.request)
-        keep("--response", "response", evidence.exchange.response)
+    if evidence.bodies is not None:
+        keep("--request", "request.json", evidence.bodies.request)
+        keep("--response", "response", evidence.bodies.response)
     for option, kind, statements in (
         ("--signature", "signature", evidence.signatures),
         ("--report", "report", evidence.reports),

@@ -17,7 +17,7 @@ from attest_web.verify.binding import SHA256_BYTES
 from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.primitives.checks import FailedError
 from attest_web.verify.primitives.untrusted_json import JsonObject, base64_bytes, hex_bytes, items, parse_object, text
-from attest_web.verify.signed_text import Exchange
+from attest_web.verify.signed_text import SignedBodies
 
 FORMAT = "tee-signer-proof-1"
 
@@ -41,12 +41,12 @@ class SavedProof:
 
     def to_json(self) -> bytes:
         """The content of the file. It has the prompt and the response in it, and no token."""
-        exchange = self.evidence.exchange
+        bodies = self.evidence.bodies
         nonce, tls_keys = self.evidence.nonce, self.evidence.tls_keys
         source = {
             "format": FORMAT,
-            "request": _encoded(exchange.request) if exchange is not None else None,
-            "response": _encoded(exchange.response) if exchange is not None else None,
+            "request": _encoded(bodies.request) if bodies is not None else None,
+            "response": _encoded(bodies.response) if bodies is not None else None,
             "signatures": [_encoded(statement.body) for statement in self.evidence.signatures],
             "reports": [_encoded(statement.body) for statement in self.evidence.reports],
             "nonce": nonce.hex() if nonce is not None else None,
@@ -69,7 +69,7 @@ class SavedProof:
             raise FailedError(f"it has other members than a proof: {', '.join(sorted(source.keys() ^ _MEMBERS))}")
         nonce, tls_keys = source.get("nonce"), source.get("tls_keys")
         evidence = Evidence(
-            exchange=Exchange(*(_decoded(source.get(name), f"its {name}") for name in ("request", "response"))),
+            bodies=SignedBodies(*(_decoded(source.get(name), f"its {name}") for name in ("request", "response"))),
             signatures=_statements(source, "signatures"),
             reports=_statements(source, "reports"),
             nonce=None if nonce is None else hex_bytes(text(source, "nonce", _WHAT), "its nonce", NONCE_BYTES),

@@ -26,7 +26,7 @@ _SIGNED_TEXT = re.compile("(?:(.*):)?([0-9a-f]{64}):([0-9a-f]{64})", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Exchange:
+class SignedBodies:
     """Request and response body as they were on the wire, after transfer-decoding."""
 
     request: bytes
@@ -181,22 +181,22 @@ def signed_hashes(signed: str) -> tuple[str, str, str | None]:
     return found[2], found[3], found[1]
 
 
-def check_signature(name: str, answer: SignatureAnswer, exchange: Exchange) -> list[Check]:
+def check_signature(name: str, answer: SignatureAnswer, bodies: SignedBodies) -> list[Check]:
     """Check a signature against the bytes that the client sent and received.
 
     Args:
         name: First word of the names of the checks, usually the algorithm.
         answer: The signature, as the proxy returned it.
-        exchange: The client's own bytes.
+        bodies: The client's own bytes.
     """
 
     def request_hash() -> str:
         signed, _, model = signed_hashes(answer.text)
-        detail = _same_hash(signed, exchange.request, "request")
+        detail = _same_hash(signed, bodies.request, "request")
         return detail if model is None else f"{detail}; signed for the model {model!r}"
 
     def response_hash() -> str:
-        return _same_hash(signed_hashes(answer.text)[1], exchange.response, "response")
+        return _same_hash(signed_hashes(answer.text)[1], bodies.response, "response")
 
     def signature() -> str:
         return f"by {shown_address(answer.algo, signer(answer))}"

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from attest_web.response_ids import usable_id
 from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.primitives.checks import FailedError, Status
-from attest_web.verify.signed_text import Exchange, SignatureAnswer, check_signature, shown_address
+from attest_web.verify.signed_text import SignatureAnswer, SignedBodies, check_signature, shown_address
 from scripts.load_testing.client import Answer, Connection, TransportError
 
 _DATA = re.compile(rb"^data:[ ]?([^\r\n]*)\r?\n", re.MULTILINE)
@@ -91,8 +91,8 @@ async def have_chat(question: Question, proxy: Connection, signatures: Connectio
     statements = [await _ask_for(signatures, signature_id, algo) for algo in SIGNING_ALGOS]
     signatures_took = time.perf_counter() - began
     tokens = _token_times(answer) if question.stream else ()
-    exchange = Exchange(body, answer.body)
-    addresses = {algo: _checked(algo, said, exchange) for algo, said in zip(SIGNING_ALGOS, statements, strict=True)}
+    bodies = SignedBodies(body, answer.body)
+    addresses = {algo: _checked(algo, said, bodies) for algo, said in zip(SIGNING_ALGOS, statements, strict=True)}
     return Chat(answer.ended - answer.asked, tokens, signatures_took, addresses)
 
 
@@ -107,7 +107,7 @@ async def _ask_for(signatures: Connection, signature_id: str, algo: SigningAlgo)
     return answer.body
 
 
-def _checked(algo: SigningAlgo, said: bytes, exchange: Exchange) -> str:
+def _checked(algo: SigningAlgo, said: bytes, bodies: SignedBodies) -> str:
     """Who has signed."""
     try:
         signature = SignatureAnswer.parse(said)
@@ -115,7 +115,7 @@ def _checked(algo: SigningAlgo, said: bytes, exchange: Exchange) -> str:
         raise UntrueError(f"{algo} signature malformed", str(error)) from None
     if signature.algo != algo:
         raise UntrueError(f"{algo} signature malformed", f"it is by {signature.algo}")
-    for check in check_signature(algo, signature, exchange):
+    for check in check_signature(algo, signature, bodies):
         if check.status is not Status.PASSED:
             raise UntrueError(f"{check.name} untrue", check.detail)
     return shown_address(algo, signature.address)

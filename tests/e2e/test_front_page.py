@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Route, expect
 
 from attest_web.gpu.evidence import find_gpu_python
-from tests.e2e.support.front_page import QUESTION, Exchange, FrontPage, have_chat, opened
+from tests.e2e.support.front_page import QUESTION, FrontPage, SignedChat, have_chat, opened
 from tests.e2e.support.processes import BIN, ROOT, TOKEN, Proxy, Simulator, clean_env, running_proxy
 from tests.support.limits import limit
 
@@ -36,7 +36,7 @@ def attesting(fake_vllm: str, simulator: Simulator) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module")
-def exchange(attesting: Proxy) -> Exchange:
+def chat(attesting: Proxy) -> SignedChat:
     return have_chat(attesting)
 
 
@@ -94,15 +94,13 @@ def test_what_is_true_is_shown_true_and_nothing_but_the_id_leaves_the_browser(
         assert front.page.evaluate("caches.keys()") == []
 
 
-def test_what_was_not_said_is_shown_false_with_the_reason(
-    front: FrontPage, attesting: Proxy, exchange: Exchange
-) -> None:
-    asked, answered = exchange.request, exchange.response
-    front.check_answer(exchange.id, asked.replace(b"nobody", b"anybody"), answered)
+def test_what_was_not_said_is_shown_false_with_the_reason(front: FrontPage, attesting: Proxy, chat: SignedChat) -> None:
+    asked, answered = chat.request, chat.response
+    front.check_answer(chat.id, asked.replace(b"nobody", b"anybody"), answered)
     assert front.failed("exchange") == {"request hash"}
     detail = front.checks("exchange")["request hash"][1]
     assert re.fullmatch(rf"SHA-256 of these {len(asked) + 1} bytes is \w{{64}}; signed was \w{{64}}", detail)
-    front.check_answer(exchange.id, asked, answered[:-1] + b" }")
+    front.check_answer(chat.id, asked, answered[:-1] + b" }")
     assert front.failed("exchange") == {"response hash"}
     front.check_answer(have_chat(attesting).id, asked, answered)  # a chat just like it, with an id of its own
     assert front.failed("exchange") == {"response hash"}
@@ -111,7 +109,7 @@ def test_what_was_not_said_is_shown_false_with_the_reason(
     assert front.checks("exchange") == {}
     assert front.check_answer("..", asked, answered).startswith("✗ This cannot be checked: nothing can be asked")
     front.have_it_lied_to(SIGNATURES, lambda told: told.update(signature="00" * 64))
-    lied = front.check_answer(exchange.id, asked, answered)
+    lied = front.check_answer(chat.id, asked, answered)
     assert lied == "✗ This does not hold: ed25519 signature, ecdsa signature."
     front.page.get_by_label("Response body, pasted").fill("and a text")
     assert front.page.locator("#exchange-verdict").inner_text() == "", "what is shown is about what is entered"
@@ -119,17 +117,17 @@ def test_what_was_not_said_is_shown_false_with_the_reason(
     assert "give the one or the other" in front.verdict("exchange")
 
 
-def test_what_a_server_writes_is_shown_short_and_from_left_to_right(front: FrontPage, exchange: Exchange) -> None:
+def test_what_a_server_writes_is_shown_short_and_from_left_to_right(front: FrontPage, chat: SignedChat) -> None:
     front.have_it_lied_to(SIGNATURES, lambda told: told.update(signing_address="\u202e<b>" + "A" * 300_000))
-    front.check_answer(exchange.id, exchange.request, exchange.response)
+    front.check_answer(chat.id, chat.request, chat.response)
     detail = front.checks("exchange")["ed25519 signature"][1]
     assert detail.startswith("signed by \N{REPLACEMENT CHARACTER}<b>AAA")
     assert len(detail) == 401
 
 
-def test_what_is_changed_meanwhile_is_not_what_was_checked(front: FrontPage, exchange: Exchange) -> None:
+def test_what_is_changed_meanwhile_is_not_what_was_checked(front: FrontPage, chat: SignedChat) -> None:
     front.page.route(f"**{SIGNATURES}", lambda route: None)  # it never answers
-    front.page.get_by_label("Chat id").fill(exchange.id)
+    front.page.get_by_label("Chat id").fill(chat.id)
     with front.page.expect_request(f"**{SIGNATURES}"):
         front.page.get_by_role("button", name="Check this answer").click()
     assert front.page.locator("#exchange-verdict").inner_text() == "Checking…"
@@ -139,10 +137,8 @@ def test_what_is_changed_meanwhile_is_not_what_was_checked(front: FrontPage, exc
     assert front.page.locator("#exchange-more").is_hidden()
 
 
-def test_without_the_bodies_or_a_token_nothing_more_is_said_than_is_known(front: FrontPage, exchange: Exchange) -> None:
-    assert front.check_answer(exchange.id, None, None).startswith(
-        "\N{EN DASH} The signature is true. Whether it is about"
-    )
+def test_without_the_bodies_or_a_token_nothing_more_is_said_than_is_known(front: FrontPage, chat: SignedChat) -> None:
+    assert front.check_answer(chat.id, None, None).startswith("\N{EN DASH} The signature is true. Whether it is about")
     assert "the request and the response" in front.verdict("exchange")
     for token, told in (
         ("wrong \N{SNOWMAN}", "✗ The token was refused. Enter the one that you use the model with, above"),
@@ -154,28 +150,28 @@ def test_without_the_bodies_or_a_token_nothing_more_is_said_than_is_known(front:
             assert front.verdict(section) == told  # type: ignore[arg-type]
 
 
-def test_that_an_exchange_was_not_signed_is_shown_with_the_reason_as_text(front: FrontPage, exchange: Exchange) -> None:
+def test_that_an_exchange_was_not_signed_is_shown_with_the_reason_as_text(front: FrontPage, chat: SignedChat) -> None:
     reason = "<b>cut short</b> by \N{RIGHT-TO-LEFT OVERRIDE}the client " + "A" * 1000
     error = {"message": reason, "type": "not_found", "param": None, "code": "not_signed"}
     front.page.route(f"**{SIGNATURES}", lambda route: route.fulfill(status=404, json={"error": error}))
-    shown = front.check_answer(exchange.id, exchange.request, exchange.response)
+    shown = front.check_answer(chat.id, chat.request, chat.response)
     assert shown.startswith("✗ Not signed: <b>cut short</b> by \N{REPLACEMENT CHARACTER}the client AAA")
     assert len(shown) == 401
     assert front.page.locator("#exchange-verdict b").count() == 0
     assert front.summary.startswith("✗ The answer could not be checked.")
     error["message"] = None
-    assert "the server does not say why" in front.check_answer(exchange.id, exchange.request, exchange.response)
+    assert "the server does not say why" in front.check_answer(chat.id, chat.request, chat.response)
 
 
-def test_the_line_at_the_top_sums_up_what_was_checked(front: FrontPage, exchange: Exchange) -> None:
+def test_the_line_at_the_top_sums_up_what_was_checked(front: FrontPage, chat: SignedChat) -> None:
     assert front.summary == "Nothing has been checked yet."
-    front.check_answer(exchange.id, exchange.request, exchange.response)
+    front.check_answer(chat.id, chat.request, chat.response)
     signed = "✓ The answer is the one that was signed, for the request that was signed."
     assert front.summary == f"{signed} The attestation has not been checked yet."
     front.have_it_lied_to(REPORTS, lambda report: report.update(request_nonce="00" * 32))
     front.check_attestation()
     assert front.summary == f"{signed} ✗ The attestation does not hold."
-    front.check_answer(exchange.id, exchange.request, b"{}")
+    front.check_answer(chat.id, chat.request, b"{}")
     assert front.summary.startswith("✗ The answer or its signature does not hold.")
     front.page.get_by_label("Chat id").fill("another")
     assert front.summary == "No answer has been checked yet. ✗ The attestation does not hold."
@@ -200,17 +196,17 @@ def test_in_a_development_run_a_matching_answer_is_shown_to_match(
 
 
 def test_without_ed25519_or_a_secure_connection_it_says_what_it_cannot_do(
-    browser: Browser, attesting: Proxy, exchange: Exchange
+    browser: Browser, attesting: Proxy, chat: SignedChat
 ) -> None:
     with opened(browser, attesting.side_url, NO_ED25519) as front:
-        assert front.check_answer(exchange.id, exchange.request, exchange.response).startswith("\N{EN DASH} Not shown")
+        assert front.check_answer(chat.id, chat.request, chat.response).startswith("\N{EN DASH} Not shown")
         assert "this browser has no Ed25519" in front.checks("exchange")["ed25519 signature"][1]
         expect(front.page.locator("#insecure")).to_be_hidden()
         # The same page, from elsewhere, without TLS.
         front.page.route("http://proxy.example/**", lambda route: from_the_proxy(route, attesting))
         front.page.goto("http://proxy.example/")
         expect(front.page.locator("#insecure")).to_contain_text("came over https")
-        assert front.check_answer(exchange.id, exchange.request, exchange.response).startswith("\N{EN DASH} Not shown")
+        assert front.check_answer(chat.id, chat.request, chat.response).startswith("\N{EN DASH} Not shown")
         assert "only over https" in front.checks("exchange")["request hash"][1]
         del front.requests[:]
         front.page.goto(attesting.side_url)
@@ -255,24 +251,24 @@ def test_an_event_log_of_another_guest_is_shown_false(front: FrontPage) -> None:
 
 @needs_gpu_library
 def test_tee_verify_takes_the_files_and_the_commands_of_the_page(
-    front: FrontPage, exchange: Exchange, simulator: Simulator, tmp_path: Path
+    front: FrontPage, chat: SignedChat, simulator: Simulator, tmp_path: Path
 ) -> None:
     front.check_attestation()
-    front.check_answer(exchange.id, exchange.request, exchange.response)
+    front.check_answer(chat.id, chat.request, chat.response)
     for link in front.page.locator("a[download]").all():
         with front.page.expect_download() as download:
             link.click()
         download.value.save_as(tmp_path / download.value.suggested_filename)
-    (tmp_path / "request.json").write_bytes(exchange.request)
-    (tmp_path / "response.json").write_bytes(exchange.response)
-    reports, chat, signatures = (shlex.split(text) for text in front.page.locator("pre").all_inner_texts()[:3])
+    (tmp_path / "request.json").write_bytes(chat.request)
+    (tmp_path / "response.json").write_bytes(chat.response)
+    reports, chat_command, signatures = (shlex.split(text) for text in front.page.locator("pre").all_inner_texts()[:3])
     trust = [
         *("--gpu", "canned"),
         *("--dev-root", str(simulator.root)),
         *("--collateral", str(simulator.collateral)),
     ]
     assert reports[-1] == "--nvidia", "the canned evidence is not for NVIDIA to judge"
-    assert chat[:4] == ["TOKEN=YOUR_TOKEN", "tee-verify", "--url", "https://HOST"]
+    assert chat_command[:4] == ["TOKEN=YOUR_TOKEN", "tee-verify", "--url", "https://HOST"]
     for command in ([*reports[:-1], *trust], signatures):
         done = subprocess.run(
             [str(BIN / command[0]), *command[1:]],
@@ -288,7 +284,7 @@ def test_tee_verify_takes_the_files_and_the_commands_of_the_page(
 
 
 @needs_gpu_library
-def test_it_works_with_the_keyboard_alone(front: FrontPage, exchange: Exchange) -> None:
+def test_it_works_with_the_keyboard_alone(front: FrontPage, chat: SignedChat) -> None:
     keyboard = front.page.keyboard
 
     def tab_to(role: str, name: str) -> None:
@@ -309,23 +305,23 @@ def test_it_works_with_the_keyboard_alone(front: FrontPage, exchange: Exchange) 
     expect(front.page.get_by_role("button", name="Fetch and check")).to_be_focused()
     tab_to("link", "report-ecdsa.json")
     tab_to("textbox", "Chat id")
-    keyboard.type(exchange.receipt)
+    keyboard.type(chat.receipt)
     tab_to("textbox", "Request body, pasted")
-    keyboard.insert_text(exchange.request.decode())
+    keyboard.insert_text(chat.request.decode())
     tab_to("textbox", "Response body, pasted")
-    keyboard.insert_text(exchange.response.decode())
+    keyboard.insert_text(chat.response.decode())
     tab_to("button", "Check this answer")
     keyboard.press("Space")
     assert front.verdict("exchange").startswith("✓ They match")
     assert front.page.get_by_role("status").all_inner_texts()[1].startswith("✓ They match")
 
 
-def test_anybody_can_read_it_by_day_and_night_narrow_and_wide(front: FrontPage, exchange: Exchange) -> None:
+def test_anybody_can_read_it_by_day_and_night_narrow_and_wide(front: FrontPage, chat: SignedChat) -> None:
     page = front.page
     page.set_viewport_size({"width": 320, "height": 640})
     assert page.evaluate("document.documentElement.scrollWidth") == 320
     front.check_attestation()
-    front.check_answer(exchange.id, exchange.request, b"{}")
+    front.check_answer(chat.id, chat.request, b"{}")
     schemes: dict[Literal["light", "dark"], int] = {"light": 320, "dark": 1200}
     for scheme, width in schemes.items():
         page.set_viewport_size({"width": width, "height": 640})

@@ -108,10 +108,10 @@ def client(liar: LyingProxy, shared: VerifiedOpenAI) -> VerifiedOpenAI:
 
 def check(proof: Proof) -> None:
     """Check a proof with other libraries than those that made it and those that the client has checked it with."""
-    assert proof.evidence.exchange is not None
+    assert proof.evidence.bodies is not None
     assert len(proof.evidence.signatures) == 2
     for saying in proof.evidence.signatures:
-        verification.check(json.loads(saying.body), proof.evidence.exchange.request, proof.evidence.exchange.response)
+        verification.check(json.loads(saying.body), proof.evidence.bodies.request, proof.evidence.bodies.response)
 
 
 def test_an_answer_is_proven(fresh: VerifiedOpenAI, liar: LyingProxy) -> None:
@@ -202,7 +202,7 @@ def test_one_flipped_byte_is_caught(client: VerifiedOpenAI, liar: LyingProxy, li
     assert "do not use it" in str(caught.value)
     assert TEXT not in str(caught.value)
     assert caught.value.proof is not None
-    assert caught.value.proof.evidence.exchange is not None, "what is left to look at"
+    assert caught.value.proof.evidence.bodies is not None, "what is left to look at"
     assert liar.asked.count(f"POST {CHATS}") == 1, "the SDK has not tried again"
 
 

@@ -46,7 +46,7 @@ from addons.layers.http2.frame_budget import (
 )
 from addons.layers.http2.graceful_server import GoingAway, GracefulHttp2Server
 from addons.layers.http2.request import Http2RequestError, http1_request
-from addons.layers.http2.streams import Exchanges, Http2Timeouts
+from addons.layers.http2.streams import Http2Timeouts, StreamTable
 from addons.messages.request_id import return_request_id, settle_request_id
 from addons.messages.responses import error_response
 
@@ -97,7 +97,7 @@ class ApiHttp2Server(GracefulHttp2Server):
         self._add_standard_headers = add_standard_headers
         self._frames = FrameBudget(clock)
         self._resets = TokenBucket(RESET_BURST, RESETS_PER_SECOND, clock)
-        self._exchanges = Exchanges(timeouts, clock)
+        self._streams = StreamTable(timeouts, clock)
         self._unacknowledged: dict[int, int] = {}
         """Bytes for which streams' windows have still to be opened again."""
 
@@ -124,8 +124,8 @@ class ApiHttp2Server(GracefulHttp2Server):
         elif isinstance(event, ResponseProtocolError):
             yield from self._send_error(event)
         elif not isinstance(event, StreamsWentOn):
-            if isinstance(event, ResponseHeaders) and (exchange := self._exchanges.get(event.stream_id)) is not None:
-                return_request_id(exchange.request, event.response)
+            if isinstance(event, ResponseHeaders) and (stream := self._streams.get(event.stream_id)) is not None:
+                return_request_id(stream.request, event.response)
             yield from super()._handle_event(event)
             self._sent(event)
         if self._unacknowledged:
@@ -134,7 +134,7 @@ class ApiHttp2Server(GracefulHttp2Server):
             yield from self.close_connection("all that the client had under way is done")
 
     def _is_at_rest(self) -> bool:
-        return not (self._exchanges or self.h2_conn.queues)
+        return not (self._streams or self.h2_conn.queues)
 
     @property
     def has_pending_writes(self) -> bool:
@@ -160,34 +160,34 @@ class ApiHttp2Server(GracefulHttp2Server):
         """Take note of a piece of an answer that went out, or waits to."""
         if isinstance(event, ResponseEndOfMessage):
             self._resets.refill(1)
-            self._end_exchange(event.stream_id)
+            self._end_stream(event.stream_id)
         elif isinstance(event, ResponseData | ResponseHeaders):
-            exchange = self._exchanges.get(event.stream_id)
-            if exchange is None:
+            stream = self._streams.get(event.stream_id)
+            if stream is None:
                 return
-            self._exchanges.answer_came(exchange)
+            self._streams.answer_came(stream)
             if isinstance(event, ResponseData):
                 self._frames.sent(len(event.data))
                 if self.h2_conn.waiting(event.stream_id) > HALT_AT:
-                    exchange.halted = True
+                    stream.halted = True
                     self._upstreams.pause_reading(event.stream_id)
             elif event.end_stream and not self.is_closed(event.stream_id):
                 self.h2_conn.release(event.stream_id)
 
     def _resume(self) -> None:
-        for stream_id, exchange in self._exchanges.halted():
+        for stream_id, stream in self._streams.halted():
             if self.h2_conn.waiting(stream_id) < RESUME_AT:
-                exchange.halted = False
-                self._exchanges.answer_came(exchange)
+                stream.halted = False
+                self._streams.answer_came(stream)
                 self._upstreams.resume(stream_id)
 
-    def _end_exchange(self, stream_id: int) -> bool:
-        """Let go of an exchange, and tell whether there was one. What still comes of its request falls."""
-        exchange = self._exchanges.end(stream_id)
-        if exchange is not None and exchange.halted:
+    def _end_stream(self, stream_id: int) -> bool:
+        """Let go of a stream, and tell whether there was one. What still comes of its request falls."""
+        stream = self._streams.end(stream_id)
+        if stream is not None and stream.halted:
             self._upstreams.resume(stream_id)
         self.streams.pop(stream_id, None)
-        return exchange is not None
+        return stream is not None
 
     def _send_error(self, event: ResponseProtocolError) -> layer.CommandGenerator[None]:
         status = 504 if isinstance(event, UpstreamTimedOut) else event.code.http_status_code()
@@ -196,12 +196,12 @@ class ApiHttp2Server(GracefulHttp2Server):
                 self.h2_conn.reset_stream(event.stream_id, ErrorCodes.INTERNAL_ERROR)
             else:
                 self._answer(event.stream_id, status, MESSAGES.get(status, MESSAGES[502]))
-        self._end_exchange(event.stream_id)
+        self._end_stream(event.stream_id)
         yield from self.flush()
 
     def _answer(self, stream_id: int, status: int, message: str, *more: tuple[bytes, bytes]) -> None:
-        exchange = self._exchanges.get(stream_id)
-        request = exchange.request if exchange is not None else None
+        stream = self._streams.get(stream_id)
+        request = stream.request if stream is not None else None
         answer = error_response(status, message, request)
         self._add_standard_headers(request, answer)
         return_request_id(request, answer)
@@ -250,23 +250,23 @@ class ApiHttp2Server(GracefulHttp2Server):
             self._unreadable()
             return (yield from self._refuse(stream_id, str(problem)))
         settle_request_id(request)
-        self._exchanges.begin(stream_id, request)
+        self._streams.begin(stream_id, request)
         self.streams[stream_id] = StreamState.HEADERS_RECEIVED
         yield ReceiveHttp(RequestHeaders(stream_id, request, end_stream=not has_body))
         return False
 
     def _take_body(self, event: h2.events.DataReceived) -> layer.CommandGenerator[None]:
         stream_id, data = event.stream_id, event.data or b""
-        exchange = self._exchanges.get(stream_id)
-        if exchange is not None and data:  # an empty piece would be the last chunk of a chunked body upstream
-            self._exchanges.body_came(exchange, len(data))
+        stream = self._streams.get(stream_id)
+        if stream is not None and data:  # an empty piece would be the last chunk of a chunked body upstream
+            self._streams.body_came(stream, len(data))
             self._frames.taken(event.flow_controlled_length or 0)
             yield ReceiveHttp(RequestData(stream_id, data))
-            if self._exchanges.get(stream_id) is not exchange:
+            if self._streams.get(stream_id) is not stream:
                 pass  # it has been refused
             elif self._upstreams.passes(stream_id):
-                self._exchanges.pass_on(exchange)
-            elif not self._exchanges.hold(exchange, len(data)):
+                self._streams.pass_on(stream)
+            elif not self._streams.hold(stream, len(data)):
                 yield from self._refuse_more(stream_id)
         size = event.flow_controlled_length or 0
         self._unacknowledged[stream_id] = self._unacknowledged.get(stream_id, 0) + size
@@ -278,13 +278,13 @@ class ApiHttp2Server(GracefulHttp2Server):
         yield from self._give_up(stream_id)
 
     def _take_end(self, stream_id: int) -> layer.CommandGenerator[bool]:
-        exchange = self._exchanges.get(stream_id)
-        if exchange is None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
             return False
-        if exchange.length not in (None, exchange.received):
+        if stream.length not in (None, stream.received):
             # hyper-h2 sees to it where DATA ends the request, but not where trailers do.
             return (yield from self._refuse(stream_id, "its body is shorter than content-length says"))
-        exchange.receiving = False
+        stream.receiving = False
         yield ReceiveHttp(RequestEndOfMessage(stream_id))
         return False
 
@@ -304,7 +304,7 @@ class ApiHttp2Server(GracefulHttp2Server):
 
     def _give_up(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Have a stream let go of its upstream."""
-        if self._end_exchange(stream_id):
+        if self._end_stream(stream_id):
             yield ReceiveHttp(RequestProtocolError(stream_id, "the client has given up", ErrorCode.CANCEL))
 
     def close_connection(self, msg: str) -> layer.CommandGenerator[None]:
@@ -312,15 +312,15 @@ class ApiHttp2Server(GracefulHttp2Server):
         self.h2_conn.queues.clear()
         self._unacknowledged.clear()
         for stream_id in list(self.streams):
-            if (exchange := self._exchanges.end(stream_id)) is not None and exchange.halted:
+            if (stream := self._streams.end(stream_id)) is not None and stream.halted:
                 self._upstreams.resume(stream_id)
         yield from super().close_connection(msg)
 
     def _sweep(self) -> layer.CommandGenerator[None]:
         """End what is overdue."""
-        for stream_id in {*self.h2_conn.unread(self._timeouts.reading), *self._exchanges.overdue()}:
-            exchange = self._exchanges.get(stream_id)
-            is_slow = exchange is not None and exchange.receiving and not exchange.answering
+        for stream_id in {*self.h2_conn.unread(self._timeouts.reading), *self._streams.overdue()}:
+            stream = self._streams.get(stream_id)
+            is_slow = stream is not None and stream.receiving and not stream.answering
             if is_slow and self.is_open_for_us(stream_id):
                 self._answer(stream_id, 408, MESSAGES[408])
             elif not self.is_closed(stream_id):
@@ -328,7 +328,7 @@ class ApiHttp2Server(GracefulHttp2Server):
             yield from self._give_up(stream_id)
         yield from self.flush()
         yield from self.announce_end()
-        if self._exchanges.is_idle() and self._is_at_rest():
+        if self._streams.is_idle() and self._is_at_rest():
             yield from self.protocol_error("the connection was idle", ErrorCodes.NO_ERROR)
         else:
             yield commands.RequestWakeup(SWEEP)

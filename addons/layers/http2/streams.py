@@ -35,8 +35,8 @@ class Http2Timeouts:
 
 
 @dataclass
-class Exchange:
-    """A request and its answer.
+class Http2Stream:
+    """One stream: a request and its response.
 
     Attributes:
         request: The request, without its body.
@@ -61,8 +61,8 @@ class Exchange:
     halted: bool = False
 
 
-class Exchanges:
-    """The exchanges of a connection, by stream."""
+class StreamTable:
+    """The streams of a connection on which requests are under way, by their numbers."""
 
     def __init__(self, timeouts: Http2Timeouts, clock: Callable[[], float]) -> None:
         """Make an empty set.
@@ -75,56 +75,56 @@ class Exchanges:
         self._clock = clock
         self._held = 0
         self._busy_at = clock()
-        """When there was last an exchange."""
-        self._exchanges: dict[int, Exchange] = {}
+        """When there was last a stream."""
+        self._streams: dict[int, Http2Stream] = {}
 
     def begin(self, stream_id: int, request: http.Request) -> None:
         """Take note of a request's head."""
         length = request.headers.get("content-length")
         now = self._clock()
         pace = BodyPace(self._timeouts.body, now)
-        self._exchanges[stream_id] = Exchange(request, None if length is None else int(length), now, pace)
+        self._streams[stream_id] = Http2Stream(request, None if length is None else int(length), now, pace)
 
-    def get(self, stream_id: int) -> Exchange | None:
-        """An exchange that is under way."""
-        return self._exchanges.get(stream_id)
+    def get(self, stream_id: int) -> Http2Stream | None:
+        """A stream that is under way."""
+        return self._streams.get(stream_id)
 
-    def halted(self) -> list[tuple[int, Exchange]]:
+    def halted(self) -> list[tuple[int, Http2Stream]]:
         """Those whose upstreams have been halted."""
-        return [(stream_id, exchange) for stream_id, exchange in self._exchanges.items() if exchange.halted]
+        return [(stream_id, stream) for stream_id, stream in self._streams.items() if stream.halted]
 
-    def body_came(self, exchange: Exchange, size: int) -> None:
+    def body_came(self, stream: Http2Stream, size: int) -> None:
         """Take note of some of a request's body."""
-        exchange.received += size
-        exchange.moved_at = self._clock()
-        exchange.pace.came(size, exchange.moved_at)
+        stream.received += size
+        stream.moved_at = self._clock()
+        stream.pace.came(size, stream.moved_at)
 
-    def pass_on(self, exchange: Exchange) -> None:
+    def pass_on(self, stream: Http2Stream) -> None:
         """Take note that a body is passed on as it comes, and nothing of it is kept."""
-        exchange.pace.pass_on()
-        self._held -= exchange.held
-        exchange.held = 0
+        stream.pace.pass_on()
+        self._held -= stream.held
+        stream.held = 0
 
-    def hold(self, exchange: Exchange, size: int) -> bool:
+    def hold(self, stream: Http2Stream, size: int) -> bool:
         """Take note that some of a body is kept; tell whether there is room for it."""
-        exchange.held += size
+        stream.held += size
         self._held += size
-        return self._held <= MAX_HELD or exchange.held == self._held
+        return self._held <= MAX_HELD or stream.held == self._held
 
-    def answer_came(self, exchange: Exchange) -> None:
+    def answer_came(self, stream: Http2Stream) -> None:
         """Take note of some of an answer. Nothing of its request is kept any longer."""
-        exchange.moved_at = self._clock()
-        exchange.answering = True
-        self._held -= exchange.held
-        exchange.held = 0
+        stream.moved_at = self._clock()
+        stream.answering = True
+        self._held -= stream.held
+        stream.held = 0
 
-    def end(self, stream_id: int) -> Exchange | None:
-        """Take note that an exchange has ended, however; return it, if there was one."""
-        exchange = self._exchanges.pop(stream_id, None)
-        if exchange is not None:
-            self._held -= exchange.held
+    def end(self, stream_id: int) -> Http2Stream | None:
+        """Take note that a stream has ended, however; return it, if there was one."""
+        stream = self._streams.pop(stream_id, None)
+        if stream is not None:
+            self._held -= stream.held
             self._busy_at = self._clock()
-        return exchange
+        return stream
 
     def overdue(self) -> list[int]:
         """The streams on which nothing has come for too long.
@@ -132,17 +132,17 @@ class Exchanges:
         Where an answer waits for the client, that is not the upstream's delay; see `QueueingConnection.unread`.
         """
         now = self._clock()
-        return [stream_id for stream_id, exchange in self._exchanges.items() if self._is_overdue(exchange, now)]
+        return [stream_id for stream_id, stream in self._streams.items() if self._is_overdue(stream, now)]
 
     def __bool__(self) -> bool:
-        return bool(self._exchanges)
+        return bool(self._streams)
 
     def is_idle(self) -> bool:
-        """Whether there has been no exchange for too long."""
-        return not self._exchanges and self._clock() - self._busy_at > self._timeouts.idle
+        """Whether there has been no stream for too long."""
+        return not self._streams and self._clock() - self._busy_at > self._timeouts.idle
 
-    def _is_overdue(self, exchange: Exchange, now: float) -> bool:
-        if exchange.receiving:
-            return now > exchange.pace.deadline
+    def _is_overdue(self, stream: Http2Stream, now: float) -> bool:
+        if stream.receiving:
+            return now > stream.pace.deadline
         # Before an answer has begun, ApiHttpLayer sees to it.
-        return exchange.answering and not exchange.halted and now - exchange.moved_at > self._timeouts.upstream
+        return stream.answering and not stream.halted and now - stream.moved_at > self._timeouts.upstream

@@ -34,12 +34,12 @@ class Proof:
     @property
     def request_sha256(self) -> str:
         """SHA-256 of the request's body, in hex."""
-        return hashlib.sha256(self.evidence.exchange.request if self.evidence.exchange else b"").hexdigest()
+        return hashlib.sha256(self.evidence.bodies.request if self.evidence.bodies else b"").hexdigest()
 
     @property
     def response_sha256(self) -> str:
         """SHA-256 of the answer's body, in hex."""
-        return hashlib.sha256(self.evidence.exchange.response if self.evidence.exchange else b"").hexdigest()
+        return hashlib.sha256(self.evidence.bodies.response if self.evidence.bodies else b"").hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write it into a file for `tee-verify --proof`. It has prompt and response in it: only its owner may read it.

@@ -11,7 +11,7 @@ from attest_web.signatures import SigningAlgo
 from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.primitives.checks import Check, FailedError, Status, all_hold
 from attest_web.verify.primitives.http_client import Answer, FetchError
-from attest_web.verify.signed_text import Exchange, SignatureAnswer, check_signature, why_not_signed
+from attest_web.verify.signed_text import SignatureAnswer, SignedBodies, check_signature, why_not_signed
 
 DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds to wait before each retry. This proxy has the signature before the response's end is sent; NEAR AI's and
@@ -29,25 +29,25 @@ class Signed:
     """An exchange with signatures that hold.
 
     Attributes:
-        exchange: Request and answer.
+        bodies: Of request and response.
         statements: The responses of the signature endpoint.
         checks: What was checked.
         signers: The signers' addresses: 20 or 32 bytes, by algorithm. They are not attested yet.
     """
 
-    exchange: Exchange
+    bodies: SignedBodies
     statements: tuple[Statement, ...]
     checks: tuple[Check, ...]
     signers: Mapping[SigningAlgo, bytes]
 
 
 def signatures(
-    exchange: Exchange, ids: Sequence[str], algos: Sequence[SigningAlgo], model: str | None
+    bodies: SignedBodies, ids: Sequence[str], algos: Sequence[SigningAlgo], model: str | None
 ) -> Steps[Signed]:
     """Fetch the signatures and check them.
 
     Args:
-        exchange: The client's own bytes.
+        bodies: The client's own bytes.
         ids: The ids to request signatures by, the best first.
         algos: The algorithms that must have signed.
         model: The model that was asked, where that is known.
@@ -73,12 +73,12 @@ def signatures(
         except FailedError as error:
             checks.append(Check(f"{algo} signature", Status.FAILED, str(error)))
             continue
-        checks += check_signature(algo, answer, exchange)
+        checks += check_signature(algo, answer, bodies)
         signers[algo] = answer.address
     if not all_hold(checks):
-        proof = Proof(Evidence(exchange, statements), tuple(checks))
+        proof = Proof(Evidence(bodies, statements), tuple(checks))
         raise not_holding("the signature of this answer", checks, proof)
-    return Signed(exchange, tuple(statements), tuple(checks), signers)
+    return Signed(bodies, tuple(statements), tuple(checks), signers)
 
 
 def _first(ids: Sequence[str], algo: SigningAlgo, model: str | None, delays: Iterator[float]) -> Steps[bytes]:

@@ -30,7 +30,7 @@ from attest_web.client.transports.transport import (
     PendingRequest,
     TransportConfig,
     another_key,
-    exchange_of,
+    bodies_of,
     id_in,
     ids_of,
     is_encoded,
@@ -139,7 +139,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
     async def _prove(self, pending: PendingRequest, answer: bytes, ids: Sequence[str], tls_key: bytes | None) -> Proof:
         trust = self._config.trust
         signed = await self._run(
-            signatures(exchange_of(pending, answer), ids, self._config.algos, pending.model), pending
+            signatures(bodies_of(pending, answer), ids, self._config.algos, pending.model), pending
         )
         pin = trust.find(signed.signers, tls_key) or await self._attest(signed.signers, tls_key, pending)
         return whole_proof(signed, pin)

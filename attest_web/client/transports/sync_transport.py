@@ -31,7 +31,7 @@ from attest_web.client.transports.transport import (
     PendingRequest,
     TransportConfig,
     another_key,
-    exchange_of,
+    bodies_of,
     id_in,
     ids_of,
     is_encoded,
@@ -140,7 +140,7 @@ class VerifyingTransport(httpx2.BaseTransport):
 
     def _prove(self, pending: PendingRequest, answer: bytes, ids: Sequence[str], tls_key: bytes | None) -> Proof:
         trust = self._config.trust
-        signed = self._run(signatures(exchange_of(pending, answer), ids, self._config.algos, pending.model), pending)
+        signed = self._run(signatures(bodies_of(pending, answer), ids, self._config.algos, pending.model), pending)
         pin = trust.find(signed.signers, tls_key) or self._attest(signed.signers, tls_key, pending)
         return whole_proof(signed, pin)
 

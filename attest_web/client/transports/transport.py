@@ -22,7 +22,7 @@ from attest_web.signatures import SIGNING_ALGOS, SigningAlgo
 from attest_web.verify.certificate_verifier import CertificateVerifier
 from attest_web.verify.evidence import Evidence
 from attest_web.verify.primitives.http_client import MAX_BYTES
-from attest_web.verify.signed_text import Exchange, shown_address
+from attest_web.verify.signed_text import SignedBodies, shown_address
 
 EXTENSION: Final = "tee_signer_proof"
 """Where in an httpx response's extensions its `PendingProof` is."""
@@ -238,7 +238,7 @@ def whole_proof(signed: Signed, pin: Pin) -> Proof:
     """The proof of an exchange that keys have signed which may."""
     return Proof(
         evidence=Evidence(
-            exchange=signed.exchange,
+            bodies=signed.bodies,
             signatures=list(signed.statements),
             reports=list(pin.evidence.reports),
             nonce=pin.evidence.nonce,
@@ -259,9 +259,9 @@ def another_key() -> UnprovenError:
     )
 
 
-def exchange_of(pending: PendingRequest, response: bytes) -> Exchange:
-    """The exchange that the signatures must be over."""
-    return Exchange(pending.body, response)
+def bodies_of(pending: PendingRequest, response: bytes) -> SignedBodies:
+    """The bodies that the signatures must be over."""
+    return SignedBodies(pending.body, response)
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -36,7 +36,7 @@ from attest_web.verify.policy import Policy
 from attest_web.verify.primitives.checks import Check, FailedError, all_hold
 from attest_web.verify.primitives.http_client import FetchError, HttpClient, Origin
 from attest_web.verify.proof_file import SavedProof
-from attest_web.verify.signed_text import Exchange
+from attest_web.verify.signed_text import SignedBodies
 
 PROOF_FILE = (
     "nonce and TLS keys are those that the proof file names: only who trusts the maker of the file knows by them that"
@@ -168,11 +168,11 @@ def _online_audit(
 
 
 def _saved_evidence(options: argparse.Namespace) -> Evidence:
-    exchange = None
+    bodies = None
     if options.request is not None:
-        exchange = Exchange(_read("--request", options.request), _read("--response", options.response))
+        bodies = SignedBodies(_read("--request", options.request), _read("--response", options.response))
     return Evidence(
-        exchange=exchange,
+        bodies=bodies,
         signatures=[Statement(_read("--signature", name)) for name in options.signature],
         reports=[Statement(_read("--report", name)) for name in options.report],
         attestation_asked=bool(options.report),

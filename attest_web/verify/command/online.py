@@ -14,7 +14,7 @@ from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.primitives.checks import Check, FailedError, Status, make
 from attest_web.verify.primitives.http_client import Answer, FetchError, HttpClient
 from attest_web.verify.primitives.untrusted_json import as_object, items, parse_object, text
-from attest_web.verify.signed_text import Exchange, SignatureAnswer, shown_address, why_not_signed
+from attest_web.verify.signed_text import SignatureAnswer, SignedBodies, shown_address, why_not_signed
 
 MAX_REASON = 200
 """Characters at most of the reason for which an exchange was not signed."""
@@ -133,7 +133,7 @@ class EvidenceCollector:
         question = {"model": model, "messages": [{"role": "user", "content": chat.message}], "max_tokens": 64}
         request = json.dumps(question | ({"stream": True} if chat.stream else {})).encode()
         answer = self._ask("POST", "/v1/chat/completions", request)
-        self.evidence.exchange = Exchange(request, answer.body)
+        self.evidence.bodies = SignedBodies(request, answer.body)
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         streamed = media_type == "text/event-stream"
         response_id = _id_of_stream(answer.body) if streamed else _id_of(answer.body)

@@ -24,7 +24,7 @@ from attest_web.verify.collateral import QuoteVerdict
 from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.nvidia.evidence import CANNED_NONCE
 from attest_web.verify.primitives.checks import FailedError
-from attest_web.verify.signed_text import Exchange
+from attest_web.verify.signed_text import SignedBodies
 
 BootLog = list[tuple[str, bytes]]
 """Names and payloads of the events of RTMR3."""
@@ -249,7 +249,7 @@ def signature(algo: SigningAlgo = "ecdsa", keys: SigningKeys = KEYS, model: str 
 def evidence(*reports: dict[str, Any], **more: Any) -> Evidence:
     """The vectors' exchange with both signatures and these reports, or with those that hold."""
     made: dict[str, Any] = {
-        "exchange": Exchange(REQUEST, RESPONSE),
+        "bodies": SignedBodies(REQUEST, RESPONSE),
         "signatures": [Statement(json.dumps(signature(algo)).encode(), algo) for algo in ALGOS],
         "reports": [Statement(json.dumps(each).encode()) for each in (reports or (report("ecdsa"), report("ed25519")))],
         "nonce": NONCE,

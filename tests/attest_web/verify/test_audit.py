@@ -19,7 +19,7 @@ from attest_web.verify.evidence import Evidence, Statement
 from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.verify.policy import Policy
 from attest_web.verify.primitives.checks import NotMadeError, Status
-from attest_web.verify.signed_text import Exchange
+from attest_web.verify.signed_text import SignedBodies
 from tests.attest_web.verify.auditing import audit, status, wrong
 from tests.attest_web.verify.minting import (
     ALGOS,
@@ -148,7 +148,7 @@ def test_signatures_alone_hold_where_no_attestation_is_asked_for() -> None:
 
 
 def test_reports_alone_can_be_checked() -> None:
-    found = audit(about=evidence(exchange=None, signatures=[]))
+    found = audit(about=evidence(bodies=None, signatures=[]))
     assert found.ok
     assert status(found, "ecdsa key attested") is Status.NOT_MADE
 
@@ -166,7 +166,7 @@ def test_an_answer_about_another_algorithm_than_was_asked_for_fails() -> None:
 
 
 def test_a_changed_response_is_told_by_both_signatures() -> None:
-    found = audit(about=evidence(exchange=Exchange(REQUEST, RESPONSE[:-1])))
+    found = audit(about=evidence(bodies=SignedBodies(REQUEST, RESPONSE[:-1])))
     assert wrong(found) == {"ecdsa response hash", "ed25519 response hash"}
 
 

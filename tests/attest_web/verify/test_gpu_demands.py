@@ -49,7 +49,7 @@ def test_canned_evidence_stays_canned_where_it_was_asked_for_with_its_own_nonce(
 def test_a_verdict_about_gpus_that_may_be_anywhere_is_warned_of_where_canned_ones_would_do() -> None:
     assert UNBOUND_GPU in audit(gpu=GpuDemand.CANNED).warnings
     assert UNBOUND_GPU not in audit(gpu=GpuDemand.CANNED, ask_nvidia=None).warnings
-    alone = evidence(bound_report(), exchange=None, signatures=[])
+    alone = evidence(bound_report(), bodies=None, signatures=[])
     bound = audit(bound_report(), about=alone, **(BOUND | {"gpu": GpuDemand.CANNED}))
     assert bound.ok
     assert UNBOUND_GPU not in bound.warnings
@@ -111,7 +111,7 @@ def bound_report(**more: Any) -> dict[str, Any]:
 
 
 def test_gpus_that_the_guest_has_attested_at_boot_are_bound_to_it() -> None:
-    alone = evidence(bound_report(), exchange=None, signatures=[])
+    alone = evidence(bound_report(), bodies=None, signatures=[])
     for demand in (GpuDemand.BOUND, GpuDemand.REQUIRED):
         found = audit(bound_report(), about=alone, **(BOUND | {"gpu": demand}))
         assert found.ok
@@ -139,7 +139,7 @@ def test_gpus_that_the_guest_has_attested_at_boot_are_bound_to_it() -> None:
 )
 def test_gpus_that_are_not_bound_to_the_guest_are_told(told: set[str], lie: dict[str, Any]) -> None:
     made = bound_report(**lie)
-    found = audit(made, about=evidence(made, exchange=None, signatures=[]), **BOUND)
+    found = audit(made, about=evidence(made, bodies=None, signatures=[]), **BOUND)
     assert wrong(found) == {f"ecdsa {name}" for name in told}
     assert (UNBOUND_GPU in found.warnings) is ("GPU identity" in told)
 
@@ -147,7 +147,7 @@ def test_gpus_that_are_not_bound_to_the_guest_are_told(told: set[str], lie: dict
 def test_another_gpu_than_the_guests_is_told() -> None:
     made = bound_report()
     other = BOUND | {"ask_nvidia": vouching}
-    found = audit(made, about=evidence(made, exchange=None, signatures=[]), **other)
+    found = audit(made, about=evidence(made, bodies=None, signatures=[]), **other)
     assert wrong(found) == {"ecdsa GPU identity"}
     assert UNBOUND_GPU in found.warnings
 

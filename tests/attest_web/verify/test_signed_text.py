@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from attest_web.signatures import SigningAlgo, eip191_hash, signed_text
 from attest_web.verify.primitives.checks import FailedError, Status
 from attest_web.verify.primitives.secp256k1 import ORDER
-from attest_web.verify.signed_text import Exchange, SignatureAnswer, address_bytes, check_signature, signed_hashes
+from attest_web.verify.signed_text import SignatureAnswer, SignedBodies, address_bytes, check_signature, signed_hashes
 from tests.attest_web.verify.minting import ALGOS, KEYS, OTHER_KEYS, REQUEST, RESPONSE, VECTORS, signature
 from tests.support.verification import sha256
 
 
 def statuses(answer: dict[str, str], request: bytes = REQUEST, response: bytes = RESPONSE) -> list[Status]:
     parsed = SignatureAnswer.parse(json.dumps(answer).encode())
-    return [check.status for check in check_signature(parsed.algo, parsed, Exchange(request, response))]
+    return [check.status for check in check_signature(parsed.algo, parsed, SignedBodies(request, response))]
 
 
 GOOD, BAD = Status.PASSED, Status.FAILED
@@ -73,7 +73,7 @@ def ecdsa_scalars() -> tuple[int, int, int]:
 def ecdsa_detail(text: str) -> str:
     """What is said of this ECDSA signature of the vectors' text, which must not hold."""
     answer = SignatureAnswer.parse(json.dumps(signature() | {"signature": text}).encode())
-    check = check_signature("ecdsa", answer, Exchange(REQUEST, RESPONSE))[2]
+    check = check_signature("ecdsa", answer, SignedBodies(REQUEST, RESPONSE))[2]
     assert check.status is BAD
     return check.detail
 
@@ -156,7 +156,7 @@ def test_a_malformed_answer_never_holds(change: dict[str, object]) -> None:
         answer = SignatureAnswer.parse(json.dumps(signature() | change).encode())
     except FailedError:
         return
-    assert BAD in [check.status for check in check_signature("x", answer, Exchange(REQUEST, RESPONSE))]
+    assert BAD in [check.status for check in check_signature("x", answer, SignedBodies(REQUEST, RESPONSE))]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"\xff", b"{", b"[" * 200_000, b'{"text":' + b"9" * 5000 + b"}"])

@@ -34,7 +34,7 @@ Section = Literal["attestation", "exchange"]
 
 
 @dataclass(frozen=True)
-class Exchange:
+class SignedChat:
     """A chat that was had with a proxy."""
 
     request: bytes
@@ -43,7 +43,7 @@ class Exchange:
     receipt: str
 
 
-def have_chat(proxy: Proxy, **more: Any) -> Exchange:
+def have_chat(proxy: Proxy, **more: Any) -> SignedChat:
     """Chat with a proxy."""
     body = chat_body(QUESTION, **more)
     with RawClient(proxy.port) as client:
@@ -51,7 +51,7 @@ def have_chat(proxy: Proxy, **more: Any) -> Exchange:
         status, headers, answer = client.read_response()
     assert status == 200
     first = answer.removeprefix(b"data: ").partition(b"\n\n")[0] if more.get("stream") else answer
-    return Exchange(body, answer, json.loads(first)["id"], headers["x-receipt-id"])
+    return SignedChat(body, answer, json.loads(first)["id"], headers["x-receipt-id"])
 
 
 @dataclass

@@ -39,7 +39,7 @@ class Reading(ReadController):
         self.upstream = upstream
 
 
-class Exchange:
+class StreamedChat:
     """A chat whose response comes through the layers, or by the fast path where that takes it.
 
     Attributes:
@@ -122,40 +122,40 @@ def test_the_client_gets_the_same_by_the_fast_path_and_through_the_layers(
 ) -> None:
     chunks = [written_oddly(content, way) for content, way in zip(contents, how, strict=False)]
     pieces = [*chunks, *([end] if end else [])] if where is None else cut(b"".join(chunks) + end, where)
-    layered, fast = (Exchange(dialect, by_fast_path=by_fast_path) for by_fast_path in (False, True))
-    for exchange in (layered, fast):
-        exchange.receive(HEAD)
+    layered, fast = (StreamedChat(dialect, by_fast_path=by_fast_path) for by_fast_path in (False, True))
+    for chat in (layered, fast):
+        chat.receive(HEAD)
     assert fast.wire.to_client == layered.wire.to_client
     for piece in pieces:
-        for exchange in (layered, fast):
-            exchange.receive(piece)
+        for chat in (layered, fast):
+            chat.receive(piece)
         assert fast.wire.to_client == layered.wire.to_client
         assert fast.completed == layered.completed
         assert fast.server.state is layered.server.state
         assert fast.wire.client.state is layered.wire.client.state
-    for exchange in (layered, fast):
-        exchange.wire.close(exchange.server)
+    for chat in (layered, fast):
+        chat.wire.close(chat.server)
     assert fast.wire.to_client == layered.wire.to_client
     assert fast.completed == layered.completed
 
 
 def test_events_in_which_nothing_is_looked_for_take_the_fast_path_and_no_others() -> None:
-    exchange = Exchange(CHAT, by_fast_path=True)
-    exchange.receive(HEAD)
+    chat = StreamedChat(CHAT, by_fast_path=True)
+    chat.receive(HEAD)
     taken = []
     for content in (FIRST, TOKEN, NO_USAGE, TOKEN + TOKEN, USAGE, TOKEN, DONE):
-        before = exchange.fast
-        exchange.receive(chunked(content))
-        taken.append(exchange.fast > before)
-    exchange.receive(b"0\r\n\r\n")
+        before = chat.fast
+        chat.receive(chunked(content))
+        taken.append(chat.fast > before)
+    chat.receive(b"0\r\n\r\n")
     body = FIRST + TOKEN + NO_USAGE + TOKEN + TOKEN + USAGE + TOKEN + DONE
     assert taken == [False, True, True, True, False, True, False]
-    assert exchange.completed == [(hashlib.sha256(body).hexdigest(), "chatcmpl-1", Usage(3, None), True)]
+    assert chat.completed == [(hashlib.sha256(body).hexdigest(), "chatcmpl-1", Usage(3, None), True)]
 
 
 def test_of_several_chunks_those_before_the_first_that_must_not_take_the_fast_path() -> None:
-    exchange = Exchange(CHAT, by_fast_path=True)
-    exchange.receive(HEAD + chunked(FIRST))
+    chat = StreamedChat(CHAT, by_fast_path=True)
+    chat.receive(HEAD + chunked(FIRST))
     for count, (taken, rest) in enumerate(
         [
             (chunked(TOKEN) + chunked(NO_USAGE), b""),
@@ -164,29 +164,29 @@ def test_of_several_chunks_those_before_the_first_that_must_not_take_the_fast_pa
         ],
         1,
     ):
-        upstream = exchange._reading.upstream
+        upstream = chat._reading.upstream
         assert upstream is not None
         assert upstream.fast_path is not None
         assert upstream.fast_path.take(taken + rest) == len(taken)
-        exchange.wire.receive(exchange.server, rest)
-        assert exchange.completed == [], count
-    exchange.receive(b"\n")
-    exchange.receive(chunked(TOKEN) + b"5")
-    assert exchange.fast == 1
-    exchange.receive(b"\r\n: x\n\n\r\n")
-    assert exchange.fast == 1
-    exchange.receive(chunked(TOKEN))
-    assert exchange.fast == 2
+        chat.wire.receive(chat.server, rest)
+        assert chat.completed == [], count
+    chat.receive(b"\n")
+    chat.receive(chunked(TOKEN) + b"5")
+    assert chat.fast == 1
+    chat.receive(b"\r\n: x\n\n\r\n")
+    assert chat.fast == 1
+    chat.receive(chunked(TOKEN))
+    assert chat.fast == 2
 
 
 @pytest.mark.parametrize("before", [b"48\r\nsix+6\n", b"48\r\n", b"1"])
 def test_what_looks_like_a_chunk_in_the_middle_of_one_does_not_take_the_fast_path(before: bytes) -> None:
-    layered, fast = (Exchange(CHAT, by_fast_path=by_fast_path) for by_fast_path in (False, True))
-    for exchange in (layered, fast):
-        exchange.receive(HEAD + chunked(FIRST))
-        exchange.receive(before)
-        exchange.receive(chunked(b": not a chunk\n\n"))
-        assert exchange.fast == 0
+    layered, fast = (StreamedChat(CHAT, by_fast_path=by_fast_path) for by_fast_path in (False, True))
+    for chat in (layered, fast):
+        chat.receive(HEAD + chunked(FIRST))
+        chat.receive(before)
+        chat.receive(chunked(b": not a chunk\n\n"))
+        assert chat.fast == 0
     assert fast.wire.to_client == layered.wire.to_client
 
 
@@ -196,23 +196,23 @@ def test_what_looks_like_a_chunk_in_the_middle_of_one_does_not_take_the_fast_pat
     ids=["messages", "responses"],
 )
 def test_the_type_of_an_event_and_its_data_belong_together(dialect: Dialect, event_type: bytes) -> None:
-    exchange = Exchange(dialect, by_fast_path=True)
-    exchange.receive(HEAD + chunked(b'data: {"type":"message_start","message":{"id":"a"},"response":{"id":"a"}}\n\n'))
-    exchange.receive(chunked(b"event: " + event_type + b"\n"))
-    exchange.receive(chunked(b"data: {}\n\n"))
-    assert exchange.fast == 0
-    assert not exchange.wire.to_client.endswith(b"data: {}\n\n\r\n"), "it waits for the signature"
+    chat = StreamedChat(dialect, by_fast_path=True)
+    chat.receive(HEAD + chunked(b'data: {"type":"message_start","message":{"id":"a"},"response":{"id":"a"}}\n\n'))
+    chat.receive(chunked(b"event: " + event_type + b"\n"))
+    chat.receive(chunked(b"data: {}\n\n"))
+    assert chat.fast == 0
+    assert not chat.wire.to_client.endswith(b"data: {}\n\n\r\n"), "it waits for the signature"
 
 
 def test_the_next_response_on_the_same_connection_has_a_fast_path_of_its_own() -> None:
-    exchange = Exchange(CHAT, by_fast_path=True)
+    chat = StreamedChat(CHAT, by_fast_path=True)
     for number in range(1, 4):
-        exchange.receive(HEAD + chunked(FIRST))
-        exchange.receive(chunked(TOKEN))
-        assert exchange.fast == number
-        exchange.receive(chunked(DONE))
-        exchange.receive(b"0\r\n\r\n")
-        assert len(exchange.completed) == number
-        exchange.receive(chunked(TOKEN)) if number == 3 else exchange.wire.receive(exchange.wire.client, REQUEST)
-    assert exchange.fast == 3
-    assert exchange.wire.to_client.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        chat.receive(HEAD + chunked(FIRST))
+        chat.receive(chunked(TOKEN))
+        assert chat.fast == number
+        chat.receive(chunked(DONE))
+        chat.receive(b"0\r\n\r\n")
+        assert len(chat.completed) == number
+        chat.receive(chunked(TOKEN)) if number == 3 else chat.wire.receive(chat.wire.client, REQUEST)
+    assert chat.fast == 3
+    assert chat.wire.to_client.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")

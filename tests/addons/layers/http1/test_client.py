@@ -29,7 +29,7 @@ ANSWERS = (
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 
 
-class Exchange:
+class SentRequest:
     """A request that has been sent, and the flow that it has become."""
 
     def __init__(self, request: bytes = REQUEST) -> None:
@@ -107,33 +107,33 @@ def mutated(draw: st.DrawFn) -> bytes:
     st.one_of(mutated(), st.binary(max_size=60)), st.lists(st.integers(0, 200), max_size=4).map(sorted), st.booleans()
 )
 def test_whatever_comes_the_client_gets_http(answer: bytes, cuts: list[int], closes: bool) -> None:
-    exchange = Exchange()
+    sent = SentRequest()
     for start, end in zip([0, *cuts], [*cuts, len(answer)], strict=True):
         if answer[start:end]:
-            exchange.answer(answer[start:end])
+            sent.answer(answer[start:end])
     if closes:
-        exchange.wire.close(exchange.server)
-    status, body, complete = parse(exchange.wire.to_client, ended=not exchange.client_is_connected)
+        sent.wire.close(sent.server)
+    status, body, complete = parse(sent.wire.to_client, ended=not sent.client_is_connected)
     if closes:
-        assert complete or not exchange.client_is_connected, "it would wait for ever"
+        assert complete or not sent.client_is_connected, "it would wait for ever"
     if complete and status != 502:
         try:
             expected = parse(answer, ended=closes)
         except h11.RemoteProtocolError:
             return  # h11 is stricter about what a field may hold
         assert (status, body, complete) == expected
-    said = str(exchange.wire.logged) + str([flow.error for flow in exchange.flows])
+    said = str(sent.wire.logged) + str([flow.error for flow in sent.flows])
     assert CANARY not in said
 
 
 def test_the_same_bytes_one_at_a_time_are_the_same_answer() -> None:
     for answer in ANSWERS:
-        at_once, bytewise = Exchange(), Exchange()
+        at_once, bytewise = SentRequest(), SentRequest()
         at_once.answer(answer)
         for byte in answer:
             bytewise.answer(bytes([byte]))
-        for exchange in (at_once, bytewise):
-            exchange.wire.close(exchange.server)
+        for sent in (at_once, bytewise):
+            sent.wire.close(sent.server)
         assert parse(at_once.wire.to_client, ended=True) == parse(bytewise.wire.to_client, ended=True)
         assert parse(at_once.wire.to_client, ended=True)[2]
 
@@ -149,27 +149,27 @@ def test_the_same_bytes_one_at_a_time_are_the_same_answer() -> None:
     ids=["a field", "fields", "a chunk's size", "trailers"],
 )
 def test_what_does_not_end_is_not_kept(beginning: bytes, more: bytes) -> None:
-    exchange = Exchange()
-    exchange.answer(beginning)
+    sent = SentRequest()
+    sent.answer(beginning)
     for _ in range(MAX_HEAD // len(more) + 2):
-        exchange.answer(more)
-    assert exchange.server.state is ConnectionState.CLOSED
-    assert not exchange.client_is_connected
+        sent.answer(more)
+    assert sent.server.state is ConnectionState.CLOSED
+    assert not sent.client_is_connected
 
 
 def test_a_second_answer_does_not_go_to_the_next_request() -> None:
-    exchange = Exchange(REQUEST + REQUEST)
-    exchange.answer(ANSWERS[0] + ANSWERS[0].replace(b"200", b"418"))
-    assert exchange.server.state is ConnectionState.CLOSED
-    second = exchange.wire.connect()
-    exchange.wire.receive(second, ANSWERS[1])
-    assert b"HTTP/1.1 418 " not in exchange.wire.to_client
-    assert exchange.wire.to_client.count(b"HTTP/1.1 200 OK") == 2
+    sent = SentRequest(REQUEST + REQUEST)
+    sent.answer(ANSWERS[0] + ANSWERS[0].replace(b"200", b"418"))
+    assert sent.server.state is ConnectionState.CLOSED
+    second = sent.wire.connect()
+    sent.wire.receive(second, ANSWERS[1])
+    assert b"HTTP/1.1 418 " not in sent.wire.to_client
+    assert sent.wire.to_client.count(b"HTTP/1.1 200 OK") == 2
 
 
 @pytest.mark.parametrize("answer", ANSWERS[:3])
 def test_a_connection_is_kept_behind_an_answer_that_ends_by_itself(answer: bytes) -> None:
-    exchange = Exchange(REQUEST + REQUEST)
-    exchange.answer(answer)
-    assert exchange.wire.sent[exchange.server].count(b"POST ") == 2
-    assert exchange.wire.opening == []
+    sent = SentRequest(REQUEST + REQUEST)
+    sent.answer(answer)
+    assert sent.wire.sent[sent.server].count(b"POST ") == 2
+    assert sent.wire.opening == []

@@ -11,10 +11,10 @@ from attest_web.client.proving.signing import DELAYS, Signed, signatures
 from attest_web.client.proving.steps import Get, TookTooLongError, Wait
 from attest_web.signatures import SigningAlgo
 from attest_web.verify.primitives.http_client import Answer, FetchError
-from attest_web.verify.signed_text import Exchange
+from attest_web.verify.signed_text import SignedBodies
 from tests.attest_web.verify.minting import ALGOS, KEYS, OTHER_KEYS, REQUEST, RESPONSE, address, signature
 
-EXCHANGE = Exchange(REQUEST, RESPONSE)
+BODIES = SignedBodies(REQUEST, RESPONSE)
 IDS = ("rcpt-1", "chatcmpl-1")
 
 
@@ -31,8 +31,8 @@ class PendingRequest:
         self.waits: list[float] = []
         self._answer = answer
 
-    def proven(self, exchange: Exchange = EXCHANGE) -> Signed:
-        steps, came = signatures(exchange, IDS, ALGOS, None), None
+    def proven(self, bodies: SignedBodies = BODIES) -> Signed:
+        steps, came = signatures(bodies, IDS, ALGOS, None), None
         while True:
             try:
                 step = steps.send(came)
@@ -88,9 +88,9 @@ def test_a_signature_that_does_not_hold_is_told_whichever_it_is(
 
 
 def test_a_signature_of_other_bytes_is_told() -> None:
-    for exchange in (Exchange(REQUEST + b" ", RESPONSE), Exchange(REQUEST, RESPONSE[:-1])):
+    for bodies in (SignedBodies(REQUEST + b" ", RESPONSE), SignedBodies(REQUEST, RESPONSE[:-1])):
         with pytest.raises(MismatchError, match="is not what was signed"):
-            PendingRequest(truthfully).proven(exchange)
+            PendingRequest(truthfully).proven(bodies)
 
 
 def test_who_has_signed_need_not_be_the_same_for_both_and_is_told_for_each() -> None:

@@ -187,9 +187,7 @@ def outcome(happened: Boot, log: list[dict[str, Any]]) -> tuple[bool, dict[str, 
     policy = Policy(
         QuoteBook(made), compose_hash=COMPOSE_HASH, key_providers=frozenset({KMS_ID}), gpu=GpuDemand.UNVERIFIED
     )
-    found = check_evidence(
-        evidence(exchange=None, signatures=[], reports=[Statement(json.dumps(made).encode())]), policy
-    )
+    found = check_evidence(evidence(bodies=None, signatures=[], reports=[Statement(json.dumps(made).encode())]), policy)
     of_the_guest = {
         check.name: check.detail
         for check in found.checks
