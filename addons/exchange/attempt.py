@@ -25,7 +25,7 @@ class AttemptOutcome(enum.Enum):
     """What came of an attempt."""
 
     COMPLETED = "completed"
-    """The response has come to its end, whatever its status."""
+    """The response has come to its end, whatever its status; of a WebSocket, its handshake has."""
     CONNECT_FAILED = "connect_failed"
     """There is no connection: refused, unreachable, an unknown name, or a TLS handshake that failed."""
     CLOSED = "closed"

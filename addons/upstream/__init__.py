@@ -1,1 +1,1 @@
-"""The inference servers: where requests go, which may be sent again, and what upstream errors are made of."""
+"""Where requests go, when they are sent again, which connections are kept, and how upstream errors are passed on."""

@@ -127,6 +127,15 @@ def test_an_attempt_that_has_failed_says_how(
     assert client.flows[-1].error is not None
 
 
+def test_an_attempt_is_abandoned_where_a_hook_kills_the_flow() -> None:
+    client = Client()
+    client.wire.hooks["responseheaders"] = http.HTTPFlow.kill
+    client.send()
+    client.wire.receive(client.wire.connect(), RESPONSE)
+    [attempt] = client.attempts()
+    assert (attempt.outcome, attempt.status) == (AttemptOutcome.ABANDONED, 200)
+
+
 def test_an_attempt_is_abandoned_where_the_request_turns_out_too_large() -> None:
     client = Client(streams=True)
     client.send(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
