@@ -95,8 +95,7 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
     config = LayerConfig(
         RequestBodyPolicy(
             gate.body_limit,
-            holds=lambda flow: exchanges.of(flow).route.is_json,
-            budget=BodyBudget(inheritance.share_of(settings.max_buffered_body_bytes)),
+            BodyBudget(inheritance.share_of(settings.max_buffered_body_bytes)),
             keeps_plaintext=settings.keeps_plaintext,
             redacted_bodies=looked_at.inspection if looked_at is not None else None,
         ),

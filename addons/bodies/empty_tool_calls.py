@@ -125,6 +125,9 @@ class EmptyToolCallsFilter:
     """Takes the direct members `"tool_calls": []` out of the objects in the top-level array `messages`.
 
     Every such member goes, where a message has several, and so it does in every `messages`. Keys may be escaped.
+
+    Attributes:
+        changes_length: Whether what is forwarded may be shorter than what came.
     """
 
     def __init__(self, length: int | None = None, *, keep_length: bool) -> None:
@@ -136,6 +139,7 @@ class EmptyToolCallsFilter:
         """
         self._length = length
         self._keep_length = keep_length
+        self.changes_length = not keep_length
         self._state = _State.START
         self._forwarded: list[bytes] = []
         """What is forwarded of the data at hand, up to `_since`."""

@@ -68,7 +68,9 @@ class EndDetector:
             return self._feed_behind_end(self._held, piece)
         passing = self._feed_lines(piece)
         decoder = self._decoder
-        self._may_pass = decoder.id is not None and self._held is None and decoder.is_between_events
+        self._may_pass = (
+            not decoder.line_size and decoder.id is not None and self._held is None and decoder.is_between_events
+        )
         return passing
 
     def passing(self, pieces: Sequence[bytes]) -> int:
@@ -114,11 +116,14 @@ class EndDetector:
 
     def _hold_unended_line(self, came: bytes) -> bytes:
         """Hold back what belongs to a line whose end has not come, if need be; return what may be sent on."""
+        line_size = self._decoder.line_size
+        if not line_size or not self._ends_with_done or not self._decoder.event.is_blank:
+            return came
         line = self._decoder.line_so_far
-        unsent = min(self._decoder.line_size, len(came))
-        if self._is_done_line(line):
+        unsent = min(line_size, len(came))
+        if _DONE_LINE.match(line):
             return self._hold(came, len(came) - unsent)
-        kept = self._may_become_done_line(line, unsent)
+        kept = _may_become_done_line(line, unsent)
         if not kept:
             return came
         self._kept_back = came[-kept:]
@@ -130,20 +135,21 @@ class EndDetector:
         return came[:at]
 
     def _is_done_line(self, line: bytes) -> bool:
-        return self._ends_with_done and self._decoder.data_is_blank and _DONE_LINE.match(line) is not None
+        return self._ends_with_done and self._decoder.event.is_blank and _DONE_LINE.match(line) is not None
 
-    def _may_become_done_line(self, line: bytes, unsent: int) -> int:
-        """How many bytes at the end of what has come may become the end of the stream.
 
-        Args:
-            line: What has come of the line.
-            unsent: Its bytes that have not been sent on yet.
-        """
-        if not line or not self._ends_with_done or not self._decoder.data_is_blank:
-            return 0
-        if b"data:".startswith(line):
-            return unsent
-        beginning = BEGINNING_OF_DATA.match(line)
-        if beginning is None or not _DONE.startswith(line[beginning.end() :]):
-            return 0
-        return unsent if unsent <= MAX_HELD else len(line) - beginning.end()
+def _may_become_done_line(line: bytes, unsent: int) -> int:
+    """How many bytes at the end of what has come may become the end of the stream.
+
+    Args:
+        line: What has come of the line, where no data has come before it.
+        unsent: Its bytes that have not been sent on yet.
+    """
+    if not line:
+        return 0
+    if b"data:".startswith(line):
+        return unsent
+    beginning = BEGINNING_OF_DATA.match(line)
+    if beginning is None or not _DONE.startswith(line[beginning.end() :]):
+        return 0
+    return unsent if unsent <= MAX_HELD else len(line) - beginning.end()

@@ -39,6 +39,8 @@ class EventDecoder:
     Attributes:
         id: The response id in the first event that has one, once it has passed.
         usage: The tokens by the last event that tells of them.
+        line_size: Bytes that have come of the line that has begun and not ended, whether they are kept or not.
+        event: The event that has begun and not ended, as far as it has come, the line at hand left aside.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -52,9 +54,9 @@ class EventDecoder:
         self.usage: Usage | None = None
         # The line that has begun and not ended, as far as it is kept; and what comes of the rest.
         self._line = bytearray()
-        self._line_size = 0
+        self.line_size = 0
         self._rest: _Rest | None = None
-        self._event = SseEvent(dialect)
+        self.event = SseEvent(dialect)
         # By the line `event: …`, and by the data's own `type`: some clients go by the one, some by the other.
         self._event_type = self._data_type = b""
         self._at_start = True
@@ -63,23 +65,13 @@ class EventDecoder:
     @property
     def is_between_events(self) -> bool:
         """Whether no line and no event has begun, so that what comes next is read by itself."""
-        return not (self._line or self._rest is not None or self._event.lines or self._event_type or self._after_cr)
-
-    @property
-    def data_is_blank(self) -> bool:
-        """Whether the event has no data yet, or blanks alone, the line at hand left aside."""
-        return self._event.is_blank
+        return not (self._line or self._rest is not None or self.event.lines or self._event_type or self._after_cr)
 
     @property
     def line_so_far(self) -> bytes:
         """What is kept of the line that has begun and not ended."""
         line = bytes(self._line)
         return line.removeprefix(_BYTE_ORDER_MARK) if self._at_start else line
-
-    @property
-    def line_size(self) -> int:
-        """Bytes that have come of that line, whether they are kept or not."""
-        return self._line_size
 
     def lines(self, piece: bytes) -> Iterator[Line]:
         """Part the next piece into lines; each is to be handed to `read` before the next one is taken.
@@ -95,7 +87,7 @@ class EventDecoder:
         for end in _LINE_END.finditer(piece, start):
             if end.start() < start:  # the \n of a \r\n
                 continue
-            size = self._line_size
+            size = self.line_size
             yield self._take_line(piece[start : end.start()]), start - size, end.start()
             start = end.end()
             if end.group() == b"\r":
@@ -117,9 +109,9 @@ class EventDecoder:
         return is_last
 
     def _keep_line(self, part: bytes) -> None:
-        self._line_size += len(part)
+        self.line_size += len(part)
         if self._rest is _Rest.OF_DATA:
-            self._event.add(part, continues=True)
+            self.event.add(part, continues=True)
         elif self._rest is None:
             self._line += part
             if len(self._line) > MAX_LINE:
@@ -139,7 +131,7 @@ class EventDecoder:
         if len(value) > MAX_EVENT:
             self._line.clear()
             self._rest = _Rest.OF_DATA
-            self._event.add(value)
+            self.event.add(value)
 
     def _take_line(self, rest: bytes) -> bytes | None:
         """The whole line, given its rest; None where it is too long to keep."""
@@ -150,35 +142,35 @@ class EventDecoder:
         if self._at_start and line is not None:
             line = line.removeprefix(_BYTE_ORDER_MARK)
         self._line.clear()
-        self._line_size = 0
+        self.line_size = 0
         self._rest = None
         self._at_start = False
         return line
 
     def _read_line(self, line: bytes | None) -> bool:
         if line is None:
-            self._data_type = self._data_type or self._event.type()
+            self._data_type = self._data_type or self.event.type()
         elif not line:
             is_last = self._is_last
             self._event_type = self._data_type = b""
-            if self._event.lines:
+            if self.event.lines:
                 self._read_event()
             return is_last
         elif line.startswith(b"data:") or line == b"data":
             value = line[5:].removeprefix(b" ")
-            self._event.add(value)
+            self.event.add(value)
             if not self._data_type and any(mark in value for mark in self._dialect.last_events):
-                self._data_type = self._event.type()
+                self._data_type = self.event.type()
         elif line.startswith(b"event:"):
             self._event_type = line[6:].removeprefix(b" ")[:MAX_EVENT_TYPE]
-        return bool(self._event.lines) and self._is_last
+        return bool(self.event.lines) and self._is_last
 
     @property
     def _is_last(self) -> bool:
         return not self._dialect.last_events.isdisjoint((self._event_type, self._data_type))
 
     def _read_event(self) -> None:
-        event, self._event = self._event, SseEvent(self._dialect)
+        event, self.event = self.event, SseEvent(self._dialect)
         if self.id is None:
             self.id = event.id()
         self.usage = event.usage(self.usage)

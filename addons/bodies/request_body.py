@@ -1,13 +1,14 @@
 """What is done with the body of a request that is signed: it is hashed, empty `tool_calls` go, small JSON is checked.
 
-What is hashed is the body as the client sent it; what is forwarded is without the empty `tool_calls` of chat messages.
+What is signed is the hash of the body as the client sent it; what is forwarded is without the empty `tool_calls` of
+chat messages.
 """
 
 import json
 from typing import Final
 
 from addons.bodies.empty_tool_calls import EmptyToolCallsFilter
-from addons.exchange.body_digest import BodyDigest
+from addons.bodies.pipeline import BodyPipeline
 
 MAX_BUFFERED: Final = 1024 * 1024
 """Bytes of a JSON body up to which it is held until it is complete; a larger one is forwarded as it comes."""
@@ -17,38 +18,28 @@ MAX_CHECKED: Final = 128 * 1024
 during which nothing else is done."""
 
 
-class SignedRequestBody:
-    """A modifier through which the body of a request passes (`flow.request.stream`), held or not.
+def request_pipeline(
+    *, is_json: bool, drops_tool_calls: bool, content_length: str | None, is_replay: bool
+) -> BodyPipeline:
+    """Make the pipeline of a request body.
 
-    Attributes:
-        digest: Its hash.
+    Args:
+        is_json: Whether the body is to be a JSON object. A small one is held until it is complete then; any other body
+            goes on as it comes.
+        drops_tool_calls: Whether empty `tool_calls` are taken out of its messages.
+        content_length: The length that its head announces, in bytes, as it is written there.
+        is_replay: Whether mitmproxy sends it once more, which has all of it beforehand.
     """
-
-    __slots__ = ("_tool_calls", "digest")
-
-    def __init__(self, digest: BodyDigest, tool_calls: EmptyToolCallsFilter | None = None) -> None:
-        """Begin.
-
-        Args:
-            digest: Takes the hash of what came.
-            tool_calls: Changes what is forwarded; None forwards what came.
-        """
-        self.digest = digest
-        self._tool_calls = tool_calls
-
-    def __call__(self, piece: bytes) -> bytes | list[bytes]:
-        """Take the next piece in, `b""` at the end of the body; return what is to be forwarded.
-
-        An empty piece is never given to be forwarded, as that would be the last chunk of a chunked body.
-        """
-        if piece:
-            self.digest.add(piece)
-        else:
-            self.digest.end()
-        if self._tool_calls is None:
-            return piece
-        forwarded = self._tool_calls.feed(piece) if piece else self._tool_calls.end()
-        return [forwarded] if forwarded else []
+    hold_limit = MAX_BUFFERED if is_json else 0
+    if not drops_tool_calls:
+        return BodyPipeline(hold_limit=hold_limit)
+    if content_length is None or not content_length.isdecimal():  # a rule may have written anything
+        transform = EmptyToolCallsFilter(keep_length=content_length is not None)
+    else:
+        # What goes upstream before the end of the body is there, goes with the length that the client has announced.
+        length = int(content_length)
+        transform = EmptyToolCallsFilter(length, keep_length=length > MAX_BUFFERED or is_replay)
+    return BodyPipeline([transform], hold_limit=hold_limit)
 
 
 def is_json_object(body: bytes) -> bool:

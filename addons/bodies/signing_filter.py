@@ -1,113 +1,99 @@
-"""The modifier through which a signed response streams (`flow.response.stream`): hash, read, hold back the end."""
+"""The pipeline of a response that is signed: its end is held back until it is."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Protocol
 
+from addons.bodies.body_reader import BodyReader
+from addons.bodies.pipeline import BodyPipeline
+from addons.bodies.transform import Transform
 from addons.exchange.token_times import TokenTimes
-from addons.exchange.usage import Usage
 
 
-class BodyReader(Protocol):
-    """Reads a body as it passes, and says when each byte of it may be sent on."""
-
-    @property
-    def id(self) -> str | None:
-        """The response id, once it has passed, where there is one."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last event of a stream has come."""
-
-    @property
-    def usage(self) -> Usage | None:
-        """The tokens, when the message is complete, where it has told of them."""
-
-    def feed(self, piece: bytes) -> bytes:
-        """Take the next piece, of one byte or more; return what may be sent on now, perhaps nothing."""
-
-    def passing(self, pieces: Sequence[bytes]) -> int:
-        """How many of the next pieces, from the first on, `feed` would return as they are, with nothing to note."""
-
-    def end(self) -> bytes:
-        """Take note that the message is complete; return the rest."""
-
-
-class ResponseTap:
+class SigningFilter(BodyPipeline):
     """Hashes a response body on its way, and has it signed before its last bytes are given out.
 
     Attributes:
-        has_size: Whether the head of the message tells how many bytes its body has.
-        when_finished: Called when the reader has found the last event, which is before the message has ended.
+        reader: Reads what goes to the client.
     """
 
     def __init__(
         self,
         reader: BodyReader,
-        complete: Callable[[str, BodyReader], Future[None] | None],
+        sign: Callable[["SigningFilter"], Future[None] | None],
         size: int | None = None,
         times: TokenTimes | None = None,
+        *,
+        transforms: Sequence[Transform] = (),
+        durable: bool = False,
     ) -> None:
-        """Make a tap for one response.
+        """Make the filter for one response.
 
         Args:
             reader: Decides what goes out when.
-            complete: Called once, when the message is complete, with the SHA-256 of the whole body in hex and the
-                reader. Returns what is done when they may know of the signature who have the last bytes; None: at once.
-                Never called for a message that is cut short.
-            size: Bytes of the body, where that is known beforehand, to the client too.
+            sign: Called once with this filter, when the message is complete. Returns what is done when a client that
+                has the last bytes can fetch the signature; None: at once. Never called for a message that is cut short.
+            size: Bytes of the body as it comes, where that is known beforehand.
             times: Is told when pieces come, where these are events.
+            transforms: Change the body before it is read, in this order.
+            durable: Whether the last bytes have to wait for what `sign` returns.
         """
-        self._reader = reader
-        self._complete = complete
+        super().__init__(transforms)
+        self.reader = reader
+        self._sign = sign
         self.has_size = size is not None
-        self._missing = size
+        # Of what goes to the client, where that can count.
+        self._missing = None if self.changes_length else size
+        self.may_pass_unread = not transforms and size is None
+        self.durable = durable
         self._times = times
         self._last = b""
-        self._sha256 = hashlib.sha256()
-        self.when_finished: Callable[[], None] | None = None
-        self._completed = False
 
     @property
     def is_left_open(self) -> bool:
         """Whether the last event has come, nothing speaks against its being the last, and the message has not ended."""
-        return self._reader.finished and not self._completed
+        return self.reader.finished and not self.complete
 
-    def watch(self, watched: Callable[[BodyReader], BodyReader]) -> None:
-        """Have the body read by another reader, which reads it by this one's and sees what passes."""
-        self._reader = watched(self._reader)
-
-    def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
+    def __call__(self, piece: bytes) -> bytes | list[bytes]:
         """Take a piece from mitmproxy, `b""` at the end of the message; return what goes to the client.
 
         "Nothing" is an empty list: an empty piece would be the last chunk of a chunked body (RFC 9112, 7.1).
         """
-        if piece:
+        if not piece:
+            if not self.complete:
+                self.finish()
+            return self._last or []
+        if self._transforms is None:
+            passing = piece
             self._sha256.update(piece)
-            if self._times is not None:
-                self._times.came()
-            released = self._reader.feed(piece)
-            if self._missing is not None:
-                self._missing -= len(piece)
-                if self._missing <= 0:
-                    # A client that counts knows by the last byte that it has all, whatever the reader makes of it.
-                    released, self._last = released[:-1], released[-1:]
-            if self._reader.finished and self.when_finished is not None:
-                self.when_finished()
-                self.when_finished = None
-            return released or []
-        if not self._completed:
-            self.finish()
-        return self._last or []
+        else:
+            passing = self._transforms.feed(piece)
+        if self._times is not None:
+            self._times.came()
+        if self.observer is not None:
+            self.observer.passed(piece, passing)
+        if not passing:
+            return []
+        released = self.reader.feed(passing)
+        if self._missing is not None:
+            self._missing -= len(passing)
+            if self._missing <= 0:
+                # A client that counts knows by the last byte that it has all, whatever the reader makes of it.
+                released, self._last = released[:-1], released[-1:]
+        if self.when_finished is not None and self.reader.finished:
+            self.when_finished()
+            self.when_finished = None
+        return released or []
 
-    def take(self, pieces: Sequence[bytes]) -> int:
-        """Take those of the next pieces, from the first on, that go to the client as they are; return how many."""
-        taken = self._reader.passing(pieces) if self._missing is None else 0
+    def pass_unread(self, pieces: Sequence[bytes]) -> int:
+        """Hash those of the next pieces that go to the client as they are; see `BodyPipeline.pass_unread`."""
+        taken = self.reader.passing(pieces) if self.may_pass_unread else 0
         if taken:
             self._sha256.update(pieces[0] if taken == 1 else b"".join(pieces[:taken]))
             if self._times is not None:
                 self._times.came(taken)
+            if self.observer is not None:
+                for piece in pieces[:taken]:
+                    self.observer.passed(piece, piece)
         return taken
 
     def finish(self) -> Future[None] | None:
@@ -116,15 +102,13 @@ class ResponseTap:
         Returns:
             What is done when they may go out; None where they may at once.
         """
-        self._completed = True
-        self._last += self._reader.end()
-        complete, self._complete = self._complete, _done  # it knows the flow, which knows this
-        return complete(self._sha256.hexdigest(), self._reader)
+        rest = self._end()
+        if rest:
+            self._last += self.reader.feed(rest)
+        self._last += self.reader.end()
+        sign, self._sign = self._sign, _done  # it knows the flow, which knows this
+        return sign(self)
 
 
-class AwaitedTap(ResponseTap):
-    """One whose `finish` has to be called first, by who can wait for what it returns."""
-
-
-def _done(_: str, __: BodyReader) -> None:
-    """What is left of `complete` when it has been called."""
+def _done(_: SigningFilter) -> None:
+    """What is left of `sign` when it has been called."""

@@ -11,17 +11,11 @@ class BodyDigest:
         complete: Whether the whole body has passed.
     """
 
-    __slots__ = ("_given", "_sha256", "complete", "size")
+    __slots__ = ("_sha256", "complete", "size")
 
-    def __init__(self, given: str | None = None) -> None:
-        """Begin before the first byte.
-
-        Args:
-            given: A hash, in 64 lower-case hex digits, that stands for the body's own.
-        """
+    def __init__(self) -> None:
         self.size = 0
         self.complete = False
-        self._given = given
         self._sha256 = hashlib.sha256()
 
     def add(self, piece: bytes) -> None:
@@ -35,4 +29,4 @@ class BodyDigest:
 
     def hex(self) -> str:
         """The hash of what has passed so far, in lower-case hex."""
-        return self._given or self._sha256.hexdigest()
+        return self._sha256.hexdigest()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from mitmproxy.connection import Address
 
 from addons.exchange.attempt import Attempt, Target
-from addons.exchange.body_digest import BodyDigest
 from addons.exchange.flow_facts import FlowFacts
 from addons.exchange.route import Route
 from addons.exchange.token_times import TokenTimes
@@ -23,6 +22,21 @@ if TYPE_CHECKING:
 
 State = Literal["pending", "signed", "unsigned", "failed"]
 """What has come of the signature of an exchange: `failed` where it should be there and could not be made."""
+
+
+class PassingBody(Protocol):
+    """A body on its way, as `addons.bodies.pipeline` passes it on."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole body has passed."""
+
+    @property
+    def digests(self) -> tuple[str, str]:
+        """The SHA-256 of what has come, and of what goes on, in lower-case hex."""
+
+    def __call__(self, piece: bytes) -> bytes | list[bytes]:
+        """Take the next piece, `b""` at the end of the body; return what goes on."""
 
 
 class ResponseReader(Protocol):
@@ -48,14 +62,17 @@ class Exchange:
         changed: Whether an operator or a rule has changed the request after it was received.
         target: Where the request is sent; None before that is known, and where it is answered here.
         attempts: The times that it was sent, the first one first.
-        request_digest: Of the request body as received, on a signed route, until the response begins.
+        request_body: The request body on its way, on a signed route, until the response begins.
+        given_sha256: What the client says the SHA-256 of its request body is, in hex, where that counts.
         response_reader: Reads the response body, where that is to be signed.
         state: What has come of its signature; None where nothing is to be signed.
         reason: Why it was not signed.
         receipt_id: What its signature can be fetched by.
         chat_id: The response id, which the signature can be fetched by, too.
-        request_sha256: Of the request body, in hex, when it was to be signed.
-        response_sha256: Of the response body, in hex, when it was to be signed.
+        request_sha256: Of the request body as received, in hex, when it was to be signed.
+        forwarded_sha256: Of the request body as forwarded, in hex, when it was to be signed.
+        upstream_sha256: Of the response body as received from the upstream, in hex, when it was to be signed.
+        response_sha256: Of the response body as returned, in hex, when it was to be signed.
         signed: The signatures, when they have been made and stored.
         usage: The tokens, where the response has told.
         times: Those of the events of a streamed response.
@@ -76,13 +93,16 @@ class Exchange:
     changed: bool = False
     target: Target | None = None
     attempts: list[Attempt] = field(default_factory=list)
-    request_digest: BodyDigest | None = None
+    request_body: PassingBody | None = None
+    given_sha256: str | None = None
     response_reader: ResponseReader | None = None
     state: State | None = None
     reason: str | None = None
     receipt_id: str | None = None
     chat_id: str | None = None
     request_sha256: str | None = None
+    forwarded_sha256: str | None = None
+    upstream_sha256: str | None = None
     response_sha256: str | None = None
     signed: SignedExchange | None = None
     usage: Usage | None = None

@@ -2,16 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from addons.bodies.signing_filter import BodyReader
 from addons.exchange.body_digest import BodyDigest
 from addons.exchange.flow_facts import FlowFacts
 from addons.exchange.record import Exchange
 from addons.exchange.route import Kind
-from addons.exchange.usage import Usage
 
 MAX_MODEL_READ = 1024 * 1024
 """Bytes of a request up to which it is read once more for the name of its model."""
@@ -70,81 +68,47 @@ class InspectedFlow:
         return Standing.FAILED if self.due and status >= 500 else Standing.UNSIGNED, f"{reason} ({status})"
 
 
-class MeasuredStream:
-    """A modifier that measures what passes a stream (`flow.request.stream`, `flow.response.stream`)."""
+class MeasuredBody:
+    """Takes the digest of a body at one side of its pipeline, which it observes."""
 
-    def __init__(
-        self, digest: BodyDigest, inner: Callable[[bytes], bytes | Iterable[bytes]] | None, *, as_it_came: bool = False
-    ) -> None:
+    def __init__(self, digest: BodyDigest, *, as_received: bool) -> None:
         """Make it.
 
         Args:
             digest: Of what is measured.
-            inner: The modifier that was there before, if any; what it lets pass is measured.
-            as_it_came: Whether what comes to it is measured instead.
+            as_received: Whether the body is measured as it comes, and not as it goes on.
         """
         self._digest = digest
-        self._inner = inner
-        self._as_it_came = as_it_came
+        self._as_received = as_received
 
-    def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
-        """Take a piece from mitmproxy, `b""` at the end of the message."""
-        passing: bytes | Iterable[bytes] = piece if self._inner is None else self._inner(piece)
-        if not isinstance(passing, bytes):
-            passing = list(passing)
-        measured = piece if self._as_it_came else passing
-        for part in [measured] if isinstance(measured, bytes) else measured:
-            self._digest.add(part)
-        if not piece:
-            self._digest.end()
-        return passing
+    def passed(self, received: bytes, sent: bytes) -> None:
+        """Take note of bytes that have come, and of those that go on for them."""
+        self._digest.add(received if self._as_received else sent)
+
+    def ended(self) -> None:
+        """Take note that the whole body has passed."""
+        self._digest.end()
 
 
-class MeasuredReader:
-    """Measures a body that is read by another reader.
+class Modifier:
+    """A transform that another addon has put into a message as its modifier (`stream`), which may do anything.
 
     Attributes:
-        id: As the other reader's.
-        finished: As the other reader's.
+        changes_length: False: the addon has to keep the message's head true to what it does.
     """
 
-    def __init__(self, digest: BodyDigest, inner: BodyReader) -> None:
-        """Make it.
-
-        Args:
-            digest: Of what is measured.
-            inner: Reads the body.
-        """
-        self.id = inner.id
-        self.finished = inner.finished
-        self._digest = digest
-        self._inner = inner
-
-    @property
-    def usage(self) -> Usage | None:
-        """See `BodyReader.usage`."""
-        return self._inner.usage
+    def __init__(self, modify: Callable[[bytes], bytes | Iterable[bytes]]) -> None:
+        self.changes_length = False
+        self._modify = modify
 
     def feed(self, piece: bytes) -> bytes:
-        """See `BodyReader.feed`."""
-        self._digest.add(piece)
-        released = self._inner.feed(piece)
-        self.id, self.finished = self._inner.id, self._inner.finished
-        return released
-
-    def passing(self, pieces: Sequence[bytes]) -> int:
-        """See `BodyReader.passing`. Whoever asks lets so many pass, unread."""
-        taken = self._inner.passing(pieces)
-        for piece in pieces[:taken]:
-            self._digest.add(piece)
-        return taken
+        """Take the next piece; return what goes on."""
+        modified = self._modify(piece)
+        return modified if isinstance(modified, bytes) else b"".join(modified)
 
     def end(self) -> bytes:
-        """See `BodyReader.end`."""
-        rest = self._inner.end()
-        self.id, self.finished = self._inner.id, self._inner.finished
-        self._digest.end()
-        return rest
+        """Take note that the body is complete; return the rest."""
+        return self.feed(b"")
 
 
 def model_of(body: bytes) -> str | None:

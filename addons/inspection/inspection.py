@@ -9,10 +9,11 @@ is loaded.
 from mitmproxy import ctx, flow, http
 from mitmproxy.addons.view import View
 
-from addons.bodies.signing_filter import ResponseTap
+from addons.bodies.pipeline import BodyPipeline, pipeline_in
+from addons.exchange.body_digest import BodyDigest
 from addons.exchange.exchanges import Exchanges
 from addons.exchange.flow_facts import FlowFacts
-from addons.inspection.inspected_flow import InspectedFlow, MeasuredReader, MeasuredStream, model_of
+from addons.inspection.inspected_flow import InspectedFlow, MeasuredBody, Modifier, model_of
 from addons.inspection.text import comment_of, is_withheld, mark_of, notice_of
 from addons.routing.routes import request_path
 
@@ -69,9 +70,8 @@ class Inspection:
         """Begin with a flow."""
         exchange = self._exchanges.of(flow)
         facts = exchange.shown = FlowFacts(f"{flow.request.method} {request_path(flow.request)}")
-        stream = flow.request.stream
-        if stream and flow.response is None:
-            flow.request.stream = MeasuredStream(facts.request, stream if callable(stream) else None, as_it_came=True)
+        if flow.request.stream and flow.response is None:
+            _measure(flow.request, facts.request, as_received=True)
         self._show(flow, InspectedFlow(exchange, facts))
 
     def came(self, flow: http.HTTPFlow) -> None:
@@ -117,11 +117,8 @@ class Inspection:
         inspected, response = self.find(flow), flow.response
         if inspected is None or response is None:
             return
-        digest, stream = inspected.facts.response, response.stream
-        if isinstance(stream, ResponseTap):
-            stream.watch(lambda reader: MeasuredReader(digest, reader))
-        elif stream:
-            response.stream = MeasuredStream(digest, stream if callable(stream) else None)
+        if response.stream:
+            _measure(response, inspected.facts.response, as_received=False)
         self._show(flow, inspected)
 
     def response(self, flow: http.HTTPFlow) -> None:
@@ -165,6 +162,15 @@ class Inspection:
         content, notices = message.data.content, inspected.facts.notices
         if content is None or content is notices.get(what):
             message.data.content = notices[what] = notice_of(inspected, what, kept=self.keeps_plaintext)
+
+
+def _measure(message: http.Message, digest: BodyDigest, *, as_received: bool) -> None:
+    """Have a body measured that streams, by its pipeline; one that has none is given one."""
+    pipeline = pipeline_in(message.stream)
+    if pipeline is None:
+        modify = message.stream
+        pipeline = message.stream = BodyPipeline([Modifier(modify)] if callable(modify) else [])
+    pipeline.observer = MeasuredBody(digest, as_received=as_received)
 
 
 class OriginalRequestProbe:

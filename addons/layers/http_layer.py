@@ -24,7 +24,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 
-from addons.bodies.signing_filter import ResponseTap
+from addons.bodies.pipeline import BodyPipeline
 from addons.exchange.attempt import AttemptOutcome
 from addons.layers.connections.client_connections import ClientOverdue
 from addons.layers.connections.fast_path import ChunkFastPath
@@ -150,13 +150,13 @@ class ApiHttpLayer(UpstreamConnections):
         """Take note that the last event of a stream's answer has come."""
         self._unended.note(stream_id)
 
-    def enable_fast_path(self, server: Connection, tap: ResponseTap) -> None:
+    def enable_fast_path(self, server: Connection, pipeline: BodyPipeline) -> None:
         """Let the body of an answer pass by the layers, as far as it can; with TLS it cannot."""
         client, upstream = self.context.client, self._upstreams.get(server)
         if self._http2 is not None or upstream is None or client.tls or server.tls:
             return
         if isinstance(upstream.body_reader, ChunkDecoder):
-            upstream.fast_path = ChunkFastPath(upstream.buf, upstream.body_reader, tap)
+            upstream.fast_path = ChunkFastPath(upstream.buf, upstream.body_reader, pipeline)
             self._reading.enable_fast_path(upstream, client)
 
     def watch(self) -> layer.CommandGenerator[None]:

@@ -29,7 +29,6 @@ class RequestBodyPolicy:
 
     Attributes:
         limit: Largest body of this flow's request, in bytes.
-        holds: Whether the body of a flow's request is held until it is complete, if it is not large.
         budget: The memory that they may take.
         keeps_plaintext: Whether a body stays in its flow when it has been forwarded.
         redacted_bodies: Keeps them out of their flows while those wait to be forwarded; None where no program shows
@@ -37,7 +36,6 @@ class RequestBodyPolicy:
     """
 
     limit: Callable[[http.HTTPFlow], int]
-    holds: Callable[[http.HTTPFlow], bool]
     budget: BodyBudget
     keeps_plaintext: bool = False
     redacted_bodies: RedactedBodyStore | None = None

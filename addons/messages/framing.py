@@ -35,5 +35,11 @@ def frame_by_length(headers: http.Headers, size: int) -> None:
         headers.fields = (*_without_framing(headers), (b"Content-Length", b"%d" % size))
 
 
+def frame_by_chunks(headers: http.Headers) -> None:
+    """Have a body framed by chunks (RFC 9112, 7.1), as one has to be whose length is not known beforehand."""
+    if [(name.lower(), value.lower()) for name, value in framing_of(headers)] != [(_CODING, b"chunked")]:
+        headers.fields = (*_without_framing(headers), (b"Transfer-Encoding", b"chunked"))
+
+
 def _without_framing(headers: http.Headers) -> Fields:
     return tuple(field for field in headers.fields if field[0].lower() not in (_LENGTH, _CODING))

@@ -1,4 +1,4 @@
-"""Signs what passes: takes the request's hash, lets the response stream through a tap, signs the pair and stores it."""
+"""Signs what passes: has request and response hashed by their pipelines, signs the pair of hashes and stores it."""
 
 import asyncio
 import logging
@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
 
-from addons.bodies.empty_tool_calls import EmptyToolCallsFilter
+from addons.bodies.body_reader import BodyReader, RawBodyReader
 from addons.bodies.end_detector import EndDetector
 from addons.bodies.labelled_json import LabelledJsonReader
-from addons.bodies.raw_body import RawBodyReader
-from addons.bodies.request_body import MAX_BUFFERED, SignedRequestBody, is_json_object
-from addons.bodies.signing_filter import AwaitedTap, BodyReader, ResponseTap
+from addons.bodies.request_body import is_json_object, request_pipeline
+from addons.bodies.signing_filter import SigningFilter
 from addons.bodies.stream_formats import DIALECTS
-from addons.exchange.body_digest import BodyDigest
 from addons.exchange.exchanges import Exchanges
 from addons.exchange.record import Exchange
 from addons.exchange.route import Kind, Route
@@ -94,25 +92,28 @@ class Signer:
         exchange = self._exchanges.of(flow)
         if flow.response is not None or flow.error is not None or exchange.route.kind is not Kind.SIGNED:
             return
-        given = None
         if self._rules.allow_request_hash_header and (given := flow.request.headers.get("x-request-hash")):
             if not re.fullmatch(r"[0-9a-fA-F]{64}", given):
                 reject(flow, 400, "X-Request-Hash must be a SHA-256 in 64 hex digits.")
                 return
-            given = given.lower()
+            exchange.given_sha256 = given.lower()
         flow.request.headers["accept-encoding"] = "identity"
-        digest = exchange.request_digest = BodyDigest(given)
+        pipeline = exchange.request_body = request_pipeline(
+            is_json=exchange.route.is_json,
+            drops_tool_calls=exchange.route.drops_tool_calls and is_not_encoded(flow.request),
+            content_length=flow.request.headers.get("content-length"),
+            is_replay=flow.is_replay is not None,
+        )
         if flow.request.stream:
-            drops = exchange.route.drops_tool_calls and is_not_encoded(flow.request)
-            flow.request.stream = SignedRequestBody(digest, _tool_calls_filter(flow) if drops else None)
+            flow.request.stream = pipeline
 
     def request(self, flow: http.HTTPFlow) -> None:
         """Take note of a request without a body, which passes nothing; where a body was held, check it."""
         exchange = self._exchanges.of(flow)
-        if exchange.request_digest is None or flow.response is not None:
+        if exchange.request_body is None or flow.response is not None:
             return
         if flow.request.raw_content == b"":
-            exchange.request_digest.end()
+            exchange.request_body(b"")
         if flow.request.stream:
             return
         body = flow.request.raw_content or b""
@@ -120,19 +121,19 @@ class Signer:
             flow.response = error_response(400, "The request body must be a JSON object.", flow.request)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Put the tap into the response, where it is to be signed; let it stream in any case."""
+        """Put the filter into the response, where it is to be signed; let it stream in any case."""
         self._forget_request(flow)  # it has been forwarded or refused
         response = flow.response
         if response is None or response.raw_content is not None:  # an answer that was made here
             return
         exchange, request = self._exchanges.of(flow), flow.request
-        digest, exchange.request_digest = exchange.request_digest, None
+        request_body, exchange.request_body = exchange.request_body, None
         if response.status_code == 101:
             # Of a WebSocket, whose upstream has no other say in this. It is signed when it has been closed.
             _begin(exchange, response)
             return
         response.stream = True
-        if digest is None:
+        if request_body is None:
             return
         size = _body_size(request, response)
         reader = _reader_for(exchange.route, response, size)
@@ -142,7 +143,7 @@ class Signer:
         _begin(exchange, response)
         exchange.response_reader = reader
 
-        def complete(response_sha256: str, reader: BodyReader) -> Future[None] | None:
+        def sign(response_body: SigningFilter) -> Future[None] | None:
             exchange.usage, exchange.chat_id = reader.usage, stored_id(request, reader.id)
             if size == _READ_UNTIL_CLOSE and not reader.finished:
                 exchange.leave_unsigned(_NO_END)
@@ -150,15 +151,17 @@ class Signer:
             if exchange.changed:
                 exchange.leave_unsigned("the request was changed here after it was received")
                 return None
-            if not digest.complete:
+            if not request_body.complete:
                 exchange.leave_unsigned("the answer ended before the request did")
                 return None
-            return self._sign(exchange, digest.hex(), response_sha256)
+            request_sha256, exchange.forwarded_sha256 = request_body.digests
+            exchange.upstream_sha256, response_sha256 = response_body.digests
+            return self._sign(exchange, exchange.given_sha256 or request_sha256, response_sha256)
 
         if isinstance(reader, EndDetector):
             exchange.times = TokenTimes(BETWEEN_TOKENS)
-        tap = AwaitedTap if self._store.shared else ResponseTap
-        response.stream = tap(reader, complete, size if size != _READ_UNTIL_CLOSE else None, exchange.times)
+        known_size = size if size != _READ_UNTIL_CLOSE else None
+        response.stream = SigningFilter(reader, sign, known_size, exchange.times, durable=self._store.shared)
 
     async def storing(self, stored: Future[None]) -> None:
         """Hold up the end of an answer until its signature is stored, but not for long."""
@@ -168,7 +171,7 @@ class Signer:
         """Let go of an exchange that was cut short."""
         self._forget_request(flow)
         exchange = self._exchanges.of(flow)
-        exchange.request_digest = None
+        exchange.request_body = None
         if exchange.route.kind is Kind.SIGNED:
             if exchange.response_reader is not None:
                 exchange.chat_id = stored_id(flow.request, exchange.response_reader.id)
@@ -177,7 +180,7 @@ class Signer:
     def done(self) -> None:
         """Take the requests that are still on their way out of their flows, before something saves those."""
         for flow in self._exchanges.flows():
-            if self._exchanges.of(flow).request_digest is not None:
+            if self._exchanges.of(flow).request_body is not None:
                 self._forget_request(flow)
 
     def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> Future[None] | None:
@@ -220,15 +223,6 @@ class Signer:
 def _begin(exchange: Exchange, response: http.Response) -> None:
     exchange.state = "pending"
     exchange.receipt_id = response.headers["x-receipt-id"] = RECEIPT_PREFIX + secrets.token_hex(12)
-
-
-def _tool_calls_filter(flow: http.HTTPFlow) -> EmptyToolCallsFilter:
-    length = flow.request.headers.get("content-length")
-    if length is None or not length.isdecimal():  # a rule may have written anything
-        return EmptyToolCallsFilter(keep_length=length is not None)
-    # What goes upstream before the end of the body is there, goes with the length that the client has announced.
-    streams = int(length) > MAX_BUFFERED or flow.is_replay is not None
-    return EmptyToolCallsFilter(int(length), keep_length=streams)
 
 
 def _body_size(request: http.Request, response: http.Response) -> int | None:

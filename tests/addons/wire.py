@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from mitmproxy import http
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events
@@ -35,7 +34,6 @@ def new_deadline(client: Client) -> ClientDeadline:
 def make_config(
     limit: int = 1000,
     *,
-    holds: Callable[[http.HTTPFlow], bool] = lambda _: False,
     budget: BodyBudget | None = None,
     has_pending_writes: Callable[[Client], bool] = lambda _: False,
     upstreams: UpstreamPolicy | None = None,
@@ -44,7 +42,7 @@ def make_config(
 ) -> LayerConfig:
     """What the layers are given, with one limit for all request bodies."""
     return LayerConfig(
-        RequestBodyPolicy(lambda _: limit, holds, budget or BodyBudget(2**30)),
+        RequestBodyPolicy(lambda _: limit, budget or BodyBudget(2**30)),
         ClientStates(new_deadline, has_pending_writes),
         upstreams or SingleUpstream(),
         upstream_timeout,

@@ -10,29 +10,29 @@ where the next chunk begins.
 
 from collections.abc import Sized
 
-from addons.bodies.signing_filter import ResponseTap
+from addons.bodies.pipeline import BodyPipeline
 from addons.layers.http1.chunked import ChunkDecoder
 
 
 class ChunkFastPath:
     """Takes pieces of one body, as long as they need not go through the layers."""
 
-    def __init__(self, buffer: Sized, decoder: ChunkDecoder, tap: ResponseTap) -> None:
+    def __init__(self, buffer: Sized, decoder: ChunkDecoder, pipeline: BodyPipeline) -> None:
         """Make it for a body that the layers have begun to read.
 
         Args:
             buffer: What the layers have received and not read yet.
             decoder: By which they read.
-            tap: What the body streams through.
+            pipeline: What the body streams through.
         """
         self._buffer = buffer
         self._decoder = decoder
-        self._tap = tap
+        self._pipeline = pipeline
 
     def take(self, data: bytes) -> int:
         """Take what is to be written to the client as it is of what has come; return how many bytes that is."""
         if self._buffer:
             return 0
         chunks, ends = self._decoder.whole_chunks(data)
-        taken = self._tap.take(chunks) if chunks else 0
+        taken = self._pipeline.pass_unread(chunks) if chunks else 0
         return ends[taken - 1] if taken else 0

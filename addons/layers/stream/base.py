@@ -9,7 +9,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.proxy.layers.http._events import RequestData, RequestHeaders, RequestProtocolError
 
-from addons.bodies.signing_filter import ResponseTap
+from addons.bodies.pipeline import BodyPipeline
 from addons.exchange.attempt import Attempt, AttemptOutcome
 from addons.layers.layer_config import LayerConfig
 from addons.layers.stream.request_framing import RequestFraming
@@ -27,7 +27,7 @@ class HttpLayerCallbacks(Protocol):
     def last_event_came(self, stream_id: int) -> None:
         """Take note that the last event of a stream's response has come."""
 
-    def enable_fast_path(self, server: Connection, tap: ResponseTap) -> None:
+    def enable_fast_path(self, server: Connection, pipeline: BodyPipeline) -> None:
         """Let the body of a response take the fast path, as far as it can."""
 
 

@@ -1,7 +1,8 @@
 """A request body on its way: held to its limit, held in memory or passed on, and forgotten as soon as it is forwarded.
 
 - A body that turns out too long is refused at the byte too many.
-- A small JSON body is held until it is complete; a larger one goes on as it comes. What waits is within one budget.
+- A body is held until it is complete where its pipeline says so, up to the limit that it gives; a larger one goes on
+  as it comes. What waits is within one budget.
 - What passes through the modifier (`flow.request.stream`) does so when it comes, also where it then has to wait.
 """
 
@@ -18,7 +19,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHook
 
-from addons.bodies.request_body import MAX_BUFFERED
+from addons.bodies.pipeline import pipeline_in
 from addons.layers.layer_config import LayerConfig
 from addons.layers.stream.base import HttpLayerCallbacks, ended
 from addons.layers.stream.early_response import EarlyResponseStream
@@ -92,10 +93,16 @@ class RequestBodyStream(EarlyResponseStream):
         """Begin to forward a body as it comes; or, where an addon has answered, respond and let the body fall."""
         if self.flow.response is not None:
             yield from self._respond_early(self.flow.response)
-        elif self._bodies.holds(self.flow):
+        elif self._hold_limit:
             self.client_state = self.state_hold_request_body
         else:
             yield from self._start_passing_on()
+
+    @property
+    def _hold_limit(self) -> int:
+        """Bytes up to which the body is held until it is complete; 0: it is forwarded as it comes."""
+        pipeline = pipeline_in(self.flow.request.stream)
+        return pipeline.hold_limit if pipeline is not None else 0
 
     def state_hold_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Hold a body, as it is to be forwarded, until it is complete; or, when it gets large, pass it on."""
@@ -104,7 +111,7 @@ class RequestBodyStream(EarlyResponseStream):
                 yield from self._reject(too_large(limit, self.flow.request))
                 return
             self._hold(self._modified(event.data))
-            if len(self.request_body_buf) > MAX_BUFFERED:
+            if len(self.request_body_buf) > self._hold_limit:
                 yield from self._start_passing_on()
         if self._held.dropped and self.client_state == self.state_hold_request_body:
             yield from self._reject(no_room(self.flow.request))
@@ -188,7 +195,7 @@ class RequestBodyStream(EarlyResponseStream):
             yield from super().state_consume_request_body(event)
             return
         self._held.complete()
-        if self.flow.request.stream and self._bodies.holds(self.flow):
+        if self._hold_limit:
             self.flow.request.stream = False  # all of it is here, and that is nothing
         self._framing.request_came(self.flow.request)
         yield from self._noting_body(super().state_consume_request_body(event))

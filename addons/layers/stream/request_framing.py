@@ -4,7 +4,8 @@ from typing import Any
 
 from mitmproxy import http
 
-from addons.messages.framing import Fields, frame_as, frame_by_length, framing_of
+from addons.bodies.pipeline import pipeline_in
+from addons.messages.framing import Fields, frame_as, frame_by_chunks, frame_by_length, framing_of
 
 
 class RequestFraming:
@@ -33,7 +34,7 @@ class RequestFraming:
 
         Args:
             request: As it goes upstream.
-            streams: Whether the body goes on as it comes, framed as it came.
+            streams: Whether the body goes on as it comes, framed as it came, unless its pipeline changes its length.
 
         Returns:
             Whether the request is another one than that which came.
@@ -42,7 +43,11 @@ class RequestFraming:
             return False
         self._is_framed = True
         if streams:
-            frame_as(request.headers, self._fields)
+            pipeline = pipeline_in(request.stream)
+            if pipeline is not None and pipeline.changes_length:
+                frame_by_chunks(request.headers)
+            else:
+                frame_as(request.headers, self._fields)
             return False
         body, received = request.raw_content or b"", self._body or b""
         self._body = None

@@ -6,22 +6,59 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addons.bodies.empty_tool_calls import EmptyToolCallsFilter
-from addons.bodies.request_body import MAX_CHECKED, SignedRequestBody, is_json_object
-from addons.exchange.body_digest import BodyDigest
+from addons.bodies.pipeline import BodyPipeline
+from addons.bodies.request_body import MAX_BUFFERED, MAX_CHECKED, is_json_object, request_pipeline
+
+TOOL_CALLS = b'{"messages":[{"tool_calls":[]}]}'
+
+
+def chat(content_length: int | str | None, *, drops_tool_calls: bool = True, is_replay: bool = False) -> BodyPipeline:
+    return request_pipeline(
+        is_json=True,
+        drops_tool_calls=drops_tool_calls,
+        content_length=None if content_length is None else str(content_length),
+        is_replay=is_replay,
+    )
 
 
 def test_what_came_is_hashed_and_what_is_forwarded_has_no_empty_tool_calls() -> None:
-    digest = BodyDigest()
-    body = SignedRequestBody(digest, EmptyToolCallsFilter(keep_length=False))
+    body = chat(None)
     sent = [b'{"messages":[{"a":1', b',"tool_', b'calls":[', b"]}]", b"}"]
-    assert [body(piece) for piece in [*sent, b""]] == [[b'{"messages":[{"a":1'], [], [], [b"}]"], [b"}"], []]
-    assert digest.hex() == hashlib.sha256(b"".join(sent)).hexdigest()
+    assert [body(piece) for piece in [*sent, b""]] == [b'{"messages":[{"a":1', [], [], b"}]", b"}", []]
+    expected = (b"".join(sent), b'{"messages":[{"a":1}]}')
+    assert body.digests == tuple(hashlib.sha256(each).hexdigest() for each in expected)
 
 
-def test_without_a_filter_the_pieces_pass_as_they_are() -> None:
-    body = SignedRequestBody(BodyDigest())
-    assert [body(piece) for piece in (b"a", b'"tool_calls":[]', b"")] == [b"a", b'"tool_calls":[]', b""]
+def test_where_tool_calls_stay_the_pieces_pass_as_they_are() -> None:
+    body = chat(None, drops_tool_calls=False)
+    assert [body(piece) for piece in (b"a", b'"tool_calls":[]', b"")] == [b"a", b'"tool_calls":[]', []]
+    assert not body.changes_length
+
+
+@pytest.mark.parametrize(
+    ("content_length", "is_replay", "keeps_length"),
+    [
+        (None, False, False),
+        (MAX_BUFFERED, False, False),
+        (MAX_BUFFERED, True, True),
+        (MAX_BUFFERED + 1, False, True),
+        ("12x", False, True),
+    ],
+    ids=["chunked", "held", "sent again", "too large to be held", "no number"],
+)
+def test_a_request_that_is_sent_before_its_end_is_there_keeps_the_length_that_was_announced(
+    content_length: int | str | None, is_replay: bool, keeps_length: bool
+) -> None:
+    body = chat(content_length, is_replay=is_replay)
+    assert body.changes_length is not keeps_length
+    forwarded = b"".join(b"".join([out] if isinstance(out, bytes) else out) for out in map(body, [TOOL_CALLS, b""]))
+    assert forwarded == b'{"messages":[{' + (b" " * 15 if keeps_length else b"") + b"}]}"
+
+
+def test_json_is_held_up_to_a_megabyte_and_any_other_body_goes_on_as_it_comes() -> None:
+    assert chat(None).hold_limit == MAX_BUFFERED
+    other = request_pipeline(is_json=False, drops_tool_calls=False, content_length=None, is_replay=False)
+    assert other.hold_limit == 0
 
 
 @given(st.dictionaries(st.text(), st.one_of(st.text(), st.integers(), st.lists(st.floats(allow_nan=False)))))

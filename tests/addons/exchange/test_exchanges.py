@@ -7,7 +7,7 @@ import pytest
 from mitmproxy import http
 from mitmproxy.test import tflow
 
-from addons.exchange.body_digest import BodyDigest
+from addons.bodies.pipeline import BodyPipeline
 from addons.exchange.exchanges import Exchanges
 from addons.exchange.record import Exchange
 from addons.exchange.route import Kind, Route
@@ -54,19 +54,15 @@ def test_a_record_is_freed_with_its_flow_without_the_garbage_collector(
     exchanges: Exchanges, make_flow: MakeFlow
 ) -> None:
     flow = make_flow()
-    digest = exchanges.of(flow).request_digest = Digest()
-    digest_is = weakref.ref(digest)
+    body = exchanges.of(flow).request_body = BodyPipeline()
+    body_is = weakref.ref(body)
     gc.disable()
     try:
-        del flow, digest
-        assert digest_is() is None
+        del flow, body
+        assert body_is() is None
         assert exchanges.flows() == []
     finally:
         gc.enable()
-
-
-class Digest(BodyDigest):
-    """One that a weak reference can be made to."""
 
 
 def test_all_flows_are_given_in_the_order_of_their_coming(exchanges: Exchanges, make_flow: MakeFlow) -> None:
@@ -80,7 +76,7 @@ def test_a_flow_is_serialised_as_if_it_had_no_record(exchanges: Exchanges, make_
     flow = make_flow(authorization="Bearer s3cret")
     before = flow.get_state()
     exchange = exchanges.of(flow)
-    exchange.authorization, exchange.receipt_id, exchange.request_digest = "Bearer s3cret", "rcpt-1", BodyDigest()
+    exchange.authorization, exchange.receipt_id, exchange.request_body = "Bearer s3cret", "rcpt-1", BodyPipeline()
     assert flow.get_state() == before
     assert flow.metadata == {}
 

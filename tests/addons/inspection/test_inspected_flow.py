@@ -3,9 +3,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from addons.bodies.body_reader import RawBodyReader
+from addons.bodies.pipeline import BodyPipeline
+from addons.bodies.signing_filter import SigningFilter
 from addons.exchange.body_digest import BodyDigest
-from addons.exchange.usage import Usage
-from addons.inspection.inspected_flow import MeasuredReader, MeasuredStream, model_of
+from addons.inspection.inspected_flow import MeasuredBody, Modifier, model_of
 
 
 def sha256(data: bytes) -> str:
@@ -30,47 +32,41 @@ def test_a_model_is_shown_where_it_looks_like_the_name_of_one(body: bytes, model
     assert model_of(body) == model
 
 
-@pytest.mark.parametrize("modified", [False, True])
-def test_what_passes_a_stream_is_measured_and_not_what_comes(modified: bool) -> None:
+PIECES = (b"ab", b"c", b"")
+
+
+@pytest.mark.parametrize("as_received", [True, False])
+def test_the_digest_of_a_measured_body_is_that_of_what_has_come_or_of_what_goes_on(as_received: bool) -> None:
     digest = BodyDigest()
-    stream = MeasuredStream(digest, (lambda piece: [piece.upper(), b"!"] if piece else b"END") if modified else None)
-    left = b""
-    for piece in (b"ab", b"c", b""):
-        passing = stream(piece)
-        left += passing if isinstance(passing, bytes) else b"".join(passing)
+    pipeline = BodyPipeline([Modifier(lambda piece: [piece.upper(), b"!"] if piece else b"END")])
+    pipeline.observer = MeasuredBody(digest, as_received=as_received)
+    for piece in PIECES:
+        pipeline(piece)
         assert digest.complete == (not piece)
-    assert left == (b"AB!C!END" if modified else b"abc")
-    assert (digest.size, digest.hex()) == (len(left), sha256(left))
+    expected = b"abc" if as_received else b"AB!C!END"
+    assert (digest.size, digest.hex()) == (len(expected), sha256(expected))
 
 
-class PassingReader:
-    """Lets the first piece pass, and reads the others."""
-
-    id: str | None = None
-    finished = False
-    usage: Usage | None = None
-
-    def feed(self, piece: bytes) -> bytes:
-        self.id = "c-1"
-        return piece
+class PassingReader(RawBodyReader):
+    """Lets the first of several pieces pass unread, and reads the others."""
 
     def passing(self, pieces: Sequence[bytes]) -> int:
         return 1
 
-    def end(self) -> bytes:
-        self.finished = True
-        self.usage = Usage(1, 2)
-        return b"rest"
 
-
-def test_a_measured_reader_counts_what_is_read_and_what_passes_and_says_what_the_other_says() -> None:
+def test_a_signed_response_is_measured_with_what_passes_unread() -> None:
     digest = BodyDigest()
-    reader = MeasuredReader(digest, PassingReader())
-    assert reader.passing([b"ab", b"cd"]) == 1
-    assert reader.feed(b"cd") == b"cd"
-    assert (reader.id, reader.finished) == ("c-1", False)
+    pipeline = SigningFilter(PassingReader(), lambda _: None)
+    pipeline.observer = MeasuredBody(digest, as_received=False)
+    assert pipeline.pass_unread([b"ab", b"cd"]) == 1
+    pipeline(b"cd")
     assert not digest.complete
-    assert reader.end() == b"rest"
-    assert (reader.finished, reader.usage) == (True, Usage(1, 2))
+    pipeline(b"")
     assert (digest.size, digest.hex()) == (4, sha256(b"abcd"))
     assert digest.complete
+
+
+def test_a_modifier_of_another_addon_becomes_a_transform_of_the_pipeline() -> None:
+    pipeline = BodyPipeline([Modifier(lambda piece: [piece, b"+"] if piece else b"end")])
+    assert [pipeline(piece) for piece in PIECES] == [b"ab+", b"c+", b"end"]
+    assert pipeline.digests == (sha256(b"abc"), sha256(b"ab+c+end"))

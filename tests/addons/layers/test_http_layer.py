@@ -9,7 +9,7 @@ from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import events
 
-from addons.bodies.signing_filter import ResponseTap
+from addons.bodies.signing_filter import SigningFilter
 from addons.layers import end_of_stream as stream_end
 from addons.layers.http_layer import ApiHttpLayer
 from addons.upstream.keep_alive import KeepAliveLimit
@@ -51,7 +51,7 @@ class LayeredRequest:
 
     def _tap(self, flow: http.HTTPFlow) -> None:
         assert flow.response is not None
-        flow.response.stream = ResponseTap(Reader(), lambda sha256, _: self.completed.append(sha256), self._size)
+        flow.response.stream = SigningFilter(Reader(), lambda body: self.completed.append(body.digests[1]), self._size)
 
     def wake(self) -> None:
         self.wire.feed(events.Wakeup(self.wire.wakeups.pop()))

@@ -53,11 +53,12 @@ def begin(signer: Signer, flow: http.HTTPFlow) -> None:
     if callable(flow.request.stream):
         body, flow.request.data.content = flow.request.raw_content or b"", None
         pieces = [flow.request.stream(piece) for piece in (body[:5], body[5:], b"")]
+        forwarded = b"".join(p if isinstance(p, bytes) else b"".join(p) for p in pieces)
         if find_route(flow.request).is_json:
             flow.request.stream = False
-            flow.request.data.content = b"".join(p if isinstance(p, bytes) else b"".join(p) for p in pieces)
+            flow.request.data.content = forwarded
         else:
-            assert pieces == [body[:5], body[5:], b""]
+            assert forwarded == body
     signer.request(flow)
 
 

@@ -10,7 +10,7 @@ from mitmproxy import http
 from mitmproxy.connection import Client
 
 from addons.bodies.end_detector import EndDetector
-from addons.bodies.signing_filter import BodyReader, ResponseTap
+from addons.bodies.signing_filter import SigningFilter
 from addons.bodies.stream_formats import CHAT, MESSAGES, RESPONSES, Dialect
 from addons.exchange.usage import Usage
 from addons.layers.connections.fast_path_writer import Upstream
@@ -63,11 +63,11 @@ class StreamedChat:
     def _tap(self, flow: http.HTTPFlow) -> None:
         assert flow.response is not None
 
-        def complete(sha256: str, reader: BodyReader) -> None:
-            assert isinstance(reader, EndDetector)
-            self.completed.append((sha256, reader.id, reader.usage, reader.finished))
+        def sign(body: SigningFilter) -> None:
+            reader = body.reader
+            self.completed.append((body.digests[1], reader.id, reader.usage, reader.finished))
 
-        flow.response.stream = ResponseTap(EndDetector(self._dialect), complete)
+        flow.response.stream = SigningFilter(EndDetector(self._dialect), sign)
 
     def receive(self, piece: bytes) -> None:
         upstream = self._reading.upstream

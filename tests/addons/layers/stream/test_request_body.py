@@ -1,5 +1,6 @@
 """Request bodies that wait: for their end, for an upstream connection, or for a second attempt; in memory."""
 
+from collections.abc import Callable
 from unittest.mock import Mock
 
 import pytest
@@ -7,7 +8,9 @@ from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 
 from addons.access.body_budget import BodyBudget
+from addons.bodies.pipeline import BodyPipeline
 from addons.bodies.request_body import MAX_BUFFERED
+from addons.bodies.transform import Transform
 from addons.layers.http_layer import ApiHttpLayer
 from addons.upstream.keep_alive import KeepAliveLimit
 from tests.addons.clock import Clock
@@ -19,6 +22,29 @@ PIECE = b"x" * 65536
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+class Work:
+    """A transform that notes what it is given, and may change it.
+
+    Attributes:
+        taken: The pieces, and `b""` for the end.
+    """
+
+    changes_length = True
+
+    def __init__(self, change: Callable[[bytes], bytes], end: bytes = b"") -> None:
+        self.taken: list[bytes] = []
+        self._change = change
+        self._end = end
+
+    def feed(self, piece: bytes) -> bytes:
+        self.taken.append(piece)
+        return self._change(piece)
+
+    def end(self) -> bytes:
+        self.taken.append(b"")
+        return self._end
+
+
 class Clients:
     """Clients of one proxy, whose requests' bodies share one budget."""
 
@@ -27,17 +53,17 @@ class Clients:
         self.budget = BodyBudget(budget, self.clock)
         self.seen: list[http.HTTPFlow] = []
         self.holds = True
+        self.transforms: list[Transform] = []
 
     def connect(self) -> Wire:
         """Connect one more client."""
-        config = make_config(LIMIT, holds=lambda _: self.holds, budget=self.budget)
+        config = make_config(LIMIT, budget=self.budget)
         wire = Wire(ApiHttpLayer(make_context(), config, KeepAliveLimit(10), Mock(), no_reading()))
         wire.hooks = {"requestheaders": self._stream, "request": self.seen.append}
         return wire
 
-    @staticmethod
-    def _stream(flow: http.HTTPFlow) -> None:
-        flow.request.stream = True
+    def _stream(self, flow: http.HTTPFlow) -> None:
+        flow.request.stream = BodyPipeline(self.transforms, hold_limit=MAX_BUFFERED if self.holds else 0)
 
     def begin(self, size: int, length: int = LIMIT) -> Wire:
         """Connect one more client, which sends the beginning of a body."""
@@ -143,22 +169,19 @@ def test_what_comes_while_an_upstream_is_connected_to_counts(clients: Clients, h
 def test_the_work_on_what_comes_while_an_upstream_is_connected_to_is_done_as_it_comes(
     clients: Clients, holds: bool
 ) -> None:
-    modified: list[bytes] = []
-
-    def modify(piece: bytes) -> list[bytes]:
-        modified.append(piece)
-        return [piece.upper()] if piece else [b"end"]
-
-    clients.holds = holds
+    work = Work(bytes.upper, b"end")
+    clients.holds, clients.transforms = holds, [work]
     wire = clients.connect()
-    wire.hooks["requestheaders"] = lambda flow: setattr(flow.request, "stream", modify)
     wire.receive(wire.client, HEAD % (3 * MAX_BUFFERED))
     send(wire, 3 * MAX_BUFFERED)
-    assert sum(map(len, modified)) >= 3 * MAX_BUFFERED - len(PIECE)
+    assert sum(map(len, work.taken)) >= 3 * MAX_BUFFERED - len(PIECE)
     server = wire.connect()
-    assert sum(map(len, modified)) == 3 * MAX_BUFFERED
-    assert modified[-1] == b""
-    assert wire.sent[server].endswith(b"\r\n\r\n" + b"X" * 3 * MAX_BUFFERED + b"end")
+    assert sum(map(len, work.taken)) == 3 * MAX_BUFFERED
+    assert work.taken[-1] == b""
+    head, _, body = wire.sent[server].partition(b"\r\n\r\n")
+    assert body.count(b"X") == 3 * MAX_BUFFERED
+    assert body.endswith(b"3\r\nend\r\n0\r\n\r\n"), "framed by chunks, as its length is another than the client's"
+    assert b"content-length" not in head.lower()
 
 
 @pytest.mark.parametrize("holds", [True, False])
@@ -196,18 +219,12 @@ def test_a_body_that_is_kept_for_a_second_attempt_counts_until_the_answer_begins
 
 
 @pytest.mark.parametrize("holds", [True, False], ids=["held first", "passed on at once"])
-def test_a_body_goes_through_its_modifier_in_order_whatever_waits_for_what(clients: Clients, holds: bool) -> None:
+def test_a_body_goes_through_its_transform_in_order_whatever_waits_for_what(clients: Clients, holds: bool) -> None:
     """Some comes in one packet with the head, and waits for the hook; some waits for the upstream; some for nothing."""
-    modified: list[bytes] = []
-
-    def modify(piece: bytes) -> bytes:
-        modified.append(piece)
-        return piece.replace(b"-", b"")
-
-    clients.holds = holds
+    work = Work(lambda piece: piece.replace(b"-", b""))
+    clients.holds, clients.transforms = holds, [work]
     pieces = [b"%d" % number + b"-" * (3 * MAX_BUFFERED // 10 - 1) + b"." for number in range(9)]
     wire = clients.connect()
-    wire.hooks["requestheaders"] = lambda flow: setattr(flow.request, "stream", modify)
     head = HEAD.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked")
     chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
     wire.receive(wire.client, head + b"".join(chunks[:5]))
@@ -215,7 +232,7 @@ def test_a_body_goes_through_its_modifier_in_order_whatever_waits_for_what(clien
     server = wire.connect() if wire.opening else None
     wire.receive(wire.client, b"".join(chunks[7:]) + b"0\r\n\r\n")
     server = server or wire.connect()
-    assert b"".join(modified) == b"".join(pieces)
+    assert b"".join(work.taken) == b"".join(pieces)
     sent = wire.sent[server].partition(b"\r\n\r\n")[2]
     assert [sent.index(b"%d." % number) for number in range(9)] == sorted(sent.index(b"%d." % n) for n in range(9))
     assert sent.count(b".") == 9

@@ -1,0 +1,73 @@
+"""Transforms that change bytes in strings of JSON, as no release does; to show what pipelines make of transforms."""
+
+import re
+from collections.abc import Callable
+
+from addons.bodies.event_decoder import EventDecoder
+from addons.bodies.stream_formats import ANY
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+
+
+def swapped(text: bytes) -> bytes:
+    """With x for y and y for x: as long as it was."""
+    return text.translate(bytes.maketrans(b"xy", b"yx"))
+
+
+def doubled(text: bytes) -> bytes:
+    """With zz for z."""
+    return text.replace(b"z", b"zz")
+
+
+def in_strings(change: Callable[[bytes], bytes], json_text: bytes) -> bytes:
+    """A JSON text with its strings changed."""
+    return _STRING.sub(lambda found: change(found.group()), json_text)
+
+
+class ToyJsonTransform:
+    """Changes the strings of a JSON body, in pieces: of each, only a backslash at its end waits for the next."""
+
+    def __init__(self, change: Callable[[bytes], bytes] = swapped, *, changes_length: bool = False) -> None:
+        self.changes_length = changes_length
+        self._change = change
+        self._in_string = False
+        self._kept = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        piece = self._kept + piece
+        self._kept = piece[len(piece.rstrip(b"\\")) :] if piece.endswith(b"\\") else b""
+        changed = []
+        for part in re.findall(rb'\\.|"|[^"\\]+', piece.removesuffix(self._kept), re.DOTALL):
+            self._in_string ^= part == b'"'
+            changed.append(self._change(part) if self._in_string else part)
+        return b"".join(changed)
+
+    def end(self) -> bytes:
+        return self._kept
+
+
+class ToyEventTransform:
+    """Changes the strings in the data of events, line by line; the rest of a stream stays as it is."""
+
+    def __init__(self, change: Callable[[bytes], bytes] = swapped, *, changes_length: bool = False) -> None:
+        self.changes_length = changes_length
+        self._change = change
+        self._decoder = EventDecoder(ANY)
+        self._line = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        came, before = self._line + piece, len(self._line)
+        changed, at = [], 0
+        for line, start, end in self._decoder.lines(piece):
+            self._decoder.read(line)
+            changed += [came[at : before + start], self._changed(came[before + start : before + end])]
+            at = before + end
+        begun = len(came) - self._decoder.line_size
+        self._line = came[begun:]
+        return b"".join([*changed, came[at:begun]])
+
+    def end(self) -> bytes:
+        return self._changed(self._line)
+
+    def _changed(self, line: bytes) -> bytes:
+        return in_strings(self._change, line) if line.startswith(b"data:") else line
