@@ -183,7 +183,7 @@ def _may_save_flows() -> bool:
 
 
 def _inspection(exchanges: Exchanges, settings: Settings) -> "InspectionChain | None":
-    """What shows flows to those who look at them, under the programs of mitmproxy's that have a list of flows."""
+    """What shows flows, under those of mitmproxy's programs that have a list of them."""
     view = ctx.master.addons.get("view")
     if view is None:
         return None

@@ -1,8 +1,8 @@
 """How much memory request bodies take that wait: for their end, for an upstream connection, or for a second attempt.
 
-All clients together have one budget in bytes. When it is spent, the body goes that has cost the most: its bytes times
-the seconds that it has been coming. So whoever holds much for long gives way to those who come and go, be they many.
-A body that is complete never goes, as an answer is about to come of it.
+All clients together have one budget in bytes. When it is spent, the body is dropped that has cost the most: its bytes
+times the seconds that it has been coming. So a client that holds much for long gives way to many that hold little for a
+moment. A body that is complete is never dropped, as a response is about to come of it.
 
 Sans-I/O: the memory is freed at once, and the request is refused when something next happens on its stream.
 """

@@ -1,7 +1,7 @@
 """How long a client may take: one deadline a connection, moved as the connection goes from one state to the next.
 
 No timer belongs to it: `addons.layers.connections.client_connections` looks at all of them once in a while. Time that
-the answer takes is nobody's delay here: a model may think for ten minutes, and a stream may last for hours.
+the response takes is not counted here: a model may think for ten minutes, and a stream may last for hours.
 """
 
 import math
@@ -22,7 +22,7 @@ CLOSE_GRACE: Final = 5.0
 """How long an idle connection is kept that is to be closed: what the client may be sending just now is answered yet."""
 
 LINGER_BYTES: Final = 16 * 1024 * 1024
-"""How much of it is read: what most clients send at once. Those who push more have no answer in mind."""
+"""How much of it is read: what most clients send at once. Those that push more do not wait for a response."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ClientDeadline:
         timeouts: What the client gets.
         deadline: When the client is overdue (monotonic seconds); None while it is not its turn.
         speaks_http: Whether there is a layer that can answer it.
-        retiring: Whether the connection is to be closed as soon as that costs nobody an answer.
+        retiring: Whether the connection is to be closed as soon as that costs the client no response.
     """
 
     def __init__(self, timeouts: ClientTimeouts, now: Callable[[], float] = time.monotonic) -> None:
@@ -113,7 +113,7 @@ class ClientDeadline:
             self.idle()
 
     def linger(self) -> None:
-        """The last word has been said; the client may still be talking."""
+        """The response is out; the client may still be sending."""
         self._idles = False
         self._bytes = 0
         self._began = self._now()

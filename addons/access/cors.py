@@ -7,7 +7,7 @@ from attest_web.middleware.cors import CorsPolicy, is_preflight
 
 
 class Cors:
-    """Applies the policy to all requests, whoever answers them."""
+    """Applies the policy to all requests, answered here or upstream."""
 
     def __init__(self, policy: CorsPolicy) -> None:
         self._policy = policy

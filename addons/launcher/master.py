@@ -25,7 +25,7 @@ _UPDATE = hooks.UpdateHook([])
 
 
 class CachedAddonManager(AddonManager):
-    """Knows who has which hook without asking around; from `settle` on."""
+    """An addon manager that keeps a table of which addon has which hook; from `settle` on."""
 
     def __init__(self, master: Master) -> None:
         super().__init__(master)  # type: ignore[no-untyped-call]
@@ -127,7 +127,7 @@ class CachedAddonManager(AddonManager):
         self.tell_of_update(event.args()[0])
 
     def tell_of_update(self, message: object) -> None:
-        """Tell whoever wants to know that a flow has changed."""
+        """Tell the addons that have the `update` hook that a flow has changed."""
         if isinstance(message, flow.Flow) and self.functions(_UPDATE):
             self.trigger(hooks.UpdateHook([message]))
 
@@ -149,7 +149,7 @@ class CachedOptions(Options):
 
 
 class QuietTlsConfig(tlsconfig.TlsConfig):
-    """mitmproxy's TLS settings, without its own page for those who trust mitmproxy's CA: here nobody does."""
+    """mitmproxy's TLS settings, without its own page for clients that trust mitmproxy's CA: here none does."""
 
     name = "tlsconfig"
     request: Any = None
@@ -166,7 +166,7 @@ class _PrefixFormatter(logging.Formatter):
 
 
 class ProxyMaster(Master):
-    """A master with `CachedAddonManager`, and without the addons and the log events that nobody here listens to."""
+    """A master with `CachedAddonManager`, and without the addons and the log events that are not used here."""
 
     addons: CachedAddonManager
 

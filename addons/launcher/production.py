@@ -17,7 +17,7 @@ from addons.tee_signer import TeeSigner
 from attest_web.settings import SettingsError
 
 LIBRARIES = ("tornado", "asyncio", "hpack", "quic", "uvloop")
-"""Loggers of libraries, whose chatter nobody wants even with `-v`."""
+"""Loggers of libraries that are of no use even with `-v`."""
 
 _SETTLED = {
     "mode": "set VLLM_BASE_URL in the environment",
@@ -121,7 +121,7 @@ def _make_master(
     try:
         options.update(termlog_verbosity=arguments.verbosity)
         options.set(*arguments.options, defer=True)
-        # Of what nobody is to read, no line is even made.
+        # A line below the level is not even made.
         logging.getLogger().setLevel(options.termlog_verbosity.upper())
         if inheritance.number:
             master.prefix_log(f"worker {inheritance.number}: ")

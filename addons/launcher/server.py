@@ -1,10 +1,10 @@
-"""How the production launcher accepts connections: mitmproxy's proxy server, with a shorter way from layer to addon.
+"""How the production launcher accepts connections: mitmproxy's proxy server, with hooks that are called inline.
 
 In mitmproxy a hook is run by a task of its own, which then waits for a turn of the loop to say that it is done. Most
-hooks wait for nothing, so here they are called on the spot and the layer goes on at once; the others have their task.
+hooks wait for nothing, so here they are called inline and the layer goes on at once; the others have their task.
 
-A mode and a server instance of our own are known to mitmproxy by its own way of extension: whoever is a subclass is
-found by name. The mode is mitmproxy's reverse mode in all but its name.
+A mode and a server instance of our own are known to mitmproxy by its own way of extension: it finds subclasses by
+name. The mode is mitmproxy's reverse mode in all but its name.
 """
 
 import asyncio
@@ -186,7 +186,7 @@ class ProxyServerInstance(AsyncioServerInstance[ProxyReverseMode]):
             raise OSError(error.errno, f"{said}. Free it or set LISTEN_PORT to another") from error
 
     async def listen(self, host: str, port: int) -> list[Any]:
-        """Listen at a socket that is given, or else where mitmproxy would; with more room for those who wait."""
+        """Listen at a socket that is given, or else where mitmproxy would; with a longer backlog."""
         listener = self.manager.listener or listen(host, port)
         return [await asyncio.start_server(self.handle_stream, sock=listener, backlog=BACKLOG)]
 

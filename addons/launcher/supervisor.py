@@ -2,7 +2,7 @@
 
 Each worker has a slot: a socket for the port that clients use and one for the side port. All slots' sockets share
 their port (SO_REUSEPORT), and the kernel spreads the connections over them. The supervisor holds them all, so that a
-connection that has been accepted by nobody yet waits for whoever comes next in that slot. It carries no traffic
+connection that has not been accepted yet waits for the next worker in that slot. It carries no traffic
 itself, and does without mitmproxy: what does not run cannot fail.
 
 - A worker that dies is replaced; one that cannot live, after pauses that grow. Where no worker ever lives, this ends.

@@ -6,7 +6,7 @@ So no key is on a disk, on a command line or in an environment. What is said, a 
   has one, the file of the TLS key.
 - The worker says `Ready` once, when it listens and its signing keys are there.
 - The supervisor says `Retire` when another worker has taken this one's place.
-- Whoever finds the other's end closed knows that it is gone. A worker then stops as on SIGTERM.
+- The end of the other's socket says that it is gone. A worker then stops as on SIGTERM.
 """
 
 import json

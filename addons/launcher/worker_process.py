@@ -54,7 +54,7 @@ class Worker:
             self._channel.send(how.packet())
 
     def send_signal(self, which: signal.Signals) -> None:
-        """Send a signal, if there is anybody to take it."""
+        """Send a signal, if the process is still there."""
         self.told_to_stop = True
         with suppress(ProcessLookupError):
             self._process.send_signal(which)

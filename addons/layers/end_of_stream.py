@@ -62,7 +62,7 @@ class EndOfStreamTimeout:
 
         Args:
             alive: As for `watch`.
-            excused: For how many seconds they are excused; not for ever, as nobody knows whether they move at all.
+            excused: For how many seconds they are excused; not for ever, as it is not known whether they move at all.
         """
         self.wakeup = None
         now = self._now()

@@ -103,7 +103,7 @@ class ReverseProxy:
             return
         data_client = b"" if self._is_plain(context.client) else data.data_client()
         if 0 < len(data_client) < 3 and data_client[0] == 0x16:
-            # The beginning of a ClientHello (RFC 8446, 5.1), too short to be told from HTTP by those who come next.
+            # The beginning of a ClientHello (RFC 8446, 5.1), too short for the addons that follow to tell it from HTTP.
             raise exceptions.AddonHalt
         # Each connection to the upstream gets its TLS where it is made.
         context.server.tls = mode.scheme == "https"

@@ -1,4 +1,4 @@
-"""TLS to the client, as mitmproxy speaks it, with a bound to the first message, and HTTP/2 for all who offer it."""
+"""TLS to the client, with a limit to the ClientHello, and HTTP/2 for all clients that offer it."""
 
 from typing import Final
 

@@ -42,7 +42,7 @@ class UpstreamConnections(HttpLayer):
         self._keep_alive = keep_alive
         self._upstreams: dict[Connection, ApiHttp1Client] = {}
         self._dropped: list[HttpStream] = []
-        """Streams that have ended, but may have a last word."""
+        """Streams that have ended, and are still to be released."""
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         # Not a generator itself: this runs for every packet, and there is seldom anything to do.
@@ -130,7 +130,7 @@ class UpstreamConnections(HttpLayer):
         return True
 
     def register_connection(self, command: RegisterHttpConnection) -> layer.CommandGenerator[None]:
-        """Take a connection that has been made, or has failed, and tell who waits for it."""
+        """Take a connection that has been made, or has failed, and tell the requests that wait for it."""
         waiting = self.waiting_for_establishment.pop(command.connection)
         if command.err:
             del self.connections[command.connection]

@@ -143,9 +143,9 @@ class ApiHttp1Client(Http1Client):
             self.response = None
             self._interim += 1
             if status == 101 or self._interim > MAX_INTERIM:
-                yield from self._fail("the upstream sends interim answers that nobody has asked for")
+                yield from self._fail("the upstream sends interim answers that were not asked for")
                 return
-        # Nobody has asked. It cannot be told whom it is for.
+        # No request is under way: it is the answer to none.
         if self.buf:
             yield from self._close()
 

@@ -119,7 +119,7 @@ class ApiHttp1Server(Http1Server):
             yield from self._overdue()
             return
         if self.state == self.linger:
-            return  # the last word has been said
+            return  # nothing is sent any more
         if isinstance(event, ResponseProtocolError) and not self.response:
             # The error pages of mitmproxy are HTML; where it makes none, it only closes.
             status = 504 if isinstance(event, UpstreamTimedOut) else event.code.http_status_code()
@@ -202,7 +202,7 @@ class ApiHttp1Server(Http1Server):
     def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Wait for the answer."""
         if isinstance(event, events.DataReceived) and len(self.buf) > MAX_AHEAD:
-            # The answer goes out yet; whoever pipelines must reckon with the end of the connection.
+            # The response goes out yet; a client that pipelines must reckon with the end of the connection.
             self._last_request = True
             self._dropped += len(self.buf)
             self.buf = CrlfBuffer()
@@ -242,7 +242,7 @@ class ApiHttp1Server(Http1Server):
             yield commands.CloseConnection(self.conn)
 
     def linger(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Let fall what the client still sends, so that it reads the answer before it learns that nobody listens."""
+        """Drop what the client still sends, so that it reads the response before the connection ends."""
         if isinstance(event, events.DataReceived):
             goes_on = self._deadline.still_lingers(len(self.buf))
             self.buf = CrlfBuffer()

@@ -1,6 +1,6 @@
 """hyper-h2's connection with a queue for what a client is not ready for, in the place of mitmproxy's.
 
-mitmproxy's queues tell nobody how long they are, so that nothing can be done about a client that reads slowly. They
+mitmproxy's queues do not tell how long they are, so that nothing can be done about a client that reads slowly. They
 fail when a client makes its window negative (RFC 9113, 6.9.2). And its encoder's table is as large as the client says.
 """
 

@@ -26,7 +26,7 @@ BYTES_PER_FRAME = 512
 """Bytes of a request body that pay for a frame."""
 
 DROPPED_BURST, DROPPED_PER_SECOND = 8 * 1024 * 1024, 128 * 1024
-"""Bytes of bodies that nobody takes, at once and a second. Of a request that was refused, a client that heeds its
+"""Bytes of bodies that no stream takes, at once and a second. Of a request that was refused, a client that heeds its
 window sends no more than `http2_connection.STREAM_WINDOW`."""
 
 RESET_BURST, RESETS_PER_SECOND = 200, 20
@@ -96,7 +96,7 @@ class FrameBudget:
         self._data = 0
         """Bytes of a body in the last frame."""
         self._untaken = 0
-        """Bytes of bodies of which nobody has said that they were taken."""
+        """Bytes of bodies that have come and have not been reported as taken."""
         self._skip = _PREFACE
         """Bytes that are to come of what is under way: the preface, or a frame's payload."""
         self._head = b""
@@ -133,7 +133,7 @@ class FrameBudget:
         """Count what has not been taken of what has come; a frame that is not complete could not be.
 
         Raises:
-            Http2LimitExceeded: The client goes on and on with bodies that nobody takes.
+            Http2LimitExceeded: The client goes on and on with bodies that no stream takes.
         """
         dropped = self._untaken - (self._data if self._skip else 0)
         if dropped > 0:

@@ -18,7 +18,7 @@ class GoingAway(events.Event):
 
 
 class GracefulHttp2Server(Http2Server):
-    """A client's connection that takes leave of the client before it ends."""
+    """A client's connection that sends GOAWAY before it ends."""
 
     h2_conn: QueueingConnection
 

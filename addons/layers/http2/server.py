@@ -6,7 +6,7 @@
 - A client that is slow to read one answer halts the upstream of that answer, and nothing else.
 - Floods and resets are paid from budgets (`addons.layers.http2.frame_budget`); time and room are bounded
   (`addons.layers.http2.streams`).
-- A connection that is to end takes leave of its client first (`addons.layers.http2.graceful_server`).
+- A connection that is to end sends GOAWAY first (`addons.layers.http2.graceful_server`).
 """
 
 import time

@@ -120,7 +120,7 @@ class SignedWebsocketLayer(layer.Layer):
         yield from self._end(first.reader.close_code, first, None)
 
     def _fail(self, came: _Direction, other: _Direction, code: CloseReason, why: str) -> layer.CommandGenerator[None]:
-        """Fail the connection (RFC 6455, 7.1.7), and say so to whoever can hear it."""
+        """Fail the connection (RFC 6455, 7.1.7), and tell both sides, as far as they can still be written to."""
         for direction in (came, other):
             # Within a frame, or behind another Close frame, it would be something else.
             if direction.reader.between_frames and direction.reader.state is not State.CLOSED:
