@@ -5,7 +5,7 @@
 - A client that lets its deadline pass is told so.
 
 All of it by subclassing, as in `addons.layers.stream`, `addons.layers.http1.server` and others; the `next_layer`
-hook in `addons.layers.reverse_proxy` puts these layers in. `tests/addons/test_mitmproxy_internals.py` names every
+hook in `addons.layers.reverse_proxy` puts these layers in. `tests/addons/test_mitmproxy_upgrade.py` names every
 internal of mitmproxy that is leaned on here and there.
 """
 
