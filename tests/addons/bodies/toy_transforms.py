@@ -6,6 +6,9 @@ from collections.abc import Callable
 from addons.bodies.event_decoder import EventDecoder
 from addons.bodies.stream_formats import ANY
 
+type Change = Callable[[bytes], bytes]
+"""What is done to the bytes of a string."""
+
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
@@ -19,7 +22,7 @@ def doubled(text: bytes) -> bytes:
     return text.replace(b"z", b"zz")
 
 
-def in_strings(change: Callable[[bytes], bytes], json_text: bytes) -> bytes:
+def in_strings(change: Change, json_text: bytes) -> bytes:
     """A JSON text with its strings changed."""
     return _STRING.sub(lambda found: change(found.group()), json_text)
 
@@ -27,7 +30,7 @@ def in_strings(change: Callable[[bytes], bytes], json_text: bytes) -> bytes:
 class ToyJsonTransform:
     """Changes the strings of a JSON body, in pieces: of each, only a backslash at its end waits for the next."""
 
-    def __init__(self, change: Callable[[bytes], bytes] = swapped, *, changes_length: bool = False) -> None:
+    def __init__(self, change: Change = swapped, *, changes_length: bool = False) -> None:
         self.changes_length = changes_length
         self._change = change
         self._in_string = False
@@ -49,7 +52,7 @@ class ToyJsonTransform:
 class ToyEventTransform:
     """Changes the strings in the data of events, line by line; the rest of a stream stays as it is."""
 
-    def __init__(self, change: Callable[[bytes], bytes] = swapped, *, changes_length: bool = False) -> None:
+    def __init__(self, change: Change = swapped, *, changes_length: bool = False) -> None:
         self.changes_length = changes_length
         self._change = change
         self._decoder = EventDecoder(ANY)
