@@ -57,12 +57,12 @@ SIDE_PORT_LEAST: Final = 64
 """Connections that the side port has room for, however few the proxied port may have: probes and scrapes come there."""
 
 
-def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
+def make_chain(settings: Settings, worker_context: WorkerContext) -> Sequence[Any]:
     """Make the chain of addons, in the order in which a request meets them.
 
     Args:
         settings: By which it is made.
-        inheritance: What this proxy has from a supervisor.
+        worker_context: What this proxy has from a supervisor.
 
     Raises:
         SettingsError: An address makes no sense, the keys cannot be had, or the side port cannot be opened.
@@ -72,7 +72,7 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
     if problems:
         raise SettingsError(problems)
     probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
-    proof = make_services(settings, inheritance, probe, ctx.options.listen_host)
+    proof = make_services(settings, worker_context, probe, ctx.options.listen_host)
     store, metrics, keys = proof.store, proof.metrics, proof.keys
     exchanges = Exchanges(Router(proof.side_port.accepted).route_of)
     upstreams = SingleUpstream(overrides)
@@ -81,7 +81,7 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
     addresses = ClientAddresses(trust_proxy=not settings.rate_limit_no_trust_proxy)
     rate_limit = RateLimit(proof.limiter, addresses) if proof.limiter else None
     handlers = ConnectionHandlers(ctx.master.addons.get("proxyserver").connections)
-    clients = _client_connections(settings, inheritance, proof.side_port, addresses, handlers)
+    clients = _client_connections(settings, worker_context, proof.side_port, addresses, handlers)
     tracing = _tracing(settings, exchanges)
     listeners = [UnsignedMarks(store).tell, log_request, *([tracing.tell] if tracing else [])]
     observer = Observer(exchanges, metrics, listeners)
@@ -95,7 +95,7 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
     config = LayerConfig(
         RequestBodyPolicy(
             gate.body_limit,
-            BodyBudget(inheritance.share_of(settings.max_buffered_body_bytes)),
+            BodyBudget(worker_context.share_of(settings.max_buffered_body_bytes)),
             keeps_plaintext=settings.keeps_plaintext,
             redacted_bodies=looked_at.inspection if looked_at is not None else None,
         ),
@@ -147,7 +147,7 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
             exchanges,
             proof.side_port,
             handlers,
-            retirement=retirement if inheritance.number else None,
+            retirement=retirement if worker_context.number else None,
             retire_http2=clients.retire_http2,
             goaway_timeout=PING_TIMEOUT,
         ),
@@ -174,7 +174,7 @@ def make_chain(settings: Settings, inheritance: WorkerContext) -> Sequence[Any]:
             }
         ),
     ]
-    return chain if looked_at is None else looked_at.around(chain, signer, metrics, store, proof.desk)
+    return chain if looked_at is None else looked_at.around(chain, signer, metrics, store, proof.report_cache)
 
 
 def _may_save_flows() -> bool:
@@ -203,19 +203,19 @@ def _tracing(settings: Settings, exchanges: Exchanges) -> Tracing | None:
 
 def _client_connections(
     settings: Settings,
-    inheritance: WorkerContext,
+    worker_context: WorkerContext,
     side_port: ManagementServer,
     addresses: ClientAddresses,
     handlers: ConnectionHandlers,
 ) -> ClientConnections:
-    most = inheritance.share_of(settings.max_connections)
+    most = worker_context.share_of(settings.max_connections)
     at_side_port = max(SIDE_PORT_LEAST, quarter_of(most))
     share: int | None = quarter_of(most)
     side_share: int | None = quarter_of(at_side_port)
     if settings.max_connections_per_client == 0:
         share = side_share = None
     elif settings.max_connections_per_client is not None:
-        share = inheritance.share_of(settings.max_connections_per_client)
+        share = worker_context.share_of(settings.max_connections_per_client)
     ports = Ports(
         ConnectionLimit("MAX_CONNECTIONS", most, share),
         ConnectionLimit("the side port's quarter of MAX_CONNECTIONS", at_side_port, side_share),

@@ -38,9 +38,9 @@ class TeeSigner:
 
     name = "tee_signer"
 
-    def __init__(self, inheritance: WorkerContext | None = None) -> None:
+    def __init__(self, worker_context: WorkerContext | None = None) -> None:
         self.addons: list[Any] = []
-        self._inheritance = inheritance or WorkerContext()
+        self._worker_context = worker_context or WorkerContext()
         self._refused = False
 
     def drain(self) -> Drain:
@@ -82,11 +82,11 @@ class TeeSigner:
             settings = load_settings(Settings, given)
             if settings.tls_from_dstack and ctx.options.certs:
                 problems.append(CERTS_PROBLEM)
-            changes = _set_up_log(settings, self._inheritance.number)
+            changes = _set_up_log(settings, self._worker_context.number)
             if not problems:
-                if not self._inheritance.number:  # a worker's supervisor has said it for all
+                if not self._worker_context.number:  # a worker's supervisor has said it for all
                     warn_of_simulator(dev=settings.dev)
-                chain = make_chain(settings, self._inheritance)
+                chain = make_chain(settings, self._worker_context)
                 authority = TemporaryAuthority.where_needed(ctx.options.confdir)
                 if authority is not None:
                     chain = [*chain, authority]

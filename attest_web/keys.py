@@ -71,7 +71,7 @@ class SigningKeys:
 
     @classmethod
     def random(cls) -> "SigningKeys":
-        """Fresh keys that nothing vouches for. For development: whoever trusts them trusts nobody in particular."""
+        """Fresh random keys, for development: no attestation vouches for them."""
         return cls.from_secrets(*random_secrets())
 
 

@@ -31,7 +31,7 @@ SIGNING = (0.00005, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.005, 0.02, 0.1)
 """Upper bounds for the making of a pair of signatures, in seconds."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""Methods that are told apart; of all others, anybody could think up more."""
+"""Methods with a label of their own; a client could invent any number of others."""
 
 ATTESTATION = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 """Upper bounds for reports and what they are made of, in seconds."""
@@ -50,7 +50,7 @@ class SharedFiles:
 
     Attributes:
         directory: Of all workers that are started together.
-        number: No other process that lives has it. Whoever gets it next goes on where the last one was.
+        number: No other running process has it. The next process with it continues its counts.
     """
 
     directory: Path
@@ -64,7 +64,7 @@ class SharedFiles:
         """
         self.directory.mkdir(mode=0o700, exist_ok=True)
         # prometheus_client maps files with holes into memory. Where the file system is full, as /dev/shm may be of
-        # signatures, writing into a hole kills the process (SIGBUS), and whoever takes its place.
+        # signatures, writing into a hole kills the process (SIGBUS), and every process that takes its place.
         for kind in FILES:
             path = self.directory / f"{kind}_{self.number}.db"
             if not path.exists():
@@ -104,7 +104,7 @@ class Metrics:
         """
         if shared is not None:
             shared.use()
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which is no use to anybody without OpenMetrics
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of use with OpenMetrics only
         self._shared = shared
         self._own = registry = CollectorRegistry()
         self.requests = Counter(
@@ -240,7 +240,7 @@ class Metrics:
         """A registry of all metrics, those of the other workers included.
 
         Args:
-            more: What else is collected when somebody asks.
+            more: Further collectors.
         """
         if self._shared is None:
             registry = self._own

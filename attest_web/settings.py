@@ -41,7 +41,7 @@ CERTS_PROBLEM = (
 
 
 class LaunchSettings(BaseSettings):
-    """What has to be known before mitmproxy is started, for those who start it by the settings alone."""
+    """The settings that are needed before mitmproxy starts, by launchers that take no options for them."""
 
     model_config = SettingsConfigDict(
         env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True, protected_namespaces=()

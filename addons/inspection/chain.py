@@ -38,7 +38,7 @@ class InspectionChain:
         self._keep_flows = settings.keep_flows
 
     def around(
-        self, chain: Sequence[Any], signer: Signer, metrics: Metrics, store: SignatureStore, desk: ReportCache
+        self, chain: Sequence[Any], signer: Signer, metrics: Metrics, store: SignatureStore, report_cache: ReportCache
     ) -> Sequence[Any]:
         """A chain of addons, and the inspection in its places in it.
 
@@ -47,7 +47,7 @@ class InspectionChain:
             signer: The one among them that may change request bodies.
             metrics: What is counted.
             store: Where the signatures are.
-            desk: Hands out attestation reports.
+            report_cache: Hands out attestation reports.
         """
         addresses: dict[SigningAlgo, str] = {
             "ecdsa": signer.keys.ecdsa_address,
@@ -64,7 +64,7 @@ class InspectionChain:
             InspectionCommands(
                 self.inspection,
                 addresses,
-                partial(report_of, desk),
+                partial(report_of, report_cache),
                 lambda: stats_lines(metrics, degraded=store.degraded),
             ),
         ]

@@ -136,9 +136,9 @@ class InspectionCommands:
         return lines
 
 
-def report_of(desk: ReportCache, algo: SigningAlgo) -> bytes:
+def report_of(report_cache: ReportCache, algo: SigningAlgo) -> bytes:
     """The report for a key, without a TLS key; perhaps one that is a few minutes old."""
-    return desk.report(ReportRequest(algo), None)
+    return report_cache.report(ReportRequest(algo), None)
 
 
 def attestation_checks(algo: SigningAlgo, signed_by: str, report: Report) -> list[Check]:

@@ -53,14 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_proxy(
     arguments: Sequence[str],
-    inheritance: "WorkerContext | None" = None,
+    worker_context: "WorkerContext | None" = None,
     attached: "Callable[[TeeSigner], object] | None" = None,
 ) -> int:
     """Run one proxy in this process until it is stopped; return the exit status.
 
     Args:
         arguments: The command line's.
-        inheritance: What it has from a supervisor.
+        worker_context: What it has from a supervisor.
         attached: Makes an addon, whose hooks come last.
 
     Raises:
@@ -70,7 +70,7 @@ def run_proxy(
 
     options = _parser().parse_args(arguments)
     settings = load_settings(LaunchSettings)
-    listener = inheritance.listener if inheritance is not None else None
+    listener = worker_context.listener if worker_context is not None else None
     proxy = production.ProxyArguments(
         upstream=settings.vllm_base_url,
         listen_port=listener.getsockname()[1] if listener is not None else settings.listen_port,
@@ -80,7 +80,7 @@ def run_proxy(
         verbosity=options.verbosity or "info",
     )
     try:
-        production.run(proxy, inheritance, attached)
+        production.run(proxy, worker_context, attached)
     except production.StartError as error:
         return _fail(str(error))
     return 0

@@ -53,14 +53,14 @@ class StartError(ValueError):
 
 def run(
     arguments: ProxyArguments,
-    inheritance: WorkerContext | None = None,
+    worker_context: WorkerContext | None = None,
     attached: Callable[[TeeSigner], object] | None = None,
 ) -> None:
     """Run the proxy until it is stopped.
 
     Args:
         arguments: What mitmproxy is told.
-        inheritance: What the proxy has from a supervisor.
+        worker_context: What the proxy has from a supervisor.
         attached: Makes an addon, whose hooks come last.
 
     Raises:
@@ -68,7 +68,7 @@ def run(
         SystemExit: It could not be started; the log says why.
     """
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
-        runner.run(_serve(arguments, inheritance or WorkerContext(), attached))
+        runner.run(_serve(arguments, worker_context or WorkerContext(), attached))
 
 
 def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -97,11 +97,11 @@ def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    arguments: ProxyArguments, inheritance: WorkerContext, attached: Callable[[TeeSigner], object] | None
+    arguments: ProxyArguments, worker_context: WorkerContext, attached: Callable[[TeeSigner], object] | None
 ) -> None:
     for library in LIBRARIES:
         logging.getLogger(library).setLevel(logging.WARNING)
-    master = _make_master(arguments, inheritance, attached)
+    master = _make_master(arguments, worker_context, attached)
     loop = asyncio.get_running_loop()
     for how in (signal.SIGINT, signal.SIGTERM):  # addons.lifecycle.drain takes SIGTERM over
         loop.add_signal_handler(how, master.shutdown)
@@ -110,27 +110,27 @@ async def _serve(
 
 
 def _make_master(
-    arguments: ProxyArguments, inheritance: WorkerContext, attached: Callable[[TeeSigner], object] | None
+    arguments: ProxyArguments, worker_context: WorkerContext, attached: Callable[[TeeSigner], object] | None
 ) -> ProxyMaster:
     for spec in arguments.options:
         name = spec.partition("=")[0]
         if name in _SETTLED:
             raise StartError(f"--set {name}: {_SETTLED[name]}")
     options: Options = CachedOptions()
-    master = ProxyMaster(options, CachedProxyserver(inheritance.listener))
+    master = ProxyMaster(options, CachedProxyserver(worker_context.listener))
     try:
         options.update(termlog_verbosity=arguments.verbosity)
         options.set(*arguments.options, defer=True)
         # A line below the level is not even made.
         logging.getLogger().setLevel(options.termlog_verbosity.upper())
-        if inheritance.number:
-            master.prefix_log(f"worker {inheritance.number}: ")
+        if worker_context.number:
+            master.prefix_log(f"worker {worker_context.number}: ")
         authority = TemporaryAuthority.where_needed(options.confdir)
         if authority is not None:
             options.update(**authority.options())
         if arguments.certs:
             _load_certs(options, arguments.certs)
-        signer = TeeSigner(inheritance)
+        signer = TeeSigner(worker_context)
         more = [authority] if authority is not None else []
         master.add_signer(signer, *more, *([attached(signer)] if attached is not None else []))
         if options.deferred:

@@ -36,13 +36,13 @@ def inherit(channel: socket.socket) -> WorkerContext:
     channel.settimeout(START_TIMEOUT)
     packet, descriptors, _, _ = socket.recv_fds(channel, MAX_PACKET, 3)
     listener, side_listener = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
-    legacy = WorkerConfig(**json.loads(packet))
+    worker_config = WorkerConfig(**json.loads(packet))
     return WorkerContext(
-        number=legacy.number,
-        workers=legacy.workers,
-        keys=SigningKeys.from_secrets(*map(bytes.fromhex, legacy.secrets)) if legacy.secrets else None,
-        store=parse_address(legacy.store),
-        metrics=SharedFiles(Path(legacy.metrics), legacy.metrics_number),
+        number=worker_config.number,
+        workers=worker_config.workers,
+        keys=SigningKeys.from_secrets(*map(bytes.fromhex, worker_config.secrets)) if worker_config.secrets else None,
+        store=parse_address(worker_config.store),
+        metrics=SharedFiles(Path(worker_config.metrics), worker_config.metrics_number),
         listener=listener,
         side_listener=side_listener,
         tls_file=MemoryFile(descriptors[2]) if len(descriptors) > 2 else None,
@@ -54,17 +54,17 @@ class SupervisorClient:
 
     name = "supervisor_link"
 
-    def __init__(self, channel: socket.socket, signer: "TeeSigner", inheritance: WorkerContext) -> None:
+    def __init__(self, channel: socket.socket, signer: "TeeSigner", worker_context: WorkerContext) -> None:
         """Do nothing yet.
 
         Args:
             channel: To the supervisor.
             signer: Makes the proxy what it is.
-            inheritance: What has come from the supervisor.
+            worker_context: What has come from the supervisor.
         """
         self._channel = channel
         self._signer = signer
-        self._inheritance = inheritance
+        self._worker_context = worker_context
         self._is_orphan = False
 
     def running(self) -> None:
@@ -79,8 +79,8 @@ class SupervisorClient:
     def done(self) -> None:
         """Leave nothing behind; not even what the supervisor would have cleared away."""
         asyncio.get_running_loop().remove_reader(self._channel)
-        if self._is_orphan and self._inheritance.metrics is not None:
-            shutil.rmtree(self._inheritance.metrics.directory.parent, ignore_errors=True)
+        if self._is_orphan and self._worker_context.metrics is not None:
+            shutil.rmtree(self._worker_context.metrics.directory.parent, ignore_errors=True)
 
     def _listen(self) -> None:
         try:
@@ -109,11 +109,11 @@ def main() -> int:
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     try:
-        inheritance = inherit(channel)
+        worker_context = inherit(channel)
     except (OSError, ValueError) as error:
         print(f"tee-signer: a worker is started by tee-signer --workers alone ({error})", file=sys.stderr)  # noqa: T201
         return 1
-    return run_proxy(sys.argv[2:], inheritance, lambda signer: SupervisorClient(channel, signer, inheritance))
+    return run_proxy(sys.argv[2:], worker_context, lambda signer: SupervisorClient(channel, signer, worker_context))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class AttestationPages:
-    """Answers requests to the proof pages, off the event loop: a slow page delays no token."""
+    """Serves the pages in threads, so that a slow page does not block the event loop."""
 
     def __init__(
         self,
@@ -29,33 +29,33 @@ class AttestationPages:
         addresses: ClientAddresses,
         closing: Sequence[Callable[[], None]] = (),
     ) -> None:
-        """Take over the pages.
+        """Make the queues; no thread starts yet.
 
         Args:
-            app: The proof pages.
-            exchanges: Know the requests' routes.
-            addresses: Tell clients apart.
-            closing: What else ends with the proxy.
+            app: The pages, as a WSGI application (PEP 3333).
+            exchanges: Give the routes of requests.
+            addresses: Give the share that a client's request counts in.
+            closing: Called at the end.
         """
         self._app = app
         self._exchanges = exchanges
         self._addresses = addresses
         self._closing = closing
         self._signatures = PageQueue("signature page", threads=4, most=256, most_per_client=64)
-        # A thread for each report that the desk lets wait, and some for those that it has at hand.
+        # A thread for each report that may be made or waited for, and some for cached ones.
         self._reports = PageQueue("report page", threads=MAX_MAKING + MAX_SHARING + 2, most=64, most_per_client=16)
-        # They wait for the model server, for GPUs and for other workers.
+        # They wait for the upstream, for GPUs and for other workers.
         self._states = PageQueue("state page", threads=4, most=64, most_per_client=16)
         self._others = PageQueue("other page", threads=2, most=128, most_per_client=32)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Take the authorization along for the pages, which check it themselves; the gate takes it out of the flow."""
+        """Keep the credential for the pages, which check it themselves; the gate removes it from the flow."""
         exchange = self._exchanges.of(flow)
         if exchange.route.kind is Kind.PROOF:
             exchange.authorization = flow.request.headers.get("authorization")
 
     def request(self, flow: http.HTTPFlow) -> Coroutine[Any, Any, None] | None:
-        """Answer a request to a proof page; of any other, there is nothing to wait for."""
+        """Answer a request to a page; for any other, there is nothing to await."""
         exchange = self._exchanges.of(flow)
         if flow.response is not None or exchange.route.kind is not Kind.PROOF:
             return None

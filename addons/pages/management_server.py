@@ -1,8 +1,7 @@
-"""The side port: a second port for the proof pages, behind the same HTTP front as the port that clients use.
+"""The side port: a second port for the pages, with the same connection handler as the proxied port.
 
-Its connections are handed to mitmproxy's connection handler, so the deadlines, the limits and the drain of the proxied
-port hold for them, too. What is different there: it speaks plain HTTP alone, and every request is answered by the proof
-pages (`addons.routing.routes`), none of them by the upstream.
+So the deadlines, the limits and the drain of the proxied port hold for its connections, too. It serves plain HTTP only,
+and every request is answered by the pages (`addons.routing.routes`), none by the upstream.
 """
 
 import asyncio
@@ -21,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 class ManagementServer:
-    """An addon that accepts connections at a port of its own.
+    """An addon that accepts connections at the side port.
 
     Attributes:
         port: The port.
     """
 
     def __init__(self, listener: socket.socket) -> None:
-        """Take a socket, without accepting yet.
+        """Keep a listening socket, without accepting yet.
 
         Args:
             listener: Listens already.
@@ -42,23 +41,23 @@ class ManagementServer:
         return bool(client.sockname) and client.sockname[1] == self.port
 
     def running(self) -> None:
-        """Begin to accept."""
-        # Not a hook to be awaited: those cannot be, of a script that is loaded again.
+        """Start to accept."""
+        # A task, as mitmproxy does not await this hook of a script that is reloaded.
         self._serving = asyncio.get_running_loop().create_task(self._serve())
         logger.info("proof pages on side port %d", self.port)
 
     async def _serve(self) -> asyncio.Server:
-        # Never started itself: it listens at the other port. What is wanted is its way to handle a connection.
+        # Never started: it would listen at the proxied port. Only its connection handler is used.
         instance: ServerInstance[Any] = ServerInstance.make(ctx.options.mode[0], ctx.master.addons.get("proxyserver"))
         return await asyncio.start_server(instance.handle_stream, sock=self._listener, backlog=BACKLOG)
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
-        """See to it that no request is proxied from here, whatever the routes say."""
+        """Refuse upstream connections for the side port's clients, whatever the routes are."""
         if self.accepted(data.client):
             data.server.error = "the side port has no upstream"
 
     def stop_accepting(self) -> None:
-        """Leave new connections to others at the same port; go on with those that are there."""
+        """Stop accepting, so that other processes at the port get new connections; keep the open ones."""
         serving, self._serving = self._serving, None
         if serving is not None and serving.done():
             serving.result().close()

@@ -1,7 +1,7 @@
-"""Where requests to the proof pages wait for a thread: a queue for each kind of page, in which each client has a share.
+"""A bounded queue of requests to pages of one kind, in which each client has a share.
 
-A page that waits for others, as a report does for a quote, takes its thread for as long. So each kind has threads of
-its own: reports that take their time keep no signature waiting.
+A page that blocks, as a report does for its quote, holds its thread. So each kind of page has threads of its own, and
+slow reports do not delay signatures.
 """
 
 import asyncio
@@ -12,21 +12,21 @@ from attest_web.process.daemon_threads import DaemonThreads
 
 
 class QueueFullError(Exception):
-    """There is no place for another request."""
+    """The queue is full."""
 
 
 class ShareFullError(Exception):
-    """The client has all the places that it may have."""
+    """The client's share of the queue is full."""
 
 
 class PageQueue:
-    """Threads for pages of one kind, and the requests that are with them or wait for them."""
+    """Threads for pages of one kind, and the requests that run in them or wait for them."""
 
     def __init__(self, name: str, *, threads: int, most: int, most_per_client: int) -> None:
         """Start no thread yet.
 
         Args:
-            name: Of the threads, for whoever looks at them.
+            name: Of the threads, as debuggers show it.
             threads: How many there may be.
             most: How many requests there may be at once, those in the threads among them.
             most_per_client: How many of them may be one client's.
@@ -38,12 +38,12 @@ class PageQueue:
         self._by_client: Counter[str] = Counter()  # as many as there are requests
 
     async def call[*A, T](self, client: str | None, page: Callable[[*A], T], *args: *A) -> T:
-        """Have a call made in a thread, and wait for what it returns.
+        """Run a call in a thread, and wait for its result.
 
         Args:
-            client: In whose share it counts; None where it counts in none.
+            client: The client in whose share it counts; None where it counts in none.
             page: What to call.
-            args: With what.
+            args: Its arguments.
 
         Raises:
             QueueFullError: Too many requests are under way.

@@ -1,4 +1,4 @@
-"""Makes what shows proof: keys, store, attestation, the pages and their side port, by the settings."""
+"""Makes the services behind the pages: keys, store, attestation, the pages and their side port, by the settings."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -43,28 +43,28 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Services:
-    """What shows proof, and what it is made of.
+    """The services that signing and the pages need.
 
     Attributes:
-        keys: Sign.
-        tokens: Who may ask.
+        keys: The signing keys.
+        tokens: The bearer tokens of clients.
         store: Keeps signatures.
-        metrics: Count.
-        desk: Hands out attestation reports.
-        app: The pages.
-        side_port: Where they are alone.
-        limiter: Bounds the requests of each client; None where there is no limit.
-        draining: Set when the proxy is about to stop.
-        tls_file: What TLS is to be served with: key and chain, in PEM. None leaves that to mitmproxy's options.
+        metrics: This proxy's metrics.
+        report_cache: Returns attestation reports.
+        app: The pages, as a WSGI application.
+        side_port: Serves the pages alone.
+        limiter: The rate limit of each client; None where there is no limit.
+        draining: Set when the proxy begins to drain.
+        tls_file: Key and certificate chain to serve TLS with, in PEM. None leaves that to mitmproxy's options.
         tls_key: The key of `TLS_CERT_PATH`, which reports bind; None where there is none.
-        closing: What is to be called at the end.
+        closing: Called at the end.
     """
 
     keys: SigningKeys
     tokens: Tokens
     store: SignatureStore
     metrics: Metrics
-    desk: ReportCache
+    report_cache: ReportCache
     app: "WSGIApplication"
     side_port: ManagementServer
     limiter: RateLimiter | None
@@ -75,28 +75,28 @@ class Services:
 
 
 def make_services(
-    settings: Settings, inheritance: WorkerContext, upstream_answers: Callable[[], bool], listen_host: str
+    settings: Settings, worker_context: WorkerContext, upstream_answers: Callable[[], bool], listen_host: str
 ) -> Services:
-    """Make it.
+    """Make the services.
 
     Args:
-        settings: By which it is made.
-        inheritance: What this proxy has from a supervisor.
-        upstream_answers: Whether the model server answers; may block for a few seconds.
+        settings: The settings.
+        worker_context: What this worker got from its supervisor.
+        upstream_answers: Whether the upstream answers; may block for a few seconds.
         listen_host: Address of the side port; empty for all of this machine's.
 
     Raises:
-        SettingsError: The keys, those of TLS included, cannot be had, or the side port cannot be opened.
+        SettingsError: The keys, those of TLS included, cannot be made, or the side port cannot be opened.
     """
     dstack = Dstack(info_lifetime=settings.attestation_cache_ttl)
-    keys, chains = _keys(settings, inheritance, dstack)
+    keys, chains = _keys(settings, worker_context, dstack)
     tls_file = None
     if settings.tls_from_dstack:
-        tls_file = inheritance.tls_file or make_tls_file(settings, dstack)
+        tls_file = worker_context.tls_file or make_tls_file(settings, dstack)
     tokens = Tokens(split_tokens(settings.token))
     in_memory = isinstance(settings.signature_store, MemoryAddress)
-    address = inheritance.store if inheritance.store is not None and in_memory else settings.signature_store
-    metrics = Metrics(inheritance.metrics)
+    address = worker_context.store if worker_context.store is not None and in_memory else settings.signature_store
+    metrics = Metrics(worker_context.metrics)
     store = open_store(
         address,
         settings.model_name,
@@ -110,7 +110,7 @@ def make_services(
         keys, settings.model_name, dstack, gpu.collect, settings.dev, metrics, chains, dstack.gpu_info
     )
     draining = threading.Event()
-    desk = ReportCache(attestation.report, settings.attestation_cache_ttl, metrics)
+    report_cache = ReportCache(attestation.report, settings.attestation_cache_ttl, metrics)
     gpu_figures = GpuFigures(pynvml)
     app = create_app(
         AppDependencies(
@@ -119,21 +119,21 @@ def make_services(
             upstream_answers=upstream_answers,
             draining=draining.is_set,
             attestation=attestation,
-            desk=desk,
+            report_cache=report_cache,
             tls_fingerprint=TlsFingerprint(tls_file.path) if tls_file is not None else tls_key,
             attestation_public=settings.attestation_public,
             trust_proxy=not settings.rate_limit_no_trust_proxy,
             metrics=metrics,
-            machine=[gpu_figures] if inheritance.workers > 1 else [gpu_figures, ProcessCollector(registry=None)],
+            machine=[gpu_figures] if worker_context.workers > 1 else [gpu_figures, ProcessCollector(registry=None)],
             model_name=settings.model_name,
             release=release(),
             git_revision=settings.git_revision or checkout_revision(),
             source_url=settings.source_url,
         )
     )
-    limiter = _limiter(settings, inheritance)
+    limiter = _limiter(settings, worker_context)
     try:
-        side_port = ManagementServer(inheritance.side_listener or listen(listen_host, settings.attest_port))
+        side_port = ManagementServer(worker_context.side_listener or listen(listen_host, settings.attest_port))
     except OSError as error:
         problem = f"ATTEST_PORT {settings.attest_port} cannot be opened: {error.strerror}. Free it or set another"
         raise SettingsError([problem]) from None
@@ -142,20 +142,20 @@ def make_services(
         tokens=tokens,
         store=store,
         metrics=metrics,
-        desk=desk,
+        report_cache=report_cache,
         app=app,
         side_port=side_port,
         limiter=limiter,
         draining=draining,
         tls_file=tls_file,
         tls_key=tls_key,
-        closing=[desk.close, gpu.close, gpu_figures.close, store.close],
+        closing=[report_cache.close, gpu.close, gpu_figures.close, store.close],
     )
 
 
-def _keys(settings: Settings, inheritance: WorkerContext, dstack: Dstack) -> tuple[SigningKeys, KeyChains]:
-    if inheritance.keys is not None or settings.dev:
-        return inheritance.keys or SigningKeys.random(), KeyChains()
+def _keys(settings: Settings, worker_context: WorkerContext, dstack: Dstack) -> tuple[SigningKeys, KeyChains]:
+    if worker_context.keys is not None or settings.dev:
+        return worker_context.keys or SigningKeys.random(), KeyChains()
     try:
         of_app = dstack.signing_keys(settings.model_name)
     except DstackError as error:
@@ -163,10 +163,10 @@ def _keys(settings: Settings, inheritance: WorkerContext, dstack: Dstack) -> tup
     return of_app.keys, of_app.chains
 
 
-def _limiter(settings: Settings, inheritance: WorkerContext) -> RateLimiter | None:
+def _limiter(settings: Settings, worker_context: WorkerContext) -> RateLimiter | None:
     if not settings.rate_limit_per_second:
         return None
     return RateLimiter(
-        inheritance.share_of(settings.rate_limit_per_second),
-        inheritance.share_of(settings.rate_limit_burst_size),
+        worker_context.share_of(settings.rate_limit_per_second),
+        worker_context.share_of(settings.rate_limit_burst_size),
     )

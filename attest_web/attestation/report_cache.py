@@ -1,4 +1,4 @@
-"""Who gets which report, and when one is made: caching, sharing, and a bound on the work."""
+"""Caches attestation reports, shares concurrent ones, and bounds how many are made at once."""
 
 import logging
 import secrets
@@ -18,37 +18,37 @@ from attest_web.process.daemon_threads import DaemonThreads
 logger = logging.getLogger(__name__)
 
 MAX_MAKING = 8
-"""Pieces of fresh evidence that may be under way at once; a request for one more is turned away."""
+"""Reports that may be made at once; a request for one more is refused."""
 
 MAX_SHARING = 12
-"""Requests that may wait at once for evidence that others are making; one more is turned away."""
+"""Requests that may wait at once for a report that another request is making; one more is refused."""
 
 MAX_PER_CLIENT = 4
-"""Requests of one client that may wait at once for fresh evidence: half of what may be under way."""
+"""Requests of one client that may wait at once for fresh reports: half of those that may be made."""
 
 MAX_PER_STRANGER = 2
 """The same where reports need no token."""
 
 MAX_WAIT = 90.0
-"""Seconds that a request waits for evidence that another one is making."""
+"""Seconds that a request waits for a report that another one is making."""
 
 
 class TooManyReportsError(Exception):
-    """Too many, or too many of one client's, are waiting for fresh evidence already. Come again in a second."""
+    """Too many requests, or too many of one client's, wait for fresh reports. To be retried in a second."""
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _CacheEntry:
     report: bytes
     made_at: float
 
 
 class ReportCache:
-    """Hands out reports. Safe in any thread.
+    """Returns reports, cached or fresh. Thread-safe.
 
-    Without a nonce of the caller's, a report may be up to `lifetime` old; from half of that on, whoever asks sets a new
-    one going in the background, and still gets the old one. With a nonce, it is always fresh; those who bring the same
-    nonce at the same time share it.
+    Without a nonce of the caller's, a report may be up to `lifetime` old; from half of that on, a request starts a
+    refresh in the background, and still gets the old one. With a nonce, it is always fresh; concurrent requests with
+    the same nonce share it.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class ReportCache:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Open the desk.
+        """Make an empty cache.
 
         Args:
-            make: Makes a report, e.g. `Attestation.report`; takes as long as it takes.
-            lifetime: Seconds that a report without a nonce may be handed out.
-            metrics: Are told how often there was one that may.
+            make: Makes a report, e.g. `Attestation.report`; may block for long.
+            lifetime: Seconds for which a report without a nonce is cached.
+            metrics: Count cache hits and misses.
             clock: Seconds, monotonic.
         """
         self._make = make
@@ -71,7 +71,7 @@ class ReportCache:
         self._metrics = metrics
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: dict[ReportRequest, _Kept] = {}  # those that are still good: as many as there are kinds of request
+        self._cached: dict[ReportRequest, _CacheEntry] = {}  # not expired: at most one for each kind of request
         self._refreshing: set[ReportRequest] = set()
         self._under_way: dict[tuple[ReportRequest, bytes | None], Future[bytes]] = {}
         self._sharing = 0
@@ -84,9 +84,9 @@ class ReportCache:
         """The report for a request, as JSON.
 
         Args:
-            request: What it is to be about.
+            request: The key and the TLS key that it is about.
             nonce: 32 bytes of the caller's, or None.
-            client: Who asks, if that one is to have no more than its share.
+            client: The client, if it is held to a share.
             share: How many requests of that client may wait at once.
 
         Raises:
@@ -94,7 +94,7 @@ class ReportCache:
             Exception: Whatever `make` raises.
         """
         if nonce is None:
-            kept = self._still_good(request)
+            kept = self._lookup(request)
             self._metrics.attestation_cache.labels("miss" if kept is None else "hit").inc()
             if kept is not None:
                 return kept
@@ -121,9 +121,9 @@ class ReportCache:
                 if not self._waiting[client]:
                     del self._waiting[client]
 
-    def _still_good(self, request: ReportRequest) -> bytes | None:
+    def _lookup(self, request: ReportRequest) -> bytes | None:
         with self._lock:
-            kept = self._kept.get(request)
+            kept = self._cached.get(request)
             age = self._clock() - kept.made_at if kept else 0
             if kept is None or age >= self._lifetime:
                 return None
@@ -134,21 +134,21 @@ class ReportCache:
 
     def _refresh(self, request: ReportRequest) -> None:
         try:
-            self._make_and_keep(request)
+            self._make_and_cache(request)
         except Exception as error:
-            # The old one is handed out for as long as it is good; who asks then learns the reason.
+            # The old report is returned until it expires; the first request after that gets the error.
             logger.warning("a report could not be refreshed: %s", type(error).__name__)
         finally:
             with self._lock:
                 self._refreshing.discard(request)
 
-    def _make_and_keep(self, request: ReportRequest) -> bytes:
+    def _make_and_cache(self, request: ReportRequest) -> bytes:
         made_at = self._clock()
         report = self._make(request, secrets.token_bytes(NONCE_BYTES))
         with self._lock:
-            # A renewed TLS key makes another kind of request; the old kind is asked for no more.
-            good = {kind: kept for kind, kept in self._kept.items() if made_at - kept.made_at < self._lifetime}
-            self._kept = good | {request: _Kept(report, made_at)}
+            # A renewed TLS key makes another kind of request; the old kind is not requested any more.
+            good = {kind: kept for kind, kept in self._cached.items() if made_at - kept.made_at < self._lifetime}
+            self._cached = good | {request: _CacheEntry(report, made_at)}
         return report
 
     def _fresh(self, request: ReportRequest, nonce: bytes | None) -> bytes:
@@ -171,7 +171,7 @@ class ReportCache:
                 with self._lock:
                     self._sharing -= 1
         try:
-            mine.set_result(self._make_and_keep(request) if nonce is None else self._make(request, nonce))
+            mine.set_result(self._make_and_cache(request) if nonce is None else self._make(request, nonce))
         except BaseException as error:
             mine.set_exception(error)
         finally:

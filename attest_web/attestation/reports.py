@@ -15,7 +15,7 @@ from attest_web.signatures import SigningAlgo
 
 
 class QuoteSource(Protocol):
-    """Makes quotes; `attest_web.dstack.guest_agent.Dstack` in earnest."""
+    """Makes quotes; in production, `attest_web.dstack.guest_agent.Dstack`."""
 
     def quote(self, report_data: bytes) -> Quote:
         """A fresh quote over 64 bytes."""

@@ -11,7 +11,7 @@ MAX_WAIT = 90.0
 
 
 @dataclass(frozen=True)
-class _Kept[T]:
+class _CacheEntry[T]:
     value: T
     made_at: float
 
@@ -19,7 +19,7 @@ class _Kept[T]:
 class CachedCall[T]:
     """Calls a function, and gives its result again until that is too old. Safe in any thread.
 
-    Those who come while a call is under way share its result, or its error. An error is never kept.
+    Concurrent callers share the result of one call, or its error. An error is never cached.
     """
 
     def __init__(self, call: Callable[[], T], lifetime: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,7 +34,7 @@ class CachedCall[T]:
         self._lifetime = lifetime
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: _Kept[T] | None = None
+        self._cached: _CacheEntry[T] | None = None
         self._under_way: Future[T] | None = None
 
     def __call__(self) -> T:
@@ -46,8 +46,8 @@ class CachedCall[T]:
         """
         with self._lock:
             now = self._clock()
-            if self._kept is not None and now - self._kept.made_at < self._lifetime:
-                return self._kept.value
+            if self._cached is not None and now - self._cached.made_at < self._lifetime:
+                return self._cached.value
             shared = self._under_way
             if shared is None:
                 mine: Future[T] = Future()
@@ -57,7 +57,7 @@ class CachedCall[T]:
         try:
             value = self._call()
             with self._lock:
-                self._kept = _Kept(value, now)
+                self._cached = _CacheEntry(value, now)
             mine.set_result(value)
         except BaseException as error:
             mine.set_exception(error)

@@ -103,7 +103,7 @@ class GpuEvidenceWorker:
             self._closed = True
             if self._process is not None:
                 self._process.kill()
-        # Whoever has the turn notices at once, and gives up the process.
+        # The thread that holds the lock notices at once, and drops the process.
         if self._turn.acquire(timeout=KILL_TIMEOUT):
             self._discard()
             self._turn.release()
@@ -153,7 +153,7 @@ class GpuEvidenceWorker:
         return process
 
     def _discard(self) -> None:
-        """End and forget the worker; only for whoever has the turn."""
+        """End and forget the worker; only for the thread that holds the lock."""
         with self._state:
             process, self._process = self._process, None
         if process is not None:
@@ -161,7 +161,7 @@ class GpuEvidenceWorker:
 
 
 class _WorkerProcess:
-    """One running worker. All but `kill` is only for whoever has the turn."""
+    """One running worker. All but `kill` is only for the thread that holds the lock."""
 
     def __init__(self, python: Path, no_hw_mode: bool) -> None:
         """Start it, without waiting until it is ready.
@@ -186,7 +186,7 @@ class _WorkerProcess:
         )
         self._requests = cast("IO[bytes]", self._popen.stdin)
         self._answers = cast("IO[bytes]", self._popen.stdout)
-        # So that a worker that dies while nobody asks it anything is no zombie until somebody does.
+        # Waited for at once, so that a worker that dies while idle is no zombie until the next request.
         threading.Thread(target=self._popen.wait, name="GPU worker", daemon=True).start()
 
     def send(self, nonce: str) -> bool:

@@ -48,7 +48,7 @@ def main() -> None:
             while True:
                 _write(answers, _answer(waiting.get(), cc_admin, options.no_hw_mode))
         finally:
-            os._exit(1)  # there will be no more answers, or nobody reads them any more
+            os._exit(1)  # no response can be made, or none is read any more
 
     threading.Thread(target=answer_all, daemon=True).start()
     for line in requests:

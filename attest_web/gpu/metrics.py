@@ -19,7 +19,7 @@ from attest_web.process.daemon_threads import DaemonThreads
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 2.0
+NVML_WAIT = 2.0
 """Seconds that a scrape waits for NVML."""
 
 
@@ -50,7 +50,7 @@ _FIGURES = (
 
 
 class GpuFigures(Collector):
-    """Asks NVML when somebody asks."""
+    """Queries NVML when metrics are collected."""
 
     def __init__(self, nvml: Any) -> None:
         """Ask nothing yet.
@@ -75,9 +75,9 @@ class GpuFigures(Collector):
                 self._asking = self._thread.submit(self._ask)
             asking = self._asking
         try:
-            return iter(asking.result(PATIENCE))
+            return iter(asking.result(NVML_WAIT))
         except TimeoutError:
-            logger.warning("NVML does not answer within %g s: no figures of the GPU", PATIENCE)
+            logger.warning("NVML does not answer within %g s: no figures of the GPU", NVML_WAIT)
             return iter([])
 
     def _ask(self) -> list[Metric]:

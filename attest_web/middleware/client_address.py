@@ -1,8 +1,8 @@
 """Whose request it is: the address that limits are kept for.
 
-A policy without I/O. What a client writes itself is never believed: of `X-Forwarded-For`, only the last entry counts,
+A policy without I/O. What a client writes itself is never trusted: of `X-Forwarded-For`, only the last entry counts,
 the one that the nearest proxy has appended, and only where that proxy is in this machine's own network. `X-Real-IP` is
-believed under the same condition, where there is no `X-Forwarded-For`: most proxies append to that one by themselves,
+trusted under the same condition, where there is no `X-Forwarded-For`: most proxies append to that one by themselves,
 and pass an `X-Real-IP` of the client's through.
 """
 
@@ -35,13 +35,13 @@ _LONGEST_ENTRY = 64
 def client_of(peer: str, forwarded_for: str | None, real_ip: str | None = None, *, trust_proxy: bool) -> str:
     """The client that a request counts for: an IPv4 address, or the /64 network of an IPv6 address.
 
-    A network of that size is what one customer gets, who could take another address of it for every request.
+    One customer gets a network of that size, and could use another address of it for every request.
 
     Args:
         peer: Address at the other end of the connection.
         forwarded_for: `X-Forwarded-For`, all its lines joined by commas; None where there is none.
         real_ip: `X-Real-IP`, in the same way.
-        trust_proxy: Whether a peer in this machine's own network is believed whom it forwards for.
+        trust_proxy: Whether the forwarded address is trusted of a peer in this machine's own network.
     """
     if not (forwarded_for or real_ip) or not trust_proxy:
         return peer if _is_plain_ipv4(peer) else _client(_parse(peer), peer)
@@ -58,8 +58,8 @@ def sharer_of(
 ) -> str | None:
     """The client in whose share a request or a connection counts; None where it may be one of many clients'.
 
-    It may be, where a proxy that is believed does not say for whom it forwards: all connections of a proxy's, and the
-    requests of one that speaks no HTTP.
+    It may be, where a trusted proxy does not name the client that it forwards for: all connections of a proxy, and the
+    requests of one that does not speak HTTP.
 
     Args:
         peer: As for `client_of`; so are the others.

@@ -31,15 +31,15 @@ class AppDependencies:
     """All that the pages show and check against.
 
     Attributes:
-        tokens: Who may ask for signatures.
+        tokens: The bearer tokens that open signatures.
         store: Where the signatures are.
         upstream_answers: Whether the model server answers; may block for a few seconds.
         draining: Whether the proxy is about to stop.
         attestation: Knows the keys' addresses.
-        desk: Hands out attestation reports; may block for as long as one takes to make.
+        report_cache: Returns attestation reports; may block for as long as one takes to make.
         tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
         attestation_public: Whether reports need no token. Each client then has its share of them.
-        trust_proxy: Whether a proxy in this machine's own network is believed whom it forwards for.
+        trust_proxy: Whether the forwarded address is trusted of a proxy in this machine's own network.
         metrics: Are shown, and told of what is asked for here.
         machine: What else is measured when metrics are asked for.
         model_name: Name of the served model.
@@ -53,7 +53,7 @@ class AppDependencies:
     upstream_answers: Callable[[], bool]
     draining: Callable[[], bool]
     attestation: Attestation
-    desk: ReportCache
+    report_cache: ReportCache
     tls_fingerprint: Callable[[], bytes] | None
     attestation_public: bool
     trust_proxy: bool
@@ -107,7 +107,7 @@ def create_app(sources: AppDependencies) -> Flask:
         attestation_page.blueprint(
             asked_for,
             sources.attestation,
-            sources.desk,
+            sources.report_cache,
             sources.tls_fingerprint,
             trust_proxy=sources.trust_proxy,
         )
@@ -126,7 +126,7 @@ def _refuse_encryption() -> Response | None:
 
 def _answer_http_error(error: HTTPException) -> Response:
     status = error.code or 500
-    # Werkzeug's own descriptions speak to people who type addresses into browsers.
+    # Werkzeug's own descriptions are written for browsers.
     message = f"{error.name}." if error.description in (None, type(error).description) else error.description
     response = Response(error_body(status, message or error.name), status, error_headers(status))
     for name, value in error.get_headers():

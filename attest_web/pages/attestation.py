@@ -27,7 +27,7 @@ _UNAVAILABLE = "No report can be made now. The log of this proxy says why."
 def blueprint(
     tokens: Tokens | None,
     attestation: Attestation,
-    desk: ReportCache,
+    report_cache: ReportCache,
     tls_fingerprint: Callable[[], bytes] | None,
     *,
     trust_proxy: bool,
@@ -35,9 +35,9 @@ def blueprint(
     """The report page.
 
     Args:
-        tokens: Who may ask; None where everybody may.
+        tokens: The bearer tokens that open reports; None where they are public.
         attestation: Knows the addresses.
-        desk: Hands out the reports.
+        report_cache: Returns the reports.
         tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
         trust_proxy: See `attest_web.middleware.client_address.client_of`.
     """
@@ -62,7 +62,7 @@ def blueprint(
             fingerprint = tls_fingerprint() if with_tls and tls_fingerprint is not None else None
             asked = None if nonce is None else bytes.fromhex(nonce)
             client, share = _client_and_share(trust_proxy=trust_proxy, public=tokens is None)
-            made = desk.report(ReportRequest(algo, fingerprint), asked, client, share)
+            made = report_cache.report(ReportRequest(algo, fingerprint), asked, client, share)
         except TooManyReportsError:
             headers = {"retry-after": "1", **error_headers(429)}
             return Response(error_body(429, "Too many reports are being made. Try again in a second."), 429, headers)
@@ -81,7 +81,7 @@ def _client_and_share(*, trust_proxy: bool, public: bool) -> tuple[str | None, i
     """Whose the request is, and how many of that client's may wait at once."""
     told = request.headers.get("X-Forwarded-For"), request.headers.get("X-Real-IP")
     peer = request.remote_addr or ""
-    if public:  # then even a proxy that does not say for whom it asks has a share
+    if public:  # then even a proxy that does not name its client has a share
         return client_of(peer, *told, trust_proxy=trust_proxy), MAX_PER_STRANGER
     return sharer_of(peer, *told, trust_proxy=trust_proxy), MAX_PER_CLIENT
 
@@ -89,7 +89,7 @@ def _client_and_share(*, trust_proxy: bool, public: bool) -> tuple[str | None, i
 def _algo(attestation: Attestation) -> SigningAlgo:
     asked = request.args.get("signing_algo")
     if asked is None:
-        # Whoever names an address means its key.
+        # An address names its key.
         address = request.args.get("signing_address", "").lower()
         return "ed25519" if address == attestation.address("ed25519").lower() else "ecdsa"
     if asked not in SIGNING_ALGOS:

@@ -76,7 +76,7 @@ def blueprint(
     @pages.get("/")
     def index() -> ResponseReturnValue:
         accepted = request.accept_mimetypes
-        # Browsers name HTML; whoever takes anything alike, or says nothing, is a program and gets what it always got.
+        # Browsers prefer HTML; a client without a preference is a program and gets JSON.
         if accepted["text/html"] > accepted["application/json"]:
             response = _file(page, "text/html; charset=utf-8")
             response.headers["Vary"] = "Accept"

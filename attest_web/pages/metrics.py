@@ -14,7 +14,7 @@ from attest_web.stores.signature_store import SignatureStore
 
 
 class ProxyState(Collector):
-    """What is found out when somebody asks."""
+    """Gauges that are read when metrics are collected."""
 
     def __init__(self, ready: Callable[[], bool], store: SignatureStore, build: dict[str, str]) -> None:
         """Find out nothing yet.

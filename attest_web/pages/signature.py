@@ -15,7 +15,7 @@ def blueprint(tokens: Tokens, store: SignatureStore, metrics: Metrics) -> Bluepr
     """The signature page.
 
     Args:
-        tokens: Who may ask.
+        tokens: The bearer tokens that open signatures.
         store: Where the signatures are.
         metrics: Are told whether there was one.
     """

@@ -20,7 +20,7 @@ class DaemonThreads:
         """Make an empty pool.
 
         Args:
-            name: Of its threads, for whoever looks at them.
+            name: Of its threads, as debuggers show it.
             most: How many threads there may be.
         """
         self._name = name

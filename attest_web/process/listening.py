@@ -28,7 +28,7 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         return socket.create_server((host, port), family=family, reuse_port=shared, backlog=BACKLOG)
     except socket.gaierror:
         raise
-    except OSError as error:  # without the address, which whoever asked knows
+    except OSError as error:  # without the address, which the caller knows
         raise OSError(error.errno, os.strerror(error.errno or 0)) from None
 
 
@@ -38,7 +38,7 @@ def listen_reuseport(host: str, port: int, how_many: int) -> list[socket.socket]
     Raises:
         OSError: The port is taken or the address is not this machine's.
     """
-    # One that is not shared comes first, so that whoever has the port already, sharing it or not, is noticed.
+    # A socket that does not share the port comes first, so that any other process at the port is noticed.
     with listen(host, port) as first:
         port = first.getsockname()[1]
     return [listen(host, port, shared=True) for _ in range(how_many)]

@@ -30,7 +30,7 @@ class MemoryFile:
 
         Args:
             content: What is in it, for good.
-            name: Shown in /proc to those who look for what a process has open.
+            name: Shown in /proc among the process's open files.
 
         Raises:
             OSError: The kernel makes none.

@@ -17,14 +17,14 @@ def open_store(
     conflict: Callable[[], object],
     fault: Callable[[Fault], object] = lambda _: None,
 ) -> SignatureStore:
-    """Make a store. One that is down, or not there yet, is no reason not to start.
+    """Make a store. A backend that is down, or not there yet, does not stop the start.
 
     Args:
         address: Where the signatures go.
         model_name: First part of every key.
         lifetime: Seconds that a signature is kept.
-        conflict: Called for every exchange whose id somebody else turns out to have used, in any thread.
-        fault: Called for every key that something is wrong with, in any thread.
+        conflict: Called for every exchange whose id another exchange has used, in any thread.
+        fault: Called for every key whose value is unusable, in any thread.
     """
     local = MemorySignatureStore(model_name, lifetime)
     if isinstance(address, MemoryAddress):
@@ -33,7 +33,7 @@ def open_store(
     if isinstance(address, SqliteAddress):
         backend = SqliteBackend(address.path)
     else:
-        # Here and not above: who does without Redis shall not carry its library.
+        # Imported here, so that a proxy without Redis does not load its library.
         from attest_web.stores.redis_backend import RedisBackend  # noqa: PLC0415
 
         backend = RedisBackend(address)

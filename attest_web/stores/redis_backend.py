@@ -1,7 +1,7 @@
 """Redis or Valkey, alone, behind sentinels or as a cluster.
 
 An expiry of Redis's own ends what is stored. All that has to be allowed there is `SET`, `GETRANGE` and `PING`: of a
-value that somebody else has made as large as Redis lets it be, no more is read than a value of ours may have.
+value that another client has made as large as Redis allows, no more is read than a value of this store's may have.
 """
 
 import contextlib

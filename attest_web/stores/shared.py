@@ -47,7 +47,7 @@ class SharedSignatureStore:
     """A store in front of a backend; see `SignatureStore`.
 
     What was put here is found here, whether the backend answers or not. What others have put is found as long as it
-    does. That an id is taken by somebody else is known only when the backend says so: then it is counted, and the id
+    does. That an id is taken is known only when the backend says so: then it is counted, and the id
     leads to the earlier exchange here, too.
 
     Attributes:
@@ -70,10 +70,10 @@ class SharedSignatureStore:
 
         Args:
             local: Keeps what is put here. Empty.
-            backend: Keeps what everybody puts.
+            backend: Keeps the exchanges of all processes.
             keys: Those of the model.
             lifetime: Seconds that an exchange is kept.
-            conflict: Called for every exchange whose id somebody else has used, in a thread of the store's.
+            conflict: Called for every exchange whose id another exchange has used, in a thread of the store's.
             fault: Called for every key that something is wrong with, in any thread.
         """
         self._local = local

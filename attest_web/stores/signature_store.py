@@ -69,7 +69,7 @@ class SignatureStore(Protocol):
             chat_id: The response id; the receipt id where that is all there is.
             signed: The exchange.
             credential: Names the token of the client (`Tokens.credential`), whose share it is counted against.
-            receipt_id: Another id, which nobody else has.
+            receipt_id: Another id, which is unique.
 
         Returns:
             False where `chat_id` is known to be taken: it leads to the earlier exchange still.

@@ -1,4 +1,4 @@
-"""Exchanges as they are stored outside of this process: JSON, made here and believed no further than it is checked.
+"""Exchanges as they are stored outside of this process: JSON, which is checked when it is read.
 
 Others may be able to write to the store. What they can have found is old signatures or none: a forged one fails at the
 verifier. What they write takes no more of this process than a value of its own does.

@@ -1,14 +1,14 @@
-"""A thread that hands signatures over to a backend, in order, and keeps those that it cannot hand over until it can.
+"""A thread that writes signatures to a backend, in order, and queues them while the backend is down.
 
-While the backend answers, whoever puts a signature can wait until it has been stored. When it fails, or has not
-answered for `patience` seconds, it counts as down: from then on nobody waits, until all that had to wait has been
-stored and an answer comes in time again.
+While the backend answers, the caller can wait until a signature is stored. When it fails, or has not answered for
+`store_wait` seconds, it counts as down: from then on no caller waits, until the queue has been written and the backend
+answers in time again.
 
 A backend may come back without what it had: Redis keeps nothing on disk if it is told so, and a replica that takes over
-may lack the last seconds. So the last signature that it has acknowledged is looked for after each failure; where it is
-gone, everything that this process still has is written again.
+may lack the last seconds. So the last signature that it has acknowledged is read after each failure; where it is gone,
+everything that this process still has is written again.
 
-What fails alone, while others are stored, is set aside, so that nothing has to wait behind it for ever.
+A write that fails alone, while others are stored, is dropped, so that it does not block the queue.
 """
 
 import logging
@@ -25,26 +25,26 @@ from attest_web.stores.shares import Shares
 logger = logging.getLogger(__name__)
 
 STORE_WAIT = 0.5
-"""Seconds that the end of an answer waits for its signature to be stored, at most."""
+"""Seconds at most that the end of a response waits for its signature to be stored."""
 
 MAX_PENDING = 128 * 2**20
-"""Bytes of memory that what waits to be written may take. Above that, the oldest of the credential that has most
-waiting is given up: it will expire first."""
+"""Bytes of memory that queued writes may take. Above that, the oldest write of the credential that has most of them is
+dropped: it will expire first."""
 
 MAX_BATCH = 256
 CHECK_EVERY = 5.0
-"""Seconds after which a backend that nothing was written to is asked whether it is there."""
+"""Seconds without a write after which the backend's health is checked."""
 
 FIRST_DELAY, LAST_DELAY = 0.1, 2.0
-"""Seconds between one failure and the next attempt, at first and in the end."""
+"""Seconds between a failure and the retry: the first delay and the longest."""
 
 
 class WriteBehind:
-    """Writes to a backend, behind the back of whoever adds. Its methods may be called from any thread.
+    """Writes to a backend in a thread of its own. Thread-safe.
 
     Attributes:
         down: Whether the backend does not answer, or not in time.
-        dropped: How many signatures were given up because too much had to wait.
+        dropped: How many writes were dropped because the queue was full.
         outages: How often the backend went down.
     """
 
@@ -56,7 +56,7 @@ class WriteBehind:
         *,
         refused: Callable[[], object] = lambda: None,
         dropped: Callable[[], object] = lambda: None,
-        patience: float = STORE_WAIT,
+        store_wait: float = STORE_WAIT,
         max_pending: int = MAX_PENDING,
         check_every: float = CHECK_EVERY,
     ) -> None:
@@ -64,20 +64,20 @@ class WriteBehind:
 
         Args:
             backend: Where to write.
-            taken: Told of every signature whose id turns out to be taken, in that thread.
-            everything: Gives all that could be written again.
-            refused: Told of each write that fails alone, in that thread.
-            dropped: Told of each write that is given up, in any thread.
-            patience: Seconds until a backend that has not answered counts as down.
-            max_pending: Bytes of memory that what waits may take.
-            check_every: Seconds after which a backend is asked whether it is there.
+            taken: Called with every write whose id is taken, in that thread.
+            everything: Returns all that could be written again.
+            refused: Called for each write that fails alone, in that thread.
+            dropped: Called for each write that is dropped, in any thread.
+            store_wait: Seconds until a backend that has not answered counts as down.
+            max_pending: Bytes of memory that queued writes may take.
+            check_every: Seconds without a write after which the backend's health is checked.
         """
         self._backend = backend
         self._taken = taken
         self._everything = everything
         self._refused = refused
         self._on_drop = dropped
-        self._patience = patience
+        self._store_wait = store_wait
         self._max_pending = max_pending
         self._check_every = check_every
         self._changed = threading.Condition()
@@ -100,12 +100,12 @@ class WriteBehind:
 
     @property
     def pending(self) -> int:
-        """How many signatures wait to be written, or are being written."""
+        """How many writes are queued or under way."""
         with self._changed:
             return len(self._new) + len(self._again) + len(self._being_written)
 
     def add(self, writes: Sequence[Write]) -> None:
-        """Have signatures written, in this order."""
+        """Queue writes, in this order."""
         dropped = 0
         with self._changed:
             self._added += len(writes)
@@ -120,7 +120,7 @@ class WriteBehind:
             self._on_drop()
 
     def barrier(self) -> Future[None] | None:
-        """What is done when all that was added is stored, or the backend counts as down; None: it is so already."""
+        """Resolved once all queued writes are stored, or the backend is down; None where that is so already."""
         with self._changed:
             if self.down or self._finished >= self._added:
                 return None
@@ -133,13 +133,13 @@ class WriteBehind:
         return None
 
     def suspect(self) -> None:
-        """Find out soon whether the backend is there: somebody has had no answer from it."""
+        """Check the backend's health soon: a read has had no answer."""
         with self._changed:
             self._check_now = True
             self._changed.notify()
 
     def close(self, timeout: float) -> None:
-        """Write what is left, if the backend takes it at once, and end."""
+        """Write what is queued, if the backend takes it at once, and end."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -157,7 +157,7 @@ class WriteBehind:
             except BackendError as error:
                 self._failed(str(error))
             except Exception as error:
-                # A defect of ours or of a library; chats must go on all the same.
+                # A defect here or in a library, which must not stop the proxy.
                 logger.error("writing signatures failed: %s", type(error).__name__, exc_info=error)
                 self._failed(type(error).__name__)
             else:
@@ -176,7 +176,7 @@ class WriteBehind:
         except BackendError:
             raise
         except Exception as error:
-            # One of them may bring it about, for ever: the others are written one by one, and that one is set aside.
+            # One write may cause it every time: they are written one by one, and that one is dropped.
             logger.error("writing signatures failed: %s", type(error).__name__, exc_info=error)
             if len(batch) == 1:
                 return [Result.REFUSED]
@@ -184,7 +184,7 @@ class WriteBehind:
             raise BackendError(type(error).__name__) from None
 
     def _next_batch(self, delay: float) -> list[Write] | None:
-        """The next signatures to write, none where the backend is to be asked whether it is there; None at the end."""
+        """The next writes, none for a health check; None at the end."""
         with self._changed:
             if delay:
                 self._changed.wait_for(lambda: self._closing, delay)
@@ -197,7 +197,7 @@ class WriteBehind:
             waiting = self._being_written
             self._being_written = []
             self._take(waiting, now)
-            for _ in range(4 * MAX_BATCH):  # what adds to it waits meanwhile, and all of it may have expired
+            for _ in range(4 * MAX_BATCH):  # callers of add() wait meanwhile, and all of the queue may have expired
                 if len(self._being_written) >= MAX_BATCH:
                     break
                 if (write := self._new.oldest()) is not None:
@@ -269,7 +269,7 @@ class WriteBehind:
                 self._at_once = MAX_BATCH
             while self._barriers and self._barriers[0][0] <= self._finished:
                 released.append(self._barriers.popleft()[1])
-            news = self.down and seconds < self._patience and not self._is_overdue()
+            news = self.down and seconds < self._store_wait and not self._is_overdue()
             if news:
                 self.down = False
             elif self.down:
@@ -284,4 +284,4 @@ class WriteBehind:
         oldest = next(being_written, None)
         if oldest is None and (write := self._new.oldest()) is not None:
             oldest = write.put_at
-        return oldest is not None and oldest < time.monotonic() - self._patience
+        return oldest is not None and oldest < time.monotonic() - self._store_wait

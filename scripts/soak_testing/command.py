@@ -29,7 +29,7 @@ from scripts.soak_testing.scenarios import SCENARIOS, chat
 
 ROOT = Path(__file__).resolve().parents[2]
 MB = 2**20
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds that one exchange, or a start, may take."""
 
 _MORE_THREADS = 8
@@ -59,7 +59,7 @@ class Program:
 
     async def said(self, pattern: str) -> re.Match[str]:
         """Wait until it has written something."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while (found := re.search(pattern, "".join(self.lines))) is None:
                 if self._reading.done():
                     sys.exit(f"soak: a program did not start:\n{''.join(self.lines)}")
@@ -71,7 +71,7 @@ class Program:
         """Stop it."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(self.process.wait(), PATIENCE)
+        await asyncio.wait_for(self.process.wait(), TIMEOUT)
         await self._reading
 
 
@@ -110,7 +110,7 @@ class Soak:
             for _ in numbers:
                 [scenario] = client.random.choices(list(SCENARIOS), list(SCENARIOS.values()))
                 try:
-                    async with asyncio.timeout(PATIENCE):
+                    async with asyncio.timeout(TIMEOUT):
                         await scenario(client)
                 except (UnexpectedError, OSError, asyncio.IncompleteReadError, ValueError) as error:
                     what = str(error) if isinstance(error, UnexpectedError) else type(error).__name__

@@ -86,7 +86,7 @@ def make_client(keys: SigningKeys, signed: SignedExchange, evidence: "Evidence")
             upstream_answers=lambda: upstream_answers,
             draining=lambda: draining,
             attestation=attestation,
-            desk=ReportCache(attestation.report, 300, metrics),
+            report_cache=ReportCache(attestation.report, 300, metrics),
             tls_fingerprint=evidence.tls,
             attestation_public=public,
             trust_proxy=True,

@@ -110,8 +110,8 @@ def check(proof: Proof) -> None:
     """Check a proof with other libraries than those that made it and those that the client has checked it with."""
     assert proof.evidence.bodies is not None
     assert len(proof.evidence.signatures) == 2
-    for saying in proof.evidence.signatures:
-        verification.check(json.loads(saying.body), proof.evidence.bodies.request, proof.evidence.bodies.response)
+    for signature in proof.evidence.signatures:
+        verification.check(json.loads(signature.body), proof.evidence.bodies.request, proof.evidence.bodies.response)
 
 
 def test_an_answer_is_proven(fresh: VerifiedOpenAI, liar: LyingProxy) -> None:

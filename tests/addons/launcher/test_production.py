@@ -22,8 +22,8 @@ class FakeSigner:
 
     name = "tee_signer"
 
-    def __init__(self, inheritance: WorkerContext) -> None:
-        self.inheritance = inheritance
+    def __init__(self, worker_context: WorkerContext) -> None:
+        self.worker_context = worker_context
         self.modes: list[str] = []
 
     def configure(self, updated: set[str]) -> None:
@@ -45,7 +45,7 @@ def addon(master: ProxyMaster, name: str) -> Any:
 def made(
     arguments: ProxyArguments,
     check: Callable[[ProxyMaster], None] = lambda _: None,
-    inheritance: WorkerContext | None = None,
+    worker_context: WorkerContext | None = None,
     attached: Callable[[Any], object] | None = None,
 ) -> None:
     """Make a master, look at it, and take it apart."""
@@ -53,7 +53,7 @@ def made(
     async def main() -> None:
         handlers = list(logging.getLogger().handlers)
         try:
-            check(production._make_master(arguments, inheritance or WorkerContext(), attached))
+            check(production._make_master(arguments, worker_context or WorkerContext(), attached))
         finally:
             logging.getLogger().handlers[:] = handlers
 

@@ -57,21 +57,25 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def desk(maker: Maker, clock: Clock) -> Iterator[ReportCache]:
-    desk = ReportCache(maker, 10, Metrics(), clock)
-    yield desk
+def report_cache(maker: Maker, clock: Clock) -> Iterator[ReportCache]:
+    report_cache = ReportCache(maker, 10, Metrics(), clock)
+    yield report_cache
     maker.go.set()
-    desk.close()
+    report_cache.close()
 
 
 def asked(
-    desk: ReportCache, request: ReportRequest, nonce: bytes | None, answers: list[object], client: str | None = None
+    report_cache: ReportCache,
+    request: ReportRequest,
+    nonce: bytes | None,
+    answers: list[object],
+    client: str | None = None,
 ) -> threading.Thread:
     """Ask in a thread; the answer, or the error, goes into the list."""
 
     def ask() -> None:
         try:
-            answers.append(desk.report(request, nonce, client))
+            answers.append(report_cache.report(request, nonce, client))
         except Exception as error:
             answers.append(error)
 
@@ -80,60 +84,62 @@ def asked(
     return thread
 
 
-def test_without_a_nonce_it_comes_from_the_cache(desk: ReportCache, maker: Maker, clock: Clock) -> None:
-    assert [desk.report(ECDSA, None) for _ in range(3)] == [b"ecdsa 1"] * 3
-    assert desk.report(ED25519, None) == b"ed25519 2"
+def test_without_a_nonce_it_comes_from_the_cache(report_cache: ReportCache, maker: Maker, clock: Clock) -> None:
+    assert [report_cache.report(ECDSA, None) for _ in range(3)] == [b"ecdsa 1"] * 3
+    assert report_cache.report(ED25519, None) == b"ed25519 2"
     clock.now = 10
-    assert desk.report(ECDSA, None) == b"ecdsa 3"
+    assert report_cache.report(ECDSA, None) == b"ecdsa 3"
     assert len(set(maker.nonces)) == 3
     assert {len(nonce) for nonce in maker.nonces} == {32}
 
 
 def test_from_half_its_lifetime_on_it_is_refreshed_in_the_background(
-    desk: ReportCache, maker: Maker, clock: Clock
+    report_cache: ReportCache, maker: Maker, clock: Clock
 ) -> None:
-    desk.report(ECDSA, None)
+    report_cache.report(ECDSA, None)
     assert maker.begun.acquire(timeout=limit())
     clock.now = 5
     maker.go.clear()
-    assert [desk.report(ECDSA, None) for _ in range(3)] == [b"ecdsa 1"] * 3, "nobody waits, and one refresh is enough"
+    assert [report_cache.report(ECDSA, None) for _ in range(3)] == [b"ecdsa 1"] * 3, (
+        "one refresh in the background is enough"
+    )
     assert maker.begun.acquire(timeout=limit())
     maker.go.set()
-    desk._background.submit(lambda: None).result(limit())  # behind the refresh
-    assert desk.report(ECDSA, None) == b"ecdsa 2"
+    report_cache._background.submit(lambda: None).result(limit())  # behind the refresh
+    assert report_cache.report(ECDSA, None) == b"ecdsa 2"
     clock.now = 9.9  # the first one would be refreshed again, the second one is young
-    assert desk.report(ECDSA, None) == b"ecdsa 2"
+    assert report_cache.report(ECDSA, None) == b"ecdsa 2"
     assert len(maker.nonces) == 2
 
 
 def test_a_refresh_that_fails_leaves_the_old_one_as_long_as_it_is_good(
-    desk: ReportCache, maker: Maker, clock: Clock
+    report_cache: ReportCache, maker: Maker, clock: Clock
 ) -> None:
-    desk.report(ECDSA, None)
+    report_cache.report(ECDSA, None)
     clock.now, maker.fail = 6, True
-    assert desk.report(ECDSA, None) == b"ecdsa 1"
-    desk._background.submit(lambda: None).result(limit())
-    assert desk.report(ECDSA, None) == b"ecdsa 1"
+    assert report_cache.report(ECDSA, None) == b"ecdsa 1"
+    report_cache._background.submit(lambda: None).result(limit())
+    assert report_cache.report(ECDSA, None) == b"ecdsa 1"
     clock.now = 10
     with pytest.raises(RuntimeError):
-        desk.report(ECDSA, None)
+        report_cache.report(ECDSA, None)
 
 
-def test_with_a_nonce_it_is_always_fresh(desk: ReportCache, maker: Maker) -> None:
+def test_with_a_nonce_it_is_always_fresh(report_cache: ReportCache, maker: Maker) -> None:
     nonce = b"n" * 32
-    assert [desk.report(ECDSA, nonce), desk.report(ECDSA, nonce)] == [b"ecdsa 1", b"ecdsa 2"]
+    assert [report_cache.report(ECDSA, nonce), report_cache.report(ECDSA, nonce)] == [b"ecdsa 1", b"ecdsa 2"]
     assert maker.nonces == [nonce, nonce]
 
 
-def test_those_who_bring_the_same_nonce_at_the_same_time_share(desk: ReportCache, maker: Maker) -> None:
+def test_those_who_bring_the_same_nonce_at_the_same_time_share(report_cache: ReportCache, maker: Maker) -> None:
     maker.go.clear()
     answers: list[object] = []
-    threads = [asked(desk, ECDSA, b"n" * 32, answers)]
+    threads = [asked(report_cache, ECDSA, b"n" * 32, answers)]
     assert maker.begun.acquire(timeout=limit())
-    threads += [asked(desk, ECDSA, b"n" * 32, answers) for _ in range(3)]
-    threads += [asked(desk, ED25519, b"n" * 32, answers)]  # another key is another report
+    threads += [asked(report_cache, ECDSA, b"n" * 32, answers) for _ in range(3)]
+    threads += [asked(report_cache, ED25519, b"n" * 32, answers)]  # another key is another report
     assert maker.begun.acquire(timeout=limit())
-    while desk._sharing < 3:
+    while report_cache._sharing < 3:
         threading.Event().wait(0.001)
     maker.go.set()
     for thread in threads:
@@ -141,83 +147,83 @@ def test_those_who_bring_the_same_nonce_at_the_same_time_share(desk: ReportCache
     assert sorted(map(str, answers)) == ["b'ecdsa 1'"] * 4 + ["b'ed25519 2'"]
 
 
-def test_those_who_share_share_the_failure(desk: ReportCache, maker: Maker) -> None:
+def test_those_who_share_share_the_failure(report_cache: ReportCache, maker: Maker) -> None:
     maker.go.clear()
     maker.fail = True
     answers: list[object] = []
-    threads = [asked(desk, ECDSA, b"n" * 32, answers) for _ in range(3)]
+    threads = [asked(report_cache, ECDSA, b"n" * 32, answers) for _ in range(3)]
     assert maker.begun.acquire(timeout=limit())
-    while desk._sharing < 2:
+    while report_cache._sharing < 2:
         threading.Event().wait(0.001)
     maker.go.set()
     for thread in threads:
         thread.join(limit())
     assert [type(answer) for answer in answers] == [RuntimeError] * 3
     maker.fail = False
-    assert desk.report(ECDSA, b"n" * 32) == b"ecdsa 2"
+    assert report_cache.report(ECDSA, b"n" * 32) == b"ecdsa 2"
 
 
-def test_a_flood_of_nonces_is_turned_away_and_cached_reports_still_come(desk: ReportCache, maker: Maker) -> None:
-    desk.report(ECDSA, None)
+def test_a_flood_of_nonces_is_refused_and_cached_reports_still_come(report_cache: ReportCache, maker: Maker) -> None:
+    report_cache.report(ECDSA, None)
     maker.go.clear()
     answers: list[object] = []
-    threads = [asked(desk, ECDSA, bytes([number]) * 32, answers) for number in range(MAX_MAKING)]
+    threads = [asked(report_cache, ECDSA, bytes([number]) * 32, answers) for number in range(MAX_MAKING)]
     for _ in range(MAX_MAKING + 1):
         assert maker.begun.acquire(timeout=limit())
     with pytest.raises(TooManyReportsError):
-        desk.report(ECDSA, b"n" * 32)
-    assert desk.report(ECDSA, None) == b"ecdsa 1"
+        report_cache.report(ECDSA, b"n" * 32)
+    assert report_cache.report(ECDSA, None) == b"ecdsa 1"
     maker.go.set()
     for thread in threads:
         thread.join(limit())
     assert len(answers) == MAX_MAKING
-    assert desk.report(ECDSA, b"n" * 32)
+    assert report_cache.report(ECDSA, b"n" * 32)
 
 
-def test_many_may_share_one_piece_of_work_but_not_without_end(desk: ReportCache, maker: Maker) -> None:
+def test_many_may_share_one_piece_of_work_but_not_without_end(report_cache: ReportCache, maker: Maker) -> None:
     maker.go.clear()
     answers: list[object] = []
-    threads = [asked(desk, ECDSA, None, answers)]
+    threads = [asked(report_cache, ECDSA, None, answers)]
     assert maker.begun.acquire(timeout=limit())
-    threads += [asked(desk, ECDSA, None, answers) for _ in range(MAX_SHARING)]
-    while desk._sharing < MAX_SHARING:
+    threads += [asked(report_cache, ECDSA, None, answers) for _ in range(MAX_SHARING)]
+    while report_cache._sharing < MAX_SHARING:
         threading.Event().wait(0.001)
     with pytest.raises(TooManyReportsError):
-        desk.report(ECDSA, None)
+        report_cache.report(ECDSA, None)
     maker.go.set()
     for thread in threads:
         thread.join(limit())
     assert answers == [b"ecdsa 1"] * (MAX_SHARING + 1)
-    assert (desk._sharing, desk._under_way) == (0, {})
+    assert (report_cache._sharing, report_cache._under_way) == (0, {})
 
 
 def test_a_renewed_tls_key_is_not_answered_for_with_the_old_ones_report(
-    desk: ReportCache, maker: Maker, clock: Clock
+    report_cache: ReportCache, maker: Maker, clock: Clock
 ) -> None:
-    assert desk.report(ReportRequest("ecdsa", b"old"), None) == b"ecdsa 1"
-    assert desk.report(ReportRequest("ecdsa", b"new"), None) == b"ecdsa 2"
+    assert report_cache.report(ReportRequest("ecdsa", b"old"), None) == b"ecdsa 1"
+    assert report_cache.report(ReportRequest("ecdsa", b"new"), None) == b"ecdsa 2"
     clock.now = 10
-    desk.report(ECDSA, None)
-    assert list(desk._kept) == [ECDSA], "what is over is not kept"
+    report_cache.report(ECDSA, None)
+    assert list(report_cache._cached) == [ECDSA], "what is over is not kept"
 
 
-def test_one_client_has_no_more_than_its_share_and_the_others_have_theirs(desk: ReportCache, maker: Maker) -> None:
-    desk.report(ECDSA, None)
+def test_one_client_has_no_more_than_its_share_and_others_have_theirs(report_cache: ReportCache, maker: Maker) -> None:
+    report_cache.report(ECDSA, None)
     maker.go.clear()
     answers: list[object] = []
-    threads = [asked(desk, ECDSA, bytes([number]) * 32, answers, "greedy") for number in range(MAX_PER_CLIENT)]
+    threads = [asked(report_cache, ECDSA, bytes([number]) * 32, answers, "greedy") for number in range(MAX_PER_CLIENT)]
     for _ in range(MAX_PER_CLIENT + 1):
         assert maker.begun.acquire(timeout=limit())
     for nonce in (b"n" * 32, bytes(32)):  # one of its own, and one that is being made already
         with pytest.raises(TooManyReportsError):
-            desk.report(ECDSA, nonce, "greedy")
-    assert desk.report(ECDSA, None, "greedy") == b"ecdsa 1", "what is kept costs nothing"
-    threads.append(asked(desk, ECDSA, b"o" * 32, answers, "other"))
+            report_cache.report(ECDSA, nonce, "greedy")
+    assert report_cache.report(ECDSA, None, "greedy") == b"ecdsa 1", "what is kept costs nothing"
+    threads.append(asked(report_cache, ECDSA, b"o" * 32, answers, "other"))
     assert maker.begun.acquire(timeout=limit())
     maker.go.set()
     for thread in threads:
         thread.join(limit())
     assert len(answers) == MAX_PER_CLIENT + 1
     assert not any(isinstance(answer, Exception) for answer in answers)
-    assert desk.report(ECDSA, b"n" * 32, "greedy")
-    assert not desk._waiting
+    assert report_cache.report(ECDSA, b"n" * 32, "greedy")
+    assert not report_cache._waiting

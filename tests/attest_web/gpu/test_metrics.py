@@ -80,7 +80,7 @@ def test_without_a_gpu_there_is_nothing_to_tell(caplog: pytest.LogCaptureFixture
 def test_nobody_waits_for_a_driver_that_hangs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(gpu_metrics, "PATIENCE", 0.05)
+    monkeypatch.setattr(gpu_metrics, "NVML_WAIT", 0.05)
     nvml = Nvml()
     collector = GpuFigures(nvml)
     nvml.may_answer.clear()
@@ -88,7 +88,7 @@ def test_nobody_waits_for_a_driver_that_hangs(
     assert figures(collector) == {}
     assert "NVML does not answer" in caplog.text
     nvml.may_answer.set()
-    monkeypatch.setattr(gpu_metrics, "PATIENCE", 10)
+    monkeypatch.setattr(gpu_metrics, "NVML_WAIT", 10)
     assert figures(collector)
 
 

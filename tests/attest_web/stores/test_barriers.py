@@ -64,12 +64,14 @@ class SteppedBackend:
 class Stepped:
     """A writer in front of such a backend, which it has found to be there."""
 
-    def __init__(self, first: SignedExchange, patience: float = 1000) -> None:
+    def __init__(self, first: SignedExchange, store_wait: float = 1000) -> None:
         self.backend = SteppedBackend()
         self.first = first
         self.rewritten: list[Write] = []
         self.everything_asked = 0
-        self.behind = WriteBehind(self.backend, lambda _: None, self._everything, patience=patience, check_every=1000)
+        self.behind = WriteBehind(
+            self.backend, lambda _: None, self._everything, store_wait=store_wait, check_every=1000
+        )
         assert self.backend.begins() == "check"
         self.backend.let()
 
@@ -177,7 +179,7 @@ def test_nothing_is_written_once_more_where_the_last_signature_that_was_stored_i
 
 def test_what_was_given_up_holds_no_barrier(first: SignedExchange) -> None:
     backend = SteppedBackend()
-    behind = WriteBehind(backend, lambda _: None, list, patience=1000, max_pending=250, check_every=1000)
+    behind = WriteBehind(backend, lambda _: None, list, store_wait=1000, max_pending=250, check_every=1000)
     assert backend.begins() == "check"
     now = time.monotonic()
     behind.add([Write(key, first, now + 600, now, "", 100) for key in ("one", "two", "three", "four")])
@@ -195,7 +197,7 @@ def test_what_was_given_up_holds_no_barrier(first: SignedExchange) -> None:
 
 
 def test_a_backend_that_has_answered_too_late_stays_down_until_it_answers_in_time(first: SignedExchange) -> None:
-    stepped = Stepped(first, patience=0.01)
+    stepped = Stepped(first, store_wait=0.01)
     backend, behind = stepped.backend, stepped.behind
     stepped.add("one")
     assert backend.begins() == ["one"]
@@ -204,7 +206,7 @@ def test_a_backend_that_has_answered_too_late_stays_down_until_it_answers_in_tim
     backend.let()
     assert backend.begins() == "check", "it is asked at once whether it answers in time now"
     assert behind.down
-    behind._patience = 1000
+    behind._store_wait = 1000
     backend.let()
     until(lambda: not behind.down)
     backend.let_all()

@@ -61,7 +61,7 @@ def write(key: str, signed: SignedExchange, lifetime: float = 60, holder: str = 
 
 
 def test_a_barrier_holds_until_all_that_came_before_it_is_stored(backend: ToldBackend, first: SignedExchange) -> None:
-    behind = writer(backend, patience=60)
+    behind = writer(backend, store_wait=60)
     assert behind.barrier() is None
     backend.may_write.clear()
     for number in range(10):
@@ -78,7 +78,7 @@ def test_a_barrier_holds_until_all_that_came_before_it_is_stored(backend: ToldBa
 def test_a_failure_releases_whoever_waits_and_nobody_waits_from_then_on(
     backend: ToldBackend, first: SignedExchange, caplog: pytest.LogCaptureFixture
 ) -> None:
-    behind = writer(backend, patience=60)
+    behind = writer(backend, store_wait=60)
     backend.may_write.clear()
     behind.add(write("one", first))
     barrier = behind.barrier()
@@ -102,7 +102,7 @@ def test_a_failure_releases_whoever_waits_and_nobody_waits_from_then_on(
 
 
 def test_one_that_is_too_slow_is_not_waited_for_either(backend: ToldBackend, first: SignedExchange) -> None:
-    behind = writer(backend, patience=0.05)
+    behind = writer(backend, store_wait=0.05)
     backend.may_write.clear()
     behind.add(write("one", first))
     until(lambda: behind.barrier() is None)

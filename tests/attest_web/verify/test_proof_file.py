@@ -30,8 +30,8 @@ def test_what_was_written_is_read() -> None:
         read = SavedProof.from_json(SavedProof(content, "x").to_json())
         assert read.collateral == "x"
         assert read.evidence.bodies == content.bodies
-        assert [saying.body for saying in read.evidence.signatures] == [saying.body for saying in content.signatures]
-        assert [saying.body for saying in read.evidence.reports] == [saying.body for saying in content.reports]
+        assert [each.body for each in read.evidence.signatures] == [each.body for each in content.signatures]
+        assert [each.body for each in read.evidence.reports] == [each.body for each in content.reports]
         assert (read.evidence.nonce, read.evidence.tls_keys) == (content.nonce, content.tls_keys)
 
 
