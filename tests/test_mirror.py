@@ -27,9 +27,6 @@ TESTED_ELSEWHERE: Final = {
 
 NOT_YET: Final = {
     "addons/bodies/body_reader.py",
-    "addons/bodies/pipeline.py",
-    "addons/bodies/signing_filter.py",
-    "addons/bodies/transform.py",
     "addons/chain.py",
     "addons/exchange/summary.py",
     "addons/inspection/commands.py",
