@@ -68,6 +68,13 @@ def test_each_attempt_is_noted_with_its_target_in_the_order_in_which_they_were_b
     assert (first.outcome, first.sent_at, first.status) == (None, None, None)
 
 
+def test_a_request_names_an_ipv6_target_in_brackets_when_it_is_sent() -> None:
+    sent = request("http://[::1]:9")
+    sent.headers["host"] = "::1:9"
+    begin_attempt(Exchange(find_route(sent)), sent)
+    assert sent.headers["host"] == "[::1]:9"
+
+
 @pytest.mark.parametrize(("setup", "reused"), [(None, False), (9.9, True), (10.0, False), (10.1, False)])
 def test_a_connection_is_reused_where_it_was_made_before_the_request_began(setup: float | None, reused: bool) -> None:
     sent = request()
