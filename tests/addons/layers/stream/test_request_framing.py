@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from mitmproxy import http
 
+from addons.bodies.pipeline import BodyPipeline
 from addons.layers.stream.request_framing import RequestFraming
 
 BODY = b'{"model":"m"}'
@@ -82,3 +83,13 @@ def test_a_second_attempt_is_framed_as_the_first() -> None:
     request.data.content = None
     assert not framing.frame(request, streams=False)
     assert request.headers["content-length"] == str(len(BODY) + 1)
+
+
+def test_a_body_that_streams_through_a_pipeline_that_changes_its_length_goes_in_chunks() -> None:
+    framing, request = received((b"Content-Length", b"%d" % len(BODY)), (b"Host", b"x"))
+    pipeline = BodyPipeline()
+    pipeline.changes_length = True
+    request.stream = pipeline
+    assert not framing.frame(request, streams=True)
+    assert "content-length" not in request.headers
+    assert request.headers["transfer-encoding"] == "chunked"
