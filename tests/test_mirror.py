@@ -36,6 +36,7 @@ NOT_YET: Final = {
     "addons/layers/http1/body_reader.py",
     "addons/layers/http2/back_pressure.py",
     "addons/layers/http2/connection.py",
+    "addons/layers/http2/flow_control.py",
     "addons/layers/http2/graceful_server.py",
     "addons/observability/request_log.py",
     "addons/observability/tracing.py",

@@ -48,6 +48,7 @@ from addons.layers.http1 import client as http1_client
 from addons.layers.http1 import server as http1_server
 from addons.layers.http1.server import ApiHttp1Server
 from addons.layers.http2 import connection as http2_connection
+from addons.layers.http2 import flow_control
 from addons.layers.http2 import graceful_server as graceful_http2
 from addons.layers.http2 import server as http2_server
 from addons.layers.stream import base, early_response, http_stream, request_body, response_end, retry
@@ -79,11 +80,8 @@ from addons.messages.parsed_messages import IndexedHeaders
         (retry.RetryStream, HttpStream, ["handle_protocol_error"]),
         (response_end.ResponseEndStream, HttpStream, ["start_response_stream"]),
         (http_stream.ApiHttpStream, HttpStream, ["state_wait_for_response_headers", "flow_done"]),
-        (
-            http2_server.ApiHttp2Server,
-            _http2.Http2Server,
-            ["_handle_event", "handle_h2_event", "close_connection"],
-        ),
+        (http2_server.ApiHttp2Server, _http2.Http2Server, ["_handle_event", "handle_h2_event"]),
+        (flow_control.FlowControlledHttp2Server, _http2.Http2Server, ["close_connection"]),
         (
             graceful_http2.GracefulHttp2Server,
             _http2.Http2Server,

@@ -3,7 +3,8 @@
 - Requests come out of here as requests of HTTP/1.1 (`addons.layers.http2.request`), and their bodies are what they
   said.
 - Errors are in OpenAI's shape, and quote nothing of what was sent; nor does the log.
-- A client that is slow to read one answer halts the upstream of that answer, and nothing else.
+- A client that is slow to read one response halts the upstream of that response, and nothing else
+  (`addons.layers.http2.flow_control`).
 - Floods and resets are paid from budgets (`addons.layers.http2.frame_budget`); time and room are bounded
   (`addons.layers.http2.streams`).
 - A connection that is to end sends GOAWAY first (`addons.layers.http2.graceful_server`).
@@ -37,6 +38,7 @@ from mitmproxy.proxy.layers.http._http2 import StreamState
 
 from addons.layers.http1.server import MESSAGES, UpstreamTimedOut
 from addons.layers.http2.back_pressure import BackPressure
+from addons.layers.http2.flow_control import HALT_AT, FlowControlledHttp2Server
 from addons.layers.http2.frame_budget import (
     RESET_BURST,
     RESETS_PER_SECOND,
@@ -44,17 +46,11 @@ from addons.layers.http2.frame_budget import (
     Http2LimitExceeded,
     TokenBucket,
 )
-from addons.layers.http2.graceful_server import GoingAway, GracefulHttp2Server
+from addons.layers.http2.graceful_server import GoingAway
 from addons.layers.http2.request import Http2RequestError, http1_request
-from addons.layers.http2.streams import Http2Timeouts, StreamTable
+from addons.layers.http2.streams import Http2Timeouts
 from addons.messages.request_id import return_request_id, settle_request_id
 from addons.messages.responses import error_response
-
-HALT_AT: Final = 64 * 1024
-"""Bytes waiting for one client's window at which the upstream is halted."""
-
-RESUME_AT: Final = 16 * 1024
-"""Bytes still waiting at which it goes on."""
 
 SWEEP: Final = 5.0
 """Seconds between looks at what is overdue."""
@@ -64,7 +60,7 @@ class StreamsWentOn(events.Event):
     """Something has happened on the streams' other sides, so that they may have taken what they had in their queues."""
 
 
-class ApiHttp2Server(GracefulHttp2Server):
+class ApiHttp2Server(FlowControlledHttp2Server):
     """A client's connection."""
 
     def __init__(
@@ -90,16 +86,11 @@ class ApiHttp2Server(GracefulHttp2Server):
                 start, at `GoingAway` and every `SWEEP` seconds.
             unreadable: Told of a request head that could not be read.
         """
-        super().__init__(context, clock, retiring)
+        super().__init__(context, upstreams, timeouts, clock, retiring)
         self._unreadable = unreadable
-        self._upstreams = upstreams
-        self._timeouts = timeouts
         self._add_standard_headers = add_standard_headers
         self._frames = FrameBudget(clock)
         self._resets = TokenBucket(RESET_BURST, RESETS_PER_SECOND, clock)
-        self._streams = StreamTable(timeouts, clock)
-        self._unacknowledged: dict[int, int] = {}
-        """Bytes for which streams' windows have still to be opened again."""
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start):
@@ -117,7 +108,7 @@ class ApiHttp2Server(GracefulHttp2Server):
                 yield from self.protocol_error(str(excess), excess.code)
                 return
             yield from super()._handle_event(event)
-            self._resume()
+            self.resume_upstreams()
             yield from self._settle()
         elif isinstance(event, ResponseTrailers):
             pass  # as in HTTP/1, where mitmproxy has no way to send them
@@ -129,25 +120,9 @@ class ApiHttp2Server(GracefulHttp2Server):
             yield from super()._handle_event(event)
             self._sent(event)
         if self._unacknowledged:
-            yield from self._acknowledge()
-        if self.is_over() and self._is_at_rest():
+            yield from self.acknowledge()
+        if self.is_over() and self.is_at_rest():
             yield from self.close_connection("all that the client had under way is done")
-
-    def _is_at_rest(self) -> bool:
-        return not (self._streams or self.h2_conn.queues)
-
-    @property
-    def has_pending_writes(self) -> bool:
-        """Whether a stream has still to take something, and `StreamsWentOn` is to be told."""
-        return bool(self._unacknowledged)
-
-    def _acknowledge(self) -> layer.CommandGenerator[None]:
-        """Open the windows of streams that have taken what came."""
-        for stream_id, size in list(self._unacknowledged.items()):
-            if not self._upstreams.waits(stream_id):
-                del self._unacknowledged[stream_id]
-                self.h2_conn.acknowledge_received_data(size, stream_id)
-        yield from self.flush()
 
     def _settle(self) -> layer.CommandGenerator[None]:
         try:
@@ -160,7 +135,7 @@ class ApiHttp2Server(GracefulHttp2Server):
         """Take note of a piece of an answer that went out, or waits to."""
         if isinstance(event, ResponseEndOfMessage):
             self._resets.refill(1)
-            self._end_stream(event.stream_id)
+            self.end_stream(event.stream_id)
         elif isinstance(event, ResponseData | ResponseHeaders):
             stream = self._streams.get(event.stream_id)
             if stream is None:
@@ -169,25 +144,9 @@ class ApiHttp2Server(GracefulHttp2Server):
             if isinstance(event, ResponseData):
                 self._frames.sent(len(event.data))
                 if self.h2_conn.waiting(event.stream_id) > HALT_AT:
-                    stream.halted = True
-                    self._upstreams.pause_reading(event.stream_id)
+                    self.halt(event.stream_id, stream)
             elif event.end_stream and not self.is_closed(event.stream_id):
                 self.h2_conn.release(event.stream_id)
-
-    def _resume(self) -> None:
-        for stream_id, stream in self._streams.halted():
-            if self.h2_conn.waiting(stream_id) < RESUME_AT:
-                stream.halted = False
-                self._streams.answer_came(stream)
-                self._upstreams.resume(stream_id)
-
-    def _end_stream(self, stream_id: int) -> bool:
-        """Let go of a stream, and tell whether there was one. What still comes of its request falls."""
-        stream = self._streams.end(stream_id)
-        if stream is not None and stream.halted:
-            self._upstreams.resume(stream_id)
-        self.streams.pop(stream_id, None)
-        return stream is not None
 
     def _send_error(self, event: ResponseProtocolError) -> layer.CommandGenerator[None]:
         status = 504 if isinstance(event, UpstreamTimedOut) else event.code.http_status_code()
@@ -196,7 +155,7 @@ class ApiHttp2Server(GracefulHttp2Server):
                 self.h2_conn.reset_stream(event.stream_id, ErrorCodes.INTERNAL_ERROR)
             else:
                 self._answer(event.stream_id, status, MESSAGES.get(status, MESSAGES[502]))
-        self._end_stream(event.stream_id)
+        self.end_stream(event.stream_id)
         yield from self.flush()
 
     def _answer(self, stream_id: int, status: int, message: str, *more: tuple[bytes, bytes]) -> None:
@@ -268,8 +227,7 @@ class ApiHttp2Server(GracefulHttp2Server):
                 self._streams.pass_on(stream)
             elif not self._streams.hold(stream, len(data)):
                 yield from self._refuse_more(stream_id)
-        size = event.flow_controlled_length or 0
-        self._unacknowledged[stream_id] = self._unacknowledged.get(stream_id, 0) + size
+        self.owe_window(stream_id, event.flow_controlled_length or 0)
 
     def _refuse_more(self, stream_id: int) -> layer.CommandGenerator[None]:
         if self.is_open_for_us(stream_id):
@@ -304,17 +262,8 @@ class ApiHttp2Server(GracefulHttp2Server):
 
     def _give_up(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Have a stream let go of its upstream."""
-        if self._end_stream(stream_id):
+        if self.end_stream(stream_id):
             yield ReceiveHttp(RequestProtocolError(stream_id, "the client has given up", ErrorCode.CANCEL))
-
-    def close_connection(self, msg: str) -> layer.CommandGenerator[None]:
-        """Let go of the connection and all of its streams."""
-        self.h2_conn.queues.clear()
-        self._unacknowledged.clear()
-        for stream_id in list(self.streams):
-            if (stream := self._streams.end(stream_id)) is not None and stream.halted:
-                self._upstreams.resume(stream_id)
-        yield from super().close_connection(msg)
 
     def _sweep(self) -> layer.CommandGenerator[None]:
         """End what is overdue."""
@@ -328,7 +277,7 @@ class ApiHttp2Server(GracefulHttp2Server):
             yield from self._give_up(stream_id)
         yield from self.flush()
         yield from self.announce_end()
-        if self._streams.is_idle() and self._is_at_rest():
+        if self._streams.is_idle() and self.is_at_rest():
             yield from self.protocol_error("the connection was idle", ErrorCodes.NO_ERROR)
         else:
             yield commands.RequestWakeup(SWEEP)

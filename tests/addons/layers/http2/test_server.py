@@ -26,10 +26,11 @@ from addons.access.body_pace import BodyTimes
 from addons.layers.connections.read_controller import ReadController
 from addons.layers.http2.back_pressure import BackPressure
 from addons.layers.http2.connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
+from addons.layers.http2.flow_control import HALT_AT
 from addons.layers.http2.frame_budget import RESET_BURST
 from addons.layers.http2.goaway import HIGHEST_STREAM, PING_TIMEOUT
 from addons.layers.http2.graceful_server import GoingAway
-from addons.layers.http2.server import HALT_AT, SWEEP, ApiHttp2Server, StreamsWentOn
+from addons.layers.http2.server import SWEEP, ApiHttp2Server, StreamsWentOn
 from addons.layers.http2.streams import MAX_HELD, Http2Timeouts
 from addons.lifecycle.connection_handlers import ConnectionHandlers
 from tests.addons.clock import Clock
