@@ -1,4 +1,4 @@
-"""What makes proof and shows it: keys, signatures, the signature store and the pages that serve them.
+"""Makes and serves proofs: keys, signatures, the signature store and the pages.
 
-Nothing in here knows of mitmproxy or of `addons`; a proof can be made and tested with no proxy in sight.
+Nothing in it imports mitmproxy or `addons`: proofs can be made and tested without a proxy.
 """

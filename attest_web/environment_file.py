@@ -1,4 +1,4 @@
-"""A file of settings, `NAME=value` a line, that goes before the environment and can be read again."""
+"""A file of settings, `NAME=value` a line, which takes precedence over the environment and can be re-read."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,10 @@ from attest_web.settings import SettingsError
 
 
 class EnvironmentFile:
-    """Puts what a file says into this process's environment, for itself and the processes that it starts."""
+    """Applies a file of settings to this process's environment, for itself and its child processes."""
 
     def __init__(self, path: Path | None) -> None:
-        """Take note of where the file is, and of the environment as it is without it.
+        """Keep the file's path, and a copy of the environment without it.
 
         Args:
             path: The file; None where there is none.
@@ -21,7 +21,7 @@ class EnvironmentFile:
         self._bare = dict(os.environ)
 
     def read(self) -> None:
-        """Make the environment what the file says now. What it does not name any more is as it was before.
+        """Apply the file's current content. Variables that it does not name any more get their former values.
 
         Raises:
             SettingsError: It cannot be read.

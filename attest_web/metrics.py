@@ -1,4 +1,4 @@
-"""What Prometheus is told of this proxy: every metric that counts as things happen, in one place.
+"""The Prometheus metrics of this proxy: all that count events, in one place.
 
 Names and units are by the conventions of Prometheus: base units, the unit in the name, `_total` for what only grows.
 No label holds anything that a client chose: routes are those of the table, all else is `other`.
@@ -78,7 +78,7 @@ class SharedFiles:
 
 
 class BatchHistogram(Histogram):
-    """A histogram that can be told of many observations at once."""
+    """A histogram that takes many observations at once."""
 
     def observe_many(self, counts: Sequence[int], total: float) -> None:
         """Take observations that have been counted already.
@@ -94,7 +94,7 @@ class BatchHistogram(Histogram):
 
 
 class Metrics:
-    """All metrics that count as things happen. Safe in any thread."""
+    """All metrics that count events. Thread-safe."""
 
     def __init__(self, shared: SharedFiles | None = None) -> None:
         """Begin at nothing; or, where the files are there, where they are.

@@ -41,7 +41,7 @@ class SqliteAddress:
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """In Redis, Valkey or whatever else speaks as they do. Passwords are in no repr.
+    """In Redis, Valkey or another server with their protocol. Passwords are in no repr.
 
     Attributes:
         kind: What listens at the hosts.
@@ -81,7 +81,7 @@ def parse_address(text: object) -> StoreAddress:
     try:
         url = urlsplit(str(text).strip())
         options = dict(parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query)))
-    except ValueError:  # which quotes what it does not like
+    except ValueError:  # whose message quotes the address
         raise ValueError("it is no address") from None
     if url.scheme == "sqlite":
         if url.netloc or not url.path.strip("/") or url.path.endswith("/") or url.query or url.fragment:

@@ -1,1 +1,1 @@
-"""What mitmweb and the console show of an exchange."""
+"""What mitmweb and the console show of an exchange: marks, comments, content views and commands."""

@@ -1,4 +1,4 @@
-"""The addons for those who look at flows, in mitmweb and in the console: made and loaded only there."""
+"""The addons that show flows in mitmweb and in the console: loaded only there."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -47,7 +47,7 @@ class InspectionChain:
             signer: The one among them that may change request bodies.
             metrics: What is counted.
             store: Where the signatures are.
-            report_cache: Hands out attestation reports.
+            report_cache: Returns attestation reports.
         """
         addresses: dict[SigningAlgo, str] = {
             "ecdsa": signer.keys.ecdsa_address,

@@ -30,7 +30,7 @@ from attest_web.verify.signed_text import address_bytes
 logger = logging.getLogger(__name__)
 
 MOST = 20
-"""Flows that one command may be given: the proxy stands still while it works."""
+"""Flows at most for one command, which blocks the event loop."""
 
 CHOSEN: Sequence[flow.Flow] = ()
 """Stands for the flow that is chosen, where none is named; an expression that fits none gives another sequence."""
@@ -83,7 +83,7 @@ class InspectionCommands:
 
     @command.command("tee.attestation")  # type: ignore[untyped-decorator]
     def attestation(self, flows: Sequence[flow.Flow] = CHOSEN) -> Sequence[str]:
-        """Check the attestation of the keys that have signed the chosen flow. It may take a while: ask again."""
+        """Check the attestation of the keys that have signed the chosen flow. It may take a while: run it again."""
         chosen = self._chosen(flows)
         if len(chosen) != 1 or (signed := chosen[0].exchange.signed) is None:
             raise exceptions.CommandError("Choose one flow that has been signed.")
@@ -107,7 +107,7 @@ class InspectionCommands:
         return [*self._stats(), f"flows listed: {self._view.store_count()}"]
 
     def done(self) -> None:
-        """End with the proxy."""
+        """Stop the thread."""
         self._threads.close()
 
     def _chosen(self, flows: Sequence[flow.Flow]) -> list[InspectedFlow]:
@@ -142,7 +142,7 @@ def report_of(report_cache: ReportCache, algo: SigningAlgo) -> bytes:
 
 
 def attestation_checks(algo: SigningAlgo, signed_by: str, report: Report) -> list[Check]:
-    """What can be checked of a report without asking anybody else.
+    """The checks of a report that need no other service.
 
     Args:
         algo: The algorithm.

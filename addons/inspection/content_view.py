@@ -11,7 +11,7 @@ from attest_web.signatures import SigningAlgo
 NAME = "TEE proof"
 
 FIRST = 100.0
-"""More than any of mitmproxy's own views claims for itself."""
+"""Higher than the priority of any of mitmproxy's own views."""
 
 
 class TeeProof(contentviews.Contentview):
@@ -28,7 +28,7 @@ class TeeProof(contentviews.Contentview):
         self._addresses = addresses
 
     def load(self, loader: object) -> None:  # noqa: ARG002  # the hook's signature
-        """Offer the view."""
+        """Register the view."""
         contentviews.add(self)
 
     @property
@@ -37,7 +37,7 @@ class TeeProof(contentviews.Contentview):
         return NAME
 
     def render_priority(self, data: bytes, metadata: contentviews.Metadata) -> float:  # noqa: ARG002
-        """Before all others, for what has passed here; but not where an answer of the proxy's own is there."""
+        """Above all others for a flow of this proxy; but not for a response of the proxy's own."""
         self._note(metadata)
         inspected = self._inspection.find(metadata.flow)
         if inspected is None:

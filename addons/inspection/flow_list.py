@@ -1,4 +1,4 @@
-"""The list of flows that mitmweb and the console show, kept from growing for ever (mitmproxy issue 8246)."""
+"""Bounds the list of flows that mitmweb and the console show (mitmproxy issue 8246)."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ class FlowList:
     """
 
     def __init__(self, view: View, most: int) -> None:
-        """Watch over a list.
+        """Bound a list.
 
         Args:
             view: mitmproxy's list of flows.

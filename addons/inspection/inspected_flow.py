@@ -1,4 +1,4 @@
-"""What those who look at flows may know of an exchange: how it stands, and of its bodies their sizes and hashes."""
+"""What is shown of an exchange: its status, and the sizes and hashes of its bodies."""
 
 import json
 import re
@@ -15,11 +15,11 @@ MAX_MODEL_READ = 1024 * 1024
 """Bytes of a request up to which it is read once more for the name of its model."""
 
 _MODEL = re.compile(r"[\w./:@+~-]{1,128}")
-"""Names of models. What looks otherwise may be anything, and is not shown."""
+"""Names of models. Other text could be a part of a prompt, and is not shown."""
 
 
 class Standing(StrEnum):
-    """How an exchange stands, for those who look at it."""
+    """The status of an exchange, as it is shown."""
 
     PENDING = "pending"
     SIGNED = "signed"
@@ -45,9 +45,9 @@ class InspectedFlow:
         return self.exchange.route.kind is Kind.SIGNED
 
     def standing(self) -> tuple[Standing, str | None]:
-        """How it stands, and why it is unsigned or has failed.
+        """Its status, and why it is unsigned or has failed.
 
-        An exchange that has been signed stays so: whoever has gone meanwhile, its signature can be fetched.
+        A signed exchange stays signed, even if the client has disconnected: its signature can be fetched.
         """
         exchange, status = self.exchange, self.exchange.status
         if exchange.state == "signed":

@@ -1,9 +1,8 @@
-"""What ops see of the traffic in mitmweb and in the console, and what they do not.
+"""What operators see of the traffic in mitmweb and in the console, and what is withheld.
 
-Each flow is marked, and has a comment that says how it stands. Bodies are not shown: in their place stands a notice
-with their sizes and hashes, from the time when the head of the message is there. A request body has to wait in the
-flow to be forwarded; it waits here instead. Under mitmdump and `tee-signer`, where nobody looks at flows, none of this
-is loaded.
+Each flow is marked, and has a comment with its status. Bodies are not shown: a notice with their sizes and hashes
+replaces them as soon as the message's head is there. A request body that would have to stay in the flow until it is
+forwarded is kept here instead. mitmdump and `tee-signer` show no flows and do not load this.
 """
 
 from mitmproxy import ctx, flow, http
@@ -24,20 +23,20 @@ _BROWSER = "webaddon"
 class Inspection:
     """Marks flows, and withholds their bodies; see `addons.layers.layer_config.RedactedBodyStore`.
 
-    It comes last in the chain: what it sees is what goes out.
+    It is last in the chain, so it sees messages as they are sent.
 
     Attributes:
         view: mitmproxy's list of flows.
-        keeps_plaintext: Whether bodies stay in flows, for all to see.
+        keeps_plaintext: Whether bodies stay in flows and are shown.
     """
 
     def __init__(self, view: View, exchanges: Exchanges, *, keeps_plaintext: bool) -> None:
-        """Know nothing yet.
+        """Make the addon.
 
         Args:
             view: mitmproxy's list of flows.
             exchanges: What the other addons have noted.
-            keeps_plaintext: Whether bodies stay in flows, for all to see.
+            keeps_plaintext: Whether bodies stay in flows and are shown.
         """
         self.keeps_plaintext = keeps_plaintext
         self.view = view
@@ -49,9 +48,9 @@ class Inspection:
         return InspectedFlow(exchange, exchange.shown) if exchange is not None and exchange.shown is not None else None
 
     def shown(self, which: flow.Flow) -> None:
-        """Take note that somebody looks at a flow: `@focus` is that one from now on, in mitmweb.
+        """Set `@focus` to the flow that is shown in mitmweb.
 
-        There, the browser keeps to itself which flow is chosen. All that tells is that it asks for the bodies.
+        There, only the browser knows which flow is selected; its request for the bodies is the only sign of it.
         """
         if ctx.master.addons.get(_BROWSER) is None or which not in self.view:
             return
@@ -59,7 +58,7 @@ class Inspection:
             self.view.focus.flow = which
 
     def running(self) -> None:
-        """Have mitmweb show the comments, unless somebody has chosen what it shows."""
+        """Have mitmweb show the comments, unless its columns are configured."""
         if "web_columns" in ctx.options and not ctx.options.has_changed("web_columns"):
             # With bodies withheld, the size would be that of the notices.
             left_out = () if self.keeps_plaintext else ("size",)
@@ -67,7 +66,7 @@ class Inspection:
             ctx.options.update(web_columns=[*columns, "comment"])
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Begin with a flow."""
+        """Start the record of a flow."""
         exchange = self._exchanges.of(flow)
         facts = exchange.shown = FlowFacts(f"{flow.request.method} {request_path(flow.request)}")
         if flow.request.stream and flow.response is None:
@@ -75,7 +74,7 @@ class Inspection:
         self._show(flow, InspectedFlow(exchange, facts))
 
     def came(self, flow: http.HTTPFlow) -> None:
-        """Measure a request body that was held, before anybody has changed it."""
+        """Measure a request body that was held, before any addon changes it."""
         inspected = self.find(flow)
         body = flow.request.raw_content
         if inspected is None or body is None or is_withheld(inspected, flow.request):
@@ -107,13 +106,13 @@ class Inspection:
             flow.request.data.content = body
 
     def forget(self, flow: http.HTTPFlow) -> None:
-        """Forget a request body, and leave a notice in its place."""
+        """Drop a request body, and put a notice in its place."""
         if (inspected := self.find(flow)) is not None:
             inspected.facts.waiting = None
             self._show(flow, inspected)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Get ready to measure the answer."""
+        """Prepare to measure the response body."""
         inspected, response = self.find(flow), flow.response
         if inspected is None or response is None:
             return
@@ -122,7 +121,7 @@ class Inspection:
         self._show(flow, inspected)
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """Say how the exchange has ended; of a WebSocket, it has only begun."""
+        """Show how the exchange has ended; a WebSocket has only begun."""
         inspected, response = self.find(flow), flow.response
         if inspected is None or response is None:
             return
@@ -134,21 +133,21 @@ class Inspection:
         self._show(flow, inspected)
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
-        """Say how a WebSocket has ended, in place of the body that a 101 does not have."""
+        """Show how a WebSocket has ended, in place of the body that a 101 does not have."""
         if flow.response is not None and not flow.response.raw_content:
             flow.response.data.content = None
         if (inspected := self.find(flow)) is not None:
             self._show(flow, inspected)
 
     def error(self, flow: http.HTTPFlow) -> None:
-        """Say why an exchange has failed; `log_redaction` has seen to it that nothing is quoted."""
+        """Show why an exchange has failed; `log_redaction` has removed quotes of traffic."""
         if (inspected := self.find(flow)) is not None:
             inspected.facts.waiting = None
             inspected.facts.error = flow.error.msg if flow.error is not None else "it was cut short"
             self._show(flow, inspected)
 
     def _show(self, flow: http.HTTPFlow, inspected: InspectedFlow) -> None:
-        """Write into a flow what is known now, but over nothing that somebody else has written."""
+        """Update a flow's mark and comment, unless an operator or another addon has written them."""
         facts, mark, comment = inspected.facts, mark_of(inspected), comment_of(inspected)
         if flow.marked == facts.mark:
             flow.marked = facts.mark = mark
@@ -174,11 +173,11 @@ def _measure(message: http.Message, digest: BodyDigest, *, as_received: bool) ->
 
 
 class OriginalRequestProbe:
-    """Shows the inspection the requests, from a place in the chain where nobody has changed their bodies yet."""
+    """Passes requests to the inspection from the front of the chain, before any addon changes their bodies."""
 
     def __init__(self, inspection: Inspection) -> None:
         self._inspection = inspection
 
     def request(self, flow: http.HTTPFlow) -> None:
-        """Show it a request whose body has come."""
+        """Pass a request whose body is complete."""
         self._inspection.came(flow)

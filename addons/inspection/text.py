@@ -26,7 +26,7 @@ MARKS = {
     Standing.FAILED: ":x:",
 }
 NOT_DUE_MARK = ":heavy_minus_sign:"
-"""Of what is never signed, so that nobody is alarmed."""
+"""Mark of an exchange that is not meant to be signed, so that it does not look like a failure."""
 
 BANNER = "!!! INSPECT_PLAINTEXT is on: prompts and answers are kept here and shown !!!"
 _SIGNS = {Status.PASSED: "✓", Status.FAILED: "✗", Status.NOT_MADE: "–"}  # noqa: RUF001
@@ -62,7 +62,7 @@ def notice_of(inspected: InspectedFlow, what: str, *, kept: bool) -> bytes:
 
 
 def checks_of(inspected: InspectedFlow, addresses: Mapping[SigningAlgo, str]) -> list[Check]:
-    """Check the signatures of an exchange, as a verifier does who has seen the bytes.
+    """Check the signatures of an exchange, as a client with its bytes would.
 
     Args:
         inspected: The exchange.
@@ -75,7 +75,7 @@ def checks_of(inspected: InspectedFlow, addresses: Mapping[SigningAlgo, str]) ->
 
 
 def check_lines(checks: Sequence[Check]) -> list[str]:
-    """Checks for people, a line each, and what they come to."""
+    """Checks as text, a line each, and their outcome."""
     lines = [f"{_SIGNS[check.status]} {check.name}: {printable(check.detail)}" for check in checks]
     failed = [check.name for check in checks if not check.holds]
     if all_hold(checks):
@@ -95,7 +95,7 @@ def signature_lines(signed: SignedExchange) -> list[str]:
 
 
 def proof_lines(inspected: InspectedFlow, addresses: Mapping[SigningAlgo, str]) -> list[str]:
-    """All that is known of an exchange, without a word of it."""
+    """All that is known of an exchange, without its content."""
     lines = [
         f"{name:<10} {printable(value)}"
         for name, value in (

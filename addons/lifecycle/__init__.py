@@ -1,1 +1,1 @@
-"""The process: its limits, its TLS key, its place among workers, and its graceful end."""
+"""The process: its limits, its TLS key, its context as a worker, and its graceful stop."""

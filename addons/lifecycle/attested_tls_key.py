@@ -1,7 +1,7 @@
 """The TLS key that reports bind (`TLS_CERT_PATH`): the one that this proxy serves, or that a proxy in front of it does.
 
-mitmproxy reads the files of `--certs` when it starts, and serves what it has read until it ends. So the fingerprint is
-taken then, and stays: a file that is replaced later counts for the next process, of a restart or a SIGHUP.
+mitmproxy loads the files of `--certs` when it starts, and serves them until it ends. So the fingerprint is computed
+then: a file that is replaced later takes effect in the next process, after a restart or a SIGHUP.
 """
 
 import logging
@@ -14,14 +14,14 @@ from attest_web.attestation.tls_fingerprint import TlsCertificateError, TlsFinge
 logger = logging.getLogger(__name__)
 
 _LOADING = frozenset({"certs", "confdir", "key_size", "cert_passphrase"})
-"""Options at whose change mitmproxy reads the files of `--certs` anew."""
+"""Options whose change makes mitmproxy reload the files of `--certs`."""
 
 
 class AttestedTlsKey:
     """Knows the fingerprint of the key that clients see."""
 
     def __init__(self, path: Path) -> None:
-        """Read nothing yet.
+        """Prepare; nothing is read yet.
 
         Args:
             path: `TLS_CERT_PATH`.
@@ -40,13 +40,13 @@ class AttestedTlsKey:
         return self._served if self._served is not None else self._named()
 
     def configure(self, updated: set[str]) -> None:
-        """Refuse to serve anything else than what reports bind."""
+        """Refuse to serve another key than the one that reports bind."""
         if self._is_running and updated & _LOADING:
             names = ", ".join(sorted(updated & _LOADING))
             raise exceptions.OptionsError(f"{names}: reports bind the key of TLS_CERT_PATH; restart to change it")
 
     def running(self) -> None:
-        """Take the fingerprint of what mitmproxy has just loaded, and refuse a start with another one."""
+        """Compute the fingerprint of what mitmproxy has just loaded, and refuse a start with another key."""
         self._is_running = True
         if not ctx.options.certs:
             logger.warning(

@@ -1,15 +1,15 @@
-"""A graceful stop: SIGTERM refuses new work and lets what is under way finish, for a time.
+"""A graceful stop: on SIGTERM, new requests are refused and those under way may finish, for a time.
 
 1. The port is closed, idle connections with it; `/ready` says 503; requests on the connections that are left get a 503,
    except those for proof pages. Clients with HTTP/2 are told that their connection is to end, and open no new streams.
 2. The requests under way are awaited. What is not done in time is cut, and so goes unsigned.
-3. Whoever has just got the end of an answer has a moment to fetch its signature, before its store goes: best at the
+3. For a moment after the last response, its client can fetch the signature, before the store closes: best at the
    side port, which accepts connections up to then. Requests that came there meanwhile are awaited, too.
 
 A second SIGTERM cuts short what is left of this. SIGINT is mitmproxy's, and stops at once.
 
-A proxy that is to be replaced by another one at the same port retires: it takes no new connections, closes those that
-it has as they come to rest, and stops when there is none left. Nobody has to wait for that, so it may take its time.
+A proxy that is replaced by another one at the same port retires: it accepts no new connections, closes the open ones
+as they become idle, and stops when none is left. Nothing waits for that, so its deadline is long.
 """
 
 import asyncio
@@ -32,19 +32,19 @@ from addons.messages.responses import reject
 logger = logging.getLogger(__name__)
 
 LINGER = 2.0
-"""Seconds for which signatures can still be fetched after the last answer has ended."""
+"""Seconds for which signatures can still be fetched after the last response has ended."""
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that connections may take to be closed."""
 
 _RETIRING_TICK = 0.25  # as long as streams may last
 
-_TICK = 0.02  # seconds; nothing tells when a connection is gone for good, so it has to be looked at
+_TICK = 0.02  # seconds between polls, as no event reports that a connection's transport is closed
 
 
 @dataclass(frozen=True)
 class GracefulExit:
-    """How a proxy retires.
+    """The options of a proxy's graceful exit.
 
     Attributes:
         steps: Called at its beginning.
@@ -84,13 +84,13 @@ class Drain:
 
         Args:
             seconds: How long what is under way may take.
-            draining: Set when it begins, for whoever wants to know.
+            draining: Set when the drain begins.
             exchanges: Know what is under way, and its routes.
             side_port: Goes on for as long as signatures can be fetched.
             handlers: Of the client connections.
             retirement: How this proxy retires, where it can be asked to.
             retire_http2: Tells the clients with HTTP/2 that their connections are to end.
-            goaway_timeout: Seconds that these have to hear of it where nothing is under way.
+            goaway_timeout: Seconds for GOAWAY to be delivered where nothing is under way.
         """
         self._retire_http2 = retire_http2
         self._goaway_timeout = goaway_timeout
@@ -104,14 +104,14 @@ class Drain:
         self._task: asyncio.Task[None] | None = None
 
     def running(self) -> None:
-        """Take over SIGTERM, which mitmproxy answers by stopping at once."""
+        """Replace mitmproxy's handler of SIGTERM, which stops at once."""
         try:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm)
         except (NotImplementedError, RuntimeError):  # Windows, or not the main thread: then it stops at once
             logger.debug("SIGTERM cannot be taken over")
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Note what is under way; refuse what is new when the end has begun."""
+        """Refuse new requests once the drain has begun."""
         exchange = self._exchanges.of(flow)
         new_work = self._draining.is_set() and exchange.route.kind is not Kind.PROOF
         if new_work and flow.error is None and flow.response is None:
@@ -119,12 +119,12 @@ class Drain:
             reject(flow, 503, "This server is about to stop. Send the request again, to another one.", headers)
 
     def done(self) -> None:
-        """Leave nothing behind."""
+        """Restore the signal's handler."""
         if self._task is not None:
             self._task.cancel()
 
     def retire(self) -> None:
-        """Leave the port to another proxy, and stop when nobody needs this one any more."""
+        """Stop accepting connections, and stop the proxy once all of them are closed."""
         if self._task is None and self._retirement is not None:
             self._task = asyncio.get_running_loop().create_task(self._retire(self._retirement))
 
@@ -149,7 +149,7 @@ class Drain:
         else:
             self._draining.set()
             if self._task is not None:
-                self._task.cancel()  # there is no time for that any more
+                self._task.cancel()  # the deadline has passed
             self._task = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:

@@ -1,10 +1,10 @@
-"""How many connections the system lets this process have: each is an open file."""
+"""The limit of open files, which bounds the connections of this process."""
 
 import resource
 
 
 def allow_open_files(wanted: int) -> int:
-    """Raise this process's limit of open files to as many as are wanted and may be had; return what it is then."""
+    """Raise this process's limit of open files as far as wanted and allowed; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted

@@ -1,4 +1,4 @@
-"""Has mitmproxy speak TLS with a key and a chain that are in memory alone (`TLS_FROM_DSTACK=1`)."""
+"""Has mitmproxy serve TLS with a key and a chain that are in memory only (`TLS_FROM_DSTACK=1`)."""
 
 from typing import Any
 
@@ -23,6 +23,6 @@ class ServedCertificate:
         return {"certs": [str(self._file.path)]}
 
     def configure(self, updated: set[str]) -> None:
-        """Refuse to serve anything else: reports bind this key."""
+        """Refuse to serve another key: reports bind this one."""
         if "certs" in updated and list(ctx.options.certs) != self.options()["certs"]:
             raise exceptions.OptionsError("the option certs is dstack's: restart without TLS_FROM_DSTACK to change it")

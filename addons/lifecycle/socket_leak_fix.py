@@ -1,9 +1,9 @@
-"""Closes the connections that mitmproxy leaves open.
+"""Closes the sockets that mitmproxy leaks.
 
-mitmproxy closes a connection by cancelling the task that carries it, and expects that while the task waits for data.
-But the task may have data already, and be waiting for its turn to hand that on. Then it ends at once: its socket stays
-open for as long as the other side likes, and the layers never hear that the connection has ended. A client that is sent
-away in the middle of a flood brings it about at will.
+mitmproxy closes a connection by cancelling its task, and assumes that the task waits for data. But the task may have
+data already, and be waiting for the lock to pass it to the layers. Then it ends at once: its socket stays open until
+the other side closes it, and the layers get no event that the connection has ended. A client that is disconnected in
+the middle of a flood can cause it at will.
 """
 
 from mitmproxy.connection import Client, Connection, ConnectionState
@@ -15,7 +15,7 @@ from addons.lifecycle.connection_handlers import ConnectionHandlers
 
 
 class SocketLeakFix:
-    """Looks, when a connection has come to its end, whether its socket has."""
+    """Closes the socket of a connection whose task has ended."""
 
     def __init__(self, handlers: ConnectionHandlers) -> None:
         """Make the addon.

@@ -1,10 +1,10 @@
-"""Notices peers that have vanished: TCP keepalive and TCP_USER_TIMEOUT on every connection, to clients and upstreams.
+"""Detects peers that have vanished: TCP keepalive and TCP_USER_TIMEOUT on every connection, to clients and upstreams.
 
 Behind a NAT that forgets a connection, or when a machine loses its power, no FIN and no RST ever comes. Without probes,
-a client that is gone keeps its request running on the GPU, and an upstream that is gone is waited for as long as one
-that thinks. Both are told by the kernel then that their connection has timed out, as by any other error.
+a client that is gone keeps its request running on the GPU, and an upstream that is gone is awaited like a slow one.
+With them, the kernel ends the connection with a timeout, which is handled like any other error.
 
-- Where nothing is under way, the kernel probes (RFC 9293, 3.8.4; tcp(7), TCP_KEEPIDLE).
+- Where nothing is in flight, the kernel probes (RFC 9293, 3.8.4; tcp(7), TCP_KEEPIDLE).
 - Where something was sent and is not acknowledged, or waits for a window that does not open, it gives up
   (RFC 5482; tcp(7), TCP_USER_TIMEOUT).
 """

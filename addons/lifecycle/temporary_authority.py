@@ -1,8 +1,8 @@
 """A directory for mitmproxy's certificate authority where its own (`confdir`) cannot be written.
 
-mitmproxy makes an authority at a start that finds none. Only clients that speak TLS to a proxy without `--certs` ever
-see a certificate of it, and none of them trusts it. So a home directory that is not there or is read-only, as in many
-containers, is no reason not to start.
+mitmproxy makes an authority at a start that finds none. Only clients that use TLS with a proxy without `--certs` get a
+certificate of it, and none of them trusts it. So a missing or read-only home directory, as in many containers, must not
+stop the start.
 """
 
 import logging

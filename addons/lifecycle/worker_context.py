@@ -1,4 +1,4 @@
-"""What a worker has from its supervisor, and shares with the other workers."""
+"""The context of a worker: what it gets from its supervisor, and shares with the other workers."""
 
 import socket
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ from attest_web.store_address import StoreAddress
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What a worker has from its supervisor; by default nothing, as for a proxy that is alone.
+    """What a worker gets from its supervisor; by default nothing, as for a single process.
 
     Attributes:
-        number: Which worker this is; 0 for a proxy that is alone.
+        number: The worker's number, from 1; 0 for a single process.
         workers: How many workers there are. Limits for all clients together are divided by it.
-        keys: What to sign with; None has them made or asked for.
-        store: Where signatures go, if the settings name no place that processes can share.
+        keys: The signing keys; None where this process gets its own.
+        store: The shared store of signatures, where the settings name none.
         metrics: Where this worker writes its metrics.
         listener: Listens at the port that clients use.
         side_listener: Listens at the side port.
@@ -34,5 +34,5 @@ class WorkerContext:
     tls_file: MemoryFile | None = None
 
     def share_of(self, limit: int) -> int:
-        """This worker's part of a limit, 1 or more where there is one."""
+        """This worker's share of a limit, 1 or more where there is one."""
         return -(-limit // self.workers)

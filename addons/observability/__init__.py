@@ -1,1 +1,1 @@
-"""What operators are told: metrics, the request log, traces; and what is kept out of all of them."""
+"""What operators see: metrics, the request log and traces; and the redaction of all of them."""

@@ -1,4 +1,4 @@
-"""Where the lines of the log go: to a file descriptor, by a thread that may have to wait for who reads it.
+"""Writes the log to a file descriptor in a thread, which may block until the log is read.
 
 A pipe that is full blocks the writer, and with it all requests, if the writer is the event loop. Here a line goes into
 a queue with a bound. What does not fit is dropped and counted, and the log says so once it can be written again.
@@ -15,21 +15,21 @@ from typing import Final
 logger = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 1024 * 1024
-"""Bytes of lines that wait at most."""
+"""Bytes of queued lines at most."""
 
 MAX_WRITE: Final = 64 * 1024
 """Bytes that are written at once, about."""
 
 COLLECT: Final = 0.05
-"""Seconds from the first line that waits until it is written, with those that come meanwhile: to wake the thread for
-each line would cost a busy process more than the line itself."""
+"""Seconds for which lines are collected before they are written together: waking the thread for each line would cost
+more than the line itself."""
 
 CLOSE_GRACE: Final = 2.0
 """Seconds that the end of the process waits for what has been logged."""
 
 
 class LogOutput(io.TextIOBase):
-    """A text stream whose `write` never waits.
+    """A text stream whose `write` never blocks.
 
     Attributes:
         dropped: Lines that did not fit.
@@ -40,7 +40,7 @@ class LogOutput(io.TextIOBase):
 
         Args:
             descriptor: Where to write; it stays open.
-            max_waiting: Bytes that wait at most.
+            max_waiting: Bytes of queued lines at most.
         """
         self._descriptor = descriptor
         self._max_waiting = max_waiting
@@ -57,7 +57,7 @@ class LogOutput(io.TextIOBase):
         atexit.register(self.close_at_exit)
 
     def write(self, text: str) -> int:
-        """Take text; whole lines of it are written by and by."""
+        """Queue text; complete lines of it are written by the thread."""
         with self._changed:
             self._line += text
             if text.endswith("\n"):
@@ -66,7 +66,7 @@ class LogOutput(io.TextIOBase):
                 whole, _, rest = self._line.rpartition("\n")
                 self._put(whole + "\n")
                 self._line = rest
-            # An end of line that never comes is no reason to keep everything before it.
+            # A text without a line end must not be buffered without a bound.
             elif len(self._line) > MAX_WRITE:
                 self._put(self._line)
         return len(text)
@@ -83,7 +83,7 @@ class LogOutput(io.TextIOBase):
         self._lines.append(lines)
 
     def flush(self) -> None:
-        """Do nothing: nothing here is waited for."""
+        """Do nothing: the thread writes."""
 
     def fileno(self) -> int:
         """The file descriptor."""
@@ -94,7 +94,7 @@ class LogOutput(io.TextIOBase):
         return os.isatty(self._descriptor)
 
     def close_at_exit(self) -> None:
-        """Have all lines written and the thread end, unless it waits for a reader; called when the process ends."""
+        """Write all queued lines and end the thread, unless it blocks; called when the process ends."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -125,6 +125,6 @@ class LogOutput(io.TextIOBase):
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]
-            except OSError:  # there is no reader any more, or no room; chats go on all the same
+            except OSError:  # the reader has gone, or the disk is full, which must not stop the proxy
                 self.dropped += 1
                 return

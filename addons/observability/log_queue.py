@@ -1,4 +1,4 @@
-"""Has mitmproxy's programs write their log through `LogOutput`, so that no reader of the log can stop them."""
+"""Has mitmproxy's programs write their log through `LogOutput`, so that a blocked log cannot block the event loop."""
 
 import sys
 from typing import IO, Any
@@ -9,17 +9,17 @@ from addons.observability.log_output import LogOutput
 
 
 class LogQueue:
-    """Takes the place of the streams that mitmproxy's addons print to.
+    """Replaces the streams that mitmproxy's addons print to.
 
     Attributes:
-        output: What they print to now; None where there is nothing to take the place of.
+        output: What they print to now; None where no stream was replaced.
     """
 
     def __init__(self) -> None:
         self.output: LogOutput | None = None
 
     def load(self, loader: object) -> None:  # noqa: ARG002  # the hook's signature
-        """Find those streams: that of the log, and where mitmdump tells of each flow, that one too."""
+        """Find those streams: that of the log and, under mitmdump, that of its flow dump."""
         termlog, dumper = (ctx.master.addons.get(name) for name in ("termlog", "dumper"))
         if termlog is not None and _is_standard_output(termlog.logger.file):
             self.output = LogOutput(termlog.logger.file.fileno())

@@ -1,4 +1,4 @@
-"""Keeps what clients and models say out of the logs, at every verbosity.
+"""Keeps prompts and responses out of the logs, at every verbosity.
 
 The log lines and errors of mitmproxy quote what it cannot parse, and with `proxy_debug` everything: they are redacted
 (`addons.messages.redaction`). Exceptions keep their type and their frames, and lose their message.
@@ -15,10 +15,10 @@ from mitmproxy import http
 from addons.messages.redaction import redact
 
 LIBRARIES = ("mitmproxy", "asyncio", "h2", "hpack", "hyperframe", "tornado", "werkzeug")
-"""Loggers, by the beginning of their names, whose lines are cut: all that see traffic and are not written here."""
+"""Loggers, by prefix, whose lines are redacted: all that see traffic and are not this project's."""
 
 STARTERS = ("mitmproxy.addons.proxyserver", "mitmproxy.proxy.mode_servers", "mitmproxy.tools")
-"""Those among them that speak of ports and options only, and are wanted whole when a start fails."""
+"""Those among them that log ports and options only, which are needed whole when a start fails."""
 
 
 def describe(error: BaseException, tb: TracebackType | None) -> str:
@@ -34,7 +34,7 @@ class LogPrivacy:
         self._original_factory = logging.getLogRecordFactory()
 
     def load(self, loader: object) -> None:  # noqa: ARG002  # the hook's signature
-        """Begin, for as long as the process lives: connections end after the addons, and have things to say."""
+        """Start, until the process ends: connections still log after the addons are done."""
         factory = logging.getLogRecordFactory()
         if not isinstance(getattr(factory, "__self__", None), LogPrivacy):  # the script may be loaded again
             self._original_factory = factory

@@ -1,8 +1,7 @@
-"""Watches each request from its answer's head to its end, and then tells of it once: to metrics, log and traces.
+"""Reports each request once, when it is over, to metrics, log and traces.
 
-It stands at the end of the chain, so that all others have had their say. What happens for every event of a stream is
-noted where the event passes (`addons.exchange.token_times`); here, nothing is done more than a few times a
-request.
+It is the last addon of the chain, after all that may set the outcome. What happens for every event of a stream is
+recorded where the event passes (`addons.exchange.token_times`); the hooks here run a few times a request.
 """
 
 import time
@@ -23,31 +22,31 @@ from attest_web.errors import error_type
 from attest_web.metrics import METHODS, Metrics
 
 CLIENT_LEFT: Final = 499
-"""The status of a request whose client did not wait for the answer. Nobody gets it; nginx has made it known."""
+"""The status in log and metrics of a request whose client closed the connection first, as nginx has it."""
 
 NO_ROOM: Final = 503
-"""The status of a request that is refused here for want of room, or because the proxy is about to stop."""
+"""The status of a request that is refused because a limit is reached, or because the proxy is draining."""
 
 
 class Observer:
-    """Tells of every request when it is over."""
+    """Reports every request when it is over."""
 
     def __init__(self, exchanges: Exchanges, metrics: Metrics, listeners: Sequence[Callable[[Summary], None]]) -> None:
-        """Begin to watch.
+        """Make the addon.
 
         Args:
-            exchanges: What the other addons have noted.
-            metrics: Are told of every request.
-            listeners: Who else is told, when it is over.
+            exchanges: The records of all requests.
+            metrics: Count every request.
+            listeners: Called with every request that is over.
         """
         self._exchanges = exchanges
         self._metrics = metrics
         self._listeners = listeners
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Note what the model server answers with, and listen to its errors."""
+        """Record the upstream's status, and observe its errors."""
         response = flow.response
-        if response is None or response.raw_content is not None:  # an answer that was made here
+        if response is None or response.raw_content is not None:  # a response of this proxy's own
             return
         exchange = self._exchanges.of(flow)
         exchange.upstream_status = response.status_code
@@ -55,16 +54,16 @@ class Observer:
             response.stream = ErrorLogger(exchange, response.stream)
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """Tell of an exchange that is over; a WebSocket has only begun."""
+        """Report an exchange that is over; a WebSocket has only begun."""
         if flow.response is not None and flow.response.status_code != 101:
             self._tell(flow, flow.response.status_code)
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
-        """Tell of a WebSocket that is over."""
+        """Report a WebSocket that is over."""
         self._tell(flow, 101)
 
     def error(self, flow: http.HTTPFlow) -> None:
-        """Tell of an exchange that has failed."""
+        """Report an exchange that has failed."""
         exchange = self._exchanges.of(flow)
         status = exchange.layers_status
         left = exchange.left_by_client or not flow.client_conn.state & ConnectionState.CAN_READ
@@ -72,17 +71,17 @@ class Observer:
             failed_upstream = status >= 500
         else:
             failed_upstream = not left
-            # Where an answer had begun, that was it; else the layers are about to say so.
+            # Where a response had begun, that was its end; otherwise the layers set the status next.
             status = exchange.upstream_status or (CLIENT_LEFT if left else 502)
         if failed_upstream:
             self._metrics.upstream_errors.labels(_failure(flow, status)).inc()
         self._tell(flow, status)
 
     def count_unreadable(self, status: int) -> None:
-        """Count a request whose head could not be read, and of which no hook tells.
+        """Count a request whose head is malformed, for which no hook runs.
 
         Args:
-            status: What it was answered with.
+            status: The status of its response.
         """
         self._metrics.requests.labels("other", "other", status).inc()
         self._metrics.refusals.labels(error_type(status)).inc()
@@ -136,7 +135,7 @@ def _summary(flow: http.HTTPFlow, exchange: Exchange, status: int) -> Summary:
 
 
 def _is_refusal(kind: Kind, status: int) -> bool:
-    # Of the proof pages, an id that is not known is an answer like any other.
+    # At the pages, an unknown id is no error.
     return status in (401, 429) or kind is not Kind.PROOF
 
 

@@ -8,12 +8,12 @@ from attest_web.process.json_log import SUBJECT
 logger = logging.getLogger(__name__)
 
 _POLLED = frozenset({"/health", "/ready", "/metrics"})
-"""Pages that machines ask for all the time: where these are answered, the line is one for `debug`."""
+"""Pages that are polled: their requests are logged at `debug`, where they succeed."""
 
 
 def log_request(summary: Summary) -> None:
-    """Write the line of a request that is over."""
+    """Log a request that is over."""
     level = logging.DEBUG if summary.route in _POLLED and summary.status < 400 else logging.INFO
     if logger.isEnabledFor(level):
-        # mitmproxy puts the client's address in front of such a line.
+        # mitmproxy prefixes such a line with the client's address.
         logger.log(level, "%s", summary, extra={"client": summary.exchange.peer, SUBJECT: summary})

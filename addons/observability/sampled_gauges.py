@@ -1,4 +1,4 @@
-"""Gauges that are looked at once a second, which costs nothing per request."""
+"""Gauges that are sampled once a second, at no cost per request."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -7,27 +7,27 @@ from typing import Final
 from prometheus_client import Gauge
 
 EVERY: Final = 1.0
-"""Seconds from one look to the next."""
+"""Seconds between samples."""
 
 
 class SampledGauges:
-    """Sets gauges to what is counted elsewhere."""
+    """Sets gauges to values that are kept elsewhere."""
 
     def __init__(self, gauges: Mapping[Gauge, Callable[[], int]]) -> None:
-        """Look at nothing yet.
+        """Make the addon; nothing is sampled yet.
 
         Args:
-            gauges: What each is set to.
+            gauges: The value of each gauge.
         """
         self._gauges = gauges
         self._task: asyncio.Task[None] | None = None
 
     def running(self) -> None:
-        """Begin to look."""
+        """Start to sample."""
         self._task = asyncio.get_running_loop().create_task(self._look())
 
     def done(self) -> None:
-        """Stop looking."""
+        """Stop sampling."""
         if self._task is not None:
             self._task.cancel()
 

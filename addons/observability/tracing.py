@@ -1,8 +1,8 @@
-"""OpenTelemetry: a span for each request, exported as OTLP over HTTP; with the W3C context passed on to the upstream.
+"""OpenTelemetry: a span for each request, exported as OTLP over HTTP; the W3C trace context is sent to the upstream.
 
-It is there where `OTEL_EXPORTER_OTLP_ENDPOINT` says where to, and costs nothing elsewhere. The SDK reads the other
-variables of its specification by itself: headers, sampling, the service's name. Attributes are by OpenTelemetry's
-semantic conventions for HTTP servers and generative AI; nothing in them was said by anybody.
+It is loaded only with `OTEL_EXPORTER_OTLP_ENDPOINT`. The SDK reads the other variables of its specification itself:
+headers, sampling, the service's name. Attributes follow OpenTelemetry's semantic conventions for HTTP servers and
+generative AI; none of them has a part of a prompt or a response.
 """
 
 import logging
@@ -26,14 +26,14 @@ _NANOSECONDS: Final = 10**9
 
 
 class TracingError(ValueError):
-    """Traces are asked for, and cannot be had."""
+    """Traces are configured, and cannot be made."""
 
 
 class Tracing:
     """Makes a span of every request."""
 
     def __init__(self, provider: "TracerProvider", exchanges: Exchanges) -> None:
-        """Trace nothing yet.
+        """Make the addon.
 
         Args:
             provider: Makes the spans, and exports them.
@@ -47,7 +47,7 @@ class Tracing:
         self._w3c = TraceContextTextMapPropagator()
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Begin a span, under the client's if it has one, and let the upstream know."""
+        """Start a span, as a child of the client's if it sent one, and pass the context to the upstream."""
         from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415  # an extra
 
         exchange, headers = self._exchanges.of(flow), flow.request.headers
@@ -89,14 +89,14 @@ class Tracing:
         span.end()
 
     def done(self) -> None:
-        """Export what is left, if that can be done within seconds."""
+        """Export the remaining spans, within a few seconds."""
         ending = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
         ending.start()
         ending.join(LAST_EXPORT)
 
 
 def open_tracing(exchanges: Exchanges, release: str) -> Tracing:
-    """Make what traces, by the environment's settings.
+    """Make the addon, by the environment's settings.
 
     Args:
         exchanges: Know the requests' routes, and keep their spans.

@@ -21,12 +21,12 @@ class QuoteSource(Protocol):
         """A fresh quote over 64 bytes."""
 
     def info(self) -> dict[str, Any]:
-        """What is known of the app that is quoted; may be kept from before."""
+        """The app's information; may be cached."""
 
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What a report is to be about.
+    """What a report is about.
 
     Attributes:
         algo: Which key.
@@ -47,9 +47,9 @@ class Attestation:
         quotes: Where quotes come from.
         gpu_evidence: Gives the `nvidia_payload` for a nonce in hex.
         dev: Whether the keys are random: every report then says so.
-        metrics: Are told how long each part takes.
-        chains: What vouches for the keys.
-        gpu_info: Gives what the guest found out of its GPUs when it booted; None where it found out nothing.
+        metrics: Measure how long each part takes.
+        chains: The signature chains of the keys.
+        gpu_info: Gives the guest's attestation of its GPUs at boot; None where there is none.
     """
 
     keys: SigningKeys
@@ -76,8 +76,8 @@ class Attestation:
             The report as JSON.
 
         Raises:
-            DstackError: No quote can be had, or not what goes with it.
-            GpuEvidenceError: No GPU evidence can be had.
+            DstackError: The quote, or what goes with it, cannot be made.
+            GpuEvidenceError: The GPU evidence cannot be made.
         """
         with self.metrics.attesting("report"):
             return self._report(request, nonce)

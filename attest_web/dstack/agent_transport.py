@@ -1,4 +1,4 @@
-"""Bounds on what an HTTP server on this machine may take of a caller: time for all calls together, bytes for each.
+"""An HTTP transport with a deadline for all calls together, and a bound on the bytes of each response.
 
 httpx times single steps (a connection, a read), so a server that sends a byte now and then never times out, and three
 calls may take three times as long as one.
@@ -34,7 +34,7 @@ class BoundedTransport(httpx.BaseTransport):
     """
 
     def __init__(self, inner: httpx.BaseTransport, seconds: float, max_answer: int = MAX_ANSWER) -> None:
-        """The time begins now.
+        """Start the deadline.
 
         Args:
             inner: Does the work.
@@ -55,7 +55,7 @@ class BoundedTransport(httpx.BaseTransport):
         Raises:
             AnswerTooLargeError: It is larger than it may be.
             httpx.ReadTimeout: It was not there in time.
-            httpx.TransportError: The server cannot be talked to.
+            httpx.TransportError: The connection fails.
         """
         left = self._deadline - time.monotonic()
         if left <= 0:
@@ -73,7 +73,7 @@ class BoundedTransport(httpx.BaseTransport):
             raise
 
     def close(self) -> None:
-        """Let go of connection and time."""
+        """Close the connection and stop the timer."""
         self._watch.cancel()
         self._connection = None
         self._inner.close()

@@ -1,4 +1,4 @@
-"""A call whose result is kept for a time, and made once at a time however many threads want it."""
+"""A call whose result is cached for a time, and which runs once for all concurrent callers."""
 
 import threading
 import time
@@ -17,13 +17,13 @@ class _CacheEntry[T]:
 
 
 class CachedCall[T]:
-    """Calls a function, and gives its result again until that is too old. Safe in any thread.
+    """Calls a function and caches its result for a time. Thread-safe.
 
     Concurrent callers share the result of one call, or its error. An error is never cached.
     """
 
     def __init__(self, call: Callable[[], T], lifetime: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Call nothing yet.
+        """Prepare; nothing is called yet.
 
         Args:
             call: What to call; may block.

@@ -1,1 +1,1 @@
-"""What is asked of each request before a page or an upstream answers: tokens, CORS, rate limits."""
+"""WSGI middleware and the policies that it shares with the proxy: tokens, CORS, rate limits, client addresses."""

@@ -1,1 +1,1 @@
-"""What this process asks of the operating system: threads, sockets, memory files; and its log."""
+"""What this process uses of the operating system: threads, sockets, memory files; and its log."""

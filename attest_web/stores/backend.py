@@ -1,4 +1,4 @@
-"""What a store that others can reach has to do, and how it says that it cannot."""
+"""The interface of a shared store's backend, and its errors."""
 
 import enum
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class BackendError(Exception):
 
 
 class Result(enum.Enum):
-    """What has come of a write."""
+    """The outcome of a write."""
 
     STORED = "stored now, be it since an earlier attempt"
     TAKEN = "another value is stored under the key"
@@ -73,7 +73,7 @@ class Backend(Protocol):
         """
 
     def check(self) -> None:
-        """Find out whether it answers; clean up."""
+        """Check its health; remove expired values."""
 
     def close(self) -> None:
-        """Let go of all connections. Never raises."""
+        """Close all connections. Never raises."""

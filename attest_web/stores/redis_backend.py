@@ -23,7 +23,7 @@ from attest_web.store_address import RedisAddress
 from attest_web.stores.backend import MAX_VALUE, UNREADABLE, BackendError, Result, Write
 
 WRITE_TIMEOUT = 2.0
-"""Seconds that Redis may take for a batch, or to be connected to. More than a chat waits: slow is better than not."""
+"""Seconds for a batch of writes, or for connecting. Longer than a response waits: a slow write is better than none."""
 
 READ_TIMEOUT = 0.5
 MAX_READERS = 16
@@ -123,7 +123,7 @@ def _answers(pipeline: Any) -> list[Any]:
 
 
 def _is_of_its_key(error: Exception, *, others_are_answered: bool) -> bool:
-    # Errors that tell of the server have types of their own: read-only, loading, out of memory, not allowed, …
+    # Errors about the server have types of their own: read-only, loading, out of memory, not allowed, …
     code = str(error).partition(" ")[0]
     return type(error) is ResponseError and (code == "WRONGTYPE" or (code == "ERR" and others_are_answered))
 

@@ -1,4 +1,4 @@
-"""A store that processes or machines share: what is put goes to memory at once, and to a backend right behind."""
+"""A store that processes or machines share: it writes to memory at once, and to a backend in a thread."""
 
 import logging
 import sys
@@ -23,14 +23,14 @@ from attest_web.stores.write_behind import WriteBehind
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds that are left for what has not been written when the process ends."""
+"""Seconds to write what is queued when the process ends."""
 
 Fault = Literal["unreadable", "refused", "dropped"]
-"""What goes wrong with one key alone.
+"""A fault of one key.
 
-    unreadable: What is stored under it is nothing that this proxy has stored; it counts as not there.
+    unreadable: Its value was not stored by this proxy; it counts as missing.
     refused: The backend cannot store it, while it stores others.
-    dropped: It was given up, because too much had to wait for the backend.
+    dropped: It was dropped, because the queue to the backend was full.
 """
 
 PAUSE = 1.0
@@ -74,7 +74,7 @@ class SharedSignatureStore:
             keys: Those of the model.
             lifetime: Seconds that an exchange is kept.
             conflict: Called for every exchange whose id another exchange has used, in a thread of the store's.
-            fault: Called for every key that something is wrong with, in any thread.
+            fault: Called for every key whose value is unusable, in any thread.
         """
         self._local = local
         self._backend = backend

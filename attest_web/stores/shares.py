@@ -1,7 +1,7 @@
-"""Items in the order in which they came, and how much of all that is kept each holder has.
+"""Items in the order in which they were added, with the size that each holder has of them.
 
-Where there is no room for all, the holder that has most loses its oldest item. So one that fills the room pushes out
-what is its own, and each that takes no more than its share of the room keeps all that it has (max-min fairness).
+Where the limit is reached, the holder with the most bytes loses its oldest item. So a holder that fills the store
+evicts its own items, and each that takes no more than its share keeps all of its items (max-min fairness).
 """
 
 import heapq

@@ -101,7 +101,7 @@ class SignatureStore(Protocol):
         """How many ids of signatures are kept in this process."""
 
     def close(self) -> None:
-        """End with the process. What only this process has is handed over, where that can be done within seconds."""
+        """Close the store. What only this process has is written to the backend, within a few seconds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -134,8 +134,8 @@ def outcome_size(outcome: SignedExchange | NotSigned) -> int:
 class MemorySignatureStore:
     """A store in this process, bounded in number and bytes.
 
-    Where it is full, the credential that holds most loses its oldest exchange: one client cannot push out what others
-    have stored, as long as those hold less.
+    Where it is full, the credential with the most bytes loses its oldest exchange: one client cannot evict the
+    exchanges of others, as long as those have less.
 
     The proxy's event loop and the side port's threads share the store: hence the lock.
     """
@@ -209,7 +209,7 @@ class MemorySignatureStore:
         """See `SignatureStore.storing`: what can ask here can be answered at once."""
 
     def close(self) -> None:
-        """Nothing to hand over."""
+        """Nothing to write."""
 
     def forget(self, key: str, outcome: SignedExchange | NotSigned) -> None:
         """Keep an exchange under a key no more, if it is the one that is kept there."""
@@ -249,7 +249,7 @@ class MemorySignatureStore:
         return kept if kept is not None and kept.expires > self._clock() else None
 
     def _drop_expired(self) -> int:
-        """Drop some of those whose time is over; return how many."""
+        """Drop some expired ones; return how many."""
         now = self._clock()
         for dropped in range(_MAX_EXPIRED_AT_ONCE):
             oldest = self._shares.oldest()
