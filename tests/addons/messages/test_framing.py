@@ -1,7 +1,7 @@
 import pytest
 from mitmproxy import http
 
-from addons.messages.framing import Fields, frame_as, frame_by_length, framing_of
+from addons.messages.framing import Fields, frame_as, frame_by_chunks, frame_by_length, framing_of
 
 LENGTH = (b"Content-Length", b"5")
 CHUNKED = (b"transfer-encoding", b"chunked")
@@ -43,3 +43,17 @@ def test_a_body_that_streams_is_framed_as_it_came(changed: Fields) -> None:
     frame_as(headers, (LENGTH,))
     assert framing_of(headers) == (LENGTH,)
     assert headers.fields[0] == OTHER
+
+
+@pytest.mark.parametrize("framing", [(), (LENGTH,), (LENGTH, CHUNKED), (CHUNKED, CHUNKED)])
+def test_a_body_of_unknown_length_is_framed_by_chunks(framing: Fields) -> None:
+    headers = http.Headers((*framing, OTHER))
+    frame_by_chunks(headers)
+    assert headers.fields == (OTHER, (b"Transfer-Encoding", b"chunked"))
+
+
+def test_a_body_that_is_framed_by_chunks_stays_framed_by_the_field_that_came() -> None:
+    fields = ((b"transfer-encoding", b"Chunked"), OTHER)
+    headers = http.Headers(fields)
+    frame_by_chunks(headers)
+    assert headers.fields == fields
