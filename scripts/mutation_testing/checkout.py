@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_ENVIRONMENTS = (".venv", ".venv-gpu")
+
 
 @contextmanager
 def copy_of(checkout: Path) -> Iterator[Path]:
@@ -26,7 +28,8 @@ def copy_of(checkout: Path) -> Iterator[Path]:
             check=True,
         )
         for name in filter(None, listed.stdout.decode().split("\0")):
-            if (checkout / name).exists():  # not deleted and still in git's index
+            # git lists what is deleted and still in its index, and links to environments, which are no directories.
+            if (checkout / name).exists() and Path(name).parts[0] not in _ENVIRONMENTS:
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(checkout / name, copy / name, follow_symlinks=False)
         _make_environment(copy)

@@ -11,6 +11,7 @@ import argparse
 import fnmatch
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -25,7 +26,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 def main() -> None:
     """Run the command."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that copies are removed
+    for number in (signal.SIGINT, signal.SIGTERM):  # an exception, so that copies are removed and tests are ended
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     options = _options()
     try:
         mutations = selected(load(), options.only)
@@ -74,7 +76,7 @@ def _check_baseline(mutations: Sequence[Mutation], limit: float) -> None:
     tests = list(dict.fromkeys(test for each in mutations for test in each.tests))
     _progress(f"{len(tests)} test files without a mutation")
     with copy_of(CHECKOUT) as copy:
-        run = run_tests(copy, tests, limit * max(1, len(tests)))
+        run = run_tests(copy, tests, limit * len(tests), threading.Event())
     if run.status != PASSED:
         for each in run.failed:
             _progress(f"fails without a mutation: {each}")
@@ -84,8 +86,11 @@ def _check_baseline(mutations: Sequence[Mutation], limit: float) -> None:
 
 def _try_all(mutations: Sequence[Mutation], options: argparse.Namespace) -> list[Result]:
     results: dict[str, Result] = {}
+    stopping = threading.Event()
     with ThreadPoolExecutor(options.jobs) as executor:
-        running = [executor.submit(try_mutation, each, CHECKOUT, options.also, options.limit) for each in mutations]
+        running = [
+            executor.submit(try_mutation, each, CHECKOUT, options.also, options.limit, stopping) for each in mutations
+        ]
         try:
             for done in as_completed(running):
                 result = done.result()
@@ -96,6 +101,7 @@ def _try_all(mutations: Sequence[Mutation], options: argparse.Namespace) -> list
                     f" ({result.seconds:.0f} s)"
                 )
         except BaseException:
+            stopping.set()
             executor.shutdown(wait=False, cancel_futures=True)
             raise
     return [results[each.name] for each in mutations]

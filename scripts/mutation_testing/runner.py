@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class PytestRun:
     """What pytest has said.
 
     Attributes:
-        status: Its exit status; None where it ran out of time.
+        status: Its exit status; None where it was ended, for want of time or when it was asked to.
         output: Its standard output and error.
     """
 
@@ -73,7 +74,9 @@ class PytestRun:
         return next((line for line in reversed(self.output.splitlines()) if line.strip()), "no output")
 
 
-def try_mutation(mutation: Mutation, checkout: Path, more_tests: Sequence[str], limit: float) -> Result:
+def try_mutation(
+    mutation: Mutation, checkout: Path, more_tests: Sequence[str], limit: float, stopping: threading.Event
+) -> Result:
     """Try one mutation.
 
     Args:
@@ -81,6 +84,7 @@ def try_mutation(mutation: Mutation, checkout: Path, more_tests: Sequence[str], 
         checkout: The original, which stays as it is.
         more_tests: Further arguments of pytest, run where the named tests miss it.
         limit: Seconds that pytest may take.
+        stopping: When it is set, pytest is ended.
     """
     started = time.monotonic()
     with copy_of(checkout) as copy:
@@ -89,19 +93,20 @@ def try_mutation(mutation: Mutation, checkout: Path, more_tests: Sequence[str], 
         except MutationError as error:
             outcome, detail = Outcome.DOES_NOT_APPLY, str(error)
         else:
-            outcome, detail = _judge(run_tests(copy, mutation.tests, limit, "-x"))
+            outcome, detail = _judge(run_tests(copy, mutation.tests, limit, stopping, "-x"))
             if outcome is Outcome.MISSED and more_tests:
-                outcome, detail = _judge(run_tests(copy, more_tests, limit, "-x"))
+                outcome, detail = _judge(run_tests(copy, more_tests, limit, stopping, "-x"))
     return Result(mutation, outcome, detail, time.monotonic() - started)
 
 
-def run_tests(copy: Path, tests: Sequence[str], limit: float, *options: str) -> PytestRun:
+def run_tests(copy: Path, tests: Sequence[str], limit: float, stopping: threading.Event, *options: str) -> PytestRun:
     """Run tests in a copy of the checkout, and end what they have started if they take too long.
 
     Args:
         copy: As `copy_of` gives it.
         tests: Arguments of pytest.
         limit: Seconds that it may take.
+        stopping: When it is set, the run is ended.
         options: Further options of pytest.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -117,15 +122,18 @@ def run_tests(copy: Path, tests: Sequence[str], limit: float, *options: str) -> 
         errors="replace",
         start_new_session=True,
     )
+    ends = time.monotonic() + limit
     try:
-        output, _ = process.communicate(timeout=limit)
-    except BaseException as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
-        return PytestRun(None, output)
-    return PytestRun(process.returncode, output)
+        while time.monotonic() < ends and not stopping.is_set():
+            try:
+                output, _ = process.communicate(timeout=1)
+            except subprocess.TimeoutExpired:
+                continue
+            return PytestRun(process.returncode, output)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # with all that it has started: it leads a group of its own
+    return PytestRun(None, process.communicate()[0])
 
 
 def _judge(run: PytestRun) -> tuple[Outcome, str]:

@@ -1,6 +1,7 @@
 """Mutations tried in a small checkout."""
 
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_a_mutation_has_the_outcome_that_its_tests_give_it_and_the_checkout_stay
     checkout: Path, tried: Mutation, more_tests: list[str], outcome: Outcome, detail: str
 ) -> None:
     before = {path: path.read_bytes() for path in checkout.glob("*") if path.is_file()}
-    result = try_mutation(tried, checkout, more_tests, limit(60))
+    result = try_mutation(tried, checkout, more_tests, limit(60), threading.Event())
     assert result.outcome is outcome
     assert detail in result.detail
     assert {path: path.read_bytes() for path in checkout.glob("*") if path.is_file()} == before
@@ -52,12 +53,26 @@ def test_a_mutation_has_the_outcome_that_its_tests_give_it_and_the_checkout_stay
 
 def test_tests_that_take_too_long_are_ended_and_catch_nothing(checkout: Path) -> None:
     (checkout / "test_code.py").write_text("import time\n\n\ndef test_one() -> None:\n    time.sleep(1000)\n")
-    result = try_mutation(mutation("return 1", "return 3"), checkout, [], 3)
+    result = try_mutation(mutation("return 1", "return 3"), checkout, [], 3, threading.Event())
     assert (result.outcome, result.detail) == (Outcome.NOT_RUN, "out of time")
 
 
-def test_a_copy_has_what_git_does_not_ignore_and_goes_when_the_context_ends(checkout: Path) -> None:
+def test_a_run_is_ended_when_it_is_asked_to(checkout: Path) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    (checkout / "test_code.py").write_text("import time\n\n\ndef test_one() -> None:\n    time.sleep(1000)\n")
+    assert try_mutation(mutation("return 1", "return 3"), checkout, [], limit(600), stopping).outcome is Outcome.NOT_RUN
+
+
+def test_a_copy_has_what_git_does_not_ignore_and_goes_when_the_context_ends(checkout: Path, tmp_path: Path) -> None:
+    subprocess.run(["git", "add", "test_more.py"], cwd=checkout, check=True)
+    (checkout / "test_more.py").unlink()
+    for environment in (".venv", ".venv-gpu"):
+        (checkout / environment).symlink_to(tmp_path)
     with copy_of(checkout) as copy:
+        assert not (copy / "test_more.py").exists()
+        assert (copy / ".venv-gpu").resolve() == tmp_path
+        assert not (copy / ".venv").is_symlink()
         assert (copy / "code_under_test.py").read_text() == CODE
         assert not (copy / "ignored").exists()
     assert not copy.exists()
@@ -76,5 +91,5 @@ def test_programs_of_a_copys_environment_import_the_project_from_the_copy() -> N
 def test_a_run_without_a_mutation_names_all_tests_that_fail(checkout: Path) -> None:
     (checkout / "code_under_test.py").write_text(CODE.replace("return", "return 3 *"))
     with copy_of(checkout) as copy:
-        run = run_tests(copy, ["test_code.py", "test_more.py"], limit(60))
+        run = run_tests(copy, ["test_code.py", "test_more.py"], limit(60), threading.Event())
     assert run.failed == ["test_code.py::test_one", "test_more.py::test_two"]
