@@ -1,4 +1,4 @@
-"""What the kernel tells of a process: memory, threads, open files (proc(5))."""
+"""A process's statistics from the kernel: memory, threads, open files (proc(5))."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ProcessStats:
-    """A process at a moment.
+    """Statistics of a process at one time.
 
     Attributes:
         resident: Memory that it holds, in bytes.
@@ -24,10 +24,10 @@ class ProcessStats:
 
 
 def process_stats(pid: int) -> ProcessStats:
-    """A process's figures now.
+    """The current statistics of a process.
 
     Raises:
-        OSError: It is gone, or somebody else's.
+        OSError: It has ended, or is another user's.
     """
     opened = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -45,7 +45,7 @@ def peak(pid: int) -> int:
 
 
 def forget_peak(pid: int) -> int:
-    """Begin anew to watch for the most memory that a process holds; return what it holds now, in bytes."""
+    """Reset the peak of a process's memory; return what it holds now, in bytes."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return _status(pid, "VmRSS") * 1024
 
@@ -60,7 +60,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all that come from it."""
+    """A process and all its descendants."""
     try:
         children = [
             child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()

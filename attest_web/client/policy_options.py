@@ -61,7 +61,7 @@ def attestation_policy(
         require_mr_config_id: Whether the host must have said in MRCONFIGID what is to run.
         allow_tcb_status: TCB statuses to put up with besides `UpToDate`.
         allow_dev: Whether keys of a development run will do (`DEV=1`); `dev_root` implies it.
-        gpu: `required` asks NVIDIA for its pending_proof, and `bound` for the GPUs that the guest attested at boot;
+        gpu: `required` asks NVIDIA for its verdict, and `bound` for the GPUs that the guest attested at boot;
             `unverified`, `canned` and `none` do without (`tee-verify --help`).
         dev_root: File with the root to trust instead of Intel's, of a simulator. It proves nothing about hardware.
         collateral: File with Intel's collateral, in dcap-qvl's JSON; fetched where it is None.

@@ -1,1 +1,1 @@
-"""dstack's guest agent: keys, quotes, and TLS certificates."""
+"""The client of dstack's guest agent: keys, quotes, and TLS certificates."""

@@ -14,21 +14,21 @@ from typing import Any, Final
 import httpx
 
 MAX_ANSWER: Final = 16 * 2**20
-"""Bytes of an answer at most, decoded. A quote with its event log has some ten thousand."""
+"""Bytes of a response at most, decoded. A quote with its event log has some ten thousand."""
 
 _CONNECTED: Final = ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete")
-"""Events of httpcore's `trace` extension that hand out the connection."""
+"""Events of httpcore's `trace` extension that carry the connection."""
 
 _STEPS: Final = ("connect", "read", "write", "pool")
-"""The steps that httpx times."""
+"""The steps that httpx has timeouts for."""
 
 
 class AnswerTooLargeError(ValueError):
-    """An answer has more bytes than it may have."""
+    """A response is larger than allowed."""
 
 
 class BoundedTransport(httpx.BaseTransport):
-    """A transport over which all calls together have to be answered by one deadline. For one thread.
+    """A transport with one deadline for all calls together. Not thread-safe.
 
     At the deadline the connection is shut down, which ends a read that is under way.
     """
@@ -37,9 +37,9 @@ class BoundedTransport(httpx.BaseTransport):
         """Start the deadline.
 
         Args:
-            inner: Does the work.
-            seconds: For all calls together.
-            max_answer: Bytes of each answer at most, decoded.
+            inner: The transport that sends.
+            seconds: Seconds for all calls together.
+            max_answer: Bytes of each response at most, decoded.
         """
         self._inner = inner
         self._max_answer = max_answer
@@ -50,11 +50,11 @@ class BoundedTransport(httpx.BaseTransport):
         self._watch.start()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; give all of the answer.
+        """Send a request; return the whole response.
 
         Raises:
-            AnswerTooLargeError: It is larger than it may be.
-            httpx.ReadTimeout: It was not there in time.
+            AnswerTooLargeError: It is larger than allowed.
+            httpx.ReadTimeout: The deadline has passed.
             httpx.TransportError: The connection fails.
         """
         left = self._deadline - time.monotonic()

@@ -1,4 +1,4 @@
-"""How the guest agent's endpoint is named in logs and errors, and what is said where it is a simulator's."""
+"""The guest agent's endpoint in logs and errors, and the warning about a simulator's."""
 
 import logging
 import os
@@ -8,10 +8,10 @@ from typing import Final
 logger = logging.getLogger(__name__)
 
 SIMULATOR_VARIABLE: Final = "DSTACK_SIMULATOR_ENDPOINT"
-"""Where `dstack-sdk` looks for another endpoint than the guest's socket."""
+"""The environment variables in which `dstack-sdk` takes another endpoint than the guest's socket."""
 
 _LIBRARIES: Final = ("dstack_sdk", "httpx", "httpcore")
-"""Loggers of what asks the agent. The first quotes the endpoint with its password; the others have a line a call."""
+"""Loggers of the agent's client. The first quotes the endpoint with its password; the others log a line a call."""
 
 
 def shown_endpoint(endpoint: str) -> str:
@@ -21,7 +21,7 @@ def shown_endpoint(endpoint: str) -> str:
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries that ask the agent from logging anything below a warning, at every verbosity."""
+    """Set the libraries of the agent's client to log warnings and errors only, at every verbosity."""
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
 

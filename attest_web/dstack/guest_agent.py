@@ -1,8 +1,8 @@
-"""dstack's guest agent: the keys of this app, quotes of this TD, and what is known of both.
+"""dstack's guest agent: the keys of this app, quotes of this TD, and information on both.
 
-It speaks HTTP over a Unix socket. `dstack-sdk` finds the socket and asks; what the SDK has no method for, or would not
-hand on whole, is asked over its transport. Every call opens a connection of its own: an agent that was restarted is
-then simply there again. Calls block, so none belongs on the event loop.
+Its API is HTTP over a Unix socket. `dstack-sdk` finds the socket and makes the calls; those that the SDK has no method
+for, or whose response it would not return whole, go over its transport. Every call opens a connection of its own, so a
+restart of the agent needs no reconnect. Calls block, so none may run on the event loop.
 """
 
 import json
@@ -29,17 +29,17 @@ logger = logging.getLogger(__name__)
 KEY_PURPOSE = "signing"
 
 INFO_LIFETIME: Final = 300.0
-"""Seconds for which what the agent tells of this app is taken to hold. Each `Info` costs the agent a quote, and a
-running app can add to what is measured only on OS versions before 0.6, by events of its own (EmitEvent)."""
+"""Seconds for which the agent's information on this app is cached. Each `Info` costs the agent a quote, and a running
+app can extend the measurements only on OS versions before 0.6, by events of its own (EmitEvent)."""
 
 _UNKNOWN_METHOD: Final = (400, 404)
-"""How an agent answers to a method that it does not know: 400 the guest agent, 404 what stands in front of it."""
+"""Statuses of an unknown method: 400 from the guest agent, 404 from a proxy in front of it."""
 
 
 class DstackError(Exception):
-    """The guest agent cannot be reached, or does not answer as it should.
+    """The guest agent cannot be reached, or its response is malformed.
 
-    The message is for the operator: it says what to look at, and names the agent's socket.
+    The message is for the operator: it says what to check, and names the agent's socket.
     """
 
 
@@ -49,8 +49,8 @@ class Quote:
 
     Attributes:
         quote: The quote in hex.
-        event_log: What was measured into the RTMRs, in order.
-        vm_config: How the host says that it has made this machine: JSON, as it came; empty where it is not told.
+        event_log: The events that were measured into the RTMRs, in order.
+        vm_config: The host's description of this virtual machine, in JSON as received; empty without one.
     """
 
     quote: str
@@ -60,11 +60,11 @@ class Quote:
 
 @dataclass(frozen=True)
 class AppKeys:
-    """This app's signing keys, and how they were vouched for.
+    """This app's signing keys and their signature chains.
 
     Attributes:
         keys: The keys.
-        chains: What leads from them to the app's key.
+        chains: The signatures that lead from them to the app's key.
     """
 
     keys: SigningKeys
@@ -75,12 +75,12 @@ class Dstack:
     """The guest agent of the confidential VM that this process runs in."""
 
     def __init__(self, endpoint: str | None = None, timeout: float = 30, info_lifetime: float = INFO_LIFETIME) -> None:
-        """Take note of where the agent is; do not ask it anything yet.
+        """Keep the agent's address; nothing is sent yet.
 
         Args:
             endpoint: Path of its socket, or its address; by default, where `dstack-sdk` looks for it.
-            timeout: Seconds that it may take for all that one method here asks.
-            info_lifetime: Seconds for which answers of `info` and `gpu_info` are given again.
+            timeout: Seconds for all calls of one method here together.
+            info_lifetime: Seconds for which `info` and `gpu_info` are cached.
         """
         self._endpoint = endpoint
         self._timeout = timeout
@@ -92,12 +92,12 @@ class Dstack:
         """This app's signing keys, from dstack's KMS. Their paths alone decide what they are.
 
         Raises:
-            DstackError: They cannot be had, or are no keys. The message does not quote them.
+            DstackError: The agent does not return them, or they are malformed. The message does not quote them.
         """
 
         def ask(client: DstackClient) -> tuple[bytes, list[str], bytes, list[str] | None]:
             ecdsa = client.get_key(f"{model_name}/ecdsa-signing-key", KEY_PURPOSE)
-            # An OS before 0.5.7 may sign another key's chain where it is asked for an Ed25519 one.
+            # An OS before 0.5.7 may return another key's chain for an Ed25519 key.
             of_old = _is_of_old(client)
             algorithm = "secp256k1" if of_old else "ed25519"
             ed25519 = client.get_key(f"{model_name}/ed25519-signing-key", KEY_PURPOSE, algorithm)
@@ -118,7 +118,7 @@ class Dstack:
             names: Host names and addresses for the certificate; the first that fits is its subject.
 
         Raises:
-            DstackError: It cannot be had, or is no key. The message does not quote it.
+            DstackError: The agent does not return it, or it is malformed. The message does not quote it.
         """
 
         def ask(client: DstackClient) -> tuple[str, list[str]]:
@@ -140,7 +140,7 @@ class Dstack:
             report_data: 64 bytes to be quoted.
 
         Raises:
-            DstackError: It cannot be had.
+            DstackError: The agent does not return it.
         """
 
         def ask(client: DstackClient) -> Quote | None:
@@ -158,21 +158,21 @@ class Dstack:
         return quote
 
     def info(self) -> dict[str, Any]:
-        """What dstack tells of this app, as it tells it, but for `tcb_info`, which is parsed; some minutes old perhaps.
+        """The agent's information on this app, as received, except that `tcb_info` is parsed; cached for some minutes.
 
         Raises:
-            DstackError: It cannot be had.
+            DstackError: The agent does not return it.
         """
         return self._info()
 
     def gpu_info(self) -> str | None:
-        """The evidence on the GPUs that the guest has checked when it booted, byte for byte.
+        """The evidence on the GPUs that the guest has checked at boot, byte for byte.
 
         Returns:
             JSON, as it came; None where the guest has checked none, or its agent has no such method (OS before 0.6).
 
         Raises:
-            DstackError: It cannot be had.
+            DstackError: The agent does not return it.
         """
         try:
             return self._gpu_info() or None
@@ -208,13 +208,13 @@ class Dstack:
         return self._ask("the GPUs", ask)
 
     def _ask[T](self, what: str, ask: Callable[[DstackClient], T]) -> T:
-        # The SDK raises what its parts raise; none of their messages is worth the risk of its quoting a key.
+        # The SDK raises errors of all its dependencies, whose messages could quote a key.
         endpoint = get_endpoint(self._endpoint)
         try:
             client = DstackClient(endpoint, timeout=self._timeout)
             with BoundedTransport(client.async_client.sync_transport, self._timeout) as bounded:
                 client.async_client.sync_transport = bounded  # type: ignore[assignment]  # httpx takes any transport
-                with client:  # `as` would give the SDK's asynchronous client
+                with client:  # `as` would return the SDK's asynchronous client
                     return ask(client)
         except FileNotFoundError:
             reason = "its socket is not there (it has to be mounted)"
@@ -235,7 +235,7 @@ class Dstack:
 
 
 class _UnknownMethodError(Exception):
-    """The agent knows no such method."""
+    """The agent does not have the method."""
 
 
 def _refused_gpu_info(response: httpx.Response) -> str:
@@ -246,9 +246,9 @@ def _refused_gpu_info(response: httpx.Response) -> str:
 
 
 def _is_of_old(client: DstackClient) -> bool:
-    """Whether the OS is older than 0.5.7, which tells its version and has what the SDK asks for by `algorithm`.
+    """Whether the OS is older than 0.5.7, which reports its version and has keys by `algorithm`.
 
-    The SDK would take every failure for that: an agent that is busy, too.
+    The SDK would assume an old OS after every failure, such as that of a busy agent.
     """
     try:
         client.version()
@@ -260,7 +260,7 @@ def _is_of_old(client: DstackClient) -> bool:
 
 
 def _post(client: DstackClient, path: str) -> dict[str, Any]:
-    """Call a method without arguments; give all of its answer, which the SDK's models do not."""
+    """Call a method without arguments; return all of its response, unlike the SDK's models."""
     agent = client.async_client
     # Not closed here: the transport is the SDK's, too.
     response = httpx.Client(transport=agent.sync_transport, base_url=agent.base_url).post(path, json={})

@@ -30,7 +30,7 @@ Chain = tuple[str, str]
 
 @dataclass(frozen=True)
 class KeyChains:
-    """The chains that lead from the signing keys to the app key; None where there is none to be shown.
+    """The chains that lead from the signing keys to the app key; None where there is none to show.
 
     Attributes:
         ecdsa: Of the secp256k1 key.
@@ -46,7 +46,7 @@ def app_key(chain: Chain, purpose: str, public_key: bytes) -> bytes:
 
     Args:
         chain: The chain.
-        purpose: What the key was asked for.
+        purpose: The purpose that the key was requested with.
         public_key: The key that is signed: 33 bytes compressed (secp256k1), or 32 raw (Ed25519).
 
     Returns:
@@ -73,13 +73,13 @@ def recovered_key(message: bytes, signature: bytes) -> bytes:
 
 
 def checked_chains(keys: SigningKeys, purpose: str, ecdsa: Sequence[str], ed25519: Sequence[str] | None) -> KeyChains:
-    """The chains that a report may show; the log says which are left out, and why.
+    """The chains that a report may show; those that are left out are logged with the reason.
 
     Args:
-        keys: The keys that they are said to be of.
-        purpose: What the keys were asked for.
+        keys: The keys that they must be of.
+        purpose: The purpose that the keys were requested with.
         ecdsa: GetKey's `signature_chain` of the secp256k1 key.
-        ed25519: That of the Ed25519 key; None where the agent could not be asked for one.
+        ed25519: That of the Ed25519 key; None where the agent has none.
     """
     ecdsa_chain = _parsed(ecdsa)
     try:

@@ -1,4 +1,4 @@
-"""What TLS is served with where `TLS_FROM_DSTACK=1`: a key that the guest agent makes, which is in memory alone.
+"""The TLS key of `TLS_FROM_DSTACK=1`: the guest agent makes it, and it is in memory only.
 
 The agent makes another key at each call, and its certificate holds a quote of that key. Processes that are one proxy to
 their clients share one key (`addons.launcher.supervised_tls`): a report of one worker then binds the key that a client
@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 def make_tls_file(settings: Settings, dstack: Dstack) -> MemoryFile:
-    """A fresh key and its chain, in PEM, as mitmproxy's `certs` takes them; the log tells of one without attestation.
+    """A fresh key and its chain, in PEM, as mitmproxy's `certs` takes them; one without attestation is logged.
 
     Args:
-        settings: Say for which names.
+        settings: Have the certificate's names.
         dstack: Makes them; may block.
 
     Raises:
-        SettingsError: They cannot be had.
+        SettingsError: The agent does not return them.
     """
     try:
         key = dstack.tls_key(settings.tls_names)

@@ -1,11 +1,11 @@
-"""What may be shown as JSON (RFC 8259) to readers of all kinds, of what another program has answered."""
+"""Checks that another program's JSON can be shown to all readers of JSON (RFC 8259)."""
 
 import json
 from collections.abc import Iterable
 from typing import Any, Final
 
 MAX_DEPTH: Final = 64
-"""Arrays and objects in one another at most. Parsers have different bounds; what is deep is no answer of dstack's."""
+"""Nesting of arrays and objects at most. Parsers have different bounds; no response of dstack's comes near."""
 
 
 def checked_json[T](value: T) -> T:

@@ -1,1 +1,1 @@
-"""GPU evidence, by a worker process with NVIDIA's library, and what the GPUs are doing."""
+"""GPU evidence, by a worker process with NVIDIA's library, and the GPUs' metrics."""

@@ -1,8 +1,8 @@
-"""GPU evidence for the attestation report, collected by a process that has NVIDIA's library.
+"""GPU evidence for the attestation report, collected by a process with NVIDIA's library.
 
-That library cannot share the proxy's environment, prints as it pleases and calls a driver that may hang. So it lives in
-a process of its own, `attest_web/gpu/worker.py`, which is started on first use, asked one thing at a time over pipes,
-and killed and started anew when it fails.
+That library cannot share the proxy's environment, writes to standard output and calls a driver that may hang. So it
+runs in a process of its own, `attest_web/gpu/evidence_worker.py`, which is started on first use, gets one request at a
+time over pipes, and is killed and restarted when it fails.
 """
 
 import json
@@ -23,7 +23,7 @@ MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of one line from the worker at most. A GPU's evidence is some 12 KB."""
 
 KILL_TIMEOUT = 5.0
-"""Seconds that a killed worker is waited for. One that is stuck in the driver is reaped when it comes back."""
+"""Seconds to wait for a killed worker. One that is stuck in the driver is reaped when the driver returns."""
 
 _READ = 64 * 1024
 _PASSED_ON = (
@@ -40,7 +40,7 @@ _EVIDENCE_FIELDS = {"certificate", "evidence", "arch"}
 
 
 class GpuEvidenceError(Exception):
-    """There is no GPU evidence. The message, one line, says why and what to do; it may stand in a report."""
+    """There is no GPU evidence. The message, one line, says why and what to do; it may be in a report."""
 
 
 def find_gpu_python(root: Path) -> Path | None:
@@ -50,21 +50,21 @@ def find_gpu_python(root: Path) -> Path | None:
 
 
 class GpuEvidenceWorker:
-    """Collects evidence, one nonce at a time. Its methods may be called from any thread; they block."""
+    """Collects evidence, one nonce at a time. Thread-safe; the methods block."""
 
     def __init__(self, python: Path | None, no_hw_mode: bool, timeout: float = 30) -> None:
-        """Start nothing yet.
+        """Keep the settings; no process starts yet.
 
         Args:
             python: Python of the environment that has NVIDIA's library; None where there is none.
-            no_hw_mode: Whether to give the library's canned evidence instead of asking the GPUs.
-            timeout: Seconds that `collect` takes at most, with the wait for its turn and the start of the worker.
+            no_hw_mode: Whether to return the library's canned evidence instead of the GPUs'.
+            timeout: Seconds that `collect` takes at most, with the wait for the lock and the start of the worker.
         """
         self._python = python
         self._no_hw_mode = no_hw_mode
         self._timeout = timeout
         self._turn = threading.Lock()
-        # Guards the two below, and is never held for long: close must not wait for the turn.
+        # Guards the two below, and is never held for long: close must not wait for the other lock.
         self._state = threading.Lock()
         self._process: _WorkerProcess | None = None
         self._closed = False
@@ -72,7 +72,7 @@ class GpuEvidenceWorker:
     def collect(self, nonce: str) -> str:
         """Fresh evidence from every GPU for a nonce.
 
-        Canned evidence is the same for every nonce: it bears one of its own.
+        Canned evidence is the same for every nonce: it has one of its own.
 
         Args:
             nonce: 32 bytes as 64 hex digits.
@@ -98,7 +98,7 @@ class GpuEvidenceWorker:
         return json.dumps(payload, separators=(",", ":"))
 
     def close(self) -> None:
-        """End the worker, even in the middle of a request, which fails then. No evidence is collected any more."""
+        """End the worker, even during a request, which then fails. No evidence is collected any more."""
         with self._state:
             self._closed = True
             if self._process is not None:
@@ -190,7 +190,7 @@ class _WorkerProcess:
         threading.Thread(target=self._popen.wait, name="GPU worker", daemon=True).start()
 
     def send(self, nonce: str) -> bool:
-        """Send a request, a line that fits in the empty pipe. False where the worker is dead, or not listening."""
+        """Send a request, a line that fits in the empty pipe. False where the worker has died, or does not read."""
         self.sent += 1
         request = {"id": self.sent, "nonce": nonce}
         try:
@@ -200,7 +200,7 @@ class _WorkerProcess:
         return True
 
     def receive(self, deadline: float) -> dict[str, Any]:
-        """The next line that it says, a JSON object.
+        """The next line of its output, a JSON object.
 
         Raises:
             GpuEvidenceError: There was none in time, or it was none, or too long a one, or the worker died.
@@ -233,7 +233,7 @@ class _WorkerProcess:
         self._popen.kill()
 
     def end(self) -> None:
-        """Kill it and let go of everything that belongs to it."""
+        """Kill it and close its pipes."""
         self._popen.kill()
         self._requests.close()
         self._answers.close()

@@ -1,8 +1,8 @@
 """Collects GPU evidence with NVIDIA's library, in an environment and a process of its own.
 
 `attest_web.gpu.evidence` runs this file, as a program, with the Python of that environment (3.10 to 3.12), whose
-packages cannot live beside the proxy's. First of all it says whether it can work, then it answers requests in turn, all
-in JSON lines:
+packages cannot live beside the proxy's. First it reports whether it can work, then it answers requests in order, all in
+JSON lines:
 
     {"ready": true}
     {"ready": false, "error": "..."}
@@ -26,7 +26,7 @@ import threading
 from typing import Any, BinaryIO
 
 DRIVER_TIMEOUT = 20
-"""Seconds that the library waits for a call to the driver: fewer than the proxy waits, so that it can say which."""
+"""Seconds that the library waits for a call to the driver: fewer than the proxy waits, so that the error names it."""
 
 
 def main() -> None:
@@ -53,13 +53,13 @@ def main() -> None:
     threading.Thread(target=answer_all, daemon=True).start()
     for line in requests:
         waiting.put(line)
-    # The proxy has gone. The thread may be deep in an import or in a driver that does not answer, and must not keep the
+    # The proxy has gone. The thread may be in an import or in a driver that hangs, and must not keep the
     # process alive.
     os._exit(0)
 
 
 def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Standard input and output for the protocol alone.
+    """Standard input and output for the protocol only.
 
     The library prints, and so may the C code and the programs that it calls: for all of them, standard output becomes
     standard error, and standard input is empty. The descriptors given back are not inherited by programs.
@@ -75,7 +75,7 @@ def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _import_library() -> Any:
-    # On import it deletes and opens verifier.log in the working directory, and would write there for ever.
+    # On import it deletes and opens verifier.log in the working directory, and would keep writing there.
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         cc_admin = importlib.import_module("verifier.cc_admin")

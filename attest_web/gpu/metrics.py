@@ -1,7 +1,7 @@
-"""What the GPUs of this machine are doing, by NVIDIA's management library (NVML), where there are any.
+"""Metrics of this machine's GPUs, by NVIDIA's management library (NVML).
 
-NVML comes with the driver. Without it, there is nothing to tell and nothing to complain of. A driver that hangs makes
-nobody wait: the figures are left out then.
+NVML comes with the driver. Without it, there are no metrics and no warning. A driver that hangs does not block a
+scrape: the metrics are left out then.
 """
 
 import logging
@@ -53,7 +53,7 @@ class GpuFigures(Collector):
     """Queries NVML when metrics are collected."""
 
     def __init__(self, nvml: Any) -> None:
-        """Ask nothing yet.
+        """Keep the library; nothing is queried yet.
 
         Args:
             nvml: The module `pynvml`, or one like it.
@@ -65,12 +65,12 @@ class GpuFigures(Collector):
         self._is_there: bool | None = None
 
     def describe(self) -> Iterator[Metric]:
-        """Name the metrics without asking."""
+        """Name the metrics without a query."""
         return iter([GaugeMetricFamily(figure.name, figure.help, labels=["gpu"]) for figure in _FIGURES])
 
     def collect(self) -> Iterator[Metric]:
-        """Ask NVML, and wait for its answer for a while."""
-        with self._lock:  # one that has hung before is not asked again until it answers
+        """Query NVML, and wait for `NVML_WAIT` seconds."""
+        with self._lock:  # a query that hangs is not repeated until it returns
             if self._asking is None or self._asking.done():
                 self._asking = self._thread.submit(self._ask)
             asking = self._asking
@@ -97,10 +97,10 @@ class GpuFigures(Collector):
                 try:
                     family.add_metric([str(number)], figure.read(nvml, nvml.nvmlDeviceGetHandleByIndex(number)))
                 except nvml.NVMLError:
-                    continue  # not every GPU, and no virtual one, tells everything
+                    continue  # not every GPU, and no virtual one, reports everything
             families.append(family)
         return families
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop the thread."""
         self._thread.close()

@@ -1,4 +1,4 @@
-"""The little of SPDM (DMTF DSP0274) that is read here: which nonce a GPU has answered to."""
+"""The part of SPDM (DMTF DSP0274) that is parsed: the nonce of a GPU's evidence."""
 
 import base64
 

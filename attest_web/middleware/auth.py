@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 
 class Tokens:
-    """The tokens that open the door.
+    """The valid bearer tokens.
 
-    Only SHA-256 digests are kept: comparing digests of one length tells nothing about the length of a token, and a
+    Only SHA-256 digests are kept: comparing digests of one length reveals nothing about the length of a token, and a
     repr or a dump of this object holds no token.
     """
 
@@ -16,25 +16,25 @@ class Tokens:
         self._digests = _digests_of(tokens)
 
     def replace(self, tokens: Iterable[str]) -> None:
-        """Have other tokens open it from the next question on; from any thread.
+        """Replace the tokens, with effect for the next request; from any thread.
 
         Raises:
-            ValueError: There is none; those that there were stay.
+            ValueError: There is none; the old tokens stay valid.
         """
         self._digests = _digests_of(tokens)
 
     def accept(self, authorization: bytes | None) -> bool:
-        """Whether an `Authorization` header value, as it came over the wire, carries one of the tokens.
+        """Whether an `Authorization` header value, as received, carries one of the tokens.
 
         Takes the same time whichever token matches, and whether one does.
         """
         return self.credential(authorization) is not None
 
     def credential(self, authorization: bytes | None) -> str | None:
-        """Names the token that an `Authorization` header value carries, without telling what it is.
+        """The id of the credential in an `Authorization` header value, which does not reveal the token.
 
         Args:
-            authorization: As it came over the wire.
+            authorization: As received.
 
         Returns:
             16 hex digits of the token's SHA-256, or None where it is none of the tokens. Takes the same time whichever
@@ -46,7 +46,7 @@ class Tokens:
         return digest[:8].hex() if any(matches) and scheme.lower() == b"bearer" else None
 
     def knows(self, credential: str) -> bool:
-        """Whether a token that `credential` named is one of those that there are now."""
+        """Whether a credential, as `credential` gives it, is that of a valid token."""
         return any(digest[:8].hex() == credential for digest in self._digests)
 
 

@@ -1,4 +1,4 @@
-"""Whose request it is: the address that limits are kept for.
+"""The client address that a request counts for in limits.
 
 A policy without I/O. What a client writes itself is never trusted: of `X-Forwarded-For`, only the last entry counts,
 the one that the nearest proxy has appended, and only where that proxy is in this machine's own network. `X-Real-IP` is
@@ -74,7 +74,7 @@ def sharer_of(
 
 
 def _is_plain_ipv4(peer: str) -> bool:
-    return ":" not in peer  # an address that a socket tells is well-formed
+    return ":" not in peer  # an address from a socket is well-formed
 
 
 def _is_own(address: _Address) -> bool:
@@ -82,7 +82,7 @@ def _is_own(address: _Address) -> bool:
 
 
 def _parse_forwarded(forwarded_for: str | None, real_ip: str | None) -> _Address | None:
-    # Of two lines of X-Real-IP, joined by a comma, none can be told to be the proxy's: that is no address.
+    # Of two lines of X-Real-IP, joined by a comma, the proxy's cannot be identified: that is no address.
     last = forwarded_for.rpartition(",")[2].strip() if forwarded_for else (real_ip or "").strip()
     if len(last) > _LONGEST_ENTRY:
         return None

@@ -1,8 +1,8 @@
-"""What browsers are told about requests from other origins (Fetch, 3.2: CORS).
+"""The policy for requests from other origins (Fetch, 3.2: CORS).
 
-A policy without I/O. A client that runs in a browser is let in like any other: by the token in its `Authorization`
-header. There is no mode with credentials, as nothing here goes by cookies; so an origin that is let in gains nothing
-that it could not have had without a browser.
+A policy without I/O. A client in a browser is authenticated like any other: by the token in its `Authorization` header.
+There is no mode with credentials, as nothing here uses cookies; so an allowed origin gains nothing that it could not
+have without a browser.
 """
 
 import re
@@ -11,10 +11,10 @@ from collections.abc import Callable
 ANY = "*"
 
 EXPOSED = "x-receipt-id, x-request-id, retry-after"
-"""Response headers that a script may read beside the ones that it always may."""
+"""Response headers that a script may read besides the CORS-safelisted ones."""
 
 MAX_AGE = "7200"
-"""Seconds for which a browser may remember a preflight; no browser of today takes more (Chromium: two hours)."""
+"""Seconds for which a browser may cache a preflight; no current browser takes more (Chromium: two hours)."""
 
 MAX_EXPOSED = 100
 """Response headers of the upstream's that are exposed at most."""
@@ -29,7 +29,7 @@ _MAX_ORIGIN = 512
 
 
 class CorsPolicy:
-    """Which origins may read answers."""
+    """Which origins may read responses."""
 
     def __init__(self, allowed_origins: frozenset[str]) -> None:
         """Make a policy.
@@ -41,15 +41,15 @@ class CorsPolicy:
         self._allowed = allowed_origins
 
     def answer_headers(self, origin: str | None, exposed: str = "") -> dict[str, str]:
-        """What an answer carries.
+        """The CORS headers of a response.
 
         Args:
             origin: The request's `Origin`, or None.
-            exposed: What the answer exposes by itself, as `Access-Control-Expose-Headers` has it.
+            exposed: The upstream's own `Access-Control-Expose-Headers`.
         """
         if not self._allowed:
             return {}
-        # A cache must not give the answer for the one origin to another.
+        # A cache must not return the response to one origin to another.
         vary = {} if self._any else {"vary": "Origin"}
         if not origin or not (self._any or (len(origin) <= _MAX_ORIGIN and origin in self._allowed)):
             return vary
@@ -60,7 +60,7 @@ class CorsPolicy:
         }
 
     def preflight_headers(self, origin: str, method: str, headers: str | None) -> dict[str, str]:
-        """What the answer to a preflight carries; what is not allowed, it does not name.
+        """The headers of a preflight's response; they name only what is allowed.
 
         Args:
             origin: The request's `Origin`.
@@ -79,7 +79,7 @@ class CorsPolicy:
 
 
 def with_exposed(names: str) -> str:
-    """The response headers that a script may read: those of this proxy's own answers, and others.
+    """The response headers that a script may read: those of this proxy's own responses, and others.
 
     Args:
         names: The others, as `Access-Control-Expose-Headers` has them (Fetch, 3.3.3). What is no name is left out, and
@@ -97,7 +97,7 @@ def with_exposed(names: str) -> str:
 
 
 def is_preflight(method: str, header: Callable[[str], str | None]) -> bool:
-    """Whether a request is a browser's question before a cross-origin request, which carries no token (Fetch, 4.8).
+    """Whether a request is a browser's preflight, which carries no token (Fetch, 4.8).
 
     Args:
         method: As it came.

@@ -1,6 +1,6 @@
 """Header fields by which a client asks for end-to-end encryption, in any of the dialects in the field.
 
-None of them is spoken here. A client that asks for one must not be answered in the clear.
+None of them is supported. A client that requests one must not get a response in the clear.
 """
 
 from collections.abc import Iterable

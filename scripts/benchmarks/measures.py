@@ -66,7 +66,7 @@ def memory_per_idle_client(proxy: Running, count: int) -> float:
     """Bytes for a client that has asked something of the model server and keeps its connection."""
 
     async def measure() -> float:
-        async with connections(proxy.port, count // 10) as made:  # what is needed once, whoever comes
+        async with connections(proxy.port, count // 10) as made:  # what is allocated once, for all clients
             await asyncio.gather(*(connection.list_models() for connection in made))
         before = memory(proxy)
         async with connections(proxy.port, count) as made:
@@ -116,7 +116,7 @@ def _is_signed(port: int, answer: bytes) -> bool:
 
 
 def warm_up(proxy: Running) -> None:
-    """Have what is done once be done."""
+    """Have the proxy do what it does once."""
     for stream in (False, True):
         cpu_per_chat(proxy, 100, stream=stream)
     time.sleep(0.1)

@@ -90,7 +90,7 @@ def table(results: Results) -> str:
 
 
 def goals(results: Results) -> str:
-    """What `tee-signer` is held to, and whether it is there, as a Markdown table."""
+    """The goals for `tee-signer`, and whether it meets them, as a Markdown table."""
     rows = ["| target | measured | |", "| --- | --- | --- |"]
 
     def row(target: str, measured: str, *, met: bool) -> None:

@@ -22,7 +22,7 @@ _SETTINGS = {
     "DEV": "1",
     "ATTEST_PORT": "0",
     "INSPECT_PLAINTEXT": "0",
-    "RATE_LIMIT_PER_SECOND": "1000000",  # counted, as in earnest, and never reached
+    "RATE_LIMIT_PER_SECOND": "1000000",  # counted, as in production, and never reached
     "RATE_LIMIT_BURST_SIZE": "1000000",
     "DRAIN_SECONDS": "1",
     "LISTEN_PORT": "0",
@@ -109,14 +109,14 @@ def _started(command: Sequence[str], ready: str, settings: dict[str, str]) -> It
     drain = None
     try:
         assert process.stdout is not None
-        said = ""
+        output = ""
         for line in process.stdout:
-            said += line
-            if match := re.search(ready, said):
+            output += line
+            if match := re.search(ready, output):
                 break
         else:
-            sys.exit(f"bench: {' '.join(command)} did not start:\n{said}")
-        # What it says from now on must not fill the pipe.
+            sys.exit(f"bench: {' '.join(command)} did not start:\n{output}")
+        # Its further output must not fill the pipe.
         drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
         yield process.pid, match
     finally:

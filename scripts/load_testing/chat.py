@@ -1,4 +1,4 @@
-"""A chat of `scripts/loadtest`: what is asked, when the answer's tokens came, and whether its signatures are true."""
+"""A chat of `scripts/loadtest`: the request, the times of the response's tokens, and the check of its signatures."""
 
 import json
 import re
@@ -18,11 +18,11 @@ _SAID = ("content", "reasoning", "reasoning_content", "tool_calls")
 
 
 class ChatError(Exception):
-    """There is no answer that could be signed. The message is one of a few kinds, to be counted by."""
+    """There is no response that could be signed. The message is one of a few kinds, to be counted by."""
 
 
 class UntrueError(Exception):
-    """An answer's signature is not there or does not hold.
+    """A response's signature is missing or does not verify.
 
     Attributes:
         kind: What to count it by.
@@ -43,7 +43,7 @@ class Chat:
         took: From the request to the answer's last byte.
         tokens: From the request to each event that had a token in it; none where the answer was not streamed.
         signatures_took: From the answer's last byte until both signatures were there.
-        addresses: Who has signed, by algorithm.
+        addresses: The signers' addresses, by algorithm.
     """
 
     took: float
@@ -54,7 +54,7 @@ class Chat:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, again and again."""
+    """The chat request, which is sent repeatedly."""
 
     model: str
     stream: bool
@@ -68,12 +68,12 @@ class Question:
 
 
 async def have_chat(question: Question, proxy: Connection, signatures: Connection) -> Chat:
-    """Have one chat, ask for its signatures the moment it is over, and check them.
+    """Send one chat, fetch its signatures as soon as it is over, and check them.
 
     Args:
-        question: What to ask.
-        proxy: Where to ask it.
-        signatures: Where to ask for signatures.
+        question: The request.
+        proxy: The connection for chats.
+        signatures: The connection for signatures.
 
     Raises:
         ChatError: There is no answer to be signed.
@@ -85,7 +85,7 @@ async def have_chat(question: Question, proxy: Connection, signatures: Connectio
     if answer.status != 200:
         raise ChatError(f"status {answer.status}")
     if question.stream and not answer.body.rstrip().endswith(b"data: [DONE]"):
-        raise ChatError("stream without [DONE]")  # which nobody claims to have signed
+        raise ChatError("stream without [DONE]")  # which is not signed
     began = time.perf_counter()
     signature_id = answer.headers.get("x-receipt-id") or _id_of(answer.body)
     statements = [await _ask_for(signatures, signature_id, algo) for algo in SIGNING_ALGOS]
@@ -108,7 +108,7 @@ async def _ask_for(signatures: Connection, signature_id: str, algo: SigningAlgo)
 
 
 def _checked(algo: SigningAlgo, said: bytes, bodies: SignedBodies) -> str:
-    """Who has signed."""
+    """The address of the signer."""
     try:
         signature = SignatureAnswer.parse(said)
     except FailedError as error:

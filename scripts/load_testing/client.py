@@ -1,4 +1,4 @@
-"""The client of `scripts/loadtest`: HTTP/1.1 with h11 on asyncio's streams, noting when what came."""
+"""The client of `scripts/loadtest`: HTTP/1.1 with h11 on asyncio's streams, with the time of each piece."""
 
 import asyncio
 import ssl
@@ -45,15 +45,15 @@ class Answer:
 
 
 class Connection:
-    """One connection at a time, made when it is needed and kept where nothing speaks against it."""
+    """One connection at a time, opened when it is needed and kept alive where possible."""
 
     def __init__(self, origin: Origin, token: str, tls: ssl.SSLContext, timeout: float) -> None:
-        """Connect to nobody yet.
+        """Prepare; no connection is opened yet.
 
         Args:
             origin: Where the server is.
             token: Bearer token to send.
-            tls: How to check the server's certificate, where it is spoken to by TLS.
+            tls: How to check the server's certificate, where the connection is TLS.
             timeout: Seconds that a request may take, from connecting to the last byte.
         """
         self._origin = origin

@@ -35,16 +35,16 @@ environment:
 """
 
 PAUSE = 0.1
-"""Seconds that a client waits after a failure, so that a proxy that refuses everything is not all it is busy with."""
+"""Seconds that a client waits after a failure, so that a proxy that refuses everything is not flooded."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Whom to ask, and how.
+    """The proxy under load, and the options of its clients.
 
     Attributes:
         proxy: Where the proxy is.
-        signatures: Where to ask for signatures.
+        signatures: Where to fetch signatures.
         token: Bearer token.
         tls: How to check certificates.
         timeout: Seconds that a request may take.
@@ -57,7 +57,7 @@ class Target:
     timeout: float
 
     def connections(self) -> tuple[Connection, Connection]:
-        """One to have chats on, and one to ask for signatures on, which may be the same."""
+        """A connection for chats and one for signatures, which may be the same."""
         proxy = Connection(self.proxy, self.token, self.tls, self.timeout)
         if self.signatures == self.proxy:
             return proxy, proxy
@@ -65,7 +65,7 @@ class Target:
 
 
 async def client(target: Target, question: Question, stats: Stats, until: float) -> None:
-    """Have chats, one after the other, until it is time."""
+    """Send chats, one after the other, until the deadline."""
     proxy, signatures = target.connections()
     try:
         while time.perf_counter() < until:
@@ -88,7 +88,7 @@ async def client(target: Target, question: Question, stats: Stats, until: float)
 
 
 async def put_load(target: Target, question: Question, concurrency: int, duration: float) -> tuple[Stats, bool]:
-    """Have the clients at work; return what came of it, and whether it was ended early."""
+    """Run the clients; return their statistics, and whether the run was interrupted."""
     stats = Stats()
     until = stats.started + duration
     progress = asyncio.create_task(Progress(stats, duration, sys.stderr).tell())
@@ -185,7 +185,7 @@ def main() -> None:
     allow_open_files(2 * options.concurrency + 64)
     try:
         sys.exit(asyncio.run(run(options)))
-    except KeyboardInterrupt:  # before there was anything to tell of
+    except KeyboardInterrupt:  # before there were any statistics
         sys.exit(130)
 
 

@@ -1,4 +1,4 @@
-"""How far `scripts/loadtest` is: a line that is written anew in place on a terminal, else a line now and then."""
+"""The progress of `scripts/loadtest`: a line that is rewritten in place on a terminal, else a line now and then."""
 
 import asyncio
 import os
@@ -12,15 +12,15 @@ _APART = 5.0
 
 
 class Progress:
-    """Tells how far it is, until it is cancelled."""
+    """Prints the progress, until it is cancelled."""
 
     def __init__(self, stats: Stats, duration: float, stream: TextIO) -> None:
-        """Say nothing yet.
+        """Prepare; nothing is printed yet.
 
         Args:
-            stats: What to tell of.
+            stats: The statistics to print.
             duration: Seconds for which chats are begun.
-            stream: Where to tell it.
+            stream: Where to print them.
         """
         self._stats = stats
         self._duration = duration
@@ -28,7 +28,7 @@ class Progress:
         self._in_place = stream.isatty()
 
     async def tell(self) -> None:
-        """Tell it, again and again."""
+        """Print the line repeatedly."""
         try:
             while True:
                 await asyncio.sleep(_IN_PLACE if self._in_place else _APART)
@@ -38,7 +38,7 @@ class Progress:
                 self._write("")
 
     def line(self) -> str:
-        """How it stands."""
+        """The line."""
         stats = self._stats
         times = {"first token": stats.first_token, "between": stats.between_tokens}
         if not stats.first_token.count:

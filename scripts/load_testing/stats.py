@@ -44,7 +44,7 @@ class Durations:
         return None
 
     def figures(self) -> dict[str, float]:
-        """All that is told of them, by name; nothing where there is none."""
+        """Their statistics, by name; empty without any."""
         if not self.count:
             return {}
         quantiles = {name: self.quantile(share) or 0.0 for name, share in QUANTILES.items()}
@@ -53,14 +53,14 @@ class Durations:
 
 @dataclass
 class Stats:
-    """What has come of the chats so far.
+    """Statistics of the chats so far.
 
     Attributes:
         answered: Chats whose answer came and whose signatures are true.
         untrue: Chats whose answer came, and a signature of which was missing or untrue.
         failures: What went wrong, by kind.
         samples: What the first one of each kind said.
-        signers: Who has signed, by algorithm.
+        signers: The signers' addresses, by algorithm.
         under_way: Chats that have begun and are not over.
         tokens: Events with a token in them.
     """

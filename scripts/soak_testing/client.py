@@ -1,4 +1,4 @@
-"""A client for the soak: HTTP/1.1 on asyncio's streams, quick, and free to misbehave."""
+"""The client of the soak test: HTTP/1.1 on asyncio's streams, which can violate the protocol."""
 
 import asyncio
 import hashlib
@@ -33,7 +33,7 @@ class Answer:
 
 
 def request(method: str, path: str, body: bytes = b"", token: str | None = TOKEN, **headers: str) -> bytes:
-    """A request's bytes. Underscores in the headers' names stand for hyphens; `Content_Length` may be any lie."""
+    """A request's bytes. Underscores in the headers' names stand for hyphens; `Content_Length` may be wrong."""
     lines = [f"{method} {path} HTTP/1.1", "Host: proxy"]
     if token is not None:
         lines.append(f"Authorization: Bearer {token}")
@@ -44,7 +44,7 @@ def request(method: str, path: str, body: bytes = b"", token: str | None = TOKEN
 
 
 class Client:
-    """One client: one connection at a time, kept alive where nothing speaks against it."""
+    """One client: one connection at a time, kept alive where possible."""
 
     def __init__(self, port: int, side_port: int, seed: int) -> None:
         """Make a client that has no connection yet.
@@ -67,7 +67,7 @@ class Client:
         return self.reader, self.writer
 
     async def close(self) -> None:
-        """Close the connection, if there is one, as one should."""
+        """Close the connection, if there is one, in order."""
         if self.writer is not None:
             self.writer.close()
             self.reader = self.writer = None

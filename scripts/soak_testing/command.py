@@ -140,12 +140,12 @@ class Soak:
 
 
 def say(line: str) -> None:
-    """Tell how it goes."""
+    """Print the progress."""
     print(f"soak: {line}", file=sys.stderr, flush=True)
 
 
 async def measured(pid: int, probe: Path | None) -> dict[str, int]:
-    """What lives in the proxy, by name; without a probe in it, as far as the system tells."""
+    """The resources of the proxy's process, by name; without the probe, those that the kernel reports."""
     if probe is None:
         return dataclasses.asdict(process_stats(pid))
     reader, writer = await asyncio.open_unix_connection(probe)

@@ -1,4 +1,4 @@
-"""A mitmproxy addon for the soak alone: tells whoever connects to a Unix socket what lives in the proxy's process."""
+"""A mitmproxy addon for the soak test: reports tasks, connections and flows of the process over a Unix socket."""
 
 import asyncio
 import ctypes

@@ -76,7 +76,7 @@ async def rerank(client: Client) -> None:
 
 
 async def moderation(client: Client) -> None:
-    """What stands in no row of the table."""
+    """An endpoint without a route of its own."""
     await _signed(client, "/v1/moderations", _dumped({"input": _WORDS}))
 
 
@@ -102,7 +102,7 @@ async def pages(client: Client) -> None:
 
 
 async def unknown_signature(client: Client) -> None:
-    """A signature that nobody has made."""
+    """A signature that does not exist."""
     await client.ask(request("GET", f"/v1/signature/{uuid.uuid4().hex}"), 404)
 
 
