@@ -13,7 +13,7 @@ from typing import Final
 from addons.access.body_pace import BodyPace, BodyTimes
 
 LINGER_SECONDS: Final = 30.0
-"""How long what a client still sends is read after its request was refused, so that it reads the answer first."""
+"""How long what a client still sends is read after its request was refused, so that it reads the response first."""
 
 LINGER_PAUSE: Final = 5.0
 """How long it may pause in that."""
@@ -77,7 +77,7 @@ class ClientDeadline:
         self.deadline = self._now() + self.timeouts.head
 
     def await_body(self) -> None:
-        """A body begins, or goes on after the answer."""
+        """A body begins, or goes on after the response."""
         self._idles = False
         self._body = BodyPace(self._body_times, self._now())
         self.deadline = self._body.deadline
@@ -102,7 +102,7 @@ class ClientDeadline:
         self.deadline = None
 
     def idle(self) -> None:
-        """Request and answer are complete."""
+        """Request and response are complete."""
         self._idles = True
         self.deadline = self._now() + (CLOSE_GRACE if self.retiring else self.timeouts.idle)
 

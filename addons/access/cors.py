@@ -1,4 +1,4 @@
-"""Lets scripts of other origins in: answers preflights, and adds to all answers what browsers want to know."""
+"""Lets scripts of other origins in: answers preflights, and adds to all responses what browsers want to know."""
 
 from mitmproxy import http
 
@@ -34,7 +34,7 @@ class Cors:
             self.add_headers(flow.request, flow.response)
 
     def add_headers(self, request: http.Request | None, response: http.Response) -> None:
-        """Replace what an answer says to browsers, but for the headers that it exposes: ours are put beside those.
+        """Replace what a response says to browsers, but for the headers that it exposes: ours are put beside those.
 
         Args:
             request: What it answers; None where that could not be read.

@@ -43,7 +43,7 @@ class Gate:
         return self._sizes[self._exchanges.of(flow).route.size]
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Let the request pass, or set its answer."""
+        """Let the request pass, or set its response."""
         request = flow.request
         exchange = self._exchanges.of(flow)
         route = exchange.route

@@ -20,9 +20,9 @@ class RefusalLimit:
         """Count for all connections.
 
         Args:
-            exchanges: Know whether an answer was made here.
-            close_soon: Has a connection closed behind the answer that is under way. Over HTTP/2, nothing in an answer
-                can say so.
+            exchanges: Know whether a response was made here.
+            close_soon: Has a connection closed behind the response that is under way. Over HTTP/2, nothing in a
+                response can say so.
         """
         self._exchanges = exchanges
         self._close_soon = close_soon
@@ -30,7 +30,7 @@ class RefusalLimit:
         self._refusals: WeakKeyDictionary[Client, int] = WeakKeyDictionary()
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """Count an answer."""
+        """Count a response."""
         if flow.response is None or self._exchanges.of(flow).upstream_status is not None:
             self._refusals.pop(flow.client_conn, None)
         elif flow.response.status_code == 429:

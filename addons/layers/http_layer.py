@@ -1,6 +1,6 @@
 """mitmproxy's HTTP layer: all of a client connection's requests, in HTTP/1 or HTTP/2, and what they wait for.
 
-- An upstream that does not begin its answer in time gives 504.
+- An upstream that does not begin its response in time gives 504.
 - A stream whose last event has come is ended here, where the upstream leaves it open.
 - A client that lets its deadline pass is told so.
 
@@ -123,17 +123,17 @@ class ApiHttpLayer(UpstreamConnections):
         unread = partial(self._config.clients.waiting_for, self.context.client)
         return ApiHttp1Server(self.context.fork(), self._add_standard_headers_http1, deadline, unread)
 
-    def _add_standard_headers_http1(self, request: http.Request | None, answer: http.Response) -> None:
+    def _add_standard_headers_http1(self, request: http.Request | None, response: http.Response) -> None:
         if request is None:
             self._config.clients.unreadable(self.context.client)
-        self._add_standard_headers(request, answer)
+        self._add_standard_headers(request, response)
 
-    def _add_standard_headers(self, request: http.Request | None, answer: http.Response) -> None:
+    def _add_standard_headers(self, request: http.Request | None, response: http.Response) -> None:
         """Add to a response that a connection makes by itself, and note it where its request has a flow."""
-        self._config.add_standard_headers(request, answer)
+        self._config.add_standard_headers(request, response)
         flow = next((stream.flow for stream in self.streams.values() if stream.flow.request is request), None)
         if flow is not None:
-            self._config.exchanges.mark_answered(flow, answer)
+            self._config.exchanges.mark_answered(flow, response)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""
@@ -147,11 +147,11 @@ class ApiHttpLayer(UpstreamConnections):
         return not (isinstance(stream, ApiHttpStream) and stream.needs_new_connection)
 
     def last_event_came(self, stream_id: int) -> None:
-        """Take note that the last event of a stream's answer has come."""
+        """Take note that the last event of a stream's response has come."""
         self._unended.note(stream_id)
 
     def enable_fast_path(self, server: Connection, pipeline: BodyPipeline) -> None:
-        """Let the body of an answer pass by the layers, as far as it can; with TLS it cannot."""
+        """Let the body of a response pass by the layers, as far as it can; with TLS it cannot."""
         client, upstream = self.context.client, self._upstreams.get(server)
         if self._http2 is not None or upstream is None or client.tls or server.tls:
             return

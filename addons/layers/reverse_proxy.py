@@ -78,7 +78,7 @@ class ReverseProxy:
             # Eager, it opens the upstream connection before there is a request, and closes the client's when that
             # fails: no 502, and no proof pages.
             "connection_strategy": "lazy",
-            # By default, a connection without traffic for ten minutes is closed, long answers or not.
+            # By default, a connection without traffic for ten minutes is closed, long responses or not.
             # A little more than the upstream has, so that a late one is answered for with a 504 first.
             "tcp_timeout": int(config.upstream_timeout) + 2,
             "store_streamed_bodies": config.bodies.keeps_plaintext,

@@ -101,9 +101,9 @@ class ClientConnections:
         return len(self._connections)
 
     def retire(self) -> None:
-        """Have every connection closed behind the answer to its next request, or when it has none for a while.
+        """Have every connection closed behind the response to its next request, or when it has none for a while.
 
-        Over HTTP/2, the client is told at once, and the connection ends with the answers that are under way.
+        Over HTTP/2, the client is told at once, and the connection ends with the responses that are under way.
         """
         self._retiring = True
         for connection in self._connections.values():
@@ -165,7 +165,7 @@ class ClientConnections:
         connection.places.leave(connection.sharer, connection.transport, time.monotonic() + LINGER_SECONDS)
 
     def close_soon(self, client: Client) -> None:
-        """Have one connection closed behind the answer that is under way."""
+        """Have one connection closed behind the response that is under way."""
         if (connection := self._connections.get(client)) is not None:
             connection.deadline.retire()
             self._take_leave()

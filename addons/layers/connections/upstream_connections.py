@@ -75,8 +75,8 @@ class UpstreamConnections(HttpLayer):
                 yield from self._handle_rare(child, command)
 
     def _handle_rare(self, child: layer.Layer, command: commands.Command) -> layer.CommandGenerator[None]:
-        # To where the answer is to go. Of the times that are waited for, streams' are the layer's own; with an hour to
-        # wait, that would keep the first exchange of each client for as long.
+        # Where the completion is to go. Wake-ups that a stream asks for are the layer's own: with an hour to wait, the
+        # first exchange of each client would be kept for as long.
         if command.blocking or (isinstance(command, commands.RequestWakeup) and not isinstance(child, HttpStream)):
             self.command_sources[command] = child
         if isinstance(command, GetHttpConnection):

@@ -1,6 +1,6 @@
 """HTTP/1 to the upstream, as mitmproxy speaks it; with bounds, and strict about what comes back.
 
-What is wrong with an answer is told without quoting it: it is a model's answer, and errors end up in logs.
+What is wrong with a response is told without quoting it: it is a model's response, and errors end up in logs.
 """
 
 import re
@@ -35,13 +35,13 @@ from addons.messages.parsed_messages import read_response_head
 from addons.upstream.keep_alive import KeepAliveLimit
 
 MAX_HEAD = 64 * 1024
-"""Bytes of an answer's head at most; of a chunk's size line and of trailers, too."""
+"""Bytes of a response's head at most; of a chunk's size line and of trailers, too."""
 
 MAX_HEAD_LINES = 256
-"""Lines of an answer's head at most."""
+"""Lines of a response's head at most."""
 
 MAX_INTERIM = 16
-"""Interim answers (1xx) at most before the answer proper."""
+"""Interim responses (1xx) at most before the response proper."""
 
 _READ_UNTIL_CLOSE = -1
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
@@ -115,7 +115,7 @@ class ApiHttp1Client(Http1Client):
         yield from super().send(event)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """Read the head of an answer."""
+        """Read the head of a response."""
         if isinstance(event, events.ConnectionClosed):
             if self.buf:
                 yield from self._fail("the upstream closed in the middle of a head", AttemptOutcome.TRUNCATED)
@@ -145,7 +145,7 @@ class ApiHttp1Client(Http1Client):
             if status == 101 or self._interim > MAX_INTERIM:
                 yield from self._fail("the upstream sends interim answers that were not asked for")
                 return
-        # No request is under way: it is the answer to none.
+        # No request is under way: this is a response to none.
         if self.buf:
             yield from self._close()
 
@@ -164,7 +164,7 @@ class ApiHttp1Client(Http1Client):
             yield from self.state(events.DataReceived(self.conn, b""))
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Read the body of an answer. Trailers fall: no signature covers them."""
+        """Read the body of a response. Trailers fall: no signature covers them."""
         assert self.stream_id is not None  # noqa: S101  # for mypy
         ended = isinstance(event, events.ConnectionClosed)
         while True:
@@ -208,7 +208,7 @@ class ApiHttp1Client(Http1Client):
             self.state = self.read_headers
 
     def _wait_for_request_end(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """Having the answer, wait for the rest of the request. It goes nowhere if the upstream closes."""
+        """Having the response, wait for the rest of the request. It goes nowhere if the upstream closes."""
         if isinstance(event, events.ConnectionClosed):
             yield from self._close()
 
@@ -227,7 +227,7 @@ class ApiHttp1Client(Http1Client):
 
 
 def _read_head(lines: list[bytes]) -> http.Response:
-    """Read the head of an answer.
+    """Read the head of a response.
 
     Raises:
         ValueError: It is not valid HTTP/1 (RFC 9112, 4 to 6), or a field of it is folded.

@@ -36,11 +36,11 @@ from addons.messages.request_id import return_request_id, settle_request_id
 from addons.messages.responses import error_response
 
 MAX_AHEAD: Final = 2 * MAX_HEAD
-"""Bytes kept of what a client sends while an answer is under way: some requests, pipelined (RFC 9112, 9.3.2)."""
+"""Bytes kept of what a client sends while a response is under way: some requests, pipelined (RFC 9112, 9.3.2)."""
 
 MAX_UNREAD: Final = 64 * 1024
-"""Bytes of former answers that a client has not read, above which none of the requests that it has pipelined is taken
-up any more: a short question may have a long answer."""
+"""Bytes of former responses that a client has not read, above which none of the requests that it has pipelined is
+taken up any more: a short request may have a long response."""
 
 MESSAGES = {
     400: "The request could not be read: it is not valid HTTP.",
@@ -53,7 +53,7 @@ MESSAGES = {
 
 
 class UpstreamTimedOut(ResponseProtocolError):  # noqa: N818  # an event, not an exception
-    """The upstream has not begun its answer in time."""
+    """The upstream has not begun its response in time."""
 
     def __init__(self, stream_id: int) -> None:
         super().__init__(stream_id, "upstream timed out", ErrorCode.GENERIC_SERVER_ERROR)
@@ -83,7 +83,7 @@ class ApiHttp1Server(Http1Server):
             add_standard_headers: Adds to a response what all responses carry; the request is None where it could not
                 be read.
             deadline: The client's deadline, to be moved from here on.
-            unread: How many bytes of former answers wait for the client to read.
+            unread: How many bytes of former responses wait for the client to read.
         """
         super().__init__(context)
         self.buf = CrlfBuffer()
@@ -124,7 +124,7 @@ class ApiHttp1Server(Http1Server):
             # The error pages of mitmproxy are HTML; where it makes none, it only closes.
             status = 504 if isinstance(event, UpstreamTimedOut) else event.code.http_status_code()
             if status is not None and self.conn.state & ConnectionState.CAN_WRITE:
-                yield from self._answer_and_close(status)
+                yield from self._respond_and_close(status)
                 return
         if isinstance(event, ResponseHeaders) and event.response.status_code != 100:
             self._deadline.stop()
@@ -140,7 +140,7 @@ class ApiHttp1Server(Http1Server):
             return_request_id(self.request, event.response)
         yield from super().send(event)
         if isinstance(event, ResponseHeaders) and event.response.status_code == 100:
-            self.response = None  # that was not the answer yet
+            self.response = None  # that was not the response yet
 
     def _speaks_http_1_0(self) -> bool:
         return self.request is not None and self.request.http_version == "HTTP/1.0"
@@ -200,7 +200,7 @@ class ApiHttp1Server(Http1Server):
             yield from self._give_up(400)
 
     def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Wait for the answer."""
+        """Wait for the response."""
         if isinstance(event, events.DataReceived) and len(self.buf) > MAX_AHEAD:
             # The response goes out yet; a client that pipelines must reckon with the end of the connection.
             self._last_request = True
@@ -214,9 +214,9 @@ class ApiHttp1Server(Http1Server):
     def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
         """Take note that the request or the response is complete."""
         if not (request or self.request_done):
-            answer = self.response
+            ended = self.response
             yield from super().mark_done(response=response)
-            if answer is not None and http1.connection_close(answer.http_version, answer.headers):
+            if ended is not None and http1.connection_close(ended.http_version, ended.headers):
                 yield from self._give_up()
             else:
                 self._deadline.await_body()
@@ -275,7 +275,7 @@ class ApiHttp1Server(Http1Server):
         if not self.conn.tls and self.conn.state & ConnectionState.CAN_WRITE:
             yield commands.CloseTcpConnection(self.conn, half_close=True)
 
-    def _answer_and_close(self, status: int) -> layer.CommandGenerator[None]:
+    def _respond_and_close(self, status: int) -> layer.CommandGenerator[None]:
         if self.request_done:
             yield commands.SendData(self.conn, self._error(status))
             yield commands.CloseConnection(self.conn)

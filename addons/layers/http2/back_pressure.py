@@ -28,13 +28,13 @@ class BackPressure:
         return bool(self._halted)
 
     def pause_reading(self, stream_id: int) -> None:
-        """Read no more of a stream's answer, until `resume`."""
+        """Read no more of a stream's response, until `resume`."""
         if (stream := self._streams.get(stream_id)) is not None:
             self._halted[stream_id] = stream.flow.server_conn
             self._reading.pause_reading(stream.flow.server_conn)
 
     def resume(self, stream_id: int) -> None:
-        """Go on reading a stream's answer. The stream may be gone by now."""
+        """Go on reading a stream's response. The stream may be gone by now."""
         if (server := self._halted.pop(stream_id, None)) is not None:
             self._reading.resume(server)
 

@@ -120,7 +120,7 @@ class QueueingConnection(BufferedH2Connection):
             pass
 
     def end_stream(self, stream_id: int) -> None:
-        """End an answer, behind what waits."""
+        """End a response, behind what waits."""
         self.send_data(stream_id, b"", end_stream=True)
 
     def reset_stream(self, stream_id: int, error_code: int = 0) -> None:

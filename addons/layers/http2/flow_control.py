@@ -79,7 +79,7 @@ class FlowControlledHttp2Server(GracefulHttp2Server):
         for stream_id, stream in self._streams.halted():
             if self.h2_conn.waiting(stream_id) < RESUME_AT:
                 stream.halted = False
-                self._streams.answer_came(stream)
+                self._streams.response_came(stream)
                 self._upstreams.resume(stream_id)
 
     def end_stream(self, stream_id: int) -> bool:

@@ -142,7 +142,7 @@ class FrameBudget:
                 raise Http2LimitExceeded("too much of what was refused")
 
     def sent(self, size: int) -> None:
-        """Take note of a piece of an answer that was sent: the client may say twice, or more, that it has it."""
+        """Take note of a piece of a response that was sent: the client may say twice, or more, that it has it."""
         self._budget.refill(2 + size // 4096)
 
     def _count(self, length: int, kind: int) -> None:

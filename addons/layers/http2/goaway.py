@@ -24,7 +24,7 @@ PING_TIMEOUT: Final = 2.0
 """Seconds that a client has to answer the PING."""
 
 _PING: Final = b"shutdown"
-"""8 bytes, to tell the answer to this PING from those to others."""
+"""8 bytes, to tell the acknowledgement of this PING from those of others."""
 
 
 class State(enum.Enum):
@@ -54,7 +54,7 @@ class GracefulEnd:
         # an idle one would then not repeat its next request. Both go out in one piece, so that the client has both.
         return PingFrame(0, opaque_data=_PING).serialize() + _goaway(HIGHEST_STREAM)
 
-    def is_answer(self, ping_data: bytes) -> bool:
+    def is_awaited_ack(self, ping_data: bytes) -> bool:
         """Whether the acknowledgement of a PING is the one that the final GOAWAY waits for."""
         return self.state is State.ANNOUNCED and ping_data == _PING
 

@@ -14,7 +14,7 @@ from addons.layers.http2.goaway import PING_TIMEOUT, GracefulEnd, State
 
 
 class GoingAway(events.Event):
-    """The connection is to end, as soon as that costs the client no answer. `retiring` holds from now on."""
+    """The connection is to end, as soon as that costs the client no response. `retiring` holds from now on."""
 
 
 class GracefulHttp2Server(Http2Server):
@@ -28,7 +28,7 @@ class GracefulHttp2Server(Http2Server):
         Args:
             context: As for `Http2Server`.
             clock: Tells the time, in seconds.
-            retiring: Whether the connection is to end as soon as that costs the client no answer.
+            retiring: Whether the connection is to end as soon as that costs the client no response.
         """
         super().__init__(context)
         self.h2_conn = QueueingConnection(self.h2_conf, clock)
@@ -47,9 +47,9 @@ class GracefulHttp2Server(Http2Server):
         """Whether it is time for `conclude`, as the client has not answered the PING."""
         return event.command is self._end_wakeup
 
-    def take_ping_answer(self, event: h2.events.PingAckReceived) -> layer.CommandGenerator[None]:
-        """Take the answer to a PING, perhaps that which the end waits for."""
-        if self._end.is_answer(event.ping_data or b""):
+    def take_ping_ack(self, event: h2.events.PingAckReceived) -> layer.CommandGenerator[None]:
+        """Take the acknowledgement of a PING, perhaps that which the end waits for."""
+        if self._end.is_awaited_ack(event.ping_data or b""):
             yield from self.conclude()
 
     def conclude(self) -> layer.CommandGenerator[None]:

@@ -82,7 +82,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
             timeouts: How long things may take.
             add_standard_headers: Adds to a response what all carry; the request is None where it is not known.
             clock: Tells the time, in seconds.
-            retiring: Whether the connection is to end as soon as that costs the client no answer. It is asked at the
+            retiring: Whether the connection is to end as soon as that costs the client no response. It is asked at the
                 start, at `GoingAway` and every `SWEEP` seconds.
             unreadable: Told of a request head that could not be read.
         """
@@ -132,7 +132,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
                 yield from self.protocol_error(str(excess), excess.code)
 
     def _sent(self, event: events.Event) -> None:
-        """Take note of a piece of an answer that went out, or waits to."""
+        """Take note of a piece of a response that went out, or waits to."""
         if isinstance(event, ResponseEndOfMessage):
             self._resets.refill(1)
             self.end_stream(event.stream_id)
@@ -140,7 +140,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
             stream = self._streams.get(event.stream_id)
             if stream is None:
                 return
-            self._streams.answer_came(stream)
+            self._streams.response_came(stream)
             if isinstance(event, ResponseData):
                 self._frames.sent(len(event.data))
                 if self.h2_conn.waiting(event.stream_id) > HALT_AT:
@@ -154,19 +154,19 @@ class ApiHttp2Server(FlowControlledHttp2Server):
             if status is None or self.h2_conn.streams[event.stream_id].state_machine.headers_sent:
                 self.h2_conn.reset_stream(event.stream_id, ErrorCodes.INTERNAL_ERROR)
             else:
-                self._answer(event.stream_id, status, MESSAGES.get(status, MESSAGES[502]))
+                self._respond(event.stream_id, status, MESSAGES.get(status, MESSAGES[502]))
         self.end_stream(event.stream_id)
         yield from self.flush()
 
-    def _answer(self, stream_id: int, status: int, message: str, *more: tuple[bytes, bytes]) -> None:
+    def _respond(self, stream_id: int, status: int, message: str, *more: tuple[bytes, bytes]) -> None:
         stream = self._streams.get(stream_id)
         request = stream.request if stream is not None else None
-        answer = error_response(status, message, request)
-        self._add_standard_headers(request, answer)
-        return_request_id(request, answer)
-        fields = [(name.lower(), value) for name, value in answer.headers.fields]
+        response = error_response(status, message, request)
+        self._add_standard_headers(request, response)
+        return_request_id(request, response)
+        fields = [(name.lower(), value) for name, value in response.headers.fields]
         self.h2_conn.send_headers(stream_id, [(b":status", b"%d" % status), *fields, *more])
-        self.h2_conn.send_data(stream_id, answer.raw_content or b"", end_stream=True)
+        self.h2_conn.send_data(stream_id, response.raw_content or b"", end_stream=True)
 
     def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
         """Take what hyper-h2 has read; return whether that was the last of it."""
@@ -189,7 +189,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
         elif isinstance(event, h2.events.ConnectionTerminated):
             return (yield from self.take_goaway(event))
         elif isinstance(event, h2.events.PingAckReceived):
-            yield from self.take_ping_answer(event)
+            yield from self.take_ping_ack(event)
         elif isinstance(event, h2.events.TrailersReceived | h2.events.UnknownFrameReceived):
             pass  # no request of an API has trailers that matter; and mitmproxy has no way to forward them
         else:
@@ -232,7 +232,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
     def _refuse_more(self, stream_id: int) -> layer.CommandGenerator[None]:
         if self.is_open_for_us(stream_id):
             message = "Too much is under way on this connection. Try again later."
-            self._answer(stream_id, 429, message, (b"retry-after", b"1"))
+            self._respond(stream_id, 429, message, (b"retry-after", b"1"))
         yield from self._give_up(stream_id)
 
     def _take_end(self, stream_id: int) -> layer.CommandGenerator[bool]:
@@ -269,9 +269,9 @@ class ApiHttp2Server(FlowControlledHttp2Server):
         """End what is overdue."""
         for stream_id in {*self.h2_conn.unread(self._timeouts.reading), *self._streams.overdue()}:
             stream = self._streams.get(stream_id)
-            is_slow = stream is not None and stream.receiving and not stream.answering
+            is_slow = stream is not None and stream.receiving and not stream.responding
             if is_slow and self.is_open_for_us(stream_id):
-                self._answer(stream_id, 408, MESSAGES[408])
+                self._respond(stream_id, 408, MESSAGES[408])
             elif not self.is_closed(stream_id):
                 self.h2_conn.reset_stream(stream_id, ErrorCodes.CANCEL)
             yield from self._give_up(stream_id)

@@ -13,8 +13,8 @@ from mitmproxy import http
 from addons.access.body_pace import BodyPace, BodyTimes
 
 MAX_HELD: Final = 64 * 1024 * 1024
-"""Bytes of requests that are kept at once for one connection, waiting for their ends or for answers. One request alone
-may be as large as its route allows."""
+"""Bytes of requests that are kept at once for one connection, waiting for their ends or for responses. One request
+alone may be as large as its route allows."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Http2Timeouts:
     """How long things may take, in seconds.
 
     Attributes:
-        upstream: For an upstream to go on with an answer that it has begun.
+        upstream: For an upstream to go on with a response that it has begun.
         idle: For a client to make a request.
         body: What a client gets to go on with a request.
-        reading: For a client to read on in an answer that waits for it.
+        reading: For a client to read on in a response that waits for it.
     """
 
     upstream: float
@@ -46,7 +46,7 @@ class Http2Stream:
         received: How much of the body has come, in bytes.
         held: How much of it is kept here, in bytes.
         receiving: Whether more of the request is to come.
-        answering: Whether the answer has begun.
+        responding: Whether the response has begun.
         halted: Whether its upstream has been halted.
     """
 
@@ -57,7 +57,7 @@ class Http2Stream:
     received: int = 0
     held: int = 0
     receiving: bool = True
-    answering: bool = False
+    responding: bool = False
     halted: bool = False
 
 
@@ -111,10 +111,10 @@ class StreamTable:
         self._held += size
         return self._held <= MAX_HELD or stream.held == self._held
 
-    def answer_came(self, stream: Http2Stream) -> None:
-        """Take note of some of an answer. Nothing of its request is kept any longer."""
+    def response_came(self, stream: Http2Stream) -> None:
+        """Take note of some of a response. Nothing of its request is kept any longer."""
         stream.moved_at = self._clock()
-        stream.answering = True
+        stream.responding = True
         self._held -= stream.held
         stream.held = 0
 
@@ -129,7 +129,7 @@ class StreamTable:
     def overdue(self) -> list[int]:
         """The streams on which nothing has come for too long.
 
-        Where an answer waits for the client, that is not the upstream's delay; see `QueueingConnection.unread`.
+        Where a response waits for the client, that is not the upstream's delay; see `QueueingConnection.unread`.
         """
         now = self._clock()
         return [stream_id for stream_id, stream in self._streams.items() if self._is_overdue(stream, now)]
@@ -144,5 +144,5 @@ class StreamTable:
     def _is_overdue(self, stream: Http2Stream, now: float) -> bool:
         if stream.receiving:
             return now > stream.pace.deadline
-        # Before an answer has begun, ApiHttpLayer sees to it.
-        return stream.answering and not stream.halted and now - stream.moved_at > self._timeouts.upstream
+        # Before a response has begun, ApiHttpLayer sees to it.
+        return stream.responding and not stream.halted and now - stream.moved_at > self._timeouts.upstream

@@ -51,7 +51,7 @@ class ApiHttpStream(ResponseEndStream):
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
         """Take the upstream's response head. What it says of its own connection and address goes no further.
 
-        One that changes the protocol gives 502, unless it is the answer to a WebSocket handshake.
+        One that changes the protocol gives 502, unless it is the response to a WebSocket handshake.
         """
         self.deadline = None
         self._sent_body = None

@@ -23,8 +23,8 @@ def test_the_first_goaway_refuses_nothing_and_comes_behind_a_ping() -> None:
     assert isinstance(goaway, GoAwayFrame)
     assert (goaway.last_stream_id, goaway.error_code) == (HIGHEST_STREAM, 0)
     assert end.state is State.ANNOUNCED
-    assert end.is_answer(ping.opaque_data)
-    assert not end.is_answer(b"whatever")
+    assert end.is_awaited_ack(ping.opaque_data)
+    assert not end.is_awaited_ack(b"whatever")
     assert not end.refuses(HIGHEST_STREAM)
 
 
@@ -37,7 +37,7 @@ def test_the_second_goaway_names_the_last_stream_that_is_taken(last: int) -> Non
     assert (goaway.last_stream_id, goaway.error_code) == (last, 0)
     assert [end.refuses(stream_id) for stream_id in (last, last + 2)] == [False, True]
     assert isinstance(ping, PingFrame)
-    assert not end.is_answer(ping.opaque_data), "once"
+    assert not end.is_awaited_ack(ping.opaque_data), "once"
 
 
 def test_a_clients_goaway_ends_it_too_and_raises_nothing_that_was_named() -> None:

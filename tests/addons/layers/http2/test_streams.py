@@ -44,7 +44,7 @@ def test_an_upstream_that_falls_silent_in_an_answer_is_overdue_unless_it_is_halt
     stream.receiving = False
     clock.now += 1000
     assert streams.overdue() == []
-    streams.answer_came(stream)
+    streams.response_came(stream)
     clock.now += 99
     assert streams.overdue() == []
     clock.now += 2
@@ -69,7 +69,7 @@ def test_there_is_room_for_so_much_and_always_for_one(streams: StreamTable) -> N
     one, another = begun(streams, 1), begun(streams, 3)
     assert streams.hold(one, MAX_HELD + 1)
     assert not streams.hold(another, 1)
-    streams.answer_came(one)
+    streams.response_came(one)
     assert streams.hold(another, 1)
     streams.end(3)
     assert streams.hold(begun(streams, 5), MAX_HELD)
