@@ -80,7 +80,8 @@ def make_chain(settings: Settings, worker_context: WorkerContext) -> Sequence[An
     gate = Gate(proof.tokens, body_sizes(settings), exchanges)
     addresses = ClientAddresses(trust_proxy=not settings.rate_limit_no_trust_proxy)
     rate_limit = RateLimit(proof.limiter, addresses) if proof.limiter else None
-    handlers = ConnectionHandlers(ctx.master.addons.get("proxyserver").connections)
+    proxyserver = ctx.master.addons.get("proxyserver")
+    handlers = ConnectionHandlers(proxyserver.connections)
     clients = _client_connections(settings, worker_context, proof.side_port, addresses, handlers)
     tracing = _tracing(settings, exchanges)
     listeners = [UnsignedMarks(store).tell, log_request, *([tracing.tell] if tracing else [])]
@@ -158,7 +159,7 @@ def make_chain(settings: Settings, worker_context: WorkerContext) -> Sequence[An
         cors,
         gate,
         UpstreamSelection(upstreams, exchanges),
-        Revocation(proof.tokens, exchanges),
+        Revocation(proof.tokens, exchanges, proxyserver.inject_event),
         signer,
         UpstreamErrors(exchanges),
         *([tracing] if tracing else []),

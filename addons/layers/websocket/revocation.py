@@ -1,8 +1,9 @@
 """Ends WebSockets whose token was revoked: what is said on them asks the model for something, again and again."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
-from mitmproxy import ctx, http
+from mitmproxy import http
 
 from addons.exchange.exchanges import Exchanges
 from addons.layers.websocket.layer import WebsocketRevoked
@@ -12,15 +13,18 @@ from attest_web.middleware.auth import Tokens
 class Revocation:
     """An addon that replaces the tokens."""
 
-    def __init__(self, tokens: Tokens, exchanges: Exchanges) -> None:
+    def __init__(self, tokens: Tokens, exchanges: Exchanges, inject: Callable[[WebsocketRevoked], None]) -> None:
         """Make the addon.
 
         Args:
             tokens: What clients must send one of.
             exchanges: Know which WebSockets there are, and whose token each was opened with.
+            inject: Hands an event to the layers of its flow, as `Proxyserver.inject_event` does. Raises ValueError
+                where the connection has ended.
         """
         self._tokens = tokens
         self._exchanges = exchanges
+        self._inject = inject
 
     def websocket_start(self, flow: http.HTTPFlow) -> None:
         """End a WebSocket whose token was revoked during its handshake."""
@@ -38,7 +42,6 @@ class Revocation:
                 self._end_if_revoked(flow)
 
     def _end_if_revoked(self, flow: http.HTTPFlow) -> None:
-        proxyserver = ctx.master.addons.get("proxyserver")
-        is_revoked = not self._tokens.knows(self._exchanges.of(flow).credential)
-        if is_revoked and flow.client_conn.id in proxyserver.connections:
-            proxyserver.inject_event(WebsocketRevoked(flow, None))
+        if not self._tokens.knows(self._exchanges.of(flow).credential):
+            with suppress(ValueError):
+                self._inject(WebsocketRevoked(flow, None))

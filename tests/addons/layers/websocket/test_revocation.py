@@ -1,10 +1,8 @@
 """Which WebSockets are told that their token was revoked; tests/e2e/test_retirement.py has what becomes of them."""
 
-from collections.abc import Iterator
-
 import pytest
 from mitmproxy import http
-from mitmproxy.test import taddons, tflow
+from mitmproxy.test import tflow
 from mitmproxy.websocket import WebSocketData
 
 from addons.exchange.exchanges import Exchanges
@@ -17,14 +15,14 @@ from attest_web.middleware.auth import Tokens
 class FakeProxyserver:
     """Writes down what it is to inject."""
 
-    name = "proxyserver"
-
     def __init__(self) -> None:
         self.connections: dict[str, object] = {}
         self.revoked: list[http.HTTPFlow] = []
 
     def inject_event(self, event: WebsocketRevoked) -> None:
         assert isinstance(event.flow, http.HTTPFlow)
+        if event.flow.client_conn.id not in self.connections:
+            raise ValueError("Flow is not from a live connection.")
         self.revoked.append(event.flow)
 
 
@@ -34,7 +32,7 @@ class Opened:
     def __init__(self, proxyserver: FakeProxyserver) -> None:
         self._proxyserver = proxyserver
         self._tokens, self._exchanges = Tokens(["one", "two"]), Exchanges(Router().route_of)
-        self.addon = Revocation(self._tokens, self._exchanges)
+        self.addon = Revocation(self._tokens, self._exchanges, proxyserver.inject_event)
 
     def ask(self, token: str) -> http.HTTPFlow:
         """Have a client begin a handshake."""
@@ -56,11 +54,8 @@ class Opened:
 
 
 @pytest.fixture
-def proxyserver() -> Iterator[FakeProxyserver]:
-    with taddons.context() as made:
-        fake = FakeProxyserver()
-        made.master.addons.add(fake)
-        yield fake
+def proxyserver() -> FakeProxyserver:
+    return FakeProxyserver()
 
 
 def test_those_are_told_whose_token_is_none_any_more(proxyserver: FakeProxyserver) -> None:
