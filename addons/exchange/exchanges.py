@@ -9,7 +9,8 @@ table refers to the record, and a weak key does not help a value that keeps it a
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-from mitmproxy import flow, http
+from mitmproxy.flow import Flow
+from mitmproxy.http import HTTPFlow
 
 from addons.exchange.record import Exchange
 from addons.exchange.route import Route
@@ -18,7 +19,7 @@ from addons.exchange.route import Route
 class Exchanges:
     """The exchanges of all flows that there are. For the event loop alone."""
 
-    def __init__(self, route_of: Callable[[http.HTTPFlow], Route]) -> None:
+    def __init__(self, route_of: Callable[[HTTPFlow], Route]) -> None:
         """Begin with none.
 
         Args:
@@ -26,36 +27,24 @@ class Exchanges:
                 redirected later, and its path is another one then.
         """
         self._route_of = route_of
-        self._records: WeakKeyDictionary[flow.Flow, Exchange] = WeakKeyDictionary()
+        self._records: WeakKeyDictionary[Flow, Exchange] = WeakKeyDictionary()
 
-    def of(self, of: http.HTTPFlow) -> Exchange:
+    def of(self, flow: HTTPFlow) -> Exchange:
         """The exchange of a flow, the same object each time; begun here at first sight of the flow."""
-        exchange = self._records.get(of)
+        exchange = self._records.get(flow)
         if exchange is None:
-            exchange = self._records[of] = Exchange(self._route_of(of), of.client_conn.peername)
+            exchange = self._records[flow] = Exchange(self._route_of(flow), flow.client_conn.peername)
         return exchange
 
-    def find(self, of: flow.Flow | None) -> Exchange | None:
+    def find(self, flow: Flow | None) -> Exchange | None:
         """The exchange of a flow; None of one that has not passed here, such as a copy or one from a file."""
-        return None if of is None else self._records.get(of)
+        return None if flow is None else self._records.get(flow)
 
-    def flows(self) -> list[http.HTTPFlow]:
+    def flows(self) -> list[HTTPFlow]:
         """All flows that there are, under way or kept by something that shows them, in the order of their coming."""
         flows = (reference() for reference in self._records.keyrefs())
-        return [of for of in flows if isinstance(of, http.HTTPFlow)]
+        return [flow for flow in flows if isinstance(flow, HTTPFlow)]
 
     def open_streams(self) -> int:
         """How many event streams are under way."""
         return sum(exchange.is_stream for exchange in self._records.values())
-
-    def mark_changed(self, of: http.HTTPFlow) -> None:
-        """Take note that a flow's request was changed here after it was received."""
-        self.of(of).changed = True
-
-    def mark_left(self, of: http.HTTPFlow) -> None:
-        """Take note that it is the client of a flow that gives up; the error hook follows."""
-        self.of(of).left_by_client = True
-
-    def mark_answered(self, of: http.HTTPFlow, response: http.Response) -> None:
-        """Take note of a response that the layers make by themselves; the error hook may follow."""
-        self.of(of).layers_status = response.status_code

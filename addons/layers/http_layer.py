@@ -133,7 +133,7 @@ class ApiHttpLayer(UpstreamConnections):
         self._config.add_standard_headers(request, response)
         flow = next((stream.flow for stream in self.streams.values() if stream.flow.request is request), None)
         if flow is not None:
-            self._config.exchanges.mark_answered(flow, response)
+            self._config.exchanges.of(flow).layers_status = response.status_code
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream for a request that has just begun."""

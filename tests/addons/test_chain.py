@@ -1,9 +1,11 @@
 """The composition root: the order of the addons, and the limits that each worker gets."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from mitmproxy import http
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.test import taddons
 
@@ -11,13 +13,17 @@ from addons import chain as chain_module
 from addons.access.connection_limit import ConnectionLimit
 from addons.access.gate import Gate
 from addons.chain import SIDE_PORT_LEAST, make_chain
+from addons.exchange.exchanges import Exchanges
+from addons.exchange.route import Route
 from addons.layers.connections.client_connections import ClientConnections
 from addons.layers.reverse_proxy import ReverseProxy
 from addons.lifecycle.drain import Drain
 from addons.lifecycle.worker_context import WorkerContext
 from addons.observability.observer import Observer
+from addons.routing.routes import Router
 from addons.signing.signer import Signer
 from attest_web.settings import Settings, SettingsError, load_settings
+from tests.addons.conftest import MakeFlow, head
 
 type Make = Callable[..., Sequence[Any]]
 
@@ -99,3 +105,76 @@ def test_addresses_that_make_no_sense_are_refused_before_anything_is_made(make: 
     with pytest.raises(SettingsError) as raised:
         make(vllm_rerank_url="ftp://x/y")
     assert "VLLM_RERANK_URL" in str(raised.value.problems)
+
+
+def tables_of(chain: Sequence[Any]) -> list[Exchanges]:
+    """The tables of exchanges that the addons of a chain look in."""
+    return [held for addon in chain for held in vars(addon).values() if isinstance(held, Exchanges)]
+
+
+def call(chain: Sequence[Any], hook: str, flow: http.HTTPFlow) -> None:
+    """Call a hook of all addons that have it, as mitmproxy does."""
+    for addon in chain:
+        if hasattr(addon, hook):
+            getattr(addon, hook)(flow)
+
+
+def modify(message: http.Message, piece: bytes) -> None:
+    """Have a piece of a body pass its modifier, `b""` at the end."""
+    assert callable(message.stream)
+    message.stream(piece)
+
+
+def test_all_addons_look_in_the_one_table_of_exchanges(make: Make) -> None:
+    tables = tables_of(make())
+    assert len(tables) >= 8
+    assert len(set(map(id, tables))) == 1
+
+
+def test_an_exchange_has_one_record_from_its_first_hook_to_its_last_and_its_route_is_found_once(
+    make: Make, make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[http.HTTPFlow] = []
+    find_route = Router.route_of
+
+    def count(router: Router, flow: http.HTTPFlow) -> Route:
+        found.append(flow)
+        return find_route(router, flow)
+
+    monkeypatch.setattr(Router, "route_of", count)
+    chain = make()
+    exchanges, flow = tables_of(chain)[0], make_flow(b"{}", authorization="Bearer t")
+    call([find(chain, Drain)], "requestheaders", flow)
+    exchange = exchanges.find(flow)
+    assert exchange is not None
+    call(chain, "requestheaders", flow)
+    assert flow.response is None
+    for piece in (b"{}", b""):
+        modify(flow.request, piece)
+    call(chain, "request", flow)
+    flow.response = head()
+    call(chain, "responseheaders", flow)
+    for piece in (b'{"id":"chatcmpl-1"}', b""):
+        modify(flow.response, piece)
+    call(chain, "response", flow)
+    assert found == [flow]
+    assert exchanges.of(flow) is exchange
+    assert (exchange.chat_id, exchange.state, exchange.status) == ("chatcmpl-1", "signed", 200)
+    assert flow.metadata == {}
+
+
+def test_nothing_is_left_of_an_exchange_when_its_flow_is_gone_without_a_last_hook(
+    make: Make, make_flow: MakeFlow
+) -> None:
+    chain = make()
+    exchanges, flow = tables_of(chain)[0], make_flow(b"{}", authorization="Bearer t")
+    call(chain, "requestheaders", flow)
+    call(chain, "request", flow)
+    flow.response = head(content_type="text/event-stream")
+    call(chain, "responseheaders", flow)
+    assert exchanges.flows() == [flow]
+    assert exchanges.open_streams() == 1
+    del flow
+    gc.collect()
+    assert exchanges.flows() == []
+    assert exchanges.open_streams() == 0

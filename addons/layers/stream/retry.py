@@ -31,7 +31,7 @@ class RetryStream(RequestBodyStream):
             self._sent_body = None
             self._forget_body()
             if isinstance(event, RequestProtocolError):
-                self._config.exchanges.mark_left(self.flow)
+                self._config.exchanges.of(self.flow).left_by_client = True
             yield from super().handle_protocol_error(event)
 
     def _target_of_retry(self) -> Target | None:

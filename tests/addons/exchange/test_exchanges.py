@@ -3,18 +3,12 @@
 import gc
 import weakref
 
-import pytest
-from mitmproxy import http
 from mitmproxy.test import tflow
 
 from addons.bodies.pipeline import BodyPipeline
 from addons.exchange.exchanges import Exchanges
-from addons.exchange.record import Exchange
-from addons.exchange.route import Kind, Route
 from addons.exchange.token_times import TokenTimes
 from tests.addons.conftest import MakeFlow
-
-ROUTE = Route(Kind.SIGNED, "/v1/chat/completions")
 
 
 def test_a_record_begins_with_the_route_and_the_client_at_the_first_look_up(
@@ -92,40 +86,3 @@ def test_open_streams_are_those_whose_response_has_begun_and_not_ended(
         exchange.upstream_status = 200
     ended.ended = True
     assert exchanges.open_streams() == 1
-
-
-def test_what_the_layers_do_with_a_flow_is_noted_in_its_record(exchanges: Exchanges, make_flow: MakeFlow) -> None:
-    flow = make_flow()
-    exchanges.mark_changed(flow)
-    exchanges.mark_left(flow)
-    exchanges.mark_answered(flow, http.Response.make(504))
-    exchange = exchanges.of(flow)
-    assert (exchange.changed, exchange.left_by_client, exchange.layers_status) == (True, True, 504)
-
-
-@pytest.mark.parametrize(
-    ("state", "reason", "found"),
-    [
-        (None, "cut short", ("unsigned", "cut short")),
-        ("pending", "cut short", ("unsigned", "cut short")),
-        ("signed", "cut short", ("signed", None)),
-    ],
-)
-def test_what_has_been_signed_stays_signed(state: str | None, reason: str, found: tuple[str, str | None]) -> None:
-    exchange = Exchange(ROUTE, state=state)  # type: ignore[arg-type]
-    exchange.leave_unsigned(reason)
-    assert (exchange.state, exchange.reason) == found
-
-
-def test_a_record_shows_nothing_of_its_fields() -> None:
-    assert "s3cret" not in repr(Exchange(ROUTE, authorization="Bearer s3cret", credential="s3cret"))
-
-
-def test_a_response_is_made_here_unless_the_upstream_has_answered() -> None:
-    assert Exchange(ROUTE).made_here
-    assert not Exchange(ROUTE, upstream_status=200).made_here
-
-
-def test_a_websocket_is_one_whose_handshake_the_upstream_has_accepted() -> None:
-    assert Exchange(ROUTE, upstream_status=101).is_websocket
-    assert not Exchange(ROUTE, upstream_status=200).is_websocket

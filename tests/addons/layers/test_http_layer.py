@@ -10,8 +10,10 @@ from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import events
 
 from addons.bodies.signing_filter import SigningFilter
+from addons.exchange.exchanges import Exchanges
 from addons.layers import end_of_stream as stream_end
 from addons.layers.http_layer import ApiHttpLayer
+from addons.routing.routes import Router
 from addons.upstream.keep_alive import KeepAliveLimit
 from tests.addons.wire import Wire, make_config, make_context, no_reading
 
@@ -44,7 +46,8 @@ class LayeredRequest:
         self._size = size
         self.completed: list[str] = []
         self.errors: list[http.HTTPFlow] = []
-        config = make_config(has_pending_writes=lambda _: behind)
+        self.exchanges = Exchanges(Router().route_of)
+        config = make_config(has_pending_writes=lambda _: behind, exchanges=self.exchanges)
         self.wire = Wire(ApiHttpLayer(make_context(), config, KeepAliveLimit(10), Mock(), no_reading()))
         self.wire.hooks = {"responseheaders": self._tap, "error": self.errors.append}
         self.wire.receive(self.wire.client, request)
@@ -168,3 +171,16 @@ def test_a_client_of_http_1_0_gets_no_chunks_and_the_upstream_gets_http_1_1() ->
     assert sent.wire.client.state is ConnectionState.CLOSED
     assert server.state is ConnectionState.OPEN
     assert sent.completed == [hashlib.sha256(b"abc$").hexdigest()]
+
+
+def test_a_response_that_a_connection_makes_by_itself_is_noted_in_the_record_of_its_request() -> None:
+    sent = LayeredRequest()
+    sent.wire.close(sent.wire.connect())
+    assert sent.wire.to_client.startswith(b"HTTP/1.1 502 ")
+    assert sent.exchanges.of(sent.errors[0]).layers_status == 502
+
+
+def test_a_response_to_a_request_that_cannot_be_read_is_noted_in_no_record() -> None:
+    sent = LayeredRequest(request=b"nonsense\r\n\r\n")
+    assert sent.wire.to_client.startswith(b"HTTP/1.1 400 ")
+    assert sent.exchanges.flows() == []

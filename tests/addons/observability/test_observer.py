@@ -187,7 +187,7 @@ def test_a_client_that_left_is_nobodys_fault(told: Told, make_flow: MakeFlow) ->
     make_gone(flow)
     assert told.fail(flow).status == 499
     other = make_flow()
-    told.exchanges.mark_left(other)
+    told.exchanges.of(other).left_by_client = True
     assert told.fail(other).status == 499
     assert all(told.value("tee_upstream_errors_total", kind=kind) == 0 for kind in ("unreachable", "timeout", "broken"))
 
@@ -203,8 +203,9 @@ def test_an_upstream_that_fails_is_counted(told: Told, make_flow: MakeFlow, conn
 def test_an_upstream_that_is_too_slow_is_counted(told: Told, make_flow: MakeFlow) -> None:
     flow = make_flow()
     flow.server_conn.timestamp_tcp_setup = 1.0
-    told.exchanges.mark_answered(flow, error_response(504, "Too slow."))
-    told.exchanges.mark_left(flow)  # so it is told to the stream, which lets go of the upstream then
+    exchange = told.exchanges.of(flow)
+    exchange.layers_status = 504
+    exchange.left_by_client = True  # so it is told to the stream, which lets go of the upstream then
     assert told.fail(flow).status == 504
     assert told.value("tee_upstream_errors_total", kind="timeout") == 1
 
