@@ -1,13 +1,17 @@
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import pytest
 
 from attest_web.verify.primitives.http_client import Answer, FetchError, HttpClient, Origin
+from tests.attest_web.verify.fake_proxy import fake_proxy
 from tests.support.limits import limit
 
 
@@ -140,6 +144,30 @@ def test_a_server_that_drips_or_is_silent_is_left_in_time(head: bytes) -> None:
             with pytest.raises(FetchError, match=r"longer than 0\.3 seconds"):
                 get(origin, timeout=0.3)
             assert time.monotonic() - started < limit(2)
+
+
+def test_nothing_is_sent_to_a_server_whose_certificate_is_refused(certificate: tuple[Path, bytes]) -> None:
+    shown: list[bytes] = []
+
+    def verify(der: bytes, refuse: bool) -> None:
+        shown.append(der)
+        if refuse:
+            raise FetchError("another guest")
+
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate[0])
+    with fake_proxy(tls=tls) as proxy:
+        origin = Origin(True, "127.0.0.1", proxy.server_address[1], "")
+        trusting = ssl.create_default_context(cafile=certificate[0])
+
+        def client(refuse: bool) -> HttpClient:
+            return HttpClient(origin, "token", limit(5), trusting, verify_certificate=partial(verify, refuse=refuse))
+
+        with pytest.raises(FetchError, match="another guest"):
+            client(True).request("POST", "/v1/chat/completions", b"{}")
+        assert client(False).request("GET", "/v1/models").status == 200
+        assert proxy.received == [b"GET /v1/models HTTP/1.1\r\n"]
+    assert shown == 2 * [ssl.PEM_cert_to_DER_cert(certificate[0].read_text().partition("-----BEGIN PRIVATE")[0])]
 
 
 def test_nobody_there() -> None:
