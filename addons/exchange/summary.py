@@ -14,9 +14,9 @@ class Summary:
         event: What has happened.
         request_id: The `X-Request-Id` of the request and its response; where it has none, one of this proxy's own.
         method: Of the request; `other` where HTTP knows no such.
-        status: Of the answer; 499 where the client did not wait for one.
-        seconds: From the first byte of the request to the last of the answer.
-        first_token_seconds: To the first event of a streamed answer.
+        status: Of the response; 499 where the client did not wait for one.
+        seconds: From the first byte of the request to the last of the response.
+        first_token_seconds: To the first event of a streamed response.
         exchange: What else is known.
     """
 

@@ -1,4 +1,4 @@
-"""Signs what passes: has request and response hashed by their pipelines, signs the pair of hashes and stores it."""
+"""Signs exchanges: puts pipelines that hash into request and response, signs the pair of hashes and stores it."""
 
 import asyncio
 import logging
@@ -56,8 +56,8 @@ class SigningRules:
 class Signer:
     """Signs finished exchanges of the signed routes.
 
-    A chat whose signature cannot be made goes on without one: nobody is misled, as no signature can be fetched. It is
-    counted and logged.
+    Where a signature cannot be made, the response goes out without one, which its client sees when it asks for it; the
+    failure is counted and logged.
 
     Attributes:
         keys: What it signs with.
@@ -78,8 +78,8 @@ class Signer:
             keys: What to sign with.
             store: Where signatures go.
             rules: How exchanges are signed.
-            exchanges: Know the requests' routes, and are told what has come of each.
-            metrics: Are told how long it takes, and of ids that were taken already.
+            exchanges: The records in which the outcomes are noted.
+            metrics: Count the time that signing takes, and response ids that were used before.
         """
         self.keys = keys
         self._store = store
@@ -124,7 +124,7 @@ class Signer:
         """Put the filter into the response, where it is to be signed; let it stream in any case."""
         self._forget_request(flow)  # it has been forwarded or refused
         response = flow.response
-        if response is None or response.raw_content is not None:  # an answer that was made here
+        if response is None or response.raw_content is not None:  # made here
             return
         exchange, request = self._exchanges.of(flow), flow.request
         request_body, exchange.request_body = exchange.request_body, None
@@ -164,11 +164,11 @@ class Signer:
         response.stream = SigningFilter(reader, sign, known_size, exchange.times, durable=self._store.shared)
 
     async def storing(self, stored: Future[None]) -> None:
-        """Hold up the end of an answer until its signature is stored, but not for long."""
+        """Hold up the end of a response until its signature is stored, for `STORE_WAIT` seconds at most."""
         await asyncio.wait([asyncio.wrap_future(stored)], timeout=STORE_WAIT)
 
     def error(self, flow: http.HTTPFlow) -> None:
-        """Let go of an exchange that was cut short."""
+        """Note that an exchange was cut short, and free its request body."""
         self._forget_request(flow)
         exchange = self._exchanges.of(flow)
         exchange.request_body = None
@@ -178,7 +178,7 @@ class Signer:
             exchange.leave_unsigned("the exchange was cut short")
 
     def done(self) -> None:
-        """Take the requests that are still on their way out of their flows, before something saves those."""
+        """Free the bodies of requests under way, before an addon saves the flows."""
         for flow in self._exchanges.flows():
             if self._exchanges.of(flow).request_body is not None:
                 self._forget_request(flow)
@@ -188,7 +188,7 @@ class Signer:
         return self._sign(self._exchanges.of(flow), client_sha256, server_sha256)
 
     def leave_websocket(self, flow: http.HTTPFlow, reason: str) -> None:
-        """Take note of a WebSocket that was not closed as it should be."""
+        """Note why a WebSocket is not signed."""
         self._exchanges.of(flow).leave_unsigned(reason)
 
     def _forget_request(self, flow: http.HTTPFlow) -> None:

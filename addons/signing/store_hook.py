@@ -1,7 +1,7 @@
-"""The hook that the end of a signed answer waits in, where its signature has to reach a store that others share.
+"""The hook in which the end of a signed response waits for its signature to reach a store that several proxies share.
 
-Stream modifiers cannot wait, and layers can, in a blocking hook: only the one stream waits. There is no such hook where
-the store is this process's own memory.
+A modifier of a body cannot wait; a layer can, in a blocking hook, which holds up its one stream. Where the store is
+this process's own memory, the hook is not used.
 """
 
 from concurrent.futures import Future
@@ -15,7 +15,7 @@ class StoringHook(commands.StartHook):
     """A signature is on its way to the store. Its name in addons is `storing`.
 
     Attributes:
-        stored: Done when it has arrived, or will not arrive soon.
+        stored: Resolved once the signature is durable, or is known not to become so soon.
     """
 
     stored: Future[None]

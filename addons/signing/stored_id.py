@@ -11,12 +11,15 @@ from attest_web.stores.signature_store import RECEIPT_PREFIX
 def stored_id(request: http.Request, response_id: str | None) -> str | None:
     """The response id, where the request has made the response that it names.
 
-    A `GET` of a stored object, and a request about one (`POST /v1/responses/{id}/cancel`), are answered with the id of
-    an earlier exchange, whose signature stays there. And nothing that an upstream says is a receipt id.
+    The response to a `GET` of a stored object, or to a request about one (`POST /v1/responses/{id}/cancel`), has the id
+    of an earlier exchange, whose signature stays under it. A receipt id is never taken from an upstream.
 
     Args:
-        request: What was asked for.
-        response_id: What the answer says.
+        request: The request.
+        response_id: The id that the response body tells; None where it tells none.
+
+    Returns:
+        The id to store the signature under; None where that is the receipt id alone.
     """
     if response_id is None or request.data.method != b"POST" or response_id.startswith(RECEIPT_PREFIX):
         return None

@@ -1,4 +1,4 @@
-"""Has the store keep why an exchange was not signed, for those who ask for its signature."""
+"""Stores why an exchange was not signed, for clients that ask for its signature."""
 
 import logging
 
@@ -9,13 +9,13 @@ logger = logging.getLogger(__name__)
 
 
 class UnsignedMarks:
-    """Is told of every exchange when it is over; see `addons.observability.observer`."""
+    """Marks exchanges that have ended unsigned; a listener of `addons.observability.observer`."""
 
     def __init__(self, store: SignatureStore) -> None:
         self._store = store
 
     def tell(self, summary: Summary) -> None:
-        """Mark an exchange that has ids, and no signature: what was refused on its headers has neither."""
+        """Mark an exchange that has ids and no signature; a request that was refused on its headers has neither."""
         exchange = summary.exchange
         ids = [one for one in (exchange.receipt_id, exchange.chat_id) if one is not None]
         if exchange.state not in ("unsigned", "failed") or exchange.reason is None or not ids:
