@@ -1,5 +1,6 @@
 """A pipeline as mitmproxy calls it: what goes on, what it says of itself, and what its observer sees."""
 
+import gzip
 import hashlib
 
 import pytest
@@ -61,6 +62,13 @@ def test_digests_and_observer_see_both_sides_for_every_split(transformed: bool) 
         assert pipeline.digests == (sha256(BODY), sha256(expected))
         assert (observer.received, observer.sent, observer.endings) == (BODY, expected, 1)
         assert pipeline.changes_length is transformed
+
+
+def test_an_encoded_body_goes_on_and_is_hashed_as_the_bytes_that_came() -> None:
+    encoded = gzip.compress(BODY)
+    pipeline = BodyPipeline()
+    assert passed(pipeline, [encoded]) == encoded
+    assert pipeline.digests == (sha256(encoded),) * 2
 
 
 def test_what_a_transform_holds_back_goes_on_at_the_end_and_no_second_time() -> None:

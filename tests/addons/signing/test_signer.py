@@ -2,6 +2,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,12 +10,14 @@ from mitmproxy import http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.test import taddons
 
+from addons.bodies.signing_filter import SigningFilter
 from addons.exchange.exchanges import Exchanges
 from addons.routing.routes import find_route
 from addons.signing.signer import Signer, SigningRules
 from attest_web.keys import SigningKeys
 from attest_web.metrics import Metrics
 from attest_web.stores.signature_store import MemorySignatureStore, SignatureStore
+from tests.addons.bodies.toy_transforms import ToyJsonTransform, swapped
 from tests.addons.conftest import MakeFlow, head
 
 REQUEST = b'{"model":"demo","messages":[{"role":"user","content":"hi"}]}'
@@ -135,6 +138,26 @@ def test_the_request_is_hashed_as_the_client_sent_it_and_forwarded_without_empty
     signed = store.get("chatcmpl-123")
     assert signed is not None
     assert signed["text"].split(":")[0] == sha256(body)
+
+
+def test_the_request_as_received_and_the_response_as_returned_are_signed_and_all_four_digests_noted(
+    signer: Signer,
+    store: MemorySignatureStore,
+    exchanges: Exchanges,
+    make_flow: MakeFlow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transformed = partial(SigningFilter, transforms=[ToyJsonTransform(swapped)])
+    monkeypatch.setattr("addons.signing.signer.SigningFilter", transformed)
+    asked, forwarded = b'{"messages":[{"tool_calls":[]}]}', b'{"messages":[{}]}'
+    flow = make_flow(asked)
+    received, returned = b'{"id":"chatcmpl-123","choices":["x"]}', b'{"id":"chatcmpl-123","choices":["y"]}'
+    assert pass_through(signer, flow, head(), received) == returned
+    signed, exchange = store.get("chatcmpl-123"), exchanges.of(flow)
+    assert signed is not None
+    assert signed["text"] == f"{sha256(asked)}:{sha256(returned)}"
+    assert (exchange.request_sha256, exchange.forwarded_sha256) == (sha256(asked), sha256(forwarded))
+    assert (exchange.upstream_sha256, exchange.response_sha256) == (sha256(received), sha256(returned))
 
 
 def test_an_id_that_is_taken_is_left_and_the_receipt_still_leads_to_the_later_one(
