@@ -48,7 +48,7 @@ def attestation_policy(
     gpu_policy_hashes: Collection[str] = (),
     timeout: float = 60.0,
 ) -> Policy:
-    """What to demand of attestation. By default, Intel and NVIDIA must vouch for it; the rest is yours to say.
+    """Make a policy. By default, Intel and NVIDIA must vouch for the attestation; the rest is yours to pin.
 
     Args:
         compose_hash: SHA-256 of the compose file that you have read, in hex.
@@ -59,7 +59,7 @@ def attestation_policy(
         key_providers: Ids of the key providers that may have given the keys, or the SHA-256 of these, in hex.
         kms_roots: Root keys of the KMSes that may have given the signing keys, 33 bytes each in hex.
         require_mr_config_id: Whether the host must have said in MRCONFIGID what is to run.
-        allow_tcb_status: TCB statuses to put up with besides `UpToDate`.
+        allow_tcb_status: TCB statuses to allow besides `UpToDate`.
         allow_dev: Whether keys of a development run will do (`DEV=1`); `dev_root` implies it.
         gpu: `required` asks NVIDIA for its verdict, and `bound` for the GPUs that the guest attested at boot;
             `unverified`, `canned` and `none` do without (`tee-verify --help`).

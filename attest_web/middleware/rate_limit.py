@@ -1,6 +1,6 @@
-"""How many requests a client may make: GCRA, by throttled-py, for each client address and each budget.
+"""The rate limit of each client address and each budget: GCRA, by throttled-py.
 
-Both ports share one `RateLimiter`: it is safe in any thread, and waits for nothing.
+Both ports share one `RateLimiter`: it is thread-safe, and never blocks.
 """
 
 import enum
@@ -11,24 +11,24 @@ from throttled import MemoryStore, RateLimiterType, Throttled, rate_limiter
 from attest_web.page_paths import SIGNATURE_PREFIX
 
 NEVER_LIMITED = frozenset({"/", "/version", "/health", "/ready"})
-"""Paths of pages that cost nothing and that probes ask for, whose answer must not depend on what others do."""
+"""Paths of cheap pages that probes poll, whose response must not depend on other clients."""
 
 MAX_CLIENTS = 50_000
-"""Budgets of clients that are kept at once, some 250 bytes each; the ones that were quiet for longest go first."""
+"""Budgets of clients that are kept at once, some 250 bytes each; the least recently used are evicted first."""
 
 TOO_MANY = "Too many requests from your address. Wait as long as Retry-After says."
 
 
 class Budget(enum.Enum):
-    """What a request is paid from. Each budget has the whole rate and the whole burst."""
+    """The budget that a request counts in. Each budget has the whole rate and the whole burst."""
 
     REQUESTS = "requests"
     SIGNATURES = "signatures"
-    """A client that asks the model as often as it may can still fetch the signature of each answer."""
+    """So a client that uses all of its requests to the model can still fetch each response's signature."""
 
 
 def budget_of(path: str) -> Budget | None:
-    """What a request to a path is paid from; None where it costs nothing.
+    """The budget of a request to a path; None where it is not limited.
 
     Args:
         path: That of the request's target, without the query, as it stands.
@@ -39,14 +39,14 @@ def budget_of(path: str) -> Budget | None:
 
 
 class RateLimiter:
-    """Lets each client have so many requests a second, and so many at once after a while of silence."""
+    """Limits each client's requests a second, with a burst."""
 
     def __init__(self, per_second: int, burst: int, *, max_clients: int = MAX_CLIENTS) -> None:
-        """Make a limiter that has counted nothing yet.
+        """Make a limiter with full budgets.
 
         Args:
-            per_second: Requests a second that are let through in the long run, 1 or more.
-            burst: Requests that are let through at once, 1 or more.
+            per_second: Requests a second in the long run, 1 or more.
+            burst: Requests at once, 1 or more.
             max_clients: How many budgets of clients are kept at once.
         """
         self._throttled = Throttled(
@@ -59,8 +59,8 @@ class RateLimiter:
         """Count a request; None where it may pass, else the whole seconds after which the next one may.
 
         Args:
-            client: Whose it is, see `attest_web.middleware.client_address`; empty where that is not known.
-            budget: What it is paid from.
+            client: The client's address, see `attest_web.middleware.client_address`; empty where it is unknown.
+            budget: The budget that it counts in.
         """
         result = self._throttled.limit(f"{budget.value} {client or 'unknown'}")
         return max(1, math.ceil(result.state.retry_after)) if result.limited else None

@@ -1,4 +1,4 @@
-"""The Flask application that shows proof, made by a factory from what it is given."""
+"""The application factory of the pages (Flask)."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -28,24 +28,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AppDependencies:
-    """All that the pages show and check against.
+    """The dependencies of the pages.
 
     Attributes:
         tokens: The bearer tokens that open signatures.
         store: Where the signatures are.
-        upstream_answers: Whether the model server answers; may block for a few seconds.
-        draining: Whether the proxy is about to stop.
-        attestation: Knows the keys' addresses.
+        upstream_answers: Whether the upstream answers; may block for a few seconds.
+        draining: Whether the proxy is draining.
+        attestation: Has the keys' addresses.
         report_cache: Returns attestation reports; may block for as long as one takes to make.
         tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
         attestation_public: Whether reports need no token. Each client then has its share of them.
         trust_proxy: Whether the forwarded address is trusted of a proxy in this machine's own network.
-        metrics: Are shown, and told of what is asked for here.
-        machine: What else is measured when metrics are asked for.
+        metrics: This proxy's metrics, which count requests to the pages, too.
+        machine: Further collectors, of the machine.
         model_name: Name of the served model.
         release: Installed release of this proxy.
         git_revision: Revision of its source, if known.
-        source_url: Where that source is, if the operator tells.
+        source_url: Where that source is, if it is configured.
     """
 
     tokens: Tokens
@@ -73,9 +73,9 @@ class _Anything(BaseConverter):
 
 
 def create_app(sources: AppDependencies) -> Flask:
-    """Make the application. It has no state of its own: what it shows comes from `sources`."""
+    """Make the application. It has no state of its own: all of it is in `sources`."""
     app = Flask("attest_web", static_folder=None)
-    app.url_map.merge_slashes = False  # an id may have two in a row, and a redirect would tell internal addresses
+    app.url_map.merge_slashes = False  # an id may have two in a row, and a redirect would reveal internal addresses
     app.url_map.converters["anything"] = _Anything
     app.json.compact = True  # type: ignore[attr-defined]  # of Flask's default provider
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -130,12 +130,12 @@ def _answer_http_error(error: HTTPException) -> Response:
     message = f"{error.name}." if error.description in (None, type(error).description) else error.description
     response = Response(error_body(status, message or error.name), status, error_headers(status))
     for name, value in error.get_headers():
-        if name.lower() == "allow":  # 405 has to say what would be allowed (RFC 9110, 15.5.6)
+        if name.lower() == "allow":  # 405 has to name the allowed methods (RFC 9110, 15.5.6)
             response.headers[name] = value
     return response
 
 
 def _answer_bug(error: Exception) -> Response:
-    # The traceback's frames tell where; the message might quote a request, so it stays out of the log.
+    # The traceback's frames are enough; the message might quote a request, so it is not logged.
     logger.error("a proof page failed: %s", type(error).__name__, exc_info=error)
     return Response(error_body(500, "Something went wrong here; the log has more."), 500, error_headers(500))

@@ -36,7 +36,7 @@ def blueprint(
 
     Args:
         tokens: The bearer tokens that open reports; None where they are public.
-        attestation: Knows the addresses.
+        attestation: Has the keys' addresses.
         report_cache: Returns the reports.
         tls_fingerprint: Gives the SHA-256 of the TLS key's SPKI; None where there is no certificate.
         trust_proxy: See `attest_web.middleware.client_address.client_of`.
@@ -45,7 +45,7 @@ def blueprint(
 
     @pages.get("/v1/attestation/report")
     def report() -> ResponseReturnValue:
-        if request.method == "HEAD":  # it would take a whole report to answer one as GET is answered
+        if request.method == "HEAD":  # a HEAD response would take a whole report to make
             raise MethodNotAllowed(["GET", "OPTIONS"])
         if tokens is not None:
             require_token(tokens)
@@ -58,7 +58,7 @@ def blueprint(
         if nonce is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", nonce):
             abort(400, "nonce must be 32 bytes in hex: 64 digits, no 0x.")
         try:
-            # Asked for anew each time: a cached report is about the certificate of the moment, too.
+            # Read for each request: a cached report must be about the current certificate, too.
             fingerprint = tls_fingerprint() if with_tls and tls_fingerprint is not None else None
             asked = None if nonce is None else bytes.fromhex(nonce)
             client, share = _client_and_share(trust_proxy=trust_proxy, public=tokens is None)
@@ -67,7 +67,7 @@ def blueprint(
             headers = {"retry-after": "1", **error_headers(429)}
             return Response(error_body(429, "Too many reports are being made. Try again in a second."), 429, headers)
         except (DstackError, GpuEvidenceError, TlsCertificateError) as error:
-            # Their messages name paths and settings: the operator's business, and no client's.
+            # Their messages name paths and settings, which are not for clients.
             logger.error("no attestation report can be made: %s", error)
             return Response(error_body(503, _UNAVAILABLE), 503, error_headers(503))
         except TimeoutError:
@@ -78,7 +78,7 @@ def blueprint(
 
 
 def _client_and_share(*, trust_proxy: bool, public: bool) -> tuple[str | None, int]:
-    """Whose the request is, and how many of that client's may wait at once."""
+    """The client of the request, and how many of its requests may wait at once."""
     told = request.headers.get("X-Forwarded-For"), request.headers.get("X-Real-IP")
     peer = request.remote_addr or ""
     if public:  # then even a proxy that does not name its client has a share

@@ -1,7 +1,7 @@
-"""`/`: to programs, that it is there; to people, a page that shows who this is and has their browser check it.
+"""`/`: JSON for programs; for browsers, a page that shows this proxy's identity and checks it.
 
-The page comes with scripts and styles of its own, below `/proof-page/`, and nothing from anywhere else. What it asks,
-it asks of the other proof pages.
+The page's scripts and styles are below `/proof-page/`; it loads nothing from elsewhere, and its data from the other
+pages.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self'",  # the icon, which a browser asks for by itself
+        "img-src 'self'",  # the icon, which browsers fetch without a link
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
@@ -31,14 +31,14 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "require-trusted-types-for 'script'",
     )
 )
-"""What the page may do (CSP Level 3): run and show its own files, and ask this server."""
+"""The page's content security policy (CSP Level 3): its own files, and requests to this server."""
 
 _HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Kept, and asked for again each time: the files change together, with the release, and a 304 is quick.
+    # Cached, and revalidated each time: the files change together, with the release, and a 304 is cheap.
     "Cache-Control": "no-cache",
 }
 
@@ -54,11 +54,11 @@ def blueprint(
     """The front page and its files. They need no token.
 
     Args:
-        attestation: Knows the model and the keys.
+        attestation: Has the model's name and the keys.
         release: Installed release of this proxy.
         git_revision: Revision of its source, if known.
         attestation_public: Whether reports need no token.
-        source_url: Where the source of this release is, if the operator tells.
+        source_url: Where the source of this release is, if it is configured.
     """
     pages = Blueprint("front_page", __name__)
     page = _render(

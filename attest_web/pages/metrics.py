@@ -1,4 +1,4 @@
-"""`/metrics`: what Prometheus scrapes."""
+"""`/metrics`: the metrics, in Prometheus' text format."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,19 +17,19 @@ class ProxyState(Collector):
     """Gauges that are read when metrics are collected."""
 
     def __init__(self, ready: Callable[[], bool], store: SignatureStore, build: dict[str, str]) -> None:
-        """Find out nothing yet.
+        """Prepare; nothing is read yet.
 
         Args:
-            ready: Whether the proxy can do its work; may block for a few seconds.
+            ready: Whether the proxy is ready; may block for a few seconds.
             store: Where the signatures are.
-            build: What this proxy is.
+            build: Release and revision of this proxy.
         """
         self._ready = ready
         self._store = store
         self._build = build
 
     def collect(self) -> Iterator[Metric]:
-        """Find out."""
+        """Read the gauges."""
         yield GaugeMetricFamily(
             "tee_ready", "Whether this proxy can do its work, as /ready says.", float(self._ready())
         )
@@ -41,10 +41,10 @@ class ProxyState(Collector):
 
 
 def blueprint(registry: CollectorRegistry) -> Blueprint:
-    """The page of the metrics. It needs no token: nothing in it is a client's.
+    """The page of the metrics. It needs no token: nothing in it comes from a client.
 
     Args:
-        registry: What is shown.
+        registry: The metrics.
     """
     pages = Blueprint("metrics_page", __name__)
 

@@ -1,4 +1,4 @@
-"""`/openapi.json`: what the proof pages take and answer, in OpenAPI 3.1."""
+"""`/openapi.json`: the pages' description in OpenAPI 3.1."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ def blueprint(tokens: Tokens, store: SignatureStore, metrics: Metrics) -> Bluepr
     Args:
         tokens: The bearer tokens that open signatures.
         store: Where the signatures are.
-        metrics: Are told whether there was one.
+        metrics: Count lookups.
     """
     pages = Blueprint("signature_page", __name__)
 

@@ -1,4 +1,4 @@
-"""`/version`, `/health` and `/ready`: what is it, does it live, can it work."""
+"""`/version`, `/health` and `/ready`: version, liveness and readiness."""
 
 from collections.abc import Callable
 
@@ -18,8 +18,8 @@ def blueprint(
     """The status pages. None of them needs a token.
 
     Args:
-        upstream_answers: Whether the model server answers.
-        draining: Whether the proxy is about to stop.
+        upstream_answers: Whether the upstream answers.
+        draining: Whether the proxy is draining.
         store: Where the signatures are.
         release: Installed release of this proxy.
         git_revision: Revision of its source, if known.
@@ -36,10 +36,10 @@ def blueprint(
 
     @pages.get("/ready")
     def ready() -> ResponseReturnValue:
-        # The pages are served only once the keys are there, so the upstream is what is left to ask about.
+        # The pages are served only once the keys are there, so only the upstream is left to check.
         upstream = upstream_answers()
         status = "draining" if draining() else "ready" if upstream else "not ready"
-        # Without its shared store, a proxy signs all the same and finds what it has signed. Not to be ready would take
+        # Without its shared store, a proxy still signs and finds its own signatures. Not to be ready would take
         # all proxies that share the store out of service at once.
         signatures = "kept here alone" if store.degraded else "ok"
         body = {"status": status, "keys": True, "upstream": upstream, "signature_store": signatures}

@@ -10,9 +10,9 @@ _PR_SET_DUMPABLE = 4
 
 
 def forbid_core_dumps() -> None:
-    """Forbid core dumps of this process and, to other users, looking into its memory (prctl(2), PR_SET_DUMPABLE).
+    """Disable core dumps of this process, and access to its memory for other users (prctl(2), PR_SET_DUMPABLE).
 
-    The resource limit alone would not do: it does not hold where core dumps are piped to a program (core(5)).
+    The resource limit alone is not enough: it does not apply where core dumps are piped to a program (core(5)).
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:

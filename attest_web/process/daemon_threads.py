@@ -1,7 +1,7 @@
-"""A pool of threads that never hold up the end of the process.
+"""A pool of threads that do not delay the end of the process.
 
-`concurrent.futures.ThreadPoolExecutor` waits for its threads when the interpreter ends, whatever it was told. A thread
-that waits for a hung guest agent would hold up the proxy's end for as long, and be killed with it in the end.
+`concurrent.futures.ThreadPoolExecutor` always joins its threads when the interpreter ends. A thread that waits for a
+guest agent that hangs would delay the proxy's end until it is killed.
 """
 
 import queue
@@ -32,7 +32,7 @@ class DaemonThreads:
         self._closed = False
 
     def submit[*A, T](self, call: Callable[[*A], T], *args: *A) -> Future[T]:
-        """Have a call made as soon as a thread is free.
+        """Run a call as soon as a thread is free.
 
         Raises:
             RuntimeError: The pool is closed.

@@ -1,4 +1,4 @@
-"""The log as JSON for machines (`LOG_FORMAT=json`): one object a line, whichever library has written it."""
+"""The log as JSON (`LOG_FORMAT=json`): one object a line, of all libraries."""
 
 import logging
 from typing import Any, Final, Protocol, runtime_checkable
@@ -6,24 +6,24 @@ from typing import Any, Final, Protocol, runtime_checkable
 import structlog
 
 SUBJECT: Final = "subject"
-"""Attribute of a log record: what the line is about, if that has fields of its own."""
+"""Attribute of a log record with an object whose fields are added to the line."""
 
 
 @runtime_checkable
 class Subject(Protocol):
-    """What a line may be about."""
+    """An object with fields for the log."""
 
     event: str
 
     def fields(self) -> dict[str, Any]:
-        """What a machine wants to know, by name."""
+        """The fields, by name."""
 
 
 def json_formatter(worker: int = 0) -> logging.Formatter:
-    """Makes a line of JSON of every log record.
+    """Formats log records as JSON.
 
     Args:
-        worker: Number of this worker, which every line has then; 0 for a process that is none.
+        worker: Number of this worker, for a field of every line; 0 for a single process.
     """
     return structlog.stdlib.ProcessorFormatter(
         processors=[
@@ -38,7 +38,7 @@ def json_formatter(worker: int = 0) -> logging.Formatter:
 
 
 class _Fields:
-    """Adds to a line what its record knows beside the message."""
+    """Adds the record's attributes to a line."""
 
     def __init__(self, worker: int) -> None:
         self._worker = worker

@@ -1,4 +1,4 @@
-"""A file that is in memory alone: for secrets that a library takes by path, and other processes by descriptor."""
+"""A file in memory only: for secrets that a library takes by path, and other processes by descriptor."""
 
 import fcntl
 import os
@@ -9,12 +9,12 @@ from pathlib import Path
 class MemoryFile:
     """A sealed file without a name in any directory (memfd_create(2)); nothing can change it.
 
-    It is open as long as this object is there, and lasts as long as any process has it open. A program that this
-    process starts has it only where it is handed over.
+    It is open as long as this object exists, and exists as long as any process has it open. A child process has it
+    only if its descriptor is passed.
     """
 
     def __init__(self, descriptor: int) -> None:
-        """Take over a descriptor, e.g. one that another process has sent.
+        """Own a descriptor, e.g. one that another process has sent.
 
         Args:
             descriptor: Of a file that `MemoryFile.holding` made.
@@ -29,11 +29,11 @@ class MemoryFile:
         """Make a file.
 
         Args:
-            content: What is in it, for good.
+            content: Its content, which cannot change.
             name: Shown in /proc among the process's open files.
 
         Raises:
-            OSError: The kernel makes none.
+            OSError: The kernel cannot make it.
         """
         made = cls(os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
         with os.fdopen(made.fileno(), "wb", closefd=False) as file:
@@ -44,7 +44,7 @@ class MemoryFile:
 
     @property
     def path(self) -> Path:
-        """A path that leads this process to it, and no other one."""
+        """A path to it, valid in this process only."""
         return Path(f"/proc/self/fd/{self._descriptor}")
 
     def fileno(self) -> int:

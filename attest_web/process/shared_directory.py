@@ -1,4 +1,4 @@
-"""A place for what processes share that are started together."""
+"""A temporary directory that the processes of one proxy share."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def shared_directory() -> Iterator[Path]:
-    """A directory that only this user can enter, in memory where the system has a place for that; gone at the end."""
+    """A directory that only this user can enter, in memory where the system has such a place; removed at the end."""
     memory = Path("/dev/shm")  # noqa: S108  # the directory made in it is private
     parent = memory if os.access(memory, os.W_OK | os.X_OK) else None
     with tempfile.TemporaryDirectory(prefix="tee-signer-", dir=parent, ignore_cleanup_errors=True) as directory:

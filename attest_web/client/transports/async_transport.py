@@ -45,7 +45,7 @@ from attest_web.verify.primitives.http_client import Answer, FetchError
 
 
 class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
-    """Sends requests by another transport, and gives no answer that is not proven."""
+    """Sends requests by another transport, and returns only proven responses."""
 
     def __init__(self, inner: httpx2.AsyncBaseTransport, config: TransportConfig) -> None:
         self._inner = inner
@@ -78,7 +78,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
     async def _settle(self, pending: PendingRequest) -> httpx2.Response | None:
-        """Have keys attested before the first request is sent; return an answer where that was refused."""
+        """Attest keys before the first request is sent; return a response where the server refused a report."""
         trust = self._config.trust
         if trust.settled or self._config.may_go_unattested(pending.path):
             return None
@@ -94,7 +94,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         send: Callable[[TlsGuard | None], Awaitable[T]],
         pending: PendingRequest,
     ) -> T:
-        """Send over a connection to an attested key; what finds a new one waits until that is attested, too."""
+        """Send over a connection to an attested key; at a new key, wait until that is attested, too."""
         for _ in range(2):
             try:
                 return await send(guard())
@@ -145,7 +145,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         return whole_proof(signed, pin)
 
     async def _attest(self, signers: Signers | None, tls_key: bytes | None, pending: PendingRequest) -> Pin:
-        """Have keys attested, unless they have been since; one at a time."""
+        """Attest keys, unless that was done during the wait for the lock; one attempt at a time."""
         trust = self._config.trust
         made = self._attempts.made
         async with self._attesting:
@@ -211,7 +211,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
-    """An answer that goes unproven, up to as many bytes as one may have."""
+    """An unproven response, up to the bound of its bytes."""
 
     def __init__(self, inner: httpx2.AsyncByteStream, max_bytes: int) -> None:
         self._inner = inner
@@ -229,7 +229,7 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
 
 class _ProvenStream(httpx2.AsyncByteStream):
-    """An event stream whose end comes out when all of it is proven."""
+    """An event stream whose end is released when all of it is proven."""
 
     def __init__(
         self, inner: httpx2.AsyncByteStream, tail_buffer: UnverifiedTailBuffer, prove: Callable[[], Awaitable[None]]

@@ -1,8 +1,8 @@
 """A deadline for all that a thread reads and writes over the connections of a transport.
 
-httpx times each read, so a server that sends a byte of its head now and then never takes too long; and what is behind a
-read, it hands out when the head has come. Of a new connection it tells before, by its `trace` extension: from then on,
-each read and write over the connection is given no more time than there is left.
+httpx has a timeout for each read only, so a server that sends a byte now and then never times out, and it gives access
+to the connection only after the head. Its `trace` extension reports a new connection before: from then on, the timeout
+of each read and write over the connection is the time that is left.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from typing import Any, Final
 import httpx2
 
 _CONNECTED: Final = (".connect_tcp.complete", ".connect_unix_socket.complete", ".start_tls.complete")
-"""Ends of the names of events that hand out a connection."""
+"""Suffixes of the events that carry a connection."""
 
 
 class Countdown:
-    """The time that a question for proof has, which runs only while it is sent: not while a new key is attested.
+    """The time for a request for proof, which is paused while a new key is attested.
 
     Attributes:
         left: Seconds that are left.
@@ -29,7 +29,7 @@ class Countdown:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[float]:
-        """Have the time run meanwhile; gives its end, as `time.monotonic` counts."""
+        """Run the countdown within this context; gives its end, in seconds of `time.monotonic`."""
         began = time.monotonic()
         try:
             yield began + self.left
@@ -45,10 +45,10 @@ class ThreadDeadline:
 
     @contextlib.contextmanager
     def at(self, end: float) -> Iterator[None]:
-        """Have what this thread does meanwhile end by then.
+        """Set the deadline of this thread's reads and writes within this context.
 
         Args:
-            end: As `time.monotonic` counts, in seconds. A read or write behind it raises `httpx2.ReadTimeout`.
+            end: In seconds of `time.monotonic`. A read or write after it raises `httpx2.ReadTimeout`.
         """
         before, self._thread.end = getattr(self._thread, "end", None), end
         try:
@@ -60,13 +60,13 @@ class ThreadDeadline:
         """The `trace` extension of every request (https://www.python-httpx.org/advanced/extensions/#trace).
 
         Raises:
-            httpx2.ReadTimeout: The time is over.
+            httpx2.ReadTimeout: The deadline has passed.
         """
-        if event.endswith(".connect_tcp.started"):  # there may have been a wait for it
+        if event.endswith(".connect_tcp.started"):  # the request may have waited for the connection
             self._left(None)
         if event.endswith(_CONNECTED):
             stream = info["return_value"]
-            with contextlib.suppress(AttributeError):  # a stream of a transport's own that cannot be timed so
+            with contextlib.suppress(AttributeError):  # a stream of another transport, without a timeout to set
                 self._time(stream)
 
     def _time(self, stream: Any) -> None:

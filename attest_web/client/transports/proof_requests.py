@@ -15,13 +15,13 @@ MAX_PROOF_ANSWER: Final = 8 * 1024 * 1024
 
 
 def proof_request(step: Get, pending: PendingRequest, config: TransportConfig, seconds: float) -> httpx2.Request:
-    """A question for proof, with the token of the request that it is about.
+    """A request for proof, with the token of the request that it is about.
 
     Args:
-        step: What to ask.
+        step: What to fetch.
         pending: The request that it is about.
-        config: What to go by.
-        seconds: What each step of it, as connecting, may take.
+        config: The transport's configuration.
+        seconds: Timeout of each step, as connecting.
     """
     headers = {"accept-encoding": "identity", "accept": "application/json", "user-agent": "tee-signer-client"}
     if pending.token is not None and step.with_token:
@@ -35,12 +35,12 @@ def proof_request(step: Get, pending: PendingRequest, config: TransportConfig, s
 def proof_answer(
     step: Get, response: httpx2.Response, body: bytes, key: bytes | None, pending: PendingRequest
 ) -> Answer:
-    """What a server has answered to a question for proof; what repeats the token does so no more.
+    """The response to a request for proof, with the token redacted.
 
     A report is left as it is: its compose file, which was measured, may have the token in it.
 
     Args:
-        step: The question.
+        step: The request.
         response: Status and headers.
         body: The body.
         key: SHA-256 of the SPKI of the server's TLS key, where there is one.
@@ -52,14 +52,14 @@ def proof_answer(
 
 
 def took_too_long(config: TransportConfig) -> TookTooLongError:
-    """The error for a question for proof whose time is over."""
+    """The error for a request for proof whose deadline has passed."""
     return TookTooLongError(f"the server took longer than {config.proof_timeout:g} seconds (see proof_timeout)")
 
 
 def no_answer(error: Exception, config: TransportConfig) -> FetchError:
-    """Why there was no answer to a question for proof.
+    """The error for a request for proof without a response.
 
-    A library's words are repeated only of connecting: others quote what was sent or has come.
+    The library's message is repeated only for connection errors: others quote what was sent or received.
     """
     if isinstance(error, httpx2.TimeoutException):
         return took_too_long(config)
@@ -68,13 +68,13 @@ def no_answer(error: Exception, config: TransportConfig) -> FetchError:
 
 
 def refusal(error: RefusedError) -> httpx2.Response:
-    """What the server has said where it gave no report, as the answer to what was to be sent.
+    """The server's refusal of a report, as the response to the client's request.
 
-    So that a wrong token is the SDK's own `AuthenticationError`, and it comes again where a server is busy. Nothing of
-    it is believed but its status.
+    So a wrong token becomes the SDK's own `AuthenticationError`, and the SDK retries where a server is busy. Only its
+    status is trusted.
 
     Raises:
-        RefusedError: Its status says that it has no reports, or none for us.
+        RefusedError: By its status, the server has no reports, or none for this client.
     """
     status = error.answer.status
     if status not in (401, 403, 408, 429) and status < 500:

@@ -1,7 +1,7 @@
 """What the sync and the async httpx transport share: both return only responses that are proven.
 
-The transport is where the bytes are as they are on the wire: the request's body as it is sent, the answer's after
-transfer-decoding and before anything is made of it.
+The transport sees the bytes of the wire: the request's body as it is sent, the response's after transfer-decoding and
+before it is parsed.
 """
 
 from collections.abc import Callable, Collection, Hashable
@@ -32,7 +32,7 @@ class PendingProof:
     """The proof of a response, to be given to every object made of it once there is one.
 
     Attributes:
-        proof: The proof; None as long as a stream is under way, and for answers that may go unproven.
+        proof: The proof; None until a stream has ended, and for responses that may be unproven.
     """
 
     def __init__(self, on_proof: Callable[[Proof], None] | None = None) -> None:
@@ -41,7 +41,7 @@ class PendingProof:
         self.proof: Proof | None = None
 
     def attach(self, holder: object) -> None:
-        """Give an object a `proof`: now, and once more when there is one."""
+        """Give an object a `proof` attribute: now, and again when there is a proof."""
         if _give(holder, self.proof) and self.proof is None:
             self._holders.append(holder)
 
@@ -65,10 +65,9 @@ class TransportConfig:
         trust: Which keys may sign.
         algos: The algorithms that must have signed.
         tls: Whether the server's TLS key must be the attested one.
-        allow_unproven: Paths behind `base_url` whose answers may go unproven, as in `/models`.
+        allow_unproven: Paths behind `base_url` whose responses may be unproven, as in `/models`.
         max_bytes: Of a request and of an answer, all of which are kept for the proof.
-        proof_timeout: Seconds that each question for proof may take, with all its tries: one about a key, or for a
-            signature.
+        proof_timeout: Seconds for each request for proof, a report or a signature, with all its retries.
         public_reports: Whether no server gets the token before its keys are attested.
         on_proof: Is called with every proof.
         verify_certificate: Gives the checks of a server's certificate; None where the transport verifies it.
@@ -128,9 +127,9 @@ class PendingRequest:
     Attributes:
         body: Its body.
         path: Its path, behind the base URL.
-        token: Its `Authorization`, to ask for proof with.
+        token: Its `Authorization`, for the requests for proof.
         model: The model that it names.
-        whole: Whether it asks for an answer in one piece.
+        whole: Whether it requests a response that is not streamed.
     """
 
     body: bytes = field(repr=False)
@@ -141,7 +140,7 @@ class PendingRequest:
 
     @classmethod
     def of(cls, request: httpx2.Request, config: TransportConfig) -> "PendingRequest":
-        """Take note of a request whose body has been read, and have its answer sent unencoded.
+        """Make the record of a request whose body has been read, and set `Accept-Encoding: identity`.
 
         Raises:
             UnprovenError: It goes somewhere else, or is too long.
@@ -157,7 +156,7 @@ class PendingRequest:
         wanted = json_object(body)
         if wanted is not None:
             whole = not (wanted.get("stream") or wanted.get("stream_format"))
-        else:  # a form may ask for a stream, too; what has no body, as a GET, does so in its query
+        else:  # a form may request a stream, too; a request without a body, as a GET, does so in its query
             whole = not body and request.url.params.get("stream", "false").lower() in ("", "0", "false")
         named = (wanted or {}).get("model")
         model = named if isinstance(named, str) else None
@@ -180,7 +179,7 @@ def may_come_in_parts(response: httpx2.Response, pending: PendingRequest) -> boo
 
 
 def refuse_compression(response: httpx2.Response) -> None:
-    """Refuse an answer that is compressed although that was not asked for.
+    """Refuse a response that is compressed although identity was requested.
 
     Raises:
         UnprovenError: It is.
@@ -193,10 +192,10 @@ def refuse_compression(response: httpx2.Response) -> None:
 
 
 def refuse_encoding(response: httpx2.Response) -> None:
-    """Refuse what would not be read as the bytes that were signed: headers are not signed, and some change the meaning.
+    """Refuse a response whose headers, which are not signed, would change the meaning of the signed bytes.
 
     Raises:
-        UnprovenError: The answer is compressed, or is said to be in another charset.
+        UnprovenError: The response is compressed, or labelled with another charset.
     """
     refuse_compression(response)
     if (response.charset_encoding or "utf-8").lower() not in ("utf-8", "utf8"):
@@ -204,7 +203,7 @@ def refuse_encoding(response: httpx2.Response) -> None:
 
 
 def is_encoded(response: httpx2.Response) -> bool:
-    """Whether an answer is compressed, which was not asked for: a few bytes could become very many."""
+    """Whether a response is compressed, although identity was requested: a few bytes could become very many."""
     return response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
 
 
@@ -224,7 +223,7 @@ def ids_of(response: httpx2.Response, own_id: str | None) -> list[str]:
 
 
 def id_in(body: bytes) -> str | None:
-    """The id of an answer in JSON."""
+    """The id of a JSON response."""
     source = json_object(body)
     return response_id(source) if source is not None else None
 
@@ -235,7 +234,7 @@ def may_go_unproven(response: httpx2.Response, pending: PendingRequest, config: 
 
 
 def whole_proof(signed: Signed, pin: Pin) -> Proof:
-    """The proof of an exchange that keys have signed which may."""
+    """The proof of an exchange that attested keys have signed."""
     return Proof(
         evidence=Evidence(
             bodies=signed.bodies,
