@@ -26,7 +26,8 @@ if __name__ == "__main__":  # any Python may run it, from anywhere
 from scripts.fake_vllm.answers import OBJECTS, edited_images, model_card, models
 from scripts.fake_vllm.errors import BadRequestError, JsonObject, error_on_demand, refusal
 from scripts.fake_vllm.form import Form, read_form
-from scripts.fake_vllm.streams import ANSWERS, Answer, Transcription
+from scripts.fake_vllm.streams import ANSWERS, Answer
+from scripts.fake_vllm.transcription import Transcription
 
 PIECE = 64 * 1024
 """Bytes that are read or written at once, at most."""

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Iterator
 
 from scripts.fake_vllm.errors import BadRequestError, JsonObject
-from scripts.fake_vllm.form import Form
 
 
 class Answer(abc.ABC):
@@ -261,36 +260,6 @@ class AnthropicMessage(Answer):
         usage = {"input_tokens": self.prompt_tokens, "output_tokens": output_tokens}
         head = {"id": f"msg_{self.unique}", "type": "message", "role": "assistant", "model": self.model}
         return head | {"content": content, "usage": usage}
-
-
-class Transcription(Answer):
-    """Of `POST /v1/audio/transcriptions`: what was heard is the size and the hash of the file."""
-
-    limits = ()
-
-    def __init__(self, model: str, form: Form) -> None:
-        """Make an answer.
-
-        Raises:
-            BadRequestError: There is not one file in the form.
-        """
-        if len(form.files) != 1:
-            raise BadRequestError("file: one file is required")
-        self._heard = str(form.files[0])
-        super().__init__(model, None, dict(form.fields), None)
-
-    def prompt(self) -> str:
-        return self._heard
-
-    def whole(self) -> JsonObject:
-        return {"text": self.text, "usage": {"type": "duration", "seconds": 1}}
-
-    def events(self) -> Iterator[JsonObject]:
-        for token in self.tokens:
-            yield {"type": "transcript.text.delta", "delta": token}
-        count = len(self.tokens)
-        usage = {"type": "tokens", "input_tokens": 1, "output_tokens": count, "total_tokens": count + 1}
-        yield {"type": "transcript.text.done", "text": self.text, "usage": usage}
 
 
 def _messages(request: JsonObject, name: str) -> list[JsonObject]:
