@@ -77,7 +77,7 @@ def test_what_is_needed_to_launch_can_be_read_without_the_rest(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("dev", "inspect", "kept"), [("0", "", False), ("1", "", True), ("1", "0", False), ("0", "1", True)]
 )
-def test_plaintext_is_kept_in_dev_or_where_it_is_asked_for(
+def test_plaintext_is_kept_in_dev_or_if_configured(
     monkeypatch: pytest.MonkeyPatch, dev: str, inspect: str, kept: bool
 ) -> None:
     monkeypatch.setenv("DEV", dev)
@@ -152,7 +152,7 @@ def test_each_wrong_setting_is_named_in_one_line_with_what_it_takes(field: str, 
     assert "\n" not in problem
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(Settings, {"attest_port": "x"})
     assert [problem.split()[0] for problem in caught.value.problems] == ["MODEL_NAME", "TOKEN", "ATTEST_PORT"]

@@ -32,7 +32,7 @@ def test_text_and_signatures_are_those_of_the_vectors(keys: SigningKeys, vectors
     }
 
 
-def test_model_name_goes_in_front_when_asked_for() -> None:
+def test_model_name_is_in_front_of_the_signed_text_if_configured() -> None:
     assert signed_text("aa", "bb", "org/model") == "org/model:aa:bb"
 
 

@@ -157,7 +157,7 @@ def test_a_td_with_one_of_the_attributes_that_make_it_untrusted_is_found(
     assert found["binds"] == [False, False]
 
 
-def test_canned_evidence_stays_canned_where_it_was_asked_for_with_its_own_nonce(
+def test_canned_evidence_stays_canned_for_a_report_with_its_own_nonce(
     page: Page, keys: SigningKeys, platform: SimulatedPlatform
 ) -> None:
     told = true_reports(keys, platform, CANNED_NONCE)

@@ -170,7 +170,7 @@ E2EE_HEADERS = [
     ("method", "path"),
     [("POST", "/v1/chat/completions"), ("POST", "/v1/audio/transcriptions"), ("GET", "/v1/models"), ("PUT", "/other")],
 )
-def test_a_request_that_asks_for_encryption_is_refused(
+def test_a_request_for_end_to_end_encryption_is_refused(
     gate: Gate, make_flow: MakeFlow, method: str, path: str, name: str
 ) -> None:
     flow = make_flow(method=method, path=path, authorization="Bearer s3cret")

@@ -88,7 +88,7 @@ def test_a_body_that_waits_is_forgotten_when_the_exchange_fails(inspection: Insp
     assert (made.marked, made.comment) == (":x:", "failed: server is gone · m")
 
 
-def test_what_somebody_has_written_at_a_flow_stays(inspection: Inspection, make_flow: MakeFlow) -> None:
+def test_a_mark_or_comment_of_an_operator_is_kept(inspection: Inspection, make_flow: MakeFlow) -> None:
     made = make_flow()
     begin(inspection, made)
     made.comment, made.marked = "look at this", ":eyes:"
@@ -120,7 +120,7 @@ def test_what_has_been_signed_stays_so_when_the_client_goes(
         ("unsigned", "a WebSocket frame was not valid", 101, True, "unsigned: a WebSocket frame"),
     ],
 )
-def test_it_is_told_apart_whether_something_is_amiss(
+def test_failed_and_unsigned_exchanges_have_different_marks(
     state: State, reason: str | None, status: int, ended: bool, comment: str
 ) -> None:
     exchange = Exchange(Route(Kind.SIGNED), state=state, reason=reason, upstream_status=status)
@@ -157,7 +157,7 @@ def test_a_flow_is_shown_from_its_first_hook_on_and_its_copy_is_not(
     assert inspection.find(None) is None
 
 
-def test_the_proof_comes_before_other_views_but_not_before_what_the_proxy_says_itself(
+def test_the_proof_view_is_first_except_for_responses_of_the_proxy_itself(
     inspection: Inspection, exchanges: Exchanges, make_flow: MakeFlow, keys: SigningKeys
 ) -> None:
     view = TeeProof(inspection, {"ecdsa": keys.ecdsa_address, "ed25519": keys.ed25519_address})

@@ -69,7 +69,7 @@ def test_other_signatures_do_not_verify(inspected: InspectedFlow, addresses: dic
     assert lines[-1] == "NOT verified: ecdsa address, ed25519 address"
 
 
-def test_a_websocket_is_verified_but_for_the_hashes_that_nobody_has_measured(
+def test_a_websocket_is_verified_except_for_hashes_that_were_not_measured(
     inspected: InspectedFlow, addresses: dict[SigningAlgo, str]
 ) -> None:
     inspected.exchange.upstream_status = 101
@@ -95,7 +95,7 @@ def test_a_comment_is_one_line_whatever_is_in_it(inspected: InspectedFlow) -> No
     assert comment_of(inspected) == "signed · m · ? → 3 tokens · rcpt-1"
 
 
-def test_what_is_never_signed_alarms_nobody() -> None:
+def test_an_exchange_that_is_never_signed_is_not_marked_as_failed() -> None:
     marks = []
     for route in (SIGNED, PASSED):
         exchange = Exchange(route, upstream_status=200, status=200)

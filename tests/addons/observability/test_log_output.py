@@ -45,7 +45,7 @@ def test_lines_arrive_whole_and_in_order(pipe: tuple[int, int]) -> None:
     assert read_all(pipe[0], b"end\n").decode() == expected
 
 
-def test_a_pipe_that_is_not_read_stops_no_writer_and_what_is_dropped_is_told(
+def test_a_full_pipe_does_not_block_writers_and_dropped_lines_are_logged(
     pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     output = LogOutput(pipe[1], max_waiting=100_000)

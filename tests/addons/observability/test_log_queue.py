@@ -65,7 +65,7 @@ def test_a_log_that_goes_elsewhere_is_left_alone(output: IO[str]) -> None:
     assert (queue.output, queue.dropped()) == (None, 0)
 
 
-def test_flows_that_are_told_of_elsewhere_are_left_alone(output: IO[str]) -> None:
+def test_streams_of_other_programs_are_not_replaced(output: IO[str]) -> None:
     log, dumper = TermLog(output), Dumper(sys.stderr)
     queue = loaded(output, log, dumper)
     assert log.logger.file is queue.output is not None

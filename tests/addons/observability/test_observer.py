@@ -166,7 +166,7 @@ def test_an_upstreams_errors_are_no_refusals(told: Told, make_flow: MakeFlow) ->
     assert told.value("tee_refusals_total", reason="unavailable") == 0
 
 
-def test_what_an_upstreams_error_says_is_told_up_to_where_it_quotes(told: Told, make_flow: MakeFlow) -> None:
+def test_an_upstreams_error_is_logged_up_to_its_first_quote(told: Told, make_flow: MakeFlow) -> None:
     error = b'{"error":{"message":"max_tokens is too large for \\"my secret prompt\\"","type":"BadRequestError"}}'
     summary = told.answer(make_flow(), head(400), error)
     assert summary.fields()["upstream_error"].startswith("BadRequestError: max_tokens is too large for ")
@@ -182,7 +182,7 @@ def make_gone(flow: http.HTTPFlow) -> None:
     flow.client_conn.state = ConnectionState.CLOSED
 
 
-def test_a_client_that_left_is_nobodys_fault(told: Told, make_flow: MakeFlow) -> None:
+def test_a_closed_client_connection_counts_as_no_error(told: Told, make_flow: MakeFlow) -> None:
     flow = make_flow()
     make_gone(flow)
     assert told.fail(flow).status == 499
@@ -219,14 +219,14 @@ def test_an_answer_that_breaks_off_has_the_status_that_it_had(told: Told, make_f
     assert told.value("tee_upstream_errors_total", kind="broken") == 1
 
 
-def test_a_request_is_told_of_once(told: Told, make_flow: MakeFlow) -> None:
+def test_a_request_is_reported_once(told: Told, make_flow: MakeFlow) -> None:
     flow = make_flow()
     told.answer(flow, head())
     told.fail(flow)
     assert len(told.summaries) == 1
 
 
-def test_a_websocket_is_told_of_when_it_is_over(told: Told, make_flow: MakeFlow) -> None:
+def test_a_websocket_is_reported_when_it_is_over(told: Told, make_flow: MakeFlow) -> None:
     flow = make_flow(method="GET", path="/v1/realtime")
     flow.response = head(101)
     told.observer.responseheaders(flow)

@@ -21,7 +21,7 @@ def side_port() -> ManagementServer:
     return ManagementServer(listen("127.0.0.1", 0))
 
 
-def test_connections_are_told_apart_by_the_port_at_which_they_came(side_port: ManagementServer) -> None:
+def test_connections_are_identified_by_their_local_port(side_port: ManagementServer) -> None:
     assert side_port.accepted(client_at(side_port.port, "::ffff:127.0.0.1"))
     assert not side_port.accepted(client_at(side_port.port ^ 1))
     gone = client_at(side_port.port)

@@ -131,7 +131,7 @@ def test_with_a_nonce_it_is_always_fresh(report_cache: ReportCache, maker: Maker
     assert maker.nonces == [nonce, nonce]
 
 
-def test_those_who_bring_the_same_nonce_at_the_same_time_share(report_cache: ReportCache, maker: Maker) -> None:
+def test_concurrent_requests_with_one_nonce_share_a_report(report_cache: ReportCache, maker: Maker) -> None:
     maker.go.clear()
     answers: list[object] = []
     threads = [asked(report_cache, ECDSA, b"n" * 32, answers)]
@@ -147,7 +147,7 @@ def test_those_who_bring_the_same_nonce_at_the_same_time_share(report_cache: Rep
     assert sorted(map(str, answers)) == ["b'ecdsa 1'"] * 4 + ["b'ed25519 2'"]
 
 
-def test_those_who_share_share_the_failure(report_cache: ReportCache, maker: Maker) -> None:
+def test_concurrent_requests_share_a_failure(report_cache: ReportCache, maker: Maker) -> None:
     maker.go.clear()
     maker.fail = True
     answers: list[object] = []

@@ -71,7 +71,7 @@ def test_what_is_quoted_binds_address_and_nonce(keys: SigningKeys, quotes: Quote
     assert quotes.quoted == [bytes.fromhex(vectors["report_data_ecdsa"]), report_data(keys.ed25519_public_key, nonce)]
 
 
-def test_the_tls_key_is_bound_where_it_is_asked_for(keys: SigningKeys, quotes: Quotes, vectors: dict[str, str]) -> None:
+def test_the_tls_key_is_bound_where_requested(keys: SigningKeys, quotes: Quotes, vectors: dict[str, str]) -> None:
     nonce, spki = bytes.fromhex(vectors["nonce"]), bytes.fromhex(vectors["spki_sha256"])
     with_tls = made(keys, quotes, ReportRequest("ecdsa", spki), nonce)
     assert with_tls["tls_cert_fingerprint"] == vectors["spki_sha256"]
@@ -80,7 +80,7 @@ def test_the_tls_key_is_bound_where_it_is_asked_for(keys: SigningKeys, quotes: Q
     assert quotes.quoted.pop().hex() == vectors["report_data_ecdsa"]
 
 
-def test_random_keys_are_said_to_be_so(keys: SigningKeys, quotes: Quotes) -> None:
+def test_a_report_marks_random_keys(keys: SigningKeys, quotes: Quotes) -> None:
     assert made(keys, quotes, ReportRequest("ecdsa"), b"n" * 32, dev=True)["dev"] is True
     assert "dev" not in made(keys, quotes, ReportRequest("ecdsa"), b"n" * 32)
 

@@ -74,7 +74,7 @@ def test_reports_that_a_gateway_has_gathered_are_found_and_the_model_is_named() 
     assert signers == {"ecdsa": KEYS.ecdsa_address, "ed25519": KEYS.ed25519_address}
 
 
-def test_a_server_with_one_algorithm_is_for_who_asks_for_no_other() -> None:
+def test_a_server_with_one_algorithm_serves_clients_that_require_no_other() -> None:
     server = SigningServer(algos=("ecdsa",))
     with pytest.raises(UnprovenError, match="no ed25519 signature"):
         before(server).chat.completions.create(**CHAT)
@@ -83,7 +83,7 @@ def test_a_server_with_one_algorithm_is_for_who_asks_for_no_other() -> None:
     assert list(proof_of(client.chat.completions.create(**CHAT)).signers) == ["ecdsa"]
 
 
-def test_a_report_about_another_key_is_told() -> None:
+def test_a_report_about_another_key_is_an_error() -> None:
     server = SigningServer()
     client = before(server)
     client.chat.completions.create(**CHAT)
@@ -129,7 +129,7 @@ def test_no_header_makes_other_characters_of_the_signed_bytes() -> None:
             before(server).chat.completions.create(**CHAT)
 
 
-def test_what_was_not_asked_for_as_a_stream_does_not_come_in_parts() -> None:
+def test_a_stream_that_was_not_requested_is_returned_whole() -> None:
     """The header that says so is not signed."""
     server = SigningServer(head={"content-type": "text/event-stream"}, body=b'{"id":"chatcmpl-1"}\n\n\n')
     with before(server).chat.completions.with_streaming_response.create(**CHAT) as honest:
@@ -171,14 +171,14 @@ def test_no_redirect_is_followed_and_nothing_goes_elsewhere() -> None:
     assert server.asked == []
 
 
-def test_who_has_no_reports_is_sent_nothing() -> None:
+def test_nothing_is_sent_to_a_server_without_reports() -> None:
     server = SigningServer(replaced={"/attestation": httpx2.Response(404, json={})})
     with pytest.raises(UnprovenError, match=r"report answered 404.*end in /v1"):
         before(server).chat.completions.create(**CHAT)
     assert server.paths == ["/v1/attestation/report"]
 
 
-def test_a_busy_server_is_asked_for_its_report_again_by_the_sdk() -> None:
+def test_the_sdk_retries_where_a_busy_server_refuses_its_report() -> None:
     server = SigningServer(replaced={"/attestation": httpx2.Response(429, headers={"retry-after-ms": "1"}, json={})})
     client = before(server, max_retries=2)
     with pytest.raises(Exception, match="429"):
@@ -188,7 +188,7 @@ def test_a_busy_server_is_asked_for_its_report_again_by_the_sdk() -> None:
     assert said(client) == "hello"
 
 
-def test_the_reason_why_an_answer_is_not_signed_is_told_at_once() -> None:
+def test_the_reason_why_a_response_is_not_signed_is_reported_without_a_retry() -> None:
     def server_that_says(error: object) -> SigningServer:
         return SigningServer(replaced={"/signature": httpx2.Response(404, json={"error": error})})
 
@@ -213,7 +213,7 @@ def test_the_reason_why_an_answer_is_not_signed_is_told_at_once() -> None:
         assert "secret word" not in str(caught.value)
 
 
-def test_a_server_that_cannot_be_reached_for_its_proof_is_told() -> None:
+def test_a_failed_connection_for_the_proof_is_an_error() -> None:
     def gone(request: httpx2.Request) -> httpx2.Response:
         if "/signature/" in request.url.path:
             raise httpx2.ConnectError("refused")
@@ -224,14 +224,14 @@ def test_a_server_that_cannot_be_reached_for_its_proof_is_told() -> None:
         client.chat.completions.create(**CHAT)
 
 
-def test_a_signature_by_another_algorithm_or_of_no_shape_is_told() -> None:
+def test_a_signature_by_another_algorithm_or_malformed_is_an_error() -> None:
     for body, named in ((b"{}", "signing_algo"), (b"\xff", "not JSON"), (b'{"signing_algo":"ed25519"}', "has no")):
         server = SigningServer(replaced={"/signature": httpx2.Response(200, content=body)})
         with pytest.raises(MismatchError, match=named):
             before(server).chat.completions.create(**CHAT)
 
 
-def test_an_answer_without_reports_about_its_keys_is_for_who_knows_them() -> None:
+def test_a_response_without_reports_is_accepted_with_configured_signers() -> None:
     server = SigningServer()
     known = [KEYS.ecdsa_address.lower().replace("0X", "0x"), KEYS.ed25519_address]
     assert said(before(server, policy=None, signers=known)) == "hello"

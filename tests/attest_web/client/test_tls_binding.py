@@ -187,7 +187,7 @@ def test_async_clients_look_too(server: Server) -> None:
     asyncio.run(talk())
 
 
-def test_a_new_key_that_is_met_where_a_signature_is_asked_for_has_one_chance(server: Server) -> None:
+def test_a_new_tls_key_at_a_signature_request_is_attested_once(server: Server) -> None:
     """Each try would take as long as the server wants it to."""
     with client_of(server) as client:
         stream = client.chat.completions.create(**CHAT, stream=True)
@@ -245,7 +245,7 @@ def test_a_name_that_is_not_ascii_is_looked_at_too(server: Server, forwarder: st
         assert server.chats == 1
 
 
-def test_where_somebody_else_ends_tls_the_key_is_not_asked_about(server: Server) -> None:
+def test_without_tls_binding_the_tls_key_is_not_checked(server: Server) -> None:
     server.show(1, attested=0)
     with client_of(server, tls_binding=False) as client:
         proof = proof_of(client.chat.completions.create(**CHAT))

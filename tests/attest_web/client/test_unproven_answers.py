@@ -112,7 +112,7 @@ def test_an_answer_cannot_bring_its_own_proof(make: Callable[..., Any]) -> None:
         proof_of(chat(make, lenient, allow_unproven={"/chat/completions"}))
 
 
-def test_what_has_no_body_and_asks_for_no_stream_gets_none() -> None:
+def test_a_request_without_a_body_or_a_stream_parameter_gets_no_stream() -> None:
     """The header that says so is not signed."""
     event = b'data: {"type":"ping"}\n\n'
     head = {"content-type": "text/event-stream"}

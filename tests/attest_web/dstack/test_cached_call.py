@@ -54,7 +54,7 @@ def test_an_error_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("fail", [False, True])
-def test_those_who_come_meanwhile_share_the_one_call(fail: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_callers_share_one_call(fail: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     call = Call()
     cached = CachedCall(call, 10)
     results: list[Any] = []

@@ -56,7 +56,7 @@ def test_a_quote_of_an_old_agent_has_no_vm_config(path: Path) -> None:
         assert Dstack(str(path)).quote(b"r" * 64).vm_config == ""
 
 
-def test_no_quote_off_tdx_is_told_so(path: Path) -> None:
+def test_a_missing_quote_off_tdx_is_a_clear_error(path: Path) -> None:
     """What dstack answers on SEV-SNP: no quote and no log, but an attestation of another kind."""
     answer = {"quote": "", "event_log": "", "report_data": "00", "vm_config": "{}", "attestation": "00ff"}
     with agent(path, answering(200, answer)), pytest.raises(DstackError, match="this platform is not TDX"):
@@ -84,7 +84,7 @@ def test_what_is_no_information_is_an_error(path: Path, answer: Any) -> None:
         Dstack(str(path)).info()
 
 
-def test_information_is_asked_for_once_in_its_lifetime(path: Path, dstack_vectors: dict[str, Any]) -> None:
+def test_information_is_cached_for_its_lifetime(path: Path, dstack_vectors: dict[str, Any]) -> None:
     with agent(path, as_dstack_answers(dstack_vectors)) as asked:
         dstack = Dstack(str(path))
         for _ in range(5):
@@ -114,7 +114,7 @@ def test_where_no_gpu_was_checked_there_is_no_evidence(
 
 
 @pytest.mark.parametrize("answer", [(500, {}), (200, {}), (200, []), (200, {"attestation": 1})])
-def test_evidence_that_could_not_be_had_is_an_error_and_asked_for_again(
+def test_failed_gpu_evidence_is_an_error_and_is_not_cached(
     path: Path, dstack_vectors: dict[str, Any], answer: tuple[int, Any]
 ) -> None:
     dstack = Dstack(str(path))
@@ -125,12 +125,12 @@ def test_evidence_that_could_not_be_had_is_an_error_and_asked_for_again(
         assert dstack.gpu_info() == dstack_vectors["gpu"]["gpu_info_attestation"]
 
 
-def test_a_socket_that_is_not_there_is_told_so(path: Path) -> None:
+def test_a_missing_socket_is_a_clear_error(path: Path) -> None:
     with pytest.raises(DstackError, match="its socket is not there"):
         Dstack(str(path)).signing_keys("m")
 
 
-def test_an_error_names_the_socket_that_was_asked_and_no_password(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_agents_socket_and_no_password(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DstackError, match=f"not there .*; it was asked at {path}$"):
         Dstack(str(path)).info()
     monkeypatch.setenv("DSTACK_SIMULATOR_ENDPOINT", "http://me:s3cret@127.0.0.1:1")
@@ -138,7 +138,7 @@ def test_an_error_names_the_socket_that_was_asked_and_no_password(path: Path, mo
         Dstack().info()
 
 
-def test_a_socket_that_nobody_listens_at_is_told_so(path: Path) -> None:
+def test_a_refused_connection_to_the_socket_is_a_clear_error(path: Path) -> None:
     with agent(path, answering(200, {})):
         pass
     with pytest.raises(DstackError, match="cannot be talked to"):
@@ -267,7 +267,7 @@ def test_what_no_report_can_show_is_an_answer_that_could_not_be_read(path: Path,
         ((400, {"error": "cannot read the evidence"}), "status 400, though it seems to know that method"),
     ],
 )
-def test_the_log_says_once_why_reports_have_no_gpu_info(
+def test_missing_gpu_info_is_logged_once(
     path: Path,
     dstack_vectors: dict[str, Any],
     caplog: pytest.LogCaptureFixture,

@@ -116,7 +116,7 @@ def test_an_agent_of_either_age_gives_the_same_keys(
         assert secret not in caplog.text + repr(of_app)
 
 
-def test_an_agent_that_says_it_is_new_and_signs_as_one_of_old_loses_its_chain(
+def test_a_chain_of_the_old_form_is_dropped_where_the_agent_reports_a_new_version(
     tmp_path: Path, dstack_vectors: dict[str, Any], answers: Answers
 ) -> None:
     path = tmp_path / "dstack.sock"

@@ -30,7 +30,7 @@ def settings() -> Settings:
     )
 
 
-def test_the_agent_is_asked_for_an_ra_tls_certificate_of_these_names(
+def test_an_ra_tls_certificate_of_these_names_is_requested(
     path: Path, dstack_vectors: dict[str, Any], settings: Settings
 ) -> None:
     with agent(path, as_dstack_answers(dstack_vectors)) as asked:
@@ -48,7 +48,7 @@ def test_the_agent_is_asked_for_an_ra_tls_certificate_of_these_names(
     assert TlsFingerprint(files[0].path)() != TlsFingerprint(files[1].path)()
 
 
-def test_an_agent_that_knows_no_app_info_is_asked_without(path: Path, dstack_vectors: dict[str, Any]) -> None:
+def test_app_info_is_left_out_for_an_agent_without_it(path: Path, dstack_vectors: dict[str, Any]) -> None:
     with agent(path, as_dstack_answers(dstack_vectors, Version=None)) as asked:
         Dstack(str(path)).tls_key(["localhost"])
     [request] = [body for name, body in asked if name == "/GetTlsKey"]
@@ -93,7 +93,7 @@ def test_what_is_no_key_with_its_certificate_is_an_error_that_does_not_quote_it(
     assert secret not in repr(TlsKey.from_pem(pem, [certificate]))
 
 
-def test_without_an_agent_one_line_says_what_to_do(path: Path, settings: Settings) -> None:
+def test_without_an_agent_the_error_is_one_line_with_a_hint(path: Path, settings: Settings) -> None:
     with pytest.raises(SettingsError) as caught:
         make_tls_file(settings, Dstack(str(path)))
     [problem] = caught.value.problems
@@ -103,7 +103,7 @@ def test_without_an_agent_one_line_says_what_to_do(path: Path, settings: Setting
     assert "--certs" in problem
 
 
-def test_an_agent_that_refuses_is_told_so(path: Path, settings: Settings) -> None:
+def test_a_refusal_of_the_agent_is_a_clear_error(path: Path, settings: Settings) -> None:
     with agent(path, answering(400, {"error": "no"})), pytest.raises(SettingsError, match="HTTP status 400"):
         make_tls_file(settings, Dstack(str(path)))
 

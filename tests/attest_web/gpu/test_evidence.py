@@ -184,7 +184,7 @@ def test_one_that_died_while_idle_leaves_no_zombie_and_is_replaced_unnoticed(wor
     assert len(workers.pids) == 2
 
 
-def test_an_error_of_the_library_is_told_in_one_line_and_ends_nothing(workers: Workers) -> None:
+def test_an_error_of_the_library_is_one_line_and_the_worker_goes_on(workers: Workers) -> None:
     script = """
 say({"ready": True})
 for request in requests():
@@ -280,7 +280,7 @@ def test_the_worker_sees_no_secret_and_no_ctrl_c(
     assert os.getsid(workers.pids[0]) != os.getsid(0)
 
 
-def test_without_an_environment_the_error_says_what_makes_it(tmp_path: Path) -> None:
+def test_without_an_environment_the_error_names_the_setup_command(tmp_path: Path) -> None:
     with pytest.raises(GpuEvidenceError, match=r"missing: scripts/setup .* Python 3\.10 to 3\.12"):
         GpuEvidenceWorker(None, no_hw_mode=True).collect(NONCE)
     with pytest.raises(GpuEvidenceError, match=r"cannot be run \(No such file or directory\).*scripts/setup"):

@@ -58,7 +58,7 @@ def figures(collector: GpuFigures) -> dict[tuple[str, str], float]:
     }
 
 
-def test_every_gpu_is_told_of_in_base_units() -> None:
+def test_every_gpu_has_metrics_in_base_units() -> None:
     assert figures(GpuFigures(Nvml())) == {
         ("tee_gpu_utilization_ratio", "0"): 0.40,
         ("tee_gpu_utilization_ratio", "1"): 0.41,
@@ -77,7 +77,7 @@ def test_without_a_gpu_there_is_nothing_to_tell(caplog: pytest.LogCaptureFixture
     assert caplog.text == ""
 
 
-def test_nobody_waits_for_a_driver_that_hangs(
+def test_a_driver_that_hangs_does_not_block_a_scrape(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(gpu_metrics, "NVML_WAIT", 0.05)
@@ -92,7 +92,7 @@ def test_nobody_waits_for_a_driver_that_hangs(
     assert figures(collector)
 
 
-def test_nvml_itself_is_asked_and_complains_of_nothing() -> None:
+def test_nvml_itself_is_queried_without_errors() -> None:
     for (name, _), value in figures(GpuFigures(pynvml)).items():
         assert name.startswith("tee_gpu_")
         assert value >= 0

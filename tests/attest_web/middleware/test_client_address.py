@@ -51,7 +51,7 @@ def test_a_request_counts_for(peer: str, forwarded_for: str | None, client: str)
 
 
 @pytest.mark.parametrize("peer", [PROXY, "203.0.113.9", "127.0.0.1"])
-def test_without_trust_it_counts_for_whoever_connects(peer: str) -> None:
+def test_without_trust_a_request_counts_for_the_peer(peer: str) -> None:
     assert client_of(peer, "198.51.100.7", trust_proxy=False) == peer
 
 

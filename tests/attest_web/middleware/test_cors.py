@@ -15,7 +15,7 @@ def test_with_any_origin_allowed_a_star_is_the_answer_to_each() -> None:
     assert ANY.answer_headers(None) == {}
 
 
-def test_with_some_allowed_the_others_learn_nothing_and_caches_are_told() -> None:
+def test_other_origins_get_no_cors_headers_and_vary_is_set() -> None:
     assert ONE.answer_headers(OURS)["access-control-allow-origin"] == OURS
     for origin in (OURS, THEIRS, "null", OURS + ".evil.example", "HTTPS://CHAT.EXAMPLE", None, "", "x" * 10_000):
         answer = ONE.answer_headers(origin)
@@ -27,7 +27,7 @@ def test_with_none_allowed_there_is_nothing_to_say() -> None:
     assert NONE.answer_headers(OURS) == NONE.preflight_headers(OURS, "POST", "authorization") == {}
 
 
-def test_a_preflight_is_told_what_it_asked_for() -> None:
+def test_a_preflight_gets_the_methods_and_headers_that_it_requested() -> None:
     assert ANY.preflight_headers(OURS, "POST", "authorization, content-type,x-request-id") == {
         "access-control-allow-origin": "*",
         "access-control-allow-methods": "POST",

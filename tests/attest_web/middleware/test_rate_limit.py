@@ -34,7 +34,7 @@ def test_a_burst_passes_and_then_so_many_a_second(clock: Clock) -> None:
     assert passed(limiter, 50) == 16, "silence saves up no more than a burst"
 
 
-def test_the_wait_is_told_in_whole_seconds_and_is_enough(clock: Clock) -> None:
+def test_the_returned_wait_is_in_whole_seconds_and_long_enough(clock: Clock) -> None:
     limiter = RateLimiter(100, 1)
     assert limiter.seconds_to_wait("203.0.113.9") is None
     assert limiter.seconds_to_wait("203.0.113.9") == 1

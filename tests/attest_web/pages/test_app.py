@@ -62,7 +62,7 @@ def test_not_ready_while_the_proxy_stops(make_client: Callable[..., FlaskClient]
     assert response.get_json() == {"status": "draining", "keys": True, "upstream": True, "signature_store": "ok"}
 
 
-def test_signature_is_ecdsa_unless_asked_otherwise(client: FlaskClient, vectors: dict[str, str]) -> None:
+def test_the_signature_is_ecdsa_by_default(client: FlaskClient, vectors: dict[str, str]) -> None:
     ecdsa = {
         "text": vectors["text"],
         "signature": vectors["signature_ecdsa"],
@@ -136,11 +136,11 @@ def test_signature_without_token_is_401(client: FlaskClient, headers: dict[str, 
     assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_the_token_is_asked_for_before_anything_is_told(client: FlaskClient) -> None:
+def test_the_token_is_checked_before_the_store_is_read(client: FlaskClient) -> None:
     check_error(client.get("/v1/signature/nope?signing_algo=rsa"), 401, "unauthorized")
 
 
-def test_unknown_path_is_404_and_wrong_method_says_what_is_allowed(client: FlaskClient) -> None:
+def test_an_unknown_path_is_404_and_a_wrong_method_405_with_allow(client: FlaskClient) -> None:
     check_error(client.get("/nope"), 404, "not_found")
     response = client.post("/version")
     check_error(response, 405, "bad_request")
@@ -201,7 +201,7 @@ def test_a_report_needs_a_token_unless_it_is_public(make_client: Callable[..., F
     assert make_client(public=True).get(REPORT).status_code == 200
 
 
-def test_a_report_is_about_the_key_that_is_asked_for(client: FlaskClient, vectors: dict[str, str]) -> None:
+def test_a_report_is_about_the_requested_key(client: FlaskClient, vectors: dict[str, str]) -> None:
     def asked(**query: str) -> Any:
         return client.get(REPORT, query_string=query, headers=AUTHORIZED).get_json()
 
@@ -232,9 +232,7 @@ def test_a_report_is_about_the_key_that_is_asked_for(client: FlaskClient, vector
         ({"signing_address": ""}, 404, "not_found"),
     ],
 )
-def test_what_cannot_be_asked_for_is_told_so(
-    client: FlaskClient, query: dict[str, str], status: int, kind: str
-) -> None:
+def test_an_invalid_parameter_is_400(client: FlaskClient, query: dict[str, str], status: int, kind: str) -> None:
     check_error(client.get(REPORT, query_string=query, headers=AUTHORIZED), status, kind)
 
 
@@ -251,7 +249,7 @@ def test_the_address_of_the_other_key_is_not_this_ones(client: FlaskClient, vect
         TlsCertificateError("no certificate at /tls.pem"),
     ],
 )
-def test_when_evidence_cannot_be_had_the_reason_is_told_in_the_log_alone(
+def test_missing_evidence_is_503_and_the_reason_is_only_logged(
     client: FlaskClient, evidence: Evidence, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     evidence.error = error
@@ -265,7 +263,7 @@ def test_when_evidence_cannot_be_had_the_reason_is_told_in_the_log_alone(
     assert client.get(REPORT, headers=AUTHORIZED).status_code == 200
 
 
-def test_a_flood_is_turned_away(client: FlaskClient, evidence: Evidence) -> None:
+def test_a_flood_of_reports_is_429(client: FlaskClient, evidence: Evidence) -> None:
     evidence.error = TooManyReportsError()
     response = client.get(REPORT, headers=AUTHORIZED)
     check_error(response, 429, "rate_limited")
@@ -273,12 +271,12 @@ def test_a_flood_is_turned_away(client: FlaskClient, evidence: Evidence) -> None
 
 
 @pytest.mark.parametrize("path", ["/v1//signature/chatcmpl-123", "/v1//attestation/report"])
-def test_slashes_are_not_merged_and_nobody_is_redirected(client: FlaskClient, path: str) -> None:
+def test_slashes_are_not_merged_and_there_is_no_redirect(client: FlaskClient, path: str) -> None:
     """A redirect would name the address that this proxy has on the inside."""
     check_error(client.get(path, headers=AUTHORIZED), 404, "not_found")
 
 
 @pytest.mark.parametrize("header", ["X-Signing-Algo", "X-E2EE-Version", "x-encrypt-all-fields"])
 @pytest.mark.parametrize("path", ["/health", "/v1/signature/chatcmpl-1", "/v1/attestation/report", "/nowhere"])
-def test_a_request_that_asks_for_encryption_is_refused(client: FlaskClient, path: str, header: str) -> None:
+def test_a_request_for_end_to_end_encryption_is_refused(client: FlaskClient, path: str, header: str) -> None:
     check_error(client.get(path, headers={**AUTHORIZED, header: "1"}), 400, "e2ee_unsupported")

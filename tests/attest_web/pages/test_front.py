@@ -46,7 +46,7 @@ def test_browsers_get_the_page(client: FlaskClient, accept: str) -> None:
     assert answer.headers["Vary"] == "Accept"
 
 
-def test_it_says_who_this_is_without_any_script(client: FlaskClient, vectors: dict[str, str]) -> None:
+def test_the_page_shows_the_proxys_identity_without_scripts(client: FlaskClient, vectors: dict[str, str]) -> None:
     text = client.get("/", headers=BROWSER).text
     for told in ("org/m", "1.2.3", "abc123", vectors["ecdsa_address"], vectors["ed25519_public_key"]):
         assert f">{told}<" in text.replace("tee-signer ", "")
@@ -63,7 +63,7 @@ def test_what_a_browser_keeps_is_sent_once(client: FlaskClient, path: str) -> No
 
 
 @pytest.mark.parametrize("path", ["/", *(f"/proof-page/{name}" for name in FILES)])
-def test_a_browser_is_told_to_let_nothing_else_in(client: FlaskClient, path: str) -> None:
+def test_the_content_security_policy_allows_nothing_else(client: FlaskClient, path: str) -> None:
     headers = client.get(path, headers=BROWSER).headers
     policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
     assert policy.pop("require-trusted-types-for") == "'script'"
@@ -103,7 +103,7 @@ def test_all_that_the_page_refers_to_is_its_own(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("url", [None, "https://git.example/tee-signer?a=1&b=2"])
-def test_it_links_to_the_source_and_says_how_to_get_tee_verify(keys: SigningKeys, url: str | None) -> None:
+def test_the_page_links_to_the_source_and_to_tee_verify(keys: SigningKeys, url: str | None) -> None:
     evidence = Evidence()
     attestation = Attestation(keys, "m", evidence, evidence.gpu, dev=False, metrics=Metrics())
     app = Flask("test")
@@ -115,7 +115,7 @@ def test_it_links_to_the_source_and_says_how_to_get_tee_verify(keys: SigningKeys
 
 
 @pytest.mark.parametrize("public", [True, False])
-def test_it_says_what_the_token_is_needed_for(make_client: Callable[..., FlaskClient], public: bool) -> None:
+def test_the_page_names_what_needs_the_token(make_client: Callable[..., FlaskClient], public: bool) -> None:
     assert ("and the attestation." in make_client(public=public).get("/", headers=BROWSER).text) is not public
 
 

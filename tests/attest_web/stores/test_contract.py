@@ -214,7 +214,9 @@ def test_what_was_put_last_is_handed_over_at_the_end(opened: OpenStore, first: S
 
 
 @each_shared_store
-def test_of_many_who_use_one_id_at_once_one_has_it(opened: OpenStore, conflicts: list[str], keys: SigningKeys) -> None:
+def test_of_many_concurrent_writes_of_one_id_one_is_stored(
+    opened: OpenStore, conflicts: list[str], keys: SigningKeys
+) -> None:
     stores = [opened() for _ in range(4)]
     exchanges = [sign_text(keys, f"text {number}") for number in range(4)]
     start = threading.Barrier(4)

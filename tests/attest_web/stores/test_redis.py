@@ -77,7 +77,7 @@ def test_of_a_value_of_any_size_no_more_is_read_than_a_signature_may_have(redis:
     backend.close()
 
 
-def test_a_key_of_another_type_stands_in_nobody_elses_way(redis: RedisServer, first: SignedExchange) -> None:
+def test_a_key_of_another_type_does_not_affect_other_keys(redis: RedisServer, first: SignedExchange) -> None:
     fault, conflict = Mock(), Mock()
     with (
         redis.client() as client,
@@ -201,7 +201,7 @@ def test_what_was_put_while_it_was_away_is_there_afterwards_and_so_is_what_it_ha
         assert other.get("before") == other.get("during") == first
 
 
-def test_connections_are_let_go(redis: RedisServer, first: SignedExchange) -> None:
+def test_connections_are_closed(redis: RedisServer, first: SignedExchange) -> None:
     with redis.client() as client:
 
         def connections() -> int:

@@ -13,7 +13,7 @@ class Item:
     size: int
 
 
-def test_who_holds_most_loses_the_oldest_first() -> None:
+def test_the_largest_holder_loses_its_oldest_item_first() -> None:
     shares: Shares[Item] = Shares()
     mine = Item("a", 5)
     flood = [Item("b", 2) for _ in range(4)]
@@ -24,7 +24,7 @@ def test_who_holds_most_loses_the_oldest_first() -> None:
     assert shares.size == 4
 
 
-def test_of_nothing_nothing_is_let_go() -> None:
+def test_nothing_is_evicted_from_an_empty_store() -> None:
     shares: Shares[Item] = Shares()
     item = Item("a", 1)
     shares.add(item)

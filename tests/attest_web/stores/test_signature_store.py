@@ -42,7 +42,7 @@ def test_a_taken_id_is_not_overwritten(first: SignedExchange, second: SignedExch
     assert store.get("chat-1") == first
 
 
-def test_an_exchange_whose_id_is_taken_is_found_by_its_receipt_and_the_taken_id_is_told(
+def test_an_exchange_whose_id_is_taken_is_found_by_its_receipt_and_the_conflict_is_reported(
     first: SignedExchange, second: SignedExchange
 ) -> None:
     store = MemorySignatureStore("model", 10)

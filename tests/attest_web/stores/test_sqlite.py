@@ -184,7 +184,7 @@ def test_a_long_id_is_found_as_any_other(tmp_path: Path, first: SignedExchange) 
         ([], 10, {}),
     ],
 )
-def test_who_holds_most_loses_until_the_others_hold_as_much(
+def test_the_largest_holder_loses_rows_until_the_others_have_as_much(
     holdings: list[tuple[str, int, int]], count: int, losses: dict[str, int]
 ) -> None:
     assert losses_of(holdings, count) == losses
@@ -265,7 +265,7 @@ def test_without_a_usable_file_signatures_stay_here(
     store.close()
 
 
-def test_a_file_that_others_lock_for_long_holds_up_nobody_for_long(tmp_path: Path, first: SignedExchange) -> None:
+def test_a_write_to_a_locked_file_fails_within_its_timeout(tmp_path: Path, first: SignedExchange) -> None:
     path = tmp_path / "signatures.db"
     store = opened(path)
     store.put("x", first)

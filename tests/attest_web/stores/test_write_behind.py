@@ -75,7 +75,7 @@ def test_a_barrier_holds_until_all_that_came_before_it_is_stored(backend: ToldBa
     behind.close(5)
 
 
-def test_a_failure_releases_whoever_waits_and_nobody_waits_from_then_on(
+def test_a_failure_resolves_the_barriers_and_later_ones_are_none(
     backend: ToldBackend, first: SignedExchange, caplog: pytest.LogCaptureFixture
 ) -> None:
     behind = writer(backend, store_wait=60)

@@ -125,7 +125,7 @@ def test_the_collateral_that_a_proof_has_is_that_of_then(
     assert detail(found, "ecdsa quote signature")[0] == "passed"
 
 
-def test_a_proof_without_collateral_says_what_to_do(
+def test_a_proof_without_collateral_is_an_error_with_a_hint(
     capsys: pytest.CaptureFixture[str], archive: list[str], tmp_path: Path
 ) -> None:
     made = proof(tmp_path, evidence(report(intel_quote=QUOTE), report("ed25519")), None)

@@ -34,7 +34,7 @@ from tests.attest_web.verify.minting import (
 )
 
 
-def test_evidence_that_holds_passes_and_what_was_not_asked_for_is_listed_as_not_made() -> None:
+def test_valid_evidence_passes_and_checks_that_were_not_requested_are_listed() -> None:
     found = audit()
     assert found.ok
     assert found.warnings == [UNPINNED_GUEST, UNPINNED_COMPOSE, UNPINNED_KEY_PROVIDER, UNPINNED_APP, UNBOUND_GPU]
@@ -45,7 +45,7 @@ def test_evidence_that_holds_passes_and_what_was_not_asked_for_is_listed_as_not_
     assert sum(check.status is Status.PASSED for check in found.checks) == 2 * (3 + 4 + 2 + 9 + 1 + 4)
 
 
-def test_a_quote_that_nobody_has_signed_fails_and_leaves_its_tcb_open() -> None:
+def test_an_unsigned_quote_fails_and_leaves_its_tcb_open() -> None:
     found = check_evidence(evidence(), Policy(QuoteBook(report("ed25519")), gpu=GpuDemand.UNVERIFIED))
     assert status(found, "ecdsa quote signature") is Status.FAILED
     assert status(found, "ecdsa TCB status") is Status.NOT_MADE
@@ -82,7 +82,7 @@ def test_the_tls_key_has_to_be_the_one_that_the_server_shows() -> None:
     assert wrong(found) == {"ecdsa TLS key", "ecdsa address bound"}
 
 
-def test_without_a_nonce_of_its_own_a_verifier_is_told_that_a_report_may_be_old() -> None:
+def test_without_a_nonce_of_the_verifiers_the_age_of_a_report_is_left_open() -> None:
     found = audit(about=evidence(nonce=None))
     assert found.ok
     assert status(found, "ecdsa nonce") is Status.NOT_MADE
@@ -116,14 +116,14 @@ def test_a_second_signer_does_not_hide_behind_one_whose_key_is_attested() -> Non
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("a", None), (None, "a"), ("a", "")])
-def test_signatures_of_one_exchange_that_say_different_things_of_it_fail(names: tuple[str | None, str | None]) -> None:
+def test_signatures_of_one_exchange_over_different_texts_fail(names: tuple[str | None, str | None]) -> None:
     signatures = statements(*(signature(algo, model=name) for algo, name in zip(ALGOS, names, strict=True)))
     found = audit(about=evidence(signatures=signatures))
     assert wrong(found) == {"signed text"}
     assert audit(about=evidence(signatures=statements(*(signature(algo, model="a") for algo in ALGOS)))).ok
 
 
-def test_answers_of_the_same_algorithm_are_told_apart_by_number() -> None:
+def test_signatures_of_the_same_algorithm_are_numbered() -> None:
     about = evidence(report(), report(), signatures=statements(signature(), signature()))
     found = audit(report(), about=about)
     assert found.ok
@@ -141,7 +141,7 @@ def test_the_algorithm_that_no_saved_signature_is_of_is_listed() -> None:
         assert status(found, f"{algo} signature") is Status.PASSED
 
 
-def test_signatures_alone_hold_where_no_attestation_is_asked_for() -> None:
+def test_signatures_alone_pass_where_no_attestation_is_requested() -> None:
     found = check_evidence(evidence(reports=[], attestation_asked=False), Policy(QuoteBook()))
     assert found.ok
     assert status(found, "attestation") is Status.NOT_MADE
@@ -157,7 +157,7 @@ def test_no_evidence_at_all_is_no_success() -> None:
     assert not check_evidence(Evidence(attestation_asked=False), Policy(QuoteBook())).ok
 
 
-def test_an_answer_about_another_algorithm_than_was_asked_for_fails() -> None:
+def test_a_signature_of_another_algorithm_than_requested_fails() -> None:
     ed25519 = json.dumps(signature("ed25519")).encode()
     about = evidence(
         signatures=[Statement(ed25519, "ecdsa")], reports=[Statement(json.dumps(report()).encode(), "ed25519")]
@@ -165,7 +165,7 @@ def test_an_answer_about_another_algorithm_than_was_asked_for_fails() -> None:
     assert {"ecdsa signature", "ed25519 report"} <= wrong(audit(about=about))
 
 
-def test_a_changed_response_is_told_by_both_signatures() -> None:
+def test_a_changed_response_fails_both_signatures_checks() -> None:
     found = audit(about=evidence(bodies=SignedBodies(REQUEST, RESPONSE[:-1])))
     assert wrong(found) == {"ecdsa response hash", "ed25519 response hash"}
 

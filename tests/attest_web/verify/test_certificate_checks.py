@@ -74,7 +74,7 @@ def test_no_byte_of_what_the_quote_signs_can_be_changed(leaf: x509.Certificate, 
         assert "certificate quote signature" in failed(certificate_checks(made(bent), policy, NOW)), at
 
 
-def test_registers_are_held_against_known_values(leaf: x509.Certificate, policy: Policy) -> None:
+def test_registers_are_compared_with_known_values(leaf: x509.Certificate, policy: Policy) -> None:
     der = leaf.public_bytes(Encoding.DER)
     other = replace(policy, mrtd=bytes(48), rtmrs={1: bytes(48)})
     assert failed(certificate_checks(der, other, NOW)) == {"certificate MRTD", "certificate RTMR1"}
@@ -84,7 +84,7 @@ def test_registers_are_held_against_known_values(leaf: x509.Certificate, policy:
     assert failed(certificate_checks(der, compose, NOW)) == {"certificate compose hash"}
 
 
-def test_the_app_id_is_held_against_known_ones(
+def test_the_app_id_is_compared_with_known_ones(
     leaf: x509.Certificate, policy: Policy, dstack_vectors: dict[str, Any]
 ) -> None:
     der = leaf.public_bytes(Encoding.DER)

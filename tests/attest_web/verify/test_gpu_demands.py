@@ -33,7 +33,7 @@ def test_canned_gpu_evidence_passes_only_by_name_and_never_as_made() -> None:
 
 
 @pytest.mark.parametrize("demand", [GpuDemand.REQUIRED, GpuDemand.BOUND, GpuDemand.UNVERIFIED])
-def test_canned_evidence_stays_canned_where_it_was_asked_for_with_its_own_nonce(demand: GpuDemand) -> None:
+def test_canned_evidence_stays_canned_for_a_report_with_its_own_nonce(demand: GpuDemand) -> None:
     canned = [report(algo, nonce=CANNED_NONCE) for algo in ALGOS]
     about = evidence(*canned, nonce=CANNED_NONCE)
     found = audit(*canned, about=about, gpu=demand)
@@ -55,7 +55,7 @@ def test_a_verdict_about_gpus_that_may_be_anywhere_is_warned_of_where_canned_one
     assert UNBOUND_GPU not in bound.warnings
 
 
-def test_evidence_that_nvidia_was_not_asked_about_is_no_pass_where_gpus_are_required() -> None:
+def test_evidence_without_nvidias_verdict_is_no_pass_where_gpus_are_required() -> None:
     # Its nonces are right, and no GPU has signed anything.
     found = audit(ask_nvidia=None)
     told = {f"{algo} {what}" for algo in ALGOS for what in ("GPU evidence", "NVIDIA verdict")}
@@ -92,7 +92,7 @@ def test_unverified_gpu_evidence_passes_only_by_name_and_never_as_made(demand: G
     assert audit(*canned, ask_nvidia=None, gpu=demand).ok is (demand is GpuDemand.CANNED)
 
 
-def test_without_gpus_nothing_is_said_of_them() -> None:
+def test_without_gpus_their_checks_are_not_made() -> None:
     without = report(nvidia_payload=None), report("ed25519", nvidia_payload=None)
     assert not audit(*without).ok
     assert audit(*without, gpu=GpuDemand.NONE).ok
@@ -137,14 +137,14 @@ def test_gpus_that_the_guest_has_attested_at_boot_are_bound_to_it() -> None:
         ),
     ],
 )
-def test_gpus_that_are_not_bound_to_the_guest_are_told(told: set[str], lie: dict[str, Any]) -> None:
+def test_gpus_that_are_not_bound_to_the_guest_are_warned_of(told: set[str], lie: dict[str, Any]) -> None:
     made = bound_report(**lie)
     found = audit(made, about=evidence(made, bodies=None, signatures=[]), **BOUND)
     assert wrong(found) == {f"ecdsa {name}" for name in told}
     assert (UNBOUND_GPU in found.warnings) is ("GPU identity" in told)
 
 
-def test_another_gpu_than_the_guests_is_told() -> None:
+def test_another_gpu_than_the_guests_fails() -> None:
     made = bound_report()
     other = BOUND | {"ask_nvidia": vouching}
     found = audit(made, about=evidence(made, bodies=None, signatures=[]), **other)

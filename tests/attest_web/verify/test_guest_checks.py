@@ -95,7 +95,7 @@ def test_a_guest_that_holds_meets_every_demand() -> None:
     ]
 
 
-def test_what_is_not_demanded_is_not_made_and_not_asked() -> None:
+def test_checks_that_the_policy_does_not_demand_are_not_made() -> None:
     found = checked(Guest(quoted={"mr_config_id": bytes(48)}))
     left = {name for name, check in found.items() if check.status is Status.NOT_MADE}
     assert left == {"app id", "MRCONFIGID", "MRTD", "OS image"}
@@ -165,7 +165,7 @@ LIES: dict[str, tuple[set[str], Guest]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lie_is_told_by_the_checks_that_are_there_for_it(lie: str) -> None:
+def test_a_false_statement_fails_the_checks_that_cover_it(lie: str) -> None:
     told, guest = LIES[lie]
     found = checked(guest, **PINNED)
     assert wrong(found) == told
@@ -222,7 +222,7 @@ def with_compose(provider: bytes = key_provider("kms", KMS_ID), **members: Any) 
     return Guest(event_log(boot), quoted={"mr_config_id": bytes(48)}, app_compose=document)
 
 
-def test_a_compose_document_that_demands_another_key_provider_is_told() -> None:
+def test_a_compose_document_that_demands_another_key_provider_fails() -> None:
     assert checked(with_compose(key_provider_id=KMS_ID.hex()))["key provider"].status is Status.PASSED
     for malformed in (OTHER_KMS_ID.hex(), "07", "x", 7, ["07"]):
         assert wrong(checked(with_compose(key_provider_id=malformed))) == {"key provider"}
@@ -334,7 +334,7 @@ def test_the_image_of_real_guests() -> None:
         assert [check.status for check in found if check.name == " OS image"] == [status]
 
 
-def test_who_has_made_the_quote() -> None:
+def test_the_origin_of_the_quote_is_checked() -> None:
     signature, tcb = quote_checks("a", Guest(), policy())
     assert (signature.name, signature.status) == ("a quote signature", Status.PASSED)
     assert (tcb.name, tcb.status, tcb.detail) == ("a TCB status", Status.PASSED, "UpToDate")
@@ -350,7 +350,7 @@ def test_who_has_made_the_quote() -> None:
     assert all_hold(quote_checks("a", Guest(), allowed))
 
 
-def test_a_quote_that_cannot_be_told_leaves_its_tcb_open() -> None:
+def test_a_quote_that_cannot_be_checked_leaves_its_tcb_open() -> None:
     def no_collateral(quote: bytes) -> QuoteVerdict:
         raise NotMadeError("no collateral")
 

@@ -122,7 +122,7 @@ def test_a_compose_file_that_is_not_pinned_may_name_any_key_provider() -> None:
     assert UNPINNED_KEY_PROVIDER not in audit(key_providers=frozenset({KMS_ID})).warnings
 
 
-def test_another_app_id_is_told_where_one_is_pinned() -> None:
+def test_another_app_id_than_the_pinned_one_fails() -> None:
     pins: dict[str, Any] = {
         "compose_hash": COMPOSE_HASH,
         "os_image_hashes": frozenset({OS_IMAGE_HASH}),

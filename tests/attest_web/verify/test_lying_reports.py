@@ -83,7 +83,7 @@ LOG = event_log()
         ({"GPU evidence"}, report(canned_gpu=True)),
     ],
 )
-def test_a_lie_is_told_by_the_check_that_is_there_for_it(told: set[str], lie: dict[str, Any]) -> None:
+def test_a_false_report_fails_the_check_that_covers_it(told: set[str], lie: dict[str, Any]) -> None:
     found = audit(lie, report("ed25519"))
     assert wrong(found) == {f"ecdsa {name}" for name in told}
     assert not found.ok
@@ -104,7 +104,7 @@ INFO: dict[str, Any] = {
 
 @pytest.mark.parametrize("as_text", [False, True], ids=["object", "text"])
 @pytest.mark.parametrize("false", ["07", "", 7, True, ["07"], "0X", "g"])
-def test_what_info_says_is_what_was_measured(false: object, as_text: bool) -> None:
+def test_info_must_agree_with_the_measurements(false: object, as_text: bool) -> None:
     def found(info: dict[str, Any]) -> Audit:
         told = info | {"tcb_info": json.dumps(info["tcb_info"]) if as_text else info["tcb_info"]}
         return audit(report(info=told), report("ed25519"))

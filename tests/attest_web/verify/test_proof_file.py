@@ -36,7 +36,7 @@ def test_what_was_written_is_read() -> None:
 
 
 @pytest.mark.usefixtures("lenient")
-def test_tee_verify_checks_it_and_finds_a_lie(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_tee_verify_checks_a_proof_file_and_finds_a_change(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     name = saved(tmp_path, evidence())
     assert cli.main(["--proof", name, *UNVERIFIED_GPU]) == 0
     assert "nonce and TLS keys are those that the proof file names" in capsys.readouterr().out
@@ -66,7 +66,7 @@ def test_collateral_that_the_maker_of_a_proof_has_chosen_is_warned_of(
 
 
 @pytest.mark.usefixtures("lenient")
-def test_a_signature_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_missing_signature_is_reported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     content = evidence()
     del content.signatures[1], content.reports[1]
     assert cli.main(["--proof", saved(tmp_path, content), *UNVERIFIED_GPU]) == 0

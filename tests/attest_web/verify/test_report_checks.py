@@ -71,7 +71,7 @@ def test_the_key_is_one_that_has_signed() -> None:
 
 
 @pytest.mark.parametrize("claim", [True, 1, 0, "", "false", [], {}])
-def test_a_report_of_a_development_run_is_told_by_whatever_is_no_plain_no(claim: object) -> None:
+def test_any_dev_member_but_false_marks_a_development_run(claim: object) -> None:
     assert failed(report(dev=claim)) == {"keys"}
 
 

@@ -36,7 +36,7 @@ def test_a_model_name_in_front_is_fine_whatever_colons_it_has(algo: SigningAlgo,
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_a_changed_byte_is_told_by_where_it_is(algo: SigningAlgo) -> None:
+def test_a_changed_byte_fails_the_check_of_its_body(algo: SigningAlgo) -> None:
     assert statuses(signature(algo), request=REQUEST[:-1] + b"!") == [BAD, GOOD, GOOD]
     assert statuses(signature(algo), response=RESPONSE + b"\n") == [GOOD, BAD, GOOD]
     swapped = signature(algo) | {"text": ":".join(reversed(VECTORS["text"].split(":")))}
@@ -44,7 +44,7 @@ def test_a_changed_byte_is_told_by_where_it_is(algo: SigningAlgo) -> None:
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_somebody_elses_signature_fails(algo: SigningAlgo) -> None:
+def test_a_signature_by_another_key_fails(algo: SigningAlgo) -> None:
     ours, theirs = signature(algo), signature(algo, OTHER_KEYS)
     assert statuses(ours | {"signature": theirs["signature"]})[2] is BAD
     assert statuses(ours | {"signing_address": theirs["signing_address"]})[2] is BAD

@@ -25,7 +25,7 @@ def test_of_nothing_there_is_nothing_to_tell() -> None:
 
 
 @pytest.mark.parametrize("refused", ["chat", "signature"])
-def test_where_the_rate_limit_is_in_the_way_that_is_said(refused: str) -> None:
+def test_a_hint_names_the_rate_limit_after_429s(refused: str) -> None:
     stats = Stats()
     if refused == "chat":
         stats.count_failed("status 429")
@@ -35,7 +35,7 @@ def test_where_the_rate_limit_is_in_the_way_that_is_said(refused: str) -> None:
     assert not stats.holds
 
 
-def test_what_a_server_says_cannot_draw_on_the_terminal() -> None:
+def test_control_characters_of_a_server_are_not_printed() -> None:
     stats = Stats()
     stats.count_untrue(UntrueError("ecdsa signature malformed", "\x1b[2Jall is well\n"))
     assert "\x1b" not in stats.as_text()

@@ -56,7 +56,7 @@ def truthfully(algo: SigningAlgo, _: str) -> Answer:
     return given(signature(algo))
 
 
-def test_a_signature_of_each_algorithm_is_asked_for_by_the_best_id() -> None:
+def test_a_signature_of_each_algorithm_is_requested_by_the_best_id() -> None:
     asked = PendingRequest(truthfully)
     signed = asked.proven()
     assert signed.signers == {algo: address(KEYS, algo) for algo in ALGOS}
@@ -80,25 +80,25 @@ def test_a_signature_of_one_algorithm_does_not_stand_for_that_of_the_other(shown
         ({"signature": "00"}, "signature"),
     ],
 )
-def test_a_signature_that_does_not_hold_is_told_whichever_it_is(
+def test_a_signature_that_does_not_verify_is_reported_whichever_it_is(
     algo: SigningAlgo, bent: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(MismatchError, match=why):
         PendingRequest(lambda asked, _: given(signature(asked) | (bent if asked == algo else {}))).proven()
 
 
-def test_a_signature_of_other_bytes_is_told() -> None:
+def test_a_signature_of_other_bytes_is_reported() -> None:
     for bodies in (SignedBodies(REQUEST + b" ", RESPONSE), SignedBodies(REQUEST, RESPONSE[:-1])):
         with pytest.raises(MismatchError, match="is not what was signed"):
             PendingRequest(truthfully).proven(bodies)
 
 
-def test_who_has_signed_need_not_be_the_same_for_both_and_is_told_for_each() -> None:
+def test_the_signer_of_each_algorithm_is_returned() -> None:
     signed = PendingRequest(lambda algo, _: given(signature(algo, OTHER_KEYS if algo == "ecdsa" else KEYS))).proven()
     assert signed.signers == {"ecdsa": address(OTHER_KEYS, "ecdsa"), "ed25519": address(KEYS, "ed25519")}
 
 
-def test_a_signature_that_is_not_there_yet_is_asked_for_by_each_id_and_again() -> None:
+def test_a_missing_signature_is_requested_by_each_id_and_retried() -> None:
     late: Iterator[Answer | FetchError] = iter([Answer(404, {}, b"{}"), FetchError("reset"), Answer(503, {}, b"{}")])
     asked = PendingRequest(lambda algo, by: next(late, truthfully(algo, by)))
     asked.proven()
@@ -116,14 +116,14 @@ def test_a_signature_that_never_comes_is_given_up_after_the_last_delay() -> None
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 405])
-def test_a_refusal_that_lasts_is_not_asked_about_again(status: int) -> None:
+def test_a_permanent_refusal_is_not_retried(status: int) -> None:
     asked = PendingRequest(lambda *_: Answer(status, {}, b"{}"))
     with pytest.raises(UnprovenError, match=f"answered {status}"):
         asked.proven()
     assert (len(asked.targets), asked.waits) == (2, [])
 
 
-def test_a_question_whose_time_is_over_is_not_asked_again() -> None:
+def test_a_request_past_its_deadline_is_not_retried() -> None:
     asked = PendingRequest(lambda *_: TookTooLongError("slow"))
     with pytest.raises(UnprovenError, match="slow"):
         asked.proven()

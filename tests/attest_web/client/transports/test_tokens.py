@@ -202,7 +202,7 @@ def test_other_tokens_are_sent(token: str) -> None:
         httpx2.Response(404, json={"error": {"code": "not_signed", "message": f"no {SECRET}"}}),
     ],
 )
-def test_what_a_server_or_a_library_says_is_not_repeated_with_the_token(
+def test_errors_of_servers_and_libraries_are_quoted_without_the_token(
     make: Callable[..., Any], path: str, failure: Exception | httpx2.Response, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -294,7 +294,7 @@ def test_where_reports_are_public_no_path_that_may_go_unproven_has_the_token_bef
 
 
 @pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
-def test_where_reports_are_not_public_they_are_asked_for_with_the_token_after_a_401(make: Callable[..., Any]) -> None:
+def test_a_report_that_is_not_public_is_requested_with_the_token_after_a_401(make: Callable[..., Any]) -> None:
     server = SigningServer(private=True)
     chat(make(BASE, **options(transport=httpx2.MockTransport(server))))
     reports = [request for request in server.asked if request.url.path == "/v1/attestation/report"]

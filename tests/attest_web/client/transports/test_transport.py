@@ -68,7 +68,7 @@ def test_only_where_tls_is_not_bound_may_a_request_go_before_keys_are_attested(m
     assert rules(**({"allow_unproven": {"/models"}} | more)).may_go_unattested("/models") is may
 
 
-def test_a_signature_is_asked_for_by_the_receipt_first() -> None:
+def test_a_signature_is_requested_by_the_receipt_first() -> None:
     response = httpx2.Response(200, headers={"x-receipt-id": "rcpt-1"})
     assert ids_of(response, "chatcmpl-1") == ["rcpt-1", "chatcmpl-1"]
     assert ids_of(response, "rcpt-1") == ids_of(response, None) == ["rcpt-1"]

@@ -146,7 +146,7 @@ def test_saved_bytes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("lenient")
-def test_what_is_saved_can_be_checked_again_and_nobody_else_can_read_it(
+def test_saved_evidence_can_be_checked_again_and_only_its_owner_can_read_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "a b"
@@ -217,7 +217,7 @@ def test_the_command_that_checks_again_is_as_strict(
     "missing",
     ["/v1/chat", "/v1/signature/chatcmpl-1?signing_algo=ed25519", "/v1/attestation/report?signing_algo=ecdsa"],
 )
-def test_what_was_not_fetched_whole_is_said_to_be_not_complete(
+def test_evidence_that_was_not_fetched_whole_is_reported_as_incomplete(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, missing: str
 ) -> None:
     with fake_proxy({missing: (503, b"")}) as proxy:
@@ -248,7 +248,7 @@ def test_over_tls_the_key_that_the_server_shows_must_be_attested(
 
 
 @pytest.mark.usefixtures("lenient")
-def test_nvidias_verdict_where_it_is_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_nvidias_verdict_where_requested(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     names = saved_files(tmp_path)
     key = signing_key()
     keys = tmp_path / "keys.json"
@@ -358,7 +358,9 @@ def test_ra_tls_goes_with_a_pinned_compose_file_and_a_pinned_image(
         (["--url", "http://h", "--token", "t", "--save", __file__], "File exists"),
     ],
 )
-def test_wrong_usage_is_told_apart(capsys: pytest.CaptureFixture[str], arguments: list[str], why: str) -> None:
+def test_wrong_usage_has_its_own_exit_status(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
+) -> None:
     status, out, said = run(capsys, *arguments)
     assert status == 2
     assert why in said
@@ -426,7 +428,7 @@ def test_the_command_itself() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]], ids=["lines", "json"])
-def test_nobody_who_reads_on_is_no_success_and_no_traceback(tmp_path: Path, arguments: list[str]) -> None:
+def test_a_closed_output_is_no_success_and_no_traceback(tmp_path: Path, arguments: list[str]) -> None:
     command = [str(Path(sys.executable).with_name("tee-verify")), *saved_files(tmp_path)[:6], *arguments]
     reading, writing = os.pipe()
     os.close(reading)

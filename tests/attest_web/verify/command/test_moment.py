@@ -50,7 +50,7 @@ def test_times_and_dates_are_read_as_utc(text: str, shown: str) -> None:
         *((text, "takes a date") for text in ("\u0662026-06-14", "2026-06-1\uff14", "2026\u201006\u201014")),
     ],
 )
-def test_what_is_no_time_of_the_past_is_refused_and_says_why(text: str, why: str) -> None:
+def test_a_time_that_is_not_in_the_past_is_refused_with_the_reason(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_moment(text, NOW)
 

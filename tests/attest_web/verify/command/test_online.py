@@ -24,7 +24,7 @@ def not_signed(message: object, code: object = "not_signed") -> tuple[int, bytes
 
 
 @pytest.mark.usefixtures("lenient")
-def test_the_reason_for_which_an_exchange_was_not_signed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_for_which_an_exchange_was_not_signed_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with fake_proxy({"/v1/signature": not_signed("The answer was cut short by the upstream.")}) as proxy:
         status, found = online(capsys, proxy.url)
     assert status == 1
@@ -65,7 +65,7 @@ def test_a_reason_that_is_stored_a_moment_after_the_answer_is_waited_for() -> No
 
 
 @pytest.mark.usefixtures("lenient")
-def test_a_reason_is_told_in_bounds_and_without_what_could_draw(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reason_is_cut_and_has_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     drawn = "\r\x1b[2K\u202e✓ ecdsa signature: " + "x" * 10_000
     with fake_proxy({"/v1/signature": not_signed(drawn)}) as proxy:
         said = failed(online(capsys, proxy.url)[1])["ecdsa signature"]
@@ -80,7 +80,7 @@ def test_a_reason_is_told_in_bounds_and_without_what_could_draw(capsys: pytest.C
 @pytest.mark.parametrize(
     "answer", [not_signed(7), not_signed(""), not_signed("no", "NOT_SIGNED"), (404, b'{"error":[]}')]
 )
-def test_what_is_no_reason_is_told_as_any_other_404(
+def test_a_404_without_a_reason_is_reported_as_any_other_404(
     capsys: pytest.CaptureFixture[str], answer: tuple[int, bytes]
 ) -> None:
     with fake_proxy({"/v1/signature": answer}) as proxy:
@@ -89,7 +89,7 @@ def test_what_is_no_reason_is_told_as_any_other_404(
 
 @pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize("response_id", [".", "..", "", "x" * 513, 7, "\ud800"])
-def test_an_id_that_could_name_another_page_is_not_asked_for(
+def test_an_id_that_could_name_another_page_is_not_requested(
     capsys: pytest.CaptureFixture[str], response_id: object
 ) -> None:
     with fake_proxy({"/v1/chat": (200, json.dumps({"id": response_id}).encode())}) as proxy:
@@ -102,7 +102,7 @@ def test_an_id_that_could_name_another_page_is_not_asked_for(
     "receipts",
     [["rcpt-" + "0" * 24] * 2, ["rcpt-" + "0" * 23], ["rcpt-" + "A" * 24], ["rcpt-" + "0" * 24 + "/.."], [".."], []],
 )
-def test_a_receipt_id_of_another_form_or_two_of_them_are_not_asked_for(
+def test_a_malformed_receipt_id_or_two_of_them_are_not_requested(
     capsys: pytest.CaptureFixture[str], receipts: list[str]
 ) -> None:
     with fake_proxy(receipts=receipts) as proxy:

@@ -56,7 +56,7 @@ def test_the_log_of_a_real_guest_gives_all_four_registers(name: str) -> None:
         assert found.endswith(parsed.rtmrs[register].hex())
 
 
-def test_what_info_says_of_the_log_is_what_getquote_says() -> None:
+def test_the_event_log_of_info_is_that_of_getquote() -> None:
     tcb_info = json.loads(DSTACK_VECTORS["real_agent"]["v1"]["Info_without_app_cert"]["tcb_info"])
     unstripped, stripped = (
         parse_event_log(log) for log in (tcb_info["event_log"], json.loads(REAL["agent V1"]["event_log"]))
@@ -173,7 +173,7 @@ def test_events_of_a_register_in_another_order_do_not_replay() -> None:
             replays(events, registers(event_log()))
 
 
-def test_the_order_among_registers_says_nothing() -> None:
+def test_the_order_among_registers_does_not_matter() -> None:
     replays(sorted(event_log(), key=lambda event: -event["imr"]), registers(event_log()))
 
 

@@ -45,7 +45,7 @@ def test_a_provider_that_the_compose_document_demands(provider: KeyProvider) -> 
             check_key_provider(provider, (), other)
 
 
-def test_keys_that_the_guest_makes_itself_are_nobody_elses() -> None:
+def test_keys_that_the_guest_makes_itself_need_no_provider() -> None:
     assert check_key_provider(NONE, (), None).startswith("none: ")
     with pytest.raises(FailedError, match="the compose file demands"):
         check_key_provider(NONE, (), KMS_ID)

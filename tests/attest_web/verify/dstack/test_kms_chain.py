@@ -33,7 +33,7 @@ def check(algo: SigningAlgo, chain: list[str], app_id: bytes = APP_ID, *roots: b
     return check_chain(algo, public_key(algo), app_id, [bytes.fromhex(each) for each in chain], roots or {ROOT})
 
 
-def test_the_purpose_is_the_one_that_keys_are_asked_for() -> None:
+def test_the_purpose_is_that_of_the_signing_keys() -> None:
     assert PURPOSE == KEY_PURPOSE
 
 
@@ -91,7 +91,7 @@ def test_a_chain_that_leads_elsewhere_is_refused(algo: SigningAlgo, lie: str) ->
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_the_log_says_of_which_app_it_is(algo: SigningAlgo) -> None:
+def test_the_app_id_is_that_of_the_log(algo: SigningAlgo) -> None:
     with pytest.raises(FailedError, match="leads to the root"):
         check(algo, signature_chain(algo), b"\7" * 20)
 

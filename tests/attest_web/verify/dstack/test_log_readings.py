@@ -151,7 +151,7 @@ def test_what_happened_is_read_as_it_happened(boot: Boot, app: Boot) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(cases)
-def test_another_reading_is_refused_or_says_the_same(case: tuple[Boot, list[dict[str, Any]]]) -> None:
+def test_another_reading_of_the_log_is_refused_or_equal(case: tuple[Boot, list[dict[str, Any]]]) -> None:
     happened, shown = case
     try:
         found = read(shown, happened)

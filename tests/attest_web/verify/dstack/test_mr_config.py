@@ -82,7 +82,7 @@ def test_the_kinds_of_key_providers_in_version_2(kind: KeyProviderKind) -> None:
 
 
 @pytest.mark.parametrize("part", OTHERS)
-def test_what_is_said_of_another_guest_is_told_in_each_part(part: str) -> None:
+def test_a_difference_to_the_measured_guest_is_found_in_each_part(part: str) -> None:
     measured = dataclasses.replace(BOOT, **OTHERS[part])
     with pytest.raises(FailedError, match="not made of"):
         check(v2(BOOT), measured)
@@ -166,7 +166,7 @@ def test_a_document_has_to_be_there_and_be_the_one() -> None:
     ],
     ids=str,
 )
-def test_a_document_that_says_something_else_is_refused(bent: dict[str, Any]) -> None:
+def test_a_document_with_another_value_is_refused(bent: dict[str, Any]) -> None:
     value, document = v3(**bent)
     with pytest.raises(FailedError):
         check(value, document=document)
@@ -179,7 +179,7 @@ def test_a_malformed_document_is_refused(document: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["app_id", "key_provider_id", "instance_id", "gpu_policy_hash"])
-def test_what_a_document_does_not_say_is_not_asked(name: str) -> None:
+def test_members_that_a_document_lacks_are_not_checked(name: str) -> None:
     value, document = v3(**{name: ...})
     others: dict[str, dict[str, Any]] = {
         "app_id": {"app_id": b"\x12" * 20},

@@ -100,7 +100,7 @@ def test_another_size_of_the_memory_gives_another_rtmr0(memory: int) -> None:
 @pytest.mark.parametrize(
     "memory", [5 * GIB // 2, 0, -1, GIB, 2 * GIB - 1, 2 * GIB + 1, 11 * GIB // 4 - 1, (1 << 52) + 1, 10**400]
 )
-def test_with_some_sizes_of_the_memory_the_hash_says_nothing(memory: int) -> None:
+def test_with_some_memory_sizes_the_image_check_is_not_made(memory: int) -> None:
     with pytest.raises(NotMadeError, match=r"--expect-mrtd and --expect-rtmr0 to --expect-rtmr2"):
         check(CONFIG | {"memory_size": memory})
 

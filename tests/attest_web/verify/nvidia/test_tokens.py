@@ -220,7 +220,7 @@ def test_clocks_may_differ_by_the_tolerance() -> None:
     refused(answered(), "not valid yet", now=NOW - TOLERANCE - 1)
 
 
-def test_issuer_is_the_service_that_was_asked() -> None:
+def test_the_issuer_is_the_queried_service() -> None:
     staging = "https://nras.example"
     made = answered(issuer=staging)
     refused(made, f"not issued by {ISSUER}")

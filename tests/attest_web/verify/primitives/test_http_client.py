@@ -101,7 +101,7 @@ def test_framing_that_readers_do_not_read_alike_is_refused(framing: bytes) -> No
             get(origin)
 
 
-def test_a_content_encoding_that_was_not_asked_for_is_refused() -> None:
+def test_an_unrequested_content_encoding_is_refused() -> None:
     with answering(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello") as origin:
         with pytest.raises(FetchError, match="content-encoding gzip, which was not asked for"):
             get(origin)
@@ -170,7 +170,7 @@ def test_nothing_is_sent_to_a_server_whose_certificate_is_refused(certificate: t
     assert shown == 2 * [ssl.PEM_cert_to_DER_cert(certificate[0].read_text().partition("-----BEGIN PRIVATE")[0])]
 
 
-def test_nobody_there() -> None:
+def test_a_refused_connection_is_a_fetch_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(FetchError, match=f"cannot connect to 127.0.0.1:{port}"):
