@@ -173,6 +173,13 @@ def test_a_stream_without_its_last_event_is_not_finished() -> None:
     assert not reader.finished
 
 
+@pytest.mark.parametrize("begun", [b"data: {}\n", b"data: {}\r\n", b": comment\r\ndata: x\n"])
+def test_a_done_line_inside_an_event_with_other_data_is_no_end(begun: bytes) -> None:
+    reader, given_back = read([b'data: {"id":"c-1"}\n\n', begun, DONE, b"data: x\n\n"])
+    assert not reader.finished
+    assert given_back[2:4] == [DONE, b"data: x\n\n"]
+
+
 def test_what_goes_on_behind_its_end_passes_and_is_not_finished() -> None:
     reader = EndDetector(CHAT)
     out = [reader.feed(DONE)]

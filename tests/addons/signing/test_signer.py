@@ -234,13 +234,14 @@ def test_an_encoded_request_is_forwarded_as_it_is_and_hashed_so(
     [
         head(400),
         head(500),
+        head(300),
         head(302),
         head(content_type="text/html"),
         head(content_encoding="gzip"),
         head(content_length="0", transfer_encoding=""),
         head(transfer_encoding="gzip, chunked"),
     ],
-    ids=["400", "500", "302", "html", "gzip", "empty", "transfer-encoded"],
+    ids=["400", "500", "300", "302", "html", "gzip", "empty", "transfer-encoded"],
 )
 def test_what_is_not_to_be_signed_streams_through_without_a_receipt(
     signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow, response: http.Response
@@ -365,6 +366,16 @@ def test_a_streamed_request_is_hashed_on_its_way(
     signed = store.get("chatcmpl-123")
     assert signed is not None
     assert signed["text"] == f"{sha256(b'--multipart')}:{sha256(ANSWER)}"
+
+
+def test_a_request_that_was_changed_after_it_was_received_is_not_signed(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, exchanges: Exchanges
+) -> None:
+    flow = make_flow(REQUEST)
+    exchanges.of(flow).changed = True
+    assert pass_through(signer, flow, head(), ANSWER) == ANSWER
+    assert len(store) == 0
+    assert exchanges.of(flow).reason == "the request was changed here after it was received"
 
 
 def test_an_answer_that_ends_before_its_request_does_is_not_signed(
