@@ -7,14 +7,9 @@ from mitmproxy import http
 from addons.access.gate import Gate
 from addons.exchange.exchanges import Exchanges
 from addons.exchange.route import Size
-from addons.routing.routes import MAX_PROOF_REQUEST, Router
+from addons.routing.routes import MAX_PROOF_REQUEST
 from attest_web.middleware.auth import Tokens
 from tests.addons.conftest import MakeFlow
-
-
-@pytest.fixture
-def exchanges() -> Exchanges:
-    return Exchanges(Router().route_of)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import pytest
 from mitmproxy import http
@@ -13,10 +12,9 @@ from mitmproxy.test import taddons
 from addons.bodies.signing_filter import SigningFilter
 from addons.exchange.exchanges import Exchanges
 from addons.routing.routes import find_route
-from addons.signing.signer import Signer, SigningRules
-from attest_web.keys import SigningKeys
+from addons.signing.signer import Signer
 from attest_web.metrics import Metrics
-from attest_web.stores.signature_store import MemorySignatureStore, SignatureStore
+from attest_web.stores.signature_store import MemorySignatureStore
 from tests.addons.bodies.toy_transforms import ToyJsonTransform, swapped
 from tests.addons.conftest import MakeFlow, head
 
@@ -26,27 +24,6 @@ ANSWER = b'{"id":"chatcmpl-123","object":"chat.completion","choices":[]}'
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-@pytest.fixture
-def make_signer(
-    keys: SigningKeys, store: MemorySignatureStore, exchanges: Exchanges, metrics: Metrics
-) -> Callable[..., Signer]:
-    def make(other_store: SignatureStore | None = None, **rules: Any) -> Signer:
-        return Signer(
-            keys,
-            store if other_store is None else other_store,
-            SigningRules(**rules),
-            exchanges=exchanges,
-            metrics=metrics,
-        )
-
-    return make
-
-
-@pytest.fixture
-def signer(make_signer: Callable[..., Signer]) -> Signer:
-    return make_signer()
 
 
 def begin(signer: Signer, flow: http.HTTPFlow) -> None:

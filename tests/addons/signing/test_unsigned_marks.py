@@ -10,20 +10,14 @@ from addons.exchange.exchanges import Exchanges
 from addons.exchange.record import Exchange
 from addons.exchange.route import Kind, Route
 from addons.exchange.summary import Summary
-from addons.signing.signer import Signer, SigningRules
+from addons.signing.signer import Signer
 from addons.signing.unsigned_marks import UnsignedMarks
-from attest_web.keys import SigningKeys
 from attest_web.metrics import Metrics
 from attest_web.stores.signature_store import MemorySignatureStore, NotSignedError
 from tests.addons.conftest import MakeFlow, head
 
 SIGNED = Route(Kind.SIGNED)
 EVENT = b'data: {"id":"chatcmpl-9"}\n\n'
-
-
-@pytest.fixture
-def signer(keys: SigningKeys, store: MemorySignatureStore, exchanges: Exchanges, metrics: Metrics) -> Signer:
-    return Signer(keys, store, SigningRules(), exchanges=exchanges, metrics=metrics)
 
 
 @pytest.fixture

@@ -6,15 +6,10 @@ from mitmproxy import flow as mitm_flow
 from addons.exchange.attempt import Target
 from addons.exchange.exchanges import Exchanges
 from addons.messages.responses import reject
-from addons.routing.routes import IMAGES, Router
+from addons.routing.routes import IMAGES
 from addons.upstream.selection import UpstreamSelection
 from addons.upstream.single import SingleUpstream
 from tests.addons.conftest import MakeFlow
-
-
-@pytest.fixture
-def exchanges() -> Exchanges:
-    return Exchanges(Router().route_of)
 
 
 @pytest.fixture

@@ -20,11 +20,6 @@ PING = PingFrame(0, b"whatever")
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def budget(clock: Clock) -> FrameBudget:
     made = FrameBudget(clock)
     made.receive(PREFACE)

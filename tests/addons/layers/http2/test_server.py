@@ -165,11 +165,6 @@ class Connection:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def connection(clock: Clock) -> Connection:
     return Connection(clock)
 

@@ -9,11 +9,6 @@ TIMEOUTS = Http2Timeouts(upstream=100, idle=20, body=BodyTimes(pause=10, rate=0.
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def streams(clock: Clock) -> StreamTable:
     return StreamTable(TIMEOUTS, clock)
 
