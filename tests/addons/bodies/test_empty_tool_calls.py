@@ -61,7 +61,7 @@ def in_every_split(body: bytes) -> bytes:
 @pytest.mark.parametrize(
     "frame", [b'{"messages":[%s]}', b'\xef\xbb\xbf {"x":{"messages":[1]},"mess\\u0061ges" : [ %s ] ,"y":2}\n']
 )
-def test_an_empty_member_of_a_message_goes_with_its_comma_and_nothing_else_does(
+def test_an_empty_tool_calls_member_of_a_message_is_removed_with_its_comma_and_nothing_else(
     messages: bytes, forwarded: bytes, frame: bytes
 ) -> None:
     assert in_every_split(frame % messages) == frame % forwarded
@@ -122,7 +122,7 @@ def without_empty(request: dict[str, object]) -> object:
 @given(
     REQUESTS, st.lists(st.integers(min_value=0), max_size=8), st.sampled_from([None, 1]), st.booleans(), st.booleans()
 )
-def test_whatever_is_asked_the_same_comes_of_it_as_of_parsing(
+def test_the_filtered_request_is_equal_to_the_parsed_request_without_the_members(
     request: dict[str, object], cuts: list[int], indent: int | None, escaped: bool, keep_length: bool
 ) -> None:
     body = json.dumps(request, indent=indent, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
@@ -135,19 +135,19 @@ def test_whatever_is_asked_the_same_comes_of_it_as_of_parsing(
 
 @given(st.binary() | SCRAPS, st.lists(st.integers(min_value=0)))
 @example(b'{"messages":[{"a":1, "tool_calls" ', [])
-def test_however_the_bytes_are_cut_the_same_is_forwarded(body: bytes, cuts: list[int]) -> None:
+def test_the_filtered_body_is_the_same_for_every_split(body: bytes, cuts: list[int]) -> None:
     assert filtered(body, *cuts) == filtered(body)
     assert len(filtered(body, *cuts, keep_length=True)) == len(body)
 
 
-def test_with_the_length_announced_blanks_take_its_place() -> None:
+def test_a_removed_member_is_replaced_by_blanks_where_the_length_is_kept() -> None:
     body = b'{"messages":[{"tool_calls":[],"a":1,"tool_calls" : [\n]}]}'
     assert filtered(body, keep_length=True) == b'{"messages":[{' + b" " * 16 + b'"a":1' + b" " * 19 + b"}]}"
 
 
 @pytest.mark.parametrize("white", [MAX_MEMBER - 20, MAX_MEMBER, 10 * MAX_MEMBER])
 @pytest.mark.parametrize("body", [b'{"a":1,%b"tool_calls":[]}', b'{"tool_calls"%b:[]}', b'{"a":1,"tool_calls":[%b]}'])
-def test_white_space_without_end_is_not_kept(white: int, body: bytes) -> None:
+def test_white_space_in_a_possible_member_is_kept_up_to_a_limit(white: int, body: bytes) -> None:
     tool_calls = EmptyToolCallsFilter(keep_length=False)
     sent = b'{"messages":[' + body % (b" " * white) + b"]}"
     forwarded = b""
@@ -166,7 +166,7 @@ def test_white_space_without_end_is_not_kept(white: int, body: bytes) -> None:
     PATTERNS,
 )
 @pytest.mark.parametrize("before", [b"", b'{"a":', b'{"messages":[', b'{"messages":[{', b'{"messages":[{"a":['])
-def test_no_piece_takes_20_ms_whatever_is_in_it(pattern: bytes, before: bytes) -> None:
+def test_filtering_a_piece_of_any_content_takes_less_than_20_ms(pattern: bytes, before: bytes) -> None:
     """Nor the later ones longer than the first."""
     body = before + pattern * (10 * PIECE // len(pattern))
     tool_calls = EmptyToolCallsFilter(keep_length=True)

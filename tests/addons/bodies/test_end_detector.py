@@ -104,7 +104,7 @@ streams = st.builds(
 @example(stream=b"\xef\xbb\xbfdata: [DONE]\n\n", where=[1, 2, 3, 4])
 @example(stream=b"\xef\xbb\xbfdata: [DONE]\n\n", where=[5])
 @example(stream=b"data: x\rdata: [DONE]\r\r", where=[8, 9])
-def test_however_the_bytes_are_cut_the_same_is_found_and_the_same_leaves(stream: bytes, where: list[int]) -> None:
+def test_id_usage_end_and_bytes_of_a_stream_are_the_same_for_every_split(stream: bytes, where: list[int]) -> None:
     pieces = cut(stream, where)
     reader, given_back = read(pieces)
     assert b"".join(given_back) == stream
@@ -113,7 +113,7 @@ def test_however_the_bytes_are_cut_the_same_is_found_and_the_same_leaves(stream:
 
 @given(stream=streams, where=cuts)
 @example(stream=b"\xef\xbb\xbfdata: [DONE]\n\n", where=[15])
-def test_nothing_of_the_last_event_leaves_before_the_end(stream: bytes, where: list[int]) -> None:
+def test_nothing_of_the_last_event_is_released_before_the_end_of_the_message(stream: bytes, where: list[int]) -> None:
     whole, before = read([stream] if stream else [])
     _, given_back = read(cut(stream, where))
     if whole.finished:
@@ -124,7 +124,9 @@ def test_nothing_of_the_last_event_leaves_before_the_end(stream: bytes, where: l
 
 @given(stream=streams, where=cuts)
 @example(stream=b"\xef\xbb\xbfdata: [DONE]\n\n", where=[1, 4])
-def test_everything_else_leaves_at_once(stream: bytes, where: list[int]) -> None:
+def test_all_bytes_but_a_possible_beginning_of_the_done_line_are_released_at_once(
+    stream: bytes, where: list[int]
+) -> None:
     """After each piece, all has left but what may be the beginning of the last line."""
     reader = EndDetector(CHAT)
     came = left = b""
@@ -137,7 +139,7 @@ def test_everything_else_leaves_at_once(stream: bytes, where: list[int]) -> None
             assert re.fullmatch(rb"|d|da|dat|data|data:[ \t]*(|\[|\[D|\[DO|\[DON|\[DONE)", kept)
 
 
-def test_a_token_leaves_with_the_piece_that_brings_it() -> None:
+def test_an_event_is_released_with_the_piece_that_brings_it() -> None:
     reader = EndDetector(CHAT)
     event = b'data: {"id":"chatcmpl-1","choices":[{"delta":{"content":"hi"}}]}\n\n'
     assert reader.feed(event) == event
@@ -146,7 +148,7 @@ def test_a_token_leaves_with_the_piece_that_brings_it() -> None:
     assert reader.feed(event) is event  # not so much as copied
 
 
-def test_id_of_the_third_event_and_usage_of_the_last() -> None:
+def test_the_id_is_that_of_the_first_event_with_one_and_the_usage_that_of_the_last() -> None:
     events = [b": ping", b'data: {"choices":[]}', b'data: {"id":"chatcmpl-3"}', b'data: {"id":"4","usage":null}']
     events += [b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}', b"data: [DONE]"]
     reader, _ = read([event + b"\n\n" for event in events])
@@ -180,7 +182,7 @@ def test_a_done_line_inside_an_event_with_other_data_is_no_end(begun: bytes) -> 
     assert given_back[2:4] == [DONE, b"data: x\n\n"]
 
 
-def test_what_goes_on_behind_its_end_passes_and_is_not_finished() -> None:
+def test_a_stream_that_goes_on_after_its_end_is_released_and_not_finished() -> None:
     reader = EndDetector(CHAT)
     out = [reader.feed(DONE)]
     flood = b"data: more\n\n" * 1000
@@ -255,7 +257,7 @@ def test_a_last_event_of_any_length_that_only_its_data_names_ends_the_stream(beg
         b"data:\ndata: [DONE]",
     ],
 )
-def test_blanks_around_the_word_that_ends_a_stream_hide_nothing(piece_size: int, last: bytes) -> None:
+def test_a_done_line_with_blanks_or_text_around_done_ends_the_stream(piece_size: int, last: bytes) -> None:
     first = b'data: {"id":"c-1"}\n\n'
     for end in (b"\n\n", b""):
         reader, given_back = read(in_pieces(first + last + end, piece_size))
@@ -264,7 +266,7 @@ def test_blanks_around_the_word_that_ends_a_stream_hide_nothing(piece_size: int,
         assert b"".join(given_back) == first + last + end
 
 
-def test_more_blanks_than_are_worth_waiting_for_pass_and_the_word_behind_them_does_not() -> None:
+def test_blanks_before_done_are_released_above_the_limit_and_done_is_not() -> None:
     line = b"data:" + b" " * (MAX_EVENT + 5000) + b"[DONE]\n\n"
     reader, given_back = read(in_pieces(line, 1000))
     assert reader.finished
@@ -273,7 +275,7 @@ def test_more_blanks_than_are_worth_waiting_for_pass_and_the_word_behind_them_do
     assert len(given_back[-1]) <= end_detector.MAX_HELD
 
 
-def test_the_memory_of_an_event_has_a_bound() -> None:
+def test_the_memory_taken_by_an_event_is_bounded() -> None:
     reader = EndDetector(CHAT)
     tracemalloc.start()
     for _ in range(4 * MAX_EVENT // 100):
@@ -285,7 +287,7 @@ def test_the_memory_of_an_event_has_a_bound() -> None:
     assert size < 2 * MAX_EVENT
 
 
-def test_naming_the_last_event_in_every_line_of_one_costs_a_parse_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_that_names_a_last_type_in_every_line_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
 
     def loads(data: bytes) -> dict[str, str]:
@@ -336,7 +338,7 @@ def without_event_lines(stream: bytes) -> bytes:
     ids=["responses", "messages", "responses as any", "messages as any"],
 )
 @given(where=cuts)
-def test_a_stream_that_ends_with_a_typed_event_keeps_back_the_line_end_that_tells_it(  # noqa: PLR0917
+def test_the_line_end_that_completes_a_typed_last_event_is_held_back(  # noqa: PLR0917
     stream: bytes, dialect: Dialect, chat_id: str, tail: bytes, change: Any, line_end: bytes, where: list[int]
 ) -> None:
     stream = (change(stream) + tail).replace(b"\n", line_end)
@@ -362,7 +364,7 @@ def test_an_event_whose_data_has_another_type_than_its_name_ends_the_stream_by_e
 
 
 @pytest.mark.parametrize("last", [b"response.incomplete", b"response.failed"])
-def test_every_end_of_a_response_is_one(last: bytes) -> None:
+def test_every_last_event_of_the_responses_api_ends_the_stream(last: bytes) -> None:
     reader, _ = read([RESPONSE_STREAM.replace(b"response.completed", last)], RESPONSES)
     assert reader.finished
 
@@ -379,7 +381,7 @@ def test_every_end_of_a_response_is_one(last: bytes) -> None:
         (b"data: [DONE]\n\n", RESPONSES),
     ],
 )
-def test_the_end_of_another_dialect_or_of_none_is_no_end(stream: bytes, dialect: Dialect) -> None:
+def test_the_last_event_of_another_dialect_does_not_end_the_stream(stream: bytes, dialect: Dialect) -> None:
     reader, given_back = read([stream], dialect)
     assert not reader.finished
     assert given_back[0] == stream

@@ -38,7 +38,7 @@ def search(pieces: list[bytes]) -> JsonMembers:
     indent=st.sampled_from([None, 1]),
     where=cuts,
 )
-def test_every_string_at_a_wanted_path_is_found_however_the_bytes_are_cut(
+def test_every_string_at_a_wanted_path_is_found_for_every_split(
     body: dict[str, Any], ascii_only: bool, indent: int | None, where: list[int]
 ) -> None:
     raw = json.dumps(body, ensure_ascii=ascii_only, indent=indent).encode()
@@ -47,12 +47,12 @@ def test_every_string_at_a_wanted_path_is_found_however_the_bytes_are_cut(
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20)))
-def test_no_bytes_raise(pieces: list[bytes]) -> None:
+def test_any_bytes_are_read_without_an_error(pieces: list[bytes]) -> None:
     search(pieces)
 
 
 @pytest.mark.parametrize("text", ["[]", '"id"', "7", '[{"id":"a"}]', '{"a":1}{"id":"a"}'])
-def test_what_is_no_object_or_comes_behind_one_has_no_members(text: str) -> None:
+def test_text_that_is_not_an_object_or_follows_one_has_no_members(text: str) -> None:
     members = search([text.encode()])
     assert members.found == {}
     assert members.done or text == "7"
@@ -88,7 +88,7 @@ def test_the_search_ends_when_all_is_found() -> None:
         b"[" * 9 + b"1,",
     ],
 )
-def test_the_search_has_an_end_whatever_the_text_is(text: bytes) -> None:
+def test_the_search_is_bounded_for_any_text(text: bytes) -> None:
     members = JsonMembers(PATHS)
     began = time.process_time()
     for _ in range(20):
@@ -96,7 +96,7 @@ def test_the_search_has_an_end_whatever_the_text_is(text: bytes) -> None:
     assert time.process_time() - began < 0.5
 
 
-def test_a_member_behind_many_whole_objects_is_found() -> None:
+def test_a_member_after_many_whole_objects_is_found() -> None:
     results = b",".join(b'{"index":%d,"x":{"y":["]}",[%d]]}}' % (number, number) for number in range(100_000))
     body = b'{"results":[' + results + b'],"id":"a"}'
     for size in (1000, 64 * 1024):

@@ -31,7 +31,7 @@ values = st.recursive(
     where=cuts,
 )
 @example(body={"choices": [{"id": "inner"}], "id": 'a"\\é'}, ascii_only=True, indent=None, where=list(range(60)))
-def test_the_id_at_the_top_is_found_however_the_bytes_are_cut(
+def test_the_top_level_id_is_found_for_every_split(
     body: dict[str, object], ascii_only: bool, indent: int | None, where: list[int]
 ) -> None:
     raw = json.dumps(body, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
@@ -41,25 +41,25 @@ def test_the_id_at_the_top_is_found_however_the_bytes_are_cut(
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20)))
-def test_no_bytes_raise_and_all_of_them_leave(pieces: list[bytes]) -> None:
+def test_any_bytes_are_released_without_an_error(pieces: list[bytes]) -> None:
     _, given_back = read(pieces)
     assert b"".join(given_back) == b"".join(pieces)
 
 
-def test_everything_leaves_at_once_but_the_end() -> None:
+def test_all_bytes_but_the_end_of_the_text_are_released_at_once() -> None:
     pieces = [b"\n", b" \n", b'{"id":', b'"a]","x":[1]', b',"y":{}', b"}", b"\n", b" "]
     reader, given_back = read(pieces)
     assert given_back == [*pieces[:-3], b"", b"", b"", b"}\n "]
     assert not reader.finished
 
 
-def test_the_elements_of_an_array_leave_as_they_come() -> None:
+def test_the_elements_of_an_array_are_released_as_they_come() -> None:
     pieces = [b'[{"a":1}', b',\n{"b":"\\"]"}', b',\n{"c":[]}', b"\n]", b"\n"]
     _, given_back = read(pieces)
     assert given_back == [*pieces[:3], b"\n", b"", b"]\n"]
 
 
-def test_of_texts_behind_one_another_only_the_first_waits_for_the_next() -> None:
+def test_of_several_texts_only_the_end_of_the_first_is_held_back() -> None:
     pieces = [b'{"a":1}\n', b'{"b":2}\n', b'{"c":3}\n']
     _, given_back = read(pieces)
     assert given_back == [b'{"a":1', b"}\n" + pieces[1], pieces[2], b""]
@@ -70,13 +70,15 @@ def test_of_texts_behind_one_another_only_the_first_waits_for_the_next() -> None
     space=st.sampled_from([b"", b"\n", b" \r\n"]),
     where=cuts,
 )
-def test_nobody_has_the_whole_json_before_the_end(body: object, space: bytes, where: list[int]) -> None:
+def test_the_whole_json_text_is_not_released_before_the_end_of_the_message(
+    body: object, space: bytes, where: list[int]
+) -> None:
     raw = json.dumps(body).encode("utf-8", "surrogatepass")
     _, given_back = read(cut(raw + space, where))
     assert len(b"".join(given_back[:-1])) < len(raw)
 
 
-def test_more_white_space_than_is_worth_waiting_for_passes() -> None:
+def test_white_space_after_the_text_is_released_above_the_limit() -> None:
     reader = JsonReader()
     out = [reader.feed(b"{}")]
     out += [reader.feed(b" " * 1000) for _ in range(1000)]

@@ -24,14 +24,14 @@ def test_an_event_stream_under_the_label_of_json_is_read_as_one(where: list[int]
     assert given_back[-1] == done
 
 
-def test_its_events_leave_as_they_come() -> None:
+def test_events_labelled_json_are_released_as_they_come() -> None:
     pieces = [b'data: {"id":"c-1"}\n\n', b"data: {}\n\n", b"data: {}\n\n"]
     _, given_back = read(pieces)
     assert given_back == [*pieces, b""]
 
 
 @pytest.mark.parametrize("space", [b"", b"\n", b" \r\n"])
-def test_json_is_read_as_json_and_the_white_space_before_it_leaves_at_once(space: bytes) -> None:
+def test_json_labelled_json_is_read_as_json_and_white_space_before_it_is_released_at_once(space: bytes) -> None:
     pieces = [*([space] if space else []), b'{"id":"c-1","x":[]', b"}\n"]
     reader, given_back = read(pieces)
     assert reader.id == "c-1"

@@ -21,7 +21,7 @@ def chat(content_length: int | str | None, *, drops_tool_calls: bool = True, is_
     )
 
 
-def test_what_came_is_hashed_and_what_is_forwarded_has_no_empty_tool_calls() -> None:
+def test_a_chat_request_has_digests_with_and_without_its_empty_tool_calls() -> None:
     body = chat(None)
     sent = [b'{"messages":[{"a":1', b',"tool_', b'calls":[', b"]}]", b"}"]
     assert [body(piece) for piece in [*sent, b""]] == [b'{"messages":[{"a":1', [], [], b"}]", b"}", []]
@@ -62,21 +62,21 @@ def test_json_is_held_up_to_a_megabyte_and_any_other_body_goes_on_as_it_comes() 
 
 
 @given(st.dictionaries(st.text(), st.one_of(st.text(), st.integers(), st.lists(st.floats(allow_nan=False)))))
-def test_a_json_object_is_one(request: dict[str, object]) -> None:
+def test_a_json_object_is_taken_for_one(request: dict[str, object]) -> None:
     assert is_json_object(json.dumps(request).encode())
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"nope", b"[]", b'"x"', b"7", b"{} {}", b"\xff", b"[" * 100_000])
-def test_what_is_no_json_object_is_none(body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_not_taken_for_one(body: bytes) -> None:
     assert not is_json_object(body)
 
 
-def test_what_is_too_large_to_be_parsed_is_left_to_the_upstream() -> None:
+def test_a_body_too_large_to_be_parsed_is_left_to_the_upstream() -> None:
     assert is_json_object(b"[" * (MAX_CHECKED + 1))
 
 
 @pytest.mark.parametrize("inner", [b"[],", b"{},", b"0,", b"1e9,", b'"",', b'{"":0},', b"[" * 400 + b"]" * 400 + b","])
-def test_the_check_takes_no_20_ms_whatever_is_in_it(inner: bytes) -> None:
+def test_checking_a_body_of_any_content_takes_less_than_20_ms(inner: bytes) -> None:
     body = b'{"a":[' + inner * ((MAX_CHECKED - 10) // len(inner)) + b"0]}"
     times = []
     for _ in range(5):
