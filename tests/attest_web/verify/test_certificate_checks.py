@@ -1,12 +1,14 @@
 """A certificate of dstack's own guest agent, over a TD that was simulated by dstack, and what becomes of it bent."""
 
 import datetime
+import hashlib
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attest_web.verify.certificate_checks import certificate_checks
 from attest_web.verify.certificate_verifier import MAX_AGE, MAX_CACHED, CertificateVerifier, why_refused
@@ -29,6 +31,25 @@ def test_a_certificate_of_the_guest_agent_holds(leaf: x509.Certificate, policy: 
 
 def test_an_attestation_of_another_key_fails_as_such(leaf: x509.Certificate, policy: Policy) -> None:
     assert failed(certificate_checks(made(attestation_of(leaf)), policy, NOW)) == {"certificate"}
+
+
+def test_an_attestation_that_claims_the_certificates_key_and_has_a_quote_about_another_fails_as_such(
+    leaf: x509.Certificate, policy: Policy
+) -> None:
+    """The claim is beside the quote: whoever copies an attestation can write any key there."""
+
+    def claimed(key: ec.EllipticCurvePublicKey) -> bytes:
+        return hashlib.sha512(
+            b"ratls-cert:" + key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        ).digest()
+
+    theirs, own = leaf.public_key(), ec.generate_private_key(ec.SECP256R1())
+    assert isinstance(theirs, ec.EllipticCurvePublicKey)
+    whole = attestation_of(leaf)
+    in_the_quote, beside_it = whole.index(claimed(theirs)), whole.rindex(claimed(theirs))
+    assert in_the_quote < beside_it
+    copied = whole[:beside_it] + claimed(own.public_key()) + whole[beside_it + 64 :]
+    assert failed(certificate_checks(made(copied, own), policy, NOW)) == {"certificate"}
 
 
 @pytest.mark.parametrize("when", [datetime.timedelta(days=-100 * 365), datetime.timedelta(days=100 * 365)])

@@ -61,6 +61,17 @@ def test_every_flipped_byte_of_a_signature_is_caught(algo: SigningAlgo) -> None:
         assert statuses(answer | {"signature": prefix + flipped.hex()})[2] is BAD, place
 
 
+@pytest.mark.parametrize("algo", ALGOS)
+def test_every_flipped_byte_of_an_address_is_caught(algo: SigningAlgo) -> None:
+    answer = signature(algo)
+    prefix = "0x" if algo == "ecdsa" else ""
+    raw = bytes.fromhex(answer["signing_address"].removeprefix("0x"))
+    for place in range(len(raw)):
+        flipped = bytearray(raw)
+        flipped[place] ^= 1 << place % 8
+        assert statuses(answer | {"signing_address": prefix + flipped.hex()}) == [GOOD, GOOD, BAD], place
+
+
 def with_scalars(r: int, s: int, v: int) -> str:
     return f"0x{r:064x}{s:064x}{v:02x}"
 
