@@ -1,1 +1,1 @@
-"""Sans-I/O readers and transforms of bodies: server-sent events, JSON, raw bytes, and the filter that signs them."""
+"""The pipelines of bodies, sans-I/O: transforms, digests, readers of events and JSON, and the filter that signs."""

@@ -11,7 +11,7 @@ pass over all that is not sought, so that a piece takes time in proportion to it
     OBJECT    in the object         --"messages":[  MESSAGES    --}--> END
     MESSAGES  in that array         --{-->          MESSAGE     --]--> OBJECT
     MESSAGE   in a message          --}-->          MESSAGES
-    END       behind all of it
+    END       after all of it
 
 In each of them, a string or a container that the expressions do not pass as a whole, as it goes on in the next piece
 or is nested deep, is gone through by itself. What is no JSON passes in some state or other; the upstream judges it.
@@ -233,7 +233,7 @@ class EmptyToolCallsFilter:
         return at + 1
 
     def _begin_member(self, data: bytes, at: int) -> int:
-        """Go on behind white space, where a comma goes, or a member stays."""
+        """Go on after white space, where a comma goes, or a member stays."""
         at = _WHITE.match(data, at).end()  # type: ignore[union-attr]
         if at == len(data):
             return at

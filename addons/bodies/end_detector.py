@@ -65,7 +65,7 @@ class EndDetector:
         if self.passing((piece,)):
             return piece
         if self._held is not None:
-            return self._feed_behind_end(self._held, piece)
+            return self._feed_after_end(self._held, piece)
         passing = self._feed_lines(piece)
         decoder = self._decoder
         self._may_pass = (
@@ -94,7 +94,7 @@ class EndDetector:
             self._held.clear()
         return held
 
-    def _feed_behind_end(self, held: bytearray, piece: bytes) -> bytes:
+    def _feed_after_end(self, held: bytearray, piece: bytes) -> bytes:
         if self.finished and len(held) + len(piece) <= MAX_HELD:
             held += piece
             return b""

@@ -1,7 +1,8 @@
-"""A JSON answer, read while it passes.
+"""Reads a JSON response while it passes.
 
-The reader keeps back what completes the JSON text, from its last bracket on, so that the signature can be there before
-the client has the whole. All that cannot be the end leaves at once: white space before the text, elements of an array.
+The reader holds back what completes the JSON text, from its last bracket on, so that the signature is stored before the
+client has the whole text. All that cannot be the end is released at once: white space before the text, elements of an
+array.
 On the way it finds the `id` at the top level. Servers put it first, so the search is over after some 30 bytes; where it
 comes last, the body is scanned once, without being kept. What is not JSON gives no id and no error: the bytes are the
 client's to judge.
@@ -16,7 +17,7 @@ from addons.exchange.usage import Usage
 from attest_web.response_ids import usable_id
 
 MAX_KEPT = 128 * 1024
-"""Bytes that are kept back at most. With more white space than that behind the text, the end is not waited for."""
+"""Bytes that are held back at most. With more white space than that after the text, the end is not waited for."""
 
 _ID = ("id",)
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
@@ -35,7 +36,7 @@ class JsonReader:
         self._usage = UsageFinder()
         self._brackets = _OpenBrackets()
         self._kept = b""
-        # Whether more came behind the text: then it is none, and only the end of the message can be its end.
+        # Whether more came after the text: then it is none, and only the end of the message can be its end.
         self._went_on = False
 
     @property
@@ -73,7 +74,7 @@ class JsonReader:
         return 0
 
     def end(self) -> bytes:
-        """Take note that the message is complete; return what was kept back."""
+        """Take note that the message is complete; return what was held back."""
         kept, self._kept = self._kept, b""
         return kept
 
@@ -90,7 +91,7 @@ class _OpenBrackets:
         """Whether a piece has a bracket in it and ends where all are closed.
 
         No loop in Python goes over the bytes. So a text that closes in the middle of a piece is not noticed where
-        another begins behind it: that was not the end.
+        another begins after it: that was not the end.
         """
         if self._escaped:
             piece = piece[1:]

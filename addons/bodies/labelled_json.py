@@ -1,4 +1,4 @@
-"""An answer labelled `application/json`, which is not always JSON: some servers give their event streams that label."""
+"""Reads a response labelled `application/json`, which some servers call their event streams, too."""
 
 from collections.abc import Sequence
 

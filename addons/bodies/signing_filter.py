@@ -77,7 +77,7 @@ class SigningFilter(BodyPipeline):
         if self._missing is not None:
             self._missing -= len(passing)
             if self._missing <= 0:
-                # A client that counts knows by the last byte that it has all, whatever the reader makes of it.
+                # A client that counts knows by the last byte that it has all, also where the reader sees no end.
                 released, self._last = released[:-1], released[-1:]
         if self.when_finished is not None and self.reader.finished:
             self.when_finished()

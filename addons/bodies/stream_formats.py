@@ -66,7 +66,7 @@ ANY = Dialect(
     ends_with_done=True,
     last_events=RESPONSES.last_events | MESSAGES.last_events,
 )
-"""Whatever else streams: any of these ends, or none."""
+"""Streams of other endpoints, which may end in any of these ways, or in none."""
 
 DIALECTS: Final[Mapping[StreamFormat, Dialect]] = {
     StreamFormat.CHAT: CHAT,
