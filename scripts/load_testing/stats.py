@@ -106,7 +106,7 @@ class Stats:
             self.between_tokens.add(later - earlier)
 
     def count_untrue(self, error: UntrueError) -> None:
-        """Count an answer with a signature that is missing or untrue."""
+        """Count a response with a signature that is missing or does not verify."""
         self.untrue += 1
         self.failures[error.kind] += 1
         self.samples.setdefault(error.kind, printable(error.detail))

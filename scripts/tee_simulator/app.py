@@ -91,7 +91,7 @@ class App:
 
     @property
     def app_id(self) -> bytes:
-        """The first 20 bytes of that hash, as in dstack where nobody chose another."""
+        """The first 20 bytes of that hash, as in dstack where no other was chosen."""
         return self.compose_hash[:20]
 
     @property

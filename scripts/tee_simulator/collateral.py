@@ -50,7 +50,7 @@ def _tcb_info(issued: datetime.datetime, next_update: datetime.datetime) -> dict
     module = {"mrsigner": bytes(48).hex(), "attributes": bytes(8).hex(), "attributesMask": "FF" * 8}
     module_level = _level({"isvsvn": TEE_TCB_SVN[0]})
     tdx_svns = [{"svn": svn} for svn in TEE_TCB_SVN]
-    # The component of the module's version is judged by the module's identity, so Intel has 0 there.
+    # The module's version is checked by the module's identity, so Intel has 0 in its component.
     tdx_svns[1] = {"svn": 0}
     components = {
         "sgxtcbcomponents": [{"svn": svn} for svn in CPU_SVN],

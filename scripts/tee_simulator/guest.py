@@ -37,7 +37,7 @@ class GuestOptions:
         os_version: dstack's, "0.6" or "0.5".
         compose: The app's compose document, a JSON object; one of the simulator's own by default.
         event_log_version: 1 or 2; by default what the compose document says.
-        key_provider: Who gives it its keys.
+        key_provider: The kind of its key provider.
         mr_config: How the host binds the app; by default as dstack's does, which depends on the compose document.
         gpus: How many GPUs it has attested.
         lite: Whether the host says how to recompute the boot registers.
@@ -61,7 +61,7 @@ class SimulatedGuest:
     Attributes:
         options: How it was launched.
         app: The app.
-        provider: Who has given it its keys.
+        provider: The provider of its keys.
         keys: The app's keys.
         instance_id: 20 bytes, or none where the compose document wants none.
         gpu_info: What `GpuInfo` gives.

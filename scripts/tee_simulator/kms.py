@@ -28,7 +28,7 @@ class UnknownAlgorithmError(ValueError):
 
 
 class KeyProviderKind(StrEnum):
-    """Who gives the guest its keys, by dstack's names."""
+    """Kinds of key providers, by dstack's names."""
 
     KMS = "kms"
     NONE = "none"

@@ -75,7 +75,7 @@ class SimulatedPki:
     """A root, and what Intel's would have issued for one platform: platform CA, PCK and TCB signing certificate, CRLs.
 
     Attributes:
-        root: The root CA. Whoever trusts it believes every simulator that has its key, which never leaves this process.
+        root: The root CA. To trust it is to trust every simulator that has its key, which never leaves this process.
         platform_ca: Issuer of the PCK certificate.
         pck: The platform's provisioning certification key; it signs the quoting enclave's report.
         tcb_signing: Signs TCB info and QE identity.

@@ -1,7 +1,7 @@
 """Certificates as a dstack guest gets them from its KMS, or without one from itself: RA-TLS.
 
 A leaf has the attestation of its own key in an extension: the quote's report data is SHA-512 of `ratls-cert:` ‖ SPKI.
-As with dstack, no certificate has an Authority Key Identifier, so clients that judge chains strictly refuse them all.
+As with dstack, no certificate has an Authority Key Identifier, so clients that check chains strictly refuse them all.
 """
 
 import datetime

@@ -56,7 +56,7 @@ class SocketServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self._path = path
         _remove_stale_socket(path)
         # A guest's socket is open to all (0777), and so to every container that mounts it. This one is on a machine of
-        # many users, and gives keys to whoever can connect: its owner alone may, from the first moment on.
+        # many users, and gives keys to every client: only its owner may connect, from the first moment on.
         umask = os.umask(0o177)
         try:
             super().__init__(str(path), _Handler)
@@ -177,7 +177,7 @@ def _remove_stale_socket(path: Path) -> None:
     """Make room for a socket where one was left behind by a server that is no more.
 
     Raises:
-        FileExistsError: Somebody listens there, or it is no socket.
+        FileExistsError: Another process listens there, or it is no socket.
     """
     try:
         mode = path.lstat().st_mode
