@@ -407,3 +407,17 @@ def test_a_last_event_of_any_length_ends_the_stream() -> None:
 )
 def test_any_dialect_takes_the_first_id_there_is(event: dict[str, Any], chat_id: str | None) -> None:
     assert ANY.id_of(event) == chat_id
+
+
+@pytest.mark.parametrize("split", [b"\n", b"\r\n", b"\r"])
+def test_a_piece_that_ends_in_the_middle_of_an_event_does_not_pass_unread(split: bytes) -> None:
+    """The rest of the event would be read without it, and its usage lost."""
+    first, rest = b'data: {"choices":[],' + split, b'data: "usage":{"prompt_tokens":3}}' + 2 * split
+    detector = EndDetector(CHAT)
+    detector.feed(b'data: {"id":"chatcmpl-1"}' + 2 * split)
+    whole = b'data: {"choices":[]}' + 2 * split
+    assert detector.passing([first, rest]) == 0
+    assert detector.passing([whole, first, rest]) == (0 if split == b"\r" else 1)
+    assert detector.feed(first) + detector.feed(rest) == first + rest
+    assert detector.usage == Usage(3, None)
+    assert detector.passing([whole]) == (0 if split == b"\r" else 1)
