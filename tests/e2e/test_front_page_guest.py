@@ -105,6 +105,10 @@ CONFIGURATIONS: dict[str, tuple[Guest, str]] = {
     "version 3": (version_3(**ALL_MEMBERS), "holds"),
     "version 3 with few members": (version_3(**FEW_MEMBERS), "holds"),
     "version 3 of another document": (replace(version_3(**ALL_MEMBERS), vm_config={"mr_config": "{}"}), "fails"),
+    "version 3 of the same document in other bytes": (
+        replace(version_3(**ALL_MEMBERS), vm_config={"mr_config": document(**ALL_MEMBERS) + " "}),
+        "fails",
+    ),
     "version 3 without a document": (replace(version_3(**ALL_MEMBERS), vm_config={}), "fails"),
     "version 3 with an unknown member": (version_3(**FEW_MEMBERS, debug=True), "fails"),
     "version 3 with an odd member": (version_3(**FEW_MEMBERS, __proto__={}), "fails"),

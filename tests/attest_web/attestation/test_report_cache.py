@@ -125,6 +125,21 @@ def test_a_refresh_that_fails_leaves_the_old_one_as_long_as_it_is_good(
         report_cache.report(ECDSA, None)
 
 
+def test_a_refresh_that_failed_is_tried_again_by_the_next_request(
+    report_cache: ReportCache, maker: Maker, clock: Clock
+) -> None:
+    report_cache.report(ECDSA, None)
+    clock.now, maker.fail = 6, True
+    for _ in range(2):
+        assert report_cache.report(ECDSA, None) == b"ecdsa 1"
+        report_cache._background.submit(lambda: None).result(limit())  # behind the refresh
+    assert len(maker.nonces) == 3
+    maker.fail = False
+    assert report_cache.report(ECDSA, None) == b"ecdsa 1"
+    report_cache._background.submit(lambda: None).result(limit())
+    assert report_cache.report(ECDSA, None) == b"ecdsa 4"
+
+
 def test_with_a_nonce_it_is_always_fresh(report_cache: ReportCache, maker: Maker) -> None:
     nonce = b"n" * 32
     assert [report_cache.report(ECDSA, nonce), report_cache.report(ECDSA, nonce)] == [b"ecdsa 1", b"ecdsa 2"]

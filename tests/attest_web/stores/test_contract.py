@@ -76,6 +76,20 @@ def test_a_taken_id_is_not_overwritten(opened: OpenStore, first: SignedExchange,
     assert store.get("chat-1") == first
 
 
+@each_store
+def test_a_taken_id_of_this_process_is_no_conflict_with_another(
+    opened: OpenStore, conflicts: list[str], first: SignedExchange, second: SignedExchange
+) -> None:
+    store = opened()
+    assert store.put("chat-1", first, "client", "rcpt-1")
+    assert not store.put("chat-1", second, "client", "rcpt-2")
+    settle(store)
+    assert conflicts == []
+    for reader in [store] if not store.shared else [store, opened()]:
+        assert reader.get("chat-1") == reader.get("rcpt-1") == first
+        assert reader.get("rcpt-2") == second
+
+
 @each_shared_store
 def test_what_is_stored_is_found_by_others_at_once(opened: OpenStore, first: SignedExchange) -> None:
     one, other = opened(), opened()

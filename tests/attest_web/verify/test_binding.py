@@ -33,6 +33,17 @@ def test_the_quote_carries_this_address_and_this_tls_key(algo: SigningAlgo, spki
 
 
 @pytest.mark.parametrize("algo", ALGOS)
+def test_every_byte_of_the_address_that_a_public_key_gives_is_compared(algo: SigningAlgo) -> None:
+    key = KEYS.ecdsa_public_key if algo == "ecdsa" else KEYS.ed25519_public_key
+    bound = address(KEYS, algo)
+    for at in range(len(bound)):
+        bent = bytearray(bound)
+        bent[at] ^= 1 << at % 8
+        with pytest.raises(FailedError, match="the public key gives"):
+            check_public_key(algo, key, bytes(bent))
+
+
+@pytest.mark.parametrize("algo", ALGOS)
 @pytest.mark.parametrize("spki", [None, SPKI], ids=["alone", "with TLS"])
 def test_every_byte_of_what_the_quote_carries_is_compared(algo: SigningAlgo, spki: bytes | None) -> None:
     bound = address(KEYS, algo)
