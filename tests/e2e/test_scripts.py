@@ -216,6 +216,7 @@ def test_the_lock_files_have_hashes_for_all_and_name_no_host(file: str, locked: 
         "test-engine",
         "lock",
         "bench",
+        "mutate",
         "soak",
         "stand_in_vllm.py",
         "dstack_simulator.py",
