@@ -28,9 +28,6 @@ ROOMS: Final = (
 
 RANK = {room: row for row, rooms in enumerate(ROOMS) for room in rooms}
 
-KNOWN_ARROWS: Final[set[str]] = set()
-"""Imports that run back and are still to be removed; this list only shrinks."""
-
 INPUT_AND_OUTPUT: Final = {
     "asyncio",
     "mitmproxy.ctx",
@@ -46,12 +43,8 @@ INPUT_AND_OUTPUT: Final = {
 """What a sans-I/O room does without."""
 
 MAX_MODULES: Final = 15
-CROWDED_FOLDERS: Final[dict[str, int]] = {}
-"""Folders with more modules, and with how many at most."""
 
 MAX_LINES: Final = 330
-LONG_FILES: Final[dict[str, int]] = {}
-"""Files with more lines, and with how many at most."""
 
 
 class Arrow(NamedTuple):
@@ -66,11 +59,7 @@ class Arrow(NamedTuple):
 
 def test_imports_between_rooms_run_downwards() -> None:
     backward = {str(arrow) for arrow in arrows() if is_in_addons(arrow.importer) and not runs_down(arrow)}
-    assert shown(backward - KNOWN_ARROWS) == ""
-
-
-def test_known_arrows_that_are_gone_are_off_the_list() -> None:
-    assert shown(KNOWN_ARROWS - {str(arrow) for arrow in arrows()}) == ""
+    assert shown(backward) == ""
 
 
 def test_attest_web_imports_neither_addons_nor_mitmproxy() -> None:
@@ -123,14 +112,12 @@ def test_every_room_says_in_one_sentence_what_it_is_for() -> None:
 
 def test_no_folder_has_more_than_fifteen_modules() -> None:
     counts = {folder: len([*modules_in(ROOT / folder)]) for folder in folders()}
-    assert {folder: n for folder, n in counts.items() if n > CROWDED_FOLDERS.get(folder, MAX_MODULES)} == {}
-    assert {folder for folder in CROWDED_FOLDERS if counts.get(folder, 0) <= MAX_MODULES} == set()
+    assert {folder: count for folder, count in counts.items() if count > MAX_MODULES} == {}
 
 
 def test_no_file_is_longer_than_one_idea_takes() -> None:
     counts = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules().values()}
-    assert {file: n for file, n in counts.items() if n > LONG_FILES.get(file, MAX_LINES)} == {}
-    assert {file for file in LONG_FILES if counts.get(file, 0) <= MAX_LINES} == set()
+    assert {file: count for file, count in counts.items() if count > MAX_LINES} == {}
 
 
 def test_a_nested_import_and_one_for_types_alone_are_arrows() -> None:
