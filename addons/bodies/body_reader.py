@@ -1,4 +1,4 @@
-"""What reads a response body while it passes, and decides when each byte of it may be sent on; and the plainest one."""
+"""Readers of response bodies: they read a body while it passes and decide when each byte may be sent on."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,11 +7,11 @@ from addons.exchange.usage import Usage
 
 
 class BodyReader(Protocol):
-    """Reads a body as it passes, and holds back what may be its end. Sans-I/O."""
+    """Reads a body as it passes, and holds back the bytes that may be its end. Sans-I/O."""
 
     @property
     def id(self) -> str | None:
-        """The response id, once it has passed, where there is one."""
+        """The response id, once it has passed; None if the body has none."""
 
     @property
     def finished(self) -> bool:
@@ -19,25 +19,25 @@ class BodyReader(Protocol):
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens, when the message is complete, where it has told of them."""
+        """The token usage, when the message is complete; None if the body reports none."""
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece, of one byte or more; return what may be sent on now, perhaps nothing."""
+        """Read the next piece, of one byte or more; return the bytes that may be sent on now, perhaps none."""
 
     def passing(self, pieces: Sequence[bytes]) -> int:
-        """How many of the next pieces, from the first on, `feed` would return as they are, with nothing to note."""
+        """How many of the next pieces, from the first on, `feed` would return unchanged and without any effect."""
 
     def end(self) -> bytes:
-        """Take note that the message is complete; return the rest."""
+        """Note that the message is complete; return the rest."""
 
 
 class RawBodyReader:
-    """Lets a body pass whose own bytes do not say where it ends: that is for its message's framing to say.
+    """Passes a body unread. Only the framing of the message tells where it ends.
 
     Attributes:
-        id: None; there is nothing to find one in.
-        finished: Never: there is no last event.
-        usage: None, too.
+        id: Always None.
+        finished: Always False: there is no last event.
+        usage: Always None.
     """
 
     def __init__(self) -> None:
@@ -46,13 +46,13 @@ class RawBodyReader:
         self.usage: Usage | None = None
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece of the body, of one byte or more; return it."""
+        """Return the next piece of the body, of one byte or more."""
         return piece
 
     def passing(self, pieces: Sequence[bytes]) -> int:
-        """How many of the next pieces need not be looked at: all."""
+        """How many of the next pieces need not be read: all."""
         return len(pieces)
 
     def end(self) -> bytes:
-        """Take note that the message is complete; nothing was held back."""
+        """Note that the message is complete; nothing was held back."""
         return b""

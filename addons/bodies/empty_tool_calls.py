@@ -1,11 +1,11 @@
-"""Takes empty `tool_calls` out of the messages of a chat request, while its body passes.
+"""Removes empty `tool_calls` from the messages of a chat request, while its body passes.
 
-vLLM fails on `"tool_calls": []` in a message, and clients send back the messages that they got. The member is cut out
-of the bytes, with the comma that parts it from its neighbour; all other bytes stay as they are. Where the length of the
-body has been announced, blanks stand in its place: JSON allows them between any two tokens (RFC 8259, 2).
+vLLM fails on `"tool_calls": []` in a message, and clients send back the messages that they received. The member is cut
+out of the bytes, with the comma that separates it from its neighbour; all other bytes stay as they are. Where the
+length of the body was announced, spaces replace it: JSON allows them between any two tokens (RFC 8259, 2).
 
-Sans-I/O. A body comes in pieces, cut anywhere, and is never parsed as a whole. Regular expressions without backtracking
-pass over all that is not sought, so that a piece takes time in proportion to its size, whatever is in it:
+Sans-I/O. A body arrives in pieces, cut anywhere, and is never parsed as a whole. Regular expressions without
+backtracking skip everything else, so that a piece takes time in proportion to its size, whatever is in it:
 
     START     before the object     --{-->          OBJECT
     OBJECT    in the object         --"messages":[  MESSAGES    --}--> END
@@ -13,8 +13,9 @@ pass over all that is not sought, so that a piece takes time in proportion to it
     MESSAGE   in a message          --}-->          MESSAGES
     END       after all of it
 
-In each of them, a string or a container that the expressions do not pass as a whole, as it goes on in the next piece
-or is nested deep, is gone through by itself. What is no JSON passes in some state or other; the upstream judges it.
+In each state, a string or a container that the expressions cannot skip as a whole, because it continues in the next
+piece or is nested deeply, is scanned separately. Text that is not JSON passes in one of the states; the upstream
+rejects it.
 """
 
 import enum
@@ -23,17 +24,17 @@ from collections.abc import Callable
 from typing import Final
 
 MAX_MEMBER: Final = 16 * 1024
-"""Bytes of a member, with the white space in it, above which it is not taken for an empty `tool_calls`, as it would
-have to be kept until its end is there. Programs that write JSON write some twenty."""
+"""Bytes of a member, including its white space, above which it is not treated as an empty `tool_calls`: it would have
+to be buffered until its end arrives. JSON writers produce about twenty bytes."""
 
 _LONGEST_KEY = 60
-"""Bytes of a key that is sought: ten characters, each written as \\uXXXX."""
+"""Bytes of the longest key that is searched for: ten characters, each written as \\uXXXX."""
 _NESTING = 8
-"""Levels of containers that are passed in one step."""
+"""Levels of containers that are skipped in one step."""
 _DEEP = 64
-"""Containers that are open from which on brackets are counted, without looking at their order."""
+"""Number of open containers above which brackets are only counted, regardless of their order."""
 _MOST_AT_ONCE = 4096
-"""Bytes of which brackets are counted together."""
+"""Bytes whose brackets are counted in one step."""
 
 _BLANKS = rb"[ \t\n\r]*+"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -51,7 +52,7 @@ def _container(levels: int) -> bytes:
 
 
 def _member(name: str, value: bytes, begun_value: bytes) -> tuple[bytes, bytes]:
-    """What is sought, and what may become it when more has come."""
+    """Two patterns: the member that is searched for, and a beginning of it at the end of the data."""
     key = _key(name)
     found = rb'"' + key + _BLANKS + rb":" + _BLANKS + value
     ends = rb"\Z|:" + _BLANKS + rb"(?:\Z|" + begun_value + rb")"
@@ -97,7 +98,7 @@ _PASSED = {
         _container(_NESTING),
     ),
 }
-"""What is passed over in a state: all but what leads to another, what is sought, or what is not complete."""
+"""What is skipped in a state: all but what leads to another state, what is searched for, and what is incomplete."""
 
 _CLOSED_TO = {_State.OBJECT: _State.END, _State.MESSAGES: _State.OBJECT, _State.MESSAGE: _State.MESSAGES}
 _MESSAGES_ARRAY = re.compile(_MESSAGES_FOUND).match
@@ -122,48 +123,48 @@ _NESTED = re.compile(
 
 
 class EmptyToolCallsFilter:
-    """Takes the direct members `"tool_calls": []` out of the objects in the top-level array `messages`.
+    """Removes the direct members `"tool_calls": []` from the objects in the top-level array `messages`.
 
-    Every such member goes, where a message has several, and so it does in every `messages`. Keys may be escaped.
+    It removes every such member, also where a message has several, and in every `messages`. Keys may be escaped.
 
     Attributes:
-        changes_length: Whether what is forwarded may be shorter than what came.
+        changes_length: Whether the forwarded body may be shorter than the received one.
     """
 
     def __init__(self, length: int | None = None, *, keep_length: bool) -> None:
         """Begin before the first byte.
 
         Args:
-            length: Bytes of the whole body, where that has been announced.
-            keep_length: Whether blanks take the place of what goes, so that a body is as long as it was.
+            length: Bytes of the whole body, if announced.
+            keep_length: Whether spaces replace what is removed, so that the length of the body does not change.
         """
         self._length = length
         self._keep_length = keep_length
         self.changes_length = not keep_length
         self._state = _State.START
         self._forwarded: list[bytes] = []
-        """What is forwarded of the data at hand, up to `_since`."""
+        """The parts of the current data that are forwarded, up to `_since`."""
         self._since = 0
         self._kept = b""
-        """The end of what has come, where it may be the beginning of what is sought."""
+        """The last bytes received, where they may be the beginning of what is searched for."""
         self._in_string = self._escaped = False
         self._depth = 0
-        """Containers that are open within the state's own."""
+        """Number of open containers within the one that the state stands for."""
         self._comma_goes = False
-        """Whether the next comma goes, as the member before it has gone, and was the first."""
+        """Whether the next comma is removed, because the member before it was the first and was removed."""
         self._passes_next = False
-        """Whether the next member stays, as its comma has been passed on."""
+        """Whether the next member stays, because its comma has been forwarded."""
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece; return what may be forwarded now, which may be nothing."""
+        """Filter the next piece; return the bytes that may be forwarded now, perhaps none."""
         if len(piece) == self._length and b"tool_calls" not in piece and b"\\u00" not in piece:
-            self._state = _State.END  # it is whole, as most are, and has no such key, escaped or not
+            self._state = _State.END  # a whole body, as most are, without such a key, escaped or not
         if self._state is _State.END:
             return piece
         return self._filter(self._kept + piece if self._kept else piece, ended=False)
 
     def end(self) -> bytes:
-        """Take note that the body is complete; return the rest."""
+        """Note that the body is complete; return the rest."""
         return self._filter(self._kept, ended=True) if self._kept else b""
 
     def _filter(self, data: bytes, *, ended: bool) -> bytes:
@@ -199,7 +200,7 @@ class EmptyToolCallsFilter:
         return end
 
     def _is_to_come(self, data: bytes, at: int) -> bool:
-        """Whether the rest of the data, if that is short, may be the beginning of what is sought."""
+        """Whether the rest of the data, if that is short, may be the beginning of what is searched for."""
         begun = _BEGUN.get(self._state)
         return begun is not None and len(data) - at <= MAX_MEMBER and begun(data, at) is not None
 
@@ -215,7 +216,7 @@ class EmptyToolCallsFilter:
             self._depth = 1
 
     def _take_sought(self, data: bytes, at: int, mark: bytes) -> int:
-        """Cut an empty member, or enter the messages. Or else, a string is not complete, or a member too long."""
+        """Cut an empty member, or enter the messages; otherwise skip a string that is incomplete or a long member."""
         if self._state is _State.MESSAGE:
             empty = _EMPTY(data, at)
             if empty and empty.end() - at <= MAX_MEMBER:
@@ -233,7 +234,7 @@ class EmptyToolCallsFilter:
         return at + 1
 
     def _begin_member(self, data: bytes, at: int) -> int:
-        """Go on after white space, where a comma goes, or a member stays."""
+        """Skip white space; remove the comma or keep the member that follows it."""
         at = _WHITE.match(data, at).end()  # type: ignore[union-attr]
         if at == len(data):
             return at
@@ -276,7 +277,7 @@ class EmptyToolCallsFilter:
         return at
 
     def _pass_deep(self, data: bytes, at: int) -> int:
-        """Pass fewer bytes than containers are open: whatever they are, the outermost stays open."""
+        """Skip fewer bytes than there are open containers, so that the outermost one stays open in any case."""
         part = data[at : at + min(self._depth - 1, _MOST_AT_ONCE)]
         outside, begun_string, _ = _WHOLE_STRING.sub(b"", part).partition(b'"')
         opened = outside.count(b"[") + outside.count(b"{")

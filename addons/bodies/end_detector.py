@@ -1,11 +1,11 @@
 """Finds the end of a stream of server-sent events, and holds back the bytes that are, or may become, that end.
 
-A client acts on `data: [DONE]` as soon as it has it, and by then the signature must exist. So that line, and what
-little comes after it, is given out by `end` alone. Where an event of a certain type ends the stream, as in
-`event: message_stop`, it may be long; there, the line end by which a client knows is what is held back. All other bytes
-are given back at once, unchanged and in order.
+A client acts on `data: [DONE]` as soon as it receives it, and the signature must exist by then. So only `end` returns
+that line and the few bytes after it. Where an event of a certain type ends the stream, as in `event: message_stop`, the
+event may be long; there, only the line end that completes it is held back. All other bytes are returned at once,
+unchanged and in order.
 
-Sans-I/O; `addons.bodies.event_decoder` parts the bytes into lines and events.
+Sans-I/O; `addons.bodies.event_decoder` splits the bytes into lines and events.
 """
 
 import re
@@ -17,11 +17,11 @@ from addons.bodies.stream_formats import Dialect
 from addons.exchange.usage import Usage
 
 MAX_HELD = 64 * 1024
-"""Bytes after the end of the stream that are held back at most. With more, it was not the end. Blanks between a line's
-`data:` and its `[DONE]` are held back up to this number, too."""
+"""Most bytes after the end of the stream that are held back. If more follow, it was not the end. White space between
+`data:` and `[DONE]` of a line is held back up to this number, too."""
 
 _DONE = b"[DONE]"
-# What the OpenAI libraries take for the end begins so, whatever comes after it on the line.
+# The OpenAI libraries treat a line that begins like this as the end, whatever follows on it.
 _DONE_LINE = re.compile(rb"data:[ \t]*\[DONE\]")
 
 
@@ -29,7 +29,7 @@ class EndDetector:
     """Reads the server-sent events of one response, as an `addons.bodies.body_reader.BodyReader`.
 
     Attributes:
-        finished: Whether the last event of the stream's dialect has come and nothing speaks against its being the last.
+        finished: Whether the last event of the stream's dialect has arrived, and not too much has followed it.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -41,11 +41,11 @@ class EndDetector:
         self.finished = False
         self._decoder = EventDecoder(dialect)
         self._ends_with_done = dialect.ends_with_done
-        # One of these stands in every piece that may be the last.
+        # Every piece that may be the last contains one of these.
         self._end_marks = (*([_DONE] if dialect.ends_with_done else []), *dialect.last_events)
-        # The end of what has come, where it may become the end of the stream.
+        # The last bytes received, where they may become the end of the stream.
         self._kept_back = b""
-        # Everything from the line that ends the stream on, once it has come.
+        # Everything from the line that ends the stream on, once it has arrived.
         self._held: bytearray | None = None
         # Whether the id is known, and the next piece begins with a new event.
         self._may_pass = False
@@ -57,11 +57,11 @@ class EndDetector:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens by the last event that tells of them."""
+        """The token usage that the last event with a usage reports."""
         return self._decoder.usage
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece of the stream, of one byte or more; return what may be sent on now, perhaps nothing."""
+        """Read the next piece of the stream, of one byte or more; return what may be sent on now, perhaps nothing."""
         if self.passing((piece,)):
             return piece
         if self._held is not None:
@@ -74,11 +74,11 @@ class EndDetector:
         return passing
 
     def passing(self, pieces: Sequence[bytes]) -> int:
-        """How many of the next pieces, from the first on, are whole events of no interest, with nothing to note."""
+        """How many of the next pieces, from the first on, are whole events that need not be read."""
         if not self._may_pass:
             return 0
         for number, piece in enumerate(pieces):
-            # Most are, so this has to be a few scans in C.
+            # Most pieces are such events, so this has to be a few scans in C.
             if not piece.endswith((b"\n\n", b"\r\n\r\n")) or (USAGE in piece and has_usage(piece)):
                 return number
             for mark in self._end_marks:
@@ -87,7 +87,7 @@ class EndDetector:
         return len(pieces)
 
     def end(self) -> bytes:
-        """Take note that the message is complete; return what was held back."""
+        """Note that the message is complete; return what was held back."""
         held = self._kept_back if self._held is None else bytes(self._held)
         self._kept_back = b""
         if self._held is not None:
@@ -98,7 +98,7 @@ class EndDetector:
         if self.finished and len(held) + len(piece) <= MAX_HELD:
             held += piece
             return b""
-        # Whatever this is, it goes on after its end: it passes, and counts as not finished.
+        # The stream continues after its end: it passes, and counts as not finished.
         self.finished = False
         kept = bytes(held)
         held.clear()
@@ -115,7 +115,7 @@ class EndDetector:
         return self._hold_unended_line(came)
 
     def _hold_unended_line(self, came: bytes) -> bytes:
-        """Hold back what belongs to a line whose end has not come, if need be; return what may be sent on."""
+        """Hold back the part of an incomplete line that may be the end of the stream; return what may be sent on."""
         line_size = self._decoder.line_size
         if not line_size or not self._ends_with_done or not self._decoder.event.is_blank:
             return came
@@ -139,11 +139,11 @@ class EndDetector:
 
 
 def _may_become_done_line(line: bytes, unsent: int) -> int:
-    """How many bytes at the end of what has come may become the end of the stream.
+    """How many of the last bytes received may become the end of the stream.
 
     Args:
-        line: What has come of the line, where no data has come before it.
-        unsent: Its bytes that have not been sent on yet.
+        line: The received part of the line, in an event without data before it.
+        unsent: Bytes of the line that have not been sent on yet.
     """
     if not line:
         return 0

@@ -1,11 +1,10 @@
 """Decodes server-sent events while they pass (WHATWG HTML, 9.2.6, "Interpreting an event stream").
 
-Sans-I/O. A stream comes in pieces, cut anywhere. It is parted into lines, which end with LF, CRLF or CR, and the lines
-are collected to events. Of each event, `addons.bodies.sse_event` reads what matters: the response id, the token usage,
-and the type.
+Sans-I/O. A stream arrives in pieces, cut anywhere. It is split into lines, which end with LF, CRLF or CR, and the lines
+are collected into events. `addons.bodies.sse_event` reads the response id, the token usage and the type of each event.
 
-Memory is bounded: of a line that is too long to keep, the value of a data field goes to the event as it comes, and
-everything else is skipped.
+Memory is bounded: if a line is too long to keep, the value of a data field is passed to the event as it arrives, and
+any other line is skipped.
 """
 
 import enum
@@ -17,17 +16,17 @@ from addons.bodies.stream_formats import Dialect
 from addons.exchange.usage import Usage
 
 MAX_LINE = 64 * 1024
-"""Bytes of a line from which on it is checked what of it is worth keeping."""
+"""Bytes of a line above which only the parts of it that are read are kept."""
 
 MAX_EVENT_TYPE = 128
 """Bytes of an event's type that are kept."""
 
 type Line = tuple[bytes | None, int, int]
-"""A complete line: its content, without line end and byte order mark, None where it was too long to keep; the offset of
-its first byte in the piece at hand, negative where it began in an earlier piece; and the offset of its line end."""
+"""A complete line: its content, without line end and byte order mark, None if it was too long to keep; the offset of
+its first byte in the current piece, negative if it began in an earlier piece; and the offset of its line end."""
 
 BEGINNING_OF_DATA = re.compile(rb"data:[ \t]*")
-"""A data field's name, and the blanks before its value."""
+"""A data field's name, and the white space before its value."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"[\r\n]")
@@ -38,46 +37,46 @@ class EventDecoder:
 
     Attributes:
         id: The response id in the first event that has one, once it has passed.
-        usage: The tokens by the last event that tells of them.
-        line_size: Bytes that have come of the line that has begun and not ended, whether they are kept or not.
-        event: The event that has begun and not ended, as far as it has come, the line at hand left aside.
+        usage: The token usage that the last event with a usage reports.
+        line_size: Received bytes of the incomplete line, kept or not.
+        event: The incomplete event, without the current line.
     """
 
     def __init__(self, dialect: Dialect) -> None:
         """Begin before the first byte.
 
         Args:
-            dialect: Where ids and usages stand, and which types end a stream.
+            dialect: Where the events have ids and usages, and which types end a stream.
         """
         self._dialect = dialect
         self.id: str | None = None
         self.usage: Usage | None = None
-        # The line that has begun and not ended, as far as it is kept; and what comes of the rest.
+        # What is kept of the incomplete line; and what happens to the rest of it.
         self._line = bytearray()
         self.line_size = 0
         self._rest: _Rest | None = None
         self.event = SseEvent(dialect)
-        # By the line `event: …`, and by the data's own `type`: some clients go by the one, some by the other.
+        # From the line `event: …`, and from the data's own `type`: some clients use the one, some the other.
         self._event_type = self._data_type = b""
         self._at_start = True
         self._after_cr = False
 
     @property
     def is_between_events(self) -> bool:
-        """Whether no line and no event has begun, so that what comes next is read by itself."""
+        """Whether no line and no event is incomplete, so that the next bytes can be read without the earlier ones."""
         return not (self._line or self._rest is not None or self.event.lines or self._event_type or self._after_cr)
 
     @property
     def line_so_far(self) -> bytes:
-        """What is kept of the line that has begun and not ended."""
+        """What is kept of the incomplete line."""
         line = bytes(self._line)
         return line.removeprefix(_BYTE_ORDER_MARK) if self._at_start else line
 
     def lines(self, piece: bytes) -> Iterator[Line]:
-        """Part the next piece into lines; each is to be handed to `read` before the next one is taken.
+        """Split the next piece into lines; each has to be passed to `read` before the next one is taken.
 
-        The line that the piece does not end is kept. Where the iteration is given up, the rest of the stream cannot be
-        decoded.
+        A line that the piece does not complete is kept. If the iteration is stopped early, the rest of the stream
+        cannot be decoded.
 
         Args:
             piece: Of one byte or more.
@@ -98,14 +97,14 @@ class EventDecoder:
         self._keep_line(piece[start:])
 
     def read(self, line: bytes | None) -> bool:
-        """Take in the content of a line.
+        """Read the content of a line.
 
         Returns:
-            Whether by this line a client knows that the event is one of those that end the stream.
+            Whether this line tells a client that the event is one of those that end the stream.
         """
         is_last = self._read_line(line)
         if is_last:
-            self._read_event()  # nothing that comes still belongs to it
+            self._read_event()  # later lines do not belong to it
         return is_last
 
     def _keep_line(self, part: bytes) -> None:
@@ -177,7 +176,7 @@ class EventDecoder:
 
 
 class _Rest(enum.Enum):
-    """What the rest of a line is, of which too much has come to keep it."""
+    """What the rest of a line is that is too long to keep."""
 
-    OF_DATA = "the value of a data field, which the event takes in"
+    OF_DATA = "the value of a data field, which is added to the event"
     OF_NO_INTEREST = "a field that is not read, or a comment"

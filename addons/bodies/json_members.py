@@ -1,7 +1,7 @@
-"""Some members of a JSON object, found while its text streams past, in bounded memory (RFC 8259).
+"""Finds some members of a JSON object while its text passes, in bounded memory (RFC 8259).
 
-Containers that no wanted member can be in are skipped whole where they have come whole, and else by their brackets;
-strings in them by their quotation marks. Text that is not JSON gives no members and no error.
+A container that cannot hold a wanted member is skipped as a whole if it has arrived completely, and otherwise by its
+brackets; strings in it are skipped by their quotation marks. Text that is not JSON gives no members and no error.
 """
 
 import json
@@ -17,8 +17,8 @@ MAX_STRING = 6 * MAX_ID
 """Bytes of a name or a value that are kept, as written: every character of an id may be escaped as `\\uXXXX`."""
 
 MAX_STEPS = 5_000
-"""Marks and strings that are looked at before the search is given up, beside one for every `BYTES_OF_STEP` that come.
-They take some 5 ms. With all that is skipped at once, an object of many thousand others takes far less."""
+"""Marks and strings that are read before the search stops, plus one for every `BYTES_OF_STEP` bytes received.
+They take about 5 ms. An object of many thousand others needs far fewer, as containers are skipped as a whole."""
 
 BYTES_OF_STEP = 64
 
@@ -42,32 +42,32 @@ class JsonMembers:
     """Finds string members by their paths.
 
     Attributes:
-        found: The first string at each path that has come.
-        done: Whether nothing more can be found.
+        found: The first string found at each path.
+        done: Whether the search is over.
     """
 
     def __init__(self, paths: Collection[Path]) -> None:
         """Begin.
 
         Args:
-            paths: Of the members that are wanted.
+            paths: Paths of the wanted members.
         """
         self._paths = frozenset(paths)
         self.found: dict[Path, str] = {}
         self.done = False
         self._left = MAX_STEPS * BYTES_OF_STEP  # of the search, in bytes
-        # Names of the members whose objects are open and can have a wanted one in them.
+        # Names of the open members whose objects can contain a wanted member.
         self._inside: Path = ()
         self._depth = 0
         self._in_string = False
         self._escaped = False
         self._is_name = False
         self._name: str | None = None
-        # What the string at hand holds so far, still escaped; None where it is not wanted.
+        # The current string so far, still escaped; None if it is not wanted.
         self._string: bytearray | None = None
 
     def feed(self, piece: bytes) -> None:
-        """Take the next piece of the text."""
+        """Search the next piece of the text."""
         self._left += len(piece)
         at = 0
         while not self.done and at < len(piece):

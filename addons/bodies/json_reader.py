@@ -1,11 +1,11 @@
 """Reads a JSON response while it passes.
 
 The reader holds back what completes the JSON text, from its last bracket on, so that the signature is stored before the
-client has the whole text. All that cannot be the end is released at once: white space before the text, elements of an
-array.
-On the way it finds the `id` at the top level. Servers put it first, so the search is over after some 30 bytes; where it
-comes last, the body is scanned once, without being kept. What is not JSON gives no id and no error: the bytes are the
-client's to judge.
+client has the whole text. Bytes that cannot be the end are released at once: white space before the text, elements of
+an array.
+
+It also finds the `id` at the top level. Servers put it first, so the search ends after about 30 bytes; if it is last,
+the body is scanned once, without being kept. Text that is not JSON gives no id and no error: it is passed on unchanged.
 """
 
 import re
@@ -17,7 +17,7 @@ from addons.exchange.usage import Usage
 from attest_web.response_ids import usable_id
 
 MAX_KEPT = 128 * 1024
-"""Bytes that are held back at most. With more white space than that after the text, the end is not waited for."""
+"""Most bytes that are held back. If more white space follows the text, nothing is held back any more."""
 
 _ID = ("id",)
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
@@ -27,7 +27,7 @@ class JsonReader:
     """Reads a body that is one JSON text.
 
     Attributes:
-        finished: Never: there is no last event.
+        finished: Always False: there is no last event.
     """
 
     def __init__(self) -> None:
@@ -36,21 +36,21 @@ class JsonReader:
         self._usage = UsageFinder()
         self._brackets = _OpenBrackets()
         self._kept = b""
-        # Whether more came after the text: then it is none, and only the end of the message can be its end.
+        # Whether more followed the text: then the body is not one JSON text, and only the message's end ends it.
         self._went_on = False
 
     @property
     def id(self) -> str | None:
-        """Value of the first top-level member named `id`, where that is a usable string, once it has passed."""
+        """Value of the first top-level member named `id`, once it has passed; None if it is no usable string."""
         return usable_id(self._members.found.get(_ID))
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens, when all has passed, where there is a `usage` that tells of them."""
+        """The token usage, when the whole body has passed; None if it reports none."""
         return self._usage.usage()
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece of the body, of one byte or more; return what may be sent on now."""
+        """Read the next piece of the body, of one byte or more; return what may be sent on now."""
         self._usage.feed(piece)
         if not self._members.done:
             self._members.feed(piece)
@@ -70,11 +70,11 @@ class JsonReader:
         return piece[:end]
 
     def passing(self, pieces: Sequence[bytes]) -> int:  # noqa: ARG002
-        """How many of the next pieces need not be looked at: none, as the end of each may be that of the body."""
+        """How many of the next pieces need not be read: none, as the end of each may be that of the body."""
         return 0
 
     def end(self) -> bytes:
-        """Take note that the message is complete; return what was held back."""
+        """Note that the message is complete; return what was held back."""
         kept, self._kept = self._kept, b""
         return kept
 
@@ -88,10 +88,10 @@ class _OpenBrackets:
         self._escaped = False
 
     def closed_by(self, piece: bytes) -> bool:
-        """Whether a piece has a bracket in it and ends where all are closed.
+        """Whether a piece contains a bracket and all brackets are closed at its end.
 
-        No loop in Python goes over the bytes. So a text that closes in the middle of a piece is not noticed where
-        another begins after it: that was not the end.
+        No Python loop runs over the bytes. So a text that closes in the middle of a piece is not noticed if another one
+        begins after it; it was not the end.
         """
         if self._escaped:
             piece = piece[1:]

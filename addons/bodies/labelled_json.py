@@ -1,4 +1,4 @@
-"""Reads a response labelled `application/json`, which some servers call their event streams, too."""
+"""Reads a response of type `application/json`, which some servers also give as the type of event streams."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,17 @@ from addons.bodies.stream_formats import Dialect
 from addons.exchange.usage import Usage
 
 _BEGINNINGS_OF_EVENTS = b"deir:"
-"""How lines of event streams begin (`data`, `event`, `id`, `retry`, a comment), but no JSON text."""
+"""First bytes of lines of event streams (`data`, `event`, `id`, `retry`, a comment); no JSON text begins with them."""
 
 
 class LabelledJsonReader:
-    """Reads a body as JSON, or as server-sent events where its first byte that is not white space says so."""
+    """Reads a body as JSON, or as server-sent events, by its first byte that is not white space."""
 
     def __init__(self, dialect: Dialect) -> None:
         """Begin.
 
         Args:
-            dialect: What events tell, where there are events.
+            dialect: How events are read, if the body is an event stream.
         """
         self._dialect = dialect
         self._reader: JsonReader | EndDetector = JsonReader()
@@ -26,21 +26,21 @@ class LabelledJsonReader:
 
     @property
     def id(self) -> str | None:
-        """The response id, once it has passed."""
+        """The response id, once it has passed; None if the body has none."""
         return self._reader.id
 
     @property
     def finished(self) -> bool:
-        """Whether the last event of a stream has come."""
+        """Whether the last event of a stream has arrived."""
         return self._reader.finished
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens, when the message is complete, where it has told of them."""
+        """The token usage, when the message is complete; None if the body reports none."""
         return self._reader.usage
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece, of one byte or more; return what may be sent on now."""
+        """Read the next piece, of one byte or more; return what may be sent on now."""
         if not self._has_begun and (text := piece.lstrip()):
             self._has_begun = True
             if text[0] in _BEGINNINGS_OF_EVENTS:
@@ -48,9 +48,9 @@ class LabelledJsonReader:
         return self._reader.feed(piece)
 
     def passing(self, pieces: Sequence[bytes]) -> int:
-        """How many of the next pieces, from the first on, `feed` would return as they are, with nothing to note."""
+        """How many of the next pieces, from the first on, `feed` would return unchanged and without any effect."""
         return self._reader.passing(pieces) if self._has_begun else 0
 
     def end(self) -> bytes:
-        """Take note that the message is complete; return the rest."""
+        """Note that the message is complete; return the rest."""
         return self._reader.end()

@@ -1,9 +1,9 @@
-"""The pipeline that a body passes on its way through the proxy: transform, hash, hold back.
+"""The pipeline that a body passes through in the proxy: transform, hash, hold back.
 
-There is one for each body of an exchange that is looked into, made for that body alone. It is what stands in
-`flow.request.stream` and `flow.response.stream`, where mitmproxy calls it with each piece. What the layers have to know
-of it, it says of itself: whether the body's length changes, whether it is held until it is complete, which pieces pass
-unread, what its end waits for. A pipeline whose end is signed is an `addons.bodies.signing_filter.SigningFilter`.
+Each body that is hashed or changed has a pipeline of its own. It is the value of `flow.request.stream` or
+`flow.response.stream`, and mitmproxy calls it with each piece. Its attributes tell the layers what they need to know:
+whether the body's length changes, whether the body is held until it is complete, which pieces pass unread, and what its
+end waits for. The pipeline of a body that is signed is an `addons.bodies.signing_filter.SigningFilter`.
 """
 
 import hashlib
@@ -15,36 +15,36 @@ from addons.bodies.transform import Transform, TransformChain
 
 
 class BodyObserver(Protocol):
-    """Is shown the body at both sides of a pipeline. It changes nothing."""
+    """Observes the body at both sides of a pipeline, and changes nothing."""
 
     def passed(self, received: bytes, sent: bytes) -> None:
-        """Take note of bytes that have come, and of those that go on for them; either may be empty."""
+        """Note bytes that were received, and the bytes sent on for them; either may be empty."""
 
     def ended(self) -> None:
-        """Take note that the whole body has passed."""
+        """Note that the whole body has passed."""
 
 
 class BodyPipeline:
     """The pipeline of one body.
 
     Attributes:
-        hold_limit: Bytes up to which the body is held until it is complete; 0: it goes on as it comes.
+        hold_limit: Bytes up to which the body is held until it is complete; 0: it is sent on as it arrives.
         complete: Whether the whole body has passed.
-        changes_length: Whether what goes on may have another length than what came. A length that the message's head
-            announces is then not that of the body.
-        has_size: Whether the head of the message as it came tells how many bytes its body has.
-        may_pass_unread: Whether `pass_unread` may ever take anything.
-        durable: Whether `finish` has to be called first, by a caller that can wait for what it returns.
-        observer: Is shown what passes, where something wants to see it.
-        when_finished: Called when the last event of a stream has come, which is before the message has ended.
+        changes_length: Whether the length of the body may change. A length that the message's head announces is then
+            not that of the body.
+        has_size: Whether the head of the message as received tells how many bytes its body has.
+        may_pass_unread: Whether `pass_unread` may ever take a piece.
+        durable: Whether `finish` has to be called first, by a caller that can wait for the future that it returns.
+        observer: Observes the body; None if there is no observer.
+        when_finished: Called when the last event of a stream has arrived, which is before the message has ended.
     """
 
     def __init__(self, transforms: Sequence[Transform] = (), *, hold_limit: int = 0) -> None:
         """Begin before the first byte.
 
         Args:
-            transforms: Change the body, in this order. Without any, it is hashed once for both sides.
-            hold_limit: Bytes up to which the body is to be held until it is complete.
+            transforms: Applied to the body in this order. Without transforms, the body is hashed once for both sides.
+            hold_limit: Bytes up to which the body is held until it is complete.
         """
         self.hold_limit = hold_limit
         self.complete = False
@@ -59,7 +59,7 @@ class BodyPipeline:
 
     @property
     def digests(self) -> tuple[str, str]:
-        """The SHA-256 of what has come, and of what goes on, held back or not; in lower-case hex."""
+        """The SHA-256 of the body as received, and as sent on, including what is held back; in lower-case hex."""
         if self._transforms is not None:
             return self._transforms.digests
         received = self._sha256.hexdigest()
@@ -67,11 +67,11 @@ class BodyPipeline:
 
     @property
     def is_left_open(self) -> bool:
-        """Whether the last event has come, nothing speaks against its being the last, and the message has not ended."""
+        """Whether the last event of a stream has arrived and the message has not ended."""
         return False
 
     def __call__(self, piece: bytes) -> bytes | list[bytes]:
-        """Take the next piece, `b""` at the end of the body; return what goes on.
+        """Process the next piece, `b""` at the end of the body; return what is sent on.
 
         "Nothing" is an empty list: an empty piece would be the last chunk of a chunked body (RFC 9112, 7.1).
         """
@@ -87,31 +87,31 @@ class BodyPipeline:
         return passing or []
 
     def pass_unread(self, pieces: Sequence[bytes]) -> int:
-        """Hash those of the next pieces, from the first on, that go on as they are with nothing to note in them.
+        """Hash those of the next pieces, from the first on, that are sent on unchanged and need not be read.
 
         Args:
-            pieces: What has come, each of one byte or more.
+            pieces: Received pieces, each of one byte or more.
 
         Returns:
-            How many; the others are still to be given to the pipeline.
+            How many were hashed; the caller has to pass the others to the pipeline.
         """
         del pieces
         return 0
 
     def finish(self) -> Future[None] | None:
-        """Take note that the message is complete; `self(b"")` then gives the last bytes.
+        """Note that the message is complete; `self(b"")` then returns the last bytes.
 
         Returns:
-            What is done when they may go out; None where they may at once.
+            Resolved when they may be sent; None if they may be sent at once.
         """
         return None
 
     def _end(self) -> bytes:
-        """End the transforms; return what they had held back. The second time, nothing comes of it."""
+        """End the transforms; return what they held back. A second call returns nothing."""
         if self.complete:
             return b""
         self.complete = True
-        self.when_finished = None  # it knows the layers, which know the flow, which knows this
+        self.when_finished = None  # it refers to the layers, they to the flow, and the flow to this pipeline
         rest = self._transforms.end() if self._transforms is not None else b""
         if self.observer is not None:
             if rest:
@@ -121,9 +121,9 @@ class BodyPipeline:
 
 
 def pipeline_in(stream: object) -> BodyPipeline | None:
-    """The pipeline of a message, None where it has none.
+    """The pipeline of a message; None if it has none.
 
     Args:
-        stream: The message's `stream`, as mitmproxy has it: whether it streams, or the modifier that it passes.
+        stream: The message's `stream` in mitmproxy: whether it streams, or the modifier of its body.
     """
     return stream if isinstance(stream, BodyPipeline) else None

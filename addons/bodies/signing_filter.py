@@ -1,4 +1,4 @@
-"""The pipeline of a response that is signed: its end is held back until it is."""
+"""The pipeline of a response that is signed: its last bytes are held back until the signature is there."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -10,10 +10,10 @@ from addons.exchange.token_times import TokenTimes
 
 
 class SigningFilter(BodyPipeline):
-    """Hashes a response body on its way, and has it signed before its last bytes are given out.
+    """Hashes a response body while it passes, and has it signed before its last bytes are released.
 
     Attributes:
-        reader: Reads what goes to the client.
+        reader: Reads the bytes that are sent to the client.
     """
 
     def __init__(
@@ -29,19 +29,19 @@ class SigningFilter(BodyPipeline):
         """Make the filter for one response.
 
         Args:
-            reader: Decides what goes out when.
-            sign: Called once with this filter, when the message is complete. Returns what is done when a client that
-                has the last bytes can fetch the signature; None: at once. Never called for a message that is cut short.
-            size: Bytes of the body as it comes, where that is known beforehand.
-            times: Is told when pieces come, where these are events.
-            transforms: Change the body before it is read, in this order.
-            durable: Whether the last bytes have to wait for what `sign` returns.
+            reader: Decides when each byte is released.
+            sign: Called once with this filter, when the message is complete, and never for a message that is cut
+                short. Returns a future that is resolved once the signature can be fetched; None if that is at once.
+            size: Bytes of the body as received, if known beforehand.
+            times: Records when pieces arrive, if the body is an event stream.
+            transforms: Applied to the body before it is read, in this order.
+            durable: Whether the last bytes have to wait for the future that `sign` returns.
         """
         super().__init__(transforms)
         self.reader = reader
         self._sign = sign
         self.has_size = size is not None
-        # Of what goes to the client, where that can count.
+        # Bytes still to be sent to the client; None if it cannot know the length.
         self._missing = None if self.changes_length else size
         self.may_pass_unread = not transforms and size is None
         self.durable = durable
@@ -50,11 +50,11 @@ class SigningFilter(BodyPipeline):
 
     @property
     def is_left_open(self) -> bool:
-        """Whether the last event has come, nothing speaks against its being the last, and the message has not ended."""
+        """Whether the last event of a stream has arrived and the message has not ended."""
         return self.reader.finished and not self.complete
 
     def __call__(self, piece: bytes) -> bytes | list[bytes]:
-        """Take a piece from mitmproxy, `b""` at the end of the message; return what goes to the client.
+        """Process a piece from mitmproxy, `b""` at the end of the message; return what is sent to the client.
 
         "Nothing" is an empty list: an empty piece would be the last chunk of a chunked body (RFC 9112, 7.1).
         """
@@ -77,7 +77,7 @@ class SigningFilter(BodyPipeline):
         if self._missing is not None:
             self._missing -= len(passing)
             if self._missing <= 0:
-                # A client that counts knows by the last byte that it has all, also where the reader sees no end.
+                # A client that knows the length has the whole body with the last byte, even if the reader saw no end.
                 released, self._last = released[:-1], released[-1:]
         if self.when_finished is not None and self.reader.finished:
             self.when_finished()
@@ -85,7 +85,7 @@ class SigningFilter(BodyPipeline):
         return released or []
 
     def pass_unread(self, pieces: Sequence[bytes]) -> int:
-        """Hash those of the next pieces that go to the client as they are; see `BodyPipeline.pass_unread`."""
+        """Hash those of the next pieces that are sent to the client unread; see `BodyPipeline.pass_unread`."""
         taken = self.reader.passing(pieces) if self.may_pass_unread else 0
         if taken:
             self._sha256.update(pieces[0] if taken == 1 else b"".join(pieces[:taken]))
@@ -97,18 +97,18 @@ class SigningFilter(BodyPipeline):
         return taken
 
     def finish(self) -> Future[None] | None:
-        """Take note that the message is complete, and have it signed; `self(b"")` then gives the last bytes.
+        """Note that the message is complete, and have it signed; `self(b"")` then returns the last bytes.
 
         Returns:
-            What is done when they may go out; None where they may at once.
+            Resolved when they may be sent; None if they may be sent at once.
         """
         rest = self._end()
         if rest:
             self._last += self.reader.feed(rest)
         self._last += self.reader.end()
-        sign, self._sign = self._sign, _done  # it knows the flow, which knows this
+        sign, self._sign = self._sign, _done  # it refers to the flow, and the flow to this filter
         return sign(self)
 
 
 def _done(_: SigningFilter) -> None:
-    """What is left of `sign` when it has been called."""
+    """Replaces `sign` once it has been called."""

@@ -1,7 +1,7 @@
-"""The data of one server-sent event (WHATWG HTML, 9.2.6), read for what it tells of its stream.
+"""The data of one server-sent event (WHATWG HTML, 9.2.6): its type, response id and token usage.
 
-JSON is parsed only where it can matter. Data of more than `MAX_EVENT` bytes is not kept, but searched for the few
-members that matter as it passes.
+JSON is parsed only where it may contain one of them. Data of more than `MAX_EVENT` bytes is not kept, but searched for
+these members as it passes.
 """
 
 import json
@@ -14,18 +14,18 @@ from addons.exchange.usage import Usage
 from attest_web.response_ids import usable_id
 
 MAX_EVENT = 256 * 1024
-"""Bytes of an event that are kept for reading at most."""
+"""Most bytes of an event that are kept."""
 
 USAGE = b'"usage"'
 _TYPE = ("type",)
 
 
 class SseEvent:
-    """The data of an event, as far as it has come.
+    """The data of an event, as far as it has arrived.
 
     Attributes:
-        lines: How many data lines there were.
-        is_blank: Whether there was nothing in them.
+        lines: Number of data lines.
+        is_blank: Whether they are all empty or white space.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -34,12 +34,12 @@ class SseEvent:
         self.is_blank = True
         self._data: list[bytes] = []
         self._size = 0
-        # What the data is searched by, once there is too much of it to keep.
+        # Searches the data, once there is too much of it to keep.
         self._members: JsonMembers | None = None
         self._usage = UsageFinder()
 
     def add(self, value: bytes, *, continues: bool = False) -> None:
-        """Take in the value of a line; or of one that has begun already, what comes next of it."""
+        """Add the value of a data line, or the next part of a value if it `continues` one."""
         self.lines += not continues
         self.is_blank = self.is_blank and (not value or value.isspace())
         if self._members is None:
@@ -53,9 +53,9 @@ class SseEvent:
         self._look_into(value)
 
     def type(self) -> bytes:
-        """The type that the data tells; empty where it tells none yet."""
+        """The member `type` of the data; empty if there is none yet."""
         if self._members is None and self.lines > 1:
-            self._search()  # parsing all of it again after each line could take for ever
+            self._search()  # parsing the whole data again after each line would take quadratic time
         if self._members is not None:
             found: object = self._members.found.get(_TYPE)
         else:
@@ -64,7 +64,7 @@ class SseEvent:
         return found.encode("utf-8", "replace") if isinstance(found, str) else b""
 
     def id(self) -> str | None:
-        """The response id that the data tells."""
+        """The response id in the data; None if there is none."""
         if self._members is not None:
             found = (usable_id(self._members.found.get(path)) for path in self._dialect.id_paths)
             return next((chat_id for chat_id in found if chat_id is not None), None)
@@ -73,7 +73,7 @@ class SseEvent:
         return self._dialect.id_of(event) if event is not None else None
 
     def usage(self, before: Usage | None) -> Usage | None:
-        """The tokens that the data tells, and where it tells nothing, what is known from before."""
+        """The token usage in the data, completed by the one known before."""
         if self._members is not None:
             found = self._usage.usage()
             return found.filled_by(before) if found is not None else before
@@ -93,8 +93,8 @@ class SseEvent:
 
 
 def has_usage(data: bytes) -> bool:
-    """Whether data has a usage in it that is more than null."""
-    # With stream_options.include_usage, every event but the last says "usage":null.
+    """Whether data contains a usage other than null."""
+    # With stream_options.include_usage, every event except the last has "usage":null.
     return data.count(USAGE) != data.count(b'"usage":null')
 
 

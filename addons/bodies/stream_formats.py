@@ -1,4 +1,4 @@
-"""How the APIs that stream say who a stream is and when it is over: one row a dialect."""
+"""Dialects of event streams: where each API has the response id and the usage, and which events end a stream."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from attest_web.response_ids import usable_id
 
 @dataclass(frozen=True)
 class Dialect:
-    """What is told by the server-sent events of an API.
+    """How the server-sent events of an API are read.
 
     Attributes:
-        id_paths: Where the response id may stand in an event, the first that is there counts.
-        usage_paths: Where a usage may stand.
+        id_paths: Paths at which an event may have the response id; the first that is present counts.
+        usage_paths: Paths at which an event may have a usage.
         ends_with_done: Whether the line `data: [DONE]` ends the stream.
         last_events: Types of the events that end it, as in the line `event: …` and in the data's own `type`.
     """
@@ -26,14 +26,14 @@ class Dialect:
     last_events: frozenset[bytes] = frozenset()
 
     def id_of(self, event: dict[str, Any]) -> str | None:
-        """The response id that an event's data tells, if it does."""
+        """The response id in an event's data; None if there is none."""
         for path in self.id_paths:
             if (chat_id := usable_id(_at(event, path))) is not None:
                 return chat_id
         return None
 
     def usage_of(self, event: dict[str, Any], before: Usage | None) -> Usage | None:
-        """The tokens by what an event's data tells, and where it tells nothing, by what is known from before."""
+        """The token usage in an event's data, completed by the one known before."""
         for path in self.usage_paths:
             if isinstance(value := _at(event, path), dict) and (usage := Usage.read(value)) is not None:
                 return usage.filled_by(before)
@@ -74,4 +74,4 @@ DIALECTS: Final[Mapping[StreamFormat, Dialect]] = {
     StreamFormat.MESSAGES: MESSAGES,
     StreamFormat.ANY: ANY,
 }
-"""What is read of the events of each format."""
+"""The dialect of each format."""

@@ -1,8 +1,8 @@
 """Transforms of bodies, and the digests at both sides of them.
 
-A transform changes the bytes of a body while they pass, in either direction. It is sans-I/O: it gets the body in
-pieces, cut anywhere, and returns what goes on. One that works on JSON keeps what it needs between pieces, as
-`addons.bodies.empty_tool_calls` does; one that works on events decodes them by `addons.bodies.event_decoder`.
+A transform changes the bytes of a body while they pass, in either direction. It is sans-I/O: it receives the body in
+pieces, cut anywhere, and returns what is sent on. A transform of JSON keeps what it needs between pieces, as
+`addons.bodies.empty_tool_calls` does; a transform of events decodes them with `addons.bodies.event_decoder`.
 """
 
 import hashlib
@@ -10,48 +10,48 @@ from collections.abc import Sequence
 from typing import Protocol
 
 MAX_LAG = 64 * 1024
-"""Bytes that a transform may hold back, with all before them unchanged, until the two sides get a hash each."""
+"""Bytes that a transform may hold back before each side is hashed separately, if all bytes before are unchanged."""
 
 
 class Transform(Protocol):
     """Changes a body as it passes.
 
     Attributes:
-        changes_length: Whether what goes on may have another length than what came.
+        changes_length: Whether the length of the body may change.
     """
 
     changes_length: bool
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece, of one byte or more; return what may go on now, perhaps nothing."""
+        """Transform the next piece, of one byte or more; return what may be sent on now, perhaps nothing."""
 
     def end(self) -> bytes:
-        """Take note that the body is complete; return the rest."""
+        """Note that the body is complete; return the rest."""
 
 
 class TransformChain:
     """The transforms of one body, one after the other, and its SHA-256 before the first and after the last.
 
-    While what goes on is what came, one hash is taken for both.
+    As long as the body is unchanged, one hash serves both sides.
     """
 
     def __init__(self, transforms: Sequence[Transform], received_hash: "hashlib._Hash") -> None:
         """Begin before the first byte.
 
         Args:
-            transforms: In the order in which the body passes them.
-            received_hash: Takes what comes.
+            transforms: Applied in this order.
+            received_hash: Updated with the received bytes.
         """
         self._transforms = transforms
         self.changes_length = any(transform.changes_length for transform in transforms)
         self._received_hash = received_hash
-        # None while both sides have the same bytes, but for those that have come and not gone on yet.
+        # None while both sides have the same bytes, except for `_lag`: received and not sent on yet.
         self._sent_hash: hashlib._Hash | None = None
         self._lag = b""
 
     @property
     def digests(self) -> tuple[str, str]:
-        """The SHA-256 of what has come, and of what has gone on, in lower-case hex."""
+        """The SHA-256 of the received bytes, and of the bytes sent on, in lower-case hex."""
         sent = (self._sent_hash or self._received_hash).hexdigest()
         if self._sent_hash is not None:
             return self._received_hash.hexdigest(), sent
@@ -62,7 +62,7 @@ class TransformChain:
         return received.hexdigest(), sent
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece, of one byte or more; return what may go on now, perhaps nothing."""
+        """Transform the next piece, of one byte or more; return what may be sent on now, perhaps nothing."""
         passing = piece
         for transform in self._transforms:
             if passing:
@@ -71,7 +71,7 @@ class TransformChain:
         return passing
 
     def end(self) -> bytes:
-        """Take note that the body is complete; return the rest."""
+        """Note that the body is complete; return the rest."""
         rest = b""
         for transform in self._transforms:
             rest = (transform.feed(rest) if rest else b"") + transform.end()

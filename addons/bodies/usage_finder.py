@@ -1,4 +1,4 @@
-"""Finds how many tokens a JSON response has cost, in its bytes as they pass."""
+"""Finds the token usage in the bytes of a JSON response as they pass."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import re
 from addons.exchange.usage import Usage
 
 MAX_USAGE = 4096
-"""Bytes of a `usage` object that are looked at: it has a dozen numbers in it."""
+"""Most bytes of a `usage` object that are read: it has about a dozen numbers."""
 
 _KEY = b'"usage"'
 _MEMBER = re.compile(rb'"usage"[ \t\r\n]{0,8}:')
@@ -14,10 +14,10 @@ _LONGEST_MEMBER = len(_KEY) + 9
 
 
 class UsageFinder:
-    """Finds the last `usage` of a JSON response that passes, without parsing the rest.
+    """Finds the last `usage` of a JSON response, without parsing the rest.
 
-    Within a string, its quotation marks would be escaped. It may be one of another object than the outermost; no
-    server is known to have such.
+    It does not match within a string, where its quotation marks would be escaped. It may match a member of an inner
+    object; no server is known to send such a member.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class UsageFinder:
         self._end = b""
 
     def feed(self, piece: bytes) -> None:
-        """Take the next piece of the body."""
+        """Search the next piece of the body."""
         searched = self._end + piece
         at = max((match.end() for match in _MEMBER.finditer(searched)), default=0) if _KEY in searched else 0
         if at:
@@ -35,7 +35,7 @@ class UsageFinder:
         self._end = searched[1 - _LONGEST_MEMBER :]
 
     def usage(self) -> Usage | None:
-        """What has been found, when all has passed."""
+        """The usage found, when the whole body has passed; None if there is none."""
         if self._found is None:
             return None
         text = self._found.decode("utf-8", "replace").lstrip()
