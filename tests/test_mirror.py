@@ -11,7 +11,6 @@ ROOT = TESTS.parent
 
 TESTED_ELSEWHERE: Final = {
     # Declarations alone: types, tables, protocols. What goes by them is tested where it is.
-    "addons/bodies/stream_formats.py": "addons/bodies/test_end_detector.py",
     "addons/exchange/flow_facts.py": "addons/inspection/test_inspected_flow.py",
     "addons/exchange/route.py": "addons/routing/test_routes.py",
     "addons/layers/layer_config.py": "addons/layers/test_http_layer.py",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from addons.bodies.event_decoder import BEGINNING_OF_DATA, EventDecoder
 from addons.bodies.sse_event import USAGE, has_usage
-from addons.bodies.stream_formats import Dialect
+from addons.bodies.stream_formats import EventFormat
 from addons.exchange.usage import Usage
 
 MAX_HELD = 64 * 1024
@@ -29,20 +29,20 @@ class EndDetector:
     """Reads the server-sent events of one response, as an `addons.bodies.body_reader.BodyReader`.
 
     Attributes:
-        finished: Whether the last event of the stream's dialect has arrived, and not too much has followed it.
+        finished: Whether the last event of the stream format has arrived, and not too much has followed it.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, event_format: EventFormat) -> None:
         """Begin before the first byte.
 
         Args:
-            dialect: What ends the stream, and where the response id and the usage stand.
+            event_format: What ends the stream, and where the response id and the usage stand.
         """
         self.finished = False
-        self._decoder = EventDecoder(dialect)
-        self._ends_with_done = dialect.ends_with_done
+        self._decoder = EventDecoder(event_format)
+        self._ends_with_done = event_format.ends_with_done
         # Every piece that may be the last contains one of these.
-        self._end_marks = (*([_DONE] if dialect.ends_with_done else []), *dialect.last_events)
+        self._end_marks = (*([_DONE] if event_format.ends_with_done else []), *event_format.last_events)
         # The last bytes received, where they may become the end of the stream.
         self._kept_back = b""
         # Everything from the line that ends the stream on, once it has arrived.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 from addons.bodies.sse_event import MAX_EVENT, SseEvent
-from addons.bodies.stream_formats import Dialect
+from addons.bodies.stream_formats import EventFormat
 from addons.exchange.usage import Usage
 
 MAX_LINE = 64 * 1024
@@ -42,20 +42,20 @@ class EventDecoder:
         event: The incomplete event, without the current line.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, event_format: EventFormat) -> None:
         """Begin before the first byte.
 
         Args:
-            dialect: Where the events have ids and usages, and which types end a stream.
+            event_format: Where the events have ids and usages, and which types end a stream.
         """
-        self._dialect = dialect
+        self._event_format = event_format
         self.id: str | None = None
         self.usage: Usage | None = None
         # What is kept of the incomplete line; and what happens to the rest of it.
         self._line = bytearray()
         self.line_size = 0
         self._rest: _Rest | None = None
-        self.event = SseEvent(dialect)
+        self.event = SseEvent(event_format)
         # From the line `event: …`, and from the data's own `type`: some clients use the one, some the other.
         self._event_type = self._data_type = b""
         self._at_start = True
@@ -158,7 +158,7 @@ class EventDecoder:
         elif line.startswith(b"data:") or line == b"data":
             value = line[5:].removeprefix(b" ")
             self.event.add(value)
-            if not self._data_type and any(mark in value for mark in self._dialect.last_events):
+            if not self._data_type and any(mark in value for mark in self._event_format.last_events):
                 self._data_type = self.event.type()
         elif line.startswith(b"event:"):
             self._event_type = line[6:].removeprefix(b" ")[:MAX_EVENT_TYPE]
@@ -166,10 +166,10 @@ class EventDecoder:
 
     @property
     def _is_last(self) -> bool:
-        return not self._dialect.last_events.isdisjoint((self._event_type, self._data_type))
+        return not self._event_format.last_events.isdisjoint((self._event_type, self._data_type))
 
     def _read_event(self) -> None:
-        event, self.event = self.event, SseEvent(self._dialect)
+        event, self.event = self.event, SseEvent(self._event_format)
         if self.id is None:
             self.id = event.id()
         self.usage = event.usage(self.usage)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from addons.bodies.end_detector import EndDetector
 from addons.bodies.json_reader import JsonReader
-from addons.bodies.stream_formats import Dialect
+from addons.bodies.stream_formats import EventFormat
 from addons.exchange.usage import Usage
 
 _BEGINNINGS_OF_EVENTS = b"deir:"
@@ -14,13 +14,13 @@ _BEGINNINGS_OF_EVENTS = b"deir:"
 class LabelledJsonReader:
     """Reads a body as JSON, or as server-sent events, by its first byte that is not white space."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, event_format: EventFormat) -> None:
         """Begin.
 
         Args:
-            dialect: How events are read, if the body is an event stream.
+            event_format: How events are read, if the body is an event stream.
         """
-        self._dialect = dialect
+        self._event_format = event_format
         self._reader: JsonReader | EndDetector = JsonReader()
         self._has_begun = False
 
@@ -44,7 +44,7 @@ class LabelledJsonReader:
         if not self._has_begun and (text := piece.lstrip()):
             self._has_begun = True
             if text[0] in _BEGINNINGS_OF_EVENTS:
-                self._reader = EndDetector(self._dialect)
+                self._reader = EndDetector(self._event_format)
         return self._reader.feed(piece)
 
     def passing(self, pieces: Sequence[bytes]) -> int:

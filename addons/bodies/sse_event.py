@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from addons.bodies.json_members import JsonMembers
-from addons.bodies.stream_formats import Dialect
+from addons.bodies.stream_formats import EventFormat
 from addons.bodies.usage_finder import UsageFinder
 from addons.exchange.usage import Usage
 from attest_web.response_ids import usable_id
@@ -17,7 +17,6 @@ MAX_EVENT = 256 * 1024
 """Most bytes of an event that are kept."""
 
 USAGE = b'"usage"'
-_TYPE = ("type",)
 
 
 class SseEvent:
@@ -28,8 +27,8 @@ class SseEvent:
         is_blank: Whether they are all empty or white space.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
+    def __init__(self, event_format: EventFormat) -> None:
+        self._event_format = event_format
         self.lines = 0
         self.is_blank = True
         self._data: list[bytes] = []
@@ -57,20 +56,20 @@ class SseEvent:
         if self._members is None and self.lines > 1:
             self._search()  # parsing the whole data again after each line would take quadratic time
         if self._members is not None:
-            found: object = self._members.found.get(_TYPE)
+            found: object = self._members.found.get(self._event_format.type_path)
         else:
             event = _json_object(b"\n".join(self._data))
-            found = event.get("type") if event is not None else None
+            found = self._event_format.type_of(event) if event is not None else None
         return found.encode("utf-8", "replace") if isinstance(found, str) else b""
 
     def id(self) -> str | None:
         """The response id in the data; None if there is none."""
         if self._members is not None:
-            found = (usable_id(self._members.found.get(path)) for path in self._dialect.id_paths)
+            found = (usable_id(self._members.found.get(path)) for path in self._event_format.id_paths)
             return next((chat_id for chat_id in found if chat_id is not None), None)
         data = b"\n".join(self._data)
-        event = _json_object(data) if b'"id"' in data else None
-        return self._dialect.id_of(event) if event is not None else None
+        event = _json_object(data) if self._event_format.may_have_id(data) else None
+        return self._event_format.id_of(event) if event is not None else None
 
     def usage(self, before: Usage | None) -> Usage | None:
         """The token usage in the data, completed by the one known before."""
@@ -79,10 +78,10 @@ class SseEvent:
             return found.filled_by(before) if found is not None else before
         data = b"\n".join(self._data)
         event = _json_object(data) if has_usage(data) else None
-        return self._dialect.usage_of(event, before) if event is not None else before
+        return self._event_format.usage_of(event, before) if event is not None else before
 
     def _search(self) -> None:
-        self._members = JsonMembers({*self._dialect.id_paths, _TYPE})
+        self._members = JsonMembers({*self._event_format.id_paths, self._event_format.type_path})
         self._look_into(b"\n".join([*self._data, b""]) if self._data else b"")
         self._data.clear()
 

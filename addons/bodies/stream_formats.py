@@ -1,4 +1,4 @@
-"""Dialects of event streams: where each API has the response id and the usage, and which events end a stream."""
+"""Where each stream format's events have the response id, their type and the usage, and which of them end the stream."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,20 +10,30 @@ from attest_web.response_ids import usable_id
 
 
 @dataclass(frozen=True)
-class Dialect:
+class EventFormat:
     """How the server-sent events of an API are read.
 
     Attributes:
         id_paths: Paths at which an event may have the response id; the first that is present counts.
-        usage_paths: Paths at which an event may have a usage.
+        usage_paths: Paths at which an event may have a usage; each ends in `usage`.
+        type_path: Path at which the data has the type of its event.
         ends_with_done: Whether the line `data: [DONE]` ends the stream.
-        last_events: Types of the events that end it, as in the line `event: …` and in the data's own `type`.
+        last_events: Types of the events that end it, as in the line `event: …` and at `type_path`.
     """
 
     id_paths: tuple[tuple[str, ...], ...]
     usage_paths: tuple[tuple[str, ...], ...] = (("usage",),)
+    type_path: tuple[str, ...] = ("type",)
     ends_with_done: bool = False
     last_events: frozenset[bytes] = frozenset()
+
+    def may_have_id(self, data: bytes) -> bool:
+        """Whether data may tell a response id; most events' data is not parsed, as it does not."""
+        return any(b'"%s"' % path[-1].encode() in data for path in self.id_paths)
+
+    def type_of(self, event: dict[str, Any]) -> object:
+        """What stands where an event's data has its type; None where nothing does."""
+        return _at(event, self.type_path)
 
     def id_of(self, event: dict[str, Any]) -> str | None:
         """The response id in an event's data; None if there is none."""
@@ -47,20 +57,22 @@ def _at(event: dict[str, Any], path: tuple[str, ...]) -> Any:
     return value
 
 
-CHAT = Dialect((("id",),), ends_with_done=True)
+CHAT = EventFormat((("id",),), ends_with_done=True)
 """OpenAI's chat and text completions."""
 
-RESPONSES = Dialect(
+RESPONSES = EventFormat(
     (("response", "id"),),
     (("response", "usage"),),
     last_events=frozenset({b"response.completed", b"response.incomplete", b"response.failed"}),
 )
 """OpenAI's Responses."""
 
-MESSAGES = Dialect((("message", "id"),), (("message", "usage"), ("usage",)), last_events=frozenset({b"message_stop"}))
+MESSAGES = EventFormat(
+    (("message", "id"),), (("message", "usage"), ("usage",)), last_events=frozenset({b"message_stop"})
+)
 """Anthropic's Messages."""
 
-ANY = Dialect(
+ANY = EventFormat(
     CHAT.id_paths + RESPONSES.id_paths + MESSAGES.id_paths,
     RESPONSES.usage_paths + MESSAGES.usage_paths,
     ends_with_done=True,
@@ -68,10 +80,10 @@ ANY = Dialect(
 )
 """Streams of other endpoints, which may end in any of these ways, or in none."""
 
-DIALECTS: Final[Mapping[StreamFormat, Dialect]] = {
+EVENT_FORMATS: Final[Mapping[StreamFormat, EventFormat]] = {
     StreamFormat.CHAT: CHAT,
     StreamFormat.RESPONSES: RESPONSES,
     StreamFormat.MESSAGES: MESSAGES,
     StreamFormat.ANY: ANY,
 }
-"""The dialect of each format."""
+"""How the events of each format are read."""

@@ -16,7 +16,7 @@ from addons.bodies.end_detector import EndDetector
 from addons.bodies.labelled_json import LabelledJsonReader
 from addons.bodies.request_body import is_json_object, request_pipeline
 from addons.bodies.signing_filter import SigningFilter
-from addons.bodies.stream_formats import DIALECTS
+from addons.bodies.stream_formats import EVENT_FORMATS
 from addons.exchange.exchanges import Exchanges
 from addons.exchange.record import Exchange
 from addons.exchange.route import Kind, Route
@@ -245,7 +245,9 @@ def _reader_for(route: Route, response: http.Response, size: int | None) -> Body
         return "the answer is empty"
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "text/event-stream":
-        return EndDetector(DIALECTS[route.stream_format])
+        return EndDetector(EVENT_FORMATS[route.stream_format])
     if media_type != "application/json" and not route.signs_any_type:
         return "the answer is neither JSON nor an event stream"
-    return LabelledJsonReader(DIALECTS[route.stream_format]) if media_type == "application/json" else RawBodyReader()
+    return (
+        LabelledJsonReader(EVENT_FORMATS[route.stream_format]) if media_type == "application/json" else RawBodyReader()
+    )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from addons.bodies import end_detector
 from addons.bodies.end_detector import EndDetector
 from addons.bodies.sse_event import MAX_EVENT
-from addons.bodies.stream_formats import ANY, CHAT, MESSAGES, RESPONSES, Dialect
+from addons.bodies.stream_formats import ANY, CHAT, MESSAGES, RESPONSES, EventFormat
 from addons.exchange.usage import Usage
 from attest_web.response_ids import usable_id
 from tests.support.cutting import cut, cuts
@@ -18,9 +18,9 @@ from tests.support.cutting import cut, cuts
 DONE = b"data: [DONE]\n\n"
 
 
-def read(pieces: list[bytes], dialect: Dialect = CHAT) -> tuple[EndDetector, list[bytes]]:
+def read(pieces: list[bytes], event_format: EventFormat = CHAT) -> tuple[EndDetector, list[bytes]]:
     """Feed the pieces to a new reader; return it and what it gave back for each, and at the end."""
-    reader = EndDetector(dialect)
+    reader = EndDetector(event_format)
     given_back = [reader.feed(piece) for piece in pieces]
     return reader, [*given_back, reader.end()]
 
@@ -205,7 +205,7 @@ LONG = b"x" * (MAX_EVENT + 40_000)
 
 @pytest.mark.parametrize("piece_size", [1000, 65_536, 1 << 20])
 @pytest.mark.parametrize(
-    ("event", "dialect", "found"),
+    ("event", "event_format", "found"),
     [
         (b'data: {"x":"' + LONG + b'","id":"long","usage":{"prompt_tokens":3}}', CHAT, ("long", Usage(3, None))),
         (b'data: {"id":"long",\ndata: "x":"' + LONG + b'"}', CHAT, ("long", None)),
@@ -219,10 +219,10 @@ LONG = b"x" * (MAX_EVENT + 40_000)
     ],
 )
 def test_an_event_of_any_length_is_searched_for_its_id(
-    piece_size: int, event: bytes, dialect: Dialect, found: tuple[str | None, Usage | None]
+    piece_size: int, event: bytes, event_format: EventFormat, found: tuple[str | None, Usage | None]
 ) -> None:
     stream = event + b"\n\n"
-    reader, given_back = read(in_pieces(stream, piece_size), dialect)
+    reader, given_back = read(in_pieces(stream, piece_size), event_format)
     assert b"".join(given_back) == stream
     assert (reader.id, reader.usage) == found
 
@@ -328,7 +328,7 @@ def without_event_lines(stream: bytes) -> bytes:
 @pytest.mark.parametrize("change", [bytes, without_event_lines], ids=["typed", "typed in its data alone"])
 @pytest.mark.parametrize("tail", [b"", b"data: [DONE]\n\n"], ids=["", "and done"])
 @pytest.mark.parametrize(
-    ("stream", "dialect", "chat_id"),
+    ("stream", "event_format", "chat_id"),
     [
         (RESPONSE_STREAM, RESPONSES, "resp_1"),
         (MESSAGE_STREAM, MESSAGES, "msg_1"),
@@ -339,10 +339,10 @@ def without_event_lines(stream: bytes) -> bytes:
 )
 @given(where=cuts)
 def test_the_line_end_that_completes_a_typed_last_event_is_held_back(  # noqa: PLR0917
-    stream: bytes, dialect: Dialect, chat_id: str, tail: bytes, change: Any, line_end: bytes, where: list[int]
+    stream: bytes, event_format: EventFormat, chat_id: str, tail: bytes, change: Any, line_end: bytes, where: list[int]
 ) -> None:
     stream = (change(stream) + tail).replace(b"\n", line_end)
-    reader, given_back = read(cut(stream, where), dialect)
+    reader, given_back = read(cut(stream, where), event_format)
     assert b"".join(given_back) == stream
     assert (reader.id, reader.finished) == (chat_id, True)
     left_before = b"".join(given_back[:-1])
@@ -370,7 +370,7 @@ def test_every_last_event_of_the_responses_api_ends_the_stream(last: bytes) -> N
 
 
 @pytest.mark.parametrize(
-    ("stream", "dialect"),
+    ("stream", "event_format"),
     [
         (RESPONSE_STREAM, MESSAGES),
         (MESSAGE_STREAM, RESPONSES),
@@ -381,8 +381,8 @@ def test_every_last_event_of_the_responses_api_ends_the_stream(last: bytes) -> N
         (b"data: [DONE]\n\n", RESPONSES),
     ],
 )
-def test_the_last_event_of_another_dialect_does_not_end_the_stream(stream: bytes, dialect: Dialect) -> None:
-    reader, given_back = read([stream], dialect)
+def test_the_last_event_of_another_format_does_not_end_the_stream(stream: bytes, event_format: EventFormat) -> None:
+    reader, given_back = read([stream], event_format)
     assert not reader.finished
     assert given_back[0] == stream
 

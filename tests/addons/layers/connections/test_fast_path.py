@@ -11,7 +11,7 @@ from mitmproxy.connection import Client
 
 from addons.bodies.end_detector import EndDetector
 from addons.bodies.signing_filter import SigningFilter
-from addons.bodies.stream_formats import CHAT, MESSAGES, RESPONSES, Dialect
+from addons.bodies.stream_formats import CHAT, MESSAGES, RESPONSES, EventFormat
 from addons.exchange.usage import Usage
 from addons.layers.connections.fast_path_writer import Upstream
 from addons.layers.connections.read_controller import ReadController
@@ -47,10 +47,10 @@ class StreamedChat:
         completed: Of the finished answer, the hash and what its reader has found.
     """
 
-    def __init__(self, dialect: Dialect, *, by_fast_path: bool) -> None:
+    def __init__(self, event_format: EventFormat, *, by_fast_path: bool) -> None:
         self.fast = 0
         self.completed: list[tuple[str, str | None, object, bool]] = []
-        self._dialect = dialect
+        self._event_format = event_format
         self._by_fast_path = by_fast_path
         self._reading = Reading(ConnectionHandlers({}))
         config = make_config()
@@ -67,7 +67,7 @@ class StreamedChat:
             reader = body.reader
             self.completed.append((body.digests[1], reader.id, reader.usage, reader.finished))
 
-        flow.response.stream = SigningFilter(EndDetector(self._dialect), sign)
+        flow.response.stream = SigningFilter(EndDetector(self._event_format), sign)
 
     def receive(self, piece: bytes) -> None:
         upstream = self._reading.upstream
@@ -118,11 +118,11 @@ contents = st.one_of(
 )
 @example([FIRST, TOKEN, NO_USAGE, DONE], [0] * 20, None, CHAT, b"0\r\n\r\n")
 def test_the_client_gets_the_same_by_the_fast_path_and_through_the_layers(
-    contents: list[bytes], how: list[int], where: list[int] | None, dialect: Dialect, end: bytes
+    contents: list[bytes], how: list[int], where: list[int] | None, event_format: EventFormat, end: bytes
 ) -> None:
     chunks = [written_oddly(content, way) for content, way in zip(contents, how, strict=False)]
     pieces = [*chunks, *([end] if end else [])] if where is None else cut(b"".join(chunks) + end, where)
-    layered, fast = (StreamedChat(dialect, by_fast_path=by_fast_path) for by_fast_path in (False, True))
+    layered, fast = (StreamedChat(event_format, by_fast_path=by_fast_path) for by_fast_path in (False, True))
     for chat in (layered, fast):
         chat.receive(HEAD)
     assert fast.wire.to_client == layered.wire.to_client
@@ -191,12 +191,12 @@ def test_what_looks_like_a_chunk_in_the_middle_of_one_does_not_take_the_fast_pat
 
 
 @pytest.mark.parametrize(
-    ("dialect", "event_type"),
+    ("event_format", "event_type"),
     [(MESSAGES, b"message_stop"), (RESPONSES, b"response.completed")],
     ids=["messages", "responses"],
 )
-def test_the_type_of_an_event_and_its_data_belong_together(dialect: Dialect, event_type: bytes) -> None:
-    chat = StreamedChat(dialect, by_fast_path=True)
+def test_the_type_of_an_event_and_its_data_belong_together(event_format: EventFormat, event_type: bytes) -> None:
+    chat = StreamedChat(event_format, by_fast_path=True)
     chat.receive(HEAD + chunked(b'data: {"type":"message_start","message":{"id":"a"},"response":{"id":"a"}}\n\n'))
     chat.receive(chunked(b"event: " + event_type + b"\n"))
     chat.receive(chunked(b"data: {}\n\n"))
