@@ -1,4 +1,4 @@
-"""Where each stream format's events have the response id, their type and the usage, and which of them end the stream."""
+"""Where each format's events have the response id, their type and the usage, and which of them end a stream."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

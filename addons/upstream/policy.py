@@ -25,6 +25,8 @@ class UpstreamPolicy(Protocol):
     def retry(self, exchange: Exchange, request: http.Request, body: bytes | None) -> Target | None:
         """Choose where a request goes once more, when an attempt has failed before a byte of its response.
 
+        A connection that could not be made is not asked about: its failure is told to the client as it is.
+
         Args:
             exchange: Its record; the last of its attempts is the one that has failed.
             request: Its head, as it was sent.
