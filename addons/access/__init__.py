@@ -1,1 +1,1 @@
-"""Who may come in, with how much and for how long: tokens, body limits, rate limits, CORS, deadlines."""
+"""Access control: tokens, body limits, rate limits, connection limits, CORS and the deadlines of clients."""

@@ -1,10 +1,11 @@
-"""How much memory request bodies take that wait: for their end, for an upstream connection, or for a second attempt.
+"""The memory of request bodies that wait for their end, for an upstream connection, or for a second attempt.
 
-All clients together have one budget in bytes. When it is spent, the body is dropped that has cost the most: its bytes
-times the seconds that it has been coming. So a client that holds much for long gives way to many that hold little for a
-moment. A body that is complete is never dropped, as a response is about to come of it.
+All clients together have one budget in bytes. When it is exhausted, bodies that are kept only for a second attempt are
+dropped first, and then the incomplete body with the highest cost: its bytes times the seconds since it began. So a
+large body that arrives slowly is dropped before many small ones that arrive quickly. A complete body is never dropped
+before it has been sent.
 
-Sans-I/O: the memory is freed at once, and the request is refused when something next happens on its stream.
+Sans-I/O: the memory is freed at once, and the request is rejected at the next event of its stream.
 """
 
 import time
@@ -12,17 +13,17 @@ from collections.abc import Callable
 
 
 class HeldBody:
-    """A request body, or the part of one, that waits in memory.
+    """A request body, or part of one, that is held in memory.
 
     Attributes:
         size: Its bytes.
-        dropped: Whether it had to go. Nothing more is taken then.
+        dropped: Whether it was dropped. It takes no more bytes then.
     """
 
     __slots__ = ("_began", "_budget", "_drop", "dropped", "size")
 
     def __init__(self, budget: "BodyBudget", drop: Callable[[], None], now: float) -> None:
-        """Make one with nothing in it; see `BodyBudget.begin`."""
+        """Make an empty body; see `BodyBudget.begin`."""
         self.size = 0
         self.dropped = False
         self._budget = budget
@@ -30,69 +31,69 @@ class HeldBody:
         self._began = now
 
     def add(self, size: int) -> bool:
-        """Take so many bytes more; tell whether there was room, and is."""
+        """Count more bytes; return whether they fit, and the body was not dropped."""
         if not self.dropped:
             self._budget.take(self, size)
         return not self.dropped
 
     def less(self, size: int) -> None:
-        """Let so many bytes go."""
+        """Release some bytes."""
         self._budget.give_back(self, min(size, self.size))
 
     def complete(self) -> None:
-        """Take note that all of it is there."""
+        """Note that the body is complete."""
         self._budget.keep(self)
 
     def sent(self) -> None:
-        """Take note that it has been forwarded, and is kept for a second attempt alone."""
+        """Note that it has been forwarded, and is kept only for a second attempt."""
         self._budget.spare(self)
 
     def release(self) -> None:
-        """Take note that it is kept no longer."""
+        """Note that it is not kept any longer."""
         self._budget.forget(self)
 
     def drop(self) -> None:
-        """Have it go."""
+        """Free its memory."""
         self.dropped = True
         self._drop()
         self.release()
 
     def cost(self, now: float) -> tuple[float, int]:
-        """What it has cost by now, in byte-seconds; and its bytes, which decide between equals."""
+        """Its cost so far, in byte-seconds, and its bytes, which decide between equal costs."""
         return self.size * (now - self._began), self.size
 
 
 class BodyBudget:
-    """The budget of all that wait.
+    """The budget of all held bodies.
 
     Attributes:
-        held: Bytes that are taken.
+        held: Bytes in use.
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Make it with nothing taken.
+        """Make an unused budget.
 
         Args:
-            most: How many bytes may be taken at once.
-            clock: Tells the time, in seconds.
+            most: Most bytes in use at once.
+            clock: Seconds, monotonic.
         """
         self.held = 0
         self._most = most
         self._clock = clock
         self._coming: set[HeldBody] = set()
-        # In the order in which they were sent: the oldest is needed least.
+        # In the order in which they were sent: the oldest is least likely to be needed.
         self._spare: dict[HeldBody, None] = {}
 
     def begin(self, drop: Callable[[], None]) -> HeldBody:
-        """Begin with a body.
+        """Start to hold a body.
 
         Args:
-            drop: Frees the memory that it takes.
+            drop: Frees the memory of the body.
         """
         return HeldBody(self, drop, self._clock())
 
     def take(self, body: HeldBody, size: int) -> None:
-        """Count bytes of a body; where there is no room for them, drop others, or this one."""
+        """Count bytes of a body; if the budget is exhausted, drop other bodies or this one."""
         self.held += size
         body.size += size
         self._coming.add(body)
@@ -104,22 +105,22 @@ class BodyBudget:
                 max(self._coming, key=lambda held: held.cost(now)).drop()
 
     def keep(self, body: HeldBody) -> None:
-        """Let a body wait that is complete."""
+        """Keep a body that is complete."""
         self._coming.discard(body)
 
     def spare(self, body: HeldBody) -> None:
-        """Let a body go before any other."""
+        """Make a body the first to be dropped, after those that were spared earlier."""
         self._coming.discard(body)
         if body.size:
             self._spare[body] = None
 
     def give_back(self, body: HeldBody, size: int) -> None:
-        """Count bytes of a body no longer."""
+        """Stop counting some bytes of a body."""
         self.held -= size
         body.size -= size
 
     def forget(self, body: HeldBody) -> None:
-        """Count a body no longer."""
+        """Stop counting a body."""
         self._coming.discard(body)
         self._spare.pop(body, None)
         self.give_back(body, body.size)

@@ -1,10 +1,10 @@
-"""How fast a request body has to come, over HTTP/1 and HTTP/2 alike.
+"""The minimum pace of a request body, over HTTP/1 and HTTP/2.
 
-A pause is allowed for, and then a rate: each byte pays for some time, and what came fast pays for no more than the
-pause. So a client may be slow, and stop for a moment, but not keep a body open with a byte now and then. A body that is
-held until it is complete takes memory meanwhile, and has a deadline as a whole, too.
+A body may pause, and needs a minimum rate: each byte extends the deadline by some time, and a fast body gains no more
+than the pause. So a client may be slow, and stop for a moment, but cannot keep a body open with a byte now and then. A
+body that is held until it is complete uses memory, so it also has a total deadline.
 
-Sans-I/O: times are given in seconds, of any clock that runs on.
+Sans-I/O: times are seconds of a monotonic clock.
 """
 
 import math
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BodyTimes:
-    """What a body gets.
+    """The time limits of a body.
 
     Attributes:
         pause: Seconds without progress.
-        rate: Bytes that pay for a second.
-        whole: Seconds until all of it is there, while it is held.
+        rate: Minimum rate, in bytes a second.
+        whole: Seconds until the body has to be complete, while it is held.
     """
 
     pause: float
@@ -32,11 +32,11 @@ class BodyPace:
     __slots__ = ("_paid_until", "_times", "_whole_until")
 
     def __init__(self, times: BodyTimes, now: float) -> None:
-        """Begin with a body.
+        """Start the deadline of a body.
 
         Args:
-            times: What it gets.
-            now: The time.
+            times: The time limits.
+            now: The current time.
         """
         self._times = times
         self._paid_until = now
@@ -44,17 +44,17 @@ class BodyPace:
 
     @property
     def deadline(self) -> float:
-        """Until when more has to come."""
+        """The time by which more bytes have to arrive."""
         return min(self._paid_until + self._times.pause, self._whole_until)
 
     def came(self, size: int, now: float) -> None:
-        """Take note of bytes that have come."""
+        """Note received bytes."""
         self._paid_until = min(now, self._paid_until + size / self._times.rate)
 
     def excuse(self, now: float) -> None:
-        """Take note that others do not take what the client would send."""
+        """Note that backpressure, and not the client, stops the body."""
         self._paid_until = now
 
     def pass_on(self) -> None:
-        """Take note that the body is held no longer, but passed on as it comes."""
+        """Note that the body is not held any longer, but forwarded as it arrives."""
         self._whole_until = math.inf

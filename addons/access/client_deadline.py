@@ -1,7 +1,7 @@
-"""How long a client may take: one deadline a connection, moved as the connection goes from one state to the next.
+"""The deadline of a client's connection, which moves as the connection changes its state.
 
-No timer belongs to it: `addons.layers.connections.client_connections` looks at all of them once in a while. Time that
-the response takes is not counted here: a model may think for ten minutes, and a stream may last for hours.
+It has no timer of its own: `addons.layers.connections.client_connections` checks all deadlines periodically. The time
+that a response takes is not limited here: inference may take ten minutes, and a stream may last for hours.
 """
 
 import math
@@ -13,27 +13,27 @@ from typing import Final
 from addons.access.body_pace import BodyPace, BodyTimes
 
 LINGER_SECONDS: Final = 30.0
-"""How long what a client still sends is read after its request was refused, so that it reads the response first."""
+"""Seconds for which a client's bytes are still read after its request was rejected, so that it reads the response."""
 
 LINGER_PAUSE: Final = 5.0
-"""How long it may pause in that."""
+"""Seconds for which the client may pause meanwhile."""
 
 CLOSE_GRACE: Final = 5.0
-"""How long an idle connection is kept that is to be closed: what the client may be sending just now is answered yet."""
+"""Seconds for which an idle connection is kept before it is closed, as the client may be sending a request."""
 
 LINGER_BYTES: Final = 16 * 1024 * 1024
-"""How much of it is read: what most clients send at once. Those that push more do not wait for a response."""
+"""Bytes that are still read after a rejected request: as much as most clients send before they read the response."""
 
 
 @dataclass(frozen=True)
 class ClientTimeouts:
-    """What clients get, in seconds.
+    """Timeouts of clients, in seconds.
 
     Attributes:
         head: For a TLS handshake, and for a request head from its first byte.
         body: Without progress in a request body.
         idle: Between requests.
-        body_rate: Bytes of a request body that pay for a second.
+        body_rate: Minimum rate of a request body, in bytes a second.
         whole_body: For a request body that is held until it is complete.
     """
 
@@ -44,7 +44,7 @@ class ClientTimeouts:
     whole_body: float = math.inf
 
     def of_body(self) -> BodyTimes:
-        """What a request body gets."""
+        """The time limits of a request body."""
         return BodyTimes(self.body, self.body_rate, self.whole_body)
 
 
@@ -52,10 +52,10 @@ class ClientDeadline:
     """One connection's deadline.
 
     Attributes:
-        timeouts: What the client gets.
-        deadline: When the client is overdue (monotonic seconds); None while it is not its turn.
-        speaks_http: Whether there is a layer that can answer it.
-        retiring: Whether the connection is to be closed as soon as that costs the client no response.
+        timeouts: The timeouts of the client.
+        deadline: When the client is overdue (monotonic seconds); None while the proxy does not wait for the client.
+        speaks_http: Whether there is a layer that can respond with an error.
+        retiring: Whether the connection is to be closed as soon as no response is lost by that.
     """
 
     def __init__(self, timeouts: ClientTimeouts, now: Callable[[], float] = time.monotonic) -> None:
@@ -72,55 +72,55 @@ class ClientDeadline:
         self.await_head()
 
     def await_head(self) -> None:
-        """A handshake or a head begins."""
+        """Note that a handshake or a head begins."""
         self._idles = False
         self.deadline = self._now() + self.timeouts.head
 
     def await_body(self) -> None:
-        """A body begins, or goes on after the response."""
+        """Note that a body begins, or continues after the response."""
         self._idles = False
         self._body = BodyPace(self._body_times, self._now())
         self.deadline = self._body.deadline
 
     def body_came(self, size: int) -> None:
-        """Some of the body has come."""
+        """Note received bytes of the body."""
         self._body.came(size, self._now())
         self.deadline = self._body.deadline
 
     def pass_body_on(self) -> None:
-        """The body is held no longer, but passed on as it comes."""
+        """Note that the body is not held any longer, but forwarded as it arrives."""
         self._body.pass_on()
 
     def excuse(self) -> None:
-        """It is not the client's fault: others do not take what it sends."""
+        """Note that backpressure, and not the client, stops the body."""
         self._body.excuse(self._now())
         self.deadline = self._body.deadline
 
     def stop(self) -> None:
-        """It is not the client's turn."""
+        """Note that the proxy does not wait for the client."""
         self._idles = False
         self.deadline = None
 
     def idle(self) -> None:
-        """Request and response are complete."""
+        """Note that request and response are complete."""
         self._idles = True
         self.deadline = self._now() + (CLOSE_GRACE if self.retiring else self.timeouts.idle)
 
     def retire(self) -> None:
-        """The connection is to be closed soon."""
+        """Note that the connection is to be closed soon."""
         self.retiring = True
         if self._idles:
             self.idle()
 
     def linger(self) -> None:
-        """The response is out; the client may still be sending."""
+        """Note that the response was sent, while the client may still be sending."""
         self._idles = False
         self._bytes = 0
         self._began = self._now()
         self.deadline = self._began + LINGER_PAUSE
 
     def still_lingers(self, size: int) -> bool:
-        """Take note that the client goes on; whether to go on listening."""
+        """Note that the client still sends; return whether to go on reading."""
         self._bytes += size
         self.deadline = min(self._now() + LINGER_PAUSE, self._began + LINGER_SECONDS)
         return self._bytes <= LINGER_BYTES

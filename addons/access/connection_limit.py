@@ -1,7 +1,7 @@
-"""How many connections clients may have open at a port, and how many of them one client may have.
+"""Limits of the open connections at a port: of all clients, and of each client.
 
-A connection that has ended keeps its place for as long as the client has not read what was left for it, unless a new
-one needs the place.
+A closed connection still counts until the client has read the bytes in its write buffer, unless a new connection needs
+its place.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 QUARTER: Final = 4
-"""Of how many parts one client may have one: others are served while one takes all that it gets."""
+"""The divisor of a client's share: one client may use a quarter of a limit, so that others are served."""
 
 
 @dataclass(frozen=True)
@@ -23,27 +23,27 @@ class ConnectionLimit:
     """The connections at one port."""
 
     def __init__(self, name: str, most: int, most_per_client: int | None = None) -> None:
-        """Begin with none.
+        """Start without connections.
 
         Args:
-            name: What the log calls the limit.
-            most: How many there may be at once, 1 or more.
-            most_per_client: How many of them one client may have, 1 or more; None for all.
+            name: The name of the limit in the log.
+            most: Most connections at once, 1 or more.
+            most_per_client: Most connections of one client, 1 or more; None: as many as `most`.
         """
         self._most = most
         self._most_per_client = most_per_client
         self._full = f"{name} {most} are open"
         self._share_is_full = f"one address has its share, {most_per_client}, of {name} {most}"
         self._open = 0
-        self._by_client: Counter[str] = Counter()  # those that are leaving, too; as many as there are connections
-        # Of connections that have ended, what waits yet to be read; the oldest first.
+        self._by_client: Counter[str] = Counter()  # includes those that are leaving; bounded by the connections
+        # Closed connections whose write buffers are not empty; the oldest first.
         self._leaving: dict[asyncio.WriteTransport, _Leaving] = {}
 
     def refusal(self, client: str | None) -> str | None:
-        """Why one more connection of a client would not be taken, for the log; None where it would.
+        """Why one more connection of a client is rejected, for the log; None if it is accepted.
 
         Args:
-            client: Whose share it counts in; None where it counts in none.
+            client: The client in whose share it counts; None if it counts in none.
         """
         if self._open >= self._most:
             return self._full
@@ -52,7 +52,7 @@ class ConnectionLimit:
         return None
 
     def take(self, client: str | None) -> None:
-        """Give a place to a connection that is not refused."""
+        """Count a connection that is accepted."""
         if self._has_its_share(client):
             self._abort(self._oldest_leaving(client))
         elif self._leaving and self._open + len(self._leaving) >= self._most:
@@ -62,12 +62,12 @@ class ConnectionLimit:
             self._by_client[client] += 1
 
     def leave(self, client: str | None, transport: asyncio.WriteTransport | None, until: float) -> None:
-        """Take note that a connection has ended.
+        """Note that a connection was closed.
 
         Args:
-            client: As it was for `take`.
-            transport: Where there may be something left to be read.
-            until: How long the client may take for that (monotonic seconds).
+            client: As passed to `take`.
+            transport: The connection's transport, which may have bytes in its write buffer.
+            until: When the client has to have read them (monotonic seconds).
         """
         self._open -= 1
         if transport is not None and transport.get_write_buffer_size():
@@ -76,7 +76,7 @@ class ConnectionLimit:
             self._free(client)
 
     def sweep(self, now: float) -> None:
-        """Let go of connections that have been read to their end, or have had their time (monotonic seconds)."""
+        """Stop counting connections whose write buffers are empty or whose time is over (`now`, monotonic seconds)."""
         for transport, leaving in list(self._leaving.items()):
             if leaving.until <= now or not transport.get_write_buffer_size():
                 self._abort(transport)

@@ -1,4 +1,4 @@
-"""Lets scripts of other origins in: answers preflights, and adds to all responses what browsers want to know."""
+"""CORS for scripts of other origins: responds to preflights, and adds the CORS headers to all responses."""
 
 from mitmproxy import http
 
@@ -7,38 +7,39 @@ from attest_web.middleware.cors import CorsPolicy, is_preflight
 
 
 class Cors:
-    """Applies the policy to all requests, answered here or upstream."""
+    """Applies the CORS policy to all requests, those that this proxy responds to itself included."""
 
     def __init__(self, policy: CorsPolicy) -> None:
         self._policy = policy
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Answer a preflight. It carries no token, so it must not reach the upstream."""
+        """Respond to a preflight. It has no token, so it must not reach the upstream."""
         header = flow.request.headers.get
         if flow.error is not None or flow.response is not None or not _is_preflight(flow.request):
             return
-        answer = http.Response.make(204)
-        del answer.headers["content-length"]  # a 204 has none (RFC 9110, 8.6)
+        response = http.Response.make(204)
+        del response.headers["content-length"]  # a 204 has none (RFC 9110, 8.6)
         origin, method = header("origin", ""), header("access-control-request-method", "")
-        answer.headers.update(self._policy.preflight_headers(origin, method, header("access-control-request-headers")))
-        respond_early(flow, answer)
+        requested = header("access-control-request-headers")
+        response.headers.update(self._policy.preflight_headers(origin, method, requested))
+        respond_early(flow, response)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Add to a response that comes from the upstream."""
+        """Add the headers to an upstream response."""
         if flow.response is not None:
             self.add_headers(flow.request, flow.response)
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """Add to a response that was made here: for one that was made on the headers alone, this is the only hook."""
+        """Add the headers to a response of this proxy's own: an early response runs no other hook."""
         if flow.response is not None and flow.response.raw_content is not None:
             self.add_headers(flow.request, flow.response)
 
     def add_headers(self, request: http.Request | None, response: http.Response) -> None:
-        """Replace what a response says to browsers, but for the headers that it exposes: ours are put beside those.
+        """Replace the CORS headers of a response; the headers that it exposes are kept, and this proxy's are added.
 
         Args:
-            request: What it answers; None where that could not be read.
-            response: The answer.
+            request: The request; None if its head could not be read.
+            response: The response.
         """
         if request is not None and _is_preflight(request) and response.status_code == 204:
             return

@@ -1,4 +1,4 @@
-"""The gate: who may come in, and with how much."""
+"""The gate: checks the token and the size of each request by its headers."""
 
 import re
 from collections.abc import Mapping
@@ -15,24 +15,24 @@ from attest_web.middleware.e2ee_headers import UNSUPPORTED, asks_for_encryption
 
 _CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"x-api-key", b"api-key", b"cookie"})
 _WEBSOCKET = b"sec-websocket-"
-"""How the names of headers begin that the handshake of a WebSocket takes, beside those for one hop alone."""
+"""Prefix of the names of the headers of a WebSocket's handshake, in addition to the hop-by-hop ones."""
 _BAD_IN_VALUE = re.compile(rb"[\r\n\0]")
 
 
 class Gate:
-    """Refuses requests without a token and requests that are too large, on their headers alone; lets the others in.
+    """Rejects requests without a valid token and requests that are too large, by their headers.
 
     Attributes:
-        tokens: What opens it. Each request is asked for one of those that there are when its head has come.
+        tokens: The valid tokens. A request needs one that is valid when its head arrives.
     """
 
     def __init__(self, tokens: Tokens, sizes: Mapping[Size, int], exchanges: Exchanges) -> None:
         """Make a gate.
 
         Args:
-            tokens: What opens it.
+            tokens: The valid tokens.
             sizes: Largest request bodies, in bytes.
-            exchanges: Know the requests' routes, and are told whose token each has come with.
+            exchanges: The records, from which routes are read and in which credentials are noted.
         """
         self.tokens = tokens
         self._sizes = sizes
@@ -43,7 +43,7 @@ class Gate:
         return self._sizes[self._exchanges.of(flow).route.size]
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Let the request pass, or set its response."""
+        """Let the request pass, or reject it."""
         request = flow.request
         exchange = self._exchanges.of(flow)
         route = exchange.route
@@ -55,7 +55,7 @@ class Gate:
         elif route.kind is Kind.SIGNED or handshake is not None:
             exchange.credential = credential
         _drop_headers(request)
-        if flow.error is not None or flow.response is not None:  # somebody has refused it already
+        if flow.error is not None or flow.response is not None:  # it was rejected before
             return
         if request.http_version not in ("HTTP/1.0", "HTTP/1.1"):
             reject(flow, 400, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
@@ -84,22 +84,22 @@ def _refuse_handshake(flow: http.HTTPFlow, status: int, message: str) -> None:
 
 
 def _credentials(request: http.Request, handshake: Handshake | None) -> bytes:
-    """The authorization that a request bears, as it was on the wire."""
+    """The value of a request's authorization, in the bytes of the wire."""
     authorization = request.headers.get("authorization")
     if authorization is None and (key := request.headers.get("x-api-key")) is not None and speaks_anthropic(request):
         authorization = f"Bearer {key}"
     if authorization is None and handshake is not None:
         return handshake.authorization
-    # mitmproxy decodes header bytes so; this gives back the bytes of the wire.
+    # The reverse of mitmproxy's decoding of header bytes.
     return (authorization or "").encode("utf-8", "surrogateescape")
 
 
 def _drop_headers(request: http.Request) -> None:
-    """Take out what is for this proxy alone.
+    """Remove the headers that are only for this proxy.
 
-    Neither the upstream nor anything that shows or saves flows has use for credentials, however they are spelt. And
-    nobody may turn a connection into a tunnel past the signer: a change of protocol is ignored (RFC 9110, 7.8), but for
-    the handshake of a WebSocket, which is put back in when there is nothing against it.
+    Credentials must reach neither the upstream nor what shows or saves flows, however their names are spelt. And no
+    connection may become a tunnel past the signer: a change of protocol is ignored (RFC 9110, 7.8), except for the
+    handshake of a WebSocket, whose headers are written again if the request is accepted.
     """
     kept = []
     for name, value in end_to_end(request.headers.fields):
@@ -108,7 +108,7 @@ def _drop_headers(request: http.Request) -> None:
             kept.append((name, value))
     if len(kept) != len(request.headers.fields):
         request.headers.fields = tuple(kept)
-    request.authority = ""  # of a target in absolute form: it goes where all go
+    request.authority = ""  # of a target in absolute form, which does not choose the upstream
 
 
 def _content_length(request: http.Request) -> int:

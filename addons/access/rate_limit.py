@@ -1,4 +1,4 @@
-"""Turns away clients that ask too often, on the headers alone, before anything looks at their token."""
+"""Rejects the requests of clients that exceed the rate limit, by their headers, before the token is checked."""
 
 from mitmproxy import http
 from mitmproxy.connection import Client
@@ -10,20 +10,20 @@ from attest_web.middleware.rate_limit import TOO_MANY, RateLimiter, budget_of
 
 
 class RateLimit:
-    """Answers with 429 where the limiter says so."""
+    """Rejects requests that exceed the rate limit with 429."""
 
     def __init__(self, limiter: RateLimiter, addresses: ClientAddresses) -> None:
-        """Count for a limiter.
+        """Make the addon.
 
         Args:
-            limiter: Knows how often each client has asked.
-            addresses: Tell clients apart.
+            limiter: Has a token bucket for each client.
+            addresses: Finds the client of a request.
         """
         self._limiter = limiter
         self._addresses = addresses
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Count the request, and refuse it where it is one too many."""
+        """Count the request, and reject it if it exceeds the limit."""
         budget = budget_of(request_path(flow.request))
         if flow.error is not None or flow.response is not None or budget is None:
             return
@@ -32,8 +32,8 @@ class RateLimit:
             reject(flow, 429, TOO_MANY, {"retry-after": str(wait)})
 
     def unreadable(self, client: Client) -> None:
-        """Count a request whose head could not be read, for the client at the other end of the connection.
+        """Count a request whose head could not be read, for the client of the connection.
 
-        The layers refuse it by themselves, and close the connection.
+        The layers reject it themselves, and close the connection.
         """
         self._limiter.seconds_to_wait(self._addresses.peer_of(client))

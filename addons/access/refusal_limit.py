@@ -1,4 +1,4 @@
-"""Ends connections whose clients go on asking after they were told, several times, that they ask too much."""
+"""Closes connections whose clients keep sending requests after several responses of 429."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,23 +10,22 @@ from mitmproxy.connection import Client
 from addons.exchange.exchanges import Exchanges
 
 MOST: Final = 8
-"""Answers with 429 that a connection gets one after the other; with the last of them, it is closed."""
+"""Most consecutive responses of 429 on a connection; it is closed after the last of them."""
 
 
 class RefusalLimit:
-    """Counts the 429 of this proxy's own on each connection. What the model server refuses is its own affair."""
+    """Counts this proxy's own responses of 429 on each connection, and not those of the upstream."""
 
     def __init__(self, exchanges: Exchanges, close_soon: Callable[[Client], None]) -> None:
-        """Count for all connections.
+        """Make the addon.
 
         Args:
-            exchanges: Know whether a response was made here.
-            close_soon: Has a connection closed behind the response that is under way. Over HTTP/2, nothing in a
-                response can say so.
+            exchanges: The records, which tell whether a response is this proxy's own.
+            close_soon: Closes a connection after the current response. HTTP/2 has no header for that.
         """
         self._exchanges = exchanges
         self._close_soon = close_soon
-        # Weak: what is known of a connection goes with it.
+        # Weak: an entry is removed with its connection.
         self._refusals: WeakKeyDictionary[Client, int] = WeakKeyDictionary()
 
     def response(self, flow: http.HTTPFlow) -> None:

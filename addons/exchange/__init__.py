@@ -1,1 +1,1 @@
-"""The one record of a request and its response, and the facts that it is made of."""
+"""The one record of a request and its response, and the types of its fields."""

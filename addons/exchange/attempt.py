@@ -1,4 +1,4 @@
-"""Where a request is sent, and what came of each time that it was."""
+"""The target of a request, and the attempts to send it with their outcomes."""
 
 import enum
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class Target:
         scheme: `http` or `https`.
         host: A name, or an address without brackets.
         port: The TCP port.
-        path: The path there, without the query; None where it is the one that the client has asked for.
+        path: The path there, without the query; None if it is that of the client's request.
     """
 
     scheme: str
@@ -22,34 +22,34 @@ class Target:
 
 
 class AttemptOutcome(enum.Enum):
-    """What came of an attempt."""
+    """The outcome of an attempt."""
 
     COMPLETED = "completed"
-    """The response has come to its end, whatever its status; of a WebSocket, its handshake has."""
+    """The response is complete, whatever its status; for a WebSocket, the handshake is."""
     CONNECT_FAILED = "connect_failed"
-    """There is no connection: refused, unreachable, an unknown name, or a TLS handshake that failed."""
+    """No connection was made: refused, unreachable, an unknown name, or a failed TLS handshake."""
     CLOSED = "closed"
-    """The upstream has closed the connection without a byte of a response."""
+    """The upstream closed the connection before the first byte of a response."""
     INVALID = "invalid"
-    """What came is not the response that HTTP allows, or is beyond the bounds that this proxy sets."""
+    """The response violates HTTP or this proxy's limits."""
     TRUNCATED = "truncated"
     """The connection ended in the middle of the response."""
     TIMED_OUT = "timed_out"
-    """The response did not begin, or having brought its last event did not end, in time."""
+    """The response did not begin in time, or did not end in time after its last event."""
     ABANDONED = "abandoned"
-    """The client has gone, or this proxy has given the request up: it says nothing of the upstream."""
+    """The client disconnected, or this proxy gave the request up; the upstream is not at fault."""
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One time that a request was sent to an upstream, or was to be.
+    """An attempt to send a request to an upstream.
 
     Attributes:
-        target: Where to.
-        reused: Whether it went over a connection that was made for an earlier request.
+        target: Where the request is sent.
+        reused: Whether its connection was made for an earlier request.
         sent_at: When its first byte was sent, in seconds of `time.monotonic`; None before there is a connection.
-        status: Of the response; None before its head.
-        outcome: None while it is under way.
+        status: Status of the response; None before its head.
+        outcome: The outcome; None while the attempt is under way.
     """
 
     target: Target
@@ -59,6 +59,6 @@ class Attempt:
     outcome: AttemptOutcome | None = None
 
     def end(self, outcome: AttemptOutcome) -> None:
-        """Note what came of it; what was noted first stays, as what follows from it is no news of the upstream."""
+        """Set the outcome, unless it is set already: later failures only follow from the first one."""
         if self.outcome is None:
             self.outcome = outcome

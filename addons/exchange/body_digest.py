@@ -19,14 +19,14 @@ class BodyDigest:
         self._sha256 = hashlib.sha256()
 
     def add(self, piece: bytes) -> None:
-        """Take in the next bytes of the body."""
+        """Hash the next bytes of the body."""
         self.size += len(piece)
         self._sha256.update(piece)
 
     def end(self) -> None:
-        """Take note that the body is complete."""
+        """Note that the body is complete."""
         self.complete = True
 
     def hex(self) -> str:
-        """The hash of what has passed so far, in lower-case hex."""
+        """The hash of the body so far, in lower-case hex."""
         return self._sha256.hexdigest()

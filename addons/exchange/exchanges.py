@@ -1,9 +1,9 @@
 """The one look-up from a flow to the record of its exchange.
 
 It is a `WeakKeyDictionary`, and not the flow's `metadata`: mitmproxy serialises that for `-w` and for mitmweb, and a
-record holds what cannot be serialised, and what must not be. The record is gone when its flow is, however that has
-ended, without a hook that takes it out. That holds only as long as no record refers to its flow, directly or not: the
-table refers to the record, and a weak key does not help a value that keeps it alive.
+record has fields that cannot be serialised, or must not be. A record is freed with its flow, however that has ended,
+without a hook that removes it. This requires that no record refers to its flow, directly or indirectly: the table
+refers to the record, and a weak key does not free a flow that its value keeps alive.
 """
 
 from collections.abc import Callable
@@ -17,34 +17,34 @@ from addons.exchange.route import Route
 
 
 class Exchanges:
-    """The exchanges of all flows that there are. For the event loop alone."""
+    """The exchanges of all existing flows. Only for the event loop's thread."""
 
     def __init__(self, route_of: Callable[[HTTPFlow], Route]) -> None:
-        """Begin with none.
+        """Start without exchanges.
 
         Args:
-            route_of: Finds the route of a flow's request. It is asked once for a flow, at first sight: a request may be
-                redirected later, and its path is another one then.
+            route_of: Finds the route of a flow's request. Called once for each flow, at its first look-up: the path of
+                the request may be changed later.
         """
         self._route_of = route_of
         self._records: WeakKeyDictionary[Flow, Exchange] = WeakKeyDictionary()
 
     def of(self, flow: HTTPFlow) -> Exchange:
-        """The exchange of a flow, the same object each time; begun here at first sight of the flow."""
+        """The exchange of a flow, the same object each time; made at the first look-up."""
         exchange = self._records.get(flow)
         if exchange is None:
             exchange = self._records[flow] = Exchange(self._route_of(flow), flow.client_conn.peername)
         return exchange
 
     def find(self, flow: Flow | None) -> Exchange | None:
-        """The exchange of a flow; None of one that has not passed here, such as a copy or one from a file."""
+        """The exchange of a flow; None if the flow did not pass this proxy, such as a copy or one from a file."""
         return None if flow is None else self._records.get(flow)
 
     def flows(self) -> list[HTTPFlow]:
-        """All flows that there are, under way or kept by something that shows them, in the order of their coming."""
+        """All existing flows, under way or kept to be shown, in the order of their first look-ups."""
         flows = (reference() for reference in self._records.keyrefs())
         return [flow for flow in flows if isinstance(flow, HTTPFlow)]
 
     def open_streams(self) -> int:
-        """How many event streams are under way."""
+        """Number of event streams under way."""
         return sum(exchange.is_stream for exchange in self._records.values())

@@ -1,4 +1,4 @@
-"""What the inspection keeps of an exchange whose flow is shown in mitmweb or in the console."""
+"""What the inspection records of an exchange whose flow is shown in mitmweb or in the console."""
 
 from dataclasses import dataclass, field
 
@@ -7,19 +7,19 @@ from addons.exchange.body_digest import BodyDigest
 
 @dataclass(slots=True, eq=False, repr=False)
 class FlowFacts:
-    """What is shown in a flow, and what was learnt for that.
+    """What is shown in a flow, and the state that this needs.
 
     Attributes:
         title: Method and path of the request.
-        model: The model that was asked for, where the request tells and that looks like the name of one.
-        request: Of the request body, as the client sent it.
-        response: Of the response body, as the client gets it.
-        waiting: The request body, while it waits outside the flow to be forwarded.
-        notices: What stands in place of the bodies in the flow, by the name of the message.
-        ended: Whether the response is complete; or, of a WebSocket, its handshake.
+        model: The model that the request names, if that is a plausible name.
+        request: Digest of the request body as received.
+        response: Digest of the response body as returned.
+        waiting: The request body, while it is kept outside the flow until it is forwarded.
+        notices: The notices that replace the bodies in the flow, by `request` and `response`.
+        ended: Whether the response is complete; for a WebSocket, whether the handshake is.
         error: Why the exchange has failed, sanitised.
-        comment: What has been written into the flow's comment.
-        mark: What it has been marked with.
+        comment: The comment that the inspection has written into the flow.
+        mark: The mark that the inspection has given the flow.
     """
 
     title: str

@@ -1,8 +1,8 @@
-"""What is known of a request and its response.
+"""The record of a request and its response.
 
-Each room writes here what it learns, and reads what others have learnt: there is no other place for it. Nothing in the
-record was said in the request or the response, but for what must wait in it for a moment: a credential on its way to
-the pages that check it, and a body that is kept out of its flow. So a record has no repr of its fields.
+Each room writes to it and reads from it; this data is kept nowhere else. The record has no content of messages, except
+for two things that it holds for a short time: the credential of a request to a page that checks it, and a body that is
+kept out of its flow. So its repr does not show its fields.
 """
 
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 State = Literal["pending", "signed", "unsigned", "failed"]
-"""What has come of the signature of an exchange: `failed` where it should be there and could not be made."""
+"""State of the signature of an exchange; `failed` if it could not be made although it was due."""
 
 
 class PassingBody(Protocol):
-    """A body on its way, as `addons.bodies.pipeline` passes it on."""
+    """The pipeline of a body; see `addons.bodies.pipeline`."""
 
     @property
     def complete(self) -> bool:
@@ -33,10 +33,10 @@ class PassingBody(Protocol):
 
     @property
     def digests(self) -> tuple[str, str]:
-        """The SHA-256 of what has come, and of what goes on, in lower-case hex."""
+        """The SHA-256 of the body as received, and as sent on, in lower-case hex."""
 
     def __call__(self, piece: bytes) -> bytes | list[bytes]:
-        """Take the next piece, `b""` at the end of the body; return what goes on."""
+        """Process the next piece, `b""` at the end of the body; return what is sent on."""
 
 
 class ResponseReader(Protocol):
@@ -44,46 +44,46 @@ class ResponseReader(Protocol):
 
     @property
     def id(self) -> str | None:
-        """The response id, once it has passed, where there is one."""
+        """The response id, once it has passed; None if the body has none."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Exchange:
     """One request and its response, from the request's head to the response's last byte.
 
-    No field refers to the flow, nor to anything that does: see `addons.exchange.exchanges`.
+    No field refers to the flow, directly or indirectly: see `addons.exchange.exchanges`.
 
     Attributes:
-        route: The row of the table of endpoints that the request was for when it came.
-        peer: The address at the other end of the client's connection; None where that has gone already.
-        credential: Names the token of its client (`Tokens.credential`); empty where it had none, or none was needed.
-        authorization: The `Authorization` of a request to a proof page, until the page has it; the gate takes it out
-            of the flow.
+        route: The row of the table of endpoints that the request as received was for.
+        peer: Address and port of the client's connection; None if that is closed already.
+        credential: Identifies the client's token (`Tokens.credential`); empty if it sent none, or none was needed.
+        authorization: The `Authorization` of a request to a proof page, until the page reads it; the gate removes it
+            from the flow.
         changed: Whether an operator or a rule has changed the request after it was received.
-        target: Where the request is sent; None before that is known, and where it is answered here.
-        attempts: The times that it was sent, the first one first.
-        request_body: The request body on its way, on a signed route, until the response begins.
-        given_sha256: What the client says the SHA-256 of its request body is, in hex, where that counts.
-        response_reader: Reads the response body, where that is to be signed.
-        state: What has come of its signature; None where nothing is to be signed.
-        reason: Why it was not signed.
-        receipt_id: What its signature can be fetched by.
-        chat_id: The response id, which the signature can be fetched by, too.
+        target: Where the request is sent; None before that is known, and for a response of this proxy's own.
+        attempts: The attempts to send the request, in order.
+        request_body: The pipeline of the request body, on a signed route, until the response begins.
+        given_sha256: The SHA-256 of the request body that the client sent, in hex; None unless it is used.
+        response_reader: Reads the response body; None unless that is to be signed.
+        state: State of the signature; None if nothing is to be signed.
+        reason: Why the exchange is not signed.
+        receipt_id: The receipt id, by which the signature can be fetched.
+        chat_id: The response id, by which the signature can be fetched, too.
         request_sha256: Of the request body as received, in hex, when it was to be signed.
         forwarded_sha256: Of the request body as forwarded, in hex, when it was to be signed.
         upstream_sha256: Of the response body as received from the upstream, in hex, when it was to be signed.
         response_sha256: Of the response body as returned, in hex, when it was to be signed.
         signed: The signatures, when they have been made and stored.
-        usage: The tokens, where the response has told.
-        times: Those of the events of a streamed response.
-        upstream_status: What the upstream has answered with; None where it has not, or was not asked.
-        upstream_error: What the upstream had to say about it, sanitised.
-        layers_status: What the layers have answered with by themselves, before any hook told of the end.
-        left_by_client: Whether it was the client that gave up.
-        status: What the client got, when the exchange has ended; 499 where the client did not wait for it.
-        ended: Whether it is over, and has been counted and logged.
-        span: Its span, while it is under way and traced.
-        shown: What is shown of it in mitmweb and the console; None under other programs.
+        usage: The token usage that the response reports; None if it reports none.
+        times: The times of the events of a streamed response.
+        upstream_status: Status of the upstream response; None if there is none.
+        upstream_error: The upstream's error message, sanitised.
+        layers_status: Status of a response that the layers made themselves, before a hook reported the end.
+        left_by_client: Whether the client disconnected first.
+        status: Status of the response, when the exchange has ended; 499 if the client disconnected before it.
+        ended: Whether the exchange has ended, and has been counted and logged.
+        span: Its trace span, while the exchange is under way and traced.
+        shown: What mitmweb and the console show of it; None under other programs.
     """
 
     route: Route
@@ -118,7 +118,7 @@ class Exchange:
 
     @property
     def is_stream(self) -> bool:
-        """Whether a response of server-sent events is under way, which is to be signed."""
+        """Whether a response of server-sent events that is to be signed is under way."""
         return self.times is not None and self.upstream_status is not None and not self.ended
 
     @property
@@ -132,6 +132,6 @@ class Exchange:
         return self.upstream_status is None
 
     def leave_unsigned(self, reason: str) -> None:
-        """Take note that there will be no signature, if there is none yet."""
+        """Note that there will be no signature, unless there is one already."""
         if self.state != "signed":
             self.state, self.reason = "unsigned", reason

@@ -1,4 +1,4 @@
-"""What an endpoint promises, as far as the handling of an exchange depends on it.
+"""The properties of an endpoint that decide how its exchanges are handled.
 
 The table of endpoints is in `addons.routing.routes`.
 """
@@ -16,7 +16,7 @@ class Kind(enum.Enum):
 
 
 class Size(enum.Enum):
-    """Which limit a request body is held to."""
+    """Which limit applies to a request body."""
 
     PROOF = "of the proof pages"
     REQUEST = "VLLM_PROXY_MAX_REQUEST_SIZE"
@@ -40,16 +40,16 @@ class Route:
 
     Attributes:
         kind: What this proxy does with them.
-        name: What logs and metrics call it: its path; never one that a client has made up.
-        needs_token: Whether the gate asks for a token. The proof pages ask by themselves.
+        name: Its name in logs and metrics: its path in the table; never a path that only a client has sent.
+        needs_token: Whether the gate requires a token. The proof pages check tokens themselves.
         size: The limit of their bodies.
-        is_json: Whether the body is a JSON object. A small one is held until it is complete then, and checked; all
-            others stream through.
-        drops_tool_calls: Whether empty `tool_calls` are taken out of its messages.
-        stream_format: What the events of a streamed response tell.
+        is_json: Whether the body has to be a JSON object. A small one is then held until it is complete, and checked;
+            all others are streamed.
+        drops_tool_calls: Whether empty `tool_calls` are removed from its messages.
+        stream_format: The format of the events of a streamed response.
         signs_any_type: Whether a response is signed that is neither JSON nor an event stream.
-        wraps_errors: Whether the upstream's errors are given the shape of this proxy's.
-        path: Where the upstream has it, if elsewhere.
+        wraps_errors: Whether upstream errors are rewritten in the shape of this proxy's own.
+        path: The path at the upstream; None if it is the same.
     """
 
     kind: Kind

@@ -1,4 +1,4 @@
-"""The view of an exchange that is over, for the log and for traces: times, tokens and ids, nothing that was said."""
+"""The view of an exchange that has ended, for the log and for traces: times, tokens and ids, without any content."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,16 +8,16 @@ from addons.exchange.record import Exchange
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One request that is over.
+    """A request that has ended.
 
     Attributes:
-        event: What has happened.
-        request_id: The `X-Request-Id` of the request and its response; where it has none, one of this proxy's own.
-        method: Of the request; `other` where HTTP knows no such.
-        status: Of the response; 499 where the client did not wait for one.
+        event: The kind of the event that is logged.
+        request_id: The `X-Request-Id` of the request and its response; an id of this proxy's own if it has none.
+        method: Method of the request; `other` if it is not a standard one.
+        status: Status of the response; 499 if the client disconnected before it.
         seconds: From the first byte of the request to the last of the response.
-        first_token_seconds: To the first event of a streamed response.
-        exchange: What else is known.
+        first_token_seconds: From the first byte of the request to the first event of a streamed response.
+        exchange: The record of the exchange.
     """
 
     request_id: str
@@ -30,11 +30,11 @@ class Summary:
 
     @property
     def route(self) -> str:
-        """The name of its row of the table of endpoints."""
+        """The name of its row in the table of endpoints."""
         return self.exchange.route.name
 
     def fields(self) -> dict[str, Any]:
-        """All of it by name, as far as it is known; times in seconds."""
+        """The known fields by name; times in seconds."""
         exchange = self.exchange
         usage = exchange.usage
         between = exchange.times.mean() if exchange.times is not None else None
@@ -57,7 +57,7 @@ class Summary:
         return {name: value for name, value in fields.items() if value is not None}
 
     def __str__(self) -> str:
-        """The same as a line for people."""
+        """The same as a readable line."""
         exchange = self.exchange
         parts = [f"{self.method} {self.route} {self.status} in {self.seconds:.3f} s"]
         if self.first_token_seconds is not None:

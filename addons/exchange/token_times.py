@@ -1,4 +1,4 @@
-"""When the events of a streamed response came."""
+"""When the events of a streamed response arrive."""
 
 import time
 from bisect import bisect_left
@@ -9,8 +9,8 @@ class TokenTimes:
     """Counts the intervals between the events of a streamed response.
 
     Attributes:
-        first: When the first one came, in seconds of `time.time`; None before that.
-        counts: How many intervals between two events lie in which bucket.
+        first: When the first event arrived, in seconds of `time.time`; None before that.
+        counts: Number of intervals between two events in each bucket.
         total: The sum of all intervals, in seconds.
     """
 
@@ -20,7 +20,7 @@ class TokenTimes:
         """Begin before the first event.
 
         Args:
-            bounds: Upper bounds of the buckets, in seconds, ascending; a bucket for all above them comes behind.
+            bounds: Upper bounds of the buckets, in seconds, ascending; a last bucket takes all above them.
         """
         self._bounds = bounds
         self._last = 0.0
@@ -29,7 +29,7 @@ class TokenTimes:
         self.total = 0.0
 
     def came(self, how_many: int = 1) -> None:
-        """Take note of events that have come just now, and at once."""
+        """Record events that have just arrived together."""
         now = time.time()
         if self.first is None:
             self.first = now
@@ -41,6 +41,6 @@ class TokenTimes:
         self._last = now
 
     def mean(self) -> float | None:
-        """Seconds between two events, on the average."""
+        """Mean interval between two events, in seconds; None before the second event."""
         intervals = sum(self.counts)
         return self.total / intervals if intervals else None

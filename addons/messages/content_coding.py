@@ -3,7 +3,7 @@
 from mitmproxy import http
 
 _NO_CODINGS = frozenset({"", "identity", "none"})
-"""What means that there is no coding, to mitmproxy too; the RFC reserves `identity`."""
+"""Values that mean no coding, also to mitmproxy; the RFC reserves `identity`."""
 
 
 def is_not_encoded(message: http.Message) -> bool:

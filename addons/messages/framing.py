@@ -1,7 +1,7 @@
-"""The fields that frame a message's body (RFC 9112, 6), kept true to the body whatever has been done to the message.
+"""The fields that frame a message's body (RFC 9112, 6), corrected after the message was changed.
 
-Operators change requests in mitmweb, and rules do in all of mitmproxy's programs. Where a `Content-Length` is not that
-of the body, the upstream reads two requests in place of one.
+Operators change requests in mitmweb, and rules do in all of mitmproxy's programs. If `Content-Length` is wrong, the
+upstream reads two requests in place of one.
 """
 
 from mitmproxy import http
@@ -17,16 +17,16 @@ def framing_of(headers: http.Headers) -> Fields:
 
 
 def frame_as(headers: http.Headers, framing: Fields) -> None:
-    """Have a body framed by these fields and no other, as of one that streams: it was framed so when it came."""
+    """Frame a body by these fields and no others, as a streamed body keeps the framing with which it was received."""
     if framing_of(headers) != framing:
         headers.fields = (*_without_framing(headers), *framing)
 
 
 def frame_by_length(headers: http.Headers, size: int) -> None:
-    """Have a body framed by its length, unless its framing is true to that already.
+    """Frame a body by its length, unless its framing is correct already.
 
     Args:
-        headers: Of a message whose body is complete.
+        headers: Headers of a message whose body is complete.
         size: Bytes of the body.
     """
     names = [(name.lower(), value) for name, value in framing_of(headers)]
@@ -36,7 +36,7 @@ def frame_by_length(headers: http.Headers, size: int) -> None:
 
 
 def frame_by_chunks(headers: http.Headers) -> None:
-    """Have a body framed by chunks (RFC 9112, 7.1), as one has to be whose length is not known beforehand."""
+    """Frame a body by chunks (RFC 9112, 7.1), as is necessary if its length is not known beforehand."""
     if [(name.lower(), value.lower()) for name, value in framing_of(headers)] != [(_CODING, b"chunked")]:
         headers.fields = (*_without_framing(headers), (b"Transfer-Encoding", b"chunked"))
 

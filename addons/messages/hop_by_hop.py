@@ -1,7 +1,7 @@
-"""Header fields that are for the next hop alone, and go no further (RFC 9110, 7.6.1).
+"""Hop-by-hop header fields, which are not forwarded (RFC 9110, 7.6.1).
 
 The framing fields stay: the layers that send a message frame it by them. A WebSocket's handshake needs `Connection`
-and `Upgrade` across the proxy; that is for `upgrade` to keep.
+and `Upgrade` across the proxy; `addons.messages.websocket_handshake` writes them anew.
 """
 
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ HOP_BY_HOP = frozenset(
         b"http2-settings",
     }
 )
-"""Names of fields, in lower case, that are for the next hop whether `Connection` names them or not."""
+"""Names of fields, in lower case, that are hop-by-hop even if `Connection` does not name them."""
 
 _NEVER = frozenset({b"host", b"content-length", b"transfer-encoding"})
-"""Not dropped however often `Connection` names them: without them, the message would be another one."""
+"""Never dropped, even if `Connection` names them: without them, the message would have another meaning."""
 
 
 def end_to_end(fields: Fields, *, dropped: frozenset[bytes] = HOP_BY_HOP) -> tuple[tuple[bytes, bytes], ...]:
-    """The fields that go on to the next hop.
+    """The fields that are forwarded to the next hop.
 
     Args:
-        fields: As they came.
-        dropped: Names of those that do not, in lower case, beside those that `Connection` names.
+        fields: The fields as received.
+        dropped: Names of fields to drop, in lower case, in addition to those that `Connection` names.
     """
     for name, value in fields:
         if name.lower() == b"connection":
@@ -43,6 +43,6 @@ def end_to_end(fields: Fields, *, dropped: frozenset[bytes] = HOP_BY_HOP) -> tup
 
 
 def is_keep_alive(http_version: bytes, fields: Fields) -> bool:
-    """Whether a client wants its connection kept open after this request (RFC 9112, 9.3); HTTP/1.0 never gets it."""
+    """Whether a connection may be kept open after this request (RFC 9112, 9.3); never over HTTP/1.0."""
     options = b",".join(value for name, value in fields if name.lower() == b"connection").lower().split(b",")
     return http_version == b"HTTP/1.1" and not any(option.strip() == b"close" for option in options)

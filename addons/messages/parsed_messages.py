@@ -1,7 +1,7 @@
-"""mitmproxy's messages, at less cost: heads are read once, and their fields are found by an index.
+"""mitmproxy's messages at less cost: header fields are looked up in an index, and parsed values are not checked again.
 
-mitmproxy looks through all fields of a message at each lookup, and looks some thirty times into the heads of one
-exchange; and it checks the types of what its own parser has made. Whoever reads these messages sees no difference.
+mitmproxy scans all fields of a message at each lookup, about thirty times in an exchange, and it checks the types of
+the values that its own parser has made. The interface of the messages is unchanged.
 """
 
 import time
@@ -13,10 +13,10 @@ from mitmproxy.net.http.http1 import read
 
 
 class IndexedHeaders(http.Headers):
-    """Headers whose lookups cost next to nothing."""
+    """Headers with an index of their fields."""
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]] = (), **headers: str) -> None:
-        """Take fields, as `Headers` does."""
+        """Make headers of fields, as `Headers` does."""
         self._index: dict[bytes, list[bytes]] = {}
         self._indexed: tuple[tuple[bytes, bytes], ...] = ()
         super().__init__(fields, **headers)
@@ -40,7 +40,7 @@ class IndexedHeaders(http.Headers):
 
     def _values(self, name: str | bytes) -> Sequence[bytes]:
         fields = self.fields
-        if fields is not self._indexed:  # a tuple, and replaced as a whole by whoever changes anything
+        if fields is not self._indexed:  # a tuple, which every change replaces as a whole
             index: dict[bytes, list[bytes]] = {}
             for key, value in fields:
                 index.setdefault(key.lower(), []).append(value)
@@ -64,7 +64,7 @@ class ParsedRequest(http.Request):
     """A request whose head has been read from a connection."""
 
     def __init__(self, **parts: Any) -> None:
-        """Take the parts that `http.Request` takes, in its own types; headers as fields, too."""
+        """Make a request of the arguments of `http.Request`, with their exact types; headers may also be fields."""
         self.data = _RequestData(**_with_headers(parts))
 
 
@@ -72,12 +72,12 @@ class ParsedResponse(http.Response):
     """A response whose head has been read from a connection."""
 
     def __init__(self, **parts: Any) -> None:
-        """Take the parts that `http.Response` takes, in its own types; headers as fields, too."""
+        """Make a response of the arguments of `http.Response`, with their exact types; headers may also be fields."""
         self.data = _ResponseData(**_with_headers(parts))
 
 
 def _with_headers(parts: dict[str, Any]) -> dict[str, Any]:
-    for name in ("headers", "trailers"):  # a copy is made of a message's state, where they are fields
+    for name in ("headers", "trailers"):  # a copied message is made of a state, in which they are fields
         if isinstance(parts[name], tuple):
             parts[name] = IndexedHeaders(parts[name])
     return parts
@@ -87,7 +87,7 @@ def read_request_head(lines: Sequence[bytes]) -> http.Request:
     """Read the head of a request.
 
     Args:
-        lines: Found to be well-formed by `addons.messages.request_head`.
+        lines: Lines that `addons.messages.request_head` has found well-formed.
 
     Raises:
         ValueError: The target names no host and port.
@@ -113,7 +113,7 @@ def read_response_head(lines: Sequence[bytes]) -> http.Response:
     """Read the head of a response.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The status line is malformed.
     """
     http_version, status_code, reason = read._read_response_line(lines[0])
     return ParsedResponse(

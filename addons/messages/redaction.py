@@ -1,8 +1,8 @@
-"""Cuts out of a text what it may quote of a request or a response.
+"""Removes from a text what it may quote of a request or a response.
 
 mitmproxy's log lines and errors quote what it cannot parse: a request line, a header with its token, a piece of a
 response; inference servers' errors quote what they were sent. Most of these quotes are Python literals, so a text is
-cut at its first quotation mark. It is crude, and it errs on the side of saying too little.
+cut at its first quotation mark. This may also remove text that quotes nothing.
 """
 
 import re

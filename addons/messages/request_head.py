@@ -1,37 +1,37 @@
-"""Which HTTP/1 request heads are taken: those that every server reads alike, and no others.
+"""Which HTTP/1 request heads are accepted: those that every server parses alike, and no others.
 
-A proxy and the server behind it must not differ about where a request ends or what it asks for (RFC 9112, 11.2). The
-RFC lets a recipient forgive much: bare LF, folded lines, blanks, lists of equal lengths. Whoever reads the same bytes
-before or behind may forgive otherwise, so nothing is forgiven here. Clients of APIs send nothing of the kind.
+A proxy and the server behind it must agree about where a request ends and what it asks for (RFC 9112, 11.2). The RFC
+lets a recipient accept deviations: bare LF, folded lines, extra white space, lists of equal lengths. Other parsers of
+the same bytes may treat these differently, so all of them are rejected here. Clients of APIs send none of them.
 """
 
 import re
 from typing import Final
 
 MAX_HEAD: Final = 64 * 1024
-"""Largest head, in bytes. Servers of their own take 8 to 64 KiB; long tokens and traces fit in here many times over."""
+"""Largest head, in bytes. Servers accept 8 to 64 KiB; long tokens and trace contexts need far less."""
 
 MAX_HEADER_LINES: Final = 100
-"""Most header lines of a head; what Apache and Go's proxies take. Clients of APIs send about ten."""
+"""Most header lines of a head; as many as Apache accepts. Clients of APIs send about ten."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110, 5.6.2
-# In capitals, as all registered methods are: mitmproxy takes `head` for HEAD, and a server does not (RFC 9110, 9.1).
+# In capitals, as all registered methods are: mitmproxy treats `head` as HEAD, and a server does not (RFC 9110, 9.1).
 _METHOD = rb"[A-Z][A-Z-]*"
-# RFC 9112, 3.2.1 and 3.2.2, without a fragment. Proxies alone take the other forms: CONNECT's, and `*`.
+# RFC 9112, 3.2.1 and 3.2.2, without a fragment. The other forms, CONNECT's and `*`, are not served here.
 _TARGET = rb"(?:https?://[A-Za-z0-9.\-_:\[\]]+(?=[/ ]))?(?:/[!\"$-~]*)?"
 _REQUEST_LINE = re.compile(_METHOD + rb" (?! )" + _TARGET + rb" HTTP/1\.[01]\r\n")
-# Values: visible characters, blanks and obs-text (RFC 9110, 5.5); no control characters.
+# Values: visible characters, spaces, tabs and obs-text (RFC 9110, 5.5); no other control characters.
 _HEADER_LINES = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)*\r\n")
 _FRAMING_OR_HOST = re.compile(rb"(?im)^(host|content-length|transfer-encoding):([^\r]*)")
 _HOST = re.compile(rb"[A-Za-z0-9.\-_:\[\]%]*")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 
 
-class InvalidRequestHead(ValueError):  # noqa: N818  # what it is
-    """A head that is not taken.
+class InvalidRequestHead(ValueError):  # noqa: N818  # named for what it is
+    """A request head that is rejected.
 
     Attributes:
-        status: The HTTP status that says so.
+        status: The HTTP status of the response.
     """
 
     def __init__(self, status: int) -> None:
@@ -40,14 +40,13 @@ class InvalidRequestHead(ValueError):  # noqa: N818  # what it is
 
 
 def head_size(received: bytes) -> int:
-    """How many bytes at the beginning of these are a whole request head; 0 where its end is yet to come.
+    """The size of the request head at the beginning of the received bytes; 0 if the head is incomplete.
 
     Args:
-        received: What has come since the last request, without an empty line before it.
+        received: Bytes received since the last request, without an empty line before the head.
 
     Raises:
-        InvalidRequestHead: It is none that is taken, as far as it has come. Status 431 where it is too large (RFC 6585,
-            5).
+        InvalidRequestHead: The head is malformed, as far as it has arrived, or is too large (status 431; RFC 6585, 5).
     """
     end = received.find(b"\r\n\r\n")
     size = end + 4 if end >= 0 else 0
@@ -71,12 +70,12 @@ def head_size(received: bytes) -> int:
 
 
 def has_bare_lf(data: bytes) -> bool:
-    """Whether a line in here ends with LF alone, which only some take for its end (RFC 9112, 2.2)."""
+    """Whether a line ends with LF alone, which only some parsers accept as its end (RFC 9112, 2.2)."""
     return data.count(b"\n") != data.count(b"\r\n")
 
 
 def _check_framing(lines: bytes, *, http_1_1: bool) -> None:
-    """Take one way to frame the body, spelt in the one way, and one host (RFC 9112, 3.2 and 6.3)."""
+    """Accept one framing of the body, in its canonical form, and one host (RFC 9112, 3.2 and 6.3)."""
     found: dict[bytes, bytes] = {}
     for name, value in _FRAMING_OR_HOST.findall(lines):
         if name.lower() in found:

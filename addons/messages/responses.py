@@ -1,4 +1,4 @@
-"""Answers that this proxy gives by itself."""
+"""Responses that this proxy makes itself."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from mitmproxy import http
 from attest_web.errors import ErrorType, anthropic_error_body, error_body, error_headers
 
 ANTHROPIC_PATH = "/v1/messages"
-"""Where, and below which, requests and errors have the form of Anthropic's API."""
+"""The path at and below which requests and errors have the shape of Anthropic's API."""
 
 
 def speaks_anthropic(request: http.Request) -> bool:
@@ -24,7 +24,7 @@ def error_response(
     Args:
         status: HTTP status, 400 or more.
         message: What went wrong and what to do, for the client.
-        request: What it answers, where that could be read: the answer to a HEAD has no body (RFC 9110, 9.3.2).
+        request: The request, if its head could be read: the response to a HEAD has no body (RFC 9110, 9.3.2).
         kind: The error's `type`; by default, that of the status.
     """
     if request is not None and speaks_anthropic(request):
@@ -32,21 +32,21 @@ def error_response(
     else:
         body = error_body(status, message, kind)
     is_head = request is not None and request.method == "HEAD"
-    answer = http.Response.make(status, b"" if is_head else body, error_headers(status))
-    answer.headers["content-length"] = str(len(body))
-    return answer
+    response = http.Response.make(status, b"" if is_head else body, error_headers(status))
+    response.headers["content-length"] = str(len(body))
+    return response
 
 
 def too_large(limit: int, request: http.Request) -> http.Response:
-    """The answer to a request whose body has more than `limit` bytes."""
+    """The response to a request whose body has more than `limit` bytes."""
     return error_response(413, f"The request body is larger than {limit} bytes.", request)
 
 
 def no_room(request: http.Request) -> http.Response:
-    """The answer to a request whose body there is no memory for."""
-    answer = error_response(503, "Too many request bodies are under way. Try again in a moment.", request)
-    answer.headers["retry-after"] = "1"
-    return answer
+    """The response to a request for whose body there is no memory."""
+    response = error_response(503, "Too many request bodies are under way. Try again in a moment.", request)
+    response.headers["retry-after"] = "1"
+    return response
 
 
 def reject(
@@ -57,25 +57,25 @@ def reject(
     *,
     kind: ErrorType | None = None,
 ) -> None:
-    """Answer a request on its headers alone, with an error; its body falls unread.
+    """Reject a request by its headers: respond with an error, and discard the body.
 
     Args:
-        flow: In its `requestheaders` hook.
+        flow: The flow, in its `requestheaders` hook.
         status: HTTP status, 400 or more.
         message: What went wrong and what to do, for the client.
-        headers: What else the answer is to carry.
+        headers: Additional headers of the response.
         kind: The error's `type`; by default, that of the status.
     """
-    answer = error_response(status, message, flow.request, kind)
-    answer.headers.update(headers or {})
+    response = error_response(status, message, flow.request, kind)
+    response.headers.update(headers or {})
     if status == 400:
-        answer.headers["connection"] = "close"  # who knows what the rest of it was meant to be
-    respond_early(flow, answer)
+        response.headers["connection"] = "close"  # the rest of a malformed request cannot be parsed safely
+    respond_early(flow, response)
 
 
-def respond_early(flow: http.HTTPFlow, answer: http.Response) -> None:
-    """Set the answer of a request whose body is not wanted, in its `requestheaders` hook."""
-    # With both set, ApiHttpStream answers at once and buffers nothing. Without `expect`, no 100 is sent before it.
-    flow.response = answer
+def respond_early(flow: http.HTTPFlow, response: http.Response) -> None:
+    """Set the response to a request whose body is not needed, in its `requestheaders` hook."""
+    # With both set, ApiHttpStream responds at once and buffers nothing. Without `expect`, no 100 is sent before it.
+    flow.response = response
     flow.request.stream = True
     flow.request.headers.pop("expect", None)

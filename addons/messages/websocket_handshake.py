@@ -1,6 +1,6 @@
-"""The opening handshake of WebSockets (RFC 6455, 4): what a client may ask for, and what an upstream may answer.
+"""The opening handshake of WebSockets (RFC 6455, 4): which requests and which upstream responses are accepted.
 
-No extension is offered to the upstream, so that no frame is compressed: what a client decodes is what was hashed.
+No extension is offered to the upstream, so that no frame is compressed: the client decodes the bytes that were hashed.
 """
 
 import base64
@@ -13,10 +13,10 @@ from mitmproxy import http
 from wsproto.utilities import generate_accept_token
 
 VERSION = "13"
-"""The one version of the protocol that is spoken."""
+"""The only supported version of the protocol."""
 
 BROWSER_TOKEN = b"openai-insecure-api-key."
-"""Beginning of the subprotocol in which OpenAI's clients in browsers send the token: those cannot set a header."""
+"""Prefix of the subprotocol in which OpenAI's browser clients send the token, as they cannot set a header."""
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """RFC 9110, 5.6.2."""
@@ -24,12 +24,12 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 @dataclass(frozen=True)
 class Handshake:
-    """A client's wish to speak WebSocket.
+    """A client's opening handshake.
 
     Attributes:
-        authorization: The token that its subprotocols bear, as `Authorization` would have it; empty where they bear
-            none, or more than one.
-        problem: The status to refuse it with, and why; None where it may go on.
+        authorization: The token in its subprotocols, as a value of `Authorization`; empty if there is none, or more
+            than one.
+        problem: Status and message of its rejection; None if it is valid.
     """
 
     authorization: bytes = field(repr=False)
@@ -39,9 +39,9 @@ class Handshake:
 
     @classmethod
     def read(cls, request: http.Request) -> Self | None:
-        """The handshake that a request opens with; None where it opens with none that a server would have to take.
+        """The handshake in a request; None if it has none that a server has to process.
 
-        With another method or version an `Upgrade` may be ignored, as may one to another protocol (RFC 9110, 7.8).
+        An `Upgrade` may be ignored with another method or version, or if it names another protocol (RFC 9110, 7.8).
         """
         headers = request.headers
         if (
@@ -67,7 +67,7 @@ class Handshake:
         return cls(b"Bearer " + tokens[0] if len(tokens) == 1 else b"", problem, key, subprotocols)
 
     def write(self, request: http.Request) -> None:
-        """Put it into the request that is forwarded, which has none of the headers of a handshake."""
+        """Add the headers of the handshake to the forwarded request, from which the client's were removed."""
         request.headers["Connection"] = "Upgrade"
         request.headers["Upgrade"] = "websocket"
         request.headers["Sec-WebSocket-Version"] = VERSION
@@ -76,11 +76,16 @@ class Handshake:
             request.headers.set_all(b"Sec-WebSocket-Protocol", [b", ".join(self._subprotocols)])
 
 
-def answer_problem(request: http.Request, response: http.Response) -> str | None:
-    """What is wrong with an upstream's 101 to a request as it was forwarded (RFC 6455, 4.1); None where nothing is."""
+def response_problem(request: http.Request, response: http.Response) -> str | None:
+    """What is wrong with an upstream's 101 (RFC 6455, 4.1); None if it is valid.
+
+    Args:
+        request: The request as forwarded.
+        response: The response, of status 101.
+    """
     headers = response.headers
     if "upgrade" not in request.headers:
-        return "nobody has asked the upstream to change the protocol"
+        return "the upstream changed the protocol without a request to do so"
     if headers.get("upgrade", "").lower() != "websocket" or b"upgrade" not in _listed(headers, "connection"):
         return "the upstream has not changed to WebSocket"
     accepted = generate_accept_token(request.headers["sec-websocket-key"].encode())
@@ -97,12 +102,12 @@ def answer_problem(request: http.Request, response: http.Response) -> str | None
 
 
 def _joined(headers: http.Headers, name: str) -> bytes:
-    """The value of a header, as it came over the wire."""
+    """The value of a header, as bytes."""
     return b",".join(value.strip() for key, value in headers.fields if key.lower() == name.encode())
 
 
 def _listed(headers: http.Headers, name: str) -> list[bytes]:
-    """What a header lists, in lower case."""
+    """The items of a list header, in lower case."""
     return [item.strip() for item in _joined(headers, name).lower().split(b",")]
 
 

@@ -1,1 +1,1 @@
-"""Which endpoint a request is for, and what is done at it."""
+"""The table of endpoints, and which of them a request is for."""

@@ -1,4 +1,4 @@
-"""Which endpoint a request is for: one table, and the rules for what stands in no row of it."""
+"""Which endpoint a request is for: a table, and the rules for requests that no row of it is for."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from attest_web import page_paths
 from attest_web.settings import Settings
 
 MAX_PROOF_REQUEST = 64 * 1024
-"""Largest body of a request to a proof page, in bytes. They take none; a client may send one all the same."""
+"""Largest body of a request to a proof page, in bytes. The pages use no body, but a client may send one."""
 
 
 _JSON = Route(Kind.SIGNED, is_json=True)
@@ -19,13 +19,13 @@ _CHAT = Route(Kind.SIGNED, is_json=True, stream_format=StreamFormat.CHAT)
 _OPEN = Route(Kind.PASSED, needs_token=False)
 _CATCH_ALL = Route(Kind.SIGNED, size=Size.LARGEST, wraps_errors=True)
 
-# A page that is not there is 404 here, never the upstream's.
+# An unknown page gets 404 from this proxy, and is never looked for at the upstream.
 _PROOF = {
     name: Route(Kind.PROOF, name, needs_token=False, size=Size.PROOF)
     for name in (*page_paths.PATHS, page_paths.SIGNATURE, page_paths.FILE)
 }
 
-# At the side port, all requests are the proof pages', which answer 404 to those that are for none of them.
+# At the side port, the proof pages get all requests, and respond with 404 to unknown paths.
 _NO_PAGE = Route(Kind.PROOF, needs_token=False, size=Size.PROOF)
 
 IMAGES = "/v1/images/generations"
@@ -68,10 +68,10 @@ def body_sizes(settings: Settings) -> dict[Size, int]:
 def find_route(request: http.Request) -> Route:
     """The route of a request.
 
-    Method and path are compared as they stand, with nothing decoded or normalised: what is written otherwise is another
-    resource, and goes through the catch-all.
+    Method and path are compared literally, and neither decoded nor normalised: another spelling is another resource,
+    and gets the catch-all route.
     """
-    # mitmproxy's `method` is in capitals whatever came, and the upstream gets what came.
+    # mitmproxy's `method` is in capitals, but the upstream gets the method as received.
     method = request.data.method.decode("latin-1")
     path = request_path(request)
     page = page_paths.page_name(path)
@@ -79,7 +79,7 @@ def find_route(request: http.Request) -> Route:
 
 
 def request_path(request: http.Request) -> str:
-    """The path of a request's target, as it stands, without the query."""
+    """The path of a request's target, not decoded, without the query."""
     return request.data.path.partition(b"?")[0].decode("latin-1")
 
 
@@ -90,11 +90,11 @@ class Router:
         """Make the router.
 
         Args:
-            at_side_port: Whether a client's connection came in at the side port, where there are proof pages alone.
+            at_side_port: Whether a client's connection was accepted at the side port, which has only the proof pages.
         """
         self._at_side_port = at_side_port
 
     def route_of(self, flow: http.HTTPFlow) -> Route:
-        """Find the route of a flow's request, by what that asks for now; see `Exchange.route`."""
+        """Find the route of a flow's request by its current target; see `Exchange.route`."""
         route = find_route(flow.request)
         return _NO_PAGE if route.kind is not Kind.PROOF and self._at_side_port(flow.client_conn) else route

@@ -13,8 +13,8 @@ from addons.bodies.pipeline import BodyPipeline
 from addons.exchange.attempt import Attempt, AttemptOutcome
 from addons.layers.layer_config import LayerConfig
 from addons.layers.stream.request_framing import RequestFraming
-from addons.messages.location import Asked
-from addons.messages.response_head import asked_for
+from addons.messages.location import ClientUrl
+from addons.messages.response_head import client_url
 from addons.upstream.target import begin_attempt, is_reused
 
 
@@ -53,7 +53,7 @@ class BaseStream(HttpStream):
         self.deadline: float | None = None
         """Until when the upstream has to begin its response (monotonic seconds); None while it is asked for nothing."""
         self._framing = RequestFraming()
-        self._asked = Asked(b"http", b"", b"")
+        self._client_url = ClientUrl(b"http", b"", b"")
         """What the client has asked for, by whatever address."""
         self._held = config.bodies.budget.begin(self._drop_held)
         """What is counted of the request body that waits in memory."""
@@ -65,7 +65,7 @@ class BaseStream(HttpStream):
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         """Take the request's head."""
         self._framing.head_came(event.request)
-        self._asked = asked_for(event.request, "https" if self.context.client.tls else "http")
+        self._client_url = client_url(event.request, "https" if self.context.client.tls else "http")
         yield from super().state_wait_for_request_headers(event)
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:

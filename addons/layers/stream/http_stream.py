@@ -22,7 +22,7 @@ from addons.layers.stream.response_end import ResponseEndStream
 from addons.layers.upstream_failure import UpstreamFailure
 from addons.layers.websocket.layer import SignedWebsocketLayer, WebsocketSigner
 from addons.messages.response_head import for_next_hop
-from addons.messages.websocket_handshake import answer_problem
+from addons.messages.websocket_handshake import response_problem
 
 
 class ApiHttpStream(ResponseEndStream):
@@ -58,10 +58,10 @@ class ApiHttpStream(ResponseEndStream):
         self._held.release()
         if self._attempt is not None:
             self._attempt.status = event.response.status_code
-        problem = answer_problem(self.flow.request, event.response) if event.response.status_code == 101 else None
+        problem = response_problem(self.flow.request, event.response) if event.response.status_code == 101 else None
         if problem is None:
             # A copy: by the original, the upstream's connection is closed or kept.
-            response = for_next_hop(event.response, self.flow.request, self._asked)
+            response = for_next_hop(event.response, self.flow.request, self._client_url)
             head = ResponseHeaders(event.stream_id, response, event.end_stream)
             yield from super().state_wait_for_response_headers(head)
             return

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addons.messages.location import Asked, Forwarded, for_client
+from addons.messages.location import ClientUrl, UpstreamUrl, for_client
 
-BASE = Forwarded("http", "vllm", 8000, b"/v1/models/")
-ASKED = Asked(b"https", b"chat.example", b"/v1/models/")
+BASE = UpstreamUrl("http", "vllm", 8000, b"/v1/models/")
+ASKED = ClientUrl(b"https", b"chat.example", b"/v1/models/")
 
 
 @pytest.mark.parametrize(
@@ -56,20 +56,20 @@ def test_what_names_another_place_passes_as_it_is(location: bytes) -> None:
 @pytest.mark.parametrize(
     ("forwarded", "location"),
     [
-        (Forwarded("http", "vllm", 80, b"/x"), b"http://vllm/y"),
-        (Forwarded("http", "vllm", 80, b"/x"), b"http://vllm:80/y"),
-        (Forwarded("http", "vllm", 80, b"/x"), b"http://vllm:/y"),
-        (Forwarded("https", "vllm", 443, b"/x"), b"https://vllm/y"),
-        (Forwarded("https", "vllm", 443, b"/x"), b"//vllm/y"),
-        (Forwarded("http", "::1", 9000, b"/x"), b"http://[::1]:9000/y"),
-        (Forwarded("http", "::1", 9000, b"/x"), b"http://[0:0:0:0:0:0:0:1]:9000/y"),
-        (Forwarded("http", "2001:db8::A", 80, b"/x"), b"http://[2001:DB8::a]/y"),
+        (UpstreamUrl("http", "vllm", 80, b"/x"), b"http://vllm/y"),
+        (UpstreamUrl("http", "vllm", 80, b"/x"), b"http://vllm:80/y"),
+        (UpstreamUrl("http", "vllm", 80, b"/x"), b"http://vllm:/y"),
+        (UpstreamUrl("https", "vllm", 443, b"/x"), b"https://vllm/y"),
+        (UpstreamUrl("https", "vllm", 443, b"/x"), b"//vllm/y"),
+        (UpstreamUrl("http", "::1", 9000, b"/x"), b"http://[::1]:9000/y"),
+        (UpstreamUrl("http", "::1", 9000, b"/x"), b"http://[0:0:0:0:0:0:0:1]:9000/y"),
+        (UpstreamUrl("http", "2001:db8::A", 80, b"/x"), b"http://[2001:DB8::a]/y"),
     ],
 )
 def test_usual_ports_and_ipv6_addresses_are_known_however_they_are_written(
-    forwarded: Forwarded, location: bytes
+    forwarded: UpstreamUrl, location: bytes
 ) -> None:
-    assert for_client(location, forwarded, Asked(b"http", b"[::1]:8000", b"/x")) == b"http://[::1]:8000/y"
+    assert for_client(location, forwarded, ClientUrl(b"http", b"[::1]:8000", b"/x")) == b"http://[::1]:8000/y"
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,16 @@ def test_an_endpoint_of_another_server_has_the_path_that_it_has_here(
     forwarded: bytes, asked: bytes, location: bytes, expected: bytes
 ) -> None:
     found = for_client(
-        b"http://other:9000" + location, Forwarded("http", "other", 9000, forwarded), Asked(b"http", b"proxy:1", asked)
+        b"http://other:9000" + location,
+        UpstreamUrl("http", "other", 9000, forwarded),
+        ClientUrl(b"http", b"proxy:1", asked),
     )
     assert found == b"http://proxy:1" + expected
 
 
 @pytest.mark.parametrize("authority", [b"", b"a b", b"user@host", b"x/y", b"host:port", b"a\xff", b"[::1"])
 def test_without_a_usable_host_of_the_client_the_path_is_left(authority: bytes) -> None:
-    asked = Asked(b"http", authority, b"/v1/models/")
+    asked = ClientUrl(b"http", authority, b"/v1/models/")
     assert for_client(b"http://vllm:8000/v1/models?x", BASE, asked) == b"/v1/models?x"
     assert for_client(b"http://vllm:8000", BASE, asked) == b"/"
     assert for_client(b"http://vllm:8000//evil.example/x", BASE, asked) == b"/.//evil.example/x"
@@ -108,7 +110,7 @@ parts = st.sampled_from([b"http:", b"https:", b"//", b"vllm", b":8000", b"/", b"
 
 @given(st.one_of(st.binary(max_size=40), st.lists(parts, max_size=9).map(b"".join)), st.sampled_from([b"", b"host:1"]))
 def test_whatever_comes_is_left_or_leads_to_where_the_client_was(location: bytes, authority: bytes) -> None:
-    found = for_client(location, BASE, Asked(b"https", authority, b"/v1/models/"))
+    found = for_client(location, BASE, ClientUrl(b"https", authority, b"/v1/models/"))
     if found != location:
         assert found.startswith(b"https://host:1" if authority else b"/")
         assert not found.startswith(b"//")

@@ -4,14 +4,14 @@ import pytest
 from mitmproxy import http
 from mitmproxy.test import tutils
 
-from addons.messages.response_head import asked_for, for_next_hop
+from addons.messages.response_head import client_url, for_next_hop
 from tests.addons.conftest import head
 
 REQUEST = tutils.treq(host="vllm", port=8000, scheme=b"http", path=b"/tokenize?a=b", authority=b"")
 
 
 def passed_on(answer: http.Response, request: http.Request = REQUEST) -> list[tuple[bytes, bytes]]:
-    asked = asked_for(tutils.treq(path=b"/v1/tokenize?a=b", headers=((b"host", b"proxy:1"),), authority=b""), "http")
+    asked = client_url(tutils.treq(path=b"/v1/tokenize?a=b", headers=((b"host", b"proxy:1"),), authority=b""), "http")
     return list(for_next_hop(answer, request, asked).headers.fields)
 
 
@@ -27,7 +27,7 @@ def test_what_is_not_for_clients_goes_no_further(status: int, name: str) -> None
 
 def test_a_head_with_nothing_of_that_is_the_very_one_that_came() -> None:
     answer = head(200, content_type="application/json")
-    assert for_next_hop(answer, REQUEST, asked_for(REQUEST, "http")) is answer
+    assert for_next_hop(answer, REQUEST, client_url(REQUEST, "http")) is answer
 
 
 @pytest.mark.parametrize("status", [201, 307])
@@ -57,5 +57,5 @@ def test_the_address_that_the_client_used_is_the_one_that_it_sent(
 ) -> None:
     headers = () if host is None else ((b"HOST", host),)
     request = tutils.treq(path=b"/v1/x?y", headers=headers, authority=authority)
-    asked = asked_for(request, "https")
+    asked = client_url(request, "https")
     assert (asked.scheme, asked.authority, asked.path) == (b"https", expected, b"/v1/x")

@@ -3,7 +3,7 @@ from mitmproxy import http
 from mitmproxy.test import tutils
 from wsproto.utilities import generate_accept_token
 
-from addons.messages.websocket_handshake import Handshake, answer_problem
+from addons.messages.websocket_handshake import Handshake, response_problem
 from tests.support.frames import KEY
 
 
@@ -73,7 +73,7 @@ def accepted(**headers: str) -> http.Response:
 
 @pytest.mark.parametrize("headers", [{}, {"Connection": "keep-alive, upgrade"}, {"Upgrade": "WebSocket"}])
 def test_a_change_to_websocket_is_taken(headers: dict[str, str]) -> None:
-    assert answer_problem(request(), accepted(**headers)) is None
+    assert response_problem(request(), accepted(**headers)) is None
 
 
 @pytest.mark.parametrize("extension", ["permessage-deflate", "permessage-deflate; client_no_context_takeover", "x"])
@@ -85,7 +85,7 @@ def test_an_upstream_that_turns_on_an_extension_is_refused(extension: str, offer
     forwarded = tutils.treq(headers=http.Headers())
     handshake.write(forwarded)
     assert "sec-websocket-extensions" not in forwarded.headers
-    problem = answer_problem(forwarded, accepted(Sec_WebSocket_Extensions=extension))
+    problem = response_problem(forwarded, accepted(Sec_WebSocket_Extensions=extension))
     assert problem == "the upstream uses an extension that was not offered"
 
 
@@ -105,8 +105,8 @@ def test_an_upstream_that_turns_on_an_extension_is_refused(extension: str, offer
 def test_any_other_101_is_refused_with_its_reason(headers: dict[str, str], problem: str) -> None:
     asked = request(Sec_WebSocket_Key="AAAAAAAAAAAAAAAAAAAAAA==", Sec_WebSocket_Protocol="realtime")
     right = {"Sec_WebSocket_Accept": generate_accept_token(b"AAAAAAAAAAAAAAAAAAAAAA==").decode()}
-    assert answer_problem(asked, accepted(**right, Sec_WebSocket_Protocol="realtime")) is None
-    found = answer_problem(asked, accepted(**(right | headers)))
+    assert response_problem(asked, accepted(**right, Sec_WebSocket_Protocol="realtime")) is None
+    found = response_problem(asked, accepted(**(right | headers)))
     assert found is not None
     assert problem in found
 
@@ -114,4 +114,4 @@ def test_any_other_101_is_refused_with_its_reason(headers: dict[str, str], probl
 def test_a_101_that_was_not_asked_for_is_refused() -> None:
     asked = request()
     del asked.headers["upgrade"]
-    assert answer_problem(asked, accepted()) == "nobody has asked the upstream to change the protocol"
+    assert response_problem(asked, accepted()) == "the upstream changed the protocol without a request to do so"
