@@ -1,4 +1,4 @@
-"""All checks of a body of evidence, and those that tie its parts to each other."""
+"""All checks of a body of evidence, including the checks across its parts."""
 
 import contextlib
 import datetime
@@ -17,35 +17,35 @@ from attest_web.verify.report import Report
 from attest_web.verify.report_checks import check_report
 from attest_web.verify.signed_text import SignatureAnswer, check_signature, shown_address
 
-CANNED_GPU = "NVIDIA's canned GPU evidence was let pass (--gpu canned): this proves nothing about any GPU"
+CANNED_GPU = "NVIDIA's canned GPU evidence was accepted (--gpu canned): this proves nothing about any GPU"
 UNPINNED_GUEST = (
     "no guest image was pinned, so another one could claim this compose file (--expect-os-image-hash, or --expect-mrtd,"
     " --expect-rtmr0, --expect-rtmr1 and --expect-rtmr2)"
 )
 UNPINNED_COMPOSE = (
-    "no compose file was pinned, so any app would have passed: read app_compose in the report, and then hold"
-    " reports against its hash from then on (--expect-compose-hash)"
+    "no compose file was pinned, so any app would have passed: read app_compose in the report, and then pin"
+    " its hash (--expect-compose-hash)"
 )
 UNPINNED_KEY_PROVIDER = (
     "no key provider was pinned, so the host may run the KMS and know the signing keys (--expect-key-provider, or"
     " key_provider_id in the compose file)"
 )
 UNPINNED_APP = (
-    "no app id was pinned, and a KMS gives keys by app id: the owner of another one could run this compose file by it,"
-    " and have another file print its keys (--expect-app-id)"
+    "no app id was pinned, and a KMS gives keys by app id: the owner of another app id could run this compose file"
+    " under it, and then print its keys with another file (--expect-app-id)"
 )
 UNUSUAL_ATTRIBUTES = "the TD has attributes that dstack does not set: {}"
 UNBOUND_GPU = (
-    "nothing ties the GPUs that answered to this guest, so they may be anywhere: dstack's images attest theirs at boot"
-    " from 0.6 on (--gpu bound demands it)"
+    "the GPUs that answered are not bound to this guest, so they may be anywhere: dstack's images attest their GPUs"
+    " at boot from 0.6 on (--gpu bound requires it)"
 )
-UNVERIFIED_GPU = "nobody has vouched for any GPU (no --nvidia): anybody can make such evidence for this nonce"
+UNVERIFIED_GPU = "NVIDIA did not verify the GPU evidence (no --nvidia): such evidence can be forged for this nonce"
 DEV_ROOT = "the quotes were checked against --dev-root: this proves nothing about real hardware"
 AS_OF = (
-    "checked as of {}, because of --at: what was revoked, expired or found broken since is not seen. Nothing here shows"
-    " that the evidence is as old as that: with a key that has leaked since, it can be made today"
+    "checked as of {}, because of --at: what was revoked, expired or found broken since is not detected. Nothing here"
+    " proves that the evidence is that old: with a key that has leaked since, it could have been made today"
 )
-DEV_KEYS = "the report says that its keys are random ones of a development run (DEV=1): nothing vouches for them"
+DEV_KEYS = "the report says that its keys are random keys of a development run (DEV=1): no attestation covers them"
 
 
 @dataclass
@@ -54,8 +54,8 @@ class Audit:
 
     Attributes:
         checks: In the order in which they were made.
-        warnings: What the checks leave open and their reader must know, a line each.
-        as_of: The time as of which they were made, in UTC, where that is not the time when they were made.
+        warnings: Open points that the reader of the outcome must know, one line each.
+        as_of: The time in UTC for which the checks were made (`--at`); None where it is the present.
     """
 
     checks: list[Check] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """Whether everything that was asked for holds."""
+        """Whether every requested check holds."""
         return all_hold(self.checks)
 
     def warn(self, warning: str) -> None:
@@ -94,9 +94,9 @@ def _check_signatures(evidence: Evidence, audit: Audit) -> _Addresses:
         try:
             answer = SignatureAnswer.parse(statement.body)
             if statement.algo not in (None, answer.algo):
-                raise FailedError(f"an {statement.algo} signature was asked for, an {answer.algo} one came")
+                raise FailedError(f"an {statement.algo} signature was requested, but it is an {answer.algo} one")
             if evidence.bodies is None:
-                raise FailedError("there is no exchange that it could be of")
+                raise FailedError("there are no request and response to check it against")
         except FailedError as error:
             audit.checks.append(Check(f"{name} signature", Status.FAILED, str(error)))
             continue
@@ -128,7 +128,7 @@ def _check_reports(evidence: Evidence, signers: _Addresses, policy: Policy, audi
         try:
             report = Report.parse(statement.body)
             if statement.algo not in (None, report.algo):
-                raise FailedError(f"a report about an {statement.algo} key was asked for, one about {report.algo} came")
+                raise FailedError(f"a report about an {statement.algo} key was requested, this is about {report.algo}")
         except FailedError as error:
             audit.checks.append(Check(f"{name} report", Status.FAILED, str(error)))
             continue
@@ -167,7 +167,7 @@ def _warn_of_open_points(checks: list[Check], report: Report, policy: Policy, au
     asked_nvidia = policy.gpu.asks_nvidia or policy.ask_nvidia is not None
     if asked_nvidia and not any(name.endswith(f" {IDENTITY}") for name in passed):
         audit.warn(UNBOUND_GPU)
-    with contextlib.suppress(FailedError):  # what cannot be read has failed already
+    with contextlib.suppress(FailedError):  # an unreadable part has failed its own check already
         if not report.quote.has_usual_attributes:
             audit.warn(UNUSUAL_ATTRIBUTES.format(report.quote.td_attributes.hex()))
 
@@ -181,14 +181,14 @@ def _makes_keys_itself(report: Report) -> bool:
 
 def _check_all_attested(evidence: Evidence, signers: _Addresses, attested: _Addresses, audit: Audit) -> None:
     if not evidence.reports and not evidence.attestation_asked:
-        why = "no --report: who has signed is known, not where that key lives"
+        why = "no --report: the signing key is known, but not where it is held"
         audit.checks.append(not_asked("attestation", why))
         return
     for algo, addresses in signers.items():
         for address in sorted(addresses - attested.get(algo, set())):
             made = [check for check in audit.checks if check.name.startswith(f"{algo} ") and _is_key_attested(check)]
             if any(check.status is Status.FAILED for check in made):
-                break  # a report about another key has failed already, for want of one about this
+                break  # a report about another key has failed already, because this key has no report
             name = algo if not made else f"{algo} {len(made) + 1}"
             detail = f"there is no report about {shown_address(algo, address)}"
             audit.checks.append(Check(f"{name} key attested", Status.NOT_MADE, detail))
@@ -199,7 +199,7 @@ def _is_key_attested(check: Check) -> bool:
 
 
 class _Names:
-    """First words of the names of checks: the algorithm, and which one it is where there is more than one of it."""
+    """First words of the names of checks: the algorithm, with a number where it occurs more than once."""
 
     def __init__(self) -> None:
         self._used: dict[SigningAlgo, int] = defaultdict(int)

@@ -16,7 +16,7 @@ def check_address_bound(
     """Check the first half of report_data; return what was found.
 
     Raises:
-        FailedError: The quote is about something else.
+        FailedError: report_data holds something else.
     """
     if quoted_report_data[:32] != report_data(address, nonce, spki)[:32]:
         what = "this address" if spki is None else "this address together with this TLS key"
@@ -26,7 +26,7 @@ def check_address_bound(
 
 
 def check_public_key(algo: SigningAlgo, public_key: bytes, address: bytes) -> str:
-    """Check that a public key gives an address; return what was found.
+    """Check that an address is derived from a public key; return what was found.
 
     Args:
         algo: The algorithm.
@@ -34,7 +34,7 @@ def check_public_key(algo: SigningAlgo, public_key: bytes, address: bytes) -> st
         address: 20 bytes or 32.
 
     Raises:
-        FailedError: It gives another one.
+        FailedError: The key has another address.
     """
     if len(public_key) != PUBLIC_KEY_BYTES[algo] or len(address) != ADDRESS_BYTES[algo]:
         raise FailedError("the public key or the address has the wrong length")

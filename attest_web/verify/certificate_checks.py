@@ -1,11 +1,11 @@
-"""A TLS certificate that dstack's guest agent has made, with the attestation of its key in it (RA-TLS).
+"""A TLS certificate from dstack's guest agent, with the attestation of its key in it (RA-TLS).
 
 The extension 1.3.6.1.4.1.62397.1.8 is an OCTET STRING of an attestation whose report_data is
-`sha512("ratls-cert:" ‖ SubjectPublicKeyInfo in DER)`. The holder of the key is then in the attested guest: so key and
-attestation are checked here, and neither the chain, whose root proves nothing, nor the names.
+`sha512("ratls-cert:" ‖ SubjectPublicKeyInfo in DER)`. So the holder of the key is in the attested guest. The key and
+the attestation are checked here. The chain is not, as its root proves nothing, and neither are the names.
 
-There is no nonce in it: it proves that the key was made in that guest once. And its event log lacks the events of RTMR0
-to RTMR2, which are compared with the image's hash or known values.
+The attestation has no nonce: it proves only that the key was made in that guest at some time. Its event log lacks the
+events of RTMR0 to RTMR2, which are compared with the image's hash or known values.
 """
 
 import datetime
@@ -32,13 +32,13 @@ _OCTET_STRING = 0x04
 
 
 class CertificateEvidence:
-    """What a certificate shows of the guest that made it. Every part raises `FailedError` where it is malformed."""
+    """The evidence in a certificate about the guest that made it. A malformed part raises `FailedError`."""
 
     app_compose = None
-    """Not in a certificate: its hash is."""
+    """Not in a certificate, which has only its hash."""
 
     app_id = None
-    """Only the event log has it."""
+    """Only in the event log."""
 
     def __init__(self, certificate: bytes) -> None:
         """Keep a certificate, in DER."""
@@ -49,12 +49,12 @@ class CertificateEvidence:
         """The certificate, read."""
         try:
             return x509.load_der_x509_certificate(self._der)
-        except Exception:  # the parser has an exception of its own for each kind of oddity
+        except Exception:  # the parser raises many types of exception
             raise FailedError("the server's certificate cannot be read") from None
 
     @cached_property
     def validity(self) -> tuple[datetime.datetime, datetime.datetime]:
-        """From when to when it is valid."""
+        """The first and the last moment at which the certificate is valid."""
         certificate = self.certificate
         try:
             return certificate.not_valid_before_utc, certificate.not_valid_after_utc
@@ -103,7 +103,7 @@ class CertificateEvidence:
 
     @property
     def vm_config(self) -> JsonObject:
-        """What the host says of the virtual machine."""
+        """The host's description of the virtual machine."""
         return self.attestation.vm_config
 
 
@@ -111,8 +111,8 @@ def certificate_checks(certificate: bytes, policy: Policy, now: datetime.datetim
     """Make all checks of a certificate.
 
     Args:
-        certificate: As the server has shown it, in DER.
-        policy: What the verifier demands. Its demands on GPUs do not apply to certificates.
+        certificate: The server's certificate, in DER.
+        policy: What the verifier requires. Its requirements on GPUs do not apply to certificates.
         now: The time, with its zone.
     """
     evidence = CertificateEvidence(certificate)
@@ -134,7 +134,7 @@ def _check_key(evidence: CertificateEvidence, now: datetime.datetime) -> str:
 
 
 def _octet_string(der: bytes) -> bytes:
-    """The content of an OCTET STRING (X.690, 8.7) whose length is in DER: definite, in as few bytes as it takes."""
+    """The content of an OCTET STRING (X.690, 8.7) whose length is in DER: definite, in the fewest bytes."""
     if len(der) < 2 or der[0] != _OCTET_STRING:
         raise FailedError("the attestation in the server's certificate is not an OCTET STRING")
     size_bytes = der[1] & 0x7F if der[1] & 0x80 else 0

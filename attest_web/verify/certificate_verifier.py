@@ -13,7 +13,7 @@ MAX_CACHED = 16
 """Certificates whose passed checks are cached; the oldest is evicted and would be checked again."""
 
 MAX_AGE = datetime.timedelta(hours=1)
-"""How long passed checks are cached: revocation and TCB levels change, and validity ends."""
+"""How long passed checks are cached: revocation and TCB levels change, and certificates expire."""
 
 
 def _now() -> datetime.datetime:
@@ -23,11 +23,11 @@ def _now() -> datetime.datetime:
 class CertificateVerifier:
     """Checks certificates, and caches passed checks for `MAX_AGE`, as one certificate serves many connections.
 
-    Thread-safe. The freshness of a report with a nonce is what a cached check does not have.
+    Thread-safe. Unlike a report with a nonce, a cached check does not prove freshness.
     """
 
     def __init__(self, policy: Policy, clock: Callable[[], datetime.datetime] = _now) -> None:
-        """Check by a policy. It has to pin compose file and guest image: any app on any image can have a certificate.
+        """Check by a policy that pins the compose file and the guest image: any app on any image can get a certificate.
 
         Args:
             policy: What a certificate must meet.
@@ -44,7 +44,7 @@ class CertificateVerifier:
         self._cache: dict[bytes, tuple[datetime.datetime, Sequence[Check]]] = {}
 
     def __call__(self, certificate: bytes) -> Sequence[Check]:
-        """The checks of a certificate in DER. They may wait for Intel's collateral to be fetched."""
+        """The checks of a certificate in DER. They may block while Intel's collateral is fetched."""
         now = self._clock()
         with self._lock:
             since, checks = self._cache.get(certificate, (now, ()))
@@ -60,7 +60,7 @@ class CertificateVerifier:
 
 
 def any_certificate() -> ssl.SSLContext:
-    """TLS that accepts any certificate: a `CertificateVerifier` must refuse one before anything is sent."""
+    """A TLS context that accepts any certificate: a `CertificateVerifier` must check it before anything is sent."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

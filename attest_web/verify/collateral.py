@@ -1,4 +1,4 @@
-"""The origin of a quote: its signature and certificates, checked by dcap-qvl against Intel's collateral.
+"""The check of a quote's signature and certificates by dcap-qvl, against Intel's collateral.
 
 Collateral is what Intel publishes about its platforms: revocation lists, TCB levels, the quoting enclave's identity.
 It is signed, so its source need not be trusted.
@@ -33,15 +33,15 @@ TCB_STATUSES = (
     "OutOfDate",
     "OutOfDateConfigurationNeeded",
 )
-"""What a policy may allow besides `UpToDate`. `Revoked` is not among them."""
+"""TCB statuses that a policy may allow besides `UpToDate`. `Revoked` is not among them."""
 
 
 @dataclass(frozen=True)
 class QuoteVerdict:
-    """What is known of the platform of a quote whose signature holds.
+    """The state of the platform of a quote whose signature is valid.
 
     Attributes:
-        tcb_status: Intel's word on its firmware and microcode: `UpToDate` or another.
+        tcb_status: Intel's status of its firmware and microcode: `UpToDate` or another.
         advisory_ids: Intel's security advisories that apply to it.
     """
 
@@ -50,10 +50,10 @@ class QuoteVerdict:
 
 
 QuoteVerifier = Callable[[bytes], QuoteVerdict]
-"""Checks the bytes of a quote. Raises `FailedError` where it does not hold, `NotMadeError` where it cannot be told."""
+"""Checks the bytes of a quote. Raises `FailedError` if it is invalid, `NotMadeError` if it cannot be checked."""
 
 CollateralSource = Callable[[bytes], Any]
-"""Gives the `dcap_qvl.QuoteCollateralV3` for the bytes of a quote. Raises `NotMadeError` where it cannot be had."""
+"""Returns the `dcap_qvl.QuoteCollateralV3` for the bytes of a quote. Raises `NotMadeError` if there is none."""
 
 
 def collateral_from_json(text: str) -> Any:
@@ -69,8 +69,8 @@ def collateral_from_service(url: str, timeout: float) -> CollateralSource:
     """Collateral from Intel's PCS or a cache of it (PCCS).
 
     Args:
-        url: Where the service is, without a path.
-        timeout: Seconds that all of it may take.
+        url: Address of the service, without a path.
+        timeout: Seconds that the whole fetch may take.
     """
 
     def source(quote: bytes) -> Any:
@@ -93,10 +93,10 @@ def collateral_from_service(url: str, timeout: float) -> CollateralSource:
 
 
 class DcapVerifier:
-    """A `QuoteVerifier` that asks dcap-qvl.
+    """A `QuoteVerifier` that uses dcap-qvl.
 
     Attributes:
-        used: The collateral of the last quote, in JSON, once there was one.
+        used: The collateral of the last quote, in JSON; None before the first.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class DcapVerifier:
 
         Args:
             collateral: Where the collateral comes from.
-            root_ca: The root certificate to trust, in DER; Intel's where it is None.
+            root_ca: The root certificate to trust, in DER; None for Intel's.
             clock: Seconds since 1970, at which certificates must be valid.
         """
         self._collateral = collateral
@@ -116,7 +116,7 @@ class DcapVerifier:
 
     @property
     def trusts_intel(self) -> bool:
-        """Whether it is Intel's root that is trusted, and not another."""
+        """Whether Intel's root is trusted, and no other."""
         return self._root_ca is None
 
     def __call__(self, quote: bytes) -> QuoteVerdict:
@@ -148,10 +148,10 @@ def root_certificate(data: bytes) -> bytes:
 
 
 def _message(error: BaseException) -> str:
-    """One line about an error of dcap-qvl's. What stops the program goes on.
+    """One line about an error of dcap-qvl's. Raises what must stop the program.
 
-    A panic in its Rust code is no `Exception`, but it says as little about a quote as any other error does: so the
-    callers catch everything, and let this tell what not to keep.
+    A panic in its Rust code is a `BaseException` and no `Exception`, but means no more than any other error. So the
+    callers catch everything, and this function raises again what they must not catch.
     """
     if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)):
         raise error

@@ -15,7 +15,7 @@ class Statement:
 
     Attributes:
         body: JSON, not yet read.
-        algo: The requested algorithm; None where any will do.
+        algo: The requested algorithm; None where any is accepted.
     """
 
     body: bytes
@@ -30,10 +30,10 @@ class Evidence:
         bodies: Of request and response; None where only reports are checked.
         signatures: Responses of `/v1/signature/{id}`.
         reports: Responses of `/v1/attestation/report`.
-        attestation_asked: Whether reports must be there.
+        attestation_asked: Whether reports are required.
         nonce: 32 bytes that the reports were requested with; None where it is unknown.
-        tls_keys: SHA-256 of the SPKI of every certificate that the server has shown; None where TLS is not
-            asked about.
+        tls_keys: SHA-256 of the SPKI of every certificate that the server has shown; None where the TLS binding is
+            not checked.
     """
 
     bodies: SignedBodies | None = None
@@ -58,7 +58,7 @@ def save(evidence: Evidence, collateral: str | None, directory: Path, nvidia: Nv
     Args:
         evidence: What was fetched.
         collateral: What the quotes were checked against, in JSON, if they were.
-        directory: Made where it is not there.
+        directory: Created if it does not exist.
         nvidia: The responses of NVIDIA's service. They are kept for `--at`, without an argument among the returned
             ones, which query the service again.
 
@@ -103,5 +103,5 @@ def write_private(path: Path, content: bytes) -> None:
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "wb") as file:  # noqa: PTH123  # of a descriptor
-        os.fchmod(descriptor, 0o600)  # where it was there before
+        os.fchmod(descriptor, 0o600)  # an existing file keeps its mode otherwise
         file.write(content)

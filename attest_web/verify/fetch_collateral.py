@@ -1,8 +1,8 @@
-"""Run as a program: gets the collateral for the quote at its stdin from the service that its argument names.
+"""Run as a program: fetches the collateral for the quote on stdin from the service that its argument names.
 
-In a process of its own, because of what dcap-qvl leaves behind: threads that touch Python objects when Python is about
-to end, which then crashes (https://github.com/PyO3/pyo3-async-runtimes/issues/40). It imports nothing of this project,
-so that it runs wherever the caller got it from.
+It is a process of its own because dcap-qvl leaves threads behind that touch Python objects while the interpreter
+exits, which crashes it (https://github.com/PyO3/pyo3-async-runtimes/issues/40). It imports nothing of this project, so
+that it runs from any location.
 """
 
 import asyncio

@@ -12,7 +12,7 @@ from attest_web.verify.primitives.checks import Check, NotAskedError, NotMadeErr
 from attest_web.verify.report import Report
 
 NAMES = ("GPU nonce", "GPU evidence", "NVIDIA verdict", "GPU attested at boot", "GPU boot evidence", "GPU identity")
-"""What the names of the checks end with, but for that of the GPU policy."""
+"""Last words of the names of the checks, except that of the GPU policy."""
 
 IDENTITY = NAMES[-1]
 
@@ -24,7 +24,7 @@ def gpu_checks(name: str, report: Report, expected: Expected, policy: Policy) ->
         name: First word of their names.
         report: The report.
         expected: What it must be about.
-        policy: What the verifier demands.
+        policy: What the verifier requires.
     """
     if policy.gpu is GpuDemand.NONE:
         checks = [not_asked(f"{name} {each}", "not asked for (--gpu none)") for each in NAMES]
@@ -56,7 +56,7 @@ class _Gpus:
         ]
 
     def _asked(self, name: str, finding: Callable[[], str]) -> Check:
-        """Make a check; where it cannot be told, that counts only where GPUs have to be vouched for."""
+        """Make a check; where it cannot be made, that counts only if NVIDIA's verdict is required."""
         check = make(name, finding)
         if check.status is Status.NOT_MADE and not self._strict:
             return not_asked(name, check.detail)
@@ -71,7 +71,7 @@ class _Gpus:
         if ask is None and not self._strict:
             raise NotAskedError(f"not asked for (--gpu {demand}); --nvidia with --gpu required asks NVIDIA")
         if ask is None:
-            raise NotMadeError("--nvidia asks NVIDIA; --gpu unverified does without")
+            raise NotMadeError("--nvidia asks NVIDIA for it; --gpu unverified skips it")
         self._verdict = ask(self._report.gpu_payload, self._nonce)
         return str(self._verdict)
 
@@ -79,8 +79,8 @@ class _Gpus:
         found = evidence.check_evidence_nonces(self._report.gpu_payload, self._nonce, self._policy.gpu)
         if self._verdict is None:
             # Evidence can be forged for a known nonce: only NVIDIA's verdict shows that a GPU has signed it.
-            raise NotMadeError(f"{'' if self._strict else 'not asked for; '}{found}, and nothing vouches for it")
-        return f"{found}, and NVIDIA vouches for it"
+            raise NotMadeError(f"{'' if self._strict else 'not asked for; '}{found}, but NVIDIA has not verified it")
+        return f"{found}, and NVIDIA has verified it"
 
     def _event(self) -> bytes:
         event = boot_log(self._report).gpu_attestation
@@ -103,7 +103,7 @@ class _Gpus:
 def _check_policy(report: Report, policy: Policy) -> str:
     boot = boot_log(report)
     if boot.gpu_policy_hash is None and not policy.gpu_policy_hashes:
-        raise NotAskedError("the guest's boot log has no GPU policy: older images measure none")
+        raise NotAskedError("the guest's boot log has no GPU policy: older images do not measure it")
     check_compose(boot.compose_hash, report.app_compose, None)
     found = boot_attestation.check_gpu_policy(boot.gpu_policy_hash, report.app_compose)
     if policy.gpu_policy_hashes:

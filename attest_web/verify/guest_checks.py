@@ -18,7 +18,7 @@ from attest_web.verify.primitives.untrusted_json import JsonObject, text
 class GuestEvidence(Protocol):
     """The evidence about a guest. Each part raises `FailedError` where it is malformed."""
 
-    # Read-only members, so that cached properties meet them as well as attributes do.
+    # Read-only members, so that both cached properties and attributes satisfy the protocol.
     @property
     def quote_bytes(self) -> bytes:
         """The quote."""
@@ -33,7 +33,7 @@ class GuestEvidence(Protocol):
 
     @property
     def app_compose(self) -> str | None:
-        """The app's compose document, exactly as it was measured; None where it is not shown."""
+        """The app's compose document, exactly as it was measured; None where the evidence has none."""
 
     @property
     def vm_config(self) -> JsonObject:
@@ -45,7 +45,7 @@ class GuestEvidence(Protocol):
 
 
 def boot_log(evidence: GuestEvidence) -> BootLog:
-    """The guest's boot log, once it is known to replay to the quoted register.
+    """The guest's boot log, checked to replay to the quoted register.
 
     Raises:
         FailedError: The log does not replay to RTMR3, or is not of dstack's form.
@@ -58,7 +58,7 @@ def quote_checks(name: str, evidence: GuestEvidence, policy: Policy) -> list[Che
     """Check the origin of the quote, and the TCB status of its platform."""
     tcb_status = f"{name} TCB status"
     try:
-        evidence.quote  # noqa: B018  # what is not a TDX quote must not pass as a quote of another kind
+        evidence.quote  # noqa: B018  # fails here for a quote of another kind than TDX
         verdict = policy.verify_quote(evidence.quote_bytes)
     except FailedError as error:
         signature = Check(f"{name} quote signature", Status.FAILED, str(error))
@@ -69,12 +69,12 @@ def quote_checks(name: str, evidence: GuestEvidence, policy: Policy) -> list[Che
 
         def allowed() -> str:
             if verdict.tcb_status not in policy.allowed_tcb:
-                raise FailedError(f"{status}; --allow-tcb-status {verdict.tcb_status} puts up with it")
+                raise FailedError(f"{status}; --allow-tcb-status {verdict.tcb_status} allows it")
             return status
 
         signature = Check(f"{name} quote signature", Status.PASSED, "the certificate chain holds, up to the root")
         return [signature, make(tcb_status, allowed)]
-    return [signature, Check(tcb_status, Status.NOT_MADE, "the quote's signature does not vouch for it")]
+    return [signature, Check(tcb_status, Status.NOT_MADE, "the quote's signature was not verified")]
 
 
 def guest_checks(name: str, evidence: GuestEvidence, policy: Policy, *, whole_log: bool = True) -> list[Check]:
@@ -82,10 +82,10 @@ def guest_checks(name: str, evidence: GuestEvidence, policy: Policy, *, whole_lo
 
     Args:
         name: First word of their names.
-        evidence: What it shows.
-        policy: What the verifier demands.
-        whole_log: Whether the log must give RTMR0 to RTMR2 as well. That of a certificate of dstack's cannot: these
-            registers are then only held against the image's hash or known values.
+        evidence: Its evidence.
+        policy: What the verifier requires.
+        whole_log: Whether the log must replay to RTMR0 to RTMR2 as well. The log in a dstack certificate cannot: these
+            registers are then only compared with the image's hash or known values.
     """
     registers = range(event_log.REGISTERS)
     return [
@@ -110,7 +110,7 @@ def _register(evidence: GuestEvidence, policy: Policy, register: int, whole_log:
 
     def known() -> str:
         if expected is None:
-            raise NotAskedError(f"its log has no events of it; --expect-rtmr{register} holds it against a known one")
+            raise NotAskedError(f"the log has no events of it; --expect-rtmr{register} compares it with a known value")
         return _check_known(evidence.quote.rtmrs[register], expected)
 
     return replayed if whole_log or register == event_log.RUNTIME_REGISTER else known
@@ -132,7 +132,7 @@ def _check_boot_log(evidence: GuestEvidence) -> str:
 
 def _check_app_id(evidence: GuestEvidence, policy: Policy) -> str:
     if not policy.app_ids:
-        raise NotAskedError("not asked for; --expect-app-id holds it against a known one")
+        raise NotAskedError("not asked for; --expect-app-id compares it with a known id")
     measured = boot_log(evidence).app_id
     if measured not in policy.app_ids:
         raise FailedError(f"it is {measured.hex()}, which is not an expected one")
@@ -154,7 +154,7 @@ def _check_key_provider(evidence: GuestEvidence, policy: Policy) -> str:
 
 def _check_mr_config_id(evidence: GuestEvidence, policy: Policy) -> str:
     if is_unset(evidence.quote) and not policy.require_mr_config_id:
-        raise NotAskedError("unset: the host has said nothing; --require-mr-config-id demands that it does")
+        raise NotAskedError("unset: the host states nothing in it; --require-mr-config-id requires that it does")
     vm_config = evidence.vm_config
     document = text(vm_config, "mr_config", "vm_config") if vm_config.get("mr_config") is not None else None
     return check_mr_config_id(evidence.quote, boot_log(evidence), document)
@@ -162,20 +162,20 @@ def _check_mr_config_id(evidence: GuestEvidence, policy: Policy) -> str:
 
 def _check_mrtd(evidence: GuestEvidence, policy: Policy) -> str:
     if policy.mrtd is None:
-        raise NotAskedError("not asked for; --expect-mrtd holds it against a known one")
+        raise NotAskedError("not asked for; --expect-mrtd compares it with a known value")
     return _check_known(evidence.quote.mrtd, policy.mrtd)
 
 
 def _check_os_image(evidence: GuestEvidence, policy: Policy) -> str:
     if not policy.os_image_hashes:
-        raise NotAskedError("not asked for; --expect-os-image-hash holds the registers against an image's hash")
+        raise NotAskedError("not asked for; --expect-os-image-hash compares the registers with an image's hash")
     found = check_os_image(evidence.quote, evidence.events, evidence.vm_config, policy.os_image_hashes)
     if evidence.app_compose is not None:
         check_compose(boot_log(evidence).compose_hash, evidence.app_compose, None)
         if demands_acpi_check(evidence.app_compose):
-            # The guest holds its variant against this, and the host alone says which variant it was.
+            # The guest compares its variant with this, and only the host states which variant it was.
             raise NotMadeError(
-                "the compose file demands that ACPI tables be checked (tdx_measure_acpi_tables), which takes the image:"
+                "the compose file requires a check of the ACPI tables (tdx_measure_acpi_tables), which takes the image:"
                 " give --expect-mrtd and --expect-rtmr0 to --expect-rtmr2, or ask dstack-verifier"
             )
     return found

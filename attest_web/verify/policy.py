@@ -1,4 +1,4 @@
-"""What reports are checked against: the verifier's policy, and what one report must be about."""
+"""What reports are checked against: the verifier's policy, and the key, nonce and TLS keys of one report."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,28 +11,28 @@ from attest_web.verify.nvidia.tokens import Verdict
 
 @dataclass(frozen=True)
 class Policy:
-    """What a verifier demands of every report.
+    """What a verifier requires of every report.
 
     Attributes:
         verify_quote: Checks the origin of the quote.
-        allowed_tcb: The TCB statuses that will do.
-        compose_hash: SHA-256 that the compose file must have; None where any will do.
-        mrtd: 48 bytes that MRTD must be; None where any will do.
-        rtmrs: 48 bytes that a register must be, by its number; any will do for those that are not there.
-        os_image_hashes: Hashes of the dstack images that will do, 32 bytes each; any will do where it is empty.
-        app_ids: Ids that the app may have at its KMS, which gives keys by them, 20 bytes each; any will do where it is
-            empty.
-        key_providers: Ids of the key providers that will do, or the SHA-256 of them; where it is empty, the measured
+        allowed_tcb: The accepted TCB statuses.
+        compose_hash: The accepted SHA-256 of the compose file; None accepts any.
+        mrtd: The accepted MRTD, 48 bytes; None accepts any.
+        rtmrs: The accepted values of registers by their number, 48 bytes each; a register that is missing may have
+            any value.
+        os_image_hashes: Accepted hashes of dstack images, 32 bytes each; an empty collection accepts any.
+        app_ids: Accepted ids of the app at its KMS, which gives keys by app id, 20 bytes each; an empty collection
+            accepts any.
+        key_providers: Ids of the accepted key providers, or the SHA-256 of them; where it is empty, the measured
             compose document may name one.
-        kms_roots: Root keys of the KMSes that may have given the signing keys, 33 bytes each; not checked where it is
-            empty.
-        require_mr_config_id: Whether the host must have said in MRCONFIGID what is to run.
-        allow_dev: Whether a report may say that its keys are those of a development run.
-        gpu: What GPU evidence there must be.
-        gpu_policy_hashes: Policies that may have governed the attestation of GPUs at boot, 32 bytes each; any will do
-            where it is empty.
-        ask_nvidia: Gives NVIDIA's verdict on GPU evidence for a nonce; raises `FailedError` where it does not hold,
-            `NotMadeError` where there is none. None where NVIDIA's service is not to be queried.
+        kms_roots: Root keys of the KMSes that may have issued the signing keys, 33 bytes each; not checked if empty.
+        require_mr_config_id: Whether MRCONFIGID must be set.
+        allow_dev: Whether reports on the keys of a development run are accepted.
+        gpu: The required GPU evidence.
+        gpu_policy_hashes: Hashes of the accepted policies for the attestation of GPUs at boot, 32 bytes each; an empty
+            collection accepts any.
+        ask_nvidia: Returns NVIDIA's verdict on GPU evidence for a nonce; raises `FailedError` if the evidence is
+            invalid, `NotMadeError` if there is no verdict. None if NVIDIA's service is not to be queried.
     """
 
     verify_quote: QuoteVerifier
@@ -52,17 +52,17 @@ class Policy:
 
     @property
     def pins_guest(self) -> bool:
-        """Whether the guest image is pinned: what MRTD and RTMR0 to RTMR2 measure before RTMR3 is extended."""
+        """Whether the guest image is pinned, by its hash or by MRTD and RTMR0 to RTMR2."""
         known = self.mrtd is not None and all(register in self.rtmrs for register in range(RUNTIME_REGISTER))
         return known or bool(self.os_image_hashes)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a report must be about.
+    """The key, nonce and TLS key that a report must be about.
 
     Attributes:
-        signers: Addresses, one of which must be attested; None where there is no signature to compare it with.
+        signers: Addresses, one of which must be attested; None where there is no signature to compare with.
         nonce: 32 bytes that it must have been made with; None where the verifier has chosen none.
         tls_keys: SHA-256 of the SPKI of every certificate that the server has shown; None where that is not checked.
     """

@@ -4,8 +4,8 @@
      "signatures": [base64], "reports": [base64],
      "nonce": hex or null, "tls_keys": [hex] or null, "collateral": text or null}
 
-It has exactly these members: what is left out, or misspelt, would not be checked. The policy is not in it: that is the
-verifier's.
+It has exactly these members: a member that is left out or misspelt would not be checked. The policy is not in it, as
+the verifier chooses it.
 """
 
 import base64
@@ -32,15 +32,16 @@ class SavedProof:
     """The content of a proof file.
 
     Attributes:
-        evidence: What there is to check. Its nonce and TLS keys are claims of the file's maker.
-        collateral: What the quotes were checked against when it was made, in dcap-qvl's JSON, if that is known.
+        evidence: The evidence to check. Its nonce and TLS keys are claims of the file's maker.
+        collateral: The collateral that the quotes were checked against when the file was made, in dcap-qvl's JSON;
+            None if unknown.
     """
 
     evidence: Evidence
     collateral: str | None = None
 
     def to_json(self) -> bytes:
-        """The content of the file. It has the prompt and the response in it, and no token."""
+        """The content of the file. It holds the prompt and the response, but no token."""
         bodies = self.evidence.bodies
         nonce, tls_keys = self.evidence.nonce, self.evidence.tls_keys
         source = {
@@ -60,7 +61,7 @@ class SavedProof:
         """Read the content of a file.
 
         Raises:
-            FailedError: It is something else. What it says is not checked by this.
+            FailedError: It is not a proof file. Its claims are not checked here.
         """
         source = parse_object(data, _WHAT)
         if source.get("format") != FORMAT:

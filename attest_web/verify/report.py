@@ -1,9 +1,9 @@
-"""An attestation report, read.
+"""An attestation report, parsed.
 
-A report is about one key. Some proxies list it once more in `all_attestations` and `model_attestations`, where some
-verifiers look, and look nowhere else. So that all of them read one report, each list that is there has to have this
-one alone in it, as it stands at the top level without the lists. A list of several would be of reports that nothing
-here has checked: a report on each key is asked for by its `signing_address`.
+A report is about one key. Some proxies repeat it in the lists `all_attestations` and `model_attestations`, which are
+all that some verifiers read. So that every verifier reads the same report, each of these lists must hold this report
+alone, equal to the top level without the lists. A list with more entries would hold reports that are not checked here:
+the report on another key is requested by its `signing_address`.
 """
 
 import json
@@ -30,20 +30,19 @@ from attest_web.verify.primitives.untrusted_json import (
 from attest_web.verify.signed_text import address_bytes, signing_algo
 
 MAX_BYTES = 8 * 1024 * 1024
-"""Bytes of a report that are read at most. With eight GPUs, one has some six hundred thousand, as it stands there
-three times."""
+"""Largest accepted report, in bytes. With eight GPUs, a report takes some 600,000 bytes, as it occurs three times."""
 
 LISTS = ("all_attestations", "model_attestations")
-"""Where a report stands once more."""
+"""Members that repeat the report."""
 
 MAX_LOG = 1024 * 1024
-"""Characters of an event log at most, where it is a JSON text in the report."""
+"""Largest accepted event log, in characters, where it is a JSON text in the report."""
 
 _WHAT = "the report"
 
 
 class Report:
-    """A report, its fields read where they are asked for. Every one raises `FailedError` where it is malformed."""
+    """A report, whose fields are parsed on first use. A malformed field raises `FailedError`."""
 
     def __init__(self, source: JsonObject) -> None:
         self._source = source
@@ -51,10 +50,10 @@ class Report:
 
     @classmethod
     def parse(cls, data: bytes) -> "Report":
-        """Read a report.
+        """Parse a report.
 
         Raises:
-            FailedError: It is not a JSON object, longer than `MAX_BYTES`, or stands in its `LISTS` as another one.
+            FailedError: It is not a JSON object, is longer than `MAX_BYTES`, or its `LISTS` hold another report.
         """
         if len(data) > MAX_BYTES:
             raise FailedError(f"the report is {len(data)} bytes long; more than {MAX_BYTES} are not read")
@@ -67,7 +66,7 @@ class Report:
 
     @property
     def dev(self) -> bool:
-        """Whether it says that its keys are those of a developer's machine. What is not a plain no is a yes."""
+        """Whether it says that its keys are those of a development run. Any value but false counts as true."""
         claim = self._source.get("dev")
         return claim is not None and claim is not False
 
@@ -98,12 +97,12 @@ class Report:
 
     @cached_property
     def nonce(self) -> bytes:
-        """The 32 bytes that it says it was made with."""
+        """The nonce, 32 bytes, that it states."""
         return hex_bytes(text(self._source, "request_nonce", _WHAT), "request_nonce", NONCE_BYTES)
 
     @cached_property
     def tls_key(self) -> bytes | None:
-        """SHA-256 of the SPKI of the TLS certificate that it is about, if it is about one."""
+        """SHA-256 of the SPKI of the TLS certificate that it is about; None without one."""
         if self._source.get("tls_cert_fingerprint") is None:
             return None
         fingerprint = text(self._source, "tls_cert_fingerprint", _WHAT)
@@ -121,8 +120,8 @@ class Report:
 
     @cached_property
     def events(self) -> list[Event]:
-        """The event log, which is a list or the JSON text of one: NEAR AI's gateway passes on what dstack says."""
-        # Many checks ask for it, and a long one that is malformed is not to be read for each of them.
+        """The event log: a list, or the JSON text of one, which NEAR AI's gateway passes on as dstack made it."""
+        # Many checks use the log, and a long malformed one must not be parsed for each of them.
         if self._malformed_log is not None:
             raise self._malformed_log
         try:
@@ -141,12 +140,12 @@ class Report:
 
     @cached_property
     def info(self) -> JsonObject:
-        """What the guest agent says of the app. Only what agrees with the quote and its log is more than a claim."""
+        """The guest agent's description of the app: claims, except where they agree with the quote and its log."""
         return as_object(member(self._source, "info", _WHAT), "info")
 
     @cached_property
     def tcb_info(self) -> JsonObject:
-        """The `tcb_info` of it, which is an object or the JSON text of one."""
+        """`info.tcb_info`, an object or the JSON text of one."""
         value = member(self.info, "tcb_info", "info")
         return parse_object(value, "tcb_info") if isinstance(value, str) else as_object(value, "tcb_info")
 
@@ -157,7 +156,7 @@ class Report:
 
     @cached_property
     def vm_config(self) -> JsonObject:
-        """What the host says of the virtual machine, in the report or in its `info`; empty where it says nothing."""
+        """The host's description of the virtual machine, from the report or its `info`; empty without one."""
         value = self._source.get("vm_config")
         if value is None:
             info = self._source.get("info")
@@ -168,14 +167,14 @@ class Report:
 
     @cached_property
     def app_id(self) -> bytes | None:
-        """The 20 bytes that it says are the app's id, if it says so."""
+        """The app's id that it states, 20 bytes; None without one."""
         if self._source.get("app_id") is None:
             return None
         return hex_bytes(text(self._source, "app_id", _WHAT), "app_id", APP_ID_BYTES)
 
     @cached_property
     def signature_chain(self) -> list[bytes] | None:
-        """The signatures over the key that lead to the KMS that has given it, if it has them."""
+        """The signatures that lead from the key to the KMS that issued it; None without any."""
         if self._source.get("signature_chain") is None:
             return None
         chain = items(self._source, "signature_chain", _WHAT)
@@ -185,7 +184,7 @@ class Report:
 
     @cached_property
     def gpu_info(self) -> str | None:
-        """What the guest's own attestation of its GPUs has put out at boot, if it has it."""
+        """The output of the guest's own attestation of its GPUs at boot; None without one."""
         return None if self._source.get("gpu_info") is None else text(self._source, "gpu_info", _WHAT)
 
     @cached_property
@@ -199,13 +198,13 @@ def _check_listed(alone: JsonObject, name: str, listed: object) -> None:
         raise FailedError(f"{name!r} of the report is {'null' if listed is None else 'not a list'}")
     if len(listed) != 1:
         raise FailedError(f"{name!r} of the report has {len(listed)} entries, not this report alone")
-    # Not with ==, for which 1, 1.0 and True are the same.
+    # Not compared with ==, for which 1, 1.0 and True are equal.
     if _canonical(listed[0]) != _canonical(alone):
-        raise FailedError(f"{name!r} of the report has an entry that is not the report itself, as the top level has it")
+        raise FailedError(f"{name!r} of the report has an entry that differs from the report itself")
 
 
 def _canonical(value: object) -> str:
     try:
         return json.dumps(value, sort_keys=True)
     except RecursionError:
-        raise FailedError("the report is too deep to be read") from None
+        raise FailedError("the report is nested too deeply to be read") from None

@@ -20,7 +20,7 @@ def check_report(name: str, report: Report, expected: Expected, policy: Policy) 
         name: First word of the names of the checks, usually the algorithm.
         report: The report.
         expected: What it must be about.
-        policy: What the verifier demands.
+        policy: What the verifier requires.
     """
     return [
         *_key_checks(name, report, expected),
@@ -36,10 +36,10 @@ def check_report(name: str, report: Report, expected: Expected, policy: Policy) 
 def _key_checks(name: str, report: Report, expected: Expected) -> list[Check]:
     def key_attested() -> str:
         if not expected.signers:
-            raise NotMadeError(f"no {report.algo} signature to hold it against")
+            raise NotMadeError(f"no {report.algo} signature to compare it with")
         shown = shown_address(report.algo, report.address)
         if report.address not in expected.signers:
-            raise FailedError(f"it attests {shown}, which has not signed this")
+            raise FailedError(f"it attests {shown}, which has not signed this exchange")
         return f"{shown} has signed, and is attested"
 
     def public_key() -> str:
@@ -61,7 +61,7 @@ def _key_checks(name: str, report: Report, expected: Expected) -> list[Check]:
     def tls_key() -> str:
         seen = expected.tls_keys or frozenset()
         if report.tls_key is None:
-            raise FailedError("the report names no TLS key; the proxy needs TLS_CERT_PATH (--no-tls-binding leaves it)")
+            raise FailedError("the report names no TLS key; the proxy needs TLS_CERT_PATH (or --no-tls-binding)")
         if seen != {report.tls_key}:
             shown = ", ".join(sorted(key.hex() for key in seen)) or "none"
             raise FailedError(f"the report is about the TLS key {report.tls_key.hex()}, the server's is {shown}")
@@ -69,11 +69,11 @@ def _key_checks(name: str, report: Report, expected: Expected) -> list[Check]:
 
     nonce_check = make(f"{name} nonce", nonce)
     if expected.nonce is None and nonce_check.status is Status.PASSED:
-        nonce_check = not_asked(nonce_check.name, "no --nonce to hold it against: this may be an old report")
+        nonce_check = not_asked(nonce_check.name, "no --nonce to compare it with: this may be an old report")
     return [
         make(f"{name} key attested", key_attested)
         if expected.signers is not None
-        else not_asked(f"{name} key attested", "no --signature to hold it against"),
+        else not_asked(f"{name} key attested", "no --signature to compare it with"),
         make(f"{name} public key", public_key),
         make(f"{name} address bound", address_bound),
         nonce_check,
@@ -84,22 +84,22 @@ def _key_checks(name: str, report: Report, expected: Expected) -> list[Check]:
 
 
 def _dev_checks(name: str, report: Report, policy: Policy) -> list[Check]:
-    # Nothing vouches for a report that does not say so, so there is no check that could pass.
+    # A report can leave the statement out, so no check could pass on its absence.
     if not report.dev:
         return []
     if policy.allow_dev:
-        return [not_asked(f"{name} keys", "not asked for: keys of a development run will do")]
-    detail = "the report says that they are random ones of a development run (DEV=1); --allow-dev puts up with them"
+        return [not_asked(f"{name} keys", "not asked for: keys of a development run are allowed")]
+    detail = "the report says that they are random keys of a development run (DEV=1); --allow-dev allows them"
     return [Check(f"{name} keys", Status.FAILED, detail)]
 
 
 def _info_check(name: str, report: Report) -> Check:
     def info() -> str:
         quote = report.quote
-        # RTMR3 is not among them: an app may have extended it since `info` was asked for.
-        said = {"mrtd": quote.mrtd} | {f"rtmr{number}": quote.rtmrs[number] for number in range(RUNTIME_REGISTER)}
-        claims = [("tcb_info", report.tcb_info, member, measured) for member, measured in said.items()]
-        with contextlib.suppress(FailedError):  # a log that cannot be read has failed already
+        # RTMR3 is not compared: an app may have extended it since `info` was requested.
+        quoted = {"mrtd": quote.mrtd} | {f"rtmr{number}": quote.rtmrs[number] for number in range(RUNTIME_REGISTER)}
+        claims = [("tcb_info", report.tcb_info, member, measured) for member, measured in quoted.items()]
+        with contextlib.suppress(FailedError):  # an unreadable log has failed its own check already
             boot = boot_log(report)
             claims += [
                 ("tcb_info", report.tcb_info, "compose_hash", boot.compose_hash),
@@ -113,7 +113,7 @@ def _info_check(name: str, report: Report) -> Check:
             if claim is None:
                 continue
             if not isinstance(claim, str) or claim.lower() != measured.hex():
-                raise FailedError(f"{member} of {where} is {claim!r}, and {measured.hex()} was measured")
+                raise FailedError(f"{member} of {where} is {claim!r}, but {measured.hex()} was measured")
             told += 1
         return f"{told} registers, hashes and ids in it are those that were measured"
 
@@ -123,7 +123,7 @@ def _info_check(name: str, report: Report) -> Check:
 def _chain_check(name: str, report: Report, policy: Policy) -> Check:
     def chain() -> str:
         if not policy.kms_roots:
-            raise NotAskedError("not asked for; --expect-kms-root holds it against a KMS's root key")
+            raise NotAskedError("not asked for; --expect-kms-root compares it with a KMS's root key")
         if report.signature_chain is None:
             raise FailedError("the report has no signature_chain")
         return check_chain(

@@ -1,4 +1,4 @@
-"""The signed exchange: that a signature is by the address that it names, over these bytes of request and response."""
+"""Checks that a signature is by the address that it names, over the bytes of one request and its response."""
 
 import hashlib
 import re
@@ -16,11 +16,11 @@ from attest_web.verify.primitives.secp256k1 import check_scalars
 from attest_web.verify.primitives.untrusted_json import JsonObject, hex_bytes, lower_hex_bytes, parse_object, text
 
 ADDRESS_BYTES: dict[SigningAlgo, int] = {"ecdsa": 20, "ed25519": 32}
-"""Size of an address by algorithm: an Ethereum address; an Ed25519 public key."""
+"""Size of an address in bytes, by algorithm: an Ethereum address; an Ed25519 public key."""
 
-_WHAT = "the signature answer"
+_WHAT = "the signature response"
 _MAX_ERROR = 64 * 1024
-"""Bytes of an error that are parsed at most."""
+"""Largest error that is parsed, in bytes."""
 
 _SIGNED_TEXT = re.compile("(?:(.*):)?([0-9a-f]{64}):([0-9a-f]{64})", re.DOTALL)
 
@@ -51,7 +51,7 @@ class SignatureAnswer:
 
     @classmethod
     def parse(cls, data: bytes) -> "SignatureAnswer":
-        """Read an answer.
+        """Parse a response.
 
         Raises:
             FailedError: It is malformed.
@@ -73,14 +73,14 @@ class SignatureAnswer:
 
 
 def why_not_signed(status: int, body: bytes, at_most: int) -> str | None:
-    """The reason for which an exchange was not signed, as the signature endpoint answers it.
+    """The reason for which an exchange was not signed, from a response of the signature endpoint.
 
     It is the message of `{"error": {"code": "not_signed", "message": …}}`, which comes with a 404.
 
     Args:
         status: HTTP status of the response.
         body: Its body.
-        at_most: Characters of the reason at most.
+        at_most: Longest reason, in characters.
 
     Returns:
         The reason on one line, printable; empty where the error has no text; None where the response says something
@@ -99,10 +99,10 @@ def why_not_signed(status: int, body: bytes, at_most: int) -> str | None:
 
 
 def signing_algo(source: JsonObject, what: str) -> SigningAlgo:
-    """The `signing_algo` of an answer or a report.
+    """The `signing_algo` of a signature response or a report.
 
     Raises:
-        FailedError: It is none that there is.
+        FailedError: It is not a known algorithm.
     """
     value = text(source, "signing_algo", what)
     for algo in SIGNING_ALGOS:
@@ -140,14 +140,14 @@ def signer(answer: SignatureAnswer) -> bytes:
     """The address that has signed the text.
 
     Raises:
-        FailedError: The signature is none, or not by the address that the answer names.
+        FailedError: The signature is invalid, or not by the address that the response names.
     """
     message = answer.text.encode()
     if answer.algo == "ed25519":
         try:
             nacl.signing.VerifyKey(answer.address).verify(message, answer.signature)
         except (nacl.exceptions.CryptoError, ValueError):
-            raise FailedError(f"it is not one of this text by {answer.address.hex()}") from None
+            raise FailedError(f"it is not a signature of this text by {answer.address.hex()}") from None
         return answer.address
     check_scalars(answer.signature, "the ECDSA signature")
     recovery_id = answer.signature[64] - 27
@@ -162,15 +162,15 @@ def signer(answer: SignatureAnswer) -> bytes:
     address = keccak256(key.format(compressed=False)[1:])[-20:]
     if address != answer.address:
         signed_by, claimed = checksum_address(address), checksum_address(answer.address)
-        raise FailedError(f"this text was signed by {signed_by}, if by anybody, not by {claimed}")
+        raise FailedError(f"the signature of this text leads to {signed_by}, not to {claimed}")
     return address
 
 
 def signed_hashes(signed: str) -> tuple[str, str, str | None]:
     """The hashes of request and response in a signed text, and the model's name where it is in front.
 
-    The name may have colons of its own, and look like hashes. But hashes have one length and no colon, so that read
-    from its end, a text has one reading.
+    The name may contain colons and parts that look like hashes. Hashes have a fixed length and no colon, so the text
+    is unambiguous when it is parsed from its end.
 
     Raises:
         FailedError: It has another form.
@@ -211,5 +211,5 @@ def check_signature(name: str, answer: SignatureAnswer, bodies: SignedBodies) ->
 def _same_hash(signed: str, body: bytes, what: str) -> str:
     digest = hashlib.sha256(body).hexdigest()
     if signed != digest:
-        raise FailedError(f"the {what} is not what was signed: its SHA-256 is {digest}, the signed one {signed!r}")
+        raise FailedError(f"the {what} is not what was signed: its SHA-256 is {digest}, the signed one is {signed!r}")
     return f"SHA-256 {digest}, {len(body)} bytes"

@@ -11,34 +11,34 @@ from attest_web.verify.nvidia.evidence import GpuDemand
 from attest_web.version import release
 
 _DESCRIPTION = """\
-Check an AI answer that passed through a tee-signer: that request and answer are what was signed, that both signatures
-hold, and that the keys behind them are attested by the hardware.
+Check an AI response that passed through a tee-signer: that request and response are what was signed, that both
+signatures are valid, and that the signing keys are attested by the hardware.
 
   tee-verify --url URL [--model M] [--message TEXT] [--stream]             send a chat and check everything
   tee-verify --proof FILE                                                  check what attest_web.client has saved
   tee-verify --request FILE --response FILE --signature FILE ...           check saved bytes
   tee-verify --report FILE ... [--nonce HEX]                               check saved reports
-  tee-verify --proof FILE --at 2026-01-31                                  check as of then what was saved then
+  tee-verify --proof FILE --at 2026-01-31                                  check an old proof as of a past date
 """
 _EPILOG = """\
-Every check is a line: ✓ it holds, ✗ it does not, \N{EN DASH} it was not made. Exit status: 0 when every check that was
-asked for holds, 1 when one does not or could not be made, 2 for wrong usage.
+Every check is a line: ✓ it holds, ✗ it does not, \N{EN DASH} it was not made. Exit status: 0 when every requested check
+holds, 1 when one does not or could not be made, 2 for wrong usage.
 
 environment:
-  TOKEN      the proxy's bearer token, which other users of this machine cannot see there as they can on a command line
-  NO_COLOR   no colours, not even on a terminal
+  TOKEN      the proxy's bearer token; unlike a command line, other users of this machine cannot see it there
+  NO_COLOR   no colours, even on a terminal
 """
 
 
 class WrongUsageError(Exception):
-    """The arguments make no sense; the message says which and why."""
+    """The arguments are invalid; the message says which and why."""
 
 
 def parse_arguments(arguments: Sequence[str] | None, now: datetime.datetime) -> argparse.Namespace:
-    """Parse the command line. Ends the program with status 2 where it makes no sense.
+    """Parse the command line. Exits with status 2 if it is invalid.
 
     Args:
-        arguments: What was given; None takes the program's own.
+        arguments: The arguments; None for those of the process.
         now: The time now, with its zone.
     """
     parser = argparse.ArgumentParser(
@@ -54,9 +54,7 @@ def parse_arguments(arguments: Sequence[str] | None, now: datetime.datetime) -> 
     _add_online(parser)
     _add_saved(parser, _moment(now))
     add_policy_options(parser)
-    parser.add_argument(
-        "--explain", action="store_true", help="say of each check what it proves and what it leaves open"
-    )
+    parser.add_argument("--explain", action="store_true", help="explain what each check proves and what it leaves open")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     parser.add_argument(
         "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each request as a whole [60]"
@@ -75,27 +73,27 @@ def parse_arguments(arguments: Sequence[str] | None, now: datetime.datetime) -> 
 
 def _add_online(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a chat with a proxy")
-    group.add_argument("--url", help="where the proxy is: http(s)://HOST:PORT")
+    group.add_argument("--url", help="the proxy's address: http(s)://HOST:PORT")
     group.add_argument("--token", help="its bearer token; better in TOKEN")
-    group.add_argument("--model", help="which model to ask [the first one that the proxy lists]")
-    group.add_argument("--message", default="Say hello in one short sentence.", help="what to say to it")
-    group.add_argument("--stream", action="store_true", help="have the answer streamed")
-    group.add_argument("--cacert", metavar="FILE", help="certificates to trust the proxy's TLS by, in PEM")
+    group.add_argument("--model", help="the model to use [the first one that the proxy lists]")
+    group.add_argument("--message", default="Say hello in one short sentence.", help="the prompt")
+    group.add_argument("--stream", action="store_true", help="request a streamed response")
+    group.add_argument("--cacert", metavar="FILE", help="certificates to trust for the proxy's TLS, in PEM")
     group.add_argument(
         "--ra-tls",
         action="store_true",
-        help="judge the certificate, which dstack has made, by the attestation in it, and before anything is sent",
+        help="verify the certificate, which dstack has made, by the attestation in it, before anything is sent",
     )
-    group.add_argument("--no-tls-binding", action="store_true", help="do not ask for the TLS key to be attested")
-    group.add_argument("--save", metavar="DIR", help="keep all that was fetched there, to be checked again")
+    group.add_argument("--no-tls-binding", action="store_true", help="do not require that the TLS key is attested")
+    group.add_argument("--save", metavar="DIR", help="save everything that was fetched, to check it again later")
 
 
 def _add_saved(parser: argparse.ArgumentParser, moment: Callable[[str], datetime.datetime]) -> None:
     group = parser.add_argument_group("saved bytes")
-    group.add_argument("--proof", metavar="FILE", help="a proof that a verifying client has saved, all in one file")
+    group.add_argument("--proof", metavar="FILE", help="a proof that a verifying client has saved in one file")
     group.add_argument("--request", metavar="FILE", help="the request body as it was sent")
-    group.add_argument("--response", metavar="FILE", help="the response body as it came")
-    group.add_argument("--signature", metavar="FILE", nargs="+", action="extend", default=[], help="signature answers")
+    group.add_argument("--response", metavar="FILE", help="the response body as it was received")
+    group.add_argument("--signature", metavar="FILE", nargs="+", action="extend", default=[], help="signatures")
     group.add_argument("--report", metavar="FILE", nargs="+", action="extend", default=[], help="attestation reports")
     group.add_argument(
         "--tls-spki",
@@ -103,20 +101,20 @@ def _add_saved(parser: argparse.ArgumentParser, moment: Callable[[str], datetime
         type=hex_argument(32),
         action="append",
         default=[],
-        help="SHA-256 of the SPKI that the server's certificate had",
+        help="SHA-256 of the SPKI of the server's certificate",
     )
     group.add_argument(
         "--at",
         metavar="TIME",
         type=moment,
-        help="check certificates, revocation lists, TCB levels and NVIDIA's verdicts as of then, not of now: a date,"
-        " or a time with its zone (RFC 3339), in the past. It takes the collateral of then, and does not see what was"
-        " revoked or found broken since: use it for archives alone",
+        help="check certificates, revocation lists, TCB levels and NVIDIA's verdicts as of a past time: a date, or a"
+        " time with its zone (RFC 3339). It needs the collateral of that time, and does not detect what was revoked or"
+        " found broken since: use it only for archives",
     )
 
 
 def _problem(options: argparse.Namespace) -> str | None:
-    """What is wrong with options that are each valid."""
+    """The conflict between options that are each valid; None without one."""
     saved = [options.request, options.response, *options.signature, *options.report]
     if options.url is not None or options.proof is not None:
         if options.url is not None and options.proof is not None:
@@ -127,7 +125,7 @@ def _problem(options: argparse.Namespace) -> str | None:
         if options.save is not None and options.url is None:
             return "--save goes with --url"
         if options.url is not None and options.at is not None:
-            return "--at is for what was saved: a proxy that answers is judged as of now"
+            return "--at is for saved evidence: a running proxy is checked as of now"
         if options.ra_tls and (problem := _ra_tls_problem(options)) is not None:
             return problem
     elif not any(name is not None for name in saved):
@@ -156,26 +154,26 @@ def _nvidia_problem(options: argparse.Namespace) -> str | None:
     if options.nvidia_keys is not None and asked is None:
         return "--nvidia-keys goes with --nvidia or --nvidia-answer"
     if options.nvidia_answer and options.nvidia_keys is None:
-        return "--nvidia-answer goes with --nvidia-keys: today's keys are others than those of then"
+        return "--nvidia-answer goes with --nvidia-keys: today's keys are not those of that time"
     if options.nvidia_answer and options.url is not None:
-        return "--nvidia-answer is for what was saved: --url asks the service (--nvidia)"
+        return "--nvidia-answer is for saved evidence: --url queries the service (--nvidia)"
     if asked is not None and options.gpu == GpuDemand.NONE:
-        return f"{asked} has nothing to ask about with --gpu none"
+        return f"{asked} has no GPU evidence to check with --gpu none"
     if asked is not None and options.gpu == GpuDemand.UNVERIFIED:
-        return f"{asked} asks for the verdict that --gpu unverified does without: give one of them"
+        return f"{asked} checks the verdict that --gpu unverified skips: give one of them"
     return None
 
 
 def _at_problem(options: argparse.Namespace) -> str | None:
     if options.pccs_url is not None:
-        return "--at and --pccs-url: a service gives today's collateral; give that of then with --collateral"
+        return "--at and --pccs-url: a service returns today's collateral; give that of the time with --collateral"
     if options.nvidia:
         return (
-            "--at and --nvidia: the service judges as of now; give what it answered then (--nvidia-answer and"
+            "--at and --nvidia: the service checks as of now; give its response of that time (--nvidia-answer and"
             " --nvidia-keys, which --save keeps), or --gpu unverified, which proves nothing about GPUs"
         )
     if options.report and options.collateral is None:
-        return "--at needs the collateral of then: --collateral, which --save and the proofs of attest_web.client keep"
+        return "--at needs the collateral of that time: --collateral, which --save and saved proofs keep"
     return None
 
 
@@ -183,11 +181,11 @@ def _ra_tls_problem(options: argparse.Namespace) -> str | None:
     if options.url is None or not options.url.startswith("https:"):
         return "--ra-tls goes with --url https://…"
     if options.cacert is not None or options.no_tls_binding:
-        return "--ra-tls judges the certificate itself: leave out --cacert and --no-tls-binding"
+        return "--ra-tls verifies the certificate itself: leave out --cacert and --no-tls-binding"
     if options.expect_compose_hash is None or (not options.expect_os_image_hash and not _all_registers(options)):
         return (
             "--ra-tls trusts the app that --expect-compose-hash names, on the image that --expect-os-image-hash (or"
-            " --expect-mrtd and --expect-rtmr0 to --expect-rtmr2) names: any other could have such a certificate"
+            " --expect-mrtd and --expect-rtmr0 to --expect-rtmr2) names: any other app could have such a certificate"
         )
     return None
 
@@ -197,7 +195,7 @@ def _all_registers(options: argparse.Namespace) -> bool:
 
 
 def _unused_policy_option(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str | None:
-    """What is wrong with a policy option without a report to check: ignoring it would look like a pass."""
+    """The error of a policy option without a report to check: an ignored option would look like a passed check."""
     if options.url is not None or options.proof is not None or options.report:
         return None
     for name in POLICY_OPTIONS:

@@ -1,4 +1,4 @@
-"""`tee-verify`: checks an AI answer, its signatures and the attestation of the keys behind them."""
+"""`tee-verify`: checks an AI response, its signatures and the attestation of the signing keys."""
 
 import argparse
 import datetime
@@ -39,27 +39,27 @@ from attest_web.verify.proof_file import SavedProof
 from attest_web.verify.signed_text import SignedBodies
 
 PROOF_FILE = (
-    "nonce and TLS keys are those that the proof file names: only who trusts the maker of the file knows by them that"
-    " the reports were made at the time and for that connection (--nonce holds them against one of your own)"
+    "nonce and TLS keys are those that the proof file names: they show that the reports were made at that time and for"
+    " that connection only if you trust the maker of the file (--nonce compares them with a nonce of your own)"
 )
 
 PROOF_COLLATERAL = (
     "the quotes were checked against the collateral that the proof file has, which may be a month old: what Intel has"
-    " revoked or found out since is not seen (--pccs-url or --collateral give newer)"
+    " revoked or found out since is not detected (--pccs-url or --collateral give newer)"
 )
 
 MAX_FILE = 64 * 1024 * 1024
-"""Bytes of a file that are read at most."""
+"""Largest file that is read, in bytes."""
 
 MAX_PROOF = 512 * 1024 * 1024
-"""The same of a proof, which holds all the other files, in base64."""
+"""Largest proof that is read, in bytes: it holds all the other files, in base64."""
 
 
 def main(arguments: Sequence[str] | None = None, clock: Callable[[], datetime.datetime] = utc_now) -> int:
-    """Run the command; return the exit status: 0 when all that was asked for holds, 1 when not, 2 for wrong usage.
+    """Run the command; return the exit status: 0 if every requested check holds, 1 if not, 2 for wrong usage.
 
     Args:
-        arguments: What was given; None takes the program's own.
+        arguments: The arguments; None for those of the process.
         clock: The time now, with its zone.
     """
     try:
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None, clock: Callable[[], datetime.da
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader has gone, so the outcome was not read
-        # What is left in the buffer would be written once more when the interpreter ends.
+        # The interpreter would write the rest of the buffer again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -139,7 +139,7 @@ def _online_audit(
         _writable(directory)
     nonce = options.nonce if options.nonce is not None else secrets.token_bytes(32)
     verify_certificate = CertificateVerifier(policy) if options.ra_tls else None
-    shown: list[Check] = []  # what came of the last certificate
+    shown: list[Check] = []  # the checks of the last certificate
     client = HttpClient(
         _origin(options.url),
         options.token,
@@ -162,7 +162,7 @@ def _online_audit(
         if collector.evidence.complete:
             said = f"saved; to check it again: tee-verify {shlex.join(again)}"
         else:
-            said = f"what was saved in {printable(str(directory))} is not complete: see what failed, and try again"
+            said = f"the evidence saved in {printable(str(directory))} is incomplete: see the checks, and try again"
         print(said, file=sys.stderr)  # noqa: T201
     return audit
 
@@ -202,8 +202,8 @@ def _quote_verifier(options: argparse.Namespace, proof: SavedProof | None, clock
         named, text = f"--proof {options.proof}", proof.collateral.encode()
     elif options.at is not None:
         raise WrongUsageError(
-            f"--proof {options.proof}: it has no collateral in it, and today's says nothing of then: --at needs that of"
-            " then, with --collateral"
+            f"--proof {options.proof}: it has no collateral, and today's does not cover that time: --at needs the"
+            " collateral of that time, with --collateral"
         )
     else:
         return DcapVerifier(collateral_from_service(options.pccs_url or INTEL_PCS_URL, options.timeout), root_ca, clock)
@@ -256,7 +256,7 @@ def _refusing(verify_certificate: CertificateVerifier, shown: list[Check]) -> Ca
     def refuse(certificate: bytes) -> None:
         shown[:] = verify_certificate(certificate)
         if not all_hold(shown):
-            raise FetchError(f"nothing was sent, for its certificate does not hold ({why_refused(shown)})")
+            raise FetchError(f"nothing was sent, because its certificate was rejected ({why_refused(shown)})")
 
     return refuse
 

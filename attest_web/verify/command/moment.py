@@ -1,4 +1,4 @@
-"""The time as of which saved evidence is checked: RFC 3339, and nothing else that looks like a time."""
+"""Parses the time as of which saved evidence is checked: RFC 3339 only."""
 
 import datetime
 import re
@@ -12,7 +12,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def parse_moment(text: str, now: datetime.datetime) -> datetime.datetime:
-    """Read a time of the past.
+    """Parse a time of the past.
 
     Args:
         text: A time with its zone (RFC 3339, 5.6, with upper-case letters), or a date, which stands for the end of that
@@ -23,7 +23,7 @@ def parse_moment(text: str, now: datetime.datetime) -> datetime.datetime:
         The time in UTC.
 
     Raises:
-        ValueError: It is none, or is not over. The message says which, and what to do.
+        ValueError: It is not a time, or not in the past. The message says which, and what to do.
     """
     if not _MOMENT.fullmatch(text):
         if _WITHOUT_ZONE.fullmatch(text):
@@ -33,7 +33,7 @@ def parse_moment(text: str, now: datetime.datetime) -> datetime.datetime:
     try:
         moment = datetime.datetime.fromisoformat(f"{text}T23:59:59Z" if is_date else text).astimezone(datetime.UTC)
     except (ValueError, OverflowError):
-        raise ValueError("is no time that there is") from None
+        raise ValueError("is not a valid time") from None
     if moment < _EPOCH:
         raise ValueError("is before 1970")
     if moment > now:
@@ -42,7 +42,7 @@ def parse_moment(text: str, now: datetime.datetime) -> datetime.datetime:
 
 
 def shown_moment(moment: datetime.datetime) -> str:
-    """A time in UTC as RFC 3339 has it, without fractions of a second."""
+    """A time in UTC in the format of RFC 3339, without fractions of a second."""
     return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -17,28 +17,28 @@ from attest_web.verify.primitives.untrusted_json import as_object, items, parse_
 from attest_web.verify.signed_text import SignatureAnswer, SignedBodies, shown_address, why_not_signed
 
 MAX_REASON = 200
-"""Characters at most of the reason for which an exchange was not signed."""
+"""Longest reason for an unsigned exchange that is shown, in characters."""
 
 _DELAYS = (0.1, 0.2, 0.4)
-"""Seconds to wait before asking again for a signature that is not there. The signature itself is there at once, but the
-reason for which there is none is stored when the exchange is over, and that may be a moment later."""
+"""Seconds between requests for a signature that was not found. A signature is stored before the response ends, but the
+reason for a missing signature is stored when the exchange is over, which may be a moment later."""
 
 _RECEIPT = re.compile("rcpt-[0-9a-f]{24}")
 _DOT_SEGMENTS = frozenset({".", ".."})
-"""Ids that would name another page, as segments of a path (RFC 3986, 3.3)."""
+"""Ids that are special path segments and would lead to another page (RFC 3986, 3.3)."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _HINTS: Mapping[int, str] = {
     401: "give the proxy's token in TOKEN or with --token",
-    429: "ask again later",
-    503: "the proxy's log says more",
+    429: "try again later",
+    503: "see the proxy's log",
 }
 _CHAT_HINTS = {
     **_HINTS,
     404: "--url takes the port that clients use, without /v1; --model takes a model that is served",
 }
 _HINTS_WITHOUT_A_REASON: Mapping[int, str] = {404: "is this a tee-signer, and new enough?"}
-"""Hints for errors that do not come in the proxy's own form."""
+"""Hints for errors without a message in the proxy's own format."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Chat:
 
 
 class _NotFoundError(FailedError):
-    """The proxy answered 404, and gave no reason."""
+    """The proxy responded with 404 and no reason."""
 
 
 class EvidenceCollector:
@@ -97,7 +97,7 @@ class EvidenceCollector:
             response_id, receipt = self._chat(chat)
         except FailedError as error:
             self.checks.append(Check("chat", Status.FAILED, str(error)))
-            self.checks.append(Check("signatures and reports", Status.NOT_MADE, "there is no answer to check"))
+            self.checks.append(Check("signatures and reports", Status.NOT_MADE, "there is no response to check"))
             return
         for algo in SIGNING_ALGOS:
             self._signature(algo, response_id, receipt)
@@ -117,7 +117,7 @@ class EvidenceCollector:
         if answer.status != 200:
             hints = _CHAT_HINTS if method == "POST" else _HINTS
             refusal = _NotFoundError if answer.status == 404 else FailedError
-            raise refusal(f"{path.partition('?')[0]} answered {answer.status}{_reason(answer, hints)}")
+            raise refusal(f"{path.partition('?')[0]} returned {answer.status}{_reason(answer, hints)}")
         return answer
 
     def _get_with_retries(self, path: str) -> Answer:
@@ -138,7 +138,7 @@ class EvidenceCollector:
         streamed = media_type == "text/event-stream"
         response_id = _id_of_stream(answer.body) if streamed else _id_of(answer.body)
         if response_id is None:
-            raise FailedError("the answer has no id to ask a signature for")
+            raise FailedError("the response has no id to fetch a signature by")
         receipt = answer.headers.get("x-receipt-id")
         digest = hashlib.sha256(answer.body).hexdigest()
         how = "streamed" if streamed else "answered"
@@ -163,7 +163,7 @@ class EvidenceCollector:
 
         def receipt_finds_it() -> str:
             if receipt is None or not _RECEIPT.fullmatch(receipt):
-                raise FailedError("the answer came without one x-receipt-id of the form rcpt- and 24 hex digits")
+                raise FailedError("the response does not have one x-receipt-id of the form rcpt- and 24 hex digits")
             by_receipt = self._ask("GET", f"/v1/signature/{receipt}{query}").body
             if SignatureAnswer.parse(by_receipt) != SignatureAnswer.parse(by_id):
                 raise FailedError(f"{receipt} finds another signature than {response_id}")
@@ -176,7 +176,7 @@ class EvidenceCollector:
         try:
             signed = SignatureAnswer.parse(signature.body)
         except FailedError:
-            why = "the signature names no address to ask for"
+            why = "the signature names no address to request a report by"
             self.checks.append(Check(name, Status.NOT_MADE, why))
             return
         query = {
@@ -194,7 +194,7 @@ class EvidenceCollector:
 
 
 def _reason(answer: Answer, hints: Mapping[int, str]) -> str:
-    """The message of an error in the shape of the wire contract, and a hint what to do about it."""
+    """The message of an error in the format of the wire contract, and a hint about what to do."""
     try:
         error = as_object(parse_object(answer.body, "the error").get("error"), "the error")
         said = f": {text(error, 'message', 'the error').rstrip('.')}"
@@ -211,7 +211,7 @@ def _why_not_signed(answer: Answer) -> str | None:
 
 def _id_of(body: bytes | str) -> str | None:
     try:
-        found = usable_id(parse_object(body, "the answer").get("id"))
+        found = usable_id(parse_object(body, "the response").get("id"))
     except FailedError:
         return None
     return None if found in _DOT_SEGMENTS else found

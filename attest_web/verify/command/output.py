@@ -14,12 +14,12 @@ _GREEN, _RED, _YELLOW, _GREY, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b
 
 
 def as_text(audit: Audit, colours: bool, *, explain: bool = False) -> str:
-    """The outcome for people: the checks, the verdict, and then what it leaves open.
+    """The outcome as text: the checks, the verdict, and then its warnings.
 
     Args:
         audit: The outcome.
         colours: Whether the terminal takes ANSI colours.
-        explain: Whether to say of each check what it proves and what it leaves open.
+        explain: Whether to explain what each check proves and what it leaves open.
     """
 
     def coloured(colour: str, text: str) -> str:
@@ -31,13 +31,13 @@ def as_text(audit: Audit, colours: bool, *, explain: bool = False) -> str:
         if explain and (meaning := explanation(check.name)) is not None:
             lines += [f"    proves: {meaning.proves}", f"    leaves open: {meaning.leaves_open}"]
     lines += ["", coloured(_GREEN if audit.ok else _RED, _summary(audit))]
-    # Last, where they are read: without them, the verdict would look stronger than it is.
+    # Last, where they are noticed: without them, the verdict would look stronger than it is.
     lines += [coloured(_YELLOW, f"! warning: {printable(warning)}") for warning in audit.warnings]
     return "\n".join(lines)
 
 
 def as_json(audit: Audit, *, explain: bool = False) -> str:
-    """The outcome for machines, on one line; see `as_text`."""
+    """The outcome as JSON, on one line; see `as_text`."""
     checks = [_member(check, explain) for check in audit.checks]
     as_of = {} if audit.as_of is None else {"as_of": shown_moment(audit.as_of)}
     found = {"ok": audit.ok, **as_of, "checks": checks, "warnings": [printable(line) for line in audit.warnings]}
@@ -68,5 +68,5 @@ def _summary(audit: Audit) -> str:
     left_open = sum(check.status is Status.NOT_MADE and check.asked for check in audit.checks)
     when = "" if audit.as_of is None else f" AS OF {shown_moment(audit.as_of)}, not as of today"
     if audit.ok:
-        return f"verified{when}: all {passed} checks that were asked for hold"
+        return f"verified{when}: all {passed} requested checks hold"
     return f"NOT verified{when}: {failed} failed, {left_open} could not be made, {passed} hold"

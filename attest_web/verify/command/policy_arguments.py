@@ -1,4 +1,4 @@
-"""The arguments of `tee-verify` that make its policy, and how a run is repeated with the same policy."""
+"""The arguments of `tee-verify` that define its policy, and the arguments that repeat a run with the same policy."""
 
 import argparse
 import re
@@ -21,7 +21,7 @@ _HASHES = (
     "expect_kms_root",
     "expect_gpu_policy_hash",
 )
-"""Options, as `argparse` names them, that take hex digits, once or several times."""
+"""Options that take hex digits, once or several times, by their names in `argparse`."""
 
 POLICY_OPTIONS = (
     *_HASHES,
@@ -40,23 +40,23 @@ POLICY_OPTIONS = (
     "nvidia_keys",
     "nvidia_answer",
 )
-"""Options, as `argparse` names them, that apply to reports only."""
+"""Options that apply to reports only, by their names in `argparse`."""
 
 _MAX_PROVIDER_ID = 256
-"""Bytes of a key provider's id at most: a P-256 key is 91, an SGX measurement 32."""
+"""Longest id of a key provider, in bytes: a P-256 key is 91, an SGX measurement 32."""
 
 
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    _add_quote_options(parser.add_argument_group("what to demand of the hardware"))
-    _add_guest_options(parser.add_argument_group("what to demand of the guest"))
-    _add_gpu_options(parser.add_argument_group("what to demand of its GPUs"))
+    _add_quote_options(parser.add_argument_group("requirements on the hardware"))
+    _add_guest_options(parser.add_argument_group("requirements on the guest"))
+    _add_gpu_options(parser.add_argument_group("requirements on its GPUs"))
 
 
 def policy_arguments(options: argparse.Namespace) -> list[str]:
-    """The arguments that make a run as strict as this one, except for what goes with the evidence itself.
+    """The arguments that make a run as strict as this one, without those that belong to the evidence.
 
-    That is the nonce and the TLS keys, and the collateral, for which see `collateral_arguments`.
+    These are the nonce, the TLS keys and the collateral; see `collateral_arguments`.
     """
     arguments: list[str] = []
     for name in _HASHES:
@@ -81,19 +81,19 @@ def policy_arguments(options: argparse.Namespace) -> list[str]:
 
 
 def collateral_arguments(options: argparse.Namespace) -> list[str]:
-    """The arguments that say where this run's collateral came from."""
+    """The arguments that name the source of this run's collateral."""
     if options.collateral is not None:
         return ["--collateral", options.collateral]
     return ["--pccs-url", options.pccs_url] if options.pccs_url is not None else []
 
 
 def flag(name: str) -> str:
-    """An option as it is written, of its name in `argparse`."""
+    """The option on the command line, from its name in `argparse`."""
     return f"--{name.replace('_', '-')}"
 
 
 def hex_argument(size: int) -> Callable[[str], bytes]:
-    """A type for `argparse`: so many bytes in hex."""
+    """A type for `argparse`: `size` bytes in hex."""
 
     def parse(digits: str) -> bytes:
         if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * size}}}", digits):
@@ -122,7 +122,7 @@ def _add_quote_options(group: "argparse._ArgumentGroup") -> None:
         choices=TCB_STATUSES,
         action="append",
         default=[],
-        help="put up with this besides UpToDate: " + ", ".join(TCB_STATUSES),
+        help="allow this status besides UpToDate: " + ", ".join(TCB_STATUSES),
     )
 
 
@@ -132,18 +132,20 @@ def _add_guest_options(group: "argparse._ArgumentGroup") -> None:
         group.add_argument(name, metavar="HEX", type=parse, action="append", default=[], help=help_text)
 
     group.add_argument("--expect-compose-hash", metavar="HEX", type=hex_argument(32), help="SHA-256 of app_compose")
-    several("--expect-app-id", hex_argument(APP_ID_BYTES), "the app's id at its KMS, which gives keys by it")
-    several("--expect-os-image-hash", hex_argument(32), "a dstack image that will do, in place of the four below")
+    several("--expect-app-id", hex_argument(APP_ID_BYTES), "the app's id at its KMS, which issues keys by it")
+    several("--expect-os-image-hash", hex_argument(32), "an accepted dstack image, in place of the four options below")
     group.add_argument("--expect-mrtd", metavar="HEX", type=hex_argument(48), help="the TD's initial measurement")
     for register, what in enumerate(("its firmware's configuration", "its kernel", "its command line and initrd")):
         name = f"--expect-rtmr{register}"
         group.add_argument(name, metavar="HEX", type=hex_argument(48), help=f"the measurement of {what}")
-    several("--expect-key-provider", _provider_id, "who may have given the keys: its id, or the SHA-256 of that")
-    several("--expect-kms-root", hex_argument(ROOT_BYTES), "root key of a KMS that may have given the signing keys")
+    several("--expect-key-provider", _provider_id, "an accepted provider of the keys: its id, or the SHA-256 of the id")
+    several("--expect-kms-root", hex_argument(ROOT_BYTES), "root key of a KMS that may have issued the signing keys")
     group.add_argument(
-        "--require-mr-config-id", action="store_true", help="demand that the host has said in MRCONFIGID what is to run"
+        "--require-mr-config-id",
+        action="store_true",
+        help="require that the host has stated in MRCONFIGID what is to run",
     )
-    group.add_argument("--allow-dev", action="store_true", help="put up with keys of a development run (DEV=1)")
+    group.add_argument("--allow-dev", action="store_true", help="allow keys of a development run (DEV=1)")
 
 
 def _add_gpu_options(group: "argparse._ArgumentGroup") -> None:
@@ -151,12 +153,12 @@ def _add_gpu_options(group: "argparse._ArgumentGroup") -> None:
         "--gpu",
         choices=[str(demand) for demand in GpuDemand],
         default=str(GpuDemand.REQUIRED),
-        help="GPU evidence: required (the default) asks for NVIDIA's verdict, so give --nvidia; bound: and that the"
-        " guest has attested the same GPUs at boot; unverified: for this nonce, whoever has made it; canned: NVIDIA's"
-        " canned one will do; none: is not looked at",
+        help="GPU evidence: required (the default) needs NVIDIA's verdict, so give --nvidia; bound: also requires that"
+        " the guest has attested the same GPUs at boot; unverified: only checks the nonce, of evidence that may be"
+        " forged; canned: accepts NVIDIA's canned evidence; none: skips the GPUs",
     )
     group.add_argument("--nvidia", action="store_true", help="ask NVIDIA's service for its verdict on the GPUs")
-    group.add_argument("--nras-url", metavar="URL", default=NRAS_URL, help="where that service is [%(default)s]")
+    group.add_argument("--nras-url", metavar="URL", default=NRAS_URL, help="the address of that service [%(default)s]")
     group.add_argument(
         "--nvidia-keys", metavar="FILE", help="NVIDIA's keys that sign verdicts, a JWKS [fetched from that service]"
     )
@@ -166,7 +168,7 @@ def _add_gpu_options(group: "argparse._ArgumentGroup") -> None:
         nargs="+",
         action="extend",
         default=[],
-        help="verdicts that it gave, as --save keeps them, in place of asking; with --nvidia-keys, those of then",
+        help="saved verdicts of the service, which --save keeps, in place of a query; with --nvidia-keys of that time",
     )
     group.add_argument(
         "--expect-gpu-policy-hash",

@@ -1,4 +1,4 @@
-"""dstack's own form of an attestation, as `Attest` gives it and its TLS certificates carry it: a quote with its log.
+"""dstack's own form of an attestation, which `Attest` returns and its TLS certificates carry: a quote with its log.
 
 Two encodings. The first byte 00 is SCALE (Substrate's codec), of logs whose events are all of version 1:
 
@@ -6,7 +6,7 @@ Two encodings. The first byte 00 is SCALE (Substrate's codec), of logs whose eve
     an event: register, 32 bits ‖ type, 32 bits ‖ digest ‖ name ‖ payload
 
 Anything else is MessagePack of `{version: 1, platform: {kind, data}, stack: {kind, data}}`, in which a quote is a list
-of integers. Only TDX is read. The run-time events stand in the event log as well, and are read there.
+of integers. Only TDX is supported. The run-time events are in the event log as well, and are read there.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from attest_web.verify.primitives.checks import FailedError
 from attest_web.verify.primitives.untrusted_json import JsonObject, as_object, integer, member, parse_object, text
 
 MAX_BYTES = 1024 * 1024
-"""Bytes of an attestation that are read at most; a real one has some ten thousand."""
+"""Largest attestation that is read, in bytes; a real one has some ten thousand."""
 
 REPORT_DATA_BYTES = 64
 
@@ -29,12 +29,12 @@ _TDX = 0
 
 @dataclass(frozen=True)
 class Attestation:
-    """An attestation of a TDX guest of dstack's.
+    """An attestation of a TDX guest that runs dstack.
 
     Attributes:
         quote: The quote.
-        events: The event log. That of a certificate has RTMR3 and the ACPI events alone.
-        report_data: 64 bytes that it claims to be over; only the quote proves them.
+        events: The event log. The log in a certificate has only RTMR3 and the ACPI events.
+        report_data: 64 bytes of claimed report_data; only the quote proves them.
         vm_config: The host's description of the virtual machine; empty without one.
     """
 
@@ -45,7 +45,7 @@ class Attestation:
 
     @classmethod
     def parse(cls, data: bytes) -> "Attestation":
-        """Read an attestation.
+        """Parse an attestation.
 
         Raises:
             FailedError: It is malformed, too long, or of another platform.
@@ -108,7 +108,7 @@ def _unpacked(data: bytes) -> Any:
         if len(made) != len(members):
             raise FailedError(f"{_WHAT} has an object with two members of one name")
         if not all(isinstance(name, str) for name in made):
-            raise FailedError(f"{_WHAT} has bytes for a name, which some readers take for the text")
+            raise FailedError(f"{_WHAT} has bytes for a name, which some parsers read as text")
         return made
 
     try:
@@ -118,7 +118,7 @@ def _unpacked(data: bytes) -> Any:
 
 
 def _entry(event: object, what: str) -> JsonObject:
-    """An event as the JSON of a log has it: what is bytes here is hex there."""
+    """An event in the form of a JSON event log, which has hex in place of bytes."""
     source = as_object(event, what)
     return {name: value.hex() if isinstance(value, bytes) else value for name, value in source.items()}
 
@@ -136,7 +136,7 @@ def _octets(source: JsonObject, name: str) -> bytes:
 
 
 def _vm_config(configuration: str) -> JsonObject:
-    """The configuration is `vm_config` itself, or a system configuration with that as a text in it."""
+    """Parse `vm_config`: the configuration is this itself, or a system configuration that holds it as a text."""
     if not configuration:
         return {}
     source = parse_object(configuration, f"the configuration of {_WHAT}")
@@ -147,7 +147,7 @@ def _vm_config(configuration: str) -> JsonObject:
 
 
 class _Scale:
-    """Reads SCALE (https://docs.polkadot.com/polkadot-protocol/parachain-basics/data-encoding/) from the front."""
+    """Parses SCALE (https://docs.polkadot.com/polkadot-protocol/parachain-basics/data-encoding/)."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -163,7 +163,7 @@ class _Scale:
         return int.from_bytes(self.fixed(4), "little")
 
     def length(self) -> int:
-        """A compact integer of at most 30 bits: more than there are bytes. It takes as few as it can."""
+        """A compact integer of at most 30 bits, more than `MAX_BYTES` needs, in its shortest encoding."""
         first = self.fixed(1)
         mode = first[0] & 3
         if mode == 3:

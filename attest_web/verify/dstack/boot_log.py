@@ -11,15 +11,15 @@ dstack's guest (`dstack-util setup`, as of 0.6) extends RTMR3 with these events,
     instance-id        20 bytes, or empty
     boot-mr-done       empty
     mr-kms             32 bytes, no such event to eight of them (up to 0.5.11)
-    os-image-hash      32 bytes, where a KMS gave the keys: what that KMS says of the image
+    os-image-hash      32 bytes, where a KMS issued the keys: the image hash as that KMS states it
     key-provider       JSON: {"name": kind, "id": hex}
     storage-fs         "zfs" or "ext4" (from 0.5.5 on)
     system-ready       empty
 
-What follows is the app's, and can have any name and payload. So a claim is taken from the boot log, and from nowhere
-else. The grammar is strict because a digest of version 1 does not mark where an event's name ends: the event
-`compose-hash` with the payload `:…` can be shown as the event `compose-hash:` with the payload `…`. Of all readings of
-a digest, one at most has a name without a colon, so with colons refused there is one reading of each event.
+The events that follow are the app's, with any name and payload. So claims are read from the boot log alone. The grammar
+is strict because a digest of version 1 does not mark where an event's name ends: the event `compose-hash` with the
+payload `:…` can be presented as the event `compose-hash:` with the payload `…`. At most one reading of a digest has a
+name without a colon. So colons in names are rejected, and each event is unambiguous.
 """
 
 import re
@@ -38,7 +38,7 @@ LAST_EVENT = "system-ready"
 MAX_INIT_SCRIPTS = 5
 MAX_KMS_MEASUREMENTS = 8
 MAX_JSON = 4096
-"""Bytes of the payload of a `key-provider` or `gpu-attestation` event at most."""
+"""Largest payload of a `key-provider` or `gpu-attestation` event, in bytes."""
 
 _KEY_PROVIDER = re.compile(rb'\{"name":"([a-z-]{1,16})","id":"([0-9a-f]{0,2048})"\}')
 
@@ -57,8 +57,8 @@ class KeyProvider:
     """The provider of the guest's keys.
 
     Attributes:
-        kind: What kind of provider.
-        id: KMS: its CA key, a SubjectPublicKeyInfo in DER. SGX enclave: its MRENCLAVE, 32 bytes. Else empty.
+        kind: The kind of provider.
+        id: KMS: its CA key, a SubjectPublicKeyInfo in DER. SGX enclave: its MRENCLAVE, 32 bytes. Otherwise empty.
     """
 
     kind: KeyProviderKind
@@ -75,8 +75,8 @@ class BootLog:
         init_script_hashes: 32 bytes each.
         gpu_policy_hash: 32 bytes; None where the image measures none.
         gpu_attestation: JSON, not yet read; None where no GPU was attested.
-        instance_id: 20 bytes, or none.
-        os_image_hash: The image that the KMS names, 32 bytes; None without a KMS. Proves nothing about the image.
+        instance_id: 20 bytes, or empty.
+        os_image_hash: The image that the KMS names, 32 bytes; None without a KMS. It proves nothing about the image.
         key_provider: The provider of the keys.
     """
 
@@ -124,7 +124,7 @@ class BootLog:
 
 
 class _Reader:
-    """Takes events in their order, by name and by the lengths that their payload may have."""
+    """Reads events in order, by name and permitted payload lengths."""
 
     def __init__(self, events: Iterator[Event]) -> None:
         self._events = events

@@ -1,4 +1,4 @@
-"""The app's compose document: what dstack started, and measured by its hash."""
+"""The app's compose document, which dstack started and whose hash it measured."""
 
 import hashlib
 
@@ -11,12 +11,12 @@ def check_compose(measured: bytes, app_compose: str | None, expected: bytes | No
 
     Args:
         measured: The compose hash of the boot log, 32 bytes.
-        app_compose: The document, exactly as `tcb_info` has it; None where it is not shown.
-        expected: Its SHA-256 where the verifier knows it.
+        app_compose: The document, exactly as `tcb_info` has it; None where the evidence has none.
+        expected: The SHA-256 that the verifier expects; None for any.
 
     Raises:
         FailedError: Another one was measured.
-        NotMadeError: It is not shown, and the verifier knows none.
+        NotMadeError: There is neither a document nor an expected hash.
     """
     if app_compose is not None:
         digest = hashlib.sha256(app_compose.encode()).digest()
@@ -25,12 +25,12 @@ def check_compose(measured: bytes, app_compose: str | None, expected: bytes | No
     if expected is not None and measured != expected:
         raise FailedError(f"{measured.hex()} was measured, not the expected {expected.hex()}")
     if app_compose is None and expected is None:
-        raise NotMadeError(f"{measured.hex()} was measured; --expect-compose-hash says whether that will do")
+        raise NotMadeError(f"{measured.hex()} was measured; --expect-compose-hash compares it with a known hash")
     return f"{measured.hex()} was measured" + (", as expected" if expected is not None else "")
 
 
 def demands_acpi_check(app_compose: str) -> bool:
-    """Whether a compose document demands the legacy variant, in which a verifier checks the ACPI tables.
+    """Whether a compose document requires the legacy variant, in which a verifier checks the ACPI tables.
 
     Raises:
         FailedError: It is not a JSON object.

@@ -1,13 +1,13 @@
-"""The event log behind the run-time measurement registers (RTMR) of a quote, replayed.
+"""Replays the event log of the run-time measurement registers (RTMR) in a quote.
 
-A register starts as zeros and every event extends it: `rtmr = sha384(rtmr ‖ digest)`. A log that gives the quoted
-registers is the one that happened. That fixes the digests of its events, not what else is written beside them: name
-and payload of dstack's own events count only as what their digest is made from, and RTMR3 has no other events.
+A register starts as zeros and every event extends it: `rtmr = sha384(rtmr ‖ digest)`. A log that replays to the quoted
+registers has the true digests in the true order. It does not prove the other fields of an event: the name and payload
+of dstack's own events count only because their digest is computed from them, and RTMR3 has no other events.
 
 dstack has two digests for its own events. Version 1 is `sha384(type ‖ ":" ‖ name ‖ ":" ‖ payload)`, the type as a
 little-endian 32-bit integer; it does not mark where the name ends, see `boot_log`. Version 2 is the SHA-384 of
 canonical JSON (RFC 8785) of name, payload and type. Since dstack 0.5.6, `GetQuote` leaves these digests out of the log
-(and the payloads of the boot's other events): what is not stated is computed, and what is stated must be right.
+(and the payloads of the boot's other events). A missing digest is computed, and a stated one must be right.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from attest_web.verify.primitives.untrusted_json import JsonObject, as_object, h
 
 RUNTIME_REGISTER = 3
 RUNTIME_EVENT_TYPE = 0x08000001
-"""Type of the events that dstack itself extends RTMR3 with."""
+"""Type of the events with which dstack itself extends RTMR3."""
 
 REGISTERS = 4
 
 MAX_EVENTS = 4096
-"""Events of a log at most: a boot has some thirty, and what an app adds is up to the app."""
+"""Largest number of events in a log: a boot has some thirty, and an app may add any number."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Event:
     """An event of the log.
 
     Attributes:
-        register: Which RTMR it extended, 0 to 3.
-        digest: What it extended it with, 48 bytes.
-        event_type: Its type. Of RTMR3, always `RUNTIME_EVENT_TYPE`; of the others, as the log states it.
-        name: Its name. Of RTMR3, one that gives the digest; of the others, as the log states it.
-        payload: Its payload, with the same proviso.
-        version: Of RTMR3, how the digest is made of name and payload, 1 or 2.
+        register: The RTMR that it extended, 0 to 3.
+        digest: The digest that extended the register, 48 bytes.
+        event_type: Its type. In RTMR3, always `RUNTIME_EVENT_TYPE`; elsewhere, as the log states it.
+        name: Its name. In RTMR3, bound by the digest; elsewhere, as the log states it.
+        payload: Its payload. In RTMR3, bound by the digest; elsewhere, as the log states it.
+        version: In RTMR3, how the digest is computed from name and payload, 1 or 2.
     """
 
     register: int
@@ -51,10 +51,10 @@ class Event:
 
 
 def parse_event_log(entries: Sequence[object]) -> list[Event]:
-    """Read a log.
+    """Parse a log.
 
     Raises:
-        FailedError: An event is malformed, or says something else than what was measured.
+        FailedError: An event is malformed, or differs from what was measured.
     """
     if len(entries) > MAX_EVENTS:
         raise FailedError(f"the event log has {len(entries)} events; more than {MAX_EVENTS} are not read")
@@ -67,7 +67,7 @@ def replay(events: Sequence[Event], register: int) -> bytes:
 
 
 def extended(digests: Iterable[bytes]) -> bytes:
-    """The 48 bytes that a register holds after it was extended with these digests, from zeros on."""
+    """The 48 bytes of a register that starts as zeros and is extended with these digests."""
     value = bytes(REGISTER_BYTES)
     for digest in digests:
         value = hashlib.sha384(value + digest).digest()
@@ -75,16 +75,16 @@ def extended(digests: Iterable[bytes]) -> bytes:
 
 
 def check_replay(events: Sequence[Event], register: int, quote: TdxQuote, expected: bytes | None = None) -> str:
-    """Check that the log gives a quoted register; return what was found.
+    """Check that the log replays to a quoted register; return what was found.
 
     Args:
         events: The log.
-        register: Which RTMR, 0 to 3.
+        register: The number of the RTMR, 0 to 3.
         quote: The quote.
-        expected: 48 bytes that the register must be, where the verifier knows them.
+        expected: The register that the verifier expects, 48 bytes; None for any.
 
     Raises:
-        FailedError: It gives something else, or the register is not the expected one.
+        FailedError: The log replays to another value, or the register is not the expected one.
     """
     count = sum(event.register == register for event in events)
     gives, quoted = replay(events, register), quote.rtmrs[register]
@@ -103,7 +103,7 @@ def runtime_digest(name: str, payload: bytes) -> bytes:
 def runtime_preimage_v2(name: str, payload: bytes) -> bytes:
     """The canonical JSON whose SHA-384 is the digest of a run-time event of dstack's, version 2.
 
-    Of an object of two strings and an integer, `json.dumps` with sorted names makes what RFC 8785 asks for.
+    For an object of two strings and an integer, `json.dumps` with sorted names conforms to RFC 8785.
     """
     members = {"name": name, "payload": payload.hex(), "type": RUNTIME_EVENT_TYPE}
     return json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -118,8 +118,8 @@ def _parse_event(entry: object, what: str) -> Event:
     name = text(event, "event", what)
     payload = hex_bytes(text(event, "event_payload", what), f"the payload of {what}")
     if (event_type == RUNTIME_EVENT_TYPE) != (register == RUNTIME_REGISTER):
-        # An event of another type would be one whose name nothing vouches for. With one, a TD that has measured two
-        # compose files could hide the first.
+        # The digest of an event of another type does not bind its name. With such an event, a TD that has measured two
+        # compose files could hide the first one.
         raise FailedError(
             f"{what} is of type {event_type:#x} in RTMR{register}; run-time events (type {RUNTIME_EVENT_TYPE:#x}), and"
             f" no others, are in RTMR{RUNTIME_REGISTER}"
@@ -134,7 +134,7 @@ def _parse_event(entry: object, what: str) -> Event:
     else:
         raise FailedError(f"{what} is of version {version}; 1 and 2 are known")
     if event.get("digest") not in (None, "") and _stated_digest(event, what) != digest:
-        raise FailedError(f"name and payload of {what} ({name!r}) are not what its digest was made from")
+        raise FailedError(f"the digest of {what} ({name!r}) is not that of its name and payload")
     return Event(register, digest, event_type, name, payload, version)
 
 
@@ -142,7 +142,7 @@ def _preimage(event: JsonObject, name: str, payload: bytes, what: str) -> bytes:
     canonical = runtime_preimage_v2(name, payload)
     if event.get("preimage") in (None, ""):
         return canonical
-    # A preimage in another form could give the stated digest and be read as another event by another reader.
+    # Another parser could read a preimage in another form, which has the stated digest, as another event.
     if hex_bytes(text(event, "preimage", what), f"the preimage of {what}") != canonical:
         raise FailedError(f"the preimage of {what} ({name!r}) is not the canonical JSON of its name and payload")
     return canonical

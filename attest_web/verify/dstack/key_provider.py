@@ -1,9 +1,9 @@
 """The provider of the guest's keys.
 
-dstack's guest asks a KMS that the host names, and takes any that answers: so a host can run a KMS of its own, and then
-knows the signing keys, while image and compose file are measured as ever. What gives it away is the key provider in the
-boot log. It can be pinned by the verifier, or by the app itself: a guest whose compose document names a
-`key_provider_id` does not use the keys of another.
+dstack's guest requests its keys from a KMS that the host names, and accepts any KMS. So a host can run a KMS of its own
+and know the signing keys, while image and compose file are measured as usual. The key provider in the boot log reveals
+this. It can be pinned by the verifier, or by the app itself: a guest whose compose document names a `key_provider_id`
+rejects the keys of another provider.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ _COMPOSE = "app_compose"
 
 
 def pinned_by_compose(app_compose: str) -> bytes | None:
-    """The id of the key provider that a compose document demands; None where it demands none.
+    """The id of the key provider that a compose document requires; None where it requires none.
 
     Raises:
-        FailedError: It is no JSON object, or the id is malformed.
+        FailedError: The document is not a JSON object, or the id is malformed.
     """
     source = parse_object(app_compose, _COMPOSE)
     if source.get("key_provider_id") in (None, ""):
@@ -29,30 +29,30 @@ def pinned_by_compose(app_compose: str) -> bytes | None:
 
 
 def check_key_provider(provider: KeyProvider, expected: Collection[bytes], pinned: bytes | None) -> str:
-    """Check that the keys come from a provider that is known; return what was found.
+    """Check that the keys come from a known provider; return what was found.
 
     Args:
-        provider: The one in the boot log.
-        expected: Ids that will do, or the SHA-256 of them; empty where the verifier knows none.
-        pinned: The id that the measured compose document demands, if it does.
+        provider: The provider in the boot log.
+        expected: Accepted ids, or the SHA-256 of them; empty where the verifier pins none.
+        pinned: The id that the measured compose document requires; None where it requires none.
 
     Raises:
-        FailedError: They come from another one, or from one that protects nothing from the host.
-        NotMadeError: Nothing says whose provider it is. Of a KMS, that need not be said: `NotAskedError`.
+        FailedError: They come from another provider, or from one that does not protect them from the host.
+        NotMadeError: The provider is not pinned. For a KMS, pinning is optional: `NotAskedError`.
     """
     kind, digest = provider.kind, hashlib.sha256(provider.id).digest()
     shown = f"{kind} {digest.hex()} (SHA-256 of its id)" if provider.id else str(kind)
     if kind is KeyProviderKind.TPM:
-        raise FailedError("keys are sealed to a TPM, which on plain TDX is a program of the host's: it knows them all")
+        raise FailedError("keys are sealed to a TPM, which on plain TDX is a program of the host: it knows them all")
     if expected:
         if not provider.id or not {provider.id, digest} & set(expected):
             raise FailedError(f"the keys come from {shown}, which is not the expected provider")
         return f"{shown}, as expected"
     if pinned is not None:
         if pinned != provider.id:
-            raise FailedError(f"the keys come from {shown}; the compose file demands {pinned.hex()}")
-        return f"{shown}, which the compose file demands (key_provider_id)"
+            raise FailedError(f"the keys come from {shown}; the compose file requires {pinned.hex()}")
+        return f"{shown}, which the compose file requires (key_provider_id)"
     if kind is KeyProviderKind.NONE:
-        return "none: the guest has made its keys itself, at random, and loses them when it stops"
+        return "none: the guest generates random keys itself, and loses them when it stops"
     unknown = f"{shown}; the host may have chosen it, and may know its keys: --expect-key-provider pins it"
     raise NotAskedError(unknown) if kind is KeyProviderKind.KMS else NotMadeError(unknown)

@@ -1,13 +1,13 @@
 """`measurement.tdx.cbor` of a dstack OS image: what the image adds to the registers of any TD that boots it.
 
-Its SHA-256 stands in the image's `sha256sum.txt`, whose SHA-256 is the image's hash. Shape, version 3:
+Its SHA-256 is in the image's `sha256sum.txt`, whose SHA-256 is the image's hash. Format of version 3:
 
     {"version": 3,
      "image": {"cmdline_sha384", "kernel_authenticode", "initrd_sha384"},
      "tdvf": {"ovmf": text, "mrtd": {"single_pass", "two_pass"}, "td_hob": bytes}}
 
-The digests are byte strings of 48 bytes. Of CBOR (RFC 8949), only what this takes is read: maps with text keys,
-unsigned integers, byte and text strings, all of definite length.
+The digests are byte strings of 48 bytes. The parser supports the part of CBOR (RFC 8949) that this needs: maps with
+text keys, unsigned integers, byte and text strings, all of definite length.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from attest_web.verify.primitives.untrusted_json import JsonObject, base64_bytes
 
 FILE_NAME = "measurement.tdx.cbor"
 OVMF_PRE_202505 = "pre202505"
-"""The one layout of the firmware's events that dstack has so far."""
+"""The only layout of the firmware's events that dstack has so far."""
 
 _VERSION = 3
 _WHAT = f"{FILE_NAME} in vm_config"
@@ -36,10 +36,10 @@ class MeasurementDocument:
         kernel: Authenticode SHA-384 of the kernel as QEMU patches it for guests with enough memory, 48 bytes.
         command_line: SHA-384 of the kernel's command line, 48 bytes.
         initrd: SHA-384 of the initrd, 48 bytes.
-        ovmf: Which layout the firmware's events have.
-        mrtd_single_pass: MRTD where QEMU adds and measures each page in one go, 48 bytes.
+        ovmf: The layout of the firmware's events.
+        mrtd_single_pass: MRTD where QEMU adds and measures each page in one pass, 48 bytes.
         mrtd_two_pass: MRTD where it adds all pages first, 48 bytes.
-        td_hob: What the firmware accepts of the memory, for the TD's hand-off block; see `os_image`.
+        td_hob: The memory ranges that the firmware accepts, for the TD's hand-off block; see `os_image`.
     """
 
     kernel: bytes
@@ -52,18 +52,18 @@ class MeasurementDocument:
 
     @classmethod
     def of_image(cls, source: JsonObject, os_image_hash: bytes) -> "MeasurementDocument":
-        """Read the document that belongs to an image.
+        """Parse the document that belongs to an image.
 
         Args:
             source: `tdx_measurement` of a `vm_config`: `checksum_file` and `measurement`, in base64.
             os_image_hash: The image's hash, 32 bytes.
 
         Raises:
-            FailedError: It is malformed, or another image's.
+            FailedError: It is malformed, or belongs to another image.
         """
         checksums = _base64(source, "checksum_file")
         if hashlib.sha256(checksums).digest() != os_image_hash:
-            raise FailedError("sha256sum.txt in vm_config is that of another image")
+            raise FailedError("sha256sum.txt in vm_config belongs to another image")
         measurement = _base64(source, "measurement")
         if _listed_digest(checksums) != hashlib.sha256(measurement).hexdigest():
             raise FailedError(f"{FILE_NAME} in vm_config is not the one that sha256sum.txt lists")
@@ -71,7 +71,7 @@ class MeasurementDocument:
 
     @classmethod
     def parse(cls, data: bytes) -> "MeasurementDocument":
-        """Read a document.
+        """Parse a document.
 
         Raises:
             FailedError: It is malformed, or of another version.
@@ -141,7 +141,7 @@ def _read(data: bytes, depth: int) -> tuple[Any, bytes]:
     if major != _MAP or depth == _MAX_DEPTH:
         raise FailedError(f"{_WHAT} has CBOR of a kind that dstack does not put there")
     members: dict[Any, Any] = {}
-    for _ in range(length):  # each takes a byte at least, so what is read bounds it
+    for _ in range(length):  # each takes at least one byte, so the input bounds the loop
         name, data = _read(data, _MAX_DEPTH)
         value, data = _read(data, depth + 1)
         if name in members:
@@ -151,7 +151,7 @@ def _read(data: bytes, depth: int) -> tuple[Any, bytes]:
 
 
 def _head(data: bytes) -> tuple[int, int, bytes]:
-    """Major type, argument and what follows (RFC 8949, 3)."""
+    """Major type, argument and the rest of the data (RFC 8949, 3)."""
     if not data:
         raise FailedError(f"{_WHAT} ends too early")
     major, short = data[0] >> 5, data[0] & 0x1F

@@ -1,14 +1,14 @@
-"""MRCONFIGID: 48 bytes that the host chose when it made the TD, as dstack has them say what is to run in it.
+"""MRCONFIGID: 48 bytes that the host chose when it made the TD; with dstack, they state what is to run in it.
 
-The first byte says how; 15 zeros end it:
+The first byte is the version, and 15 zeros end it:
 
-    00  nothing is said: all bytes are zero
+    00  unset: all bytes are zero
     01  ‖ compose hash
     02  ‖ keccak256(compose hash ‖ app id ‖ kind of the key provider, a byte ‖ its id)
     03  ‖ sha256("dstack-mr-config-v3:" ‖ 00 ‖ document), a JSON document that names these and more
 
-The hardware signs it and no event can move it. But it is the host's choice: what it says is held against what the guest
-has measured, and where it is unset, it proves nothing.
+The hardware signs it, and no event can change it. But the host chooses it: it is compared with what the guest has
+measured, and where it is unset, it proves nothing.
 """
 
 import hashlib
@@ -29,30 +29,30 @@ _KIND_BYTES = {
     KeyProviderKind.TPM: 3,
 }
 _DOCUMENT_NAMES = {kind: str(kind) for kind in KeyProviderKind} | {KeyProviderKind.LOCAL_SGX: "local"}
-"""How documents name the kinds: as an app's compose document does, and the boot log does but for one."""
+"""Names of the kinds in documents and in compose documents; the boot log's names are the same except for one."""
 
 _WHAT = "the document of MRCONFIGID"
 
 
 def is_unset(quote: TdxQuote) -> bool:
-    """Whether the host has said nothing."""
+    """Whether MRCONFIGID is unset."""
     return not any(quote.mr_config_id)
 
 
 def check_mr_config_id(quote: TdxQuote, boot: BootLog, document: str | None) -> str:
-    """Check that MRCONFIGID says what the guest has measured; return what was found.
+    """Check that MRCONFIGID states what the guest has measured; return what was found.
 
     Args:
         quote: The quote.
         boot: Its boot log.
-        document: The exact text of the document of version 3, `mr_config` of the report's `vm_config`; None without.
+        document: The exact text of the document of version 3, `mr_config` of the report's `vm_config`, or None.
 
     Raises:
-        FailedError: It is unset, of an unknown form, or says something else.
+        FailedError: It is unset, of an unknown form, or states something else.
     """
     value = quote.mr_config_id
     if is_unset(quote):
-        raise FailedError("it is unset: the host has not said what is to run in this TD")
+        raise FailedError("it is unset: the host has not stated what is to run in this TD")
     version, digest = value[0], value[1:33]
     if any(value[33:]):
         raise FailedError(f"it is {value.hex()}, which is not of dstack's form")
@@ -79,7 +79,7 @@ def _check_document(digest: bytes, boot: BootLog, document: str | None) -> str:
     if document is None:
         raise FailedError("it is the hash of a document, and the report's vm_config has none (mr_config)")
     if mr_config_id_v3(document)[1:33] != digest:
-        raise FailedError("it is the hash of another document than the report's vm_config has (mr_config)")
+        raise FailedError("it is not the hash of the document in the report's vm_config (mr_config)")
     source = parse_object(document, _WHAT)
     measured: dict[str, tuple[Callable[[JsonObject, str], Any], Any]] = {
         "version": (_integer, 3),

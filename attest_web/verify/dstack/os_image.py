@@ -1,12 +1,12 @@
-"""The registers that a TD must have which boots a given OS image, computed without the image.
+"""Computes the registers of a TD that boots a given OS image, without the image itself.
 
 From dstack 0.6 on, `vm_config` carries what the image adds to the registers (`measurement_document`), tied to the
 image's hash. Together with the memory's size and the ACPI digests of the event log, that gives MRTD and RTMR0 to RTMR2:
-dstack calls this the lite variant. So one value stands for an image, where the registers differ for each shape of
-virtual machine. `vm_config` is a claim of the host; a false one gives other registers than the quote's.
+dstack calls this the lite variant. So one value identifies an image, while the registers differ for each configuration
+of a virtual machine. `vm_config` is a claim of the host; a false one yields other registers than the quote's.
 
-What the ACPI tables do is not checked: the guest's kernel keeps their code from touching its memory. A guest that was
-started in the legacy variant asks for them to be checked; that takes the image, and dstack's own verifier.
+The content of the ACPI tables is not checked: the guest's kernel prevents their code from accessing its memory. A
+guest that was started in the legacy variant requires the check, which takes the image and dstack's own verifier.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _PAGE = 0x1000
 _TWO_GIB = 0x80000000
 _FOUR_GIB = 0x100000000
 _ENOUGH_MEMORY = 0xB0000000
-"""From 2.75 GiB on, and at exactly 2 GiB, QEMU patches the kernel in one and the same way."""
+"""From 2.75 GiB on, and at exactly 2 GiB, QEMU patches the kernel in the same way."""
 
 _MAX_MEMORY = 1 << 52
 _MAX_RANGES = 64
@@ -46,12 +46,12 @@ _EMPTY_VARIABLES = (
     (_IMAGE_SECURITY, "db"),
     (_IMAGE_SECURITY, "dbx"),
 )
-"""UEFI variables that the firmware measures, in its order: none is set."""
+"""UEFI variables that the firmware measures, in its order; none is set."""
 
 _CONFIGURATION_VOLUME = bytes.fromhex(
     "344bc51c980ba621aaa00da3ed7436f7d6e549197dfe699515dfa2c6583d95e6412af21c097d473155875ffd561d6790"
 )
-"""Digest of the firmware's configuration volume, as dstack's images have it."""
+"""Digest of the firmware's configuration volume in dstack's images."""
 
 _BOOT_0000 = bytes.fromhex(
     "23ada07f5261f12f34a0bd8e46760962d6b4d576a416f1fea1c64bc656b1d28eacf7047ae6e967c58fd2a98bfa74c298"
@@ -61,7 +61,7 @@ _BOOT_0000 = bytes.fromhex(
 
 @dataclass(frozen=True)
 class ExpectedRegisters:
-    """What the registers must hold: MRTD and RTMR0 to RTMR2, 48 bytes each."""
+    """The expected MRTD and RTMR0 to RTMR2, 48 bytes each."""
 
     mrtd: bytes
     rtmrs: tuple[bytes, bytes, bytes]
@@ -74,11 +74,11 @@ def check_os_image(quote: TdxQuote, events: Sequence[Event], vm_config: JsonObje
         quote: The quote.
         events: The event log; only its ACPI digests are read.
         vm_config: The report's `vm_config`, parsed.
-        expected: Hashes of the images that will do, 32 bytes each.
+        expected: Hashes of the accepted images, 32 bytes each.
 
     Raises:
-        FailedError: It is another image, or the registers are not those that it gives.
-        NotMadeError: The guest was started in a way for which the hash does not give the registers.
+        FailedError: It is another image, or the registers are not those of the image.
+        NotMadeError: The guest was started in a way for which the hash does not determine the registers.
     """
     os_image_hash = hex_bytes(text(vm_config, "os_image_hash", _WHAT), "os_image_hash of vm_config", HASH_BYTES)
     if os_image_hash not in expected:
@@ -97,12 +97,12 @@ def expected_registers(os_image_hash: bytes, events: Sequence[Event], vm_config:
 
     Raises:
         FailedError: `vm_config` or the log is malformed, or not of the image.
-        NotMadeError: The guest was started in a way for which the hash does not give the registers.
+        NotMadeError: The guest was started in a way for which the hash does not determine the registers.
     """
     variant = vm_config.get("tdx_attestation_variant", _LEGACY)
     if variant != _LITE:
         raise NotMadeError(
-            f"the guest was started in the {variant!r} variant, which asks for its ACPI tables to be checked with the"
+            f"the guest was started in the {variant!r} variant, whose ACPI tables have to be checked with the"
             " image: give --expect-mrtd and --expect-rtmr0 to --expect-rtmr2, or ask dstack-verifier"
         )
     if vm_config.get("tdx_measurement") is None:
@@ -114,8 +114,8 @@ def expected_registers(os_image_hash: bytes, events: Sequence[Event], vm_config:
     memory = integer(vm_config, "memory_size", _WHAT)
     if not (memory == _TWO_GIB or _ENOUGH_MEMORY <= memory <= _MAX_MEMORY):
         raise NotMadeError(
-            f"with {memory} bytes of memory, the image's hash does not give the registers (2 GiB, or 2.75 GiB and more,"
-            " do): give --expect-mrtd and --expect-rtmr0 to --expect-rtmr2"
+            f"with {memory} bytes of memory, the image's hash does not determine the registers (it does with 2 GiB, or"
+            " 2.75 GiB and more): give --expect-mrtd and --expect-rtmr0 to --expect-rtmr2"
         )
     return ExpectedRegisters(
         mrtd=document.mrtd_two_pass if _adds_pages_in_two_passes(vm_config) else document.mrtd_single_pass,
@@ -128,11 +128,12 @@ def expected_registers(os_image_hash: bytes, events: Sequence[Event], vm_config:
 
 
 def td_hob_digest(witness: bytes, memory: int) -> bytes:
-    """SHA-384 of the hand-off block (UEFI PI, volume 3, "HOB") that tells the firmware of a TD's memory.
+    """SHA-384 of the hand-off block (UEFI PI, volume 3, "HOB") that describes a TD's memory to the firmware.
 
     Args:
-        witness: Variable-length integers, seven bits a byte, the lowest first: the page from which the others count,
-            the page of the block, and a number of ranges that the firmware accepts, each by first page and size.
+        witness: Variable-length integers, seven bits a byte, the lowest first: the page to which the others are
+            relative, the page of the block, and a number of ranges that the firmware accepts, each by first page and
+            size.
         memory: Bytes of memory.
 
     Raises:
@@ -243,7 +244,7 @@ def _acpi_digests(events: Sequence[Event]) -> list[bytes]:
 
 
 def _adds_pages_in_two_passes(vm_config: JsonObject) -> bool:
-    # The member is named the wrong way round: dstack takes true for two passes.
+    # The member's name is inverted: dstack uses true for two passes.
     stated = vm_config.get("qemu_single_pass_add_pages")
     if stated is not None:
         if not isinstance(stated, bool):

@@ -1,4 +1,4 @@
-"""What NVIDIA's verifiers claim about one GPU, the same in the service's tokens and in a guest's own check at boot.
+"""NVIDIA's claims about one GPU, which are the same in the service's tokens and in a guest's own check at boot.
 
 The claims are those of NVIDIA's claims guide for GPUs, versions 2.0 and 3.0 (docs.nvidia.com/attestation).
 """
@@ -18,17 +18,17 @@ _ABOUT_THE_EVIDENCE = (
 
 
 def check_gpu_claims(claims: JsonObject, what: str) -> str:
-    """Check that claims speak for a genuine GPU with known firmware, secure boot on and debugging off.
+    """Check that the claims are those of a genuine GPU with known firmware, secure boot on and debugging off.
 
     Args:
         claims: The claims about one GPU.
-        what: Where they are from, for the error.
+        what: Name of their source, for the error.
 
     Returns:
         The GPU's `ueid` (RFC 9711, 4.2.1): the serial number of its certificate, in decimal digits.
 
     Raises:
-        FailedError: They do not.
+        FailedError: They are not.
     """
     if claims.get("x-nvidia-device-type", "gpu") != "gpu":
         raise FailedError(f"{what} is about another device than a GPU")

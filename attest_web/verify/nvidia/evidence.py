@@ -1,8 +1,8 @@
 """GPU evidence: the check that it was made for this nonce.
 
 The evidence is an SPDM exchange (DMTF DSP0274, 10.11): the GET_MEASUREMENTS request, whose nonce the GPU signs together
-with its measurements, and the GPU's answer. Only the nonce is read here; NVIDIA's service
-checks signature and measurements.
+with its measurements, and the GPU's response. Only the nonce is read here; NVIDIA's service checks the signature and
+the measurements.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from attest_web.verify.primitives.untrusted_json import (
 NRAS_URL = "https://nras.attestation.nvidia.com/v3/attest/gpu"
 
 CANNED_NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb")
-"""The nonce in the canned evidence that NVIDIA's library gives where there is no GPU (`GPU_NO_HW_MODE`)."""
+"""The nonce in the canned evidence that NVIDIA's library returns without a GPU (`GPU_NO_HW_MODE`)."""
 
 MAX_GPUS = 64
 
@@ -32,7 +32,7 @@ _MEMBERS = frozenset({"nonce", "evidence_list", "arch"})
 
 
 class GpuDemand(StrEnum):
-    """What GPU evidence a report must have."""
+    """The GPU evidence that a report must have."""
 
     REQUIRED = "required"
     BOUND = "bound"
@@ -42,7 +42,7 @@ class GpuDemand(StrEnum):
 
     @property
     def asks_nvidia(self) -> bool:
-        """Whether NVIDIA must vouch for the GPUs."""
+        """Whether NVIDIA's verdict on the GPUs is required."""
         return self in (GpuDemand.REQUIRED, GpuDemand.BOUND)
 
 
@@ -51,8 +51,8 @@ class GpuPayload:
     """`nvidia_payload` of a report.
 
     Attributes:
-        text: The JSON text itself, as NRAS takes it.
-        nonce: 32 bytes that it says it was made with.
+        text: The JSON text itself, in the format of NRAS requests.
+        nonce: The nonce that it states, 32 bytes.
         evidence_nonces: 32 bytes for each GPU, from the request that its evidence answers.
     """
 
@@ -62,14 +62,14 @@ class GpuPayload:
 
     @classmethod
     def parse(cls, payload: str) -> "GpuPayload":
-        """Read a payload.
+        """Parse a payload.
 
         Raises:
-            FailedError: It is malformed, has no evidence in it, or one GPU twice.
+            FailedError: It is malformed, has no evidence, or has one GPU twice.
         """
         source = parse_object(payload, _WHAT)
         if not source.keys() <= _MEMBERS:
-            # It is sent unchanged to NVIDIA's service, which reads more members, some of which change its checks.
+            # It is sent unchanged to NVIDIA's service, where further members could change the checks.
             raise FailedError(f"{_WHAT} has other members than {', '.join(sorted(_MEMBERS))}")
         listed = [
             as_object(each, f"the evidence of GPU {n}") for n, each in enumerate(items(source, "evidence_list", _WHAT))
@@ -86,10 +86,10 @@ class GpuPayload:
 
 
 def check_payload_nonce(payload: GpuPayload, nonce: bytes) -> str:
-    """Check that the payload says it was made with a nonce; return what was found.
+    """Check that the payload states a nonce; return what was found.
 
     Raises:
-        FailedError: It was made with another one.
+        FailedError: It states another one.
     """
     if payload.nonce != nonce:
         raise FailedError(f"nvidia_payload was made with the nonce {payload.nonce.hex()}, not {nonce.hex()}")
@@ -102,14 +102,14 @@ def check_evidence_nonces(payload: GpuPayload, nonce: bytes, demand: GpuDemand) 
     Such evidence can be forged: only NVIDIA's verdict shows that a GPU has signed it, see `tokens.check_verdict`.
 
     Raises:
-        FailedError: One carries another one.
-        NotMadeError: It is NVIDIA's canned evidence, and the verifier has said that it will do.
+        FailedError: A GPU's evidence carries another one.
+        NotMadeError: It is NVIDIA's canned evidence, and the verifier accepts that.
     """
     for number, asked_with in enumerate(payload.evidence_nonces):
-        # Canned evidence stays canned where a report was asked for with its very nonce.
+        # Canned evidence is rejected even if the report was requested with the nonce of the canned evidence.
         if asked_with == CANNED_NONCE and demand is not GpuDemand.CANNED:
             raise FailedError(
-                "this is NVIDIA's canned evidence (GPU_NO_HW_MODE), which no GPU has made; --gpu canned lets it pass"
+                "this is NVIDIA's canned evidence (GPU_NO_HW_MODE), which no GPU has made; --gpu canned accepts it"
             )
         if asked_with not in (nonce, CANNED_NONCE):
             raise FailedError(f"GPU {number} has evidence for the nonce {asked_with.hex()}, not {nonce.hex()}")
@@ -126,7 +126,7 @@ def _check_each_is_its_own(listed: list[JsonObject], name: str) -> None:
         if not value:
             raise FailedError(f"{what} is empty")
         if value in seen:
-            raise FailedError(f"{what} is that of another GPU, too: one would count twice")
+            raise FailedError(f"{what} is also that of another GPU: one GPU would count twice")
         seen.add(value)
 
 

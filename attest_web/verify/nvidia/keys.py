@@ -1,7 +1,7 @@
 """The keys that NVIDIA's attestation service (NRAS) signs with: a JSON Web Key Set (RFC 7517), and how to fetch it.
 
-The service makes a new key about every day, each with a certificate that is valid for two, and publishes the last ones.
-So a key set that was fetched once serves for hours, not for weeks.
+The service makes a new key about every day, each with a certificate that is valid for two days, and publishes the
+latest keys. So a key set is usable for hours, not for weeks.
 """
 
 import base64
@@ -22,25 +22,25 @@ from attest_web.verify.primitives.untrusted_json import JsonObject, as_object, b
 
 JWKS_PATH = "/.well-known/jwks.json"
 MAX_JWKS = 1024 * 1024
-"""Bytes of a key set at most. NVIDIA's has 80 kB."""
+"""Largest key set, in bytes. NVIDIA's has 80 kB."""
 MAX_KEYS = 256
 MAX_AGE = 3600.0
-"""Seconds that a fetched key set is used, so that a key that NVIDIA withdraws does not live on."""
+"""Seconds that a fetched key set is used, so that a key that NVIDIA withdraws is not trusted for long."""
 
 _COORDINATE = re.compile(r"[A-Za-z0-9_-]{64}")
 _KEY_ID = re.compile(r"[ -~]{1,256}")
 
 Validity = tuple[datetime.datetime, datetime.datetime]
-"""From when to when a certificate is valid, both inclusive."""
+"""The first and the last moment at which a certificate is valid, both inclusive."""
 
 
 @dataclass(frozen=True)
 class NvidiaKeys:
-    """A key set of NVIDIA's.
+    """NVIDIA's key set.
 
     Attributes:
         by_id: Public keys on P-384, by their `kid`.
-        validity: From when to when the certificate of a key is valid, for those that have one.
+        validity: When the certificate of a key is valid, for the keys that have one.
         jwks: The key set itself, as it was published.
     """
 
@@ -50,13 +50,13 @@ class NvidiaKeys:
 
     @classmethod
     def parse(cls, jwks: bytes | str) -> "NvidiaKeys":
-        """Read a JSON Web Key Set.
+        """Parse a JSON Web Key Set.
 
-        Keys for other algorithms than ES384, and keys without a `kid`, are passed over, as RFC 7517, 5 has it. Where a
-        key has a certificate (`x5c`), it must be one for the same key.
+        Keys for other algorithms than ES384, and keys without a `kid`, are ignored (RFC 7517, 5). If a key has a
+        certificate (`x5c`), it must be for the same key.
 
         Raises:
-            FailedError: It is malformed, has two keys of one `kid`, or no key that can be used.
+            FailedError: It is malformed, has two keys with one `kid`, or no usable key.
         """
         if len(jwks) > MAX_JWKS:
             raise FailedError(f"the key set is longer than {MAX_JWKS} bytes")
@@ -79,7 +79,7 @@ class NvidiaKeys:
             if "x5c" in key:
                 certified, validity[key_id] = _certified(key, f"the key {key_id}")
                 if certified != public_key:
-                    raise FailedError(f"the key {key_id} is not the one that its certificate is for")
+                    raise FailedError(f"the certificate of the key {key_id} is for another key")
         return cls(by_id, validity, jwks if isinstance(jwks, bytes) else jwks.encode())
 
     def has(self, key_ids: Iterable[str]) -> bool:
@@ -88,14 +88,14 @@ class NvidiaKeys:
 
 
 class NvidiaKeysFetcher:
-    """Fetches NVIDIA's keys and keeps them for `MAX_AGE`; may be used by several threads."""
+    """Fetches NVIDIA's keys and caches them for `MAX_AGE`. Thread-safe."""
 
     def __init__(self, client: HttpClient, clock: Callable[[], float] = time.monotonic) -> None:
         """Prepare to fetch; nothing is sent yet.
 
         Args:
-            client: How to reach the service, of whose origin only scheme, host and port count; see `jwks_origin`.
-            clock: Seconds, from any start.
+            client: The client of the service; only scheme, host and port of its origin are used, see `jwks_origin`.
+            clock: Monotonic seconds.
         """
         self._client = client
         self._clock = clock
@@ -106,11 +106,11 @@ class NvidiaKeysFetcher:
         """The keys that NVIDIA publishes.
 
         Args:
-            key_ids: Keys that are wanted. Where a key set that was kept is without one of them, it is fetched anew; it
-                may still be without it then.
+            key_ids: Required keys. If the cached key set lacks one of them, the set is fetched again; the new set may
+                lack it as well.
 
         Raises:
-            NotMadeError: There was no key set to be had.
+            NotMadeError: The key set could not be fetched.
         """
         with self._lock:
             if self._kept is not None:
@@ -135,7 +135,7 @@ class NvidiaKeysFetcher:
 
 
 def jwks_origin(service: Origin) -> Origin:
-    """Where the keys of a service are: at a path of its host's own."""
+    """The address of a service's keys: a path of their own on the same host."""
     return Origin(service.tls, service.host, service.port, JWKS_PATH)
 
 
@@ -160,7 +160,7 @@ def _public_key(key: JsonObject) -> EllipticCurvePublicKey:
     try:
         return numbers.public_key()
     except ValueError:
-        raise FailedError(f"{what} is no point on P-384") from None
+        raise FailedError(f"{what} is not a point on P-384") from None
 
 
 def _coordinate(key: JsonObject, name: str, what: str) -> int:
@@ -171,7 +171,7 @@ def _coordinate(key: JsonObject, name: str, what: str) -> int:
 
 
 def _certified(key: JsonObject, what: str) -> tuple[object, Validity]:
-    """The public key of the key's certificate, and from when to when that is valid."""
+    """The public key of the key's certificate, and when the certificate is valid."""
     chain = items(key, "x5c", what)
     if not (chain and isinstance(chain[0], str)):
         raise FailedError(f"'x5c' of {what} has no certificate")
@@ -179,5 +179,5 @@ def _certified(key: JsonObject, what: str) -> tuple[object, Validity]:
     try:
         certificate = load_der_x509_certificate(der)
         return certificate.public_key(), (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
-    except Exception:  # the parser has an exception of its own for each kind of oddity
+    except Exception:  # the parser raises many types of exception
         raise FailedError(f"the certificate of {what} cannot be read") from None

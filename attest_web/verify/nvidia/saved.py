@@ -1,7 +1,7 @@
 """Saved verdicts of NVIDIA's service, to be checked as of the time when they were received.
 
-The service's tokens are signed, and valid for about an hour. Its keys are replaced every day, and old ones are not
-published: they must be the verifier's own copy.
+The service's tokens are signed, and valid for about an hour. Its keys are replaced every day, and old keys are not
+published, so the verifier must use its own copy of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ from attest_web.verify.primitives.checks import FailedError, NotMadeError
 
 
 class SavedVerdicts:
-    """Returns the saved verdict on a report's GPUs, in place of `NvidiaService`."""
+    """Returns saved verdicts on a report's GPUs, in place of `NvidiaService`."""
 
     def __init__(self, answers: Sequence[bytes], keys: NvidiaKeys, issuer: str, clock: Callable[[], float]) -> None:
-        """Keep them, unchecked.
+        """Keep the responses, unchecked.
 
         Args:
             answers: The service's responses, at least one.
             keys: Its keys at that time.
-            issuer: Its name; see `tokens.issuer_of`.
+            issuer: The service's name; see `tokens.issuer_of`.
             clock: Seconds since 1970, as of which the tokens must be valid.
         """
         self._answers = tuple(answers)
@@ -34,13 +34,13 @@ class SavedVerdicts:
 
         Args:
             payload: Their evidence.
-            nonce: 32 bytes that it must be about.
+            nonce: The nonce that the verdict must be about, 32 bytes.
 
         Raises:
-            FailedError: No saved verdict vouches for this evidence.
-            NotMadeError: One cannot be read, and no other vouches for it.
+            FailedError: No saved verdict verifies this evidence.
+            NotMadeError: A verdict cannot be read, and no other verifies the evidence.
         """
-        refused: FailedError | NotMadeError = NotMadeError("no verdict of NVIDIA's was saved")
+        refused: FailedError | NotMadeError = NotMadeError("no verdict from NVIDIA was saved")
         for answer in self._answers:
             try:
                 return check_verdict(

@@ -11,7 +11,7 @@ from attest_web.verify.primitives.checks import NotMadeError
 from attest_web.verify.primitives.http_client import FetchError, HttpClient, Origin
 
 KeySource = Callable[[Iterable[str]], NvidiaKeys]
-"""Gives NVIDIA's keys, among them those with these ids where there are such. Raises `NotMadeError` without any."""
+"""Returns NVIDIA's keys, including those with these ids if they exist. Raises `NotMadeError` if there are none."""
 
 
 @dataclass
@@ -41,11 +41,11 @@ class NvidiaService:
         """Prepare the client; nothing is sent yet.
 
         Args:
-            origin: Where the service is. Its keys are fetched from the same host, where they are not given.
-            timeout: Seconds that each answer may take.
+            origin: The service's address. Its keys are fetched from the same host, unless they are given.
+            timeout: Seconds that each response may take.
             keys: NVIDIA's keys.
             clock: Seconds since 1970.
-            kept: Where to add the answers of the service, to be saved.
+            kept: Receives the responses of the service, to be saved.
         """
         self._kept = kept
         self._client = HttpClient(origin, timeout=timeout, max_bytes=MAX_ANSWER)
@@ -59,18 +59,18 @@ class NvidiaService:
 
         Args:
             payload: Their evidence.
-            nonce: 32 bytes that it must be about.
+            nonce: The nonce that the verdict must be about, 32 bytes.
 
         Raises:
-            FailedError: NVIDIA does not vouch for this evidence.
+            FailedError: NVIDIA rejects this evidence.
             NotMadeError: There is no verdict, or it cannot be checked.
         """
         try:
             answer = self._client.request("POST", "", payload.text.encode())
         except FetchError as error:
-            raise NotMadeError(f"NVIDIA's service could not be asked: {error}") from None
+            raise NotMadeError(f"NVIDIA's service could not be queried: {error}") from None
         if answer.status != 200:
-            raise NotMadeError(f"NVIDIA's service answered {answer.status}")
+            raise NotMadeError(f"NVIDIA's service responded with status {answer.status}")
         keys = self._keys(key_ids(answer.body))
         if self._kept is not None:
             self._kept.answers.append(answer.body)

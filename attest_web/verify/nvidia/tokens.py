@@ -1,11 +1,11 @@
-"""The signed tokens with which NVIDIA's attestation service (NRAS) answers about GPU evidence.
+"""The signed tokens in which NVIDIA's attestation service (NRAS) states its verdict on GPU evidence.
 
-`POST /v3/attest/gpu` is answered with a detached token bundle (RFC 9711, 5), as JSON:
+The response to `POST /v3/attest/gpu` is a detached token bundle (RFC 9711, 5), as JSON:
 
     [["JWT", overall token], {"GPU-0": token, "GPU-1": token, ...}]
 
-Each token is a JSON Web Token (RFC 7519) signed with ES384. The overall one has the result and, as `submods`, the
-SHA-256 of each of the others; each of those has the claims about one GPU. All of them are about one nonce.
+Each token is a JSON Web Token (RFC 7519) signed with ES384. The overall token has the result and, as `submods`, the
+SHA-256 of each other token. Each other token has the claims about one GPU. All tokens are about one nonce.
 """
 
 import hashlib
@@ -25,39 +25,39 @@ from attest_web.verify.primitives.untrusted_json import JsonObject, as_object, i
 ISSUER = "https://nras.attestation.nvidia.com"
 ALGORITHM = "ES384"
 TOLERANCE = 60
-"""Seconds that the clocks of verifier and service may differ."""
+"""Largest difference between the clocks of verifier and service, in seconds."""
 
 MAX_ANSWER = 2 * 1024 * 1024
 MAX_TOKEN = 64 * 1024
-"""Characters of a token at most. NVIDIA's have up to 3000."""
+"""Longest token, in characters. NVIDIA's have up to 3000."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _GPU = re.compile(r"GPU-(?:0|[1-9][0-9]{0,2})")
 _SHA256_NAMES = ("SHA-256", "SHA256")
-"""What the service names the hash, and what NVIDIA's own library does."""
+"""The names of the hash in the service and in NVIDIA's own library."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """That NVIDIA vouches for GPUs.
+    """NVIDIA's verdict that GPUs are genuine.
 
     Attributes:
-        ueids: Of each GPU, the serial number of its certificate, in decimal digits.
+        ueids: The serial number of each GPU's certificate, in decimal digits.
     """
 
     ueids: frozenset[str]
 
     def __str__(self) -> str:
-        return f"NVIDIA vouches for {len(self.ueids)} GPU(s), in tokens signed with its keys"
+        return f"NVIDIA has verified {len(self.ueids)} GPU(s), in tokens signed with its keys"
 
 
 @dataclass(frozen=True)
 class TokenBundle:
-    """The tokens of an answer, not yet checked.
+    """The tokens of a response, not yet checked.
 
     Attributes:
         overall: The token with the result.
-        by_gpu: The tokens about a GPU, by its name.
+        by_gpu: The token about each GPU, by the GPU's name.
     """
 
     overall: str
@@ -65,37 +65,37 @@ class TokenBundle:
 
     @classmethod
     def parse(cls, answer: bytes) -> "TokenBundle":
-        """Read an answer.
+        """Parse a response.
 
         Raises:
             FailedError: It is not of the form above, or has tokens for more than `MAX_GPUS`.
         """
         if len(answer) > MAX_ANSWER:
-            raise FailedError(f"its answer is longer than {MAX_ANSWER} bytes")
-        match parse_json(answer, "its answer"):
+            raise FailedError(f"its response is longer than {MAX_ANSWER} bytes")
+        match parse_json(answer, "its response"):
             case [["JWT", str(overall)], dict(by_gpu)]:
                 pass
             case _:
-                raise FailedError("its answer is not a token with a token for each GPU")
+                raise FailedError("its response is not a token with a token for each GPU")
         if len(by_gpu) > MAX_GPUS:
-            raise FailedError(f"its answer has tokens for {len(by_gpu)} GPUs, more than {MAX_GPUS}")
+            raise FailedError(f"its response has tokens for {len(by_gpu)} GPUs, more than {MAX_GPUS}")
         for name in by_gpu:
             if not _GPU.fullmatch(name):
-                raise FailedError(f"its answer has a token for {name!r}, which is no GPU")
+                raise FailedError(f"its response has a token for {name!r}, which is not a GPU")
         for token in (overall, *by_gpu.values()):
             if not (isinstance(token, str) and len(token) <= MAX_TOKEN and _TOKEN.fullmatch(token)):
-                raise FailedError("its answer has a token that is not a signed JWT")
+                raise FailedError("its response has a token that is not a signed JWT")
         return cls(overall, by_gpu)
 
     @property
     def key_ids(self) -> frozenset[str]:
-        """The keys that the tokens say they are signed with."""
+        """The ids of the keys that the tokens name."""
         found = (_key_id(token) for token in (self.overall, *self.by_gpu.values()))
         return frozenset(key_id for key_id in found if key_id is not None)
 
 
 def key_ids(answer: bytes) -> frozenset[str]:
-    """The keys that an answer of the service needs, for `NvidiaKeysFetcher`; none where it is malformed."""
+    """The ids of the keys that a response needs, for `NvidiaKeysFetcher`; empty if the response is malformed."""
     try:
         return TokenBundle.parse(answer).key_ids
     except FailedError:
@@ -103,7 +103,7 @@ def key_ids(answer: bytes) -> frozenset[str]:
 
 
 def issuer_of(service: Origin) -> str:
-    """The `iss` of the tokens of a service at an address: NVIDIA's is `ISSUER`."""
+    """The `iss` of the tokens of the service at an address; `ISSUER` for NVIDIA's."""
     scheme, default = ("https", 443) if service.tls else ("http", 80)
     host = f"[{service.host}]" if ":" in service.host else service.host
     return f"{scheme}://{host}" + (f":{service.port}" if service.port != default else "")
@@ -114,19 +114,19 @@ def check_verdict(
 ) -> Verdict:
     """Check a response of the service; return its verdict.
 
-    The connection that it came over proves nothing: each token must be signed.
+    The connection proves nothing: each token must be signed.
 
     Args:
-        answer: The body of the answer.
-        nonce: 32 bytes that the verdict must be about.
-        keys: NVIDIA's keys; None where they could not be had.
+        answer: The body of the response.
+        nonce: The nonce that the verdict must be about, 32 bytes.
+        keys: NVIDIA's keys; None if they could not be fetched.
         now: The time, in seconds since 1970.
-        gpus: How many GPUs there was evidence of.
+        gpus: Number of GPUs with evidence.
         issuer: The name of the service; see `issuer_of`.
 
     Raises:
-        FailedError: NVIDIA does not vouch for this evidence.
-        NotMadeError: The answer is no verdict, or there are no keys to check it with.
+        FailedError: NVIDIA rejects this evidence.
+        NotMadeError: The response is not a verdict, or there are no keys to check it with.
     """
     if keys is None:
         raise NotMadeError("NVIDIA's verdict cannot be checked without its keys")
@@ -145,12 +145,10 @@ def check_verdict(
 
     overall = claims_of(bundle.overall, "NVIDIA's verdict")
     if overall.get("x-nvidia-overall-att-result") is not True:
-        raise FailedError("NVIDIA's verdict is that this evidence does not hold")
+        raise FailedError("NVIDIA's verdict is that this evidence is invalid")
     _check_digests(overall, bundle.by_gpu)
     if len(bundle.by_gpu) != gpus:
-        raise FailedError(
-            f"NVIDIA's verdict is about {len(bundle.by_gpu)} GPUs, not the {gpus} that it was asked about"
-        )
+        raise FailedError(f"NVIDIA's verdict is about {len(bundle.by_gpu)} GPUs, not the {gpus} of the request")
     ueids = set()
     for name, token in bundle.by_gpu.items():
         what = f"NVIDIA's token for {name}"
@@ -179,11 +177,11 @@ def _signed_claims(token: str, keys: NvidiaKeys, now: float, what: str) -> JsonO
         if not begins - TOLERANCE <= now <= ends + TOLERANCE:
             raise FailedError(f"{what} is signed with a key whose certificate is not valid at this time")
     try:
-        # The list is what keeps a token from choosing its own algorithm, `none` among them (RFC 8725, 3.1).
+        # The list prevents a token from choosing its own algorithm, such as `none` (RFC 8725, 3.1).
         signed = jwt.PyJWS(algorithms=[ALGORITHM]).decode_complete(token, key, algorithms=[ALGORITHM])
     except jwt.PyJWTError:
         raise FailedError(f"{what} is not signed by NVIDIA's key {key_id!r} with {ALGORITHM}") from None
-    # Not with PyJWT: it takes the time from the system, and the last of two claims of one name.
+    # Not parsed by PyJWT: it uses the system's time, and the last of two claims with one name.
     return parse_object(signed["payload"], what)
 
 

@@ -1,1 +1,1 @@
-"""What all checks build on: the outcome of a check, strict readers of JSON, quotes and signatures, an HTTP client."""
+"""The base of all checks: the outcome of a check, strict parsers of JSON, quotes and signatures, an HTTP client."""

@@ -1,4 +1,4 @@
-"""HTTP with a server that is not trusted: bounded in size and in time, and with its TLS key noted."""
+"""An HTTP client for an untrusted server: bounded in size and time; it records the server's TLS key."""
 
 import contextlib
 import http.client
@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from attest_web.verify.primitives.certificate import certificate_spki_sha256
 
 MAX_BYTES = 32 * 1024 * 1024
-"""Bytes of an answer that are read at most."""
+"""Largest response that is read, in bytes."""
 
 _HEAD = 256 * 1024
-"""Bytes of status line, header and chunk sizes that are read at most besides."""
+"""Largest total of status line, headers and chunk sizes, in bytes, in addition to the body."""
 
 _PIECE = 64 * 1024
 _SHOWN = 40
@@ -27,12 +27,12 @@ _LENGTH = re.compile("[0-9]{1,18}")
 
 
 class FetchError(Exception):
-    """No answer could be had; the message says why, in one line."""
+    """There was no complete response; the message says why, in one line."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered.
+    """A server's response.
 
     Attributes:
         status: HTTP status.
@@ -49,7 +49,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a server is: `http(s)://host:port/path`."""
+    """The address of a server: `http(s)://host:port/path`."""
 
     tls: bool
     host: str
@@ -58,10 +58,10 @@ class Origin:
 
     @classmethod
     def parse(cls, url: str) -> "Origin":
-        """Read an address; the path is without a slash at its end.
+        """Parse an address; a slash at the end of the path is dropped.
 
         Raises:
-            ValueError: It is none that this client takes. The message says why.
+            ValueError: This client does not accept it. The message says why.
         """
         try:
             parts = urlsplit(url)
@@ -71,7 +71,7 @@ class Origin:
         if parts.scheme not in ("http", "https") or not host:
             raise ValueError("not a URL of the form http://HOST:PORT or https://HOST:PORT")
         if parts.username is not None or parts.query or parts.fragment:
-            raise ValueError("a URL with a user, a query or a fragment is not taken here")
+            raise ValueError("a URL with a user, a query or a fragment is not accepted here")
         if not (url.isascii() and url.isprintable() and " " not in url):
             raise ValueError("a URL has no spaces, control characters or letters beyond ASCII")
         if port == 0:
@@ -98,9 +98,9 @@ class Origin:
 
 
 class _BoundedReader(io.RawIOBase):
-    """What comes over a connection, up to a number of bytes.
+    """The bytes of a connection, up to a limit.
 
-    It stands below `http.client`, which takes some chunk sizes for "as much as there is".
+    It sits below `http.client`, which takes some invalid chunk sizes for "read to the end".
     """
 
     def __init__(self, source: io.RawIOBase, limit: int, too_long: FetchError) -> None:
@@ -125,7 +125,7 @@ class _BoundedReader(io.RawIOBase):
 
 
 class _BoundedSocket:
-    """As much of a socket as `http.client.HTTPResponse` uses."""
+    """The part of a socket that `http.client.HTTPResponse` uses."""
 
     def __init__(self, connection: socket.socket, limit: int, too_long: FetchError) -> None:
         self._connection = connection
@@ -138,7 +138,7 @@ class _BoundedSocket:
 
 
 def _bounded_response(origin: Origin, max_bytes: int) -> Any:
-    """What `http.client` is to make its responses with."""
+    """The factory of `http.client`'s responses."""
 
     def response(connection: socket.socket, *args: Any, **more: Any) -> http.client.HTTPResponse:
         bounded: Any = _BoundedSocket(connection, max_bytes + _HEAD, _too_long(origin, max_bytes))
@@ -148,11 +148,11 @@ def _bounded_response(origin: Origin, max_bytes: int) -> Any:
 
 
 def _too_long(origin: Origin, max_bytes: int) -> FetchError:
-    return FetchError(f"{origin} answered with more than {max_bytes} bytes")
+    return FetchError(f"{origin} responded with more than {max_bytes} bytes")
 
 
 class HttpClient:
-    """Asks one server, over a connection for each request. It follows no redirects and keeps no cookies."""
+    """A client of one server, with a connection for each request. It follows no redirects and keeps no cookies."""
 
     def __init__(
         self,
@@ -167,13 +167,13 @@ class HttpClient:
         """Make a client.
 
         Args:
-            origin: Where the server is.
+            origin: The server's address.
             token: Bearer token to send, if any.
             timeout: Seconds that a request may take, from connecting to the last byte.
-            tls: How to check the server's certificate; as the system does where it is None.
-            max_bytes: Bytes of an answer that are read at most.
-            verify_certificate: Is called with the server's certificate, in DER, before anything is sent to it; raises
-                `FetchError` where nothing may be.
+            tls: How to check the server's certificate; None for the system's defaults.
+            max_bytes: Largest response that is read, in bytes.
+            verify_certificate: Called with the server's certificate, in DER, before anything is sent; raises
+                `FetchError` to reject it.
         """
         self.origin = origin
         self._token = token
@@ -183,21 +183,21 @@ class HttpClient:
         self._verify_certificate = verify_certificate
 
     def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        """Send a request and read the whole answer, whatever its status.
+        """Send a request and read the whole response, whatever its status.
 
         Args:
             method: `GET` or `POST`.
-            path: With its query, quoted; it goes behind the path of the origin.
+            path: Path and query, quoted; appended to the path of the origin.
             body: JSON to send, if any.
 
         Raises:
-            FetchError: No whole answer came.
+            FetchError: There was no complete response.
         """
         try:
             raw = socket.create_connection((self.origin.host, self.origin.port), self._timeout)
         except (OSError, UnicodeError) as error:
             raise FetchError(f"cannot connect to {self.origin} ({_reason(error)})") from None
-        # A timeout of the socket's is for each byte. This one is for all of them, and ends whatever goes on.
+        # A socket timeout applies to each read. This one applies to the whole request.
         expired = threading.Event()
         guard = raw.dup()
 
@@ -214,12 +214,12 @@ class HttpClient:
         except (OSError, http.client.HTTPException, ValueError) as error:
             if expired.is_set() or isinstance(error, TimeoutError):
                 raise FetchError(f"{self.origin} took longer than {self._timeout:g} seconds (see --timeout)") from None
-            raise FetchError(f"no whole answer from {self.origin} ({_reason(error)})") from None
+            raise FetchError(f"no complete response from {self.origin} ({_reason(error)})") from None
         finally:
             timer.cancel()
             guard.close()
             raw.close()
-        if expired.is_set():  # the end of the connection may look like the end of the answer
+        if expired.is_set():  # the end of the connection may look like the end of the response
             raise FetchError(f"{self.origin} took longer than {self._timeout:g} seconds (see --timeout)")
         return answer
 
@@ -250,23 +250,23 @@ class HttpClient:
                 content += piece
                 if len(content) > self._max_bytes:
                     raise _too_long(self.origin, self._max_bytes)
-            if response.length:  # http.client says nothing where the connection ends before its Content-Length
-                raise FetchError(f"no whole answer from {self.origin} ({response.length} bytes are missing)")
+            if response.length:  # http.client raises nothing where the connection ends before its Content-Length
+                raise FetchError(f"no complete response from {self.origin} ({response.length} bytes are missing)")
             return Answer(response.status, names, bytes(content), spki)
         finally:
             connection.close()
 
     def _check_framing(self, headers: Mapping[str, str]) -> None:
-        """Refuse what `http.client` reads in one way and others do in another: the body is what a signature is over."""
+        """Reject framing that other clients parse in another way than `http.client`: the signature is over the body."""
         length, encoding = headers.get("content-length"), headers.get("transfer-encoding")
         plain = length is None or _LENGTH.fullmatch(length)
         chunked = encoding is None or (encoding.lower() == "chunked" and length is None)
         if not (plain and chunked):
-            raise FetchError(f"{self.origin} gave an answer that is framed in more than one way, or in an unknown one")
+            raise FetchError(f"{self.origin} sent a response with more than one framing, or an unknown one")
         content_encoding = headers.get("content-encoding", "identity")
         if content_encoding.lower() != "identity":
-            asked = f"content-encoding {content_encoding[:_SHOWN]}, which was not asked for"
-            raise FetchError(f"{self.origin} gave an answer of the {asked}")
+            encoding = f"content-encoding {content_encoding[:_SHOWN]}, which was not requested"
+            raise FetchError(f"{self.origin} sent a response with {encoding}")
 
 
 def _joined(lines: list[tuple[str, str]]) -> dict[str, str]:
@@ -280,8 +280,8 @@ def _joined(lines: list[tuple[str, str]]) -> dict[str, str]:
 def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
-            f"its certificate is not trusted: {error.verify_message}; --cacert names one that is, --ra-tls takes one of"
-            " dstack's by its attestation"
+            f"its certificate is not trusted: {error.verify_message}; --cacert names one to trust, --ra-tls verifies a"
+            " dstack certificate by its attestation"
         )
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

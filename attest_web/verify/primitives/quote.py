@@ -1,8 +1,8 @@
-"""A TDX quote's header and body, read at their offsets (Intel TDX DCAP Quoting Library API, A.3, versions 4 and 5).
+"""Parses a TDX quote's header and body (Intel TDX DCAP Quoting Library API, A.3, versions 4 and 5).
 
-Parsing does not show the quote's origin; `collateral.py` checks that. The body is that of TDX 1.0, which TDX 1.5
-fills as well in a quote of version 4. In one of version 5, a descriptor says which body follows; that of TDX 1.5 has
-two more fields at its end.
+Parsing does not prove the quote's origin; `collateral.py` checks that. A quote of version 4 has the body of TDX 1.0,
+also on TDX 1.5. In a quote of version 5, a descriptor says which body follows; that of TDX 1.5 has two more fields at
+its end.
 """
 
 import struct
@@ -15,7 +15,7 @@ BODY_BYTES = 584
 """Size of the body of TDX 1.0."""
 
 REGISTER_BYTES = 48
-"""Size of MRTD and of an RTMR: a SHA-384. MRCONFIGID, MROWNER and MROWNERCONFIG have the same."""
+"""Size in bytes of MRTD and of an RTMR, which are SHA-384, and of MRCONFIGID, MROWNER and MROWNERCONFIG."""
 
 TEE_TYPE_TDX = 0x81
 _ECDSA_P256 = 2
@@ -25,7 +25,7 @@ _DESCRIPTOR = struct.Struct("<HI")
 """Type and size of the body, in a quote of version 5."""
 
 _SIGNATURE_BYTES = struct.Struct("<I")
-"""Size of the signature data, which follow the body."""
+"""The length field of the signature data, which follow the body."""
 
 _BODY_1_5_BYTES = BODY_BYTES + 16 + REGISTER_BYTES
 _BODY_SIZES = {2: BODY_BYTES, 3: _BODY_1_5_BYTES}
@@ -54,7 +54,7 @@ class TdxQuote:
         td_attributes: 8 bytes; the first one is zero unless the TD can be debugged.
         mrtd: 48 bytes, the measurement of the TD's initial memory.
         rtmrs: RTMR0 to RTMR3, 48 bytes each, the measurements that were extended at run time.
-        mr_config_id: 48 bytes that the host chose when it made the TD, to be held against its configuration.
+        mr_config_id: 48 bytes that the host chose when it made the TD, to be compared with its configuration.
         mr_owner: 48 bytes, likewise. dstack leaves them zero.
         mr_owner_config: 48 bytes, likewise. dstack leaves them zero.
         mr_service_td: 48 bytes, the measurement of service TDs that are bound to this one; zero without any, and in
@@ -75,8 +75,8 @@ class TdxQuote:
         """Read a quote.
 
         Raises:
-            FailedError: It is too short, of another version, not of a TD (an SGX enclave has other offsets), or what is
-                behind it is not all zeros.
+            FailedError: It is too short, of another version, not of a TD (an SGX enclave has other offsets), or it is
+                followed by bytes that are not zero.
         """
         body = _body(quote)
 
@@ -126,13 +126,13 @@ def _body(quote: bytes) -> bytes:
 
 
 def _check_padding(quote: bytes, body_end: int) -> None:
-    """Check what is behind the signature data: machines pad quotes with zeros, and nothing vouches for the rest."""
+    """Check the bytes after the signature data: they are not signed, so only zeros are accepted as padding."""
     if len(quote) < body_end + _SIGNATURE_BYTES.size:
-        return  # truncated, which the check of the signature finds
+        return  # truncated: the signature check fails
     (size,) = _SIGNATURE_BYTES.unpack_from(quote, body_end)
     padding = quote[body_end + _SIGNATURE_BYTES.size + size :]
     if any(padding):
-        raise FailedError(f"the quote has {len(padding)} bytes behind its end that are not all zero")
+        raise FailedError(f"the quote has {len(padding)} bytes after its end that are not all zero")
 
 
 def check_debug_off(quote: TdxQuote) -> str:
@@ -152,7 +152,7 @@ def check_debug_off(quote: TdxQuote) -> str:
 
 
 def check_owner_unset(quote: TdxQuote) -> str:
-    """Check what dstack leaves unset when it makes a TD; return what was found.
+    """Check that the fields which dstack leaves unset are unset; return what was found.
 
     Raises:
         FailedError: The host has set MROWNER or MROWNERCONFIG, or has bound a service TD, which may migrate the TD.

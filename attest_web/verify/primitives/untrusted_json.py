@@ -1,4 +1,4 @@
-"""Strict reading of JSON from the checked party: every access states its type, and fails as a check does."""
+"""Strict parsing of JSON from the checked party: every access states its type and raises `FailedError`."""
 
 import base64
 import binascii
@@ -16,11 +16,11 @@ _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
 
 
 def parse_json(data: bytes | str, what: str) -> Any:
-    """The value that a JSON text (RFC 8259) stands for.
+    """Parse a JSON text (RFC 8259).
 
     Raises:
-        FailedError: It is not JSON in UTF-8 without a byte order mark, or JSON too deep or with numbers too large to be
-            read, or an object in it has two members of one name, of which another reader may take the other.
+        FailedError: It is not JSON in UTF-8 without a byte order mark, is nested too deeply, has numbers that are too
+            large, or has an object with two members of one name, where parsers differ.
     """
 
     def without_duplicates(members: list[tuple[str, Any]]) -> JsonObject:
@@ -36,11 +36,11 @@ def parse_json(data: bytes | str, what: str) -> Any:
             raise FailedError(f"{what} is not JSON that can be read (a number is too large)")
         return value
 
-    def no_number(name: str) -> NoReturn:  # which `json` takes, and JSON does not have
+    def no_number(name: str) -> NoReturn:  # NaN and Infinity: `json` accepts them, JSON does not
         raise FailedError(f"{what} is not JSON ({name} is no number)")
 
     try:
-        # `json` itself would take UTF-16, UTF-32 and half of a surrogate pair.
+        # `json` itself would accept UTF-16, UTF-32 and a lone surrogate.
         decoded = data if isinstance(data, str) else data.decode()
         return json.loads(decoded, object_pairs_hook=without_duplicates, parse_float=finite, parse_constant=no_number)
     except UnicodeDecodeError:
@@ -53,10 +53,10 @@ def parse_json(data: bytes | str, what: str) -> Any:
 
 
 def parse_object(data: bytes | str, what: str) -> JsonObject:
-    """The object that a JSON text stands for.
+    """Parse a JSON text that must be an object.
 
     Raises:
-        FailedError: It is not JSON that `parse_json` takes, or not an object.
+        FailedError: `parse_json` rejects it, or it is not an object.
     """
     return as_object(parse_json(data, what), what)
 
@@ -94,7 +94,7 @@ def text(source: JsonObject, name: str, what: str) -> str:
         raise FailedError(f"{name!r} of {what} is not a string")
     try:
         value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:  # a lone surrogate
         raise FailedError(f"{name!r} of {what} is not a string of Unicode characters") from None
     return value
 
@@ -124,15 +124,15 @@ def items(source: JsonObject, name: str, what: str) -> list[Any]:
 
 
 def hex_bytes(digits: str, what: str, size: int | None = None) -> bytes:
-    """What hex digits stand for, without prefix and spaces (`bytes.fromhex` lets spaces through).
+    """Decode hex digits without prefix and spaces (`bytes.fromhex` accepts spaces).
 
     Args:
         digits: The digits, in either case.
-        what: What they are, for the error.
-        size: How many bytes they must be, if that is known.
+        what: Name of the value, for the error.
+        size: Required number of bytes; None for any.
 
     Raises:
-        FailedError: They are something else.
+        FailedError: They are malformed or of another size.
     """
     if not _HEX.fullmatch(digits):
         raise FailedError(f"{what} is not hex")
@@ -143,10 +143,10 @@ def hex_bytes(digits: str, what: str, size: int | None = None) -> bytes:
 
 
 def lower_hex_bytes(digits: str, what: str, size: int) -> bytes:
-    """The same for digits that have one spelling, in lower case.
+    """Decode hex digits that must be in lower case; see `hex_bytes`.
 
     Raises:
-        FailedError: They are something else.
+        FailedError: They are malformed, of another size, or have upper-case letters.
     """
     value = hex_bytes(digits, what, size)
     if digits != value.hex():
@@ -155,16 +155,16 @@ def lower_hex_bytes(digits: str, what: str, size: int) -> bytes:
 
 
 def base64_bytes(digits: str, what: str) -> bytes:
-    """What base64 (RFC 4648, 4) stands for, in its one spelling: padded, with nothing between, the unused bits zero.
+    """Decode canonical base64 (RFC 4648, 4): padded, without other characters, the unused bits zero.
 
     Raises:
-        FailedError: It is something else.
+        FailedError: It is malformed.
     """
     try:
         value = base64.b64decode(digits, validate=True)
     except (binascii.Error, ValueError):
         value = None
-    # The library takes any unused bits, which other readers refuse.
+    # The library accepts any unused bits, which other parsers reject.
     if value is None or base64.b64encode(value).decode() != digits:
         raise FailedError(f"{what} is not base64")
     return value

@@ -75,7 +75,7 @@ def test_a_quote_is_checked_as_of_then_and_is_called_so(
     assert found["as_of"] == shown_moment(at)
     [warning] = [warning for warning in found["warnings"] if "--at" in warning]
     assert warning.startswith(f"checked as of {shown_moment(at)}")
-    assert "revoked, expired or found broken since is not seen" in warning
+    assert "revoked, expired or found broken since is not detected" in warning
     cli.main([*archive, "--at", shown_moment(at)], lambda: LATER)
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith(f"NOT verified AS OF {shown_moment(at)}, not as of today: ") for line in lines)
@@ -139,7 +139,7 @@ def test_a_proof_without_collateral_is_an_error_with_a_hint(
     ]
     status, _, said = verify(capsys, *asked)
     assert status == WRONG_USAGE
-    assert re.search(r"has no collateral in it.*of\s+then, with --collateral", said)
+    assert re.search(r"has no collateral.*of\s+that\s+time, with --collateral", said)
     given = ["--collateral", archive[archive.index("--collateral") + 1]]
     assert detail(verify(capsys, *asked, *given)[1], "ecdsa quote signature")[0] == "passed"
 
@@ -153,12 +153,12 @@ def test_a_proof_without_collateral_is_an_error_with_a_hint(
         (["--at", "yesterday"], "takes a date"),
         (["--at", ""], "takes a date"),
         (["--at", "2026-11-28", "--pccs-url", "u"], "today's collateral"),
-        (["--at", "2026-11-28"], "--at needs the collateral of then: --collateral"),
+        (["--at", "2026-11-28"], "--at needs the collateral of that time: --collateral"),
         (["--at", "2026-11-28", "--collateral", "f", "--nvidia", "--gpu", "required"], "--nvidia-answer"),
         (["--nvidia-answer", "f"], "--nvidia-keys"),
         (["--nvidia-answer", "f", "--nvidia-keys", "f", "--nvidia"], "give one of them"),
-        (["--nvidia-answer", "f", "--nvidia-keys", "f", "--gpu", "none"], "nothing to ask"),
-        (["--nvidia-answer", "f", "--nvidia-keys", "f", "--gpu", "unverified"], "does without"),
+        (["--nvidia-answer", "f", "--nvidia-keys", "f", "--gpu", "none"], "no GPU evidence"),
+        (["--nvidia-answer", "f", "--nvidia-keys", "f", "--gpu", "unverified"], "unverified skips"),
     ],
 )
 def test_a_time_goes_with_what_is_of_that_time(
@@ -172,8 +172,8 @@ def test_a_time_goes_with_what_is_of_that_time(
 def test_a_proxy_that_answers_is_never_judged_as_of_then(capsys: pytest.CaptureFixture[str]) -> None:
     with fake_proxy() as proxy:
         for more, why in (
-            (["--at", "2026-11-28"], "a proxy that answers is judged as of now"),
-            (["--nvidia-answer", "f", "--nvidia-keys", "f"], "for what was saved"),
+            (["--at", "2026-11-28"], "a running proxy is checked as of now"),
+            (["--nvidia-answer", "f", "--nvidia-keys", "f"], "for saved evidence"),
         ):
             status, _, said = verify(capsys, "--url", proxy.url, "--token", TOKEN, *more)
             assert status == WRONG_USAGE
@@ -211,7 +211,7 @@ def test_nvidias_verdicts_are_checked_as_of_then(
         ([true], ISSUED + datetime.timedelta(hours=2), "expired"),
         ([true], None, "expired"),
         ([other], ISSUED + 60 * SECOND, "another nonce"),
-        ([nras_answer(NONCE.hex(), ["1", "2"], key, result=False, now=then)], ISSUED + 60 * SECOND, "does not hold"),
+        ([nras_answer(NONCE.hex(), ["1", "2"], key, result=False, now=then)], ISSUED + 60 * SECOND, "is invalid"),
         ([nras_answer(NONCE.hex(), ["1"], key, now=then)], ISSUED + 60 * SECOND, "about 1 GPUs"),
         ([nras_answer(NONCE.hex(), ["1", "2"], signing_key(), now=then)], ISSUED + 60 * SECOND, "not signed"),
     ):

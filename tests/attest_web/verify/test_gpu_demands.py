@@ -63,7 +63,7 @@ def test_evidence_without_nvidias_verdict_is_no_pass_where_gpus_are_required() -
     assert status(found, "ecdsa NVIDIA verdict") is Status.NOT_MADE
     assert status(found, "ecdsa GPU evidence") is Status.NOT_MADE
     details = {check.detail for check in found.checks if check.name.endswith("NVIDIA verdict")}
-    assert details == {"--nvidia asks NVIDIA; --gpu unverified does without"}
+    assert details == {"--nvidia asks NVIDIA for it; --gpu unverified skips it"}
 
 
 def test_nvidias_verdict() -> None:

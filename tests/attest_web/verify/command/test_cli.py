@@ -68,7 +68,7 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     summary = lines.index("") + 1
     assert all(line[:2] in ("✓ ", "✗ ", "\N{EN DASH} ") for line in lines[: summary - 1])
     (wrong,) = (line for line in lines if line.startswith("✗"))
-    assert wrong.startswith("✗ ed25519 report: /v1/attestation/report answered 503")
+    assert wrong.startswith("✗ ed25519 report: /v1/attestation/report returned 503")
     assert lines[summary].startswith("NOT verified: 1 failed, 1 could not be made")
     assert len(lines) > summary + 1
     assert all(line.startswith("! warning: ") for line in lines[summary + 1 :])
@@ -84,11 +84,11 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         ("/v1/chat", (404, b'{"error":{"message":"No such model."}}'), "chat", "404: No such model; --url takes"),
         ("/v1/chat", (502, b'{"error":{"message":"upstream is down"}}'), "chat", "502: upstream is down"),
         ("/v1/chat", (200, b"[]"), "chat", "no id"),
-        ("/v1/signature", (404, b"not json"), "ecdsa signature", "answered 404"),
+        ("/v1/signature", (404, b"not json"), "ecdsa signature", "returned 404"),
         ("/v1/signature", (200, b"{}"), "ecdsa signature", "has no 'signing_algo'"),
         ("/v1/signature/rcpt-", (200, json.dumps(signature()).encode()), "ecdsa receipt", "another signature"),
-        ("/v1/signature/rcpt-", (404, b""), "ecdsa receipt", "answered 404"),
-        ("/v1/attestation", (404, b""), "ecdsa report", "answered 404"),
+        ("/v1/signature/rcpt-", (404, b""), "ecdsa receipt", "returned 404"),
+        ("/v1/attestation", (404, b""), "ecdsa report", "returned 404"),
         ("/v1/attestation", (200, b"<html>"), "ecdsa report", "not JSON"),
         ("/v1/attestation", (200, b"{}"), "ecdsa report", "has no 'signing_algo'"),
         ("/v1/attestation", (200, json.dumps(report()).encode()), "ecdsa nonce", "made for the nonce"),
@@ -222,7 +222,7 @@ def test_evidence_that_was_not_fetched_whole_is_reported_as_incomplete(
 ) -> None:
     with fake_proxy({missing: (503, b"")}) as proxy:
         _, _, said = run(capsys, "--url", proxy.url, "--token", TOKEN, "--save", str(tmp_path / "saved"))
-    assert "not complete" in said
+    assert "is incomplete" in said
     assert "tee-verify" not in said
 
 
@@ -347,8 +347,8 @@ def test_ra_tls_goes_with_a_pinned_compose_file_and_a_pinned_image(
         (["--report", "f", "--dev-root", "f"], "--collateral or --pccs-url"),
         (["--report", "f", "--collateral", "f", "--pccs-url", "u"], "give one"),
         (["--report", "f", "--allow-tcb-status", "Revoked"], "invalid choice"),
-        (["--report", "f", "--nvidia", "--gpu", "none"], "nothing to ask"),
-        (["--report", "f", "--nvidia", "--gpu", "unverified"], "does without"),
+        (["--report", "f", "--nvidia", "--gpu", "none"], "no GPU evidence"),
+        (["--report", "f", "--nvidia", "--gpu", "unverified"], "unverified skips"),
         (["--report", "f", "--nvidia", "--nras-url", "http://example.com"], "https"),
         (["--report", "f", "--collateral", __file__], "not collateral"),
         (["--report", "f", "--pccs-url", "u", "--dev-root", __file__], "not a certificate"),

@@ -36,8 +36,8 @@ def test_the_reason_for_which_an_exchange_was_not_signed_is_reported(capsys: pyt
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (not_signed("No such id.", None), "/v1/signature/chatcmpl-1 answered 404: No such id"),
-        ((404, b"{}"), "/v1/signature/chatcmpl-1 answered 404; is this a tee-signer, and new enough?"),
+        (not_signed("No such id.", None), "/v1/signature/chatcmpl-1 returned 404: No such id"),
+        ((404, b"{}"), "/v1/signature/chatcmpl-1 returned 404; is this a tee-signer, and new enough?"),
     ],
 )
 def test_a_hint_is_given_where_the_server_gives_no_reason(
@@ -84,7 +84,7 @@ def test_a_404_without_a_reason_is_reported_as_any_other_404(
     capsys: pytest.CaptureFixture[str], answer: tuple[int, bytes]
 ) -> None:
     with fake_proxy({"/v1/signature": answer}) as proxy:
-        assert "answered 404" in failed(online(capsys, proxy.url)[1])["ecdsa signature"]
+        assert "returned 404" in failed(online(capsys, proxy.url)[1])["ecdsa signature"]
 
 
 @pytest.mark.usefixtures("lenient")

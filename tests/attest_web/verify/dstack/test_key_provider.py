@@ -39,21 +39,21 @@ def test_a_hash_of_a_hash_is_no_id() -> None:
 
 @pytest.mark.parametrize("provider", [KMS, SGX], ids=lambda provider: provider.kind)
 def test_a_provider_that_the_compose_document_demands(provider: KeyProvider) -> None:
-    assert "which the compose file demands" in check_key_provider(provider, (), provider.id)
+    assert "which the compose file requires" in check_key_provider(provider, (), provider.id)
     for other in (OTHER_KMS_ID, hashlib.sha256(provider.id).digest(), provider.id[:-1], b""):
-        with pytest.raises(FailedError, match="the compose file demands"):
+        with pytest.raises(FailedError, match="the compose file requires"):
             check_key_provider(provider, (), other)
 
 
 def test_keys_that_the_guest_makes_itself_need_no_provider() -> None:
     assert check_key_provider(NONE, (), None).startswith("none: ")
-    with pytest.raises(FailedError, match="the compose file demands"):
+    with pytest.raises(FailedError, match="the compose file requires"):
         check_key_provider(NONE, (), KMS_ID)
 
 
 def test_a_tpm_is_refused_whatever_is_expected() -> None:
     for expected, pinned in (((), None), ({KMS_ID}, None), ({b""}, b""), ({hashlib.sha256(b"").digest()}, None)):
-        with pytest.raises(FailedError, match="program of the host's"):
+        with pytest.raises(FailedError, match="program of the host"):
             check_key_provider(TPM, expected, pinned)
 
 

@@ -116,7 +116,7 @@ def test_a_chain_has_two_signatures_of_65_bytes() -> None:
 def test_a_key_that_is_no_point_is_refused() -> None:
     chain = [bytes.fromhex(each) for each in signature_chain("ecdsa")]
     for nonsense in (bytes(64), b"\xff" * 64, KEYS.ecdsa_public_key[:-1] + b"\0"):
-        with pytest.raises(FailedError, match="no point of secp256k1's curve"):
+        with pytest.raises(FailedError, match="not a point of secp256k1's curve"):
             check_chain("ecdsa", nonsense, APP_ID, chain, {ROOT})
 
 

@@ -99,7 +99,7 @@ def test_checksums_that_do_not_list_it_once_are_refused(checksums: bytes) -> Non
 
 def test_another_image_is_refused() -> None:
     for other in (b"\7" * 32, hashlib.sha256(CBOR).digest(), OS_IMAGE_HASH[:31]):
-        with pytest.raises(FailedError, match="that of another image"):
+        with pytest.raises(FailedError, match="belongs to another image"):
             of_image(line(), os_image_hash=other)
 
 

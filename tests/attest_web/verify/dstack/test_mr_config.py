@@ -129,7 +129,7 @@ def test_a_document_has_to_be_there_and_be_the_one() -> None:
     with pytest.raises(FailedError, match="vm_config has none"):
         check(value)
     for other in (document + " ", document.replace(": ", ":"), v3(app_id=...)[1]):
-        with pytest.raises(FailedError, match="hash of another document"):
+        with pytest.raises(FailedError, match="not the hash of the document"):
             check(value, document=other)
 
 

@@ -116,7 +116,7 @@ def test_another_image_is_refused() -> None:
         check(CONFIG, FIRMWARE_EVENTS, b"\7" * 32)
     with pytest.raises(FailedError, match="not the expected one"):
         check(CONFIG | {"os_image_hash": "07" * 32})
-    with pytest.raises(FailedError, match="that of another image"):
+    with pytest.raises(FailedError, match="belongs to another image"):
         check(CONFIG | {"os_image_hash": "07" * 32}, FIRMWARE_EVENTS, b"\7" * 32)
 
 
@@ -130,7 +130,7 @@ def test_checksums_of_another_image_are_refused() -> None:
     other = with_image(CBOR + b"\0")[0]["tdx_measurement"]
     material = CONFIG["tdx_measurement"]
     for bent in (other, material | {"checksum_file": other["checksum_file"]}):
-        with pytest.raises(FailedError, match="that of another image"):
+        with pytest.raises(FailedError, match="belongs to another image"):
             check(CONFIG | {"tdx_measurement": bent})
     with pytest.raises(FailedError, match="not the one that"):
         check(CONFIG | {"tdx_measurement": material | {"measurement": other["measurement"]}})

@@ -59,7 +59,7 @@ def test_real_gpu_is_the_one_that_the_guest_has_checked(measured: bytes, printed
 
 @pytest.mark.parametrize("gpus", [0, 2, 8])
 def test_another_number_of_gpus_than_at_boot_fails(measured: bytes, gpus: int) -> None:
-    with pytest.raises(FailedError, match=f"1 GPUs at boot, and the report has evidence of {gpus}"):
+    with pytest.raises(FailedError, match=f"1 GPUs at boot, but the report has evidence of {gpus}"):
         check_gpu_event(measured, gpus)
 
 
@@ -188,7 +188,7 @@ def test_what_is_not_there_is_not_made(measured: bytes, printed: str) -> None:
         (lambda: check_gpu_info(measured, None), "no gpu_info"),
         (lambda: check_same_gpus(None, printed, frozenset()), "checked no GPU at boot"),
         (lambda: check_same_gpus(measured, None, frozenset()), "no gpu_info"),
-        (lambda: check_same_gpus(measured, printed, None), "not vouched"),
+        (lambda: check_same_gpus(measured, printed, None), "not verified"),
         (lambda: check_gpu_policy(None, "{}"), "no GPU policy"),
         (lambda: check_expected_gpu_policy(None, [b"\7" * 32]), "no GPU policy"),
     ]

@@ -70,8 +70,8 @@ def test_canned_evidence_among_that_of_true_gpus_is_refused_whichever_it_is(gpu:
 
 def test_one_gpu_does_not_count_twice() -> None:
     first, second = payload()["evidence_list"]
-    refused(payload(evidence_list=[first, second, first]), "GPU 2 is that of another GPU")
-    refused(payload(evidence_list=[first, second | {"evidence": first["evidence"]}]), "GPU 1 is that of another GPU")
+    refused(payload(evidence_list=[first, second, first]), "GPU 2 is also that of another GPU")
+    refused(payload(evidence_list=[first, second | {"evidence": first["evidence"]}]), "GPU 1 is also that of")
     refused(payload(evidence_list=[first, second | {"certificate": first["certificate"]}]), "certificate of GPU 1 is")
     twice = json.dumps(payload(evidence_list=[first, first]))
     assert "ecdsa GPU evidence" in wrong(audit(report(nvidia_payload=twice), report("ed25519")))

@@ -137,7 +137,7 @@ def test_token_that_nvidia_has_signed() -> None:
 
 @pytest.mark.parametrize("result", [False, "true", 1, None])
 def test_verdict_other_than_true_fails(result: object) -> None:
-    refused(answered(result=result), "does not hold")
+    refused(answered(result=result), "evidence is invalid")
 
 
 def test_verdict_about_another_nonce_fails() -> None:

@@ -79,7 +79,7 @@ def test_nothing_but_zeros_stands_behind_a_quote(version: int) -> None:
     whole = WHOLE if version == 4 else as_version_5(WHOLE, SERVICE_TD)
     assert TdxQuote.parse(whole + bytes(70)) == TdxQuote.parse(whole), "as in those of real machines"
     for tail in (b"\1", bytes(70) + b"\1", whole):
-        with pytest.raises(FailedError, match=f"{len(tail)} bytes behind its end that are not all zero"):
+        with pytest.raises(FailedError, match=f"{len(tail)} bytes after its end that are not all zero"):
             TdxQuote.parse(whole + tail)
 
 
