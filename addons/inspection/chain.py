@@ -20,19 +20,19 @@ from attest_web.stores.signature_store import SignatureStore
 
 
 class InspectionChain:
-    """Puts the inspection together.
+    """Makes the addons of the inspection.
 
     Attributes:
-        inspection: What the layers hand request bodies to.
+        inspection: Stores request bodies outside the flows, for the layers.
     """
 
     def __init__(self, view: View, exchanges: Exchanges, settings: Settings) -> None:
-        """Make what has to be there first.
+        """Make the addon that the layers need; `around` makes the others.
 
         Args:
             view: mitmproxy's list of flows.
-            exchanges: What the other addons have noted.
-            settings: Say what is kept.
+            exchanges: The records of the exchanges.
+            settings: The settings, which tell what is kept.
         """
         self.inspection = Inspection(view, exchanges, keeps_plaintext=settings.keeps_plaintext)
         self._keep_flows = settings.keep_flows
@@ -40,13 +40,13 @@ class InspectionChain:
     def around(
         self, chain: Sequence[Any], signer: Signer, metrics: Metrics, store: SignatureStore, report_cache: ReportCache
     ) -> Sequence[Any]:
-        """A chain of addons, and the inspection in its places in it.
+        """A chain of addons with those of the inspection inserted.
 
         Args:
             chain: All other addons.
-            signer: The one among them that may change request bodies.
-            metrics: What is counted.
-            store: Where the signatures are.
+            signer: The first addon in it that may change request bodies.
+            metrics: This proxy's metrics.
+            store: The store of signatures.
             report_cache: Returns attestation reports.
         """
         addresses: dict[SigningAlgo, str] = {

@@ -1,4 +1,4 @@
-"""Commands on the chosen flow, for the command bars of mitmweb and of the console."""
+"""Commands for the selected flow, for the command bars of mitmweb and of the console."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -30,10 +30,10 @@ from attest_web.verify.signed_text import address_bytes
 logger = logging.getLogger(__name__)
 
 MOST = 20
-"""Flows at most for one command, which blocks the event loop."""
+"""Most flows for one command, which blocks the event loop."""
 
 CHOSEN: Sequence[flow.Flow] = ()
-"""Stands for the flow that is chosen, where none is named; an expression that fits none gives another sequence."""
+"""Means the selected flow, if a command names none; an expression that matches no flow gives another sequence."""
 
 
 class InspectionCommands:
@@ -49,10 +49,10 @@ class InspectionCommands:
         """Make the commands.
 
         Args:
-            inspection: Knows the exchanges.
-            addresses: This proxy's own.
-            report: Gives an attestation report; may take as long as one takes to make.
-            stats: What is counted, a line each.
+            inspection: Has what is shown of the exchanges.
+            addresses: This proxy's signing addresses.
+            report: Returns an attestation report; blocks while one is made.
+            stats: Returns the statistics, a line each.
         """
         self._view = inspection.view
         self._inspection = inspection
@@ -137,7 +137,7 @@ class InspectionCommands:
 
 
 def report_of(report_cache: ReportCache, algo: SigningAlgo) -> bytes:
-    """The report for a key, without a TLS key; perhaps one that is a few minutes old."""
+    """The report for a key, without a TLS key; it may be a few minutes old."""
     return report_cache.report(ReportRequest(algo), None)
 
 
@@ -146,7 +146,7 @@ def attestation_checks(algo: SigningAlgo, signed_by: str, report: Report) -> lis
 
     Args:
         algo: The algorithm.
-        signed_by: The address that has signed the flow.
+        signed_by: The address that signed the flow.
         report: The report.
     """
     policy = Policy(_leave_to_tee_verify, gpu=GpuDemand.NONE)
@@ -160,7 +160,7 @@ def _leave_to_tee_verify(_: bytes) -> NoReturn:
 
 
 def stats_lines(metrics: Metrics, *, degraded: bool) -> list[str]:
-    """What is counted of exchanges."""
+    """The counts of exchanges by their outcome, a line each."""
     counted = {
         (sample.labels["state"], sample.labels["reason"]): int(sample.value)
         for metric in metrics.exchanges.collect()

@@ -21,8 +21,8 @@ class TeeProof(contentviews.Contentview):
         """Make the view.
 
         Args:
-            inspection: Knows the exchanges.
-            addresses: This proxy's own.
+            inspection: Has what is shown of the exchanges.
+            addresses: This proxy's signing addresses.
         """
         self._inspection = inspection
         self._addresses = addresses
@@ -37,7 +37,7 @@ class TeeProof(contentviews.Contentview):
         return NAME
 
     def render_priority(self, data: bytes, metadata: contentviews.Metadata) -> float:  # noqa: ARG002
-        """Above all others for a flow of this proxy; but not for a response of the proxy's own."""
+        """Above all others for a flow of this proxy, except for a response of the proxy's own."""
         self._note(metadata)
         inspected = self._inspection.find(metadata.flow)
         if inspected is None:

@@ -44,5 +44,5 @@ class FlowList:
                 return
             if isinstance(flow, http.HTTPFlow) and flow.live:
                 continue
-            self._view.remove([flow])  # of more than one at once, mitmproxy tells in the log
+            self._view.remove([flow])  # mitmproxy logs a removal of more than one at once
             surplus -= 1

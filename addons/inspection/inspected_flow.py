@@ -29,11 +29,11 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InspectedFlow:
-    """What is known of a flow that is shown.
+    """A flow that is shown.
 
     Attributes:
-        exchange: What all addons know of it.
-        facts: What is kept of it to be shown.
+        exchange: The record of its exchange.
+        facts: What the inspection records of it.
     """
 
     exchange: Exchange
@@ -75,18 +75,18 @@ class MeasuredBody:
         """Make it.
 
         Args:
-            digest: Of what is measured.
-            as_received: Whether the body is measured as it comes, and not as it goes on.
+            digest: Updated with the body.
+            as_received: Whether the body is measured as received, and not as sent on.
         """
         self._digest = digest
         self._as_received = as_received
 
     def passed(self, received: bytes, sent: bytes) -> None:
-        """Take note of bytes that have come, and of those that go on for them."""
+        """Hash the bytes of the measured side."""
         self._digest.add(received if self._as_received else sent)
 
     def ended(self) -> None:
-        """Take note that the whole body has passed."""
+        """Note that the whole body has passed."""
         self._digest.end()
 
 
@@ -94,7 +94,7 @@ class Modifier:
     """A transform that another addon has put into a message as its modifier (`stream`), which may do anything.
 
     Attributes:
-        changes_length: False: the addon has to keep the message's head true to what it does.
+        changes_length: False: the other addon has to keep the message's head consistent.
     """
 
     def __init__(self, modify: Callable[[bytes], bytes | Iterable[bytes]]) -> None:
@@ -102,17 +102,17 @@ class Modifier:
         self._modify = modify
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece; return what goes on."""
+        """Modify the next piece; return what is sent on."""
         modified = self._modify(piece)
         return modified if isinstance(modified, bytes) else b"".join(modified)
 
     def end(self) -> bytes:
-        """Take note that the body is complete; return the rest."""
+        """Note that the body is complete; return the rest."""
         return self.feed(b"")
 
 
 def model_of(body: bytes) -> str | None:
-    """The model that a request asks for, where it tells so and that looks like the name of one."""
+    """The model that a request names, if that is a plausible name."""
     if len(body) > MAX_MODEL_READ:
         return None
     try:

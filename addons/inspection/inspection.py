@@ -35,7 +35,7 @@ class Inspection:
 
         Args:
             view: mitmproxy's list of flows.
-            exchanges: What the other addons have noted.
+            exchanges: The records of the exchanges.
             keeps_plaintext: Whether bodies stay in flows and are shown.
         """
         self.keeps_plaintext = keeps_plaintext
@@ -43,14 +43,14 @@ class Inspection:
         self._exchanges = exchanges
 
     def find(self, of: flow.Flow | None) -> InspectedFlow | None:
-        """What is known of a flow; None of one that has not passed here, such as a copy or one from a file."""
+        """What is shown of a flow; None if it did not pass this proxy, such as a copy or a flow from a file."""
         exchange = self._exchanges.find(of)
         return InspectedFlow(exchange, exchange.shown) if exchange is not None and exchange.shown is not None else None
 
     def shown(self, which: flow.Flow) -> None:
         """Set `@focus` to the flow that is shown in mitmweb.
 
-        There, only the browser knows which flow is selected; its request for the bodies is the only sign of it.
+        In mitmweb, only the browser knows which flow is selected; its request for the bodies is the only sign of it.
         """
         if ctx.master.addons.get(_BROWSER) is None or which not in self.view:
             return
@@ -97,7 +97,7 @@ class Inspection:
         self._show(flow, inspected)
 
     def release(self, flow: http.HTTPFlow) -> None:
-        """Put a request body back into its flow, as it is forwarded now; unless an operator has written another one."""
+        """Put a request body back into its flow, to be forwarded now, unless an operator has written another one."""
         inspected = self.find(flow)
         if inspected is None:
             return
@@ -164,7 +164,7 @@ class Inspection:
 
 
 def _measure(message: http.Message, digest: BodyDigest, *, as_received: bool) -> None:
-    """Have a body measured that streams, by its pipeline; one that has none is given one."""
+    """Measure a streamed body by an observer of its pipeline; make a pipeline if it has none."""
     pipeline = pipeline_in(message.stream)
     if pipeline is None:
         modify = message.stream

@@ -1,4 +1,4 @@
-"""What is written of an exchange where flows are shown: mark, comment, proof, and what stands in place of a body."""
+"""The texts about an exchange where flows are shown: mark, comment, proof, and the notice in place of a body."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -40,13 +40,13 @@ def mark_of(inspected: InspectedFlow) -> str:
 
 
 def comment_of(inspected: InspectedFlow) -> str:
-    """Standing, model, tokens and receipt on one line."""
+    """Status, model, tokens and receipt id on one line."""
     parts = [_standing(inspected), inspected.facts.model, _tokens(inspected), inspected.exchange.receipt_id]
     return printable(" · ".join(part for part in parts if part is not None))[:_MAX_COMMENT]
 
 
 def notice_of(inspected: InspectedFlow, what: str, *, kept: bool) -> bytes:
-    """What stands in a flow in place of a body.
+    """The notice that replaces a body in a flow.
 
     Args:
         inspected: The exchange.
@@ -66,7 +66,7 @@ def checks_of(inspected: InspectedFlow, addresses: Mapping[SigningAlgo, str]) ->
 
     Args:
         inspected: The exchange.
-        addresses: This proxy's own.
+        addresses: This proxy's signing addresses.
     """
     signed = inspected.exchange.signed
     if signed is None:
@@ -85,7 +85,7 @@ def check_lines(checks: Sequence[Check]) -> list[str]:
 
 
 def signature_lines(signed: SignedExchange) -> list[str]:
-    """What was signed, and both signatures."""
+    """The signed text, and both signatures, a line each."""
     lines = [f"text       {printable(signed['text'])}"]
     for algo in SIGNING_ALGOS:
         answer = signature_answer(signed, algo)
@@ -95,7 +95,7 @@ def signature_lines(signed: SignedExchange) -> list[str]:
 
 
 def proof_lines(inspected: InspectedFlow, addresses: Mapping[SigningAlgo, str]) -> list[str]:
-    """All that is known of an exchange, without its content."""
+    """The record of an exchange, without its content, a line each."""
     lines = [
         f"{name:<10} {printable(value)}"
         for name, value in (
@@ -118,7 +118,7 @@ def proof_lines(inspected: InspectedFlow, addresses: Mapping[SigningAlgo, str]) 
 
 
 def is_withheld(inspected: InspectedFlow, message: http.Message | None) -> bool:
-    """Whether what a message holds is not its body."""
+    """Whether a message has a notice in place of its body."""
     return message is not None and any(message.raw_content is notice for notice in inspected.facts.notices.values())
 
 

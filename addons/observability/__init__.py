@@ -1,1 +1,1 @@
-"""What operators see: metrics, the request log and traces; and the redaction of all of them."""
+"""Metrics, the request log and traces, and the redaction of the log."""

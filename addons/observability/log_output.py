@@ -15,17 +15,17 @@ from typing import Final
 logger = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 1024 * 1024
-"""Bytes of queued lines at most."""
+"""Most bytes of queued lines."""
 
 MAX_WRITE: Final = 64 * 1024
-"""Bytes that are written at once, about."""
+"""Approximate bytes that are written at once."""
 
 COLLECT: Final = 0.05
 """Seconds for which lines are collected before they are written together: waking the thread for each line would cost
 more than the line itself."""
 
 CLOSE_GRACE: Final = 2.0
-"""Seconds that the end of the process waits for what has been logged."""
+"""Seconds that the end of the process waits for queued lines to be written."""
 
 
 class LogOutput(io.TextIOBase):
@@ -40,7 +40,7 @@ class LogOutput(io.TextIOBase):
 
         Args:
             descriptor: Where to write; it stays open.
-            max_waiting: Bytes of queued lines at most.
+            max_waiting: Most bytes of queued lines.
         """
         self._descriptor = descriptor
         self._max_waiting = max_waiting
@@ -121,10 +121,10 @@ class LogOutput(io.TextIOBase):
                 logger.warning("%d lines of the log were dropped: what reads it is too slow", dropped)
 
     def _write(self, data: bytes) -> None:
-        # Past Python's own buffers: at the end of the process, these want a lock that a thread which waits would hold.
+        # Not through Python's buffers: at the end of the process, they need a lock that a blocked thread would hold.
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]
-            except OSError:  # the reader has gone, or the disk is full, which must not stop the proxy
+            except OSError:  # the reader is closed, or the disk is full, which must not stop the proxy
                 self.dropped += 1
                 return

@@ -15,10 +15,10 @@ from mitmproxy import http
 from addons.messages.redaction import redact
 
 LIBRARIES = ("mitmproxy", "asyncio", "h2", "hpack", "hyperframe", "tornado", "werkzeug")
-"""Loggers, by prefix, whose lines are redacted: all that see traffic and are not this project's."""
+"""Prefixes of loggers whose lines are redacted: those of all libraries that process traffic."""
 
 STARTERS = ("mitmproxy.addons.proxyserver", "mitmproxy.proxy.mode_servers", "mitmproxy.tools")
-"""Those among them that log ports and options only, which are needed whole when a start fails."""
+"""Loggers among them that log only ports and options, which are needed completely when a start fails."""
 
 
 def describe(error: BaseException, tb: TracebackType | None) -> str:

@@ -37,7 +37,7 @@ class Observer:
         Args:
             exchanges: The records of all requests.
             metrics: Count every request.
-            listeners: Called with every request that is over.
+            listeners: Called with the summary of every request that has ended.
         """
         self._exchanges = exchanges
         self._metrics = metrics

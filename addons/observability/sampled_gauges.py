@@ -11,13 +11,13 @@ EVERY: Final = 1.0
 
 
 class SampledGauges:
-    """Sets gauges to values that are kept elsewhere."""
+    """Sets gauges to values that other objects keep."""
 
     def __init__(self, gauges: Mapping[Gauge, Callable[[], int]]) -> None:
         """Make the addon; nothing is sampled yet.
 
         Args:
-            gauges: The value of each gauge.
+            gauges: The function that returns the value of each gauge.
         """
         self._gauges = gauges
         self._task: asyncio.Task[None] | None = None

@@ -2,7 +2,7 @@
 
 It is loaded only with `OTEL_EXPORTER_OTLP_ENDPOINT`. The SDK reads the other variables of its specification itself:
 headers, sampling, the service's name. Attributes follow OpenTelemetry's semantic conventions for HTTP servers and
-generative AI; none of them has a part of a prompt or a response.
+generative AI; none of them contains a part of a prompt or a response.
 """
 
 import logging
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LAST_EXPORT: Final = 5.0
-"""Seconds that the end of the proxy waits for the last spans to be exported."""
+"""Seconds that the end of the process waits for the last spans to be exported."""
 
 _NANOSECONDS: Final = 10**9
 
@@ -30,14 +30,14 @@ class TracingError(ValueError):
 
 
 class Tracing:
-    """Makes a span of every request."""
+    """Makes a span for every request."""
 
     def __init__(self, provider: "TracerProvider", exchanges: Exchanges) -> None:
         """Make the addon.
 
         Args:
             provider: Makes the spans, and exports them.
-            exchanges: Know the requests' routes, and keep their spans.
+            exchanges: The records, which have the routes and keep the spans.
         """
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415  # extra
 
@@ -64,7 +64,7 @@ class Tracing:
         headers.update(told)
 
     def tell(self, summary: Summary) -> None:
-        """End the span of a request that is over."""
+        """End the span of a request that has ended."""
         from opentelemetry.trace import StatusCode  # noqa: PLC0415  # an extra
 
         span, summary.exchange.span = summary.exchange.span, None
@@ -96,11 +96,11 @@ class Tracing:
 
 
 def open_tracing(exchanges: Exchanges, release: str) -> Tracing:
-    """Make the addon, by the environment's settings.
+    """Make the addon, configured by the environment.
 
     Args:
-        exchanges: Know the requests' routes, and keep their spans.
-        release: That of this proxy.
+        exchanges: The records, which have the routes and keep the spans.
+        release: This proxy's release.
 
     Raises:
         TracingError: The extra is not installed.

@@ -33,9 +33,9 @@ class AttestationPages:
 
         Args:
             app: The pages, as a WSGI application (PEP 3333).
-            exchanges: Give the routes of requests.
-            addresses: Give the share that a client's request counts in.
-            closing: Called at the end.
+            exchanges: The records, which have the routes.
+            addresses: Finds the client in whose share a request counts.
+            closing: Functions that are called when the proxy stops.
         """
         self._app = app
         self._exchanges = exchanges
@@ -44,7 +44,7 @@ class AttestationPages:
         self._signatures = PageQueue("signature page", threads=4, most=256, most_per_client=64)
         # A thread for each report that may be made or waited for, and some for cached ones.
         self._reports = PageQueue("report page", threads=MAX_MAKING + MAX_SHARING + 2, most=64, most_per_client=16)
-        # They wait for the upstream, for GPUs and for other workers.
+        # These pages wait for the upstream, for GPUs and for other workers.
         self._states = PageQueue("state page", threads=4, most=64, most_per_client=16)
         self._others = PageQueue("other page", threads=2, most=128, most_per_client=32)
 
@@ -55,7 +55,7 @@ class AttestationPages:
             exchange.authorization = flow.request.headers.get("authorization")
 
     def request(self, flow: http.HTTPFlow) -> Coroutine[Any, Any, None] | None:
-        """Answer a request to a page; for any other, there is nothing to await."""
+        """Respond to a request for a page; return None for any other."""
         exchange = self._exchanges.of(flow)
         if flow.response is not None or exchange.route.kind is not Kind.PROOF:
             return None
@@ -65,7 +65,7 @@ class AttestationPages:
         authorization, exchange.authorization = exchange.authorization, None
         environ = wsgi.environ_of(flow.request, address_of(exchange.peer))
         if authorization is not None:
-            # mitmproxy decodes header bytes in the one way, WSGI in the other.
+            # mitmproxy decodes header bytes as UTF-8, WSGI as Latin-1.
             environ["HTTP_AUTHORIZATION"] = authorization.encode("utf-8", "surrogateescape").decode("latin-1")
         queue, client = self._queue(environ["PATH_INFO"]), self._addresses.sharer_of(flow)
         try:
@@ -91,6 +91,6 @@ class AttestationPages:
 
 
 def _busy(status: int, message: str, flow: http.HTTPFlow) -> http.Response:
-    answer = error_response(status, message, flow.request)
-    answer.headers["retry-after"] = "1"
-    return answer
+    response = error_response(status, message, flow.request)
+    response.headers["retry-after"] = "1"
+    return response

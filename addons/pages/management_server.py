@@ -1,7 +1,7 @@
 """The side port: a second port for the pages, with the same connection handler as the proxied port.
 
-So the deadlines, the limits and the drain of the proxied port hold for its connections, too. It serves plain HTTP only,
-and every request is answered by the pages (`addons.routing.routes`), none by the upstream.
+So the deadlines, the limits and the drain of the proxied port apply to its connections, too. It serves only plain HTTP,
+and every request is for the pages (`addons.routing.routes`), none for the upstream.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class ManagementServer:
         """Keep a listening socket, without accepting yet.
 
         Args:
-            listener: Listens already.
+            listener: A socket that listens already.
         """
         self.port: int = listener.getsockname()[1]
         self._listener = listener
@@ -52,7 +52,7 @@ class ManagementServer:
         return await asyncio.start_server(instance.handle_stream, sock=self._listener, backlog=BACKLOG)
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
-        """Refuse upstream connections for the side port's clients, whatever the routes are."""
+        """Reject upstream connections for the side port's clients, regardless of the route."""
         if self.accepted(data.client):
             data.server.error = "the side port has no upstream"
 

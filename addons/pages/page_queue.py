@@ -1,7 +1,7 @@
 """A bounded queue of requests to pages of one kind, in which each client has a share.
 
-A page that blocks, as a report does for its quote, holds its thread. So each kind of page has threads of its own, and
-slow reports do not delay signatures.
+A page that blocks, as a report does while its quote is made, occupies its thread. So each kind of page has its own
+threads, and slow reports do not delay signatures.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ class PageQueue:
         """Start no thread yet.
 
         Args:
-            name: Of the threads, as debuggers show it.
-            threads: How many there may be.
-            most: How many requests there may be at once, those in the threads among them.
-            most_per_client: How many of them may be one client's.
+            name: The name of the threads, as debuggers show it.
+            threads: Most threads.
+            most: Most requests at once, those in the threads included.
+            most_per_client: Most requests of one client at once.
         """
         self._threads = DaemonThreads(name, threads)
         self._most = most
@@ -41,14 +41,14 @@ class PageQueue:
         """Run a call in a thread, and wait for its result.
 
         Args:
-            client: The client in whose share it counts; None where it counts in none.
-            page: What to call.
+            client: The client in whose share the call counts; None if it counts in none.
+            page: The function to call.
             args: Its arguments.
 
         Raises:
             QueueFullError: Too many requests are under way.
-            ShareFullError: Too many of this client's are.
-            Exception: Whatever the call raises.
+            ShareFullError: Too many requests of this client are under way.
+            Exception: Any exception that the call raises.
         """
         if client is not None and self._by_client[client] >= self._most_per_client:
             raise ShareFullError

@@ -1,4 +1,4 @@
-"""Makes the services behind the pages: keys, store, attestation, the pages and their side port, by the settings."""
+"""Makes the services behind the pages by the settings: keys, store, attestation, the pages and their side port."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -48,16 +48,16 @@ class Services:
     Attributes:
         keys: The signing keys.
         tokens: The bearer tokens of clients.
-        store: Keeps signatures.
+        store: The store of signatures.
         metrics: This proxy's metrics.
         report_cache: Returns attestation reports.
         app: The pages, as a WSGI application.
-        side_port: Serves the pages alone.
-        limiter: The rate limit of each client; None where there is no limit.
+        side_port: The server of the side port, which has only the pages.
+        limiter: The rate limit of each client; None if there is no limit.
         draining: Set when the proxy begins to drain.
         tls_file: Key and certificate chain to serve TLS with, in PEM. None leaves that to mitmproxy's options.
-        tls_key: The key of `TLS_CERT_PATH`, which reports bind; None where there is none.
-        closing: Called at the end.
+        tls_key: The key of `TLS_CERT_PATH`, which reports bind; None if that is not set.
+        closing: Functions that are called when the proxy stops.
     """
 
     keys: SigningKeys
@@ -81,9 +81,9 @@ def make_services(
 
     Args:
         settings: The settings.
-        worker_context: What this worker got from its supervisor.
-        upstream_answers: Whether the upstream answers; may block for a few seconds.
-        listen_host: Address of the side port; empty for all of this machine's.
+        worker_context: What this worker received from its supervisor.
+        upstream_answers: Whether the upstream responds; may block for a few seconds.
+        listen_host: Address of the side port; empty for all addresses of this machine.
 
     Raises:
         SettingsError: The keys, those of TLS included, cannot be made, or the side port cannot be opened.

@@ -16,7 +16,7 @@ def environ_of(request: http.Request, client_host: str) -> dict[str, Any]:
     """The environment of a request.
 
     Args:
-        request: With its whole body.
+        request: The request with its whole body.
         client_host: Address of the client.
     """
     path, _, query = request.data.path.partition(b"?")
@@ -42,7 +42,7 @@ def environ_of(request: http.Request, client_host: str) -> dict[str, Any]:
     }
     for name, value in request.headers.fields:
         key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
-        # A header whose name has an underscore would pass for another one; servers drop those.
+        # A name with an underscore would be confused with another header; servers drop such headers.
         if b"_" not in name and key not in ("HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE"):
             text = value.decode("latin-1")
             environ[key] = f"{environ[key]},{text}" if key in environ else text
@@ -53,7 +53,7 @@ def call(app: "WSGIApplication", environ: dict[str, Any]) -> http.Response:
     """Run the application to its end; return its response.
 
     Args:
-        app: The application. It may raise whatever it likes, which passes through.
+        app: The application. Its exceptions are passed through.
         environ: The environment of the request.
     """
     parts, status, headers = run_wsgi_app(app, environ, buffered=True)

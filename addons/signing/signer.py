@@ -1,4 +1,4 @@
-"""Signs exchanges: puts pipelines that hash into request and response, signs the pair of hashes and stores it."""
+"""Signs exchanges: sets hashing pipelines on request and response, signs the pair of hashes, and stores the result."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ from attest_web.stores.write_behind import STORE_WAIT
 logger = logging.getLogger(__name__)
 
 _READ_UNTIL_CLOSE = -1
-"""What mitmproxy gives as the size of a body that only the end of the connection ends."""
+"""mitmproxy's size of a body that ends with its connection."""
 
 _NO_END = "nothing tells the end of the answer from a broken connection"
 
@@ -43,9 +43,9 @@ class SigningRules:
     """How exchanges are signed.
 
     Attributes:
-        model: Model name to put in front of the text, or None.
-        allow_request_hash_header: Whether a client's `X-Request-Hash` stands for its body's hash.
-        keeps_plaintext: Whether prompts stay in the flows when they have been forwarded.
+        model: Model name to put in front of the signed text; None for none.
+        allow_request_hash_header: Whether a client's `X-Request-Hash` replaces the hash of the request body.
+        keeps_plaintext: Whether prompts stay in the flows after they have been forwarded.
     """
 
     model: str | None = None
@@ -56,11 +56,11 @@ class SigningRules:
 class Signer:
     """Signs finished exchanges of the signed routes.
 
-    Where a signature cannot be made, the response goes out without one, which its client sees when it asks for it; the
-    failure is counted and logged.
+    If a signature cannot be made, the response is sent without one, and the signature page reports that; the failure is
+    counted and logged.
 
     Attributes:
-        keys: What it signs with.
+        keys: The signing keys.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Signer:
         """Make a signer.
 
         Args:
-            keys: What to sign with.
-            store: Where signatures go.
+            keys: The signing keys.
+            store: The store of signatures.
             rules: How exchanges are signed.
             exchanges: The records in which the outcomes are noted.
-            metrics: Count the time that signing takes, and response ids that were used before.
+            metrics: Observe the time that signing takes, and count response ids that were used before.
         """
         self.keys = keys
         self._store = store
@@ -88,7 +88,7 @@ class Signer:
         self._metrics = metrics
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Get ready to hash the body. Ask for no encoding: what the client decodes is then what was hashed."""
+        """Prepare to hash the body. Request no content coding, so that the client decodes the hashed bytes."""
         exchange = self._exchanges.of(flow)
         if flow.response is not None or flow.error is not None or exchange.route.kind is not Kind.SIGNED:
             return
@@ -108,7 +108,7 @@ class Signer:
             flow.request.stream = pipeline
 
     def request(self, flow: http.HTTPFlow) -> None:
-        """Take note of a request without a body, which passes nothing; where a body was held, check it."""
+        """End the pipeline of a request without a body; check a body that was held."""
         exchange = self._exchanges.of(flow)
         if exchange.request_body is None or flow.response is not None:
             return
@@ -121,15 +121,15 @@ class Signer:
             flow.response = error_response(400, "The request body must be a JSON object.", flow.request)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Put the filter into the response, where it is to be signed; let it stream in any case."""
-        self._forget_request(flow)  # it has been forwarded or refused
+        """Set the signing filter on a response that is to be signed; stream the response in any case."""
+        self._forget_request(flow)  # it has been forwarded or rejected
         response = flow.response
         if response is None or response.raw_content is not None:  # made here
             return
         exchange, request = self._exchanges.of(flow), flow.request
         request_body, exchange.request_body = exchange.request_body, None
         if response.status_code == 101:
-            # Of a WebSocket, whose upstream has no other say in this. It is signed when it has been closed.
+            # A WebSocket is signed when it has been closed.
             _begin(exchange, response)
             return
         response.stream = True
@@ -164,7 +164,7 @@ class Signer:
         response.stream = SigningFilter(reader, sign, known_size, exchange.times, durable=self._store.shared)
 
     async def storing(self, stored: Future[None]) -> None:
-        """Hold up the end of a response until its signature is stored, for `STORE_WAIT` seconds at most."""
+        """Delay the end of a response until its signature is stored, for at most `STORE_WAIT` seconds."""
         await asyncio.wait([asyncio.wrap_future(stored)], timeout=STORE_WAIT)
 
     def error(self, flow: http.HTTPFlow) -> None:
@@ -184,7 +184,7 @@ class Signer:
                 self._forget_request(flow)
 
     def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> Future[None] | None:
-        """Sign the payload of both directions of a WebSocket, and store it under the handshake's receipt."""
+        """Sign the payloads of both directions of a WebSocket, and store the signatures under its receipt id."""
         return self._sign(self._exchanges.of(flow), client_sha256, server_sha256)
 
     def leave_websocket(self, flow: http.HTTPFlow, reason: str) -> None:
@@ -226,10 +226,10 @@ def _begin(exchange: Exchange, response: http.Response) -> None:
 
 
 def _body_size(request: http.Request, response: http.Response) -> int | None:
-    """Bytes of the response body; None where its framing tells the end, and `_READ_UNTIL_CLOSE`."""
+    """Bytes of the response body; None if it is chunked, `_READ_UNTIL_CLOSE` if it ends with the connection."""
     try:
         return expected_http_body_size(request, response)
-    except ValueError:  # mitmproxy is about to refuse it
+    except ValueError:  # mitmproxy is about to reject it
         return _READ_UNTIL_CLOSE
 
 

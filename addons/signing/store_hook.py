@@ -1,7 +1,7 @@
-"""The hook in which the end of a signed response waits for its signature to reach a store that several proxies share.
+"""The hook in which the end of a signed response waits until its signature is in a store that several proxies share.
 
-A modifier of a body cannot wait; a layer can, in a blocking hook, which holds up its one stream. Where the store is
-this process's own memory, the hook is not used.
+A body's modifier cannot wait; a layer can, in a blocking hook, which delays only its own stream. The hook is not used
+if the store is this process's own memory.
 """
 
 from concurrent.futures import Future
@@ -12,10 +12,10 @@ from mitmproxy.proxy import commands
 
 @dataclass
 class StoringHook(commands.StartHook):
-    """A signature is on its way to the store. Its name in addons is `storing`.
+    """A signature is being stored. The hook's name in addons is `storing`.
 
     Attributes:
-        stored: Resolved once the signature is durable, or is known not to become so soon.
+        stored: Resolved once the signature is durable, or if it cannot become durable soon.
     """
 
     stored: Future[None]

@@ -1,4 +1,4 @@
-"""Under which response id a signature is stored, beside its receipt id."""
+"""The response id under which a signature is stored, in addition to its receipt id."""
 
 from urllib.parse import unquote
 
@@ -9,17 +9,17 @@ from attest_web.stores.signature_store import RECEIPT_PREFIX
 
 
 def stored_id(request: http.Request, response_id: str | None) -> str | None:
-    """The response id, where the request has made the response that it names.
+    """The response id, if this request has created the response with that id.
 
     The response to a `GET` of a stored object, or to a request about one (`POST /v1/responses/{id}/cancel`), has the id
-    of an earlier exchange, whose signature stays under it. A receipt id is never taken from an upstream.
+    of an earlier exchange, whose signature keeps it. An upstream's id that looks like a receipt id is never used.
 
     Args:
         request: The request.
-        response_id: The id that the response body tells; None where it tells none.
+        response_id: The id in the response body; None if it has none.
 
     Returns:
-        The id to store the signature under; None where that is the receipt id alone.
+        The id under which to store the signature; None if only the receipt id is to be used.
     """
     if response_id is None or request.data.method != b"POST" or response_id.startswith(RECEIPT_PREFIX):
         return None

@@ -1,4 +1,4 @@
-"""Stores why an exchange was not signed, for clients that ask for its signature."""
+"""Stores why an exchange was not signed, for clients that request its signature."""
 
 import logging
 
@@ -15,7 +15,7 @@ class UnsignedMarks:
         self._store = store
 
     def tell(self, summary: Summary) -> None:
-        """Mark an exchange that has ids and no signature; a request that was refused on its headers has neither."""
+        """Mark an exchange that has ids and no signature; a request that was rejected by its headers has no id."""
         exchange = summary.exchange
         ids = [one for one in (exchange.receipt_id, exchange.chat_id) if one is not None]
         if exchange.state not in ("unsigned", "failed") or exchange.reason is None or not ids:

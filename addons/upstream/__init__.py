@@ -1,1 +1,1 @@
-"""Where requests go, when they are sent again, which connections are kept, and how upstream errors are passed on."""
+"""The choice of upstreams, retries, keep-alive connections, the upstream probe, and upstream errors."""

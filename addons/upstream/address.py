@@ -1,4 +1,4 @@
-"""Upstream addresses, as `--mode` and the settings give them: what is wrong with them, and whom to trust there."""
+"""Upstream addresses in `--mode` and the settings: their problems, and the certificates to trust."""
 
 import ipaddress
 import socket
@@ -12,7 +12,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 
 def mode_problems(options: Options) -> list[str]:
-    """What is wrong with the option `mode`, which names the upstream, a line each."""
+    """Problems of the option `mode`, which names the upstream, a line each."""
     problems = []
     for spec in options.mode:
         try:
@@ -31,7 +31,7 @@ def mode_problems(options: Options) -> list[str]:
 
 
 def side_port_problems(options: Options, side_port: int) -> list[str]:
-    """What is wrong with the side port beside mitmproxy's own ports, a line each. The modes are free of problems."""
+    """Conflicts of the side port with other ports, a line each. The modes have been checked already."""
     problems = []
     for mode in map(ProxyMode.parse, options.mode):
         assert isinstance(mode, ReverseMode)  # noqa: S101  # for mypy; mode_problems has seen to it
@@ -43,7 +43,7 @@ def side_port_problems(options: Options, side_port: int) -> list[str]:
 
 
 def override_problems(options: Options, overrides: Mapping[str, SplitResult]) -> list[str]:
-    """What is wrong with the endpoints of other servers, a line each. The modes are free of problems."""
+    """Problems of the endpoints on other servers, a line each. The modes have been checked already."""
     own_ports = {ProxyMode.parse(spec).listen_port(options.listen_port) for spec in options.mode}
     return [
         f"the address {url.geturl()} for {path} is this proxy's own; name another server's"
@@ -53,7 +53,7 @@ def override_problems(options: Options, overrides: Mapping[str, SplitResult]) ->
 
 
 def upstream_base_url(mode: Sequence[str]) -> str:
-    """Where the upstream listens, e.g. `http://vllm:8000`. The modes are free of problems."""
+    """The base URL of the upstream, e.g. `http://vllm:8000`. The modes have been checked already."""
     spec = ProxyMode.parse(mode[0])
     assert isinstance(spec, ReverseMode)  # noqa: S101  # for mypy; mode_problems has seen to it
     host, port, *_ = spec.address
@@ -61,7 +61,7 @@ def upstream_base_url(mode: Sequence[str]) -> str:
 
 
 def upstream_tls(options: Options) -> ssl.SSLContext:
-    """Whom to trust as an https upstream: whom mitmproxy trusts."""
+    """The TLS context for an https upstream, which trusts the same certificates as mitmproxy."""
     cafile, capath = options.ssl_verify_upstream_trusted_ca, options.ssl_verify_upstream_trusted_confdir
     if cafile is None and capath is None:
         cafile = certifi.where()
@@ -73,16 +73,16 @@ def upstream_tls(options: Options) -> ssl.SSLContext:
 
 
 def port_of(url: SplitResult) -> int:
-    """The TCP port of an http or https URL, named or not."""
+    """The TCP port of an http or https URL, by default that of the scheme."""
     return url.port or (443 if url.scheme == "https" else 80)
 
 
 def _is_this_machine(host: str) -> bool:
-    """Whether a name or address is this machine's: one can listen at an address only where it is one's own."""
+    """Whether a name or address is this machine's: a socket can be bound only to an address of its own machine."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
-        return False  # a name that does not resolve yet is some other machine's
+        return False  # a name that does not resolve yet is another machine's
     for family, kind, protocol, _, address in found:
         if ipaddress.ip_address(str(address[0]).partition("%")[0]).is_unspecified:
             return True

@@ -1,4 +1,4 @@
-"""Reads the body of an upstream's error, and writes it again in the shape of this proxy's own. Pure."""
+"""Reads the body of an upstream error, and rewrites it in the shape of this proxy's own errors. Pure."""
 
 import json
 import math
@@ -18,14 +18,14 @@ MAX_LOGGED = 200
 UNKNOWN = "The model server answered with an error and did not say more."
 
 MAX_LABEL = 200
-"""Characters of `param` and `code` at most; longer ones are left out."""
+"""Most characters of `param` and `code`; longer values are left out."""
 
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.:/ -]{0,63}")
-"""What an error's `type` may look like. Starlette gives the phrase of the status: `Not Found`."""
+"""Accepted values of an error's `type`. Starlette uses the phrase of the status: `Not Found`."""
 
 
 class UpstreamError(NamedTuple):
-    """An upstream's error, without what its members quote of the input; None for one that is absent or not usable."""
+    """An upstream error without quotes of the input; a member is None if it is absent or not usable."""
 
     message: str | None
     kind: str | None
@@ -43,7 +43,7 @@ def read_error(body: bytes) -> UpstreamError:
 
     Args:
         body: `{"message", "type", "param", "code"}`, `{"error": {…}}` with the same, `{"error": "…"}`, FastAPI's
-            `{"detail"}`, or anything else, of which nothing is taken.
+            `{"detail"}`, or anything else, which gives an error without members.
     """
     try:
         parsed = json.loads(body)
@@ -66,12 +66,12 @@ def read_error(body: bytes) -> UpstreamError:
 
 
 def wrapped_error(status: int, body: bytes, *, anthropic: bool = False) -> bytes:
-    """An upstream's error in the shape of this proxy's.
+    """An upstream error in the shape of this proxy's own errors.
 
     Args:
         status: HTTP status, 400 or more.
         body: As for `read_error`.
-        anthropic: Whether that is to be Anthropic's shape, which has neither `param` nor `code`.
+        anthropic: Whether to use Anthropic's shape, which has neither `param` nor `code`.
     """
     error = read_error(body)
     message = (error.message or UNKNOWN)[:MAX_MESSAGE]

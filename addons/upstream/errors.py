@@ -1,4 +1,4 @@
-"""Upstream errors as they stream: wrapped in this proxy's own shape on the catch-all, else read for the log."""
+"""Upstream errors as they stream: rewritten in this proxy's shape on the catch-all route, else read for the log."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,17 +11,17 @@ from addons.messages.responses import speaks_anthropic
 from addons.upstream.error_body import read_error, wrapped_error
 
 MAX_ERROR = 64 * 1024
-"""Bytes of an upstream's error that are read. Of a longer one, the status alone is passed on."""
+"""Most bytes of an upstream error that are read. Only the status of a longer one is passed on."""
 
 
 class UpstreamErrors:
-    """Wraps upstream errors on the routes whose shape of errors no API defines (`Route.wraps_errors`)."""
+    """Rewrites upstream errors on the routes for which no API defines a shape of errors (`Route.wraps_errors`)."""
 
     def __init__(self, exchanges: Exchanges) -> None:
         self._exchanges = exchanges
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Have an error's body collected and replaced."""
+        """Collect and replace the body of an error."""
         response = flow.response
         if response is None or response.raw_content is not None or not self._wraps(flow):
             return
@@ -33,7 +33,7 @@ class UpstreamErrors:
         response.stream = ErrorBody(response.status_code, readable, anthropic=speaks_anthropic(flow.request))
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """Give an error without a body one."""
+        """Add a body to an error without one."""
         response = flow.response
         if response is not None and response.raw_content == b"" and self._wraps(flow):
             response.headers.pop("transfer-encoding", None)
@@ -49,22 +49,22 @@ class UpstreamErrors:
 
 
 class ErrorBody:
-    """The modifier (`response.stream`) that collects an error's body, and passes the wrapped one at the end."""
+    """The modifier (`response.stream`) that collects an error's body, and returns the rewritten one at the end."""
 
     def __init__(self, status: int, readable: bool, *, anthropic: bool = False) -> None:
         """Begin an empty body.
 
         Args:
             status: HTTP status of the response, 400 or more.
-            readable: Whether the body comes without a content coding; of another one nothing is kept.
-            anthropic: Whether it is to have Anthropic's shape.
+            readable: Whether the body has no content coding; an encoded body is not read.
+            anthropic: Whether to use Anthropic's shape.
         """
         self._status = status
         self._anthropic = anthropic
         self._body: bytearray | None = bytearray() if readable else None
 
     def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
-        """Take a piece from mitmproxy; at the end, return the wrapped error."""
+        """Collect a piece from mitmproxy; at the end, return the rewritten error."""
         if not piece:
             return wrapped_error(self._status, bytes(self._body or b""), anthropic=self._anthropic)
         if self._body is not None:
@@ -75,21 +75,21 @@ class ErrorBody:
 
 
 class ErrorLogger:
-    """The modifier (`response.stream`) that passes an error as it is, and notes its message for the log."""
+    """The modifier (`response.stream`) that passes an error unchanged, and notes its message for the log."""
 
     def __init__(self, exchange: Exchange, inner: bool | Callable[[bytes], bytes | Iterable[bytes]]) -> None:
         """Begin an empty body.
 
         Args:
-            exchange: Its `upstream_error` is set at the end of the body.
-            inner: The modifier that the pieces go through besides, if it is one.
+            exchange: The record; its `upstream_error` is set at the end of the body.
+            inner: The next modifier of the body, if it is one.
         """
         self._exchange = exchange
         self._inner = inner if callable(inner) else None
         self._body = bytearray()
 
     def __call__(self, piece: bytes) -> bytes | Iterable[bytes]:
-        """Take a piece from mitmproxy, and pass it on."""
+        """Read a piece from mitmproxy, and pass it on."""
         if len(self._body) <= MAX_ERROR:
             self._body += piece
         if not piece and 0 < len(self._body) <= MAX_ERROR:

@@ -10,14 +10,14 @@ from weakref import WeakKeyDictionary
 from mitmproxy.connection import Connection
 
 MAX_CHECK_INTERVAL = 1.0
-"""Seconds between two checks for connections that have been idle for too long, at most."""
+"""Most seconds between two checks for connections that have been idle for too long."""
 
 
 class KeepAliveLimit:
-    """The upstream connections that are idle, over all clients: how many of them are kept, and for how long.
+    """Limits how many idle upstream connections of all clients are kept, and for how long.
 
     Attributes:
-        timeout: For how long one is kept, in seconds.
+        timeout: Seconds for which an idle connection is kept.
     """
 
     def __init__(
@@ -27,63 +27,63 @@ class KeepAliveLimit:
         has_ended: Callable[[Connection], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make an empty set.
+        """Start without idle connections.
 
         Args:
-            limit: How many are kept at most; 0 keeps none.
-            timeout: For how long one is kept, in seconds.
-            has_ended: Whether the upstream has closed a connection, of which the layers may not have heard yet.
+            limit: Most idle connections; 0 keeps none.
+            timeout: Seconds for which an idle connection is kept.
+            has_ended: Whether the upstream has closed a connection, even if the layers have had no event of it yet.
             clock: Seconds, monotonic.
         """
         self.timeout = timeout
         self._limit = limit
         self._has_ended = has_ended
         self._clock = clock
-        # Since when each is idle; the longest first. Weak, as not every end of a connection is told to its layers.
+        # When each became idle, the longest first. Weak, as not every close of a connection reaches its layers.
         self._idle: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._idle)
 
     def keep(self, connection: Connection) -> bool:
-        """Keep a connection that is idle now; False where there are enough, and it is to be closed."""
+        """Keep a connection that has become idle; return False if the limit is reached and it has to be closed."""
         if len(self._idle) >= self._limit:
             return False
         self._idle[connection] = self._clock()
         return True
 
     def drop(self, connection: Connection) -> None:
-        """Note that a connection is not idle any more, if it was."""
+        """Note that a connection is not idle any more."""
         self._idle.pop(connection, None)
 
     def is_usable(self, connection: Connection) -> bool:
-        """Whether a request may be sent over an idle connection: it has not been idle for too long, and is open."""
+        """Whether a request may be sent over an idle connection: it is open, and has not been idle for too long."""
         since = self._idle.get(connection)
         return since is not None and self._clock() - since < self.timeout and not self._has_ended(connection)
 
     def overdue(self) -> list[Connection]:
-        """Those that have been idle for too long."""
+        """The connections that have been idle for too long."""
         longest_first = list(self._idle.items())
         until = self._clock() - self.timeout
         return [connection for connection, _ in takewhile(lambda item: item[1] <= until, longest_first)]
 
 
 class IdleConnectionCloser:
-    """Closes upstream connections that have been idle for too long, as long as the proxy runs."""
+    """Closes upstream connections that have been idle for too long."""
 
     def __init__(self, keep_alive: KeepAliveLimit, close: Callable[[Connection], None]) -> None:
         """Make the addon.
 
         Args:
-            keep_alive: Knows the connections that are idle.
-            close: Closes one, and tells its layers.
+            keep_alive: Has the idle connections.
+            close: Closes a connection, and notifies its layers.
         """
         self._keep_alive = keep_alive
         self._close = close
         self._task: asyncio.Task[None] | None = None
 
     def running(self) -> None:
-        """Begin to check."""
+        """Start to check."""
         self._task = asyncio.get_running_loop().create_task(self._close_overdue())
 
     def done(self) -> None:
@@ -92,7 +92,7 @@ class IdleConnectionCloser:
             self._task.cancel()
 
     async def _close_overdue(self) -> None:
-        # One timer for all: with one for each connection, every exchange would cost a task.
+        # One timer for all connections: a timer for each would cost a task for every exchange.
         interval = min(MAX_CHECK_INTERVAL, self._keep_alive.timeout / 4)
         while True:
             await asyncio.sleep(interval)

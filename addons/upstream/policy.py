@@ -1,4 +1,4 @@
-"""The interface of what decides to which upstream a request goes, and whether and where it is sent again."""
+"""The interface of upstream policies, which decide where a request is sent, and whether and where it is sent again."""
 
 from typing import Protocol
 
@@ -9,29 +9,29 @@ from addons.exchange.record import Exchange
 
 
 class UpstreamPolicy(Protocol):
-    """Chooses upstreams. It decides and notes; the layers connect and send. For the event loop alone.
+    """Chooses upstreams; the layers connect and send. Only for the event loop's thread.
 
-    It learns what came of each choice from `Exchange.attempts`, which the layers write.
+    The outcome of each choice is in `Exchange.attempts`, which the layers write.
     """
 
     def choose(self, exchange: Exchange, request: http.Request) -> Target:
-        """Choose where a request goes, when its head has been let in.
+        """Choose where a request is sent, when its head has been accepted.
 
         Args:
-            exchange: Its record.
-            request: Its head, as received; its scheme, host and port are those of `--mode`.
+            exchange: The record of the request.
+            request: The head as received; its scheme, host and port are those of `--mode`.
         """
 
     def retry(self, exchange: Exchange, request: http.Request, body: bytes | None) -> Target | None:
-        """Choose where a request goes once more, when an attempt has failed before a byte of its response.
+        """Choose where a request is sent again, when an attempt has failed before the first byte of its response.
 
-        A connection that could not be made is not asked about: its failure is told to the client as it is.
+        Not called for a connection that could not be made: the client gets that error.
 
         Args:
-            exchange: Its record; the last of its attempts is the one that has failed.
-            request: Its head, as it was sent.
-            body: All of the body that was sent; None where that is not at hand any more.
+            exchange: The record of the request; its last attempt is the one that has failed.
+            request: The head as sent.
+            body: The whole body as sent; None if it is not available any more.
 
         Returns:
-            None where the failure is to be told to the client.
+            The target; None if the request is not sent again, and the client gets the error.
         """

@@ -1,4 +1,4 @@
-"""Whether the upstream answers, as `/ready` needs to know."""
+"""The probe of the upstream, for `/ready`."""
 
 import ssl
 import threading
@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 
 class UpstreamProbe:
-    """Asks the upstream for its `/health`, at most once a second however often it is called.
+    """Requests the upstream's `/health`, at most once in `max_age` seconds however often it is called.
 
-    `/ready` needs no token, so a client that calls it in a loop must not be able to make this proxy do the same to the
-    upstream. Any status below 500 counts: a server without `/health` is still one that answers.
+    `/ready` needs no token, so a client that calls it in a loop must not cause as many requests to the upstream. Any
+    status below 500 counts as success: a server without `/health` is up, too.
     """
 
     def __init__(
@@ -23,13 +23,13 @@ class UpstreamProbe:
         max_age: float = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make a probe that has not asked yet.
+        """Make a probe without a result.
 
         Args:
-            base_url: Where the upstream listens, e.g. `http://vllm:8000`.
-            tls: Certificates to trust, where it is an https:// address; by default, those that this system trusts.
-            timeout: Seconds to wait for its response.
-            max_age: Seconds for which a result stands.
+            base_url: The upstream's base URL, e.g. `http://vllm:8000`.
+            tls: Certificates to trust at an https upstream; by default, those that this system trusts.
+            timeout: Seconds to wait for the response.
+            max_age: Seconds for which a result is valid.
             clock: Seconds, monotonic.
         """
         self._url = base_url.rstrip("/") + "/health"
@@ -44,8 +44,8 @@ class UpstreamProbe:
         self._opener = urllib.request.build_opener(no_proxy, urllib.request.HTTPSHandler(context=tls))
 
     def __call__(self) -> bool:
-        """Whether the upstream answered when last asked. Blocks while it asks; safe in any thread."""
-        # While one thread asks, the others take the last result: a slow upstream holds up one caller, not all.
+        """Whether the upstream responded to the last probe. Blocks while it probes; safe in any thread."""
+        # While one thread probes, the others use the last result: a slow upstream delays one caller, not all.
         if self._lock.acquire(blocking=self._asked_at is None):
             try:
                 if self._asked_at is None or self._clock() - self._asked_at >= self._max_age:

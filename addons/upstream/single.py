@@ -1,4 +1,4 @@
-"""The policy for one upstream, some endpoints of which other servers may have."""
+"""The policy for one upstream, of which some endpoints may be on other servers."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,14 +14,14 @@ from addons.upstream.repeatable import is_repeatable
 from attest_web.settings import Settings
 
 IDLE_LOSS = 0.1
-"""Seconds after a request's first byte within which the loss of its connection is put down to its having been idle.
+"""Seconds after a request's first byte within which a closed connection counts as closed because it was idle.
 
-A connection that the upstream closed before the request came to it is found closed within a round trip. One that is
-closed later may have carried the request to a server that has begun to work on it."""
+If the upstream closed the connection before it received the request, the close arrives within a round trip. If the
+close arrives later, the upstream may have begun to process the request."""
 
 
 def endpoint_overrides(settings: Settings) -> dict[str, SplitResult]:
-    """The full URLs of the endpoints that other servers have, by their paths here."""
+    """The full URLs of the endpoints on other servers, by their paths at this proxy."""
     urls = {
         IMAGES: settings.vllm_images_url,
         IMAGE_EDITS: settings.vllm_images_edits_url,
@@ -33,7 +33,7 @@ def endpoint_overrides(settings: Settings) -> dict[str, SplitResult]:
 
 
 class SingleUpstream:
-    """Sends each request to the upstream of `--mode`, and once more over a new connection where an idle one was lost.
+    """Sends each request to the upstream of `--mode`, and again over a new connection if a reused one was closed.
 
     An `UpstreamPolicy`.
     """
@@ -44,7 +44,7 @@ class SingleUpstream:
         """Make the policy.
 
         Args:
-            overrides: Full URL of the endpoint by the name of its route, for those that other servers have.
+            overrides: Full URLs of the endpoints on other servers, by the names of their routes.
             clock: Seconds, monotonic, as in `Attempt.sent_at`.
         """
         self._overrides = {
@@ -60,15 +60,15 @@ class SingleUpstream:
         return override or Target(request.scheme, request.host, request.port, exchange.route.path)
 
     def retry(self, exchange: Exchange, request: http.Request, body: bytes | None) -> Target | None:
-        """Choose the same server again where the request was lost with an idle connection and changes nothing there."""
+        """Choose the same server again if an idempotent request was lost with an idle connection."""
         attempt = exchange.attempts[-1]
         if body is None or not self._was_lost_idle(attempt) or not is_repeatable(request, exchange.route, body):
             return None
         return attempt.target
 
     def _was_lost_idle(self, attempt: Attempt) -> bool:
-        # An upstream closes a connection that has been idle for some seconds, and a request may be on its way just
-        # then. The connection ends at once, with no byte of a response on it.
+        # An upstream may close an idle connection while a request is being sent over it. The connection then ends
+        # without a byte of a response.
         return (
             attempt.outcome is AttemptOutcome.CLOSED
             and attempt.reused

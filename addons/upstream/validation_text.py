@@ -1,6 +1,6 @@
-"""Pydantic's validation texts, without what they quote of the input.
+"""Removes quotes of the input from Pydantic's validation texts.
 
-Servers put them into the messages of their errors, in one of three forms:
+Inference servers put these texts into their error messages, in one of three forms:
 
     1 validation error for Chat
     temperature
@@ -10,15 +10,15 @@ Servers put them into the messages of their errors, in one of three forms:
 
     {"detail": [{"type": "missing", "loc": ["body", "n"], "msg": "Field required", "input": {"model": "hot"}}]}
 
-`input_value`, `input` and `ctx` hold what a client has sent. Each is cut out up to its end: in the first form, that of
-the line, as a newline in a quoted value is written as an escape; in the others, that of a literal of Python or JSON, in
-which quotation marks are escaped. Where the end cannot be told for certain, nothing behind is kept.
+`input_value`, `input` and `ctx` contain what a client has sent. Each is cut out up to its end: in the first form, the
+end of the line, as a newline in a quoted value is escaped; in the others, the end of a literal of Python or JSON, in
+which quotation marks are escaped. If the end is not certain, the rest of the text is removed.
 """
 
 import re
 
 CUT = " …"
-"""What stands in place of each part that was cut out."""
+"""Replaces each part that was cut out."""
 
 _QUOTES = re.compile(
     r"""\binput(?:_value)?= | (?P<mark>(?P<escaped>\\*)['"])(?:input(?:_value)?|ctx)(?P=mark)\s*:\s*""", re.VERBOSE
@@ -34,7 +34,7 @@ _ITEM = re.compile(
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 _BETWEEN = re.compile(r"[\s,:]+|[A-Za-z_]\w*=")
-"""What stands between the items of a collection, and before the arguments of a call."""
+"""The text between the items of a collection, and before the arguments of a call."""
 _CALL = re.compile(r"[A-Za-z_][\w.]*(?=\()")
 """The name of a class, in the representation of an object: `ValueError('…')`."""
 _SPACE = re.compile(r"\s*")
@@ -42,10 +42,10 @@ _CLOSED_BY = {"(": ")", "[": "]", "{": "}"}
 
 
 def without_input(text: str) -> str:
-    """A text without what it quotes of a client's input.
+    """A text without its quotes of a client's input.
 
     Args:
-        text: A message of an error; it may quote nothing at all, and is then returned as it is.
+        text: An error message; it is returned unchanged if it quotes nothing.
     """
     kept: list[str] = []
     at = 0
@@ -70,7 +70,7 @@ def _end_of_argument(text: str, at: int) -> int:
 
 
 def end_of_literal(text: str, at: int) -> int | None:
-    """Where a literal of Python or JSON ends that begins at `at`; None where it is none, or does not end."""
+    """The end of the literal of Python or JSON that begins at `at`; None if there is none, or it is incomplete."""
     closers: list[str] = []
     while at < len(text):
         at = _matched(_SPACE, text, at) or at
