@@ -1,4 +1,4 @@
-"""`tee-signer`, the production launcher: the command line, and what of it can be said to be wrong at once."""
+"""`tee-signer`, the production launcher: parses and checks the command line."""
 
 import argparse
 import sys
@@ -24,7 +24,7 @@ traffic are mitmdump's and mitmweb's. No config.yaml is read."""
 MAX_WORKERS = 256
 
 _INDENT = 30
-"""Where the text on a setting begins in `--help`."""
+"""Column in which the description of a setting begins in `--help`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         environment.read()
         if options.workers is None:
             return run_proxy(given)
-        # Here and not above: a supervisor does without mitmproxy, and a proxy that is alone without a supervisor.
+        # Imported only here: a supervisor does not load mitmproxy's proxy, nor a single process the supervisor.
         from addons.launcher.supervisor import SupervisorConfig, supervise  # noqa: PLC0415
 
         def settings() -> Settings:
@@ -59,9 +59,9 @@ def run_proxy(
     """Run one proxy in this process until it is stopped; return the exit status.
 
     Args:
-        arguments: The command line's.
-        worker_context: What it has from a supervisor.
-        attached: Makes an addon, whose hooks come last.
+        arguments: The arguments of the command line.
+        worker_context: What the worker received from its supervisor; None for a single process.
+        attached: Makes an addon, whose hooks run last.
 
     Raises:
         SettingsError: A setting is missing or wrong.

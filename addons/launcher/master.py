@@ -1,8 +1,8 @@
-"""mitmproxy's master and its addon manager, with the addons that a signing proxy needs and no others.
+"""mitmproxy's master and its addon manager, with only the addons that a signing proxy needs.
 
-mitmdump brings some thirty addons and asks each of them at every event whether it has a hook for it. Here the hooks of
-an event are looked up once; and where none of them has to be waited for, they are called without a task of their own.
-What a hook sees and when, what its errors do and what `AddonHalt` does is as in mitmproxy.
+mitmdump has about thirty addons, and looks up the hook of each of them at every event. Here the hooks of an event are
+looked up once; and if none of them has to be awaited, they are called without a task of their own. The arguments and
+the order of hooks, their errors and `AddonHalt` are handled as in mitmproxy.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _UPDATE = hooks.UpdateHook([])
 
 
 class CachedAddonManager(AddonManager):
-    """An addon manager that keeps a table of which addon has which hook; from `settle` on."""
+    """An addon manager that caches the hooks of each event, after `settle` was called."""
 
     def __init__(self, master: Master) -> None:
         super().__init__(master)  # type: ignore[no-untyped-call]
@@ -34,7 +34,7 @@ class CachedAddonManager(AddonManager):
         self._argument_names: dict[type[hooks.Hook], tuple[str, ...]] = {}
 
     def settle(self) -> None:
-        """Take it that addons change from now on only through this manager."""
+        """Start to cache: from now on, addons change only through this manager."""
         self._settled = True
 
     def clear(self) -> None:
@@ -61,7 +61,7 @@ class CachedAddonManager(AddonManager):
         self._functions.clear()
 
     def functions(self, event: hooks.Hook) -> tuple[Functions, ...]:
-        """What is to be called at an event: a group for each addon of the chain, with what is below that addon."""
+        """The hooks of an event: a group for each addon of the chain, with those of the addons below it."""
         found = self._functions.get(event.name)
         if found is None:
             groups = (tuple(function for _, function in self._iter_hooks(addon, event)) for addon in self.chain)
@@ -71,17 +71,17 @@ class CachedAddonManager(AddonManager):
         return found
 
     def arguments(self, event: hooks.Hook) -> list[Any]:
-        """`event.args()`, without asking the class for its fields at every event."""
+        """`event.args()`, with the names of the fields cached by class."""
         names = self._argument_names.get(type(event))
         if names is None:
             names = self._argument_names[type(event)] = tuple(field.name for field in dataclasses.fields(event))  # type: ignore[arg-type]
         return [getattr(event, name) for name in names]
 
     def call(self, event: hooks.Hook) -> Coroutine[Any, Any, None] | None:
-        """Call the hooks of an event, up to one that has to be waited for.
+        """Call the hooks of an event, up to the first one that has to be awaited.
 
         Returns:
-            What is left to do: a coroutine that is to be awaited; None where all is done.
+            A coroutine for the remaining hooks, which has to be awaited; None if all were called.
         """
         groups = self.functions(event)
         if not groups:
@@ -96,7 +96,7 @@ class CachedAddonManager(AddonManager):
             except exceptions.AddonHalt:
                 return None
             except Exception:
-                with safecall():  # logs it, and does not let it through, but for OptionsError
+                with safecall():  # logs the error, and raises only an OptionsError
                     raise
         return None
 
@@ -127,7 +127,7 @@ class CachedAddonManager(AddonManager):
         self.tell_of_update(event.args()[0])
 
     def tell_of_update(self, message: object) -> None:
-        """Tell the addons that have the `update` hook that a flow has changed."""
+        """Call the `update` hooks: a flow has changed."""
         if isinstance(message, flow.Flow) and self.functions(_UPDATE):
             self.trigger(hooks.UpdateHook([message]))
 
@@ -137,7 +137,7 @@ def _awaiting(result: Awaitable[None]) -> Callable[..., Awaitable[None]]:
 
 
 class CachedOptions(Options):
-    """Options that can be read without a copy, which mitmproxy makes of each value, twice where it is the default."""
+    """Options that are read without copies; mitmproxy copies each value, and a default value twice."""
 
     def __getattr__(self, name: str) -> Any:
         option = self.__dict__["_options"].get(name)
@@ -149,7 +149,7 @@ class CachedOptions(Options):
 
 
 class QuietTlsConfig(tlsconfig.TlsConfig):
-    """mitmproxy's TLS settings, without its own page for clients that trust mitmproxy's CA: here none does."""
+    """mitmproxy's TLS settings, without the page of its certificate authority, which no client uses here."""
 
     name = "tlsconfig"
     request: Any = None
@@ -166,26 +166,26 @@ class _PrefixFormatter(logging.Formatter):
 
 
 class ProxyMaster(Master):
-    """A master with `CachedAddonManager`, and without the addons and the log events that are not used here."""
+    """A master with `CachedAddonManager`, and without mitmproxy's unused addons and log events."""
 
     addons: CachedAddonManager
 
     def __init__(self, options: Options, proxyserver: Proxyserver) -> None:
-        """Make a master whose own addons are there; it has an event loop already.
+        """Make a master with mitmproxy's addons. Needs a running event loop.
 
         Args:
-            options: mitmproxy's.
+            options: mitmproxy's options.
             proxyserver: Accepts the connections.
         """
         super().__init__(options)
-        # They turn every line of the log into an event of the addons, by way of the loop.
+        # They turn every log line into an event for the addons, through the event loop.
         self._legacy_log_events.uninstall()
         self.addons = CachedAddonManager(self)
         self._termlog_addon = termlog.TermLog()
         self._log = self._termlog_addon.logger
         self.addons.add(self._termlog_addon)
         self._errors = errorcheck.ErrorCheck()
-        # An upstream's Alt-Svc would lead clients past this proxy.
+        # UpdateAltSvc: an upstream's Alt-Svc would lead clients past this proxy.
         self.addons.add(
             core.Core(),
             proxyserver,
@@ -194,12 +194,12 @@ class ProxyMaster(Master):
         )
 
     def prefix_log(self, prefix: str) -> None:
-        """Begin every line of the log with this."""
+        """Set the prefix of every log line."""
         self._log.setFormatter(_PrefixFormatter(prefix, self._log.formatter or logging.Formatter()))
 
     def add_signer(self, signer: Any, *more: Any) -> None:
-        """Add the one addon that this is all about, which begins with the next change of an option; and the last."""
-        # NextLayer comes behind it, for want of anything better. It adds no option: that would be such a change.
+        """Add the signing addon, which starts with the next change of an option, and the addons after it."""
+        # NextLayer is the fallback behind it. It adds no option, which would be such a change.
         self.addons.add(signer, next_layer.NextLayer(), self._errors, *more)
 
     async def running(self) -> None:

@@ -1,4 +1,4 @@
-"""Runs the proxy as `tee-signer` does: the same chain of addons as under mitmdump, in a master of its own."""
+"""Runs the proxy of `tee-signer`: the same chain of addons as under mitmdump, in `ProxyMaster`."""
 
 import asyncio
 import logging
@@ -17,26 +17,26 @@ from addons.tee_signer import TeeSigner
 from attest_web.settings import SettingsError
 
 LIBRARIES = ("tornado", "asyncio", "hpack", "quic", "uvloop")
-"""Loggers of libraries that are of no use even with `-v`."""
+"""Loggers of libraries that log only warnings and errors, even with `-v`."""
 
 _SETTLED = {
     "mode": "set VLLM_BASE_URL in the environment",
     "listen_port": "set LISTEN_PORT in the environment",
 }
-"""Options that are told in another way here."""
+"""Options that have to be set in another way."""
 
 
 @dataclass(frozen=True)
 class ProxyArguments:
-    """What mitmproxy is told.
+    """The options that the launcher sets.
 
     Attributes:
-        upstream: Base URL of the model server.
-        listen_port: Port that clients use; 0 takes a free one.
-        listen_host: Address to listen at; empty for all of this machine's.
-        certs: As mitmproxy's option of that name: `[domain=]path`.
-        options: What else is set, as `name=value`.
-        verbosity: A level of mitmproxy's: `error`, `info` or `debug`.
+        upstream: Base URL of the upstream.
+        listen_port: Port that clients use; 0 for a free one.
+        listen_host: Address to listen at; empty for all addresses of this machine.
+        certs: Values of mitmproxy's option `certs`: `[domain=]path`.
+        options: Other options, as `name=value`.
+        verbosity: A log level of mitmproxy's: `error`, `info` or `debug`.
     """
 
     upstream: str
@@ -48,7 +48,7 @@ class ProxyArguments:
 
 
 class StartError(ValueError):
-    """mitmproxy does not take what it is told."""
+    """mitmproxy rejects an option."""
 
 
 def run(
@@ -59,20 +59,20 @@ def run(
     """Run the proxy until it is stopped.
 
     Args:
-        arguments: What mitmproxy is told.
-        worker_context: What the proxy has from a supervisor.
-        attached: Makes an addon, whose hooks come last.
+        arguments: The options that the launcher sets.
+        worker_context: What the worker received from its supervisor; None for a single process.
+        attached: Makes an addon, whose hooks run last.
 
     Raises:
-        StartError: It cannot be started like this.
-        SystemExit: It could not be started; the log says why.
+        StartError: An option is wrong.
+        SystemExit: The proxy could not start; the log says why.
     """
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
         runner.run(_serve(arguments, worker_context or WorkerContext(), attached))
 
 
 def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """What makes a uvloop, where there is one that can do what mitmproxy asks of a loop; else None."""
+    """The factory of uvloop's event loops; None if uvloop is missing or has not the features that mitmproxy needs."""
     try:
         import uvloop  # noqa: PLC0415  # an extra
     except ImportError:
@@ -81,7 +81,7 @@ def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     async def nothing() -> None:
         pass
 
-    # mitmproxy has tasks begin at once. uvloop 0.23 with Python 3.13.0 to 3.13.2 cannot make a task then.
+    # mitmproxy uses eager tasks. uvloop 0.23 with Python 3.13.0 to 3.13.2 cannot make them.
     loop = uvloop.new_event_loop()
     try:
         loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ async def _serve(
         logging.getLogger(library).setLevel(logging.WARNING)
     master = _make_master(arguments, worker_context, attached)
     loop = asyncio.get_running_loop()
-    for how in (signal.SIGINT, signal.SIGTERM):  # addons.lifecycle.drain takes SIGTERM over
+    for how in (signal.SIGINT, signal.SIGTERM):  # addons.lifecycle.drain replaces the handler of SIGTERM
         loop.add_signal_handler(how, master.shutdown)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     await master.run()
@@ -121,7 +121,7 @@ def _make_master(
     try:
         options.update(termlog_verbosity=arguments.verbosity)
         options.set(*arguments.options, defer=True)
-        # A line below the level is not even made.
+        # So a record below the level is not even made.
         logging.getLogger().setLevel(options.termlog_verbosity.upper())
         if worker_context.number:
             master.prefix_log(f"worker {worker_context.number}: ")
@@ -147,8 +147,8 @@ def _make_master(
 
 
 def _load_certs(options: Options, certs: tuple[str, ...]) -> None:
-    # Before the signing addon is there: mitmproxy takes a change back that fails, with all that was changed beside it,
-    # and has every addon configure itself by options that were never asked for, of which the signer would complain.
+    # Before the signing addon is added: mitmproxy rolls back a change that fails, with all options of that change, and
+    # calls `configure` of every addon with options that were never set, which the signer would reject.
     try:
         options.update(certs=list(certs))
     except exceptions.OptionsError as error:

@@ -1,33 +1,33 @@
-"""When a worker that has ended, or could not start, is started again. Pure: the caller waits, and tells how it went."""
+"""When a worker that has ended, or could not start, is started again. Pure: the caller waits, and reports outcomes."""
 
 from typing import Final
 
 SHORT_LIFE: Final = 10.0
-"""Seconds from when a worker is ready, within which its end counts as another failure to start."""
+"""Seconds after a worker was ready within which its end counts as another failure to start."""
 
 LONGEST_PAUSE: Final = 30.0
-"""Seconds between two attempts at most."""
+"""Most seconds between two attempts."""
 
 MAX_FIRST_ATTEMPTS: Final = 5
-"""Failures in a row, while no worker has ever lived longer than `SHORT_LIFE`, after which there is no use in more."""
+"""Consecutive failures after which the supervisor gives up, if no worker has ever lived longer than `SHORT_LIFE`."""
 
 
 class Restarts:
-    """Counts the failures in a row of the workers of one place.
+    """Counts the consecutive failures of the workers of one slot.
 
     Attributes:
-        failures: How many there were since a worker lived longer than `SHORT_LIFE`.
+        failures: Failures since a worker lived longer than `SHORT_LIFE`.
     """
 
     def __init__(self) -> None:
         self.failures = 0
 
     def failed(self) -> None:
-        """Take note of a worker that could not start."""
+        """Note that a worker could not start."""
         self.failures += 1
 
     def ended(self, served: float) -> None:
-        """Take note of a worker's end.
+        """Note that a worker has ended.
 
         Args:
             served: Seconds since it was ready.
@@ -41,5 +41,5 @@ class Restarts:
 
     @property
     def exhausted(self) -> bool:
-        """Whether it has failed so often that, where no worker has ever lived longer, more attempts are of no use."""
+        """Whether there were `MAX_FIRST_ATTEMPTS` consecutive failures."""
         return self.failures >= MAX_FIRST_ATTEMPTS

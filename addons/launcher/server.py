@@ -1,10 +1,10 @@
-"""How the production launcher accepts connections: mitmproxy's proxy server, with hooks that are called inline.
+"""The production launcher's proxy server: mitmproxy's, with hooks that are called inline.
 
-In mitmproxy a hook is run by a task of its own, which then waits for a turn of the loop to say that it is done. Most
-hooks wait for nothing, so here they are called inline and the layer goes on at once; the others have their task.
+mitmproxy runs each hook in a task of its own, and the layer continues in a later iteration of the event loop. Most
+hooks await nothing, so here they are called inline and the layer continues at once; the others get a task.
 
-A mode and a server instance of our own are known to mitmproxy by its own way of extension: it finds subclasses by
-name. The mode is mitmproxy's reverse mode in all but its name.
+The mode and the server instance are extensions that mitmproxy supports: it finds subclasses by their names. The mode
+differs from mitmproxy's reverse mode only in its name and its transport.
 """
 
 import asyncio
@@ -32,30 +32,30 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 MODE = "proxyreverse"
-"""What `ProxyReverseMode` is called where a mode is written down: `proxyreverse:http://vllm:8000`."""
+"""Name of `ProxyReverseMode` in the option `mode`: `proxyreverse:http://vllm:8000`."""
 
 _CHATTER = ("client connect", "client disconnect", "server connect ", "server disconnect ", "Streaming re")
-"""How the lines begin that mitmproxy writes for every connection or request, however well all goes."""
+"""Beginnings of the log lines that mitmproxy writes for every connection or request."""
 
 
 class InlineHooks(layer.Layer):
-    """A layer whose hooks are run as it asks for them."""
+    """A layer whose hooks are run inline."""
 
     def __init__(self, inner: layer.Layer, run: Callable[[commands.StartHook], bool]) -> None:
         """Wrap a layer.
 
         Args:
             inner: The layer.
-            run: Runs a hook; False where it is still at work, and will tell the connection handler by itself.
+            run: Runs a hook; returns False if the hook is still running, and will notify the connection handler.
         """
-        # Not among the context's layers, of which there is one for each protocol: so no super().__init__.
+        # No super().__init__, which would add it to the context's layers, where each stands for a protocol.
         self.context = inner.context
         self._inner = inner
         self._run = run
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Give an event to the layer; yield the commands that are left for the connection handler."""
-        return self._handle_event(event)  # this one never pauses
+        """Pass an event to the layer; yield the commands for the connection handler."""
+        return self._handle_event(event)  # this layer never pauses
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         waiting: deque[events.Event] = deque()
@@ -64,7 +64,7 @@ class InlineHooks(layer.Layer):
                 if not isinstance(command, commands.StartHook):
                     yield command
                 elif self._run(command) and command.blocking:
-                    # The layer is in the middle of something; mitmproxy, too, tells it when it has come to an end.
+                    # The layer is still handling the event; as in mitmproxy, the completion follows after it.
                     waiting.append(events.HookCompleted(command))
             if not waiting:
                 return
@@ -72,22 +72,22 @@ class InlineHooks(layer.Layer):
 
 
 class InlineReverseProxy(layers.modes.ReverseProxy):
-    """mitmproxy's outermost layer, which steps aside when it is known what comes next."""
+    """mitmproxy's outermost layer, which passes events directly to the next layer once that is known."""
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """As in mitmproxy."""
         yield from super().handle_event(event)
         child = self.child_layer
         if isinstance(child, layer.NextLayer) and child.layer is not None and not (child._paused or self._paused):
-            # Neither it nor the `NextLayer` ever waits for anything again, and what waits below has been marked so.
+            # Neither this layer nor the `NextLayer` waits for a command again; the layers below resume by themselves.
             self.handle_event = child.layer.handle_event  # type: ignore[method-assign]
 
 
 class CachedContext(Context):
-    """A context whose forks do without a server connection of their own, which they never need."""
+    """A context whose forks make no server connection of their own, which is never used."""
 
     def __init__(self, context: Context) -> None:
-        """Take over what another context has."""
+        """Copy another context."""
         self.client = context.client
         self.server = context.server
         self.options = context.options
@@ -104,7 +104,7 @@ class CachedConnectionHandler(InlineConnectionHandler, ProxyConnectionHandler):
     master: ProxyMaster
 
     def run_hook(self, hook: commands.StartHook) -> bool:
-        """Call the addons; True where all is done, False where a task will tell of it."""
+        """Call the addons; return False if a task completes the hook later."""
         (data,) = self.master.addons.arguments(hook)
         rest = self.master.addons.call(hook)
         is_flow = isinstance(data, flow.Flow)
@@ -132,15 +132,15 @@ class CachedConnectionHandler(InlineConnectionHandler, ProxyConnectionHandler):
             await self.server_event(events.HookCompleted(hook))
 
     async def drain_writers(self) -> None:
-        """As in mitmproxy, where there is anything to wait for."""
+        """Wait as in mitmproxy, if any transport is full."""
         for io in self.transports.values():
-            # mitmproxy's way takes a lock and a coroutine for each connection, to find out that none is full.
+            # mitmproxy needs a lock and a coroutine for each connection, even if none is full.
             if isinstance(io.writer, asyncio.StreamWriter) and io.writer.transport.get_write_buffer_size() > NEVER_FULL:
                 await super().drain_writers()  # type: ignore[no-untyped-call]
                 return
 
     def log(self, message: str, level: int = logging.INFO, exc_info: Any = None) -> None:
-        """Log a line; with `-v` only, where there is one for every connection."""
+        """Log a line; lines that every connection or request causes are logged only with `-v`."""
         if level == logging.INFO and message.startswith(_CHATTER):
             level = logging.DEBUG
         super().log(message, level, exc_info)
@@ -155,7 +155,7 @@ class ProxyReverseMode(ReverseMode):
 
 
 class CachedProxyserver(Proxyserver):
-    """mitmproxy's proxy server, with a socket to listen on."""
+    """mitmproxy's proxy server, which can listen on an inherited socket."""
 
     name = "proxyserver"
 
@@ -163,14 +163,14 @@ class CachedProxyserver(Proxyserver):
         """Make a server.
 
         Args:
-            listener: Listens already; None has a socket opened by mitmproxy's options.
+            listener: A listening socket; None opens one by mitmproxy's options.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.listener = listener
 
 
 class ProxyServerInstance(AsyncioServerInstance[ProxyReverseMode]):
-    """What listens."""
+    """A listening server for `ProxyReverseMode`."""
 
     manager: CachedProxyserver
 
@@ -181,12 +181,12 @@ class ProxyServerInstance(AsyncioServerInstance[ProxyReverseMode]):
     async def _start(self) -> None:
         try:
             await super()._start()
-        except OSError as error:  # what mitmproxy advises does not hold here
+        except OSError as error:  # mitmproxy's advice does not apply here
             said = (error.strerror or str(error)).partition("\nTry specifying")[0]
             raise OSError(error.errno, f"{said}. Free it or set LISTEN_PORT to another") from error
 
     async def listen(self, host: str, port: int) -> list[Any]:
-        """Listen at a socket that is given, or else where mitmproxy would; with a longer backlog."""
+        """Listen on the inherited socket, or else at the given address; with a longer backlog than mitmproxy's."""
         listener = self.manager.listener or listen(host, port)
         return [await asyncio.start_server(self.handle_stream, sock=listener, backlog=BACKLOG)]
 
@@ -195,7 +195,7 @@ class ProxyServerInstance(AsyncioServerInstance[ProxyReverseMode]):
         reader: asyncio.StreamReader | mitmproxy_rs.Stream,
         writer: asyncio.StreamWriter | mitmproxy_rs.Stream | None = None,
     ) -> None:
-        """Take a client's connection, as in mitmproxy."""
+        """Handle a client's connection, as in mitmproxy."""
         handler = CachedConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode)  # type: ignore[no-untyped-call]
         top_layer = self.make_top_layer(CachedContext(handler.layer.context))
         handler.layer = InlineHooks(top_layer, handler.run_hook)

@@ -1,8 +1,8 @@
-"""The TLS key that a supervisor has dstack make for all its workers (`TLS_FROM_DSTACK=1`).
+"""The TLS key that a supervisor gets from dstack for all its workers (`TLS_FROM_DSTACK=1`).
 
-The agent makes another key at each call, so the supervisor asks, and hands what it got to every worker. SIGHUP keeps
-it: old and new workers then show clients the same key while both serve, and a report of either binds it. Only other
-names in `TLS_ALT_NAMES` have a new one made; the old workers keep theirs while they drain.
+The guest agent makes another key at each call, so the supervisor calls it once, and passes the key to every worker.
+SIGHUP keeps the key: old and new workers then serve clients with the same key at the same time, and the reports of both
+bind it. A new key is made only if `TLS_ALT_NAMES` changes; the old workers keep the old one while they drain.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Stopped(Enum):
-    """What there is in place of a key where the supervisor was told to stop while it waited for one."""
+    """Replaces the key if the supervisor is stopped while it waits for one."""
 
     STOPPED = "stopped"
 
@@ -28,14 +28,14 @@ STOPPED: Final = Stopped.STOPPED
 
 
 def make_shared_tls_file(settings: Settings) -> MemoryFile | None:
-    """Key and chain by the settings; None where they do not have dstack make any. Blocks.
+    """Get key and chain from dstack; None unless the settings require it. Blocks.
 
     Raises:
-        SettingsError: They cannot be had.
+        SettingsError: dstack does not return them.
     """
     if not settings.tls_from_dstack:
         return None
-    # A supervisor loads what talks to dstack only where it has to talk to it.
+    # Imported only where it is needed.
     from attest_web.dstack.guest_agent import Dstack  # noqa: PLC0415
     from attest_web.dstack.served_tls import make_tls_file  # noqa: PLC0415
 
@@ -43,12 +43,12 @@ def make_shared_tls_file(settings: Settings) -> MemoryFile | None:
 
 
 async def first_tls_file(settings: Settings) -> MemoryFile | Literal[Stopped.STOPPED] | None:
-    """Key and chain for the first workers.
+    """Get key and chain for the first workers.
 
-    SIGTERM and SIGINT end the wait for it; SIGHUP does nothing meanwhile. The handlers stay until others are set.
+    SIGTERM and SIGINT end the wait; SIGHUP has no effect meanwhile. The signal handlers stay until others are set.
 
     Raises:
-        SettingsError: They cannot be had.
+        SettingsError: dstack does not return them.
     """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -67,21 +67,21 @@ async def first_tls_file(settings: Settings) -> MemoryFile | Literal[Stopped.STO
 
 
 async def next_tls_file(current: MemoryFile | None, before: Settings, settings: Settings) -> MemoryFile | None:
-    """Key and chain for the workers to come.
+    """Key and chain for the next workers.
 
     Args:
-        current: What the present workers have.
-        before: The settings by which it was made.
-        settings: Those of the workers to come.
+        current: Key and chain of the current workers.
+        before: The settings by which they were made.
+        settings: The settings of the next workers.
 
     Raises:
-        SettingsError: They cannot be had.
+        SettingsError: dstack does not return them.
     """
     if not settings.tls_from_dstack:
         return None
     if current is not None and settings.tls_names == before.tls_names:
         return current
-    threads = DaemonThreads("dstack", 1)  # one that waits for a hung agent holds up no stop
+    threads = DaemonThreads("dstack", 1)  # a thread that waits for a hung agent must not delay a stop
     try:
         return await asyncio.wrap_future(threads.submit(make_shared_tls_file, settings))
     finally:

@@ -1,15 +1,16 @@
-"""`tee-signer --workers N`: several proxies at the same ports, and one process that looks after them.
+"""`tee-signer --workers N`: several proxies at the same ports, and one process that supervises them.
 
 Each worker has a slot: a socket for the port that clients use and one for the side port. All slots' sockets share
-their port (SO_REUSEPORT), and the kernel spreads the connections over them. The supervisor holds them all, so that a
-connection that has not been accepted yet waits for the next worker in that slot. It carries no traffic
-itself, and does without mitmproxy: what does not run cannot fail.
+their port (SO_REUSEPORT), and the kernel distributes the connections over them. The supervisor keeps all of them open,
+so that a connection that has not been accepted yet waits for the next worker in that slot. It handles no traffic itself
+and does not run mitmproxy, so that it has fewer causes of failure.
 
-- A worker that dies is replaced; one that cannot live, after pauses that grow. Where no worker ever lives, this ends.
-- SIGTERM and SIGINT go to all workers; with the last of them, this ends.
+- A worker that ends is replaced; after repeated failures, with growing pauses. If no worker ever lives, the supervisor
+  gives up.
+- SIGTERM and SIGINT are passed to all workers; the supervisor ends after the last of them.
 - SIGHUP replaces the workers, one slot after the other. A new one takes the slot when it serves, and only then does
-  the old one retire (`addons.lifecycle.drain`). One that cannot start leaves the others as they are.
-- All serve the same TLS key, also where dstack makes it (`addons.launcher.supervised_tls`).
+  the old one retire (`addons.lifecycle.drain`). If one cannot start, the others stay.
+- All workers serve the same TLS key, also if dstack makes it (`addons.launcher.supervised_tls`).
 """
 
 import asyncio
@@ -40,19 +41,19 @@ from attest_web.settings import Settings, SettingsError
 logger = logging.getLogger(__name__)
 
 GRACE: Final = 15.0
-"""Seconds that a worker may take to end, beyond those that it is given for requests under way."""
+"""Seconds that a worker may take to end, in addition to `DRAIN_SECONDS`."""
 
 
 @dataclass(frozen=True)
 class SupervisorConfig:
-    """What is to be run.
+    """The configuration of a supervisor.
 
     Attributes:
-        arguments: The command line, which the workers have too.
-        workers: How many there are.
-        listen_host: Address to listen at; empty for all of this machine's.
-        verbosity: Level of the log; None leaves it to the settings.
-        read_settings: Makes the settings of the environment what they are now, and reads them. Raises SettingsError.
+        arguments: The arguments of the command line, which the workers get, too.
+        workers: Number of workers.
+        listen_host: Address to listen at; empty for all addresses of this machine.
+        verbosity: Log level; None for that of the settings.
+        read_settings: Reads the current settings, from the environment and its file. Raises SettingsError.
     """
 
     arguments: Sequence[str]
@@ -64,13 +65,13 @@ class SupervisorConfig:
 
 @dataclass
 class Slot:
-    """Where one worker listens.
+    """The sockets of one worker, and the worker.
 
     Attributes:
-        number: From 1 on.
-        listeners: For the port that clients use, and for the side port.
-        worker: Has the slot; None while it is empty.
-        restarts: When the next attempt to fill it is made.
+        number: The slot's number, from 1.
+        listeners: The sockets for the port that clients use, and for the side port.
+        worker: The worker in the slot; None while the slot is empty.
+        restarts: Decides when the next attempt to fill the slot is made.
     """
 
     number: int
@@ -80,7 +81,7 @@ class Slot:
 
 
 class Supervisor:
-    """Looks after the workers."""
+    """Starts, replaces and stops the workers."""
 
     def __init__(
         self,
@@ -90,14 +91,14 @@ class Supervisor:
         directory: Path,
         tls_file: MemoryFile | None,
     ) -> None:
-        """Start nothing yet.
+        """Make the supervisor; nothing is started yet.
 
         Args:
-            config: What to run.
-            settings: As they are now.
-            slots: For the workers.
-            directory: Where they keep what they share: metrics, and signatures if no other slot is set for these.
-            tls_file: Key and chain of TLS, if the settings have dstack make them.
+            config: The configuration.
+            settings: The current settings.
+            slots: The slots of the workers.
+            directory: The workers' shared directory: for metrics, and for signatures if no other store is set.
+            tls_file: Key and chain of TLS, if dstack makes them.
         """
         self._config = config
         self._generation = Generation(settings, tls_file)
@@ -111,12 +112,12 @@ class Supervisor:
         self._gives_up = False
 
     async def run(self) -> int:
-        """Run the workers until this is told to stop; return the exit status."""
+        """Run the workers until a signal stops the supervisor; return the exit status."""
         loop = asyncio.get_running_loop()
         for how in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(how, self._stop, how)
         loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
-        # The first one comes alone: what is wrong with the settings is then said once.
+        # The first worker is started alone, so that a problem of the settings is logged once.
         if not await self._fill(self._slots[0]) and not self._stopping.is_set():
             await self._end()
             return 1
@@ -138,7 +139,7 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         for worker in self._starter.alive:
-            if not worker.told_to_stop:  # it was about to be started
+            if not worker.told_to_stop:  # it was just being started
                 worker.send_signal(signal.SIGTERM)
         ends = [asyncio.create_task(worker.ended()) for worker in self._starter.alive]
         if not ends:
@@ -157,14 +158,14 @@ class Supervisor:
         return task
 
     async def _keep_filled(self, slot: Slot) -> None:
-        """Fill an empty slot, again and again if need be."""
+        """Fill an empty slot, with as many attempts as it takes."""
         while not self._stopping.is_set() and not await self._fill(slot):
             slot.restarts.failed()
             logger.error("worker %d cannot start; another attempt follows in %g s", slot.number, slot.restarts.pause)
             await self._pause(slot)
 
     async def _pause(self, slot: Slot) -> None:
-        """Wait until the next attempt to fill a slot is to be made; or end, where no attempt has ever been of use."""
+        """Wait until the next attempt to fill a slot is due; or give up, if no worker has ever lived long."""
         self._has_served = self._has_served or any(worker.served() >= SHORT_LIFE for worker in self._starter.alive)
         if slot.restarts.exhausted and not self._has_served:
             logger.error(
@@ -179,7 +180,7 @@ class Supervisor:
             await asyncio.wait_for(self._stopping.wait(), slot.restarts.pause)
 
     async def _fill(self, slot: Slot) -> bool:
-        """Start a worker for a slot, and give it the slot when it serves; False where it cannot."""
+        """Start a worker for a slot, and give it the slot when it serves; return False if it cannot start."""
         worker = await self._starter.start(slot.number, slot.listeners, self._generation)
         if worker is None:
             return False
@@ -190,7 +191,7 @@ class Supervisor:
         return True
 
     async def _watch(self, slot: Slot, worker: Worker) -> None:
-        """Wait for a worker's end, and fill the slot if it still had it."""
+        """Wait for a worker's end, and fill its slot if no other worker has it."""
         status = await worker.ended()
         self._starter.forget(worker)
         if slot.worker is not worker or self._stopping.is_set():
@@ -243,10 +244,10 @@ class Supervisor:
 
 
 def supervise(config: SupervisorConfig) -> int:
-    """Run workers until told to stop; return the exit status.
+    """Run workers until a signal stops them; return the exit status.
 
     Raises:
-        SettingsError: A setting is missing or wrong, or a port or dstack's TLS key cannot be had.
+        SettingsError: A setting is missing or wrong, a port cannot be opened, or dstack returns no TLS key.
     """
     logging.basicConfig(
         level=(config.verbosity or "info").upper(),
@@ -266,7 +267,7 @@ def supervise(config: SupervisorConfig) -> int:
 
 
 async def _supervise(config: SupervisorConfig, settings: Settings) -> int:
-    # Clients that connected before the key is there would wait for it, so no port is open yet.
+    # The ports are opened after this: clients that connected earlier would have to wait for the key.
     tls_file = await first_tls_file(settings)
     if tls_file is STOPPED:
         return 0
@@ -275,7 +276,7 @@ async def _supervise(config: SupervisorConfig, settings: Settings) -> int:
     slots = [Slot(number, pair) for number, pair in enumerate(zip(*listeners, strict=True), 1)]
     with shared_directory() as directory:
         supervisor = Supervisor(config, settings, slots, directory, tls_file)
-        del tls_file  # the supervisor lets go of it when it has another one
+        del tls_file  # so that the supervisor can free it when it gets another one
         return await supervisor.run()
 
 

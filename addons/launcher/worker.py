@@ -1,4 +1,4 @@
-"""One of `tee-signer`'s workers: a proxy whose sockets, and in DEV=1 keys, come from a supervisor."""
+"""A worker of `tee-signer`: a proxy that gets its sockets, and with DEV=1 its keys, from a supervisor."""
 
 import asyncio
 import json
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT = 10.0
-"""Seconds in which a worker is told what it inherits."""
+"""Seconds within which a worker has to receive its configuration."""
 
 
 def inherit(channel: socket.socket) -> WorkerContext:
-    """Receive what this worker inherits.
+    """Receive this worker's configuration and sockets.
 
     Raises:
-        OSError: It does not come.
-        ValueError: It is not what it should be.
+        OSError: Nothing was received in time.
+        ValueError: The message is malformed.
     """
     channel.settimeout(START_TIMEOUT)
     packet, descriptors, _, _ = socket.recv_fds(channel, MAX_PACKET, 3)
@@ -50,17 +50,17 @@ def inherit(channel: socket.socket) -> WorkerContext:
 
 
 class SupervisorClient:
-    """An addon that tells the supervisor how it goes, and does what it says."""
+    """An addon that reports to the supervisor that the proxy is ready, and retires when the supervisor asks for it."""
 
     name = "supervisor_link"
 
     def __init__(self, channel: socket.socket, signer: "TeeSigner", worker_context: WorkerContext) -> None:
-        """Do nothing yet.
+        """Make the addon.
 
         Args:
-            channel: To the supervisor.
-            signer: Makes the proxy what it is.
-            worker_context: What has come from the supervisor.
+            channel: The channel to the supervisor.
+            signer: The signing addon.
+            worker_context: What the worker received from the supervisor.
         """
         self._channel = channel
         self._signer = signer
@@ -68,7 +68,7 @@ class SupervisorClient:
         self._is_orphan = False
 
     def running(self) -> None:
-        """Say that the proxy listens."""
+        """Report that the proxy listens."""
         self._channel.setblocking(False)
         asyncio.get_running_loop().add_reader(self._channel, self._listen)
         try:
@@ -77,7 +77,7 @@ class SupervisorClient:
             self._lose_supervisor()
 
     def done(self) -> None:
-        """Leave nothing behind; not even what the supervisor would have cleared away."""
+        """Stop reading the channel; remove the shared directory if the supervisor has ended without doing so."""
         asyncio.get_running_loop().remove_reader(self._channel)
         if self._is_orphan and self._worker_context.metrics is not None:
             shutil.rmtree(self._worker_context.metrics.directory.parent, ignore_errors=True)
@@ -104,7 +104,7 @@ class SupervisorClient:
 
 def main() -> int:
     """Run a worker: `python -m addons.launcher.worker CHANNEL [TEE-SIGNER ARGUMENTS]`, as the supervisor does."""
-    from addons.launcher.command import run_proxy  # noqa: PLC0415  # the supervisor does without mitmproxy, which this brings
+    from addons.launcher.command import run_proxy  # noqa: PLC0415  # imports mitmproxy, which the supervisor does not run
 
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)

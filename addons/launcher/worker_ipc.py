@@ -1,12 +1,11 @@
-"""What a supervisor and its workers say to each other, over a socket that both have held from the beginning.
+"""The messages between a supervisor and its workers, over a socket pair that the worker inherits.
 
-So no key is on a disk, on a command line or in an environment. What is said, a packet each:
+So no key is on a disk, on a command line or in an environment. Each message is a packet:
 
-- The supervisor says once what the worker inherits (`WorkerConfig`), and hands it the sockets to listen on and, if it
-  has one, the file of the TLS key.
-- The worker says `Ready` once, when it listens and its signing keys are there.
-- The supervisor says `Retire` when another worker has taken this one's place.
-- The end of the other's socket says that it is gone. A worker then stops as on SIGTERM.
+- The supervisor sends `WorkerConfig` once, with the sockets to listen on and, if there is one, the file of the TLS key.
+- The worker sends `Ready` once, when it listens and has its signing keys.
+- The supervisor sends `Retire` when another worker has taken the slot.
+- If the socket is closed, the other process has ended. A worker then stops as on SIGTERM.
 """
 
 import json
@@ -20,29 +19,29 @@ from pydantic import SecretStr
 from attest_web.process.memory_file import MemoryFile
 
 MAX_PACKET = 160 * 1024
-"""Bytes of a packet at most: a variable of the environment, as TOKEN is, has up to 128 KiB (execve(2))."""
+"""Most bytes of a packet: a variable of the environment, such as TOKEN, has up to 128 KiB (execve(2))."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker serves.
+    """Message of a worker that serves.
 
     Attributes:
-        addresses: By what verifiers know its keys.
+        addresses: Its signing addresses.
     """
 
     addresses: tuple[str, ...]
 
     def packet(self) -> bytes:
-        """As it is sent."""
+        """The message as a packet."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def read(cls, packet: bytes) -> "Ready":
-        """From what was sent.
+        """Read the message from a packet.
 
         Raises:
-            ValueError: It is something else.
+            ValueError: The packet is another message.
         """
         try:
             return cls(tuple(json.loads(packet)["addresses"]))
@@ -52,10 +51,10 @@ class Ready:
 
 @dataclass(frozen=True)
 class Retire:
-    """Another worker has this one's place.
+    """Message to a worker whose slot another worker has taken.
 
     Attributes:
-        token: What TOKEN is by now. What the worker is still asked on connections that it has needs one of these.
+        token: The current TOKEN. Later requests on the worker's open connections need one of these tokens.
     """
 
     token: SecretStr
@@ -63,15 +62,15 @@ class Retire:
     _BEGINNING: ClassVar = b"retire "
 
     def packet(self) -> bytes:
-        """As it is sent."""
+        """The message as a packet."""
         return self._BEGINNING + self.token.get_secret_value().encode()
 
     @classmethod
     def read(cls, packet: bytes) -> "Retire":
-        """From what was sent.
+        """Read the message from a packet.
 
         Raises:
-            ValueError: It is something else.
+            ValueError: The packet is another message.
         """
         if not packet.startswith(cls._BEGINNING):
             raise ValueError("not what a supervisor says when a worker is to retire")
@@ -80,15 +79,15 @@ class Retire:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a supervisor leaves to a worker, but for the sockets.
+    """The configuration that a supervisor sends to a worker.
 
     Attributes:
-        number: Which worker it is, from 1 on.
-        workers: How many there are.
-        store: Where the signatures are, if the settings name no place that processes can share.
+        number: The worker's number, from 1.
+        workers: Number of workers.
+        store: Address of the store of signatures, used if the settings name none that processes can share.
         metrics: Directory in which all workers write their metrics.
         metrics_number: Number of this worker's files there.
-        secrets: The ECDSA secret and the Ed25519 seed in hex; None has the worker ask for its keys.
+        secrets: The ECDSA secret and the Ed25519 seed in hex; None if the worker gets its keys from dstack.
     """
 
     number: int
@@ -104,15 +103,15 @@ class WorkerConfig:
     def send(
         self, channel: socket.socket, listeners: Sequence[socket.socket], tls_file: MemoryFile | None = None
     ) -> None:
-        """Send it, and what the worker is to have open.
+        """Send the configuration, with the open files of the worker.
 
         Args:
-            channel: To the worker.
+            channel: The channel to the worker.
             listeners: The sockets for the port that clients use and for the side port.
             tls_file: Key and chain of TLS.
 
         Raises:
-            OSError: The worker is gone.
+            OSError: The worker has ended.
         """
         descriptors = [listener.fileno() for listener in listeners]
         if tls_file is not None:

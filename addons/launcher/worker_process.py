@@ -1,4 +1,4 @@
-"""A worker as its supervisor sees it: a process, and the channel to it."""
+"""A worker's process in its supervisor, and the channel to it."""
 
 import asyncio
 import signal
@@ -10,14 +10,14 @@ from typing import Final
 from addons.launcher.worker_ipc import MAX_PACKET, Ready, Retire
 
 READY_TIMEOUT: Final = 60.0
-"""Seconds that a worker may take to begin. dstack may take half of that for the keys: 30 s for all of its answers."""
+"""Seconds that a worker may take to start. dstack may take half of them: 30 s for all of its responses."""
 
 
 class Worker:
     """A worker's process and the channel to it.
 
     Attributes:
-        number: No other worker that is alive has it; those that are about to retire count.
+        number: Its number, which no other living worker has, those that retire included.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, channel: socket.socket, number: int) -> None:
@@ -30,10 +30,10 @@ class Worker:
         self.told_to_stop = False
 
     async def ready(self) -> bool:
-        """Wait until it serves; False where it never will.
+        """Wait until the worker serves; return False if it ended before.
 
         Raises:
-            TimeoutError: It has not begun within `READY_TIMEOUT`.
+            TimeoutError: It was not ready within `READY_TIMEOUT`.
         """
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(READY_TIMEOUT):
@@ -45,11 +45,11 @@ class Worker:
         return True
 
     def served(self) -> float:
-        """Seconds since it was ready; 0 where it is not."""
+        """Seconds since the worker was ready; 0 if it is not."""
         return time.monotonic() - self._ready_at if self._ready_at is not None else 0.0
 
     def retire(self, how: Retire) -> None:
-        """Tell it that another one has its slot."""
+        """Notify the worker that another one has its slot."""
         with suppress(OSError):
             self._channel.send(how.packet())
 
@@ -60,7 +60,7 @@ class Worker:
             self._process.send_signal(which)
 
     async def ended(self) -> int:
-        """Wait for its end; return the exit status, below 0 that of a signal."""
+        """Wait for the end of the process; return the exit status, or the negative number of a signal."""
         status = await self._process.wait()
         self._channel.close()
         return status

@@ -1,4 +1,4 @@
-"""Starts workers, and sees to it that all of them sign with the same keys."""
+"""Starts workers, and checks that all of them sign with the same keys."""
 
 import asyncio
 import itertools
@@ -31,13 +31,13 @@ SLOW_START: Final = (
 
 @dataclass
 class Generation:
-    """What workers have in common until the settings are read again.
+    """What workers share until the settings are read again.
 
     Attributes:
-        settings: As they were when it began.
-        tls_file: Key and chain of TLS, if the settings have dstack make them.
-        environment: The workers'; it is what the settings were read from.
-        addresses: What the workers sign as; None until the first of them is ready. With another model come other keys.
+        settings: The settings of this generation.
+        tls_file: Key and chain of TLS, if dstack makes them.
+        environment: The environment of the workers, from which the settings were read.
+        addresses: The workers' signing addresses; None until the first worker is ready. They depend on the model.
     """
 
     settings: Settings
@@ -50,17 +50,17 @@ class WorkerStarter:
     """Starts workers.
 
     Attributes:
-        alive: Those that have not ended, retiring ones among them.
+        alive: The workers that have not ended, including those that retire.
     """
 
     def __init__(self, arguments: Sequence[str], workers: int, directory: Path, stopping: Callable[[], bool]) -> None:
-        """Start nothing yet.
+        """Make the starter.
 
         Args:
-            arguments: The command line, which the workers have too.
-            workers: How many serve at once.
-            directory: Where they keep what they share: metrics, and signatures if no other store is set for these.
-            stopping: Whether all workers are told to stop: one that has not begun is then to stop as they do.
+            arguments: The arguments of the command line, which the workers get, too.
+            workers: Number of workers that serve at once.
+            directory: The workers' shared directory: for metrics, and for signatures if no other store is set.
+            stopping: Whether all workers are being stopped; a worker that is not ready yet then stops as they do.
         """
         self._arguments = arguments
         self._workers = workers
@@ -73,12 +73,12 @@ class WorkerStarter:
     async def start(
         self, number: int, listeners: tuple[socket.socket, socket.socket], generation: Generation
     ) -> Worker | None:
-        """Start a worker, and wait until it serves; None where it cannot, or has other keys than the others.
+        """Start a worker, and wait until it serves; None if it cannot start, or has other keys than the others.
 
         Args:
-            number: Of its slot.
-            listeners: Of its slot.
-            generation: What it has in common with others.
+            number: Number of the slot.
+            listeners: Sockets of the slot.
+            generation: What the worker shares with others.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -88,7 +88,7 @@ class WorkerStarter:
                 stdin=asyncio.subprocess.DEVNULL,
                 env=generation.environment,
                 pass_fds=[theirs.fileno()],
-                process_group=0,  # Ctrl-C comes to the supervisor alone, and is handed on
+                process_group=0,  # so Ctrl-C reaches only the supervisor, which passes it on
             )
         worker = Worker(process, ours, next(n for n in itertools.count(1) if all(w.number != n for w in self.alive)))
         self.alive.add(worker)
@@ -100,7 +100,7 @@ class WorkerStarter:
             worker.number,
             self._secrets if generation.settings.dev else None,
         )
-        with suppress(OSError):  # then it is dead already
+        with suppress(OSError):  # the worker has ended already
             config.send(ours, listeners, generation.tls_file)
         ours.setblocking(False)
         if await self._becomes_ready(worker, number, generation):
@@ -126,6 +126,6 @@ class WorkerStarter:
         return True
 
     def forget(self, worker: Worker) -> None:
-        """Take note that a worker has ended."""
+        """Note that a worker has ended."""
         self.alive.discard(worker)
         mark_process_dead(worker.number, str(self._directory / "metrics"))  # type: ignore[no-untyped-call]

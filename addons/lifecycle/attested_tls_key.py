@@ -1,4 +1,4 @@
-"""The TLS key that reports bind (`TLS_CERT_PATH`): the one that this proxy serves, or that a proxy in front of it does.
+"""The TLS key that reports bind (`TLS_CERT_PATH`): that of this proxy, or of a proxy in front of it.
 
 mitmproxy loads the files of `--certs` when it starts, and serves them until it ends. So the fingerprint is computed
 then: a file that is replaced later takes effect in the next process, after a restart or a SIGHUP.
@@ -18,7 +18,7 @@ _LOADING = frozenset({"certs", "confdir", "key_size", "cert_passphrase"})
 
 
 class AttestedTlsKey:
-    """Knows the fingerprint of the key that clients see."""
+    """The fingerprint of the TLS key that clients see."""
 
     def __init__(self, path: Path) -> None:
         """Prepare; nothing is read yet.
@@ -40,13 +40,13 @@ class AttestedTlsKey:
         return self._served if self._served is not None else self._named()
 
     def configure(self, updated: set[str]) -> None:
-        """Refuse to serve another key than the one that reports bind."""
+        """Reject options that would change the served key, which reports bind."""
         if self._is_running and updated & _LOADING:
             names = ", ".join(sorted(updated & _LOADING))
             raise exceptions.OptionsError(f"{names}: reports bind the key of TLS_CERT_PATH; restart to change it")
 
     def running(self) -> None:
-        """Compute the fingerprint of what mitmproxy has just loaded, and refuse a start with another key."""
+        """Compute the fingerprint of the key that mitmproxy has just loaded, and refuse to start with another key."""
         self._is_running = True
         if not ctx.options.certs:
             logger.warning(

@@ -1,12 +1,12 @@
-"""A graceful stop: on SIGTERM, new requests are refused and those under way may finish, for a time.
+"""A graceful stop: on SIGTERM, new requests are rejected, and requests under way may finish within a time limit.
 
-1. The port is closed, idle connections with it; `/ready` says 503; requests on the connections that are left get a 503,
-   except those for proof pages. Clients with HTTP/2 are told that their connection is to end, and open no new streams.
-2. The requests under way are awaited. What is not done in time is cut, and so goes unsigned.
-3. For a moment after the last response, its client can fetch the signature, before the store closes: best at the
-   side port, which accepts connections up to then. Requests that came there meanwhile are awaited, too.
+1. The port and idle connections are closed; `/ready` responds with 503; requests on the remaining connections get 503,
+   except those for proof pages. HTTP/2 clients get GOAWAY, and open no new streams.
+2. The requests under way are awaited. Those that are not complete in time are cut short, and are not signed.
+3. For a short time after the last response, its client can fetch the signature, before the store closes: best at the
+   side port, which accepts connections until then. Requests that arrive there meanwhile are awaited, too.
 
-A second SIGTERM cuts short what is left of this. SIGINT is mitmproxy's, and stops at once.
+A second SIGTERM skips the remaining steps. SIGINT is handled by mitmproxy, and stops at once.
 
 A proxy that is replaced by another one at the same port retires: it accepts no new connections, closes the open ones
 as they become idle, and stops when none is left. Nothing waits for that, so its deadline is long.
@@ -47,8 +47,8 @@ class GracefulExit:
     """The options of a proxy's graceful exit.
 
     Attributes:
-        steps: Called at its beginning.
-        seconds: How long it may take.
+        steps: Functions that are called at its beginning.
+        seconds: Time limit.
     """
 
     steps: Sequence[Callable[[], None]]
@@ -56,13 +56,13 @@ class GracefulExit:
 
 
 class ManagementPort(Protocol):
-    """The port of the management server, which goes on accepting for a while."""
+    """The port of the management server, which accepts connections longer than the proxied port."""
 
     def accepted(self, client: Client) -> bool:
-        """Whether a client's connection came in there."""
+        """Whether a client's connection was accepted at this port."""
 
     def stop_accepting(self) -> None:
-        """Take no new connections."""
+        """Accept no new connections."""
 
 
 class Drain:
@@ -80,17 +80,17 @@ class Drain:
         retire_http2: Callable[[], None] = lambda: None,
         goaway_timeout: float = 0.0,
     ) -> None:
-        """Do nothing yet.
+        """Make the addon.
 
         Args:
-            seconds: How long what is under way may take.
+            seconds: Time limit for the requests under way.
             draining: Set when the drain begins.
-            exchanges: Know what is under way, and its routes.
-            side_port: Goes on for as long as signatures can be fetched.
-            handlers: Of the client connections.
-            retirement: How this proxy retires, where it can be asked to.
-            retire_http2: Tells the clients with HTTP/2 that their connections are to end.
-            goaway_timeout: Seconds for GOAWAY to be delivered where nothing is under way.
+            exchanges: The records, which tell the requests under way and their routes.
+            side_port: The side port, which stays open as long as signatures can be fetched.
+            handlers: The handlers of the client connections.
+            retirement: How this proxy retires; None if it does not.
+            retire_http2: Sends GOAWAY to the HTTP/2 clients.
+            goaway_timeout: Seconds for GOAWAY to be delivered if no request is under way.
         """
         self._retire_http2 = retire_http2
         self._goaway_timeout = goaway_timeout
@@ -104,14 +104,14 @@ class Drain:
         self._task: asyncio.Task[None] | None = None
 
     def running(self) -> None:
-        """Replace mitmproxy's handler of SIGTERM, which stops at once."""
+        """Replace mitmproxy's handler of SIGTERM, which would stop at once."""
         try:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm)
         except (NotImplementedError, RuntimeError):  # Windows, or not the main thread: then it stops at once
             logger.debug("SIGTERM cannot be taken over")
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Refuse new requests once the drain has begun."""
+        """Reject new requests once the drain has begun."""
         exchange = self._exchanges.of(flow)
         new_work = self._draining.is_set() and exchange.route.kind is not Kind.PROOF
         if new_work and flow.error is None and flow.response is None:
@@ -119,7 +119,7 @@ class Drain:
             reject(flow, 503, "This server is about to stop. Send the request again, to another one.", headers)
 
     def done(self) -> None:
-        """Restore the signal's handler."""
+        """Cancel the drain."""
         if self._task is not None:
             self._task.cancel()
 

@@ -8,10 +8,10 @@ from attest_web.process.memory_file import MemoryFile
 
 
 class ServedCertificate:
-    """Keeps the file of key and chain open, and mitmproxy's option `certs` at it."""
+    """Keeps the file of key and chain open, and mitmproxy's option `certs` set to it."""
 
     def __init__(self, file: MemoryFile) -> None:
-        """Change nothing yet.
+        """Make the addon; no option is changed yet.
 
         Args:
             file: The key and its chain, in PEM.
@@ -19,10 +19,10 @@ class ServedCertificate:
         self._file = file
 
     def options(self) -> dict[str, Any]:
-        """What mitmproxy's options have to be."""
+        """The required values of mitmproxy's options."""
         return {"certs": [str(self._file.path)]}
 
     def configure(self, updated: set[str]) -> None:
-        """Refuse to serve another key: reports bind this one."""
+        """Reject another key: reports bind this one."""
         if "certs" in updated and list(ctx.options.certs) != self.options()["certs"]:
             raise exceptions.OptionsError("the option certs is dstack's: restart without TLS_FROM_DSTACK to change it")

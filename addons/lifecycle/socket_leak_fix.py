@@ -1,9 +1,9 @@
 """Closes the sockets that mitmproxy leaks.
 
 mitmproxy closes a connection by cancelling its task, and assumes that the task waits for data. But the task may have
-data already, and be waiting for the lock to pass it to the layers. Then it ends at once: its socket stays open until
-the other side closes it, and the layers get no event that the connection has ended. A client that is disconnected in
-the middle of a flood can cause it at will.
+data already, and wait for the lock to pass it to the layers. Then it ends at once: its socket stays open until the
+other side closes it, and the layers get no event that the connection has ended. A client can cause this at will, if it
+is disconnected while it sends a flood of data.
 """
 
 from mitmproxy.connection import Client, Connection, ConnectionState
@@ -21,7 +21,7 @@ class SocketLeakFix:
         """Make the addon.
 
         Args:
-            handlers: Of the client connections.
+            handlers: The handlers of the client connections.
         """
         self._handlers = handlers
 

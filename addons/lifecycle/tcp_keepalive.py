@@ -1,12 +1,12 @@
 """Detects peers that have vanished: TCP keepalive and TCP_USER_TIMEOUT on every connection, to clients and upstreams.
 
-Behind a NAT that forgets a connection, or when a machine loses its power, no FIN and no RST ever comes. Without probes,
-a client that is gone keeps its request running on the GPU, and an upstream that is gone is awaited like a slow one.
-With them, the kernel ends the connection with a timeout, which is handled like any other error.
+If a NAT drops a connection, or a machine loses power, no FIN and no RST arrives. Without probes, the request of a
+vanished client keeps running on the GPU, and a vanished upstream is awaited like a slow one. With probes, the kernel
+ends the connection with a timeout, which is handled like any other error.
 
-- Where nothing is in flight, the kernel probes (RFC 9293, 3.8.4; tcp(7), TCP_KEEPIDLE).
-- Where something was sent and is not acknowledged, or waits for a window that does not open, it gives up
-  (RFC 5482; tcp(7), TCP_USER_TIMEOUT).
+- If nothing is in flight, the kernel sends probes (RFC 9293, 3.8.4; tcp(7), TCP_KEEPIDLE).
+- If sent data is not acknowledged, or waits for a window that does not open, the kernel gives up (RFC 5482; tcp(7),
+  TCP_USER_TIMEOUT).
 """
 
 import socket
@@ -20,11 +20,11 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from addons.lifecycle.connection_handlers import ConnectionHandlers
 
 PROBES: Final = 6
-"""Keepalive probes that go unanswered before a peer counts as gone."""
+"""Unanswered keepalive probes after which a peer counts as vanished."""
 
 
 class SocketOption(NamedTuple):
-    """An option as `setsockopt` takes it."""
+    """The arguments of `setsockopt`."""
 
     level: int
     name: int
@@ -32,19 +32,19 @@ class SocketOption(NamedTuple):
 
 
 def keepalive_options(idle: int, user_timeout: int) -> Sequence[SocketOption]:
-    """The options that have a connection end when its peer has vanished.
+    """The options that end a connection when its peer has vanished.
 
     Args:
         idle: Seconds without a packet before the first probe.
-        user_timeout: Seconds from the last sign of a peer on after which it counts as gone; more than `idle`.
+        user_timeout: Seconds since the last packet of a peer after which it counts as vanished; more than `idle`.
 
     Returns:
-        What this system has of them.
+        Those of the options that this system has.
     """
     interval = -(-(user_timeout - idle) // PROBES)
     tcp = {
         "TCP_KEEPIDLE": idle,
-        "TCP_KEEPALIVE": idle,  # what macOS calls it
+        "TCP_KEEPALIVE": idle,  # the name on macOS
         "TCP_KEEPINTVL": interval,
         "TCP_KEEPCNT": PROBES,
         "TCP_USER_TIMEOUT": user_timeout * 1000,  # milliseconds
@@ -64,17 +64,17 @@ class TcpKeepalive:
         Args:
             idle: As for `keepalive_options`.
             user_timeout: As for `keepalive_options`.
-            handlers: Of the client connections.
+            handlers: The handlers of the client connections.
         """
         self._handlers = handlers
         self._options = keepalive_options(idle, user_timeout)
 
     def client_connected(self, client: Client) -> None:
-        """Take a client's connection, at any port."""
+        """Set the options on a client's connection, at any port."""
         self._watch(client, client)
 
     def server_connected(self, data: ServerConnectionHookData) -> None:
-        """Take an upstream's."""
+        """Set the options on an upstream connection."""
         self._watch(data.client, data.server)
 
     def _watch(self, client: Client, connection: Connection) -> None:
@@ -82,6 +82,6 @@ class TcpKeepalive:
         if transport is None:
             return
         sock = transport.get_extra_info("socket")
-        with suppress(OSError):  # it has ended by now
+        with suppress(OSError):  # the connection is closed already
             for option in self._options:
                 sock.setsockopt(*option)

@@ -1,8 +1,8 @@
-"""A directory for mitmproxy's certificate authority where its own (`confdir`) cannot be written.
+"""A directory for mitmproxy's certificate authority, if its own (`confdir`) cannot be written.
 
 mitmproxy makes an authority at a start that finds none. Only clients that use TLS with a proxy without `--certs` get a
-certificate of it, and none of them trusts it. So a missing or read-only home directory, as in many containers, must not
-stop the start.
+certificate from it, and no client trusts that. So a missing or read-only home directory, as in many containers, must
+not prevent the start.
 """
 
 import logging
@@ -17,29 +17,29 @@ from attest_web.settings import SettingsError
 logger = logging.getLogger(__name__)
 
 AUTHORITY_FILE = "mitmproxy-ca.pem"
-"""Where mitmproxy looks for its authority in `confdir`."""
+"""File name of mitmproxy's authority in `confdir`."""
 
 
 class TemporaryAuthority:
-    """Has mitmproxy keep its authority in a directory of this process, and removes that at the end."""
+    """A temporary directory for mitmproxy's authority, which is removed at the end."""
 
     def __init__(self, directory: Path) -> None:
-        """Take a directory.
+        """Use a directory.
 
         Args:
-            directory: Of this process alone, empty.
+            directory: An empty directory of this process.
         """
         self._directory = directory
 
     @classmethod
     def where_needed(cls, confdir: str) -> Self | None:
-        """Make one, unless mitmproxy can use its own directory.
+        """Make a temporary directory, unless mitmproxy can use its own.
 
         Args:
             confdir: mitmproxy's option of that name.
 
         Raises:
-            SettingsError: There is no other directory either.
+            SettingsError: No temporary directory can be made either.
         """
         wanted = Path(confdir).expanduser()
         if _is_usable(wanted):
@@ -61,7 +61,7 @@ class TemporaryAuthority:
         return cls(directory)
 
     def options(self) -> dict[str, Any]:
-        """What mitmproxy's options have to be."""
+        """The required values of mitmproxy's options."""
         return {"confdir": str(self._directory)}
 
     def done(self) -> None:

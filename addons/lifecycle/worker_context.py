@@ -1,4 +1,4 @@
-"""The context of a worker: what it gets from its supervisor, and shares with the other workers."""
+"""The context of a worker: what it receives from its supervisor, and shares with the other workers."""
 
 import socket
 from dataclasses import dataclass, field
@@ -11,17 +11,17 @@ from attest_web.store_address import StoreAddress
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What a worker gets from its supervisor; by default nothing, as for a single process.
+    """What a worker receives from its supervisor; the defaults are those of a single process.
 
     Attributes:
         number: The worker's number, from 1; 0 for a single process.
-        workers: How many workers there are. Limits for all clients together are divided by it.
-        keys: The signing keys; None where this process gets its own.
-        store: The shared store of signatures, where the settings name none.
-        metrics: Where this worker writes its metrics.
-        listener: Listens at the port that clients use.
-        side_listener: Listens at the side port.
-        tls_file: Key and chain of TLS, in PEM; None has them made, or served by other means.
+        workers: Number of workers, by which limits for all clients together are divided.
+        keys: The signing keys; None if this process gets them from dstack or makes random ones.
+        store: The shared store of signatures, if the settings name none.
+        metrics: The files in which this worker writes its metrics.
+        listener: Socket that listens at the port that clients use.
+        side_listener: Socket that listens at the side port.
+        tls_file: Key and chain of TLS, in PEM, from dstack; None if there are none from the supervisor.
     """
 
     number: int = 0
@@ -34,5 +34,5 @@ class WorkerContext:
     tls_file: MemoryFile | None = None
 
     def share_of(self, limit: int) -> int:
-        """This worker's share of a limit, 1 or more where there is one."""
+        """This worker's share of a limit, rounded up."""
         return -(-limit // self.workers)
