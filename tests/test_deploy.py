@@ -249,7 +249,7 @@ def test_app_compose_names_the_key_provider_that_a_verifier_goes_by() -> None:
     demanded = pinned_by_compose(app_compose(COMPOSE.read_text(), APP_GIVEN))
     assert demanded == bytes.fromhex(KMS_KEY)
     found = check_key_provider(KeyProvider(KeyProviderKind.KMS, demanded), frozenset(), demanded)
-    assert found.endswith("which the compose file demands (key_provider_id)")
+    assert found.endswith("which the compose file requires (key_provider_id)")
 
 
 def test_app_compose_has_a_gpu_policy_whose_hash_differs_by_the_number_of_gpus() -> None:
