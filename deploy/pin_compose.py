@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes docker-compose.yaml as dstack is to measure it: with every value in it that is no secret.
+"""Writes docker-compose.yaml as dstack is to measure it: with all values in it that are not secret.
 
-Whoever reads `app_compose` in a report sees what this prints. What an environment variable stood for would be in no
-report, so images (by digest), the model and its revision (a commit) must be there. TLS_FROM_DSTACK and TLS_ALT_NAMES
-may be; they are 0 and localhost by default. Secrets stay names.
+A verifier sees this output as `app_compose` in a report. The values of environment variables are in no report, so the
+images (by digest), the model and its revision (a commit) must be given. TLS_FROM_DSTACK and TLS_ALT_NAMES are optional,
+with the defaults 0 and localhost. Secrets stay variables.
 
   TEE_SIGNER_IMAGE=… PROMETHEUS_IMAGE=… GRAFANA_IMAGE=… MODEL_NAME=… MODEL_REVISION=… deploy/pin_compose.py > app.yaml
 
@@ -30,13 +30,13 @@ PINNED = {
     "GRAFANA_IMAGE": (_IMAGE, "an image by its digest: NAME@sha256:…"),
     "MODEL_NAME": (r"[A-Za-z0-9][\w./-]*", "the name of a model"),
     "MODEL_REVISION": (r"[0-9a-f]{40}", "the commit of the model's repository, 40 hex digits"),
-    "TLS_FROM_DSTACK": (r"[01]", "0 or 1: whether dstack makes the key of TLS"),
+    "TLS_FROM_DSTACK": (r"[01]", "0 or 1: whether dstack makes the TLS key"),
     "TLS_ALT_NAMES": (rf"{_NAME}(,{_NAME})*", "host names and IP addresses, separated by commas, without spaces"),
 }
-"""What is written into the file: by name, its form, and what that is."""
+"""The variables that are replaced by their values: by name, the pattern of a value, and its description."""
 
 DEFAULTS = {"TLS_FROM_DSTACK": "0", "TLS_ALT_NAMES": "localhost"}
-"""What is written where no value is given; the same as the file's own."""
+"""Values of variables that are not given; the same as the defaults in the file."""
 
 APP_PINNED = {
     "KEY_PROVIDER_ID": (
@@ -45,34 +45,37 @@ APP_PINNED = {
     ),
     "GPU_COUNT": (r"[1-8]", "how many GPUs the app must have, 1 to 8"),
 }
-"""What is written into app-compose.json besides, in the same form."""
+"""Further values for app-compose.json, in the same format."""
 
 APP_NAME = "tee-signer"
 OS_VERSION = ">=0.6.0"
-"""dstack's images that heed `requirements`, as a requirement of semantic versions."""
+"""The dstack images that enforce `requirements`, as a requirement of semantic versions."""
 
 PLATFORM = "dstack-tdx"
-"""dstack's name for the platform whose quotes the proxy shows."""
+"""dstack's name for the platform of the proxy's quotes."""
 
 SECRETS = ("TOKEN", "HF_TOKEN", "GRAFANA_PASSWORD")
-"""What is not: dstack hands these in, encrypted to the app. They are its `allowed_envs`."""
+"""The variables that are not replaced: dstack sets them, encrypted to the app. They are its `allowed_envs`."""
 
 _VARIABLE = re.compile(r"\$\{(\w+)[^}]*\}")
 
 
 class PinError(Exception):
-    """Something is missing or not as it should be; the message names it."""
+    """A value is missing or invalid; the message names it."""
 
 
 def pinned(compose: str, environment: Mapping[str, str]) -> str:
-    """A compose file with the values of `PINNED` in it.
+    """Replace the variables of `PINNED` in a compose file by their values.
 
     Args:
         compose: The file's text.
-        environment: Where the values are.
+        environment: The values, by variable.
+
+    Returns:
+        The text with the values in it.
 
     Raises:
-        PinError: A value is missing or of another form, or the file has a variable that is neither pinned nor secret.
+        PinError: A value is missing or invalid, or the file has a variable that is neither pinned nor secret.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -87,21 +90,21 @@ def pinned(compose: str, environment: Mapping[str, str]) -> str:
 
 
 def app_compose(compose: str, environment: Mapping[str, str]) -> str:
-    """All of app-compose.json (`AppCompose` of dstack 0.6): a compose file, and what is demanded of guest and KMS.
+    """Make app-compose.json (`AppCompose` of dstack 0.6): the compose file, and requirements for guest and KMS.
 
     Args:
         compose: The compose file's text, as it is in the repository.
-        environment: Where the values of `PINNED` and `APP_PINNED` are.
+        environment: The values of `PINNED` and `APP_PINNED`, by variable.
 
     Returns:
-        JSON in the form in which dstack's `vmm-cli.py` writes it, so that writing it anew does not change its hash: an
-        indentation of four, and no line end after it.
+        JSON in the format of dstack's `vmm-cli.py`, so that writing it again does not change its hash: an indentation
+        of four, and no line end after it.
 
     Raises:
         PinError: As `pinned` does, and for the values of `APP_PINNED`.
     """
     document = {
-        # Guests before 0.6 take numbers alone: they refuse this instead of passing over `requirements`.
+        # Guests before 0.6 accept only numbers, so they reject this string instead of ignoring `requirements`.
         "manifest_version": "3",
         "name": APP_NAME,
         "runner": "docker-compose",
@@ -127,13 +130,13 @@ def app_compose(compose: str, environment: Mapping[str, str]) -> str:
 
 
 def gpu_policy(gpus: int) -> str:
-    """A policy in Rego v0 that lets a guest boot with exactly so many attested GPUs.
+    """Make a policy in Rego v0 that lets a guest boot only with this number of attested GPUs.
 
     Args:
-        gpus: How many.
+        gpus: The number of GPUs.
 
     Returns:
-        The policy; its input is the list of NVIDIA's claims, one for each GPU that was attested.
+        The policy. Its input is the list of NVIDIA's claims, one for each attested GPU.
     """
     return f"package policy\n\ndefault nv_match = false\n\nnv_match {{\n  count(input) == {gpus}\n}}\n"
 
@@ -147,10 +150,10 @@ def _value(name: str, pins: Mapping[str, tuple[str, str]], environment: Mapping[
 
 
 def main() -> None:
-    """Print it."""
+    """Print the compose file or app-compose.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--app-compose", action="store_true", help="all of app-compose.json, not the compose file alone"
+        "--app-compose", action="store_true", help="write app-compose.json in place of the compose file"
     )
     write = app_compose if parser.parse_args().app_compose else pinned
     try:
