@@ -1,4 +1,4 @@
-"""An openai client that verifies every answer.
+"""An openai client that verifies every response.
 
 It comes with `pip install 'tee-signer[client]'`; see docs/clients.md.
 """

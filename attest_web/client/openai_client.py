@@ -30,14 +30,14 @@ class VerifiedOpenAI(OpenAI):
     def __init__(self, **options: Any) -> None:
         refuse_token(options.get("api_key"))
         super().__init__(**options)
-        refuse_token(self.api_key)  # that of the environment
+        refuse_token(self.api_key)  # it may come from the environment
 
     def _build_headers(self, options: Any, *, retries_taken: int = 0) -> httpx2.Headers:
-        """Refuse a token that cannot be sent, whatever its source. The SDK calls this for every request."""
+        """Reject a token that cannot be sent, whatever its source. The SDK calls this for every request."""
         return checked_headers(lambda: super(VerifiedOpenAI, self)._build_headers(options, retries_taken=retries_taken))
 
     def _process_response(self, **given: Any) -> Any:
-        """Give the response its proof. The SDK calls this for every response; a test checks that it still does."""
+        """Attach the proof to the response. The SDK calls this for every response; a test checks that it still does."""
         pending_proof = _pending_proof(given["response"])
         made = super()._process_response(**given)
         pending_proof.attach(made)
@@ -95,35 +95,38 @@ def verified_openai(
     transport: httpx2.BaseTransport | None = None,
     **options: Any,
 ) -> VerifiedOpenAI:
-    """An `openai.OpenAI` that checks every response before returning it; of a stream, before its end.
+    """An `openai.OpenAI` that checks every response before it returns it, and every stream before its end.
 
         client = verified_openai("https://HOST/v1", api_key=TOKEN)
         answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hello"}])
         proof_of(answer).save("proof.json")
 
     Args:
-        base_url: Where the model is, with `/v1` at its end. Nothing is sent anywhere else, and no redirect is followed.
-        policy: What attestation must meet, see `attestation_policy`, which is the default: strict.
-        signers: Addresses whose signatures are accepted without attestation: one for each of `algos` at least.
-        proof_url: Where signatures and reports are, if not at `base_url`: say a side port, in the same form.
-        tls_binding: Whether the server's TLS key must be the attested one. Without TLS there is none. Where another
-            party ends TLS, say a load balancer, it cannot be.
-        ra_tls: Whether the server's certificate is one of dstack's, to be verified by the attestation in it and not by
-            an authority, before anything is sent. It needs a `policy` that pins compose file and guest image; a
-            `transport` of your own must then take any certificate.
+        base_url: The server's address, with `/v1` at its end. Requests to other addresses fail, and redirects are not
+            followed.
+        policy: The requirements on the attestation; by default, those of `attestation_policy`, which are strict.
+        signers: Addresses whose signatures are accepted without attestation: at least one for each of `algos`.
+        proof_url: The address of signatures and reports in the same form, for example a side port; by default
+            `base_url`.
+        tls_binding: Whether the server's TLS key must be the attested one. It has no effect without TLS. It must be
+            False if another party, such as a load balancer, terminates TLS.
+        ra_tls: Whether the server's certificate is a dstack certificate, which is verified by the attestation in it,
+            and not by an authority, before anything is sent. It needs a `policy` that pins compose file and guest
+            image; a `transport` of your own must then accept any certificate.
         algos: The algorithms that must have signed. Not every server has both.
-        public_reports: Whether the server shows its reports to all (`ATTESTATION_PUBLIC=1`). They are asked for without
-            the token at first, and with it where the server wants it, before its key is attested. With
-            `public_reports`, no server has the token before.
-        allow_unproven: Paths whose answers may go unproven, as in `{"/models"}`.
-        max_bytes: Of a request, and of an answer: both are kept, for the proof.
-        proof_timeout: Seconds that each question for proof may take, with all its tries: for a report, for a signature.
-        on_proof: Is called with every proof.
-        transport: What connects; by default, a new `httpx2.HTTPTransport`. For certificates and proxies of your own.
-        options: All else that `openai.OpenAI` takes, but for `http_client`.
+        public_reports: Whether the server serves its reports without a token (`ATTESTATION_PUBLIC=1`), so that the
+            token is never sent before the server's key is attested. By default, reports are requested without the
+            token first, and then with it if the server requires it.
+        allow_unproven: Paths whose responses may be unproven, as in `{"/models"}`.
+        max_bytes: Largest request and largest response, in bytes: both are kept for the proof.
+        proof_timeout: Seconds that each request for a report or a signature may take, including its retries.
+        on_proof: Called with every proof.
+        transport: The transport that connects; by default, a new `httpx2.HTTPTransport`. For your own certificates and
+            forward proxies.
+        options: All other options of `openai.OpenAI`, except `http_client`.
 
     Raises:
-        ValueError: An argument makes no sense, or the token cannot be sent.
+        ValueError: An argument is invalid, or the token cannot be sent.
     """
     config = _transport_config(
         base_url,
@@ -184,17 +187,17 @@ def verified_async_openai(
 
 
 def proof_of(answer: object) -> Proof:
-    """The proof of an answer: what `answer.proof` is, with its type.
+    """The proof of a response: its `proof` attribute, with a type.
 
     Args:
-        answer: What a verified client has given: an answer, a stream that has been read to its end, a raw response.
+        answer: A result of a verified client: a response, a stream that has been read to its end, or a raw response.
 
     Raises:
-        UnprovenError: It has none, or none yet.
+        UnprovenError: It has no proof, or none yet.
     """
     proof = getattr(answer, "proof", None)
     if not isinstance(proof, Proof):
-        raise UnprovenError("this has no proof: a stream has one when it has been read to its end, others at once")
+        raise UnprovenError("this has no proof: a stream has one after it has been read to its end, others at once")
     return proof
 
 
@@ -215,7 +218,7 @@ def _transport_config(
     if policy is not None and signers is not None:
         raise ValueError("policy and signers: give one of them")
     if public_reports and signers is not None:
-        raise ValueError("public_reports keeps the token until keys are attested, and signers does without: give one")
+        raise ValueError("public_reports withholds the token until keys are attested; signers skips that: give one")
     for url in map(httpx2.URL, (base_url, proof_url or base_url)):
         if url.scheme not in ("http", "https"):
             raise ValueError("a URL here begins with http:// or https://")
@@ -255,16 +258,16 @@ def _no_cookies() -> CookieJar:
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
     if "http_client" in options:
-        raise ValueError("http_client would go around the checks; give a transport instead")
+        raise ValueError("http_client would bypass the checks; give a transport instead")
     return options
 
 
 def _pending_proof(response: httpx2.Response) -> PendingProof:
     pending_proof = response.extensions.get(EXTENSION)
     if not isinstance(pending_proof, PendingProof):
-        raise UnprovenError("this answer went around the verifying transport; make clients with verified_openai")
+        raise UnprovenError("this response bypassed the verifying transport; make clients with verified_openai")
     return pending_proof
 
 
 def _no_websockets() -> UnprovenError:
-    return UnprovenError("a WebSocket cannot be verified by this client; use one of openai's own, and tee-verify")
+    return UnprovenError("a WebSocket cannot be verified by this client; use openai's own client and tee-verify")

@@ -24,7 +24,7 @@ from attest_web.verify.primitives.checks import FailedError
 from attest_web.verify.primitives.http_client import Origin
 
 MIN_BYTES = 32
-"""Size of the shortest id of a key provider that is expected: a SHA-256."""
+"""Shortest accepted id of a key provider, in bytes: a SHA-256."""
 
 
 def attestation_policy(
@@ -48,31 +48,31 @@ def attestation_policy(
     gpu_policy_hashes: Collection[str] = (),
     timeout: float = 60.0,
 ) -> Policy:
-    """Make a policy. By default, Intel and NVIDIA must vouch for the attestation; the rest is yours to pin.
+    """Make a policy. By default, Intel's and NVIDIA's verdicts are required; the other arguments pin your deployment.
 
     Args:
         compose_hash: SHA-256 of the compose file that you have read, in hex.
         mrtd: MRTD of the guest image, 48 bytes in hex.
-        rtmrs: RTMR0 to RTMR2 of it, by number, in the same form.
-        os_image_hashes: Hashes of the dstack images that will do, in hex: in place of `mrtd` and `rtmrs`.
-        app_ids: Ids that the app may have at its KMS, 20 bytes each in hex.
-        key_providers: Ids of the key providers that may have given the keys, or the SHA-256 of these, in hex.
-        kms_roots: Root keys of the KMSes that may have given the signing keys, 33 bytes each in hex.
-        require_mr_config_id: Whether the host must have said in MRCONFIGID what is to run.
+        rtmrs: RTMR0 to RTMR2 of the guest image, by number, in the same form.
+        os_image_hashes: Hashes of the accepted dstack images, in hex: in place of `mrtd` and `rtmrs`.
+        app_ids: Accepted ids of the app at its KMS, 20 bytes each in hex.
+        key_providers: Ids of the accepted key providers, or the SHA-256 of these, in hex.
+        kms_roots: Root keys of the KMSes that may have issued the signing keys, 33 bytes each in hex.
+        require_mr_config_id: Whether the host must have stated in MRCONFIGID what is to run.
         allow_tcb_status: TCB statuses to allow besides `UpToDate`.
-        allow_dev: Whether keys of a development run will do (`DEV=1`); `dev_root` implies it.
-        gpu: `required` asks NVIDIA for its verdict, and `bound` for the GPUs that the guest attested at boot;
-            `unverified`, `canned` and `none` do without (`tee-verify --help`).
-        dev_root: File with the root to trust instead of Intel's, of a simulator. It proves nothing about hardware.
-        collateral: File with Intel's collateral, in dcap-qvl's JSON; fetched where it is None.
-        pccs_url: Where to fetch it.
-        nras_url: Where NVIDIA's service is.
-        nvidia_keys: File with NVIDIA's keys, a JWKS; fetched from that service where it is None.
-        gpu_policy_hashes: Policies that may have governed the attestation of GPUs at boot, in hex.
+        allow_dev: Whether keys of a development run are accepted (`DEV=1`); `dev_root` implies it.
+        gpu: `required` needs NVIDIA's verdict; `bound` also needs the GPUs to be those that the guest attested at
+            boot; `unverified`, `canned` and `none` need less (`tee-verify --help`).
+        dev_root: File with a simulator's root, to trust instead of Intel's. It proves nothing about hardware.
+        collateral: File with Intel's collateral, in dcap-qvl's JSON; None fetches it.
+        pccs_url: Address to fetch it from.
+        nras_url: Address of NVIDIA's service.
+        nvidia_keys: File with NVIDIA's keys, a JWKS; None fetches them from that service.
+        gpu_policy_hashes: Hashes of the accepted policies for the attestation of GPUs at boot, in hex.
         timeout: Seconds that each of these services may take.
 
     Raises:
-        ValueError: One of these makes no sense.
+        ValueError: An argument is invalid.
         OSError: A file cannot be read.
     """
     root = root_certificate(Path(dev_root).read_bytes()) if dev_root is not None else None

@@ -441,7 +441,7 @@ def test_new_keys_are_attested_anew(
         assert second.evidence.nonce != first.evidence.nonce
         assert liar.asked.count(REPORT) == 2 * ATTESTED
         with verified_openai(liar.url, api_key=TOKEN, signers=list(first.signers.values())) as knowing:
-            with pytest.raises(MismatchError, match="none of the known signers"):
+            with pytest.raises(MismatchError, match="not one of the known signers"):
                 knowing.chat.completions.create(**CHAT)
             liar.port = attesting.port
             assert proof_of(knowing.chat.completions.create(**CHAT)).evidence.reports == []

@@ -1,1 +1,1 @@
-"""Decides whether a response is proven: fetches signatures and reports and checks them, without I/O of its own."""
+"""Decides whether a response is proven: requests signatures and reports and checks them, sans-I/O."""

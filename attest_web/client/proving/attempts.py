@@ -1,7 +1,6 @@
 """Attempts to attest keys, one at a time: a request that waited for a failed attempt does not repeat it.
 
-Without this, each of many requests that wait for their turn would be held by a slow server for as long as all those
-before it.
+Without this, a slow server would delay each waiting request by the sum of all attempts before it.
 """
 
 from collections.abc import Hashable, Iterator
@@ -11,10 +10,10 @@ from attest_web.client.proving.errors import ProofError
 
 
 class Attempts:
-    """The outcome of the last attempt. To be used under a lock, except for `made`.
+    """The outcome of the last attempt. Use it under a lock, except for `made`.
 
     Attributes:
-        made: How many attempts there were, to be read before waiting for the lock.
+        made: Number of attempts so far; read it before waiting for the lock.
     """
 
     def __init__(self) -> None:
@@ -27,11 +26,11 @@ class Attempts:
         """Make an attempt within this context.
 
         Args:
-            subject: What is attested, and all that it depends on.
-            made_before: What `made` was before the wait for the lock.
+            subject: Key of what is attested and everything that it depends on.
+            made_before: The value of `made` before the wait for the lock.
 
         Raises:
-            ProofError: The same attempt failed during the wait, with the error that it failed with; or this one fails.
+            ProofError: The same attempt failed during the wait (with its error), or this one fails.
         """
         if self._failure is not None and self.made != made_before and self._subject == subject:
             raise _again(self._failure)
@@ -46,7 +45,7 @@ class Attempts:
 
 
 def _again(failure: ProofError) -> ProofError:
-    """The same error, without the frames that it was raised in, which have a request each."""
+    """A copy of the error without its traceback, whose frames hold requests."""
     made = type(failure).__new__(type(failure))
     made.args = failure.args
     vars(made).update(vars(failure))

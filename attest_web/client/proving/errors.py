@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class ProofError(Exception):
-    """A response is not proven, so it is not returned. The SDK never retries it: that is left to the caller.
+    """A response is not proven, so it is not returned. The SDK never retries it; the caller may.
 
     Attributes:
-        proof: What there is of a proof, to be saved and inspected; None where there is nothing.
+        proof: The incomplete or failed proof, to be saved and inspected; None without one.
     """
 
     def __init__(self, message: str, proof: "Proof | None" = None) -> None:
@@ -23,17 +23,17 @@ class ProofError(Exception):
 
 
 class UnprovenError(ProofError):
-    """There is no proof: the response is not signed, or what proves it could not be fetched or checked.
+    """There is no proof: the response is not signed, or its proof could not be fetched or checked.
 
-    Retry; if the error stays, its message says what is missing. Nothing is known to be wrong, and nothing to be right.
+    Retry; if the error persists, its message says what is missing. The response may or may not be authentic.
     """
 
 
 class MismatchError(ProofError):
-    """There is a proof, and it does not hold: request, response, signature or keys have been changed.
+    """There is a proof, and it is invalid: request, response, signature or keys have been changed.
 
-    Do not use the response, and do not retry over this connection before you know why. `error.proof.save(…)` keeps
-    what there is, for the server's operator.
+    Do not use the response, and do not retry over this connection before you know why. `error.proof.save(…)` saves
+    the evidence for the server's operator.
 
     Attributes:
         checks: The checks that failed.
@@ -45,7 +45,7 @@ class MismatchError(ProofError):
 
 
 def not_holding(what: str, checks: Sequence[Check], proof: "Proof | None" = None) -> ProofError:
-    """The error for checks of which not all hold."""
+    """The error for checks that do not all hold."""
     failed = [check for check in checks if check.status is Status.FAILED]
     if failed:
         why = "; ".join(f"{check.name}: {check.detail}" for check in failed[:2])

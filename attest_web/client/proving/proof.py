@@ -1,4 +1,4 @@
-"""The proof of a response, as the client gets it."""
+"""The proof of a response, for the caller of the client."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from attest_web.verify.proof_file import SavedProof
 
 @dataclass(frozen=True)
 class Proof:
-    """Everything that proves an answer.
+    """Everything that proves a response.
 
     Attributes:
-        evidence: The bytes of request and answer as they were on the wire, the signatures, and the reports about their
-            keys (none where the keys were known beforehand).
-        checks: The checks that were made, those of the reports when the keys were first met.
-        warnings: What the checks do not say, a line each.
+        evidence: The bytes of request and response as they were on the wire, the signatures, and the reports about
+            their keys (none where the keys were configured).
+        checks: The checks that were made; those of the reports were made when the keys were first used.
+        warnings: The points that the checks leave open, one line each.
         signers: The address that has signed, by algorithm.
-        collateral: What the quotes were checked against, in dcap-qvl's JSON, if that is known.
+        collateral: The collateral that the quotes were checked against, in dcap-qvl's JSON; None if unknown.
     """
 
     evidence: Evidence = field(repr=False)
@@ -38,11 +38,11 @@ class Proof:
 
     @property
     def response_sha256(self) -> str:
-        """SHA-256 of the answer's body, in hex."""
+        """SHA-256 of the response's body, in hex."""
         return hashlib.sha256(self.evidence.bodies.response if self.evidence.bodies else b"").hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write it into a file for `tee-verify --proof`. It has prompt and response in it: only its owner may read it.
+        """Write a file for `tee-verify --proof`. It holds prompt and response, so only its owner may read it.
 
         Raises:
             OSError: It cannot be written.

@@ -1,6 +1,6 @@
-"""The I/O steps of proving, so that sync and async clients share one sans-I/O logic.
+"""The I/O steps of proving, so that sync and async clients share the same sans-I/O logic.
 
-A generator yields steps and is sent their results: it does no I/O itself.
+A generator yields steps and receives their results; it does no I/O itself.
 """
 
 from collections.abc import Callable, Generator
@@ -17,16 +17,16 @@ class TookTooLongError(FetchError):
 
 @dataclass(frozen=True)
 class StartDeadline:
-    """Start the deadline of a request for proof, which holds for all its retries and waits."""
+    """Start the deadline of a request for proof, which covers all its retries and waits."""
 
 
 @dataclass(frozen=True)
 class Get:
-    """Send a GET request to the server that serves proofs. The result is an `Answer`, or a `FetchError` without one.
+    """Send a GET request to the server of signatures and reports. The result is an `Answer` or a `FetchError`.
 
     Attributes:
-        target: Path and query, behind the base URL.
-        about_keys: Whether it fetches a report about the keys, which may go over a connection that is not attested.
+        target: Path and query, relative to the base URL.
+        about_keys: Whether it requests a report about the keys, for which the connection need not be attested.
         with_token: Whether the token is sent with it.
     """
 
@@ -44,7 +44,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class RunBlocking:
-    """Call a blocking function in a thread. The result is what it returns."""
+    """Call a blocking function in a thread. The result is its return value."""
 
     call: Callable[[], Any]
 
@@ -63,7 +63,7 @@ def signature_target(response_id: str, algo: str, model: str | None) -> str:
 def report_target(
     algo: str, nonce: bytes, address: str | None = None, *, tls: bool = False, model: str | None = None
 ) -> str:
-    """The path of a report about a key: that of an address, or the one in use."""
+    """The path of a report about the key of an address, or about the key in use."""
     query = {"signing_algo": algo, "nonce": nonce.hex(), "include_tls_fingerprint": "true" if tls else "false"}
     query |= ({"signing_address": address} if address is not None else {}) | ({"model": model} if model else {})
     return f"/attestation/report?{urlencode(query)}"

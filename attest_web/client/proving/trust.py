@@ -1,4 +1,4 @@
-"""Which keys may sign: attested ones, or ones that are configured."""
+"""Decides which keys may sign: attested keys, or configured ones."""
 
 import json
 import secrets
@@ -25,17 +25,17 @@ Signers = Mapping[SigningAlgo, bytes]
 """Addresses by algorithm."""
 
 MAX_PINS = 16
-"""Sets of keys that are cached; the oldest is evicted and would be attested again."""
+"""Number of cached sets of keys; an evicted set is attested again when it is used."""
 
 _WANTS_TOKEN = frozenset({401, 403})
-"""HTTP statuses of a server whose reports need a token."""
+"""HTTP statuses of a server whose reports require a token."""
 
 
 class RefusedError(UnprovenError):
-    """The server refused a report with an HTTP status.
+    """The server responded to the request for a report with an HTTP error.
 
     Attributes:
-        answer: Its response.
+        answer: The response.
     """
 
     def __init__(self, message: str, answer: Answer) -> None:
@@ -49,10 +49,10 @@ class Pin:
 
     Attributes:
         signers: The address of each algorithm.
-        tls_key: SHA-256 of the SPKI of the TLS key that goes with them; None where TLS is not bound.
+        tls_key: SHA-256 of the SPKI of the TLS key in the same reports; None where TLS is not bound.
         evidence: The reports, and the nonce that they were made for.
         audit: The outcome of their checks.
-        collateral: What the quotes were checked against, if that is known.
+        collateral: The collateral that the quotes were checked against; None if unknown.
     """
 
     signers: Signers
@@ -67,34 +67,34 @@ class Trust(Protocol):
 
     @property
     def settled(self) -> bool:
-        """Whether any keys may sign yet."""
+        """Whether any keys are trusted yet."""
 
     @property
     def tls_keys(self) -> frozenset[bytes]:
-        """SHA-256 of the SPKI of each TLS key that goes with them, where TLS is bound."""
+        """SHA-256 of the SPKI of each trusted TLS key; empty where TLS is not bound."""
 
     def find(self, signers: Signers, tls_key: bytes | None) -> Pin | None:
-        """The pin for these keys, if they may sign."""
+        """The pin of these keys; None if they are not trusted."""
 
     def attested(self, signers: Signers | None, tls_key: bytes | None) -> Pin | None:
-        """The pin that `pin` would return for the same arguments, if it has been made since."""
+        """The pin that `pin` would return for the same arguments; None if there is none yet."""
 
     def pin(self, signers: Signers | None, tls_key: bytes | None, model: str | None) -> Steps[Pin]:
-        """Decide whether these keys may sign, or which may, if None are given.
+        """Decide whether these keys may sign; with None, find the keys that may.
 
         Raises:
-            ProofError: They may not, or it cannot be decided.
+            ProofError: They may not sign, or it cannot be decided.
         """
 
 
 class KnownSigners:
-    """Trust in addresses that are configured, say from a run of `tee-verify`."""
+    """Trust in configured addresses, for example from a run of `tee-verify`."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
-        """Trust these.
+        """Trust these addresses.
 
         Raises:
-            ValueError: One is neither an Ethereum address nor an Ed25519 public key.
+            ValueError: An address is neither an Ethereum address nor an Ed25519 public key.
         """
         self._known: dict[SigningAlgo, set[bytes]] = {algo: set() for algo in SIGNING_ALGOS}
         for address in addresses:
@@ -106,12 +106,12 @@ class KnownSigners:
 
     @property
     def settled(self) -> bool:
-        """Always: nothing has to be fetched."""
+        """Always True: nothing has to be fetched."""
         return True
 
     @property
     def tls_keys(self) -> frozenset[bytes]:
-        """None: TLS is not bound."""
+        """Always empty: TLS is not bound."""
         return frozenset()
 
     def find(self, signers: Signers, tls_key: bytes | None) -> Pin | None:  # noqa: ARG002
@@ -125,14 +125,14 @@ class KnownSigners:
         return self.find(signers, tls_key) if signers is not None else None
 
     def pin(self, signers: Signers | None, tls_key: bytes | None, model: str | None) -> Steps[Pin]:  # noqa: ARG002
-        """See `Trust`: what `find` has not found is not known.
+        """See `Trust`. Keys that `find` does not find are not trusted.
 
         Raises:
             MismatchError: Always.
         """
         yield from ()
         shown = ", ".join(shown_address(algo, address) for algo, address in (signers or {}).items())
-        raise MismatchError(f"{shown} has signed, which is none of the known signers")
+        raise MismatchError(f"{shown} has signed, which is not one of the known signers")
 
 
 class AttestedSigners:
@@ -147,14 +147,14 @@ class AttestedSigners:
         send_token: bool = True,
         nonce: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """Trust what the policy trusts.
+        """Trust the keys that a policy accepts.
 
         Args:
-            policy: What reports must meet.
-            algos: The algorithms, of whose keys there must be a report each.
+            policy: The requirements on reports.
+            algos: The algorithms; a report about the key of each is required.
             tls: Whether the server's TLS key must be the attested one.
-            send_token: Whether a server that shows no report without the token is sent it before its key is attested.
-            nonce: Gives so many random bytes.
+            send_token: Whether the token is sent before the key is attested, to a server that requires it for reports.
+            nonce: Returns a number of random bytes.
         """
         self._policy = policy
         self._algos = tuple(algos)
@@ -187,12 +187,12 @@ class AttestedSigners:
         return next((pin for pin in self._pins if tls_key in (None, pin.tls_key)), None)
 
     def pin(self, signers: Signers | None, tls_key: bytes | None, model: str | None) -> Steps[Pin]:
-        """See `Trust`: fetch reports with a fresh nonce, and check them.
+        """See `Trust`. Requests reports with a fresh nonce and checks them.
 
         Raises:
-            RefusedError: The server gives no report.
-            UnprovenError: There is none, or it cannot be checked.
-            MismatchError: It does not hold, or is about other keys.
+            RefusedError: The server responded with an error.
+            UnprovenError: There is no report, or it cannot be checked.
+            MismatchError: The report is invalid, or about other keys.
         """
         nonce = self._nonce(NONCE_BYTES)
         evidence = Evidence(nonce=nonce)
@@ -202,7 +202,7 @@ class AttestedSigners:
             target = report_target(algo, nonce, address, tls=self._tls, model=model)
             answer = yield from self._report(target)
             if answer.status != 200:
-                why = f"/attestation/report answered {answer.status}"
+                why = f"/attestation/report returned {answer.status}"
                 if answer.status == 404:
                     why += "; is this a signing proxy, and does its address here end in /v1?"
                 raise RefusedError(f"no report about the {algo} key {address or 'in use'}: {why}", answer)
@@ -219,19 +219,19 @@ class AttestedSigners:
             algo: Report.parse(said.body).address for algo, said in zip(self._algos, evidence.reports, strict=True)
         }
         if signers is not None and attested != dict(signers):
-            raise MismatchError("the report is about another key than the one that has signed this answer")
+            raise MismatchError("the report is about another key than the one that has signed this response")
         pin = Pin(attested, next(iter(keys_seen)) if self._tls else None, evidence, audit, collateral)
         self._pins = (pin, *self._pins)[:MAX_PINS]
         return pin
 
     def _report(self, target: str) -> Steps[Answer]:
-        """Fetch a report: at first without the token, as the server is not attested yet."""
+        """Request a report: first without the token, as the server is not attested yet."""
         answer = yield from _ask(target, with_token=False)
         if answer.status not in _WANTS_TOKEN:
             return answer
         if not self._send_token:
             raise UnprovenError(
-                f"/attestation/report answered {answer.status} without the token, which public_reports keeps from it:"
+                f"/attestation/report returned {answer.status} without the token, which public_reports withholds:"
                 " are the reports of this server public (ATTESTATION_PUBLIC=1)?"
             )
         return (yield from _ask(target, with_token=True))
@@ -250,19 +250,19 @@ def _ask(target: str, *, with_token: bool) -> Steps[Answer]:
     yield StartDeadline()
     answer: Answer | FetchError = yield Get(target, about_keys=True, with_token=with_token)
     if isinstance(answer, FetchError):
-        raise UnprovenError(f"no attestation report could be had: {answer}")
+        raise UnprovenError(f"the attestation report could not be fetched: {answer}")
     return answer
 
 
 def the_report(body: bytes, address: str | None) -> bytes:
-    """The report in a response: the response itself, or one of those that a gateway has gathered from many machines.
+    """The report in a response: the response itself, or one of the reports that a gateway has collected from machines.
 
     NEAR AI's gateway has the models' reports in `model_attestations`.
     """
     try:
         source = parse_object(body, "the report")
     except FailedError:
-        return body  # the check says what is wrong with it
+        return body  # the check reports the error
     gathered = source.get("model_attestations")
     if "intel_quote" in source or not isinstance(gathered, list):
         return body

@@ -1,1 +1,1 @@
-"""Which events of a stream may be read before the stream is proven."""
+"""Decides which events of a stream are released before the stream is proven."""

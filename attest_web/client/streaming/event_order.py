@@ -1,14 +1,14 @@
-"""The order of events: so that no text is taken for complete by the end of a block of reasoning.
+"""Checks the order of events, so that the end of a reasoning block cannot mark a text as complete.
 
-The end of reasoning may be read before a stream is proven; that of a text, which readers act on, may not. But many
-readers take a text for complete at the end of its block, part or item, without a look at its type. So a block that
-begins as reasoning, or ends as one, has no text in it.
+The end of reasoning may be released before a stream is proven. The end of a text, which applications act on, may not.
+But many parsers take a text for complete at the end of its block, part or item, without checking the type. So a block
+that begins or ends as reasoning must not contain text.
 """
 
 from typing import Any, Final
 
 MAX_ITEMS: Final = 4096
-"""Outputs of a response, each with one id, that are remembered at most. The events of more wait."""
+"""Largest number of tracked outputs of a response, each with one id. The events of further outputs are held back."""
 
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 _MESSAGES: Final = frozenset({"output_text", "refusal", "message"})
@@ -16,17 +16,17 @@ _TEXTS: Final = frozenset({"response.output_text.delta", "response.refusal.delta
 
 
 class BlockOrder:
-    """The blocks of an answer of Anthropic's Messages.
+    """The blocks of a response of Anthropic's Messages API.
 
-    The package that speaks to Anthropic counts blocks as they begin, so they must be numbered as it counts.
+    Anthropic's package counts blocks as they begin, so their indexes must match this count.
     """
 
     def __init__(self) -> None:
-        self._begun: int | None = None  # blocks that have; None before the message has
+        self._begun: int | None = None  # number of begun blocks; None before the message begins
         self._thinks = False
 
     def takes(self, kind: str, event: dict[str, Any]) -> bool:
-        """Whether an event may come now.
+        """Whether an event is in order.
 
         Args:
             kind: Its type.
@@ -50,13 +50,13 @@ class BlockOrder:
 
 
 class ItemOrder:
-    """The outputs of a response of OpenAI's Responses API, by index and by id: each is a message or a thought."""
+    """The outputs of a response of OpenAI's Responses API, by index and by id: each is a message or reasoning."""
 
     def __init__(self) -> None:
         self._thinks: dict[tuple[str, object], bool] = {}
 
     def takes(self, kind: str, event: dict[str, Any]) -> bool:
-        """Whether an event may come now.
+        """Whether an event is in order.
 
         Args:
             kind: Its type, which begins with `response.`.
@@ -70,7 +70,7 @@ class ItemOrder:
             thinks = said_to_think
         else:
             return True
-        if "output_index" not in event:  # it could be about any
+        if "output_index" not in event:  # it could be about any output
             return said_to_think
         ids = [event.get("item_id"), (event.get("item") or {}).get("id")]
         keys = [("index", event["output_index"]), *(("id", each) for each in ids if each)]

@@ -1,4 +1,4 @@
-"""Predicates of JSON values, to write an allow-list with.
+"""Predicates of JSON values, for an allow-list.
 
 A shape is true for the values of its form, and false for all others: another type, another member, another literal.
 """
@@ -48,12 +48,12 @@ def literal(*allowed: str) -> Shape:
 
 
 def either(*shapes: Shape) -> Shape:
-    """Of one of these shapes."""
+    """A value of one of these shapes."""
     return lambda value: any(shape(value) for shape in shapes)
 
 
 def optional(shape: Shape) -> Shape:
-    """Of this shape, or `null`."""
+    """A value of this shape, or `null`."""
     return either(null, shape)
 
 
@@ -63,7 +63,7 @@ def list_of(shape: Shape) -> Shape:
 
 
 def filled_list_of(shape: Shape) -> Shape:
-    """A list of one item at least, whose items are all of this shape."""
+    """A list with at least one item, whose items are all of this shape."""
     return lambda value: value != [] and list_of(shape)(value)
 
 
@@ -73,11 +73,11 @@ def values_of(shape: Shape) -> Shape:
 
 
 def members(allowed: Mapping[str, Shape], *required: str) -> Shape:
-    """An object without other members than these, each of its shape.
+    """An object with no other members than these, each of its shape.
 
     Args:
         allowed: Shapes by the member's name.
-        required: Names of those that must be there.
+        required: Names of the required members.
     """
     return lambda value: (
         isinstance(value, dict)

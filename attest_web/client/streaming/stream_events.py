@@ -1,10 +1,10 @@
-"""Which events of a stream may be read before the stream is proven: an allow-list, by their shape.
+"""An allow-list, by shape, of the events that are released before the stream is proven.
 
-An event passes if no reader acts on it: a piece of text, of a refusal, or of reasoning, with ids, roles, indexes and
-counts; the start of a response or a part that is still empty; a ping. Any other event waits for the proof: tool calls
-and pieces of them, `finish_reason`, a text that is marked complete, annotations, unknown types and members.
+An event passes if no application acts on it: a delta of text, of a refusal, or of reasoning, with ids, roles, indexes
+and counts; the start of a response or of an empty part; a ping. Any other event is held back until the proof: tool
+calls and their deltas, `finish_reason`, a text that is marked complete, annotations, unknown types and members.
 
-The dialects are those of OpenAI's chat, completions and Responses API, as vLLM and SGLang speak them, too
+The dialects are those of OpenAI's chat, completions and Responses API, which vLLM and SGLang implement as well
 (https://platform.openai.com/docs/api-reference), and of Anthropic's Messages
 (https://docs.anthropic.com/en/api/messages-streaming).
 """
@@ -104,10 +104,10 @@ _CHUNK_HEAD = {
 }
 CHUNK: Final = either(
     members(_CHUNK_HEAD | {"choices": list_of(_CHOICE), "usage": null}, "choices"),
-    # Without choices, the usage is that of all of a stream, and says that this is its end.
+    # Without choices, the usage covers the whole stream, and marks its end.
     members(_CHUNK_HEAD | {"choices": filled_list_of(_CHOICE), "usage": _USAGE}, "choices"),
 )
-"""A chunk of a chat or a completion, which has no type."""
+"""A chunk of a chat or a completion, which has no `type`."""
 
 _ECHO = (
     *("background", "conversation", "frequency_penalty", "instructions", "max_output_tokens", "max_tool_calls"),
@@ -115,7 +115,7 @@ _ECHO = (
     *("prompt_cache_retention", "reasoning", "safety_identifier", "service_tier", "store", "temperature", "text"),
     *("tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user"),
 )
-"""Members in which a response repeats its request, before it has any output."""
+"""Members of a response that repeat its request."""
 
 _BEGUN = members(
     dict.fromkeys(_ECHO, anything)
@@ -212,7 +212,7 @@ _EMPTY_ANTHROPIC_MESSAGE = members(
         "container": null,
         "context_management": null,
         "diagnostics": null,
-        "usage": optional(values_of(optional(either(number, text, _AMOUNTS)))),  # its service_tier is a word
+        "usage": optional(values_of(optional(either(number, text, _AMOUNTS)))),  # its service_tier is a string
     }
 )
 _TEXT_BLOCK = members({"type": literal("text"), "text": text, "citations": either(null, empty)}, "type")
@@ -257,18 +257,18 @@ _BY_TYPE: Final[Mapping[str, Shape]] = MappingProxyType(
 
 
 class EventFilter:
-    """Says of the events of one stream, in their order, whether they may be read before it is proven."""
+    """Decides for each event of one stream, in order, whether it may be released before the stream is proven."""
 
     def __init__(self) -> None:
         self._blocks = BlockOrder()
         self._items = ItemOrder()
 
     def passes(self, name: str | None, event: dict[str, Any]) -> bool:
-        """Whether an event may be read.
+        """Whether an event may be released.
 
         Args:
-            name: The SSE event's own name; None where it has none.
-            event: Its data, of which no object has two members of one name.
+            name: The SSE event's `event` field; None without one.
+            event: Its data, in which no object has two members of one name.
         """
         if "type" not in event:
             return name is None and CHUNK(event)

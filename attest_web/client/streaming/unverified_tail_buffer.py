@@ -1,13 +1,14 @@
-"""Releases the events of a stream up to the first that a reader could act on, and buffers all that follows.
+"""Releases the events of a stream up to the first that an application could act on, and buffers the rest.
 
-A reader acts on the end of a stream (`[DONE]`, `response.completed`, `message_stop`, a `finish_reason`), and on what
-is complete before: a tool call, a text. What is known to be none of these is released as soon as its event is complete,
-see `stream_events`; everything else is buffered until the whole stream is proven, and so is all that follows it.
+An application acts on the end of a stream (`[DONE]`, `response.completed`, `message_stop`, a `finish_reason`), and on
+parts that are complete before it: a tool call, a text. An event that is known to be none of these is released as soon
+as it is complete, see `stream_events`. Any other event, and everything after it, is buffered until the whole stream is
+proven.
 
-Lines and fields are read as WHATWG HTML, 9.2.6 has them. Where another reader may read a stream in another way, it
-waits: at a line that ends in a lone CR, one with a character that `str.splitlines` takes for a line end, a field that
-is not `event` or `data` (`id`, and one behind a byte order mark, among them), a field that is there twice, bytes that
-are not UTF-8, JSON with two members of one name.
+Lines and fields are parsed by WHATWG HTML, 9.2.6. Where other parsers may differ, the buffer releases nothing more: at
+a line that ends in a lone CR, a line with a character that `str.splitlines` takes for a line end, a field that is not
+`event` or `data` (such as `id`, or a field after a byte order mark), a repeated field, bytes that are not UTF-8, JSON
+with two members of one name.
 """
 
 import json
@@ -21,19 +22,19 @@ from attest_web.verify.primitives.checks import FailedError
 from attest_web.verify.primitives.untrusted_json import parse_object
 
 MAX_EVENT: Final = 2**20
-"""Bytes of an event's data at most that are parsed; a longer one is buffered. Parsed JSON takes 25 times its size."""
+"""Largest event data that are parsed, in bytes; larger ones are buffered. Parsed JSON takes 25 times its size."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
-"""The end of a line, once it is clear: the CR at the end of what has come may be the half of one."""
+"""The end of a line, once it is certain: a CR at the end of the received bytes may be half of a CRLF."""
 
 _OTHER_LINE_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
-"""What `str.splitlines` takes for a line end and SSE does not; httpx's `iter_lines` reads so."""
+"""Line ends of `str.splitlines`, and so of httpx's `iter_lines`, that are not line ends in SSE."""
 
 
 class UnverifiedTailBuffer:
     """The buffer of one stream; sans-I/O.
 
-    All of the stream is kept, for its proof, and `max_bytes` bounds it.
+    The whole stream, up to `max_bytes`, is kept for its proof.
 
     Attributes:
         id: The response id of the first event that has one.
@@ -43,13 +44,13 @@ class UnverifiedTailBuffer:
         """Make an empty buffer.
 
         Args:
-            max_bytes: Of the stream, all of which is kept for its proof.
+            max_bytes: Largest stream, in bytes, all of which is kept for its proof.
         """
         self._max_bytes = max_bytes
         self._content = bytearray()
         self._released = 0  # bytes of the content that were released
-        self._line = 0  # where the line begins that has not ended
-        self._scanned = 0  # up to where there is no line end in it
+        self._line = 0  # offset of the incomplete line
+        self._scanned = 0  # offset up to which it has no line end
         self._closed = False
         self._filter = EventFilter()
         self._event = _Event()
@@ -57,11 +58,11 @@ class UnverifiedTailBuffer:
 
     @property
     def content(self) -> bytes:
-        """All that has come."""
+        """All bytes received so far."""
         return bytes(self._content)
 
     def feed(self, piece: bytes) -> bytes:
-        """Add the next piece; return what may be released now, perhaps nothing.
+        """Add the next piece; return the bytes that may be released now, possibly none.
 
         Raises:
             UnprovenError: The stream is longer than `max_bytes`.
@@ -74,7 +75,7 @@ class UnverifiedTailBuffer:
         return bytes(self._content[start : self._released])
 
     def end(self) -> bytes:
-        """What was held back: to be released once the stream is proven."""
+        """The buffered bytes, to be released once the stream is proven."""
         held = bytes(self._content[self._released :])
         self._released = len(self._content)
         return held
@@ -102,15 +103,15 @@ class UnverifiedTailBuffer:
             return True
         try:
             return self._filter.passes(event.name, parse_object(event.data, "an event"))
-        except FailedError:  # [DONE] among them
+        except FailedError:  # for example [DONE]
             return False
 
 
 class _Event:
-    """An event as its lines come in.
+    """An event, built from its lines.
 
     Attributes:
-        is_unusual: Whether other readers may read something else in it.
+        is_unusual: Whether other parsers may parse it in another way.
         name: Its `event` field.
     """
 
@@ -122,7 +123,7 @@ class _Event:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no field, but comments at most."""
+        """Whether it has no fields; it may have comments."""
         return self.name is None and not self._data
 
     @property
@@ -131,11 +132,11 @@ class _Event:
         return "\n".join(self._data)
 
     def json(self) -> dict[str, Any] | None:
-        """The JSON object that its data stand for, if any, as most readers take it."""
+        """The JSON object in its data, by lenient parsing; None if there is none."""
         return json_object(self.data) if 0 < self._size <= MAX_EVENT else None
 
     def read_line(self, line: bytes, *, lone_cr: bool) -> bool:
-        """Take a line in, without its end; say whether it ends the event."""
+        """Add a line, without its line end; return whether it ends the event."""
         self._size += len(line)
         self.is_unusual = self.is_unusual or lone_cr or self._size > MAX_EVENT
         if not line:
@@ -161,21 +162,21 @@ class _Event:
 
 
 def check_length(size: int, max_bytes: int) -> None:
-    """Refuse an answer that is longer than may be kept.
+    """Reject a response that is longer than the limit.
 
     Args:
-        size: Bytes that it would have.
-        max_bytes: Bytes that it may have.
+        size: Its size in bytes.
+        max_bytes: The limit in bytes.
 
     Raises:
         UnprovenError: It is longer.
     """
     if size > max_bytes:
-        raise UnprovenError(f"the answer has more than {max_bytes} bytes; max_bytes sets another bound")
+        raise UnprovenError(f"the response has more than {max_bytes} bytes; max_bytes sets another limit")
 
 
 def json_object(data: bytes | str) -> dict[str, Any] | None:
-    """The JSON object that bytes stand for; None where they stand for something else."""
+    """Parse a JSON object; None for anything else."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The transport of `AsyncOpenAI`: `sync_transport` with `await`, by anyio, so for asyncio and trio alike."""
+"""The transport of `AsyncOpenAI`: the async form of `sync_transport`, by anyio, for asyncio and trio."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -57,7 +57,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         """See `httpx2.AsyncBaseTransport`.
 
         Raises:
-            ProofError: The answer is not proven.
+            ProofError: The response is not proven.
         """
         await request.aread()
         pending = PendingRequest.of(request, self._config)
@@ -78,7 +78,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
     async def _settle(self, pending: PendingRequest) -> httpx2.Response | None:
-        """Attest keys before the first request is sent; return a response where the server refused a report."""
+        """Attest keys before the first request is sent; return a response if the server rejected the report request."""
         trust = self._config.trust
         if trust.settled or self._config.may_go_unattested(pending.path):
             return None
@@ -94,7 +94,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         send: Callable[[TlsGuard | None], Awaitable[T]],
         pending: PendingRequest,
     ) -> T:
-        """Send over a connection to an attested key; at a new key, wait until that is attested, too."""
+        """Send over a connection to an attested key; attest a new key first."""
         for _ in range(2):
             try:
                 return await send(guard())
@@ -145,7 +145,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
         return whole_proof(signed, pin)
 
     async def _attest(self, signers: Signers | None, tls_key: bytes | None, pending: PendingRequest) -> Pin:
-        """Attest keys, unless that was done during the wait for the lock; one attempt at a time."""
+        """Attest keys, one attempt at a time, unless they were attested during the wait for the lock."""
         trust = self._config.trust
         made = self._attempts.made
         async with self._attesting:
@@ -203,7 +203,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
             async for piece in cast("httpx2.AsyncByteStream", response.stream):
                 body += piece
                 if len(body) > MAX_PROOF_ANSWER:
-                    return FetchError("its answer is too long")
+                    return FetchError("its response is too long")
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
@@ -211,7 +211,7 @@ class AsyncVerifyingTransport(httpx2.AsyncBaseTransport):
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
-    """An unproven response, up to the bound of its bytes."""
+    """An unproven response, limited in size."""
 
     def __init__(self, inner: httpx2.AsyncByteStream, max_bytes: int) -> None:
         self._inner = inner
@@ -229,7 +229,7 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
 
 class _ProvenStream(httpx2.AsyncByteStream):
-    """An event stream whose end is released when all of it is proven."""
+    """An event stream whose end is released once the whole stream is proven."""
 
     def __init__(
         self, inner: httpx2.AsyncByteStream, tail_buffer: UnverifiedTailBuffer, prove: Callable[[], Awaitable[None]]

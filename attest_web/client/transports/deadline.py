@@ -1,8 +1,8 @@
-"""A deadline for all that a thread reads and writes over the connections of a transport.
+"""A deadline for all reads and writes of a thread over the connections of a transport.
 
-httpx has a timeout for each read only, so a server that sends a byte now and then never times out, and it gives access
-to the connection only after the head. Its `trace` extension reports a new connection before: from then on, the timeout
-of each read and write over the connection is the time that is left.
+httpx has only a timeout for each read, so a server that sends a byte now and then never times out, and it gives access
+to the connection only after the response's head. Its `trace` extension reports a new connection earlier. From then on,
+the timeout of each read and write over the connection is the remaining time.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ _CONNECTED: Final = (".connect_tcp.complete", ".connect_unix_socket.complete", "
 
 
 class Countdown:
-    """The time for a request for proof, which is paused while a new key is attested.
+    """The remaining time of a request for proof, which is paused while a new key is attested.
 
     Attributes:
-        left: Seconds that are left.
+        left: Remaining seconds.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -29,7 +29,7 @@ class Countdown:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[float]:
-        """Run the countdown within this context; gives its end, in seconds of `time.monotonic`."""
+        """Run the countdown within this context; yields its end, in seconds of `time.monotonic`."""
         began = time.monotonic()
         try:
             yield began + self.left
@@ -66,7 +66,7 @@ class ThreadDeadline:
             self._left(None)
         if event.endswith(_CONNECTED):
             stream = info["return_value"]
-            with contextlib.suppress(AttributeError):  # a stream of another transport, without a timeout to set
+            with contextlib.suppress(AttributeError):  # a stream of another transport, which has no settable timeout
                 self._time(stream)
 
     def _time(self, stream: Any) -> None:
@@ -89,5 +89,5 @@ class ThreadDeadline:
             return timeout
         left: float = end - time.monotonic()
         if left <= 0:
-            raise httpx2.ReadTimeout("the time for all of it is over")
+            raise httpx2.ReadTimeout("the deadline of the whole request has passed")
         return left if timeout is None else min(left, timeout)

@@ -1,4 +1,4 @@
-"""The requests for proof: how they are sent, and what their responses become."""
+"""Builds the requests for proof, and converts their responses and errors."""
 
 from typing import Final
 
@@ -11,17 +11,17 @@ from attest_web.client.transports.transport import EXTENSION, PendingProof, Pend
 from attest_web.verify.primitives.http_client import Answer, FetchError
 
 MAX_PROOF_ANSWER: Final = 8 * 1024 * 1024
-"""Bytes of a signature or a report that are read at most."""
+"""Largest signature or report that is read, in bytes."""
 
 
 def proof_request(step: Get, pending: PendingRequest, config: TransportConfig, seconds: float) -> httpx2.Request:
-    """A request for proof, with the token of the request that it is about.
+    """A request for proof, with the token of the request to be proven.
 
     Args:
         step: What to fetch.
-        pending: The request that it is about.
+        pending: The request to be proven.
         config: The transport's configuration.
-        seconds: Timeout of each step, as connecting.
+        seconds: Timeout of each step, such as connecting.
     """
     headers = {"accept-encoding": "identity", "accept": "application/json", "user-agent": "tee-signer-client"}
     if pending.token is not None and step.with_token:
@@ -37,14 +37,14 @@ def proof_answer(
 ) -> Answer:
     """The response to a request for proof, with the token redacted.
 
-    A report is left as it is: its compose file, which was measured, may have the token in it.
+    A report is not changed: its compose file, which was measured, may contain the token.
 
     Args:
-        step: The request.
+        step: The request for proof.
         response: Status and headers.
         body: The body.
-        key: SHA-256 of the SPKI of the server's TLS key, where there is one.
-        pending: The request that it is about.
+        key: SHA-256 of the SPKI of the server's TLS key; None without TLS.
+        pending: The request to be proven.
     """
     is_report = step.about_keys and response.status_code == 200
     said = body if is_report else redacted(body, pending.token)
@@ -59,7 +59,7 @@ def took_too_long(config: TransportConfig) -> TookTooLongError:
 def no_answer(error: Exception, config: TransportConfig) -> FetchError:
     """The error for a request for proof without a response.
 
-    The library's message is repeated only for connection errors: others quote what was sent or received.
+    The library's message is repeated only for connection errors: other messages quote what was sent or received.
     """
     if isinstance(error, httpx2.TimeoutException):
         return took_too_long(config)
@@ -68,13 +68,13 @@ def no_answer(error: Exception, config: TransportConfig) -> FetchError:
 
 
 def refusal(error: RefusedError) -> httpx2.Response:
-    """The server's refusal of a report, as the response to the client's request.
+    """The server's rejection of a report request, as the response to the client's request.
 
-    So a wrong token becomes the SDK's own `AuthenticationError`, and the SDK retries where a server is busy. Only its
-    status is trusted.
+    So a wrong token becomes the SDK's own `AuthenticationError`, and the SDK retries if the server is busy. Only the
+    status is passed on.
 
     Raises:
-        RefusedError: By its status, the server has no reports, or none for this client.
+        RefusedError: The status means that the server has no reports, or none for this client.
     """
     status = error.answer.status
     if status not in (401, 403, 408, 429) and status < 500:

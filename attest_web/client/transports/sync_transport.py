@@ -59,7 +59,7 @@ class VerifyingTransport(httpx2.BaseTransport):
         """See `httpx2.BaseTransport`.
 
         Raises:
-            ProofError: The answer is not proven.
+            ProofError: The response is not proven.
         """
         request.read()
         pending = PendingRequest.of(request, self._config)
@@ -79,7 +79,7 @@ class VerifyingTransport(httpx2.BaseTransport):
         self._inner.close()
 
     def _settle(self, pending: PendingRequest) -> httpx2.Response | None:
-        """Attest keys before the first request is sent; return a response where the server refused a report."""
+        """Attest keys before the first request is sent; return a response if the server rejected the report request."""
         trust = self._config.trust
         if trust.settled or self._config.may_go_unattested(pending.path):
             return None
@@ -92,7 +92,7 @@ class VerifyingTransport(httpx2.BaseTransport):
     def _send(
         self, guard: Callable[[], TlsGuard | None], send: Callable[[TlsGuard | None], T], pending: PendingRequest
     ) -> T:
-        """Send over a connection to an attested key; at a new key, wait until that is attested, too."""
+        """Send over a connection to an attested key; attest a new key first."""
         for _ in range(2):
             try:
                 return send(guard())
@@ -145,7 +145,7 @@ class VerifyingTransport(httpx2.BaseTransport):
         return whole_proof(signed, pin)
 
     def _attest(self, signers: Signers | None, tls_key: bytes | None, pending: PendingRequest) -> Pin:
-        """Attest keys, unless that was done during the wait for the lock; one attempt at a time."""
+        """Attest keys, one attempt at a time, unless they were attested during the wait for the lock."""
         trust = self._config.trust
         made = self._attempts.made
         with self._attesting:
@@ -176,7 +176,7 @@ class VerifyingTransport(httpx2.BaseTransport):
             with countdown.running():
                 time.sleep(min(step.seconds, max(countdown.left, 0)))
             return None
-        # In a thread of its own: it runs an event loop, and there may be one here, as in a notebook.
+        # In a separate thread: it runs an event loop, and this thread may have one already, as in a notebook.
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             return thread.submit(step.call).result()
 
@@ -204,7 +204,7 @@ class VerifyingTransport(httpx2.BaseTransport):
             for piece in cast("httpx2.SyncByteStream", response.stream):
                 body += piece
                 if len(body) > MAX_PROOF_ANSWER:
-                    return FetchError("its answer is too long")
+                    return FetchError("its response is too long")
                 if time.monotonic() > end:
                     return took_too_long(self._config)
         finally:
@@ -213,7 +213,7 @@ class VerifyingTransport(httpx2.BaseTransport):
 
 
 class _BoundedStream(httpx2.SyncByteStream):
-    """An unproven response, up to the bound of its bytes."""
+    """An unproven response, limited in size."""
 
     def __init__(self, inner: httpx2.SyncByteStream, max_bytes: int) -> None:
         self._inner = inner
@@ -231,7 +231,7 @@ class _BoundedStream(httpx2.SyncByteStream):
 
 
 class _ProvenStream(httpx2.SyncByteStream):
-    """An event stream whose end is released when all of it is proven."""
+    """An event stream whose end is released once the whole stream is proven."""
 
     def __init__(
         self, inner: httpx2.SyncByteStream, tail_buffer: UnverifiedTailBuffer, prove: Callable[[], None]

@@ -1,7 +1,7 @@
-"""Looks at the TLS key of every new connection before anything is sent over it.
+"""Checks the TLS key of every new connection before anything is sent over it.
 
-Without this, a server that has a trusted certificate and no attested key would be found out by the response's
-proof: when the prompt has been read. httpx tells of a new connection by its `trace` extension, after the handshake.
+Without this, a server with a trusted certificate and no attested key would be detected only by the response's proof,
+after it has read the prompt. httpx reports a new connection by its `trace` extension, after the handshake.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -16,7 +16,7 @@ from attest_web.verify.primitives.checks import Check, all_hold
 
 
 class UnknownTlsKeyError(Exception):
-    """The server shows a TLS key that nothing is known of yet. Nothing was sent.
+    """The server has a TLS key that is not attested yet. Nothing was sent.
 
     Attributes:
         key: SHA-256 of its SPKI.
@@ -28,7 +28,7 @@ class UnknownTlsKeyError(Exception):
 
 
 class TlsGuard:
-    """Stops a request whose connection is made to an unknown TLS key, or with a certificate that does not hold."""
+    """Stops a request whose connection has an unknown TLS key, or a certificate that fails its checks."""
 
     def __init__(
         self,
@@ -39,11 +39,10 @@ class TlsGuard:
         """Guard a request.
 
         Args:
-            host: Whose key is looked at, in ASCII; a forward proxy on the way has one of its own.
-            known: SHA-256 of the SPKI of each key that will do; None where any will.
-            verify_certificate: Gives the checks of a certificate in DER, which must hold; None where the
-                transport verifies it. Every certificate is checked, as the transport takes any: also that of a forward
-                proxy.
+            host: The host whose key is checked, in ASCII; a forward proxy on the way has a key of its own.
+            known: SHA-256 of the SPKI of each accepted key; None accepts any.
+            verify_certificate: Returns the checks of a certificate in DER, which must hold; None where the transport
+                verifies it. As the transport then accepts any certificate, that of a forward proxy is checked too.
         """
         self._host = host
         self._known = known
@@ -54,8 +53,8 @@ class TlsGuard:
         """The `trace` extension of a request (https://www.python-httpx.org/advanced/extensions/#trace).
 
         Raises:
-            UnknownTlsKeyError: The key is none of those that are known.
-            ProofError: The certificate does not hold, or HTTP/2 was agreed on.
+            UnknownTlsKeyError: The key is not one of the known keys.
+            ProofError: The certificate fails its checks, or HTTP/2 was negotiated.
         """
         stream = self._new_connection(event, info)
         if stream is not None:
@@ -66,11 +65,11 @@ class TlsGuard:
                 raise
 
     async def atrace(self, event: str, info: dict[str, Any]) -> None:
-        """The same for async clients."""
+        """`trace` for async clients."""
         stream = self._new_connection(event, info)
         if stream is not None:
             try:
-                # Judging a certificate may have to wait for Intel's collateral.
+                # The checks of a certificate may block while Intel's collateral is fetched.
                 await anyio.to_thread.run_sync(self._look_at, *_handshake_of(stream), abandon_on_cancel=True)
             except BaseException:
                 with anyio.CancelScope(shield=True):
@@ -88,7 +87,7 @@ class TlsGuard:
 
     def _look_at(self, certificate: bytes, protocol: str | None) -> None:
         if protocol == "h2":
-            # A connection that several requests share would be kept, and used, before its key is attested.
+            # An HTTP/2 connection is shared, so other requests could use it before its key is attested.
             raise UnprovenError("over https, this client speaks HTTP/1.1: give a transport without http2")
         if self._verify_certificate is not None:
             checks = self._verify_certificate(certificate)
@@ -100,7 +99,7 @@ class TlsGuard:
 
 
 def server_key(response: httpx2.Response) -> bytes | None:
-    """SHA-256 of the SPKI of the certificate of the server that sent this; None where the connection is not TLS.
+    """SHA-256 of the SPKI of the certificate of the response's server; None where the connection is not TLS.
 
     Raises:
         UnprovenError: The certificate cannot be read.
@@ -113,7 +112,7 @@ def server_key(response: httpx2.Response) -> bytes | None:
 
 
 def _handshake_of(stream: Any) -> tuple[bytes, str | None]:
-    """The server's certificate in DER, and the protocol that was agreed on (ALPN)."""
+    """The server's certificate in DER, and the negotiated protocol (ALPN)."""
     tls = stream.get_extra_info("ssl_object")
     return tls.getpeercert(True) or b"", tls.selected_alpn_protocol()
 

@@ -1,7 +1,7 @@
-"""What the sync and the async httpx transport share: both return only responses that are proven.
+"""The shared part of the sync and the async httpx transport, which return only proven responses.
 
-The transport sees the bytes of the wire: the request's body as it is sent, the response's after transfer-decoding and
-before it is parsed.
+The transport handles the bytes of the wire: the request's body as it is sent, and the response's body after
+transfer-decoding and before it is parsed.
 """
 
 from collections.abc import Callable, Collection, Hashable
@@ -25,11 +25,11 @@ from attest_web.verify.primitives.http_client import MAX_BYTES
 from attest_web.verify.signed_text import SignedBodies, shown_address
 
 EXTENSION: Final = "tee_signer_proof"
-"""Where in an httpx response's extensions its `PendingProof` is."""
+"""Key of the `PendingProof` in an httpx response's extensions."""
 
 
 class PendingProof:
-    """The proof of a response, to be given to every object made of it once there is one.
+    """The future proof of a response, which is attached to every object made from the response.
 
     Attributes:
         proof: The proof; None until a stream has ended, and for responses that may be unproven.
@@ -41,12 +41,12 @@ class PendingProof:
         self.proof: Proof | None = None
 
     def attach(self, holder: object) -> None:
-        """Give an object a `proof` attribute: now, and again when there is a proof."""
+        """Set the `proof` attribute of an object now, and again when there is a proof."""
         if _give(holder, self.proof) and self.proof is None:
             self._holders.append(holder)
 
     def settle(self, proof: Proof) -> None:
-        """Take the proof, and give it to the objects that were attached."""
+        """Set the proof, also of the attached objects."""
         self.proof = proof
         for holder in self._holders:
             _give(holder, proof)
@@ -57,20 +57,20 @@ class PendingProof:
 
 @dataclass(frozen=True)
 class TransportConfig:
-    """What a transport is configured with.
+    """The configuration of a transport.
 
     Attributes:
-        base_url: Where the model is, with `/v1` at its end and no slash. Nothing is sent anywhere else.
-        proof_url: The same of the server that shows the proof.
-        trust: Which keys may sign.
+        base_url: The server's address, ending in `/v1` without a slash. Requests to other addresses fail.
+        proof_url: The address of the server of signatures and reports, in the same form.
+        trust: Decides which keys may sign.
         algos: The algorithms that must have signed.
         tls: Whether the server's TLS key must be the attested one.
-        allow_unproven: Paths behind `base_url` whose responses may be unproven, as in `/models`.
-        max_bytes: Of a request and of an answer, all of which are kept for the proof.
-        proof_timeout: Seconds for each request for proof, a report or a signature, with all its retries.
-        public_reports: Whether no server gets the token before its keys are attested.
-        on_proof: Is called with every proof.
-        verify_certificate: Gives the checks of a server's certificate; None where the transport verifies it.
+        allow_unproven: Paths relative to `base_url` whose responses may be unproven, such as `/models`.
+        max_bytes: Largest request and largest response, in bytes; both are kept for the proof.
+        proof_timeout: Seconds for each request for a report or a signature, including its retries.
+        public_reports: Whether the token is withheld until the server's keys are attested.
+        on_proof: Called with every proof.
+        verify_certificate: Returns the checks of a server's certificate; None where the transport verifies it.
     """
 
     base_url: str
@@ -86,29 +86,29 @@ class TransportConfig:
     verify_certificate: CertificateVerifier | None = None
 
     def guard(self, url: httpx2.URL, *, about_keys: bool = False) -> TlsGuard | None:
-        """What checks a new connection for a request; None where that is not configured.
+        """The guard of a request's new connections; None where no guard is configured.
 
         Args:
-            url: Where the request goes.
-            about_keys: Whether it is about the keys themselves, so that the TLS key need not be known. A connection
-                for it must not be one that other requests could share.
+            url: The request's address.
+            about_keys: Whether it requests a report about the keys, so that the TLS key need not be known. Its
+                connection must not be shared with other requests.
         """
         bound = self.tls and _origin(url) == _origin(httpx2.URL(self.base_url))
         if not bound and self.verify_certificate is None:
             return None
         known = self.trust.tls_keys if bound and not about_keys else None
-        # As it is in the handshake: `host` would have a name like bücher.example in Unicode.
+        # The name in the handshake is in ASCII: `host` would return a name like bücher.example in Unicode.
         return TlsGuard(url.raw_host.decode(), known, self.verify_certificate)
 
     def may_go_unattested(self, path: str) -> bool:
-        """Whether a request for a path, behind the base URL, may be sent before any keys are attested."""
+        """Whether a request for a path, relative to the base URL, may be sent before any keys are attested."""
         return path in self.allow_unproven and not self.tls and not self.public_reports
 
     def path_of(self, url: httpx2.URL) -> str:
-        """The path of a request, behind the base URL.
+        """The path of a request, relative to the base URL.
 
         Raises:
-            UnprovenError: It goes somewhere else.
+            UnprovenError: It goes to another address.
         """
         base = httpx2.URL(self.base_url)
         if _origin(url) == _origin(base):
@@ -126,7 +126,7 @@ class PendingRequest:
 
     Attributes:
         body: Its body.
-        path: Its path, behind the base URL.
+        path: Its path, relative to the base URL.
         token: Its `Authorization`, for the requests for proof.
         model: The model that it names.
         whole: Whether it requests a response that is not streamed.
@@ -143,34 +143,34 @@ class PendingRequest:
         """Make the record of a request whose body has been read, and set `Accept-Encoding: identity`.
 
         Raises:
-            UnprovenError: It goes somewhere else, or is too long.
-            ValueError: A header of it cannot be sent.
+            UnprovenError: It goes to another address, or is too long.
+            ValueError: One of its headers cannot be sent.
         """
         refuse_headers(request.headers)
         path = config.path_of(request.url)
         body = request.content
         if len(body) > config.max_bytes:
-            raise UnprovenError(f"the request has more than {config.max_bytes} bytes; max_bytes sets another bound")
-        # What is signed is the response as it is sent: an encoding added on the way would change it.
+            raise UnprovenError(f"the request has more than {config.max_bytes} bytes; max_bytes sets another limit")
+        # The response is signed as it is sent: an encoding added on the way would change it.
         request.headers["accept-encoding"] = "identity"
         wanted = json_object(body)
         if wanted is not None:
             whole = not (wanted.get("stream") or wanted.get("stream_format"))
-        else:  # a form may request a stream, too; a request without a body, as a GET, does so in its query
+        else:  # a form may also request a stream; a request without a body, such as a GET, does so in its query
             whole = not body and request.url.params.get("stream", "false").lower() in ("", "0", "false")
         named = (wanted or {}).get("model")
         model = named if isinstance(named, str) else None
         return cls(body, path, request.headers.get("authorization"), model, whole)
 
     def depends_on(self, signers: Signers | None, tls_key: bytes | None) -> Hashable:
-        """Key of an attempt to attest keys: the keys, and this request's token and model, which it is made with."""
+        """Key of an attempt to attest keys: the keys, and this request's token and model, which the attempt uses."""
         return None if signers is None else frozenset(signers.items()), tls_key, self.token, self.model
 
 
 def may_come_in_parts(response: httpx2.Response, pending: PendingRequest) -> bool:
-    """Whether a response comes as server-sent events to a request that may have asked for a stream.
+    """Whether a response is an event stream, and its request may have requested a stream.
 
-    Any other response is returned once all of it is proven, whatever its header says, which is not signed.
+    Any other response is returned once the whole of it is proven, whatever its headers say, which are not signed.
     """
     return (
         not pending.whole
@@ -179,36 +179,36 @@ def may_come_in_parts(response: httpx2.Response, pending: PendingRequest) -> boo
 
 
 def refuse_compression(response: httpx2.Response) -> None:
-    """Refuse a response that is compressed although identity was requested.
+    """Reject a response that is compressed although identity was requested.
 
     Raises:
-        UnprovenError: It is.
+        UnprovenError: It is compressed.
     """
     if is_encoded(response):
         raise UnprovenError(
-            "the answer came compressed, though identity was asked for: something between this client and the signing"
-            " proxy changes answers; ask it not to, or go around it"
+            "the response is compressed, though identity was requested: a server between this client and the signing"
+            " proxy changes responses; configure it not to, or bypass it"
         )
 
 
 def refuse_encoding(response: httpx2.Response) -> None:
-    """Refuse a response whose headers, which are not signed, would change the meaning of the signed bytes.
+    """Reject a response whose headers, which are not signed, would change the meaning of the signed bytes.
 
     Raises:
         UnprovenError: The response is compressed, or labelled with another charset.
     """
     refuse_compression(response)
     if (response.charset_encoding or "utf-8").lower() not in ("utf-8", "utf8"):
-        raise UnprovenError("the answer is said to be in another charset than UTF-8, and that is not signed")
+        raise UnprovenError("the response is labelled with another charset than UTF-8, and the label is not signed")
 
 
 def is_encoded(response: httpx2.Response) -> bool:
-    """Whether a response is compressed, although identity was requested: a few bytes could become very many."""
+    """Whether a response is compressed although identity was requested: a few bytes could expand to very many."""
     return response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
 
 
 def with_stream(response: httpx2.Response, stream: httpx2.SyncByteStream | httpx2.AsyncByteStream) -> httpx2.Response:
-    """A response with another body: a new object, as httpx returns the content of one that was read, not its stream."""
+    """A response with another body: a new object, as httpx returns the content of a response that was read."""
     headers = response.headers
     if is_encoded(response):
         lost = (b"content-encoding", b"content-length", b"transfer-encoding")
@@ -217,7 +217,7 @@ def with_stream(response: httpx2.Response, stream: httpx2.SyncByteStream | httpx
 
 
 def ids_of(response: httpx2.Response, own_id: str | None) -> list[str]:
-    """The ids to request a signature by: the receipt, which no other client can have chosen, then the response's id."""
+    """The ids to request a signature by: the receipt id, which no other client can choose, then the response's id."""
     ids = [response.headers.get("x-receipt-id"), own_id]
     return [str(each) for each in dict.fromkeys(ids) if is_path_segment(each)]
 
@@ -229,12 +229,12 @@ def id_in(body: bytes) -> str | None:
 
 
 def may_go_unproven(response: httpx2.Response, pending: PendingRequest, config: TransportConfig) -> bool:
-    """Whether a response may be returned unproven: an error, which the SDK raises, or a path that is allowed to be."""
+    """Whether a response may be returned unproven: an error, which the SDK raises, or a path in `allow_unproven`."""
     return response.status_code >= 300 or pending.path in config.allow_unproven
 
 
 def whole_proof(signed: Signed, pin: Pin) -> Proof:
-    """The proof of an exchange that attested keys have signed."""
+    """The proof of a response that attested keys have signed."""
     return Proof(
         evidence=Evidence(
             bodies=signed.bodies,
@@ -251,10 +251,9 @@ def whole_proof(signed: Signed, pin: Pin) -> Proof:
 
 
 def another_key() -> UnprovenError:
-    """The error for a server that has another TLS key on every connection."""
+    """The error for a server with another TLS key on every connection."""
     return UnprovenError(
-        "the server shows another TLS key at every connection; where a load balancer ends TLS, tls_binding=False does"
-        " without"
+        "the server has another TLS key on every connection; if a load balancer terminates TLS, use tls_binding=False"
     )
 
 
@@ -269,8 +268,8 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 def _give(holder: object, proof: Proof | None) -> bool:
     try:
-        # As the SDK gives its `_request_id`: beside the fields, so that nothing is validated, compared or dumped.
+        # Like the SDK's `_request_id`, beside the fields, so that it is not validated, compared or dumped.
         object.__setattr__(holder, "proof", proof)
-    except (AttributeError, TypeError):  # a string, say
+    except (AttributeError, TypeError):  # for example a string
         return False
     return True

@@ -57,7 +57,7 @@ def test_a_signature_that_comes_late_is_waited_for() -> None:
     server = SigningServer(late=3, receipt=False)
     assert said(before(server)) == "hello"
     server.late = 1000
-    with pytest.raises(UnprovenError, match="answered 404"):
+    with pytest.raises(UnprovenError, match="returned 404"):
         before(server).chat.completions.create(**CHAT)
 
 
@@ -76,7 +76,7 @@ def test_reports_that_a_gateway_has_gathered_are_found_and_the_model_is_named() 
 
 def test_a_server_with_one_algorithm_serves_clients_that_require_no_other() -> None:
     server = SigningServer(algos=("ecdsa",))
-    with pytest.raises(UnprovenError, match="no ed25519 signature"):
+    with pytest.raises(UnprovenError, match="the ed25519 signature"):
         before(server).chat.completions.create(**CHAT)
     client = before(server, algos=["ecdsa"])
     assert said(client) == "hello"
@@ -143,11 +143,11 @@ def test_a_stream_that_was_not_requested_is_returned_whole() -> None:
 
 
 def test_what_is_too_long_is_refused() -> None:
-    with pytest.raises(UnprovenError, match="the answer has more than 200 bytes"):
+    with pytest.raises(UnprovenError, match="the response has more than 200 bytes"):
         before(SigningServer(body=b'{"id":"chatcmpl-1"' + b" " * 300 + b"}"), max_bytes=200).chat.completions.create(
             **CHAT
         )
-    with pytest.raises(UnprovenError, match="the answer has more than 200 bytes"):
+    with pytest.raises(UnprovenError, match="the response has more than 200 bytes"):
         list(before(SigningServer(), max_bytes=200).chat.completions.create(**CHAT, stream=True))
     with pytest.raises(UnprovenError, match="the request has more than 20 bytes"):
         before(SigningServer(), max_bytes=20).chat.completions.create(**CHAT)
@@ -173,7 +173,7 @@ def test_no_redirect_is_followed_and_nothing_goes_elsewhere() -> None:
 
 def test_nothing_is_sent_to_a_server_without_reports() -> None:
     server = SigningServer(replaced={"/attestation": httpx2.Response(404, json={})})
-    with pytest.raises(UnprovenError, match=r"report answered 404.*end in /v1"):
+    with pytest.raises(UnprovenError, match=r"report returned 404.*end in /v1"):
         before(server).chat.completions.create(**CHAT)
     assert server.paths == ["/v1/attestation/report"]
 
@@ -195,7 +195,7 @@ def test_the_reason_why_a_response_is_not_signed_is_reported_without_a_retry() -
     said = "the client went away\n✓ all is well \x1b[2J" + "x" * 1000
     server = server_that_says({"code": "not_signed", "message": said})
     with pytest.raises(
-        UnprovenError, match="the server has no ecdsa signature of this answer: the client went away"
+        UnprovenError, match="the server has no ecdsa signature of this response: the client went away"
     ) as caught:
         before(server).chat.completions.create(**CHAT)
     assert str(caught.value).isprintable()
@@ -204,11 +204,11 @@ def test_the_reason_why_a_response_is_not_signed_is_reported_without_a_retry() -
     assert sum("/signature/" in path for path in server.paths) == 1, "asking again changes nothing"
     without: list[object] = [{"code": "not_signed", "message": message} for message in (["x"], " ", None)]
     for error in without:
-        with pytest.raises(UnprovenError, match="no word of why"):
+        with pytest.raises(UnprovenError, match="no reason given"):
             before(server_that_says(error)).chat.completions.create(**CHAT)
     others: list[object] = [{"code": "not_found", "message": "secret word"}, "not_signed", ["not_signed"], None]
     for error in others:
-        with pytest.raises(UnprovenError, match="the signature endpoint answered 404") as caught:
+        with pytest.raises(UnprovenError, match="the signature endpoint returned 404") as caught:
             before(server_that_says(error)).chat.completions.create(**CHAT)
         assert "secret word" not in str(caught.value)
 
@@ -237,7 +237,7 @@ def test_a_response_without_reports_is_accepted_with_configured_signers() -> Non
     assert said(before(server, policy=None, signers=known)) == "hello"
     assert "/v1/attestation/report" not in server.paths
     for unknown in (known[:1], known[1:], [OTHER_KEYS.ecdsa_address, KEYS.ed25519_address], []):
-        with pytest.raises(MismatchError, match="none of the known signers"):
+        with pytest.raises(MismatchError, match="not one of the known signers"):
             before(server, policy=None, signers=unknown).chat.completions.create(**CHAT)
 
 
@@ -248,7 +248,7 @@ def test_async_waits_without_blocking_and_gives_the_same_errors() -> None:
         async with verified_async_openai(BASE, api_key="t", policy=LENIENT, transport=transport) as client:
             assert proof_of(await client.chat.completions.create(**CHAT)).signers["ecdsa"] == KEYS.ecdsa_address
             server.replaced["/signature"] = httpx2.Response(500)
-            with pytest.raises(UnprovenError, match="answered 500"):
+            with pytest.raises(UnprovenError, match="returned 500"):
                 await client.chat.completions.create(**CHAT)
             server.receipt, server.body = False, b"{}"
             with pytest.raises(UnprovenError, match="allow_unproven"):

@@ -193,7 +193,7 @@ def test_a_new_tls_key_at_a_signature_request_is_attested_once(server: Server) -
         stream = client.chat.completions.create(**CHAT, stream=True)
         server.show(1, attested=1)
         server.proxy.replaced["/v1/attestation"] = (404, b"{}")
-        with pytest.raises(UnprovenError, match="report answered 404"):
+        with pytest.raises(UnprovenError, match="report returned 404"):
             list(stream)
         assert server.reports == 3
         assert not any("/signature/" in path for path in server.proxy.asked), "nothing was asked over that connection"

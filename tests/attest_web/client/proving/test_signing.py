@@ -67,7 +67,7 @@ def test_a_signature_of_each_algorithm_is_requested_by_the_best_id() -> None:
 @pytest.mark.parametrize("shown", ALGOS)
 def test_a_signature_of_one_algorithm_does_not_stand_for_that_of_the_other(shown: SigningAlgo) -> None:
     (wanted,) = set(ALGOS) - {shown}
-    with pytest.raises(MismatchError, match=f"an {wanted} signature was asked for, an {shown} one came"):
+    with pytest.raises(MismatchError, match=f"an {wanted} signature was requested, but it is an {shown} one"):
         PendingRequest(lambda *_: given(signature(shown))).proven()
 
 
@@ -109,7 +109,7 @@ def test_a_missing_signature_is_requested_by_each_id_and_retried() -> None:
 
 def test_a_signature_that_never_comes_is_given_up_after_the_last_delay() -> None:
     asked = PendingRequest(lambda *_: Answer(404, {}, b"{}"))
-    with pytest.raises(UnprovenError, match="answered 404"):
+    with pytest.raises(UnprovenError, match="returned 404"):
         asked.proven()
     assert asked.waits == list(DELAYS)
     assert len(asked.targets) == 2 * (len(DELAYS) + 1)
@@ -118,7 +118,7 @@ def test_a_signature_that_never_comes_is_given_up_after_the_last_delay() -> None
 @pytest.mark.parametrize("status", [400, 401, 403, 405])
 def test_a_permanent_refusal_is_not_retried(status: int) -> None:
     asked = PendingRequest(lambda *_: Answer(status, {}, b"{}"))
-    with pytest.raises(UnprovenError, match=f"answered {status}"):
+    with pytest.raises(UnprovenError, match=f"returned {status}"):
         asked.proven()
     assert (len(asked.targets), asked.waits) == (2, [])
 

@@ -190,7 +190,7 @@ def test_a_server_that_shows_its_reports_to_all_is_sent_no_token() -> None:
 
 
 def test_a_refused_report_is_an_error_with_its_status() -> None:
-    with pytest.raises(RefusedError, match="answered 503") as caught:
+    with pytest.raises(RefusedError, match="returned 503") as caught:
         pin(attested_signers(), lambda _: Answer(503, {}, b"busy"), SIGNERS, SPKI)
     assert caught.value.answer.status == 503
 
