@@ -150,7 +150,7 @@ def plot(results: Results) -> str:
         y += bar
     body = "\n".join(parts)
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y + 10}" role="img">
-<title>CPU as a part of what plain mitmdump needs; less is better</title>
+<title>CPU relative to plain mitmdump; less is better</title>
 <style>
 text {{ font: 12px sans-serif; fill: #24292f }} .what {{ font-weight: 600 }}
 line {{ stroke: #8c959f; stroke-dasharray: 4 3 }}
