@@ -1,1 +1,1 @@
-"""What watches the traffic: mitmproxy addons, one concern each, and the pure readers that they use."""
+"""The proxy: mitmproxy addons, one concern each, the protocol layers, and the pure readers that they use."""

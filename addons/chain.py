@@ -1,4 +1,4 @@
-"""Wires the chain of addons that do the work, by the settings."""
+"""The composition root: makes the chain of addons by the settings, and passes their dependencies."""
 
 import logging
 from collections.abc import Sequence
@@ -54,18 +54,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SIDE_PORT_LEAST: Final = 64
-"""Connections that the side port has room for, however few the proxied port may have: probes and scrapes come there."""
+"""Least limit of connections at the side port, even if the proxied port's is lower: it serves probes and scrapes."""
 
 
 def make_chain(settings: Settings, worker_context: WorkerContext) -> Sequence[Any]:
-    """Make the chain of addons, in the order in which a request meets them.
+    """Make the chain of addons, in the order in which a request passes them.
 
     Args:
-        settings: By which it is made.
-        worker_context: What this proxy has from a supervisor.
+        settings: The settings.
+        worker_context: What the worker received from its supervisor.
 
     Raises:
-        SettingsError: An address makes no sense, the keys cannot be had, or the side port cannot be opened.
+        SettingsError: An address is wrong, the keys cannot be made, or the side port cannot be opened.
     """
     overrides = endpoint_overrides(settings)
     problems = side_port_problems(ctx.options, settings.attest_port) + override_problems(ctx.options, overrides)
@@ -184,11 +184,11 @@ def _may_save_flows() -> bool:
 
 
 def _inspection(exchanges: Exchanges, settings: Settings) -> "InspectionChain | None":
-    """What shows flows, under those of mitmproxy's programs that have a list of them."""
+    """The inspection, for those of mitmproxy's programs that have a list of flows; None for others."""
     view = ctx.master.addons.get("view")
     if view is None:
         return None
-    from addons.inspection.chain import InspectionChain  # noqa: PLC0415  # nowhere else it is even loaded
+    from addons.inspection.chain import InspectionChain  # noqa: PLC0415  # loaded only where it is needed
 
     return InspectionChain(view, exchanges, settings)
 

@@ -1,6 +1,6 @@
 """The script: `mitmdump -s addons/tee_signer.py --mode reverse:http://vllm:8000`.
 
-Declares the options, reads the settings, and registers the chain of addons that do the work. No logic of its own.
+Declares the options, reads the settings, and registers the chain of addons. It has no logic of its own.
 """
 
 import logging
@@ -26,14 +26,14 @@ from attest_web.settings import CERTS_PROBLEM, LaunchSettings, Settings, Setting
 logger = logging.getLogger(__name__)
 
 MASKED = "********"
-"""Stands in for a secret wherever mitmproxy shows its options."""
+"""Replaces a secret in mitmproxy's options, which mitmproxy shows."""
 
 
 class TeeSigner:
-    """Puts the signing proxy together.
+    """Makes the signing proxy.
 
     Attributes:
-        addons: The chain, in the order in which a request meets it; empty until the settings are known.
+        addons: The chain, in the order in which a request passes it; empty until the settings are known.
     """
 
     name = "tee_signer"
@@ -44,15 +44,15 @@ class TeeSigner:
         self._refused = False
 
     def drain(self) -> Drain:
-        """What stops the proxy; there when the settings are known."""
+        """The addon that stops the proxy; available when the settings are known."""
         return next(addon for addon in self.addons if isinstance(addon, Drain))
 
     def replace_tokens(self, tokens: Iterable[str]) -> None:
-        """Have clients need one of these from now on; when the settings are known."""
+        """Replace the valid tokens; available when the settings are known."""
         next(addon for addon in self.addons if isinstance(addon, Revocation)).replace_tokens(tokens)
 
     def signing_addresses(self) -> tuple[str, ...]:
-        """By what verifiers know the keys; there when the settings are known."""
+        """The addresses of the signing keys; available when the settings are known."""
         keys = next(addon for addon in self.addons if isinstance(addon, Signer)).keys
         return keys.ecdsa_address, keys.ed25519_address
 
@@ -66,7 +66,7 @@ class TeeSigner:
                 loader.add_option(f"tee_{field}", Optional[str], None, help_text)  # type: ignore[arg-type]  # noqa: UP045
 
     def configure(self, updated: set[str]) -> None:
-        """Wire the chain, once; afterwards, refuse changes that would not take effect or would do harm."""
+        """Make the chain, once; afterwards, reject changes that would not take effect or are forbidden."""
         if not self.addons and not self._refused:
             self._start()
             return
@@ -84,7 +84,7 @@ class TeeSigner:
                 problems.append(CERTS_PROBLEM)
             changes = _set_up_log(settings, self._worker_context.number)
             if not problems:
-                if not self._worker_context.number:  # a worker's supervisor has said it for all
+                if not self._worker_context.number:  # a worker's supervisor has warned already
                     warn_of_simulator(dev=settings.dev)
                 chain = make_chain(settings, self._worker_context)
                 authority = TemporaryAuthority.where_needed(ctx.options.confdir)
@@ -110,9 +110,9 @@ class TeeSigner:
 
 
 def _set_up_log(settings: Settings, worker: int) -> dict[str, Any]:
-    """Have the log be as the settings say; return what mitmproxy's options have to be for it to stay so."""
+    """Set up the log by the settings; return the required values of mitmproxy's options."""
     options: dict[str, Any] = {}
-    termlog = ctx.master.addons.get("termlog")  # of mitmdump, mitmweb and tee-signer
+    termlog = ctx.master.addons.get("termlog")  # in mitmdump, mitmweb and tee-signer
     if settings.log_format == "json":
         if termlog is not None:
             termlog.logger.setFormatter(json_formatter(worker))
@@ -121,7 +121,7 @@ def _set_up_log(settings: Settings, worker: int) -> dict[str, Any]:
     if "log_level" in settings.model_fields_set and not ctx.options.has_changed("termlog_verbosity"):
         options["termlog_verbosity"] = "warn" if settings.log_level == "warning" else settings.log_level
         logging.getLogger().setLevel(settings.log_level.upper())
-        if termlog is not None:  # there are lines before the option counts
+        if termlog is not None:  # for lines that are logged before the option takes effect
             termlog.logger.setLevel(settings.log_level.upper())
     return options
 

@@ -1,10 +1,10 @@
-"""Streams that have said all, and whose upstream leaves the message open.
+"""Streams whose last event has arrived, while the upstream leaves the message open.
 
-The event that ends a stream is held back until the message ends, as only then the exchange is whole and can be signed.
-A client would wait for it until the upstream's timeout, which is meant for models that think. So the upstream gets a
-few seconds to end the message. Then it is ended here, signed over what the client has got, and the connection to the
-upstream is closed. Where the head has promised a number of bytes that did not come, the message cannot be ended: it is
-cut short, to the client too, and the event stays back, for a client that holds it expects a signature.
+The event that ends a stream is held back until the message ends, as only then the exchange is complete and can be
+signed. A client would wait for it until the upstream's timeout, which is long, as inference may take long. So the
+upstream gets a few seconds to end the message. Then it is ended here, the exchange is signed as the client received it,
+and the connection to the upstream is closed. If the head has announced more bytes than have arrived, the message cannot
+be ended: it is cut short, also for the client, and the last event is not sent, as a client with it expects a signature.
 """
 
 import time
@@ -15,7 +15,7 @@ from typing import Final
 from mitmproxy.proxy import commands, layer
 
 END_TIMEOUT: Final = 3.0
-"""Seconds that an upstream may take to end a message whose last event has come."""
+"""Seconds that an upstream may take to end a message whose last event has arrived."""
 
 
 @dataclass
@@ -25,11 +25,11 @@ class _Unended:
 
 
 class EndOfStreamTimeout:
-    """The streams of a client connection whose last event has come.
+    """The streams of a client connection whose last event has arrived.
 
     Attributes:
-        wakeup: The timer, one for all of them; None while there is none.
-        noted: Whether there is a stream for which `watch` has still to be called.
+        wakeup: The timer of all streams; None if it is not running.
+        noted: Whether there is a new stream, for which `watch` has to be called.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -39,16 +39,16 @@ class EndOfStreamTimeout:
         self.noted = False
 
     def note(self, stream_id: int) -> None:
-        """Take note that a stream's last event has come."""
+        """Note that a stream's last event has arrived."""
         now = self._now()
         self._streams[stream_id] = _Unended(now, now + END_TIMEOUT)
         self.noted = True
 
     def watch(self, alive: Container[int]) -> layer.CommandGenerator[None]:
-        """Have the layer woken when the first of them is overdue, if it is not going to be already.
+        """Start the timer for the first overdue stream, if it is not running.
 
         Args:
-            alive: The streams that there are; most have ended meanwhile.
+            alive: The open streams; most of the noted ones have ended meanwhile.
         """
         self.noted = False
         self._streams = {number: stream for number, stream in self._streams.items() if number in alive}
@@ -58,11 +58,11 @@ class EndOfStreamTimeout:
             yield self.wakeup
 
     def overdue(self, alive: Container[int], excused: float = 0.0) -> list[int]:
-        """Take note that the timer has run out; return the streams that are to be ended.
+        """Note that the timer has expired; return the streams that have to be ended.
 
         Args:
             alive: As for `watch`.
-            excused: For how many seconds they are excused; not for ever, as it is not known whether they move at all.
+            excused: Seconds for which backpressure may delay a stream; limited, as it may not be progressing at all.
         """
         self.wakeup = None
         now = self._now()

@@ -1,12 +1,12 @@
-"""mitmproxy's HTTP layer: all of a client connection's requests, in HTTP/1 or HTTP/2, and what they wait for.
+"""mitmproxy's HTTP layer: all requests of a client connection, in HTTP/1 or HTTP/2, and their timeouts.
 
 - An upstream that does not begin its response in time gives 504.
-- A stream whose last event has come is ended here, where the upstream leaves it open.
-- A client that lets its deadline pass is told so.
+- A stream whose last event has arrived is ended here, if the upstream leaves it open.
+- A client that misses its deadline gets 408.
 
-All of it by subclassing, as in `addons.layers.stream`, `addons.layers.http1.server` and others; the `next_layer`
-hook in `addons.layers.reverse_proxy` puts these layers in. `tests/addons/test_mitmproxy_upgrade.py` names every
-internal of mitmproxy that is leaned on here and there.
+This is done by subclassing, as in `addons.layers.stream`, `addons.layers.http1.server` and others; the `next_layer`
+hook in `addons.layers.reverse_proxy` installs these layers. `tests/addons/test_mitmproxy_upgrade.py` names every
+internal of mitmproxy that they depend on.
 """
 
 import time
@@ -44,7 +44,7 @@ from addons.upstream.keep_alive import KeepAliveLimit
 
 
 class ApiHttpLayer(UpstreamConnections):
-    """All of a client connection's requests."""
+    """All requests of a client connection."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class ApiHttpLayer(UpstreamConnections):
 
         Args:
             context: As for `HttpLayer`.
-            config: The limits and policies that hold for requests.
+            config: The limits and policies for requests.
             keep_alive: Which idle connections to upstreams are kept.
             signer: Signs WebSockets.
-            reading: Reads from upstreams: pauses that, and has responses take the fast path.
+            reading: Pauses the reading from upstreams, and enables the fast path of responses.
         """
         super().__init__(context, keep_alive)
         self._config = config
@@ -73,12 +73,12 @@ class ApiHttpLayer(UpstreamConnections):
         self._unended = EndOfStreamTimeout()
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Handle an event. It is for the streams to wait for something; this layer never does."""
+        """Handle an event. Streams may pause; this layer never does."""
         return self._handle_event(event)
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start):
-            # HttpLayer keeps a connection that is there already. HTTP/3 comes another way.
+            # HttpLayer keeps an existing connection. HTTP/3 is not served here.
             self.connections[self.context.client] = self._make_client_connection()
         elif isinstance(event, events.Wakeup) and event.command is self._wakeup:
             yield from self._end_overdue_streams()
@@ -109,7 +109,7 @@ class ApiHttpLayer(UpstreamConnections):
         deadline = self._config.clients.deadline_of(self.context.client)
         if self.context.client.alpn == b"h2":
             deadline.speaks_http = True
-            deadline.stop()  # there, each stream has times of its own
+            deadline.stop()  # with HTTP/2, each stream has its own deadlines
             timeouts = Http2Timeouts(self._config.upstream_timeout, deadline.timeouts.idle, deadline.timeouts.of_body())
             self._http2 = ApiHttp2Server(
                 self.context.fork(),
@@ -129,29 +129,29 @@ class ApiHttpLayer(UpstreamConnections):
         self._add_standard_headers(request, response)
 
     def _add_standard_headers(self, request: http.Request | None, response: http.Response) -> None:
-        """Add to a response that a connection makes by itself, and note it where its request has a flow."""
+        """Add the headers to a connection's own response, and note its status if the request has a flow."""
         self._config.add_standard_headers(request, response)
         flow = next((stream.flow for stream in self.streams.values() if stream.flow.request is request), None)
         if flow is not None:
             self._config.exchanges.of(flow).layers_status = response.status_code
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
-        """Make the stream for a request that has just begun."""
+        """Make the stream of a new request."""
         fork = self.context.fork()
         stream = ApiHttpStream(fork, stream_id, self._config, self._signer, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
     def takes_idle(self, stream: layer.Layer) -> bool:
-        """Whether a stream takes a connection that was used before: not for its second attempt."""
+        """Whether a stream may use an idle connection: not for its second attempt."""
         return not (isinstance(stream, ApiHttpStream) and stream.needs_new_connection)
 
     def last_event_came(self, stream_id: int) -> None:
-        """Take note that the last event of a stream's response has come."""
+        """Note that the last event of a stream's response has arrived."""
         self._unended.note(stream_id)
 
     def enable_fast_path(self, server: Connection, pipeline: BodyPipeline) -> None:
-        """Let the body of a response pass by the layers, as far as it can; with TLS it cannot."""
+        """Enable the fast path for the body of a response; it is not possible with TLS or HTTP/2."""
         client, upstream = self.context.client, self._upstreams.get(server)
         if self._http2 is not None or upstream is None or client.tls or server.tls:
             return
@@ -160,8 +160,8 @@ class ApiHttpLayer(UpstreamConnections):
             self._reading.enable_fast_path(upstream, client)
 
     def watch(self) -> layer.CommandGenerator[None]:
-        """Have the streams' deadlines looked after."""
-        # A timer for each request would outlive it, as nothing can cancel it. One for the connection does for all.
+        """Watch the streams' deadlines."""
+        # A timer for each request would outlive it, as it cannot be cancelled. So there is one for the connection.
         if self._wakeup is None:
             yield from self._wake_up_in(self._config.upstream_timeout)
 
@@ -181,7 +181,7 @@ class ApiHttpLayer(UpstreamConnections):
                 stream.end_attempt(AttemptOutcome.TIMED_OUT)
                 client = self.connections[self.context.client]
                 yield from self.event_to_child(client, UpstreamTimedOut(stream.stream_id))
-                # For the stream it is as if the client had gone: it lets go of the upstream.
+                # The stream handles this as if the client had disconnected, and releases the upstream.
                 gone = RequestProtocolError(stream.stream_id, "upstream timed out", ErrorCode.CANCEL)
                 yield from self.event_to_child(stream, gone)
         deadlines = [stream.deadline for stream in waiting if stream.deadline is not None]
@@ -194,7 +194,7 @@ class ApiHttpLayer(UpstreamConnections):
         for stream_id in self._unended.overdue(self.streams, excused):
             stream = self.streams[stream_id]
             if isinstance(stream, ApiHttpStream) and not stream.is_left_open:
-                continue  # it has gone on meanwhile, or its end waits for its signature or for a hook
+                continue  # it has continued meanwhile, or its end waits for its signature or for a hook
             message = "the upstream does not end its answer"
             gone = RequestProtocolError(stream_id, message, ErrorCode.CANCEL)
             if isinstance(stream, ApiHttpStream) and stream.may_end:

@@ -1,4 +1,4 @@
-"""What the layers are given: the limits and policies that they apply, and what they ask and tell."""
+"""The configuration of the layers: the limits and policies that they apply, and the functions that they call."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,25 +14,24 @@ from addons.upstream.policy import UpstreamPolicy
 
 
 class RedactedBodyStore(Protocol):
-    """Keeps request bodies out of their flows while these can be looked at."""
+    """Keeps request bodies outside their flows while a program shows these."""
 
     def release(self, flow: http.HTTPFlow) -> None:
-        """Put the body back into its flow, as it is forwarded now."""
+        """Put the body back into its flow, to be forwarded now."""
 
     def forget(self, flow: http.HTTPFlow) -> None:
-        """Forget the body, as it has been forwarded or never will be."""
+        """Forget the body, after it was forwarded, or if it will not be."""
 
 
 @dataclass(frozen=True)
 class RequestBodyPolicy:
-    """What becomes of request bodies.
+    """How request bodies are handled.
 
     Attributes:
-        limit: Largest body of this flow's request, in bytes.
-        budget: The memory that they may take.
-        keeps_plaintext: Whether a body stays in its flow when it has been forwarded.
-        redacted_bodies: Keeps them out of their flows while those wait to be forwarded; None where no program shows
-            flows.
+        limit: Largest body of a flow's request, in bytes.
+        budget: The memory budget of held bodies.
+        keeps_plaintext: Whether a body stays in its flow after it was forwarded.
+        redacted_bodies: Keeps bodies outside their flows until they are forwarded; None if no program shows flows.
     """
 
     limit: Callable[[http.HTTPFlow], int]
@@ -43,14 +42,14 @@ class RequestBodyPolicy:
 
 @dataclass(frozen=True)
 class ClientStates:
-    """What is known of the clients' connections.
+    """Functions of the state of client connections.
 
     Attributes:
         deadline_of: The deadline of a connection, which the layers move.
-        has_pending_writes: Whether a client's connection, or one to an upstream that it has, has bytes to write; then
-            nothing is read on it from upstreams.
-        waiting_for: How many bytes wait for a client to read what came before them.
-        unreadable: Told of a client whose request head could not be read.
+        has_pending_writes: Whether a client's connection, or one of its upstream connections, has bytes to write; then
+            nothing is read from its upstreams.
+        waiting_for: Bytes in the write buffer of a client's connection.
+        unreadable: Called for a client whose request head could not be read.
     """
 
     deadline_of: Callable[[Client], ClientDeadline]
@@ -61,16 +60,16 @@ class ClientStates:
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """What the layers of all connections are given.
+    """The configuration of the layers of all connections.
 
     Attributes:
-        bodies: What becomes of request bodies.
-        clients: The state of the clients' connections.
-        upstreams: Says where a request is sent again whose attempt has failed.
-        upstream_timeout: Seconds that an upstream may take to begin its response, connecting included.
-        exchanges: The records in which the layers note what they learn.
-        add_standard_headers: Adds to a response that the layers make what all responses carry; the request is None
-            where it could not be read.
+        bodies: How request bodies are handled.
+        clients: The state of client connections.
+        upstreams: The upstream policy, which decides about retries.
+        upstream_timeout: Seconds that an upstream may take to begin its response, including the connection.
+        exchanges: The records, in which the layers note attempts and outcomes.
+        add_standard_headers: Adds the headers of all responses to one that the layers make; the request is None if its
+            head could not be read.
     """
 
     bodies: RequestBodyPolicy

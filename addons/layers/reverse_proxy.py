@@ -1,4 +1,4 @@
-"""The layers that carry requests to upstreams, and the options of mitmproxy that they depend on."""
+"""Installs the layers of the proxy, and sets the options of mitmproxy that they depend on."""
 
 import math
 from collections.abc import Callable
@@ -28,11 +28,11 @@ _FORBIDDEN: dict[str, tuple[Any, str]] = {
     "body_size_limit": (None, "it answers in HTML and holds for answers too; use VLLM_PROXY_MAX_REQUEST_SIZE"),
     "validate_inbound_headers": (True, "without it, requests can be smuggled past the gate"),
 }
-"""Options of mitmproxy that must stay as they are: the value that each must have, and why."""
+"""Options of mitmproxy that must not be changed: the required value of each, and the reason."""
 
 
 def option_problems(options: Options) -> list[str]:
-    """What is wrong with mitmproxy's own options, a line each."""
+    """Problems of mitmproxy's own options, a line each."""
     problems = [
         f"the option {name} must be {wanted}: {why}"
         for name, (wanted, why) in _FORBIDDEN.items()
@@ -42,7 +42,7 @@ def option_problems(options: Options) -> list[str]:
 
 
 class ReverseProxy:
-    """Carries requests to the upstream through the layers of `addons.layers.http_layer`."""
+    """Installs `addons.layers.http_layer` for each client connection."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class ReverseProxy:
 
         Args:
             config: The limits and policies of the layers.
-            max_keepalive: How many idle connections to the upstream are kept at most, over all clients.
+            max_keepalive: Most idle connections to upstreams that are kept, for all clients together.
             signer: Signs WebSockets.
-            handlers: Of the client connections.
-            is_plain: Whether a client's connection came in at a port that speaks no TLS.
-            idle_timeout: For how long one of them is kept, in seconds.
+            handlers: The handlers of the client connections.
+            is_plain: Whether a client's connection was accepted at a port without TLS.
+            idle_timeout: Seconds for which an idle connection is kept.
         """
         self._is_plain = is_plain
         self._config = config
@@ -75,26 +75,26 @@ class ReverseProxy:
             SocketLeakFix(handlers),
         ]
         self._settled: dict[str, Any] = {
-            # Eager, it opens the upstream connection before there is a request, and closes the client's when that
-            # fails: no 502, and no proof pages.
+            # "eager" opens the upstream connection before there is a request, and closes the client's if that fails:
+            # without a 502, and without proof pages.
             "connection_strategy": "lazy",
-            # By default, a connection without traffic for ten minutes is closed, long responses or not.
-            # A little more than the upstream has, so that a late one is answered for with a 504 first.
+            # By default, a connection without traffic for ten minutes is closed, even during a response. Longer than
+            # the upstream's timeout, so that the client gets a 504 first.
             "tcp_timeout": int(config.upstream_timeout) + 2,
             "store_streamed_bodies": config.bodies.keeps_plaintext,
-            # By default, clients with a public address are turned away.
+            # By default, clients with a public address are rejected.
             "block_global": False,
         }
         self._running = False
 
     def configure(self, updated: set[str]) -> None:
-        """Refuse to have unsettled what has been settled at the start."""
+        """Reject changes of the options that are set at the start."""
         for name, wanted in self._settled.items():
             if self._running and name in updated and getattr(ctx.options, name) != wanted:
                 raise exceptions.OptionsError(f"the option {name} must stay {wanted}")
 
     def next_layer(self, data: layer.NextLayer) -> None:
-        """Choose the layers of a client connection, as mitmproxy would for a reverse proxy, but with ours for HTTP."""
+        """Choose the layers of a client connection, as mitmproxy does for a reverse proxy, with this package's own."""
         context = data.context
         mode = context.client.proxy_mode
         if data.layer is not None or not isinstance(mode, ReverseMode) or len(context.layers) != 1:
@@ -105,7 +105,7 @@ class ReverseProxy:
         if 0 < len(data_client) < 3 and data_client[0] == 0x16:
             # The beginning of a ClientHello (RFC 8446, 5.1), too short for the addons that follow to tell it from HTTP.
             raise exceptions.AddonHalt
-        # Each connection to the upstream gets its TLS where it is made.
+        # Each upstream connection gets its TLS layer when it is opened.
         context.server.tls = mode.scheme == "https"
         stack = LayerStack()
         if starts_like_tls_record(data_client):
@@ -114,7 +114,7 @@ class ReverseProxy:
         data.layer = stack[0]
 
     def running(self) -> None:
-        """Set what mitmproxy would do otherwise for want of anything better to do."""
-        # Those that are unknown are of addons that the production launcher goes without.
+        """Set the required options."""
+        # Unknown options belong to addons that the production launcher does not have.
         ctx.options.update(**{name: value for name, value in self._settled.items() if name in ctx.options})
         self._running = True

@@ -1,1 +1,1 @@
-"""TCP and TLS connections: how they are read, how long they may last, how they are used again."""
+"""TCP and TLS connections: reading, deadlines, and the reuse of upstream connections."""

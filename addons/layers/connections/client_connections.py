@@ -1,8 +1,8 @@
-"""The clients' connections as a whole: how many there may be, and an end to those that take too long.
+"""All client connections: their limits, and their deadlines.
 
 mitmproxy has one timeout for a connection, of any kind of traffic. Here, every connection has a deadline
-(`addons.access.client_deadline`), which the layers move, and one task looks at all of them: nothing is done per event,
-and nothing is left behind by a connection that has gone. It covers TLS handshakes, too, and clients that say nothing.
+(`addons.access.client_deadline`), which the layers move, and one task checks all of them: nothing is done per event,
+and a closed connection leaves nothing behind. Deadlines cover TLS handshakes, too, and clients that send nothing.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ from addons.lifecycle.connection_handlers import ConnectionHandlers
 logger = logging.getLogger(__name__)
 
 _LOGGED_EVERY: Final = 60.0
-"""Seconds between two lines about refused connections: a flood of them must not fill the disk."""
+"""Seconds between two log lines about rejected connections: a flood of them must not fill the disk."""
 
 _READ_SIZE: Final = 32 * 1024
-"""Bytes read from a client at once. With the 256 KiB of asyncio, each client that pushes holds half a megabyte."""
+"""Bytes read from a client at once. With asyncio's 256 KiB, each client that sends fast would need half a megabyte."""
 
 _CONNECTION_LINES: Final = ("client connect", "client kill connection", "client disconnect")
 """What mitmproxy logs about every connection."""
 
 
 class ClientOverdue(events.Event):
-    """The client has let its deadline pass."""
+    """The client has missed its deadline."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class _Connection:
 
 @dataclass(frozen=True)
 class Ports:
-    """The places at both ports.
+    """The connection limits of both ports.
 
     Attributes:
-        proxied: At the port that clients use.
-        side: At the side port.
-        at_side_port: Whether a client's connection came in there.
-        sharer_of: In whose share the connections of an address count; None where it may be a proxy's, which has many
-            clients.
+        proxied: The limit of the port that clients use.
+        side: The limit of the side port.
+        at_side_port: Whether a client's connection was accepted at the side port.
+        sharer_of: The client in whose share the connections of an address count; None if it may be a proxy's, which has
+            many clients.
     """
 
     proxied: ConnectionLimit
@@ -65,7 +65,7 @@ class Ports:
     sharer_of: Callable[[str], str | None]
 
     def at(self, client: Client) -> ConnectionLimit:
-        """The places at the port where a client's connection came in."""
+        """The limit of the port at which a client's connection was accepted."""
         return self.side if self.at_side_port(client) else self.proxied
 
 
@@ -73,12 +73,12 @@ class ClientConnections:
     """Bounds the number of connections, and ends those whose clients take too long."""
 
     def __init__(self, ports: Ports, timeouts: ClientTimeouts, handlers: ConnectionHandlers) -> None:
-        """Keep the connections.
+        """Make the addon.
 
         Args:
-            ports: How many there may be.
-            timeouts: What they get.
-            handlers: Carry them.
+            ports: The connection limits of both ports.
+            timeouts: The timeouts of clients.
+            handlers: The handlers of the client connections.
         """
         self._handlers = handlers
         self._ports = ports
@@ -97,13 +97,13 @@ class ClientConnections:
         return connection.deadline if connection is not None else ClientDeadline(self._timeouts)
 
     def count(self) -> int:
-        """How many connections there are."""
+        """Number of open connections."""
         return len(self._connections)
 
     def retire(self) -> None:
-        """Have every connection closed behind the response to its next request, or when it has none for a while.
+        """Close every connection after the response to its next request, or when it has been idle for a short time.
 
-        Over HTTP/2, the client is told at once, and the connection ends with the responses that are under way.
+        Over HTTP/2, the client gets GOAWAY at once, and the connection ends after the responses under way.
         """
         self._retiring = True
         for connection in self._connections.values():
@@ -111,7 +111,7 @@ class ClientConnections:
         self._take_leave()
 
     def retire_http2(self) -> None:
-        """Do so with the connections that speak HTTP/2 alone."""
+        """Retire only the HTTP/2 connections; see `retire`."""
         for client, connection in self._connections.items():
             if client.alpn == b"h2":
                 connection.deadline.retire()
@@ -128,19 +128,19 @@ class ClientConnections:
                 await handler.server_event(GoingAway())
 
     def running(self) -> None:
-        """Begin to look at the deadlines."""
+        """Start to check the deadlines."""
         logging.getLogger(ConnectionHandler.__module__).addFilter(self._is_worth_a_line)
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     def done(self) -> None:
-        """Stop looking."""
+        """Stop checking."""
         logging.getLogger(ConnectionHandler.__module__).removeFilter(self._is_worth_a_line)
         for task in (self._watching, self._taking_leave):
             if task is not None:
                 task.cancel()
 
     def client_connected(self, client: Client) -> None:
-        """Take a new connection, or have it closed."""
+        """Accept a new connection, or reject it."""
         places, sharer = self._ports.at(client), self._ports.sharer_of(address_of(client.peername))
         if (reason := places.refusal(sharer)) is not None:
             client.error = "too many connections"
@@ -157,7 +157,7 @@ class ClientConnections:
         self._peers.add(client.peername)
 
     def client_disconnected(self, client: Client) -> None:
-        """Forget a connection; and have it end, even where the client does not read what is left for it."""
+        """Forget a connection; its transport is closed later even if the client does not read the remaining bytes."""
         connection = self._connections.pop(client, None)
         if connection is None:
             return
@@ -165,7 +165,7 @@ class ClientConnections:
         connection.places.leave(connection.sharer, connection.transport, time.monotonic() + LINGER_SECONDS)
 
     def close_soon(self, client: Client) -> None:
-        """Have one connection closed behind the response that is under way."""
+        """Close a connection after the response under way."""
         if (connection := self._connections.get(client)) is not None:
             connection.deadline.retire()
             self._take_leave()
@@ -175,7 +175,7 @@ class ClientConnections:
         return not (record.msg in _CONNECTION_LINES and peer not in self._peers and self._is_refused(peer))
 
     def _is_refused(self, peer: Address | None) -> bool:
-        # At which port it has come, mitmproxy does not tell the log.
+        # mitmproxy's log records do not tell the port.
         sharer = self._ports.sharer_of(address_of(peer))
         return any(places.refusal(sharer) is not None for places in (self._ports.proxied, self._ports.side))
 
@@ -208,5 +208,5 @@ class ClientConnections:
         due = deadline.deadline
         if deadline.speaks_http:
             await handler.server_event(ClientOverdue())
-        if deadline.deadline == due:  # no layer has taken care of it
+        if deadline.deadline == due:  # no layer has handled the event
             await handler.on_timeout()

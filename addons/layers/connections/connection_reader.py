@@ -1,13 +1,13 @@
-"""Flow control of one connection's reading: it can be paused, and what has come is read even where a write has failed.
+"""Reads one connection: reading can be paused, and received bytes are read even after a write has failed.
 
-In mitmproxy, a task for each connection waits for an `asyncio.StreamReader`, and stops for a while when one of the
-client's connections is full. Here a reader stands between the transport and that `StreamReader`, and hands on to it
-what comes. `addons.layers.connections.inline_reader` has the one that spares the task some of its work.
+In mitmproxy, a task for each connection reads from an `asyncio.StreamReader`, and pauses while one of the client's
+connections is full. Here a reader is placed between the transport and that `StreamReader`, and passes received bytes on
+to it. `addons.layers.connections.inline_reader` has a reader that bypasses the task where possible.
 
-- A reader can be paused. With HTTP/2 a client may be slow on one of its streams alone, which no socket shows: then only
-  the upstream of that stream has to wait.
-- A write that fails says nothing of what has been received: an upstream's early response is read first.
-- An idle connection can be asked whether the other side has closed it, before the event loop knows.
+- A reader can be paused. An HTTP/2 client may be slow on a single stream, which no socket shows: then only the upstream
+  of that stream has to wait.
+- After a failed write, the bytes that were received before are still read: an upstream may have responded early.
+- Whether the other side has closed an idle connection can be checked before the event loop has an event of it.
 """
 
 import asyncio
@@ -20,24 +20,24 @@ from mitmproxy.connection import Client, Connection, Server
 from mitmproxy.proxy.server import ConnectionHandler
 
 MAX_READ: Final = 65535
-"""Bytes that mitmproxy reads at once. A loop may receive more; the task then takes it in pieces."""
+"""Bytes that mitmproxy reads at once. An event loop may receive more; the task then reads them in pieces."""
 
 MAX_CLIENT_READ: Final = 32 * 1024
-"""Bytes of a client's that the task reads at once: others have their turn in between."""
+"""Bytes that the task reads from a client at once, so that other connections are served in between."""
 
 MAX_READ_AFTER_FAILURE: Final = 1024 * 1024
-"""Bytes that are read, at most, of what an upstream has sent on a connection to which a write has failed."""
+"""Most bytes that are read from an upstream's connection after a write to it has failed."""
 
 
 class ConnectionReader(asyncio.Protocol):
-    """Receives what comes on a connection."""
+    """Receives the bytes of a connection."""
 
     def __init__(self, connection: Connection, handler: ConnectionHandler) -> None:
-        """Take a connection's transport over.
+        """Take over a connection's transport.
 
         Args:
-            connection: The client's or an upstream's, on which nothing has been read yet.
-            handler: Of the client's connection.
+            connection: The client's or an upstream's connection, before anything was read from it.
+            handler: The handler of the client's connection.
         """
         io = handler.transports[connection]
         self._connection = connection
@@ -46,37 +46,37 @@ class ConnectionReader(asyncio.Protocol):
         self._stream_protocol = cast("asyncio.StreamReaderProtocol", transport.get_protocol())
         # Set when reading may go on; None while it is not paused.
         self._resumed: asyncio.Event | None = None
-        # Whether the task waits, and so has dealt with all that came before.
+        # Whether the task waits, and so has processed all received bytes.
         self._task_waits = False
         self._max_read = MAX_CLIENT_READ if isinstance(connection, Client) else MAX_READ
         self._transport = transport
         self._socket: socket.socket = transport.get_extra_info("socket")
         self._writing_waits = False
-        # What the task has still to read, in bytes, and whether the end comes behind it.
+        # Bytes that the task has still to read, and whether the connection ends after them.
         self._unread = 0
         self._ended = False
-        # Whether the connection is gone, and the task has still to read what came before.
+        # Whether the connection is lost, and the task has still to read the bytes received before.
         self._lost = False
         transport.set_protocol(self)
         io.reader = cast("asyncio.StreamReader", self)
 
     def pause_reading(self) -> None:
-        """Have the next read wait."""
+        """Make the next read wait."""
         if self._resumed is None:
             self._resumed = asyncio.Event()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue to read."""
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None
 
     @property
     def has_ended(self) -> bool:
-        """Whether the other side has closed the connection, or has sent something that no layer has had yet.
+        """Whether the other side has closed the connection, or has sent bytes that no layer has received yet.
 
-        To be asked where nothing is expected, as on an idle connection. The system is asked, too: it knows of an end
-        before the loop does.
+        For connections on which nothing is expected, such as idle ones. The kernel is polled, too: it knows of a close
+        before the event loop does.
         """
         if self._transport.is_closing() or self._ended or self._unread:
             return True
@@ -85,15 +85,15 @@ class ConnectionReader(asyncio.Protocol):
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Close the connection, which is idle; the task finds its end."""
+        """Close the connection, which is idle; the task then reads its end."""
         self._transport.close()
 
     async def read(self, most: int) -> bytes:
-        """Read up to `most` bytes; `b""` at the end. What comes while this is paused waits, and then in the kernel."""
+        """Read up to `most` bytes; `b""` at the end. Waits while reading is paused."""
         while self._resumed is not None:
             await self._resumed.wait()
         if self._unread:
-            await asyncio.sleep(0)  # or this connection alone would have its turn, as long as more is there
+            await asyncio.sleep(0)  # otherwise a busy connection would starve the others
         self._task_waits = True
         try:
             data = await self._reader.read(min(most, self._max_read))
@@ -105,7 +105,7 @@ class ConnectionReader(asyncio.Protocol):
         return data
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what has come."""
+        """Pass received bytes on."""
         self._leave_to_task(data)
 
     def _leave_to_task(self, data: bytes) -> None:
@@ -114,25 +114,25 @@ class ConnectionReader(asyncio.Protocol):
         self._stream_protocol.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """Hand on that no more will come."""
+        """Pass on that the other side has ended the connection."""
         self._ended = True
         return self._stream_protocol.eof_received()
 
     def pause_writing(self) -> None:
-        """Hand on that the other side is slow."""
+        """Pass on that the write buffer is full."""
         self._writing_waits = True
         self._stream_protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """Hand on that it is not any more."""
+        """Pass on that the write buffer is not full any more."""
         self._writing_waits = False
         self._stream_protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hand on that the connection is gone; of an upstream's that has failed, first what has come on it.
+        """Pass on that the connection is lost; if an upstream's connection has failed, first its received bytes.
 
-        An upstream may respond before it has read all of a request, and close. Then a write fails while the response is
-        still to be read; and to asyncio and mitmproxy, a write that has failed is the end, whatever has come.
+        An upstream may respond before it has read the whole request, and close. Then a write fails before the response
+        was read, and asyncio and mitmproxy would end the connection and discard the received bytes.
         """
         if exc is None or not isinstance(self._connection, Server):
             self._stream_protocol.connection_lost(exc)
@@ -140,19 +140,19 @@ class ConnectionReader(asyncio.Protocol):
         if received := _received(self._socket):
             self._leave_to_task(received)
         self.eof_received()
-        # The task tells of the loss when it has read all: before that, a write that waits would end the task.
+        # The task reports the loss when it has read all bytes: before that, a waiting write would end the task.
         self._lost = True
         if self._writing_waits:
             self.resume_writing()
 
 
 def _received(connection: socket.socket) -> bytes:
-    """What a socket that is not read any more has received: it can be read until it is closed."""
+    """The bytes in the receive buffer of a socket, which can be read until it is closed."""
     received = bytearray()
     while len(received) < MAX_READ_AFTER_FAILURE:
         try:
             data = os.read(connection.fileno(), MAX_READ_AFTER_FAILURE - len(received))
-        except OSError:  # there is no more, or it has been reset
+        except OSError:  # there are no more bytes, or the connection was reset
             break
         if not data:
             break

@@ -1,4 +1,4 @@
-"""Writes what takes the fast path of an upstream's response to the client (`addons.layers.connections.fast_path`)."""
+"""Writes the bytes of the fast path to the client (`addons.layers.connections.fast_path`)."""
 
 import asyncio
 from typing import Final, Protocol
@@ -9,7 +9,7 @@ from mitmproxy.proxy.server import ConnectionHandler
 from addons.layers.connections.fast_path import ChunkFastPath
 
 NEVER_FULL: Final = 16 * 1024
-"""Bytes that a transport may have to write without being full: its lower limit (asyncio, WriteTransport)."""
+"""Bytes in a transport's write buffer with which it is never full: its low-water mark (asyncio, WriteTransport)."""
 
 
 class Upstream(Protocol):
@@ -20,24 +20,24 @@ class Upstream(Protocol):
 
 
 class FastPathWriter:
-    """From one upstream connection to the client's."""
+    """Writes from an upstream connection to the client's."""
 
     def __init__(self, upstream: Upstream, client: asyncio.WriteTransport, handler: ConnectionHandler) -> None:
-        """Make it for one upstream connection.
+        """Make the writer for one upstream connection.
 
         Args:
-            upstream: Has a fast path while a response streams that may take it.
-            client: Where the client is written to.
-            handler: Of the client's connection.
+            upstream: The layer of the upstream connection; it has a fast path while a response may use it.
+            client: The transport of the client's connection.
+            handler: The handler of the client's connection.
         """
         self._upstream = upstream
         self._client = client
         self._watchdog = handler.timeout_watchdog
 
     def take(self, data: bytes) -> int:
-        """Write what takes the fast path of what has come; return how many bytes that is, from the beginning on."""
+        """Write the bytes at the beginning of `data` that take the fast path; return how many they are."""
         fast_path = self._upstream.fast_path
-        # Backpressure is the layers' work.
+        # The layers handle backpressure.
         if fast_path is None or self._client.get_write_buffer_size() > NEVER_FULL or self._client.is_closing():
             return 0
         taken = fast_path.take(data)

@@ -1,4 +1,4 @@
-"""mitmproxy's connection handler, with a way to handle an event at once: what the launcher's handlers are made of."""
+"""mitmproxy's connection handler, with a method to handle an event inline; the base of the launcher's handler."""
 
 from abc import ABCMeta
 
@@ -7,13 +7,13 @@ from mitmproxy.proxy.server import ConnectionHandler
 
 
 class InlineConnectionHandler(ConnectionHandler, metaclass=ABCMeta):
-    """A connection handler that can handle an event inline, without a task to wait for its turn."""
+    """A connection handler that can handle an event inline, without a task."""
 
     _events = 0
-    """How many events are being handled, or wait for that."""
+    """Number of events that are being handled, or wait for that."""
 
     async def server_event(self, event: events.Event) -> None:
-        """Have the layers handle an event; as in mitmproxy, one after the other."""
+        """Handle an event in the layers; as in mitmproxy, one after the other."""
         self._events += 1
         try:
             await super().server_event(event)
@@ -21,15 +21,15 @@ class InlineConnectionHandler(ConnectionHandler, metaclass=ABCMeta):
             self._events -= 1
 
     def handle_now(self, event: events.Event) -> bool:
-        """Have the layers handle an event, if there is no other one before it; else return False.
+        """Handle an event in the layers at once; return False if an earlier event is still being handled.
 
         Raises:
-            RuntimeError: mitmproxy has waited for something in the middle of the event, which it never does.
+            RuntimeError: mitmproxy has awaited something while it handled the event, which it never does.
         """
         if self._events:
             return False
         self._events += 1
-        # All that it ever waits for is its turn.
+        # mitmproxy awaits only its lock, which is free.
         step = super().server_event(event)
         try:
             step.send(None)

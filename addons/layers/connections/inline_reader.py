@@ -1,9 +1,9 @@
-"""A connection's reader that spares mitmproxy's task what it can: by the fast path, or by handling events inline.
+"""A connection's reader that bypasses mitmproxy's task where possible: by the fast path, or by handling events inline.
 
-While the task waits, and so has dealt with all that came before, what comes takes the fast path where a response
-streams (`addons.layers.connections.fast_path`). What does not goes to the layers at once where the connection handler
-can do so, as the launcher's can. All else is left to the task: what comes while it is at work, what comes under
-mitmdump, whose hooks have tasks of their own, and the end.
+While the task waits, and so has processed all earlier bytes, received bytes take the fast path if a response streams
+(`addons.layers.connections.fast_path`). Other bytes go to the layers at once if the connection handler supports it, as
+the launcher's does. All else is left to the task: bytes that arrive while it works, the end of the connection, and all
+bytes under mitmdump, whose hooks have tasks of their own.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from addons.layers.connections.inline_handler import InlineConnectionHandler
 
 
 class InlineReader(ConnectionReader):
-    """Receives what comes on a connection, and leaves to the task what cannot be done at once."""
+    """Receives the bytes of a connection, and leaves to the task what cannot be handled at once."""
 
     def __init__(self, connection: Connection, handler: ConnectionHandler) -> None:
-        """Take a connection's transport over.
+        """Take over a connection's transport.
 
         Args:
             connection: As for `ConnectionReader`.
@@ -34,11 +34,11 @@ class InlineReader(ConnectionReader):
         self._fast_path_writer: FastPathWriter | None = None
 
     def enable_fast_path(self, fast_path_writer: FastPathWriter) -> None:
-        """Write to a client what takes an upstream's fast path, whenever there is one."""
+        """Write to a client through an upstream's fast path, whenever there is one."""
         self._fast_path_writer = fast_path_writer
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come."""
+        """Write received bytes on the fast path, pass them to the layers, or leave them to the task."""
         if not self._task_waits or self._draining is not None or self._resumed is not None or len(data) > MAX_READ:
             self._leave_to_task(data)
             return
@@ -57,7 +57,7 @@ class InlineReader(ConnectionReader):
         ):
             self._leave_to_task(data)
         elif any(_waiting(io.writer) > NEVER_FULL for io in handler.transports.values()):
-            # What comes meanwhile goes to the task, and when that has enough, stays in the kernel.
+            # Bytes that arrive meanwhile go to the task's buffer, and when that is full, stay in the kernel's.
             self._draining = asyncio.get_running_loop().create_task(self._drain(handler))
 
     async def _drain(self, handler: ConnectionHandler) -> None:
@@ -67,7 +67,7 @@ class InlineReader(ConnectionReader):
             self._draining = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hand on that the connection is gone, as `ConnectionReader` does."""
+        """Pass on that the connection is lost, as `ConnectionReader` does."""
         self._fast_path_writer = None
         super().connection_lost(exc)
 

@@ -1,4 +1,4 @@
-"""An addon that gives every connection its reader, and controls those of the upstreams by their connections."""
+"""An addon that gives every connection its reader, and pauses and resumes the reading from upstreams."""
 
 import asyncio
 from weakref import WeakValueDictionary
@@ -19,24 +19,24 @@ class ReadController:
         """Make the addon.
 
         Args:
-            handlers: Of the client connections.
+            handlers: The handlers of the client connections.
         """
         self._handlers = handlers
-        # Each is held by its connection, and holds it, too: as a key it would live for ever.
+        # A reader refers to its connection, so a weak key would never be freed.
         self._readers: WeakValueDictionary[Connection, InlineReader] = WeakValueDictionary()
 
     def pause_reading(self, server: Connection) -> None:
-        """Read no more from an upstream."""
+        """Stop reading from an upstream."""
         if (reader := self._readers.get(server)) is not None:
             reader.pause_reading()
 
     def resume(self, server: Connection) -> None:
-        """Go on reading from an upstream."""
+        """Continue to read from an upstream."""
         if (reader := self._readers.get(server)) is not None:
             reader.resume()
 
     def has_ended(self, server: Connection) -> bool:
-        """Whether an upstream has closed an idle connection, or sent something on it that was not asked for."""
+        """Whether an upstream has closed an idle connection, or sent unsolicited bytes on it."""
         reader = self._readers.get(server)
         return reader is not None and reader.has_ended
 
@@ -46,15 +46,15 @@ class ReadController:
             reader.close()
 
     def enable_fast_path(self, upstream: Upstream, client: Client) -> None:
-        """Write to a client what takes an upstream's fast path, whenever there is one."""
+        """Write to a client through an upstream's fast path, whenever there is one."""
         reader, handler = self._readers.get(upstream.conn), self._handlers.of(client)
         transport = self._handlers.transport_of(client)
-        # Where a hook has taken its time, the client may have gone meanwhile.
+        # The client may have disconnected during a slow hook.
         if reader is not None and handler is not None and transport is not None:
             reader.enable_fast_path(FastPathWriter(upstream, transport, handler))
 
     def client_connected(self, client: Client) -> None:
-        """Read from a client; and let each of its streams have its upstream connection: mitmproxy allows for five."""
+        """Read from a client; allow an upstream connection for each of its streams, where mitmproxy allows five."""
         if client.error is None and (handler := self._handlers.of(client)) is not None:
             handler.max_conns.default_factory = lambda: asyncio.Semaphore(MAX_STREAMS)
             InlineReader(client, handler)

@@ -1,9 +1,8 @@
-"""A client connection's connections to the upstream: HTTP/1.1 over TCP or TLS, used again when they are idle.
+"""A client connection's connections to the upstream: HTTP/1.1 over TCP or TLS, reused when they are idle.
 
-mitmproxy's own bookkeeping never forgets a connection that has closed, remembers one that failed for as long as the
-client stays, and with HTTP/2 on the client's side uses each connection once. Here each request takes an idle connection
-to where it is going, or a new one. A new one that takes its time waits for no one: the request goes over whichever
-connection is free first.
+mitmproxy never forgets a closed connection, keeps a failed one for as long as the client stays, and with HTTP/2 to the
+client uses each connection once. Here each request takes an idle connection to its target, or opens a new one. While a
+new one is being opened, the request takes another connection if that becomes idle first.
 """
 
 from mitmproxy.connection import Connection, ConnectionState, Server
@@ -29,7 +28,7 @@ from addons.upstream.keep_alive import KeepAliveLimit
 
 
 class UpstreamConnections(HttpLayer):
-    """mitmproxy's HTTP layer, with connections to the upstream that are managed here."""
+    """mitmproxy's HTTP layer, with its own management of upstream connections."""
 
     def __init__(self, context: Context, keep_alive: KeepAliveLimit) -> None:
         """Make the layer of a client connection.
@@ -42,10 +41,10 @@ class UpstreamConnections(HttpLayer):
         self._keep_alive = keep_alive
         self._upstreams: dict[Connection, ApiHttp1Client] = {}
         self._dropped: list[HttpStream] = []
-        """Streams that have ended, and are still to be released."""
+        """Streams that have ended and were not released yet."""
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        # Not a generator itself: this runs for every packet, and there is seldom anything to do.
+        # Not a generator itself, as this runs for every packet.
         if isinstance(event, events.ConnectionEvent) and event.connection.state is ConnectionState.CLOSED:
             return self._handle_last_words(event)
         if self.waiting_for_establishment:
@@ -56,7 +55,7 @@ class UpstreamConnections(HttpLayer):
         return handling
 
     def event_to_child(self, child: layer.Layer, event: events.Event) -> layer.CommandGenerator[None]:
-        """Hand an event down, and what comes of it on: as in mitmproxy, which asks more questions for each command."""
+        """Pass an event to a child layer, and its commands on: as in mitmproxy, with fewer checks for each command."""
         for command in child.handle_event(event):
             if isinstance(command, commands.SendData):
                 yield command
@@ -65,7 +64,7 @@ class UpstreamConnections(HttpLayer):
             elif isinstance(command, ReceiveHttp):
                 if isinstance(command.event, RequestHeaders):
                     yield from self.make_stream(command.event.stream_id)
-                # Of a stream that has ended, some more may come.
+                # More events may arrive for a stream that has ended.
                 if (stream := self.streams.get(command.event.stream_id)) is not None:
                     yield from self.event_to_child(stream, command.event)
             elif isinstance(command, DropStream):
@@ -75,8 +74,8 @@ class UpstreamConnections(HttpLayer):
                 yield from self._handle_rare(child, command)
 
     def _handle_rare(self, child: layer.Layer, command: commands.Command) -> layer.CommandGenerator[None]:
-        # Where the completion is to go. Wake-ups that a stream asks for are the layer's own: with an hour to wait, the
-        # first exchange of each client would be kept for as long.
+        # The layer that gets the completion. A stream's wake-ups belong to this layer: with a timeout of an hour, the
+        # first exchange of each client would be kept in memory for as long.
         if command.blocking or (isinstance(command, commands.RequestWakeup) and not isinstance(child, HttpStream)):
             self.command_sources[command] = child
         if isinstance(command, GetHttpConnection):
@@ -89,7 +88,7 @@ class UpstreamConnections(HttpLayer):
             yield command
 
     def _handle_last_words(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        if event.connection in self.connections:  # else it has been forgotten
+        if event.connection in self.connections:  # otherwise it was forgotten already
             yield from self._handle_and_serve_waiting(event)
 
     def _handle_and_serve_waiting(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -102,18 +101,18 @@ class UpstreamConnections(HttpLayer):
         *,
         reuse: bool = True,  # noqa: ARG002  # mitmproxy's signature
     ) -> layer.CommandGenerator[None]:
-        """Give a request a connection: an idle one, or a new one."""
+        """Get a connection for a request: an idle one, or a new one."""
         self._forget_closed()
         if self.takes_idle(self.command_sources[event]) and (connection := self._find_idle(event)) is not None:
             yield from self._reply(event, (connection, None))
             return
         for opening, waiting in self.waiting_for_establishment.items():
-            # It was asked for by a request that has found another connection since.
+            # The request that opened it has taken another connection since.
             if not waiting and event.connection_spec_matches(opening):
                 waiting.append(event)
                 return
         context = self.context.fork()
-        # Whatever the client speaks, the upstream is spoken to in HTTP/1.1.
+        # HTTP/1.1 to the upstream, also for an HTTP/2 client.
         context.server = Server(address=event.address, sni=event.address[0], alpn_offers=(b"http/1.1",))
         stack = LayerStack()
         if event.tls:
@@ -126,11 +125,11 @@ class UpstreamConnections(HttpLayer):
         yield from self.event_to_child(stack[0], events.Start())
 
     def takes_idle(self, stream: layer.Layer) -> bool:  # noqa: ARG002
-        """Whether a stream takes a connection that was used before."""
+        """Whether a stream may use an idle connection."""
         return True
 
     def register_connection(self, command: RegisterHttpConnection) -> layer.CommandGenerator[None]:
-        """Take a connection that has been made, or has failed, and tell the requests that wait for it."""
+        """Register a connection that was opened, or has failed, and notify the requests that wait for it."""
         waiting = self.waiting_for_establishment.pop(command.connection)
         if command.err:
             del self.connections[command.connection]
@@ -143,7 +142,7 @@ class UpstreamConnections(HttpLayer):
             yield commands.CloseConnection(command.connection)
 
     def _serve_waiting(self) -> layer.CommandGenerator[None]:
-        """Give connections that have become idle to requests that still wait for theirs."""
+        """Assign idle connections to requests that still wait for a new one."""
         for waiting in list(self.waiting_for_establishment.values()):
             request = waiting[0] if waiting else None
             if request is None or not self.takes_idle(self.command_sources[request]):

@@ -1,1 +1,1 @@
-"""HTTP/1 to clients and to upstreams (RFC 9112)."""
+"""HTTP/1 to clients and upstreams (RFC 9112)."""

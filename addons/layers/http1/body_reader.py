@@ -1,4 +1,4 @@
-"""The readers of HTTP/1 bodies; requests are held to what every server reads alike, in pieces of a decent size."""
+"""The readers of HTTP/1 bodies; those of requests are strict about line ends, and join small chunks."""
 
 from typing import cast
 
@@ -15,20 +15,20 @@ def make_body_reader(size: int | None) -> TBodyReader:
     """Make the reader of one body.
 
     Args:
-        size: Bytes of the body; -1 for one that the end of the connection ends, and None for one in chunks.
+        size: Bytes of the body; -1 for a body that ends with its connection, None for a chunked one.
     """
-    # To mitmproxy, a reader is what can be called like one.
+    # A decoder has the interface of mitmproxy's readers.
     return cast("TBodyReader", ChunkDecoder()) if size is None else mitmproxy_http1.make_body_reader(size)
 
 
 class CrlfBuffer(ReceiveBuffer):
-    """A buffer in which only CRLF ends the lines of a chunked body; those of heads are looked at elsewhere."""
+    """A buffer in which only CRLF ends the lines of a chunked body; the lines of heads are checked separately."""
 
     def maybe_extract_next_line(self) -> bytearray | None:
-        """Take out the first line, if it is complete.
+        """Extract the first line, if it is complete.
 
         Raises:
-            h11.RemoteProtocolError: It ends with LF alone.
+            h11.RemoteProtocolError: The line ends with LF alone.
         """
         line = super().maybe_extract_next_line()
         if line is None and b"\n" in bytes(self):
@@ -36,10 +36,10 @@ class CrlfBuffer(ReceiveBuffer):
         return line
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
-        """Take out the lines up to the next empty one.
+        """Extract the lines up to the next empty one.
 
         Raises:
-            h11.RemoteProtocolError: A line among them ends with LF alone.
+            h11.RemoteProtocolError: One of the lines ends with LF alone.
         """
         data = bytes(self)
         end = 2 if data.startswith(b"\r\n") else data.find(b"\r\n\r\n") + 4
@@ -51,8 +51,8 @@ class CrlfBuffer(ReceiveBuffer):
 class RequestBodyReader:
     """Reads a request body.
 
-    Trailers are dropped: mitmproxy fails on them, and no request of an API has any that matter. Chunks that have come
-    together are one piece: a piece costs the same at any size, and a client may send them a byte each.
+    Trailers are dropped: mitmproxy fails on them, and requests to APIs need none. Chunks that arrive together become
+    one piece: a piece costs the same at any size, and a client may send chunks of one byte.
     """
 
     def __init__(self, reader: TBodyReader) -> None:
@@ -60,10 +60,10 @@ class RequestBodyReader:
         self._ended = False
 
     def __call__(self, buffer: ReceiveBuffer) -> h11.Event | None:
-        """Read what the buffer holds of the body.
+        """Read the part of the body that is in the buffer.
 
         Raises:
-            h11.ProtocolError: It is none.
+            h11.ProtocolError: The body is malformed.
         """
         pieces = []
         while not self._ended:
@@ -79,6 +79,6 @@ class RequestBodyReader:
         return h11.EndOfMessage() if self._ended else None
 
     def read_eof(self) -> h11.Event | None:
-        """Take note that the connection has ended."""
+        """Note that the connection has ended."""
         event = self._reader.read_eof()
         return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event

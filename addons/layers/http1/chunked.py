@@ -1,11 +1,11 @@
 """The chunked transfer coding (RFC 9112, 7.1), sans-I/O: one decoder for the layers and for the fast path.
 
-    BETWEEN CHUNKS ── size line ──> IN A CHUNK ── all of its data ──> BEHIND ITS DATA ── CRLF ──> BETWEEN CHUNKS
+    BETWEEN CHUNKS ── size line ──> IN A CHUNK ── all of its data ──> AFTER ITS DATA ── CRLF ──> BETWEEN CHUNKS
           └─────────── last chunk ──> IN TRAILERS ── empty line ──> the end of the body
 
-It is as strict as h11, which the tests compare it with: a size has 1 to 20 hexadecimal digits and no sign; extensions
-are dropped, and so are trailers, which must be valid fields all the same. How much may wait for the end of a line is
-for the layers to bound; they also choose the buffer, and so what ends a line.
+It is as strict as h11, with which the tests compare it: a size has 1 to 20 hexadecimal digits and no sign; extensions
+are dropped, and so are trailers, which have to be valid fields nevertheless. The layers limit the length of lines, and
+choose the buffer, which decides what ends a line.
 """
 
 import re
@@ -20,43 +20,42 @@ _FOLD: Final = re.compile(rb"[ \t]+")
 
 
 _LONGEST_SIZE_LINE: Final = 16
-"""Bytes of a size line, with its end, that `whole_chunks` looks at: no chunk that came whole has a longer one."""
+"""Most bytes of a size line, with its end, that `whole_chunks` reads: no chunk in one piece needs a longer one."""
 
 
 class Buffer(Protocol):
-    """What has been received and not read yet."""
+    """Bytes that were received and not read yet."""
 
     def maybe_extract_at_most(self, count: int) -> bytearray | None:
-        """Take out up to `count` bytes; None where there is none."""
+        """Extract up to `count` bytes; None if there are none."""
 
     def maybe_extract_next_line(self) -> bytearray | None:
-        """Take out the first line with its end, if it is complete."""
+        """Extract the first line with its end; None if it is incomplete."""
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
-        """Take out the lines up to the next empty one, without their ends, if that is there."""
+        """Extract the lines up to the next empty one, without their ends; None if that has not arrived."""
 
 
 class ChunkDecoder:
     """Decodes one chunked body.
 
     Attributes:
-        is_between_chunks: Whether what comes next is the first byte of a chunk's size line, if nothing is left in the
-            buffer.
+        is_between_chunks: Whether the next byte is the first one of a chunk's size line.
     """
 
     def __init__(self) -> None:
         self.is_between_chunks = True
         self._missing = 0
-        """Bytes of the chunk's data that are still to come."""
+        """Remaining bytes of the chunk's data."""
         self._end_of_chunk = b""
-        """What is still to come behind the chunk's data."""
+        """Remaining bytes after the chunk's data."""
         self._in_trailers = False
 
     def __call__(self, buffer: Buffer) -> h11.Data | h11.EndOfMessage | None:
-        """Take the next piece out of the buffer; None where more has to come first.
+        """Extract the next piece from the buffer; None if more bytes are needed.
 
         Raises:
-            h11.RemoteProtocolError: It is not in the chunked coding. The message quotes nothing of it.
+            h11.RemoteProtocolError: The body violates the chunked coding. The message quotes nothing of it.
         """
         if self._in_trailers:
             return self._read_trailers(buffer)
@@ -83,7 +82,7 @@ class ChunkDecoder:
         return h11.Data(data=bytes(data))
 
     def read_eof(self) -> NoReturn:
-        """Take note that the connection has ended before the body has.
+        """Note that the connection has ended before the body.
 
         Raises:
             h11.RemoteProtocolError: Always.
@@ -91,17 +90,17 @@ class ChunkDecoder:
         raise h11.RemoteProtocolError("the connection ended in the middle of a chunked body")
 
     def whole_chunks(self, data: bytes) -> tuple[Sequence[bytes], Sequence[int]]:
-        """The chunks at the beginning of `data` that are whole, and written as this proxy would write them.
+        """The whole chunks at the beginning of `data` that are encoded as this proxy would encode them.
 
-        The decoder stays where it is: the bytes of those that are not given to it need not pass through its buffer,
-        which must be empty.
+        The state of the decoder does not change. The caller may skip these chunks, or pass them through the buffer,
+        which has to be empty now.
 
         Args:
-            data: What has been received next.
+            data: The next received bytes.
 
         Returns:
-            What is in each, and the offset behind it; nothing in the middle of a chunk, and from the first on that has
-            leading zeros, capitals, extensions, or is the last.
+            The data of each chunk, and the offset after it. Empty in the middle of a chunk; the lists end before the
+            first chunk that is incomplete or the last one, or has leading zeros, capitals or extensions.
         """
         chunks: list[bytes] = []
         ends: list[int] = []
@@ -117,7 +116,7 @@ class ChunkDecoder:
             begin = line_end + 2
             end = begin + size
             at = end + 2
-            # int() takes more than digits, a sign among that: a negative size would lead back to what has been read.
+            # int() also accepts signs, among others: a negative size would lead back to bytes that were read already.
             if size <= 0 or b"%x" % size != line or data[end:at] != b"\r\n":
                 break
             chunks.append(data[begin:end])
@@ -145,12 +144,12 @@ class ChunkDecoder:
 
 
 def _unfolded(lines: Sequence[bytearray]) -> list[bytes]:
-    """The fields in the lines, of which one that begins with a blank goes on with the one before (RFC 9112, 5.2)."""
+    """The fields in the lines; a line that begins with white space continues the one before (RFC 9112, 5.2)."""
     fields: list[list[bytes]] = []
     for line in lines:
         fold = _FOLD.match(line)
         if fold is not None and fields:
             fields[-1].append(bytes(line[fold.end() :]))
-        else:  # a fold of no line is no field, either
+        else:  # a continuation without a line before it is not a valid field either
             fields.append([bytes(line)])
     return [b" ".join(parts) for parts in fields]

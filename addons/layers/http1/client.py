@@ -1,6 +1,6 @@
-"""HTTP/1 to the upstream, as mitmproxy speaks it; with bounds, and strict about what comes back.
+"""HTTP/1 to the upstream: mitmproxy's, with limits, and with strict parsing of responses.
 
-What is wrong with a response is told without quoting it: it is a model's response, and errors end up in logs.
+Error messages do not quote the response, as they are logged.
 """
 
 import re
@@ -35,13 +35,13 @@ from addons.messages.parsed_messages import read_response_head
 from addons.upstream.keep_alive import KeepAliveLimit
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a response's head at most; of a chunk's size line and of trailers, too."""
+"""Most bytes of a response's head; also of a chunk's size line, and of trailers."""
 
 MAX_HEAD_LINES = 256
-"""Lines of a response's head at most."""
+"""Most lines of a response's head."""
 
 MAX_INTERIM = 16
-"""Interim responses (1xx) at most before the response proper."""
+"""Most interim responses (1xx) before the final response."""
 
 _READ_UNTIL_CLOSE = -1
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
@@ -49,7 +49,7 @@ _BAD_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def handle_http1_event(connection: Http1Connection, event: events.Event) -> layer.CommandGenerator[None]:
-    """What mitmproxy's HTTP/1 connections do with an event; without a generator around the one that does it."""
+    """Handle an event as mitmproxy's HTTP/1 connections do, without an additional generator."""
     if isinstance(event, HttpEvent):
         return connection.send(event)
     if isinstance(event, events.DataReceived) and connection.state != connection.passthrough:
@@ -67,8 +67,8 @@ class ApiHttp1Client(Http1Client):
         """Make the layer of a connection that is still to be opened.
 
         Args:
-            context: Its `server` is the connection.
-            keep_alive: Asked whether to keep the connection when it has become idle.
+            context: The context, whose `server` is the connection.
+            keep_alive: Decides whether the connection is kept when it becomes idle.
         """
         super().__init__(context)
         self.state = self._open
@@ -76,7 +76,7 @@ class ApiHttp1Client(Http1Client):
         self._interim = 0
         self._last = False
         self.fast_path: ChunkFastPath | None = None
-        """What may take what comes from the upstream before this layer does; as long as a body is under way."""
+        """The fast path of the current response body; None if there is none."""
 
     @property
     def idle(self) -> bool:
@@ -85,7 +85,7 @@ class ApiHttp1Client(Http1Client):
 
     @property
     def closed(self) -> bool:
-        """Whether the connection has been open, and is not any more."""
+        """Whether the connection was open, and is closed."""
         return self.state != self._open and self.conn.state is ConnectionState.CLOSED
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -94,11 +94,11 @@ class ApiHttp1Client(Http1Client):
     def _open(self, _: events.Event) -> layer.CommandGenerator[None]:
         error = yield commands.OpenConnection(self.conn)
         self.state = self.done if error else self.read_headers
-        self.handle_event = self._handle_event  # type: ignore[method-assign]  # nothing else in here is waited for
+        self.handle_event = self._handle_event  # type: ignore[method-assign]  # this layer never pauses after this
         yield RegisterHttpConnection(self.conn, error)
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        """Send a piece of a request to the upstream; or, where the request has failed, let go of the connection."""
+        """Send an event of a request to the upstream; if the request has failed, close the connection."""
         if isinstance(event, RequestProtocolError):
             if self.stream_id in (None, event.stream_id):
                 yield from self._close()
@@ -145,7 +145,7 @@ class ApiHttp1Client(Http1Client):
             if status == 101 or self._interim > MAX_INTERIM:
                 yield from self._fail("the upstream sends interim answers that were not asked for")
                 return
-        # No request is under way: this is a response to none.
+        # No request is under way: these bytes are unsolicited.
         if self.buf:
             yield from self._close()
 
@@ -164,7 +164,7 @@ class ApiHttp1Client(Http1Client):
             yield from self.state(events.DataReceived(self.conn, b""))
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Read the body of a response. Trailers fall: no signature covers them."""
+        """Read the body of a response. Trailers are dropped: no signature covers them."""
         assert self.stream_id is not None  # noqa: S101  # for mypy
         ended = isinstance(event, events.ConnectionClosed)
         while True:
@@ -177,7 +177,7 @@ class ApiHttp1Client(Http1Client):
             if isinstance(part, h11.Data):
                 yield ReceiveHttp(ResponseData(self.stream_id, bytes(part.data)))
             elif part is None:
-                if len(self.buf) > MAX_HEAD:  # all that readers leave lying is a line, or trailers, without an end
+                if len(self.buf) > MAX_HEAD:  # readers leave only an incomplete line, or incomplete trailers
                     yield from self._fail("a chunk's size line, or the trailers, do not end")
                 return
             else:
@@ -186,7 +186,7 @@ class ApiHttp1Client(Http1Client):
                 return
 
     def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
-        """Take note that a message is complete; with both, keep the connection for the next request, or close it."""
+        """Note that a message is complete; after both, keep the connection for the next request, or close it."""
         self.request_done = self.request_done or request
         self.response_done = self.response_done or response
         if not self.response_done:
@@ -208,7 +208,7 @@ class ApiHttp1Client(Http1Client):
             self.state = self.read_headers
 
     def _wait_for_request_end(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """Having the response, wait for the rest of the request. It goes nowhere if the upstream closes."""
+        """After the response, wait for the rest of the request, which is dropped if the upstream closes."""
         if isinstance(event, events.ConnectionClosed):
             yield from self._close()
 
@@ -230,8 +230,8 @@ def _read_head(lines: list[bytes]) -> http.Response:
     """Read the head of a response.
 
     Raises:
-        ValueError: It is not valid HTTP/1 (RFC 9112, 4 to 6), or a field of it is folded.
-        IndexError: It has no line.
+        ValueError: The head is not valid HTTP/1 (RFC 9112, 4 to 6), or a field is folded.
+        IndexError: There is no line.
     """
     if not _STATUS_LINE.fullmatch(lines[0]):
         raise ValueError("no status line")

@@ -1,10 +1,10 @@
-"""HTTP/1 to the client, as mitmproxy speaks it, with what a server on the internet needs beyond that.
+"""HTTP/1 to the client: mitmproxy's, with what a server on the internet needs in addition.
 
-- Heads are held to `addons.messages.request_head` before mitmproxy sees them. Chunk lines, trailers and what a client
-  sends ahead of its turn are bounded, too.
-- A client that is refused is listened to for a while yet, so that it comes to read why (RFC 9112, 9.6).
-- A client that takes too long is told so: see `addons.access.client_deadline`.
-- Errors have OpenAI's shape, and quote nothing of what was sent.
+- `addons.messages.request_head` checks heads before mitmproxy parses them. Chunk lines, trailers and pipelined bytes
+  are limited, too.
+- After a rejection, the client's bytes are read for a short time, so that it can read the response (RFC 9112, 9.6).
+- A client that misses its deadline gets 408: see `addons.access.client_deadline`.
+- Errors have OpenAI's shape, and quote nothing of the request.
 """
 
 from collections.abc import Callable
@@ -36,11 +36,11 @@ from addons.messages.request_id import return_request_id, settle_request_id
 from addons.messages.responses import error_response
 
 MAX_AHEAD: Final = 2 * MAX_HEAD
-"""Bytes kept of what a client sends while a response is under way: some requests, pipelined (RFC 9112, 9.3.2)."""
+"""Most bytes that are kept while a response is under way: some pipelined requests (RFC 9112, 9.3.2)."""
 
 MAX_UNREAD: Final = 64 * 1024
-"""Bytes of former responses that a client has not read, above which none of the requests that it has pipelined is
-taken up any more: a short request may have a long response."""
+"""Unread bytes of earlier responses above which no more pipelined requests of a client are handled: a short request may
+have a long response."""
 
 MESSAGES = {
     400: "The request could not be read: it is not valid HTTP.",
@@ -49,18 +49,18 @@ MESSAGES = {
     502: "The model server could not be reached, or did not answer properly. Try again later.",
     504: "The model server took too long to answer. Try again later, or ask for a shorter answer.",
 }
-"""What the client is told, by status."""
+"""Error messages to the client, by status."""
 
 
 class UpstreamTimedOut(ResponseProtocolError):  # noqa: N818  # an event, not an exception
-    """The upstream has not begun its response in time."""
+    """The upstream has missed its deadline for the response."""
 
     def __init__(self, stream_id: int) -> None:
         super().__init__(stream_id, "upstream timed out", ErrorCode.GENERIC_SERVER_ERROR)
 
 
 class ClientTooSlow(ResponseProtocolError):  # noqa: N818
-    """The client has let its deadline pass."""
+    """The client has missed its deadline."""
 
     def __init__(self, stream_id: int) -> None:
         super().__init__(stream_id, "client too slow", ErrorCode.GENERIC_CLIENT_ERROR)
@@ -76,14 +76,14 @@ class ApiHttp1Server(Http1Server):
         deadline: ClientDeadline,
         unread: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Take a connection on which nothing has been said yet.
+        """Make the layer of a new connection.
 
         Args:
             context: As for `Http1Server`.
-            add_standard_headers: Adds to a response what all responses carry; the request is None where it could not
-                be read.
-            deadline: The client's deadline, to be moved from here on.
-            unread: How many bytes of former responses wait for the client to read.
+            add_standard_headers: Adds the headers of all responses to one; the request is None if its head could not be
+                read.
+            deadline: The client's deadline, which this layer moves.
+            unread: Returns the bytes of earlier responses that the client has not read.
         """
         super().__init__(context)
         self.buf = CrlfBuffer()
@@ -99,7 +99,7 @@ class ApiHttp1Server(Http1Server):
 
     @property
     def body_reader(self) -> TBodyReader:
-        """The reader of the request body at hand."""
+        """The reader of the current request body."""
         return self._body_reader
 
     @body_reader.setter
@@ -107,7 +107,7 @@ class ApiHttp1Server(Http1Server):
         self._body_reader = cast("TBodyReader", RequestBodyReader(reader))
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Handle an event. Nothing in here is waited for."""
+        """Handle an event. This layer never pauses."""
         return self._handle_event(event)
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -119,28 +119,28 @@ class ApiHttp1Server(Http1Server):
             yield from self._overdue()
             return
         if self.state == self.linger:
-            return  # nothing is sent any more
+            return  # nothing is sent after a rejection
         if isinstance(event, ResponseProtocolError) and not self.response:
-            # The error pages of mitmproxy are HTML; where it makes none, it only closes.
+            # mitmproxy's own error pages are HTML, and for some errors it only closes.
             status = 504 if isinstance(event, UpstreamTimedOut) else event.code.http_status_code()
             if status is not None and self.conn.state & ConnectionState.CAN_WRITE:
                 yield from self._respond_and_close(status)
                 return
         if isinstance(event, ResponseHeaders) and event.response.status_code != 100:
             self._deadline.stop()
-            # A client that has asked ahead and does not read what it gets is not answered for ever.
+            # No more responses for a client that pipelines requests and does not read the responses.
             asks_too_much = bool(self.buf) and self._unread() > MAX_UNREAD
             knows_no_chunks = self._speaks_http_1_0() and "transfer-encoding" in event.response.headers
             self._last_request = self._last_request or self._deadline.retiring or asks_too_much or knows_no_chunks
-            if self._last_request:  # a copy: by the original, the upstream's connection is closed or kept
+            if self._last_request:  # a copy: the original decides whether the upstream's connection is kept
                 event = ResponseHeaders(event.stream_id, event.response.copy(), event.end_stream)
                 event.response.headers["connection"] = "close"
-            if knows_no_chunks:  # RFC 9112, 6.1: the end of the connection is that of the body
+            if knows_no_chunks:  # RFC 9112, 6.1: the body ends with the connection
                 del event.response.headers["transfer-encoding"]
             return_request_id(self.request, event.response)
         yield from super().send(event)
         if isinstance(event, ResponseHeaders) and event.response.status_code == 100:
-            self.response = None  # that was not the response yet
+            self.response = None  # that was an interim response
 
     def _speaks_http_1_0(self) -> bool:
         return self.request is not None and self.request.http_version == "HTTP/1.0"
@@ -172,7 +172,7 @@ class ApiHttp1Server(Http1Server):
 
     def _head_is_complete(self) -> bool:
         received = bytes(self.buf)
-        if received.startswith(b"\r\n") and not self._empty_line_came:  # one is let pass (RFC 9112, 2.2)
+        if received.startswith(b"\r\n") and not self._empty_line_came:  # one is ignored (RFC 9112, 2.2)
             self._empty_line_came = True
             self.buf.maybe_extract_at_most(2)
             received = received[2:]
@@ -185,7 +185,7 @@ class ApiHttp1Server(Http1Server):
         return False
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Read a request body. Where mitmproxy closes from within here, unanswered, it is one that it cannot read."""
+        """Read a request body. If mitmproxy closes the connection without a response, the body is malformed."""
         for command in super().read_body(event):
             client_is_there = self.conn.state & ConnectionState.CAN_READ
             if isinstance(command, commands.CloseConnection) and not self.response and client_is_there:
@@ -196,13 +196,13 @@ class ApiHttp1Server(Http1Server):
             return
         if self.response is None or self.response_done:
             self._deadline.body_came(len(event.data))
-        if len(self.buf) > MAX_HEAD:  # of a chunk's first line, or of trailers; all else has been taken out
+        if len(self.buf) > MAX_HEAD:  # of a chunk's size line, or of trailers; all other bytes were extracted
             yield from self._give_up(400)
 
     def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Wait for the response."""
         if isinstance(event, events.DataReceived) and len(self.buf) > MAX_AHEAD:
-            # The response goes out yet; a client that pipelines must reckon with the end of the connection.
+            # The current response is still sent; a client that pipelines has to expect the end of the connection.
             self._last_request = True
             self._dropped += len(self.buf)
             self.buf = CrlfBuffer()
@@ -212,7 +212,7 @@ class ApiHttp1Server(Http1Server):
         yield from super().wait(event)
 
     def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
-        """Take note that the request or the response is complete."""
+        """Note that the request or the response is complete."""
         if not (request or self.request_done):
             ended = self.response
             yield from super().mark_done(response=response)
@@ -242,7 +242,7 @@ class ApiHttp1Server(Http1Server):
             yield commands.CloseConnection(self.conn)
 
     def linger(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Drop what the client still sends, so that it reads the response before the connection ends."""
+        """Drop the bytes that the client still sends, so that it reads the response before the connection ends."""
         if isinstance(event, events.DataReceived):
             goes_on = self._deadline.still_lingers(len(self.buf))
             self.buf = CrlfBuffer()
@@ -252,12 +252,12 @@ class ApiHttp1Server(Http1Server):
             yield commands.CloseConnection(self.conn)
 
     def _refuse(self, status: int) -> layer.CommandGenerator[None]:
-        """Answer a request that is not read to its end."""
+        """Respond to a request that is not read to its end."""
         yield commands.SendData(self.conn, self._error(status))
         yield from self._linger()
 
     def _give_up(self, status: int | None = None) -> layer.CommandGenerator[None]:
-        """Do so while a stream is at it, which is to let go of the upstream."""
+        """Reject a request, or end its connection, and notify its stream, which releases the upstream."""
         had_request = self.request is not None
         if status is not None and not self.response:
             yield from self._refuse(status)
@@ -271,7 +271,7 @@ class ApiHttp1Server(Http1Server):
         self.state = self.linger
         self.buf = CrlfBuffer()
         self._deadline.linger()
-        # Under TLS, more may have to be written, if only to say that the handshake will not be done again.
+        # Not under TLS, where more may have to be written, such as the refusal of a renegotiation.
         if not self.conn.tls and self.conn.state & ConnectionState.CAN_WRITE:
             yield commands.CloseTcpConnection(self.conn, half_close=True)
 

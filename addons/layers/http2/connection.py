@@ -1,7 +1,7 @@
-"""hyper-h2's connection with a queue for what a client is not ready for, in the place of mitmproxy's.
+"""hyper-h2's connection with send queues for flow control, in place of mitmproxy's.
 
-mitmproxy's queues do not tell how long they are, so that nothing can be done about a client that reads slowly. They
-fail when a client makes its window negative (RFC 9113, 6.9.2). And its encoder's table is as large as the client says.
+mitmproxy's queues do not tell their length, so that a slow client cannot cause backpressure. They fail when a client
+makes its window negative (RFC 9113, 6.9.2). And its encoder's table is as large as the client wants.
 """
 
 from collections import deque
@@ -19,27 +19,27 @@ from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 from addons.layers.http2.frame_budget import MAX_FRAME
 
 MAX_STREAMS = 100
-"""Requests that a client may have under way at once on one connection."""
+"""Most concurrent requests on one connection."""
 
 STREAM_WINDOW = 1024 * 1024
-"""Bytes of one request's body that a client may have under way."""
+"""Flow-control window of one request, in bytes."""
 
 CONNECTION_WINDOW = 128 * STREAM_WINDOW
-"""Bytes of all its requests' bodies that a client may have under way: streams that stall leave room for the others."""
+"""Flow-control window of a connection, in bytes: stalled streams leave room for the others."""
 
 MAX_HEADER_TABLE = 4096
-"""Largest table of the encoder for headers, in bytes, whatever the client would give room for."""
+"""Largest table of the header encoder, in bytes, even if the client allows a larger one."""
 
 _CAN_SEND = (StreamState.OPEN, StreamState.HALF_CLOSED_REMOTE)
 
 
 class SendQueue:
-    """What waits for one stream's window to open.
+    """The bytes that wait for a stream's window to open.
 
     Attributes:
-        size: How much of it there is, in bytes.
-        ended: Whether nothing comes behind it.
-        moved_at: When something was last taken from it, or the first thing put in.
+        size: Queued bytes.
+        ended: Whether the response ends after them.
+        moved_at: When bytes were last taken from the queue, or the queue was made.
     """
 
     def __init__(self, now: float) -> None:
@@ -48,7 +48,7 @@ class SendQueue:
         self.moved_at = now
         self._pieces: deque[bytes] = deque()
         self._taken = 0
-        """How much of the first piece is gone."""
+        """Bytes of the first piece that were taken already."""
 
     def put(self, piece: bytes) -> None:
         """Add a piece of one byte or more."""
@@ -56,7 +56,7 @@ class SendQueue:
         self.size += len(piece)
 
     def take(self, most: int, now: float) -> bytes:
-        """Take up to `most` bytes, one at least, off a queue that has some."""
+        """Take up to `most` bytes, at least one, from a queue that is not empty."""
         first = self._pieces[0]
         taken = first[self._taken : self._taken + most]
         self._taken += len(taken)
@@ -72,10 +72,10 @@ class QueueingConnection(BufferedH2Connection):
     """The server's side of an HTTP/2 connection.
 
     Attributes:
-        queues: What waits to be sent, by stream.
+        queues: The send queues, by stream id.
     """
 
-    MAX_CLOSED_STREAMS = 1000  # of which it is remembered how they ended
+    MAX_CLOSED_STREAMS = 1000  # for which hyper-h2 remembers how they ended
 
     def __init__(self, config: H2Configuration, clock: Callable[[], float]) -> None:
         super().__init__(config)
@@ -85,7 +85,7 @@ class QueueingConnection(BufferedH2Connection):
         self.local_settings.max_frame_size = MAX_FRAME
         self.local_settings.initial_window_size = STREAM_WINDOW
         self.local_settings.max_concurrent_streams = MAX_STREAMS
-        self.local_settings.acknowledge()  # or hyper-h2 would send what was there before
+        self.local_settings.acknowledge()  # otherwise hyper-h2 would send the previous values
 
     def initiate_connection(self) -> None:
         """Send the preface."""
@@ -93,12 +93,12 @@ class QueueingConnection(BufferedH2Connection):
         self.increment_flow_control_window(CONNECTION_WINDOW - self.inbound_flow_control_window)
 
     def waiting(self, stream_id: int) -> int:
-        """How much waits to be sent on a stream, in bytes."""
+        """Queued bytes of a stream."""
         queue = self.queues.get(stream_id)
         return queue.size if queue else 0
 
     def unread(self, seconds: float) -> list[int]:
-        """The streams of which the client has read nothing for so long, although something waits."""
+        """The streams with queued bytes of which the client has read nothing for so many seconds."""
         now = self._clock()
         return [number for number, queue in self.queues.items() if queue.size and now - queue.moved_at > seconds]
 
@@ -107,9 +107,9 @@ class QueueingConnection(BufferedH2Connection):
         stream_id: int,
         data: bytes | memoryview,
         end_stream: bool = False,
-        pad_length: int | None = None,  # noqa: ARG002  # hyper-h2's signature; nothing is padded here
+        pad_length: int | None = None,  # noqa: ARG002  # hyper-h2's signature; padding is not used
     ) -> None:
-        """Send data as far as the client is ready for it, and keep the rest."""
+        """Send data as far as the windows allow, and queue the rest."""
         queue = self.queues.get(stream_id)
         if queue is None:
             queue = self.queues[stream_id] = SendQueue(self._clock())
@@ -120,16 +120,16 @@ class QueueingConnection(BufferedH2Connection):
             pass
 
     def end_stream(self, stream_id: int) -> None:
-        """End a response, behind what waits."""
+        """End a response, after its queued bytes."""
         self.send_data(stream_id, b"", end_stream=True)
 
     def reset_stream(self, stream_id: int, error_code: int = 0) -> None:
-        """End a stream at once."""
+        """Reset a stream, and drop its queue."""
         self.queues.pop(stream_id, None)
         H2Connection.reset_stream(self, stream_id, error_code)
 
     def receive_data(self, data: bytes) -> list[Event]:
-        """Take what the client sends; send what it has become ready for."""
+        """Process received bytes; send what the updated windows allow."""
         received = H2Connection.receive_data(self, data)
         for event in received:
             if isinstance(event, WindowUpdated) and event.stream_id:
@@ -148,14 +148,14 @@ class QueueingConnection(BufferedH2Connection):
         return [event for event in received if not isinstance(event, WindowUpdated)]
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
-        """Take a client's GOAWAY for what RFC 9113, 6.8 says that it is, and not, as hyper-h2, for the end of all."""
+        """Handle a client's GOAWAY as in RFC 9113, 6.8: it does not end the connection, as hyper-h2 assumes."""
         event = ConnectionTerminated()
         event.error_code = frame.error_code
         event.last_stream_id = frame.last_stream_id
         return [], [event]
 
     def _send_to_all(self) -> None:
-        """Send what can be sent, a frame of each stream in turn."""
+        """Send what the windows allow, one frame of each stream in turn."""
         sent = True
         while sent:
             sent = False
@@ -163,7 +163,7 @@ class QueueingConnection(BufferedH2Connection):
                 sent = self._send_frame(stream_id, queue) or sent
 
     def _send_frame(self, stream_id: int, queue: SendQueue) -> bool:
-        """Send one frame off a queue; tell whether there may be another to be sent."""
+        """Send one frame from a queue; return whether there may be another one to send."""
         stream = self.streams.get(stream_id)
         if stream is None or stream.state_machine.state not in _CAN_SEND:
             self.queues.pop(stream_id, None)
@@ -182,6 +182,6 @@ class QueueingConnection(BufferedH2Connection):
         return False
 
     def release(self, stream_id: int) -> None:
-        """Tell a client that was answered before it had sent all of its request not to go on (RFC 9113, 8.1)."""
+        """After an early response, tell the client to stop sending its request (RFC 9113, 8.1)."""
         if self.streams[stream_id].state_machine.state is StreamState.HALF_CLOSED_LOCAL:
             H2Connection.reset_stream(self, stream_id, ErrorCodes.NO_ERROR)

@@ -1,7 +1,7 @@
-"""Flow control of an HTTP/2 connection to a client, in both directions, a stream at a time (RFC 9113, 5.2).
+"""Flow control of an HTTP/2 connection to a client, in both directions, for each stream (RFC 9113, 5.2).
 
-- A client that is slow to read one response halts the upstream of that response, and nothing else.
-- A request's window is opened again when its stream has taken what came, and not before.
+- If a client is slow to read one response, only the upstream of that response is paused.
+- A request's window is opened again only when its stream has processed the received bytes.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from addons.layers.http2.graceful_server import GracefulHttp2Server
 from addons.layers.http2.streams import Http2Stream, Http2Timeouts, StreamTable
 
 HALT_AT: Final = 64 * 1024
-"""Bytes waiting for one client's window at which the upstream is halted."""
+"""Queued bytes of a stream above which its upstream is paused."""
 
 RESUME_AT: Final = 16 * 1024
-"""Bytes still waiting at which it goes on."""
+"""Queued bytes of a stream below which its upstream is resumed."""
 
 
 class FlowControlledHttp2Server(GracefulHttp2Server):
-    """A client's connection that takes no more than its streams do, and gives no more than the client reads."""
+    """A client's connection with backpressure in both directions."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class FlowControlledHttp2Server(GracefulHttp2Server):
 
         Args:
             context: As for `Http2Server`.
-            upstreams: What is behind the streams.
-            timeouts: How long things may take.
-            clock: Tells the time, in seconds.
+            upstreams: Pauses the upstreams of the streams.
+            timeouts: The timeouts of streams.
+            clock: Seconds, monotonic.
             retiring: As for `GracefulHttp2Server`.
         """
         super().__init__(context, clock, retiring)
@@ -46,23 +46,23 @@ class FlowControlledHttp2Server(GracefulHttp2Server):
         self._timeouts = timeouts
         self._streams = StreamTable(timeouts, clock)
         self._unacknowledged: dict[int, int] = {}
-        """Bytes for which streams' windows have still to be opened again."""
+        """Received bytes by stream for which the windows were not opened again yet."""
 
     def is_at_rest(self) -> bool:
-        """Whether no stream is open, and nothing waits to be sent."""
+        """Whether no stream is open, and no bytes are queued."""
         return not (self._streams or self.h2_conn.queues)
 
     @property
     def has_pending_writes(self) -> bool:
-        """Whether a stream has still to take something, and `StreamsWentOn` is to be told."""
+        """Whether a stream has bytes to process, so that `StreamsWentOn` has to be sent."""
         return bool(self._unacknowledged)
 
     def owe_window(self, stream_id: int, size: int) -> None:
-        """Note bytes of a request, padding included, for which its window is to be opened again."""
+        """Note received bytes of a request, padding included, for which its window has to be opened again."""
         self._unacknowledged[stream_id] = self._unacknowledged.get(stream_id, 0) + size
 
     def acknowledge(self) -> layer.CommandGenerator[None]:
-        """Open the windows of streams that have taken what came."""
+        """Open the windows of streams that have processed their received bytes."""
         for stream_id, size in list(self._unacknowledged.items()):
             if not self._upstreams.waits(stream_id):
                 del self._unacknowledged[stream_id]
@@ -70,12 +70,12 @@ class FlowControlledHttp2Server(GracefulHttp2Server):
         yield from self.flush()
 
     def halt(self, stream_id: int, stream: Http2Stream) -> None:
-        """Halt a stream's upstream, as too much waits for the client."""
+        """Pause a stream's upstream, as too many bytes are queued for the client."""
         stream.halted = True
         self._upstreams.pause_reading(stream_id)
 
     def resume_upstreams(self) -> None:
-        """Have halted upstreams go on, as far as the client has read what waited."""
+        """Resume paused upstreams whose queues the client has read."""
         for stream_id, stream in self._streams.halted():
             if self.h2_conn.waiting(stream_id) < RESUME_AT:
                 stream.halted = False
@@ -83,7 +83,7 @@ class FlowControlledHttp2Server(GracefulHttp2Server):
                 self._upstreams.resume(stream_id)
 
     def end_stream(self, stream_id: int) -> bool:
-        """Let go of a stream, and tell whether it was there. What still comes of its request falls."""
+        """End a stream; return whether it was open. Later bytes of its request are dropped."""
         stream = self._streams.end(stream_id)
         if stream is not None and stream.halted:
             self._upstreams.resume(stream_id)
@@ -91,7 +91,7 @@ class FlowControlledHttp2Server(GracefulHttp2Server):
         return stream is not None
 
     def close_connection(self, msg: str) -> layer.CommandGenerator[None]:
-        """Let go of the connection and all of its streams."""
+        """Close the connection, and end all of its streams."""
         self.h2_conn.queues.clear()
         self._unacknowledged.clear()
         for stream_id in list(self.streams):

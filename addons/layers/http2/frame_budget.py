@@ -1,11 +1,11 @@
-"""What a client's HTTP/2 frames may cost: counted on the bytes of the wire, before anything is buffered or parsed.
+"""Limits the rate of a client's HTTP/2 frames, counted on the received bytes before they are buffered or parsed.
 
-hyper-h2 waits for the whole of a frame before it looks at its length, takes 64 CONTINUATION frames of any size, and
-answers PING and SETTINGS however many come. Here every frame costs one, whatever it is; time, bytes of request bodies
-and frames that were sent to the client pay for it. What a real client does is paid for. Floods of PING, SETTINGS,
-PRIORITY, WINDOW_UPDATE, RST_STREAM or unknown frames, of empty or tiny DATA, are not, and end their connection.
+hyper-h2 buffers a whole frame before it checks its length, accepts 64 CONTINUATION frames of any size, and responds to
+every PING and SETTINGS. Here every frame takes one token from a bucket, which is refilled by time, by bytes of request
+bodies, and by frames sent to the client. Real clients stay within it. Floods of PING, SETTINGS, PRIORITY,
+WINDOW_UPDATE, RST_STREAM or unknown frames, or of empty or tiny DATA frames, exhaust it and end their connection.
 
-Sans-I/O: bytes and times in, nothing out but an error.
+Sans-I/O: it takes bytes and times, and raises an error.
 """
 
 import enum
@@ -14,23 +14,23 @@ from collections.abc import Callable
 from h2.errors import ErrorCodes
 
 MAX_FRAME = 16_384
-"""Largest payload of a frame, in bytes: what every endpoint takes (RFC 9113, 4.2), and no more."""
+"""Largest payload of a frame, in bytes: the size that every endpoint has to accept (RFC 9113, 4.2)."""
 
 MAX_HEADER_BLOCK = 65_536
 """Largest header block, compressed, over all its frames, in bytes."""
 
 FRAME_BURST, FRAMES_PER_SECOND = 2_000, 500
-"""How many frames may come at once, and how many a second, that nothing else pays for."""
+"""Frames at once, and frames a second, without any other refill."""
 
 BYTES_PER_FRAME = 512
-"""Bytes of a request body that pay for a frame."""
+"""Bytes of a request body that refill one frame."""
 
 DROPPED_BURST, DROPPED_PER_SECOND = 8 * 1024 * 1024, 128 * 1024
-"""Bytes of bodies that no stream takes, at once and a second. Of a request that was refused, a client that heeds its
-window sends no more than `http2_connection.STREAM_WINDOW`."""
+"""Dropped bytes of bodies, at once and a second. For a rejected request, a client that respects flow control sends no
+more than `addons.layers.http2.connection.STREAM_WINDOW`."""
 
 RESET_BURST, RESETS_PER_SECOND = 200, 20
-"""Requests that a client may give up, at once and a second; each that comes to its end pays for one."""
+"""Requests that a client may reset, at once and a second; each completed request refills one."""
 
 _PREFACE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 _HEAD = 9
@@ -44,11 +44,11 @@ class _Kind(enum.IntEnum):
     CONTINUATION = 0x9
 
 
-class Http2LimitExceeded(Exception):  # noqa: N818  # named after what it tells of
-    """A client has gone too far, and its connection ends.
+class Http2LimitExceeded(Exception):  # noqa: N818  # named for the event
+    """A client has exceeded a limit, and its connection is ended.
 
     Attributes:
-        code: What to tell it.
+        code: The error code for the client.
     """
 
     def __init__(self, what: str, code: ErrorCodes = ErrorCodes.ENHANCE_YOUR_CALM) -> None:
@@ -57,15 +57,15 @@ class Http2LimitExceeded(Exception):  # noqa: N818  # named after what it tells 
 
 
 class TokenBucket:
-    """Something that fills up with time, up to a limit, and is spent."""
+    """A token bucket: it is refilled by time, up to a limit, and consumed."""
 
     def __init__(self, burst: float, per_second: float, clock: Callable[[], float]) -> None:
-        """Make a full one.
+        """Make a full bucket.
 
         Args:
-            burst: The most that it holds.
-            per_second: How much it gains in a second.
-            clock: Tells the time, in seconds.
+            burst: Most tokens.
+            per_second: Tokens that are refilled in a second.
+            clock: Seconds, monotonic.
         """
         self._burst = burst
         self._per_second = per_second
@@ -74,11 +74,11 @@ class TokenBucket:
         self._filled_at = clock()
 
     def refill(self, amount: float) -> None:
-        """Add something."""
+        """Add tokens."""
         self._left = min(self._burst, self._left + amount)
 
     def consume(self, amount: float) -> bool:
-        """Take something; tell whether there was enough."""
+        """Take tokens; return whether there were enough."""
         if self._left < amount:
             now = self._clock()
             self.refill((now - self._filled_at) * self._per_second)
@@ -88,7 +88,7 @@ class TokenBucket:
 
 
 class FrameBudget:
-    """Watches the frames of one client connection as they come."""
+    """Counts the received frames of one client connection."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._budget = TokenBucket(FRAME_BURST, FRAMES_PER_SECOND, clock)
@@ -96,19 +96,19 @@ class FrameBudget:
         self._data = 0
         """Bytes of a body in the last frame."""
         self._untaken = 0
-        """Bytes of bodies that have come and have not been reported as taken."""
+        """Received bytes of bodies that have not been reported as taken."""
         self._skip = _PREFACE
-        """Bytes that are to come of what is under way: the preface, or a frame's payload."""
+        """Remaining bytes of the preface, or of a frame's payload."""
         self._head = b""
-        """What has come of a frame's head."""
+        """The received part of a frame's head."""
         self._block = 0
-        """Bytes of the header block under way."""
+        """Bytes of the current header block."""
 
     def receive(self, data: bytes) -> None:
-        """Take note of what the client has sent.
+        """Count the frames in received bytes.
 
         Raises:
-            Http2LimitExceeded: It is too much of something.
+            Http2LimitExceeded: A limit is exceeded.
         """
         at = 0
         while at < len(data):
@@ -126,14 +126,14 @@ class FrameBudget:
                 self._head = b""
 
     def taken(self, size: int) -> None:
-        """Take note that some of a body, padding included, has gone where it belongs."""
+        """Note that bytes of a body, padding included, were passed to their stream."""
         self._untaken -= size
 
     def settle(self) -> None:
-        """Count what has not been taken of what has come; a frame that is not complete could not be.
+        """Count the bytes of bodies that no stream took as dropped, without those of an incomplete frame.
 
         Raises:
-            Http2LimitExceeded: The client goes on and on with bodies that no stream takes.
+            Http2LimitExceeded: The client sends too much for streams that have ended.
         """
         dropped = self._untaken - (self._data if self._skip else 0)
         if dropped > 0:
@@ -142,7 +142,7 @@ class FrameBudget:
                 raise Http2LimitExceeded("too much of what was refused")
 
     def sent(self, size: int) -> None:
-        """Take note of a piece of a response that was sent: the client may say twice, or more, that it has it."""
+        """Note a sent piece of a response, for which the client may send two or more WINDOW_UPDATE frames."""
         self._budget.refill(2 + size // 4096)
 
     def _count(self, length: int, kind: int) -> None:

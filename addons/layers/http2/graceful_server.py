@@ -1,4 +1,4 @@
-"""mitmproxy's HTTP/2 to a client, with a graceful end: `addons.layers.http2.goaway` put to use on a connection."""
+"""mitmproxy's HTTP/2 to a client, with the graceful end of `addons.layers.http2.goaway`."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from addons.layers.http2.goaway import PING_TIMEOUT, GracefulEnd, State
 
 
 class GoingAway(events.Event):
-    """The connection is to end, as soon as that costs the client no response. `retiring` holds from now on."""
+    """The connection has to end, as soon as no response is lost by that. `retiring` is True from now on."""
 
 
 class GracefulHttp2Server(Http2Server):
@@ -27,8 +27,8 @@ class GracefulHttp2Server(Http2Server):
 
         Args:
             context: As for `Http2Server`.
-            clock: Tells the time, in seconds.
-            retiring: Whether the connection is to end as soon as that costs the client no response.
+            clock: Seconds, monotonic.
+            retiring: Whether the connection has to end, as soon as no response is lost by that.
         """
         super().__init__(context)
         self.h2_conn = QueueingConnection(self.h2_conf, clock)
@@ -37,29 +37,29 @@ class GracefulHttp2Server(Http2Server):
         self._end_wakeup: commands.RequestWakeup | None = None
 
     def announce_end(self) -> layer.CommandGenerator[None]:
-        """Tell the client of the end, once, if the connection is to end."""
+        """Send the first GOAWAY, once, if the connection has to end."""
         if self._retiring() and self._end.state is State.OPEN:
             yield commands.SendData(self.conn, self._end.announce())
             self._end_wakeup = commands.RequestWakeup(PING_TIMEOUT)
             yield self._end_wakeup
 
     def is_for_end(self, event: events.Wakeup) -> bool:
-        """Whether it is time for `conclude`, as the client has not answered the PING."""
+        """Whether a wake-up is the timeout of the PING, after which `conclude` has to be called."""
         return event.command is self._end_wakeup
 
     def take_ping_ack(self, event: h2.events.PingAckReceived) -> layer.CommandGenerator[None]:
-        """Take the acknowledgement of a PING, perhaps that which the end waits for."""
+        """Handle the acknowledgement of a PING, which may be the one that `conclude` waits for."""
         if self._end.is_awaited_ack(event.ping_data or b""):
             yield from self.conclude()
 
     def conclude(self) -> layer.CommandGenerator[None]:
-        """Take no new stream any more, if the client has been told of the end."""
+        """Send the final GOAWAY, if the first one was sent."""
         if self._end.state is State.ANNOUNCED:
             yield from self.flush()
             yield commands.SendData(self.conn, self._end.conclude(self.h2_conn.highest_inbound_stream_id))
 
     def take_goaway(self, event: h2.events.ConnectionTerminated) -> layer.CommandGenerator[bool]:
-        """Take a client's GOAWAY; return whether that was the last of it."""
+        """Handle a client's GOAWAY; return whether the connection was closed."""
         if event.error_code != ErrorCodes.NO_ERROR:
             yield from self.close_connection("the client has ended the connection")
             return True
@@ -67,29 +67,29 @@ class GracefulHttp2Server(Http2Server):
         return False
 
     def refuses(self, stream_id: int) -> bool:
-        """Refuse a stream that comes too late; tell whether it did."""
+        """Refuse a stream that is too late; return whether it was."""
         if self._end.refuses(stream_id):
             self.h2_conn.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
             return True
         return False
 
     def is_over(self) -> bool:
-        """Whether the connection can be closed, as far as streams go that are to come."""
+        """Whether no new streams are accepted, so that the connection can be closed after the open ones."""
         return self._end.state is State.CONCLUDED and bool(self.conn.state & ConnectionState.CAN_WRITE)
 
     def flush(self) -> layer.CommandGenerator[None]:
-        """Send what hyper-h2 has to send."""
+        """Send hyper-h2's output."""
         if data := self.h2_conn.data_to_send():
             yield commands.SendData(self.conn, data)
 
     def protocol_error(self, message: str, error_code: int = ErrorCodes.PROTOCOL_ERROR) -> layer.CommandGenerator[None]:
-        """End the connection, and tell the client why."""
+        """End the connection, with an error code for the client."""
         yield commands.Log(f"ended an HTTP/2 connection: {message}")
-        # What a GOAWAY has named may not be raised by another one.
+        # A later GOAWAY may not name a higher stream than an earlier one.
         self.h2_conn.close_connection(error_code, last_stream_id=self._end.last_stream_id)
         yield from self.flush()
         yield from self.close_connection(message)
 
     def done(self, _: events.Event) -> layer.CommandGenerator[None]:
-        """Take no notice of what comes when the connection has ended: mitmproxy knows no events of ours."""
+        """Ignore events after the end of the connection; mitmproxy's method fails on events of this package."""
         yield from ()

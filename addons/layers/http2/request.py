@@ -1,7 +1,7 @@
-"""A request of HTTP/2 in the terms of HTTP/1.1, for an upstream that speaks nothing else (RFC 9113, 8.3 and 10.3).
+"""Translates an HTTP/2 request to HTTP/1.1, which the upstream uses (RFC 9113, 8.3 and 10.3).
 
-From here on it is one of HTTP/1.1: there is no other place where the one becomes the other. Whatever could mean another
-thing there is refused; and its body gets a framing, as HTTP/2's own is gone by then.
+This is the only place of the translation. A request that could have another meaning in HTTP/1.1 is rejected, and a body
+without a length is framed by chunks.
 """
 
 import re
@@ -14,7 +14,7 @@ from mitmproxy import http
 MAX_HEADER_LINES: Final = 100
 """Most header fields of a request."""
 
-# In capitals, as all registered methods are: mitmproxy takes `head` for HEAD, and a server does not (RFC 9110, 9.1).
+# In capitals, as all registered methods are: mitmproxy treats `head` as HEAD, and a server does not (RFC 9110, 9.1).
 _METHOD = re.compile(rb"[A-Z][A-Z-]*")
 _PATH = re.compile(rb"/[!\"$-~]*")  # without a fragment
 _AUTHORITY = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]\-]+")
@@ -27,18 +27,18 @@ _OF_THE_CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive
 
 
 class Http2RequestError(ValueError):
-    """A request that has no meaning in HTTP/1.1, or more than one. Says which rule it breaks, and quotes nothing."""
+    """A request that cannot be translated unambiguously. The message names the broken rule, and quotes nothing."""
 
 
 def http1_request(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> http.Request:
-    """What a header block asks for, as a request of HTTP/1.1.
+    """Translate the header block of a request to HTTP/1.1.
 
     Args:
-        fields: Names and values as they came, pseudo-headers first.
-        has_body: Whether the stream goes on behind the header block.
+        fields: Names and values as received, pseudo-headers first.
+        has_body: Whether the stream continues after the header block.
 
     Raises:
-        Http2RequestError: It is malformed, or asks for what is not done here (CONNECT, RFC 8441).
+        Http2RequestError: The request is malformed, or not supported (CONNECT, RFC 8441).
     """
     pseudo: dict[bytes, bytes] = {}
     headers: list[tuple[bytes, bytes]] = []
@@ -54,7 +54,7 @@ def http1_request(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> h
         if name in _OF_THE_CONNECTION or (name in _ONCE and name in seen):
             raise Http2RequestError("a header is doubled, or has no place in HTTP/2")
         seen.add(name)
-        if name != b"te":  # it speaks of trailers at most, which are dropped
+        if name != b"te":  # its only valid value is about trailers, which are dropped
             headers.append((name, value))
     if len(headers) >= MAX_HEADER_LINES:
         raise Http2RequestError("there are too many headers")

@@ -1,13 +1,12 @@
-"""HTTP/2 to the client: mitmproxy's, with what an endpoint on the open internet needs.
+"""HTTP/2 to the client: mitmproxy's, with what a server on the internet needs in addition.
 
-- Requests come out of here as requests of HTTP/1.1 (`addons.layers.http2.request`), and their bodies are what they
-  said.
-- Errors are in OpenAI's shape, and quote nothing of what was sent; nor does the log.
-- A client that is slow to read one response halts the upstream of that response, and nothing else
+- Requests are translated to HTTP/1.1 (`addons.layers.http2.request`), and their bodies have to match their lengths.
+- Errors have OpenAI's shape; they and the log quote nothing of the request.
+- If a client is slow to read one response, only the upstream of that response is paused
   (`addons.layers.http2.flow_control`).
-- Floods and resets are paid from budgets (`addons.layers.http2.frame_budget`); time and room are bounded
+- Token buckets limit frames and resets (`addons.layers.http2.frame_budget`); time and memory are limited
   (`addons.layers.http2.streams`).
-- A connection that is to end sends GOAWAY first (`addons.layers.http2.graceful_server`).
+- A connection sends GOAWAY before it ends (`addons.layers.http2.graceful_server`).
 """
 
 import time
@@ -53,11 +52,11 @@ from addons.messages.request_id import return_request_id, settle_request_id
 from addons.messages.responses import error_response
 
 SWEEP: Final = 5.0
-"""Seconds between looks at what is overdue."""
+"""Seconds between two checks for overdue streams."""
 
 
 class StreamsWentOn(events.Event):
-    """Something has happened on the streams' other sides, so that they may have taken what they had in their queues."""
+    """An event was handled by the streams, so that they may have processed their queued events."""
 
 
 class ApiHttp2Server(FlowControlledHttp2Server):
@@ -78,13 +77,13 @@ class ApiHttp2Server(FlowControlledHttp2Server):
 
         Args:
             context: As for `Http2Server`.
-            upstreams: What is behind the streams.
-            timeouts: How long things may take.
-            add_standard_headers: Adds to a response what all carry; the request is None where it is not known.
-            clock: Tells the time, in seconds.
-            retiring: Whether the connection is to end as soon as that costs the client no response. It is asked at the
-                start, at `GoingAway` and every `SWEEP` seconds.
-            unreadable: Told of a request head that could not be read.
+            upstreams: Pauses the upstreams of the streams.
+            timeouts: The timeouts of streams.
+            add_standard_headers: Adds the headers of all responses to one; the request is None if it is not known.
+            clock: Seconds, monotonic.
+            retiring: Whether the connection has to end, as soon as no response is lost by that. Called at the start, at
+                `GoingAway`, and every `SWEEP` seconds.
+            unreadable: Called for each request head that could not be read.
         """
         super().__init__(context, upstreams, timeouts, clock, retiring)
         self._unreadable = unreadable
@@ -111,7 +110,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
             self.resume_upstreams()
             yield from self._settle()
         elif isinstance(event, ResponseTrailers):
-            pass  # as in HTTP/1, where mitmproxy has no way to send them
+            pass  # dropped as in HTTP/1, where mitmproxy cannot send them
         elif isinstance(event, ResponseProtocolError):
             yield from self._send_error(event)
         elif not isinstance(event, StreamsWentOn):
@@ -132,7 +131,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
                 yield from self.protocol_error(str(excess), excess.code)
 
     def _sent(self, event: events.Event) -> None:
-        """Take note of a piece of a response that went out, or waits to."""
+        """Note a piece of a response that was sent or queued."""
         if isinstance(event, ResponseEndOfMessage):
             self._resets.refill(1)
             self.end_stream(event.stream_id)
@@ -169,7 +168,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
         self.h2_conn.send_data(stream_id, response.raw_content or b"", end_stream=True)
 
     def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
-        """Take what hyper-h2 has read; return whether that was the last of it."""
+        """Handle an event of hyper-h2; return whether the connection was closed."""
         if isinstance(event, h2.events.RequestReceived):
             return (yield from self._begin(event))
         if isinstance(event, h2.events.DataReceived):
@@ -180,7 +179,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
             yield from self._give_up(event.stream_id)
             return (yield from self._charge_reset())
         elif isinstance(event, h2.exceptions.ProtocolError):
-            # What it says quotes what the client sent, headers included. The client has been told the code.
+            # The message of the error quotes the client's bytes, headers included. The client has got the code.
             self._unreadable()
             yield commands.Log(f"ended an HTTP/2 connection: {type(event).__name__}")
             yield from self.flush()
@@ -191,7 +190,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
         elif isinstance(event, h2.events.PingAckReceived):
             yield from self.take_ping_ack(event)
         elif isinstance(event, h2.events.TrailersReceived | h2.events.UnknownFrameReceived):
-            pass  # no request of an API has trailers that matter; and mitmproxy has no way to forward them
+            pass  # requests to APIs do not need trailers, and mitmproxy cannot forward them
         else:
             return (yield from super().handle_h2_event(event))
         return False
@@ -199,7 +198,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
     def _begin(self, event: h2.events.RequestReceived) -> layer.CommandGenerator[bool]:
         stream_id = event.stream_id
         if self.is_closed(stream_id):
-            return False  # the client has given it up already
+            return False  # the client has reset it already
         if self.refuses(stream_id):
             return (yield from self._charge_reset())
         has_body = event.stream_ended is None
@@ -222,7 +221,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
             self._frames.taken(event.flow_controlled_length or 0)
             yield ReceiveHttp(RequestData(stream_id, data))
             if self._streams.get(stream_id) is not stream:
-                pass  # it has been refused
+                pass  # it was rejected
             elif self._upstreams.passes(stream_id):
                 self._streams.pass_on(stream)
             elif not self._streams.hold(stream, len(data)):
@@ -240,14 +239,14 @@ class ApiHttp2Server(FlowControlledHttp2Server):
         if stream is None:
             return False
         if stream.length not in (None, stream.received):
-            # hyper-h2 sees to it where DATA ends the request, but not where trailers do.
+            # hyper-h2 checks this if DATA ends the request, but not if trailers do.
             return (yield from self._refuse(stream_id, "its body is shorter than content-length says"))
         stream.receiving = False
         yield ReceiveHttp(RequestEndOfMessage(stream_id))
         return False
 
     def _refuse(self, stream_id: int, why: str) -> layer.CommandGenerator[bool]:
-        """End a stream on which the client has broken the rules. That costs as much as a reset of its own."""
+        """Reset a stream on which the client has broken a rule. This counts as a reset by the client."""
         yield commands.Log(f"refused an HTTP/2 request: {why}")
         if not self.is_closed(stream_id):
             self.h2_conn.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
@@ -261,12 +260,12 @@ class ApiHttp2Server(FlowControlledHttp2Server):
         return True
 
     def _give_up(self, stream_id: int) -> layer.CommandGenerator[None]:
-        """Have a stream let go of its upstream."""
+        """End a stream, which then releases its upstream."""
         if self.end_stream(stream_id):
             yield ReceiveHttp(RequestProtocolError(stream_id, "the client has given up", ErrorCode.CANCEL))
 
     def _sweep(self) -> layer.CommandGenerator[None]:
-        """End what is overdue."""
+        """End overdue streams, or an idle connection."""
         for stream_id in {*self.h2_conn.unread(self._timeouts.reading), *self._streams.overdue()}:
             stream = self._streams.get(stream_id)
             is_slow = stream is not None and stream.receiving and not stream.responding

@@ -1,6 +1,6 @@
-"""The requests under way on an HTTP/2 connection, and what each of them may take: time, and room.
+"""The requests under way on an HTTP/2 connection, and their limits of time and memory.
 
-Sans-I/O: what came and went is told here, and when; what is overdue, or too much, is told back.
+Sans-I/O: the caller reports what was received and sent; the table tells which streams exceed a limit.
 """
 
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from mitmproxy import http
 from addons.access.body_pace import BodyPace, BodyTimes
 
 MAX_HELD: Final = 64 * 1024 * 1024
-"""Bytes of requests that are kept at once for one connection, waiting for their ends or for responses. One request
-alone may be as large as its route allows."""
+"""Most bytes of request bodies that one connection may hold, until their ends or their responses. A single request may
+be as large as its route allows."""
 
 
 @dataclass(frozen=True)
 class Http2Timeouts:
-    """How long things may take, in seconds.
+    """Timeouts, in seconds.
 
     Attributes:
-        upstream: For an upstream to go on with a response that it has begun.
+        upstream: For an upstream to continue a response that has begun.
         idle: For a client to make a request.
-        body: What a client gets to go on with a request.
-        reading: For a client to read on in a response that waits for it.
+        body: The time limits of a request body.
+        reading: For a client to continue to read a queued response.
     """
 
     upstream: float
@@ -40,14 +40,14 @@ class Http2Stream:
 
     Attributes:
         request: The request, without its body.
-        length: The body's length, where it was given.
-        moved_at: When something last came or went.
-        pace: How the body comes.
-        received: How much of the body has come, in bytes.
-        held: How much of it is kept here, in bytes.
-        receiving: Whether more of the request is to come.
+        length: The announced length of the body; None if there is none.
+        moved_at: When bytes were last received or sent.
+        pace: The deadline of the body.
+        received: Received bytes of the body.
+        held: Held bytes of the body.
+        receiving: Whether the request has not ended.
         responding: Whether the response has begun.
-        halted: Whether its upstream has been halted.
+        halted: Whether its upstream is paused.
     """
 
     request: http.Request
@@ -62,64 +62,64 @@ class Http2Stream:
 
 
 class StreamTable:
-    """The streams of a connection on which requests are under way, by their numbers."""
+    """The streams of a connection on which requests are under way, by their ids."""
 
     def __init__(self, timeouts: Http2Timeouts, clock: Callable[[], float]) -> None:
-        """Make an empty set.
+        """Make an empty table.
 
         Args:
-            timeouts: How long things may take.
-            clock: Tells the time, in seconds.
+            timeouts: The timeouts of streams.
+            clock: Seconds, monotonic.
         """
         self._timeouts = timeouts
         self._clock = clock
         self._held = 0
         self._busy_at = clock()
-        """When there was last a stream."""
+        """When there was last an open stream."""
         self._streams: dict[int, Http2Stream] = {}
 
     def begin(self, stream_id: int, request: http.Request) -> None:
-        """Take note of a request's head."""
+        """Add the stream of a request."""
         length = request.headers.get("content-length")
         now = self._clock()
         pace = BodyPace(self._timeouts.body, now)
         self._streams[stream_id] = Http2Stream(request, None if length is None else int(length), now, pace)
 
     def get(self, stream_id: int) -> Http2Stream | None:
-        """A stream that is under way."""
+        """An open stream; None if there is none with this id."""
         return self._streams.get(stream_id)
 
     def halted(self) -> list[tuple[int, Http2Stream]]:
-        """Those whose upstreams have been halted."""
+        """The streams whose upstreams are paused."""
         return [(stream_id, stream) for stream_id, stream in self._streams.items() if stream.halted]
 
     def body_came(self, stream: Http2Stream, size: int) -> None:
-        """Take note of some of a request's body."""
+        """Note received bytes of a request's body."""
         stream.received += size
         stream.moved_at = self._clock()
         stream.pace.came(size, stream.moved_at)
 
     def pass_on(self, stream: Http2Stream) -> None:
-        """Take note that a body is passed on as it comes, and nothing of it is kept."""
+        """Note that a body is forwarded as it arrives, and not held."""
         stream.pace.pass_on()
         self._held -= stream.held
         stream.held = 0
 
     def hold(self, stream: Http2Stream, size: int) -> bool:
-        """Take note that some of a body is kept; tell whether there is room for it."""
+        """Note held bytes of a body; return whether they are within the limit."""
         stream.held += size
         self._held += size
         return self._held <= MAX_HELD or stream.held == self._held
 
     def response_came(self, stream: Http2Stream) -> None:
-        """Take note of some of a response. Nothing of its request is kept any longer."""
+        """Note a piece of a response. The request body is not held any longer."""
         stream.moved_at = self._clock()
         stream.responding = True
         self._held -= stream.held
         stream.held = 0
 
     def end(self, stream_id: int) -> Http2Stream | None:
-        """Take note that a stream has ended, however; return it, if there was one."""
+        """Remove a stream that has ended; return it, if it was open."""
         stream = self._streams.pop(stream_id, None)
         if stream is not None:
             self._held -= stream.held
@@ -127,9 +127,9 @@ class StreamTable:
         return stream
 
     def overdue(self) -> list[int]:
-        """The streams on which nothing has come for too long.
+        """The streams on which nothing was received for too long.
 
-        Where a response waits for the client, that is not the upstream's delay; see `QueueingConnection.unread`.
+        A paused response does not count as the upstream's delay; see `QueueingConnection.unread`.
         """
         now = self._clock()
         return [stream_id for stream_id, stream in self._streams.items() if self._is_overdue(stream, now)]
@@ -144,5 +144,5 @@ class StreamTable:
     def _is_overdue(self, stream: Http2Stream, now: float) -> bool:
         if stream.receiving:
             return now > stream.pace.deadline
-        # Before a response has begun, ApiHttpLayer sees to it.
+        # Before a response has begun, ApiHttpLayer checks its deadline.
         return stream.responding and not stream.halted and now - stream.moved_at > self._timeouts.upstream

@@ -1,1 +1,1 @@
-"""One request and its response, as mitmproxy carries them, but for what a proxy for APIs does otherwise."""
+"""The stream of one request and its response: mitmproxy's, changed for a proxy of APIs."""

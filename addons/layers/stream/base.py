@@ -1,4 +1,4 @@
-"""What all parts of a stream share: what the request has learnt of its attempts, and the memory that its body takes."""
+"""The base of a stream: the current attempt and its deadline, and the memory of the request body."""
 
 import time
 from typing import Protocol
@@ -19,20 +19,20 @@ from addons.upstream.target import begin_attempt, is_reused
 
 
 class HttpLayerCallbacks(Protocol):
-    """The layer that a stream is part of."""
+    """What a stream calls of its layer."""
 
     def watch(self) -> layer.CommandGenerator[None]:
-        """Have the streams' deadlines looked after."""
+        """Watch the streams' deadlines."""
 
     def last_event_came(self, stream_id: int) -> None:
-        """Take note that the last event of a stream's response has come."""
+        """Note that the last event of a stream's response has arrived."""
 
     def enable_fast_path(self, server: Connection, pipeline: BodyPipeline) -> None:
-        """Let the body of a response take the fast path, as far as it can."""
+        """Enable the fast path for the body of a response, if possible."""
 
 
 class BaseStream(HttpStream):
-    """A stream that connects to the upstream, with a deadline, and notes each attempt."""
+    """A stream that connects to the upstream, with a deadline, and records each attempt."""
 
     def __init__(self, context: Context, stream_id: int, config: LayerConfig, owner: HttpLayerCallbacks) -> None:
         """Make the stream.
@@ -40,37 +40,37 @@ class BaseStream(HttpStream):
         Args:
             context: As for `HttpStream`.
             stream_id: As for `HttpStream`.
-            config: The limits and policies that hold for the request.
+            config: The limits and policies for the request.
             owner: The layer that makes it.
         """
         super().__init__(context, stream_id)
         self._config = config
         self._owner = owner
         self._attempt: Attempt | None = None
-        """The one that is under way, or the last one."""
+        """The current or last attempt."""
         self.needs_new_connection = False
-        """Whether its upstream connection must be one that was not used before."""
+        """Whether its upstream connection must be a new one."""
         self.deadline: float | None = None
-        """Until when the upstream has to begin its response (monotonic seconds); None while it is asked for nothing."""
+        """When the upstream has to begin its response (monotonic seconds); None while no response is awaited."""
         self._framing = RequestFraming()
         self._client_url = ClientUrl(b"http", b"", b"")
-        """What the client has asked for, by whatever address."""
+        """The URL of the client's request."""
         self._held = config.bodies.budget.begin(self._drop_held)
-        """What is counted of the request body that waits in memory."""
+        """The bytes of the request body in memory, as counted by the budget."""
         self._queued = 0
-        """Bytes of the body in the queue of events that wait for their turn."""
+        """Bytes of the body in the queue of events."""
         self._sent_body: bytes | None = None
-        """The body that was forwarded, as long as it may be needed again."""
+        """The body as forwarded, as long as a second attempt may need it."""
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
-        """Take the request's head."""
+        """Handle the request's head."""
         self._framing.head_came(event.request)
         self._client_url = client_url(event.request, "https" if self.context.client.tls else "http")
         yield from super().state_wait_for_request_headers(event)
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
-        """Connect to the upstream, or take the connection that is there."""
-        if self.client_state == self.state_done:  # all of the request is here, or there is no more of it
+        """Connect to the upstream, or take an idle connection."""
+        if self.client_state == self.state_done:  # the request is complete, or was cut short
             yield from self._expect_response()
         exchange = self._config.exchanges.of(self.flow)
         attempt = self._attempt = begin_attempt(exchange, self.flow.request)
@@ -78,8 +78,8 @@ class BaseStream(HttpStream):
         if connected:
             attempt.reused = is_reused(self.flow.server_conn, self.flow.request)
             attempt.sent_at = time.monotonic()
-        # The response is not waited for any more, where the client has gone meanwhile. What tells so is still in the
-        # queue, and will let go of the connection.
+        # If the client has disconnected meanwhile, nothing is sent. The event of that is still in the queue, and will
+        # release the connection.
         wanted = connected and (bool(self.flow.request.stream) or not self._client_has_gone())
         if wanted:
             if (redacted_bodies := self._config.bodies.redacted_bodies) is not None:
@@ -89,7 +89,7 @@ class BaseStream(HttpStream):
         return wanted
 
     def end_attempt(self, outcome: AttemptOutcome) -> None:
-        """Note what has come of the attempt that is under way, if one is."""
+        """Set the outcome of the current attempt, if there is one."""
         if self._attempt is not None:
             self._attempt.end(outcome)
 
@@ -97,18 +97,18 @@ class BaseStream(HttpStream):
         return any(isinstance(event, RequestProtocolError) for event in self._paused_event_queue)
 
     def _expect_response(self) -> layer.CommandGenerator[None]:
-        """Begin the upstream's time."""
+        """Start the upstream's deadline."""
         if self.deadline is None:
             self.deadline = time.monotonic() + self._config.upstream_timeout
             yield from self._owner.watch()
 
     def _forget_body(self) -> None:
-        """Keep nothing of the request body any longer."""
+        """Free the memory of the request body."""
         self.request_body_buf.clear()
         self._held.release()
 
     def _drop_held(self) -> None:
-        """Free what waits; the client is told when something next happens."""
+        """Free the held body; the request is rejected at the next event."""
         self.request_body_buf.clear()
         self._sent_body = None
         self._queued = 0
@@ -117,7 +117,7 @@ class BaseStream(HttpStream):
         self._paused_event_queue.extend(waiting)
 
     def release(self) -> None:
-        """Free memory, as the exchange is over; else, only the garbage collector would find this circle of objects."""
+        """Free memory after the exchange: break the reference cycle that only the garbage collector would find."""
         if self._paused is None:
             self._forget_body()
             self.__dict__.pop("handle_event", None)
@@ -126,5 +126,5 @@ class BaseStream(HttpStream):
 
 
 def ended(_: events.Event) -> layer.CommandGenerator[None]:
-    """The state of a stream that takes no more events."""
+    """The state of a stream that ignores all events."""
     yield from ()

@@ -1,6 +1,6 @@
-"""One request and its response: the whole of the stream, and what it makes of the response's head.
+"""One request and its response: the complete stream, which handles the response's head.
 
-Each part of it is a class that goes on from the one before, up to mitmproxy's own `HttpStream`:
+Each part of the stream is a class that extends the one below it, down to mitmproxy's own `HttpStream`:
 
     ApiHttpStream        the response's head, and what follows the handshake of a WebSocket
     ResponseEndStream    the response's body, and its end, which waits for the signature
@@ -42,16 +42,16 @@ class ApiHttpStream(ResponseEndStream):
             context: As for `BaseStream`.
             stream_id: As for `BaseStream`.
             config: As for `BaseStream`.
-            signer: Signs what follows, where the request opens a WebSocket.
+            signer: Signs the WebSocket, if the request opens one.
             owner: As for `BaseStream`.
         """
         super().__init__(context, stream_id, config, owner)
         self._signer = signer
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
-        """Take the upstream's response head. What it says of its own connection and address goes no further.
+        """Handle the upstream's response head. Fields about its own connection and address are not forwarded.
 
-        One that changes the protocol gives 502, unless it is the response to a WebSocket handshake.
+        A change of protocol gives 502, unless it is the response to a WebSocket handshake.
         """
         self.deadline = None
         self._sent_body = None
@@ -60,7 +60,7 @@ class ApiHttpStream(ResponseEndStream):
             self._attempt.status = event.response.status_code
         problem = response_problem(self.flow.request, event.response) if event.response.status_code == 101 else None
         if problem is None:
-            # A copy: by the original, the upstream's connection is closed or kept.
+            # A copy: the original decides whether the upstream's connection is kept.
             response = for_next_hop(event.response, self.flow.request, self._client_url)
             head = ResponseHeaders(event.stream_id, response, event.end_stream)
             yield from super().state_wait_for_response_headers(head)
@@ -69,7 +69,7 @@ class ApiHttpStream(ResponseEndStream):
         yield from self.handle_protocol_error(UpstreamFailure(self.stream_id, problem, AttemptOutcome.INVALID))
 
     def flow_done(self) -> layer.CommandGenerator[None]:
-        """End an exchange; or, behind the handshake of a WebSocket, go on as one."""
+        """End an exchange; after the handshake of a WebSocket, continue with its layer."""
         if self.flow.response is None or self.flow.response.status_code != 101:
             yield from super().flow_done()
             return

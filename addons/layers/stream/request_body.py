@@ -1,9 +1,9 @@
-"""A request body on its way: held to its limit, held in memory or passed on, and forgotten as soon as it is forwarded.
+"""The request body of a stream: limited, held in memory or forwarded as it arrives, and freed once it is forwarded.
 
-- A body that turns out too long is refused at the byte too many.
-- A body is held until it is complete where its pipeline says so, up to the limit that it gives; a larger one goes on
-  as it comes. What waits is within one budget.
-- What passes through the modifier (`flow.request.stream`) does so when it comes, also where it then has to wait.
+- A body is rejected at the first byte above its limit.
+- A body is held until it is complete if its pipeline has a `hold_limit`, up to that many bytes; a larger one is
+  forwarded as it arrives. All held bytes count in one budget.
+- The modifier (`flow.request.stream`) is called when bytes arrive, even if they then have to wait.
 """
 
 from mitmproxy.proxy import events, layer
@@ -27,18 +27,18 @@ from addons.messages.responses import no_room, too_large
 
 
 class _ModifiedData(RequestData):
-    """Some of a request body that has gone through the modifier (`flow.request.stream`)."""
+    """A piece of a request body that has passed the modifier (`flow.request.stream`)."""
 
 
 _OF_REQUESTS = frozenset({RequestHeaders, RequestData, _ModifiedData, RequestEndOfMessage})
 _OF_RESPONSES = frozenset({ResponseHeaders, ResponseData, ResponseEndOfMessage})
 
 MAX_KEPT = 64 * 1024
-"""Bytes of a body that streams through up to which it is kept for a second attempt."""
+"""Bytes of a streamed body up to which it is kept for a second attempt."""
 
 
 class RequestBodyStream(EarlyResponseStream):
-    """A stream that takes its request's body."""
+    """A stream that handles the request body."""
 
     def __init__(self, context: Context, stream_id: int, config: LayerConfig, owner: HttpLayerCallbacks) -> None:
         """Make the stream.
@@ -52,12 +52,12 @@ class RequestBodyStream(EarlyResponseStream):
         super().__init__(context, stream_id, config, owner)
         self._bodies = config.bodies
         self._streamed = 0
-        """Bytes of the body that have come."""
+        """Received bytes of the body."""
         self._passes_on = False
-        """Whether the body is forwarded as it comes."""
+        """Whether the body is forwarded as it arrives."""
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Handle an event, or let it wait for its turn."""
+        """Handle an event, or queue it."""
         if type(event) is RequestData:
             before, self._streamed = self._streamed, self._streamed + len(event.data)
             if self._paused is not None:
@@ -65,7 +65,7 @@ class RequestBodyStream(EarlyResponseStream):
         return super().handle_event(event)
 
     def _queue(self, event: RequestData) -> layer.CommandGenerator[None]:
-        """Let some of a body wait for its turn. The work on it is done now, or all of it would come at once later."""
+        """Queue a piece of a body. It is modified now, so that the work is not done all at once later."""
         if self._passes_on and self._streamed <= self._bodies.limit(self.flow):
             event = _ModifiedData(self.stream_id, self._modified(event.data))
         if not event.data or not self._held.add(len(event.data)):
@@ -74,7 +74,7 @@ class RequestBodyStream(EarlyResponseStream):
         return super().handle_event(event)
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        kind = type(event)  # the commonest go to their states without a generator in between
+        kind = type(event)  # the most frequent events go to their states without a generator in between
         handling: layer.CommandGenerator[None]
         if kind in _OF_RESPONSES:
             handling = self.server_state(event)
@@ -82,7 +82,7 @@ class RequestBodyStream(EarlyResponseStream):
             if self._queued and isinstance(event, RequestData):
                 self._queued -= len(event.data)
                 self._held.less(len(event.data))
-            if kind is RequestEndOfMessage:  # nothing more has to be looked at before its turn
+            if kind is RequestEndOfMessage:  # later events need no check before they are queued
                 self.handle_event = super().handle_event  # type: ignore[method-assign]
             handling = self.client_state(event)
         else:
@@ -90,7 +90,7 @@ class RequestBodyStream(EarlyResponseStream):
         return handling
 
     def start_request_stream(self) -> layer.CommandGenerator[None]:
-        """Begin to forward a body as it comes; or, where an addon has answered, respond and let the body fall."""
+        """Start to forward a body as it arrives; if an addon has set a response, send that and drop the body."""
         if self.flow.response is not None:
             yield from self._respond_early(self.flow.response)
         elif self._hold_limit:
@@ -100,12 +100,12 @@ class RequestBodyStream(EarlyResponseStream):
 
     @property
     def _hold_limit(self) -> int:
-        """Bytes up to which the body is held until it is complete; 0: it is forwarded as it comes."""
+        """Bytes up to which the body is held until it is complete; 0: it is forwarded as it arrives."""
         pipeline = pipeline_in(self.flow.request.stream)
         return pipeline.hold_limit if pipeline is not None else 0
 
     def state_hold_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Hold a body, as it is to be forwarded, until it is complete; or, when it gets large, pass it on."""
+        """Hold a modified body until it is complete; start to forward it when it gets large."""
         if isinstance(event, RequestData):
             if self._streamed > (limit := self._bodies.limit(self.flow)):
                 yield from self._reject(too_large(limit, self.flow.request))
@@ -134,7 +134,7 @@ class RequestBodyStream(EarlyResponseStream):
             self.request_body_buf += piece
 
     def _modify_queued(self) -> None:
-        """Do the work on what waits already, as while a hook was at work: it comes before what comes from now on."""
+        """Modify the queued pieces, as those that arrived during a hook, before later pieces are modified."""
         queue = self._paused_event_queue
         for _ in range(len(queue)):
             event = queue.popleft()
@@ -147,7 +147,7 @@ class RequestBodyStream(EarlyResponseStream):
                 queue.append(event)
 
     def _start_passing_on(self) -> layer.CommandGenerator[None]:
-        """Begin to forward a body as it comes, with the beginning of it that has been held."""
+        """Start to forward a body as it arrives, beginning with its held part."""
         self._passes_on = True
         self._modify_queued()
         yield from super().start_request_stream()
@@ -161,7 +161,7 @@ class RequestBodyStream(EarlyResponseStream):
             yield SendHttp(RequestData(self.stream_id, body), self.context.server)
 
     def state_stream_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Forward a body as it comes, up to its limit. The upstream's time begins with its end."""
+        """Forward a body as it arrives, up to its limit. The upstream's deadline starts at its end."""
         if self._held.dropped:
             yield from self._reject_streamed(no_room(self.flow.request))
             return
@@ -169,7 +169,7 @@ class RequestBodyStream(EarlyResponseStream):
             if self._streamed > (limit := self._bodies.limit(self.flow)):
                 yield from self._reject_streamed(too_large(limit, self.flow.request))
                 return
-            # What passes through a modifier is not kept: another one may come out of it.
+            # A modified body is not kept: it may differ from the received one.
             is_short = self._streamed <= MAX_KEPT and self.flow.request.stream is True
             self._sent_body = (self._sent_body or b"") + event.data if is_short else None
         if isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
@@ -196,7 +196,7 @@ class RequestBodyStream(EarlyResponseStream):
             return
         self._held.complete()
         if self._hold_limit:
-            self.flow.request.stream = False  # all of it is here, and that is nothing
+            self.flow.request.stream = False  # the body is complete, and empty
         self._framing.request_came(self.flow.request)
         yield from self._noting_body(super().state_consume_request_body(event))
         reused = self._attempt is not None and self._attempt.reused
@@ -211,7 +211,7 @@ class RequestBodyStream(EarlyResponseStream):
                 self._bodies.redacted_bodies.forget(self.flow)
 
     def _noting_body(self, handling: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
-        """Note a body as it has come, before the addons of the request hook see it."""
+        """Note a body as received, before the request hook."""
         reply = None
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Keeps a request's head true to its body on the way upstream, whatever operators and rules have made of either."""
+"""Corrects the framing of a forwarded request after operators or rules have changed its head or its body."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from addons.messages.framing import Fields, frame_as, frame_by_chunks, frame_by_
 
 
 class RequestFraming:
-    """What framed one request when it came, and what it was then."""
+    """The framing of a request as received, and its head and body for comparison."""
 
     def __init__(self) -> None:
         self._fields: Fields = ()
@@ -18,26 +18,26 @@ class RequestFraming:
         self._is_framed = False
 
     def head_came(self, request: http.Request) -> None:
-        """Note the fields that frame the body, as they came."""
+        """Note the fields that frame the body, as received."""
         self._fields = framing_of(request.headers)
 
     def request_came(self, request: http.Request) -> None:
-        """Note the head of a request of which all has come, before the addons of the request hook see it."""
+        """Note the head of a complete request, before the request hook."""
         self._head = _head_of(request)
 
     def body_came(self, body: bytes | None) -> None:
-        """Note a body of which all has come, before the addons of the request hook see it."""
+        """Note a complete body, before the request hook."""
         self._body = body
 
     def frame(self, request: http.Request, *, streams: bool) -> bool:
-        """Have the head be true to the body that goes upstream, at the first call.
+        """Correct the framing of the forwarded request, at the first call.
 
         Args:
-            request: As it goes upstream.
-            streams: Whether the body goes on as it comes, framed as it came, unless its pipeline changes its length.
+            request: The request as it will be forwarded.
+            streams: Whether the body is streamed: it keeps its framing, unless its pipeline changes its length.
 
         Returns:
-            Whether the request is another one than that which came.
+            Whether the request differs from the received one.
         """
         if self._is_framed:
             return False
@@ -57,13 +57,13 @@ class RequestFraming:
 
 
 def _head_of(request: http.Request) -> tuple[object, ...]:
-    """What of a request's head says where it goes, and its fields."""
+    """The target of a request, and its header fields."""
     data = request.data
     return data.method, data.scheme, data.host, data.port, data.path, data.headers.fields
 
 
 def _is_another(head: tuple[object, ...], received: tuple[object, ...]) -> bool:
-    """Whether the upstream takes a head for that of another request: by where it goes, or by what its body is."""
+    """Whether two heads differ in their targets, or in the type or coding of the body."""
     return head[:-1] != received[:-1] or (head[-1] is not received[-1] and _kinds(head[-1]) != _kinds(received[-1]))
 
 

@@ -1,4 +1,4 @@
-"""The body of a response, and its end, which waits until the signature can be looked up."""
+"""The body of a response, and its end, which is delayed until the signature is stored."""
 
 from functools import partial
 
@@ -13,10 +13,10 @@ from addons.signing.store_hook import StoringHook
 
 
 class ResponseEndStream(RetryStream):
-    """A stream that passes its response on as it comes, up to the end, which is held back."""
+    """A stream that sends its response on as it arrives, except for the end, which is held back."""
 
     def start_response_stream(self) -> layer.CommandGenerator[None]:
-        """Begin to pass a response on as it comes."""
+        """Start to send a response on as it arrives."""
         response = self.flow.response
         pipeline = pipeline_in(response.stream) if response is not None else None
         if response is not None and pipeline is not None:
@@ -24,7 +24,7 @@ class ResponseEndStream(RetryStream):
             if pipeline.changes_length:
                 frame_by_chunks(response.headers)
         if response is not None and self.client_state == self.state_stream_request_body:
-            response.headers["connection"] = "close"  # the client may be sending for a long time yet
+            response.headers["connection"] = "close"  # the client may still be sending for a long time
         yield from super().start_response_stream()
         if response is None or pipeline is None:
             return
@@ -35,28 +35,28 @@ class ResponseEndStream(RetryStream):
 
     @property
     def is_left_open(self) -> bool:
-        """Whether the last event of the response is still the last that has come, and the response has not ended."""
+        """Whether the last event of the response has arrived, and the response has not ended."""
         pipeline = pipeline_in(self.flow.response.stream) if self.flow.response is not None else None
         return pipeline is not None and pipeline.is_left_open
 
     @property
     def may_end(self) -> bool:
-        """Whether the response is whole, for the client too, if it ends with what has come of it."""
+        """Whether the response is complete, also for the client, if it is ended now."""
         pipeline = pipeline_in(self.flow.response.stream) if self.flow.response is not None else None
         return pipeline is not None and not pipeline.has_size
 
     def _goes_out_in_chunks(self, response: http.Response) -> bool:
-        """Whether a body goes out in the chunks in which it comes, and is kept for no one else to see."""
+        """Whether a body is sent in the chunks in which it arrives, and is not kept in the flow."""
         return (
             self.client_state == self.state_done
-            and self.flow.request.http_version != "HTTP/1.0"  # to which no chunks are sent
+            and self.flow.request.http_version != "HTTP/1.0"  # which has no chunked coding
             and response.headers.get("transfer-encoding", "").lower() == "chunked"
             and not self.context.options.store_streamed_bodies
             and self.debug is None
         )
 
     def state_stream_response_body_and_wait(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Pass a body as it comes, and its end when the signature is stored."""
+        """Send a body on as it arrives, and its end when the signature is stored."""
         if isinstance(event, ResponseEndOfMessage) and self.flow.response:
             pipeline = pipeline_in(self.flow.response.stream)
             if pipeline is not None and (stored := pipeline.finish()) is not None:

@@ -1,4 +1,4 @@
-"""Sends a request again whose attempt has failed before a byte of its response, where the upstream policy says so."""
+"""Sends a request again if an attempt failed before the first byte of a response and the upstream policy agrees."""
 
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers.http import SendHttp
@@ -22,7 +22,7 @@ class RetryStream(RequestBodyStream):
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError
     ) -> layer.CommandGenerator[None]:
-        """Tell the other side of an error; but first ask whether the request is to be sent again."""
+        """Handle an error: send the request again if the policy says so, otherwise pass the error to the other side."""
         self.end_attempt(outcome_of(event) if isinstance(event, ResponseProtocolError) else AttemptOutcome.ABANDONED)
         if isinstance(event, UpstreamFailure) and (target := self._target_of_retry()) is not None:
             yield from self._send_request_again(target)
@@ -37,12 +37,12 @@ class RetryStream(RequestBodyStream):
     def _target_of_retry(self) -> Target | None:
         if self.client_state != self.state_done or self.server_state != self.state_wait_for_response_headers:
             return None
-        # A body that has streamed through is gone, and a head that promises it cannot be sent alone.
+        # A streamed body that was not kept cannot be sent again.
         body = None if self._sent_body is None and self._streamed else self._sent_body or b""
         return self._config.upstreams.retry(self._config.exchanges.of(self.flow), self.flow.request, body)
 
     def _send_request_again(self, target: Target) -> layer.CommandGenerator[None]:
-        # Another idle connection may have ended at the same moment.
+        # Other idle connections may have been closed at the same time.
         self.needs_new_connection = True
         if self._attempt is not None and target != self._attempt.target:
             self._config.exchanges.of(self.flow).target = target

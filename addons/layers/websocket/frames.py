@@ -1,10 +1,10 @@
-"""Reads one direction of a WebSocket connection as it passes (RFC 6455, 5): bytes in; payload, and what may go on, out.
+"""Reads one direction of a WebSocket connection as it passes (RFC 6455, 5).
 
-Nothing is changed and nothing waits for the rest of a message. What is held back is the frame header or control frame
-that is not complete yet, at most 131 bytes, so that nothing invalid is passed on. A Close frame is held back for good:
-it is for the caller to say when it goes. What a side sends behind its Close frame is discarded (1.4).
+Nothing is changed, and messages are not buffered. An incomplete frame header or control frame, at most 131 bytes, is
+held back, so that nothing invalid is passed on. A Close frame is held back, too: the caller decides when it is sent.
+Bytes after a Close frame are discarded (1.4).
 
-Messages are not judged by what they say: whether a text is UTF-8 is the receiver's business.
+The content of messages is not checked: the receiver has to check that a text is UTF-8.
 """
 
 import enum
@@ -29,20 +29,20 @@ _REGISTERED: Final = frozenset(CloseReason).difference(LOCAL_ONLY_CLOSE_REASONS)
 
 
 class State(enum.Enum):
-    """How far a direction has come."""
+    """State of a direction."""
 
-    OPEN = "frames may come"
-    CLOSED = "its Close frame has come"
-    FAILED = "something has come that is not a valid frame"
+    OPEN = "frames are read"
+    CLOSED = "its Close frame has arrived"
+    FAILED = "an invalid frame has arrived"
 
 
 class FrameReader:
     """One direction of a connection on which no extension was negotiated.
 
     Attributes:
-        state: How far it has come. In `CLOSED` and `FAILED` nothing is read any more.
-        close_frame: The Close frame as it came, in `CLOSED`.
-        close_code: Its status code; `NO_STATUS_RCVD` (1005) where it has none.
+        state: The current state. In `CLOSED` and `FAILED` nothing is read any more.
+        close_frame: The Close frame as received, in `CLOSED`.
+        close_code: Its status code; `NO_STATUS_RCVD` (1005) if it has none.
     """
 
     def __init__(self, from_client: bool, on_payload: Callable[[bytes], object]) -> None:
@@ -50,7 +50,7 @@ class FrameReader:
 
         Args:
             from_client: Whether these are a client's frames, which are masked, or a server's, which are not.
-            on_payload: Gets the unmasked payload of data frames, in order, in pieces of any size.
+            on_payload: Called with the unmasked payload of data frames, in order, in pieces of any size.
         """
         self.state = State.OPEN
         self.close_frame = b""
@@ -63,11 +63,11 @@ class FrameReader:
 
     @property
     def between_frames(self) -> bool:
-        """Whether what has been passed on ends with a whole frame, so that another one can follow."""
+        """Whether the bytes passed on end with a whole frame, so that another one can follow."""
         return not self._in_frame
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next piece; return what may be passed on now, perhaps nothing."""
+        """Read the next piece; return the bytes that may be passed on now, perhaps none."""
         if self.state is not State.OPEN:
             return b""
         wire = self._held + data
@@ -88,8 +88,8 @@ class FrameReader:
         return wire[:passed]
 
     def _take_data(self, frame: Frame) -> None:
-        """Take a piece of a data frame, and see that fragments come in order (5.4)."""
-        # The decoder calls all pieces of a frame but the first continuations.
+        """Read a piece of a data frame, and check the order of fragments (5.4)."""
+        # The decoder reports all pieces of a frame except the first as continuations.
         if not self._in_frame and (frame.opcode is Opcode.CONTINUATION) != self._in_message:
             raise ParseFailed("a fragment that continues nothing, or a new message within another")
         self._in_frame = not frame.frame_finished
@@ -113,5 +113,5 @@ class FrameReader:
 
 
 def _may_be_sent(code: int) -> bool:
-    """Whether a Close frame may have a status code (RFC 6455, 7.4): below 3000, only those that are registered."""
+    """Whether a Close frame may have a status code (RFC 6455, 7.4): below 3000, only registered ones are valid."""
     return code in _REGISTERED or MIN_LIBRARY_CLOSE_REASON <= code <= MAX_CLOSE_REASON

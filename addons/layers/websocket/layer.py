@@ -1,9 +1,9 @@
-"""WebSockets: passes the bytes of both directions on as they come, and has the exchange signed when it is closed.
+"""WebSockets: forwards the bytes of both directions as they arrive, and has the exchange signed when it is closed.
 
-mitmproxy's own layer collects every message whole and keeps all of them in the flow. This one keeps nothing: what it
-reads is hashed, and let go at once. Its states are those of RFC 6455, 7: open, closing when a Close frame has come from
-one side, closed when one has come from both. The exchange is signed on the way from closing to closed, before the last
-bytes for the client leave, whether they are the server's Close frame or the end of the connection.
+mitmproxy's own layer buffers every message and keeps all of them in the flow. This layer keeps nothing: it hashes the
+bytes and forwards them at once. Its states are those of RFC 6455, 7: open, closing after a Close frame from one side,
+closed after Close frames from both. The exchange is signed between closing and closed, before the last bytes for the
+client are sent, whether these are the server's Close frame or the end of the connection.
 """
 
 import hashlib
@@ -24,41 +24,41 @@ from addons.signing.store_hook import StoringHook
 
 
 class WebsocketSigner(Protocol):
-    """Who signs the exchange."""
+    """Signs the exchange of a WebSocket."""
 
     def sign_websocket(self, flow: http.HTTPFlow, client_sha256: str, server_sha256: str) -> Future[None] | None:
-        """Sign an exchange that was properly closed, and store the signature. Never raises.
+        """Sign an exchange that was properly closed, and store the signatures. Never raises.
 
         Args:
-            flow: The handshake.
-            client_sha256: SHA-256 in hex of the payload of all of the client's data frames, one after the other.
-            server_sha256: The same of the server's.
+            flow: The flow of the handshake.
+            client_sha256: SHA-256 in hex of the concatenated payloads of the client's data frames.
+            server_sha256: The same of the server's data frames.
 
         Returns:
-            What is done when the client may have the rest; None where it may at once.
+            Resolved when the last bytes may be sent to the client; None if they may be sent at once.
         """
 
     def leave_websocket(self, flow: http.HTTPFlow, reason: str) -> None:
-        """Take note that an exchange is over and is not signed."""
+        """Note that an exchange has ended and is not signed."""
 
 
 class WebsocketRevoked(events.MessageInjected[None]):
-    """The token that a WebSocket was opened with is none any more. `Proxyserver.inject_event` takes it there."""
+    """The token of a WebSocket was revoked. Sent to its layer by `Proxyserver.inject_event`."""
 
 
 class _Direction:
-    """What comes from one side, and goes to the other."""
+    """One direction of the connection."""
 
     def __init__(self, source: Connection, target: Connection, from_client: bool) -> None:
         self.source = source
         self.target = target
         self.from_client = from_client
         self.sha256 = hashlib.sha256()
-        # What is to be shown of the plaintext, where it may be shown, is to be had here.
+        # The reader calls this with the plaintext, which an inspection could use, too.
         self.reader = FrameReader(from_client, self.sha256.update)
 
     def close_frame(self, code: CloseReason) -> bytes:
-        """A Close frame of our own, for the target; masked, where that is the server."""
+        """A Close frame of this proxy's own for the target; masked if that is the server."""
         return bytes(FrameProtocol(client=self.from_client, extensions=[]).close(code))
 
 
@@ -69,8 +69,8 @@ class SignedWebsocketLayer(layer.Layer):
         """Make the layer.
 
         Args:
-            context: That of the HTTP stream; both connections are open.
-            flow: The handshake. Its `websocket` is filled in, but for the messages.
+            context: The context of the HTTP stream; both connections are open.
+            flow: The flow of the handshake. Its `websocket` is filled in, except for the messages.
             signer: Signs the exchange.
         """
         super().__init__(context)
@@ -87,7 +87,7 @@ class SignedWebsocketLayer(layer.Layer):
         elif isinstance(event, WebsocketRevoked) and not self._ended:
             yield from self._fail(self._server, self._client, CloseReason.POLICY_VIOLATION, "its token was revoked")
         elif self._ended or not isinstance(event, events.ConnectionEvent):
-            pass  # what an operator injects is in neither hash, and goes nowhere
+            pass  # messages that an operator injects are not signed, so they are not sent
         else:
             came, other = self._client, self._server
             if event.connection == self.context.server:
@@ -110,7 +110,7 @@ class SignedWebsocketLayer(layer.Layer):
                 yield commands.SendData(came.target, came.reader.close_frame)
 
     def _close(self, last: _Direction, first: _Direction) -> layer.CommandGenerator[None]:
-        """Complete the closing handshake (RFC 6455, 7.1.4): the signature first."""
+        """Complete the closing handshake (RFC 6455, 7.1.4), after the signature is stored."""
         stored = self._signer.sign_websocket(
             self.flow, self._client.sha256.hexdigest(), self._server.sha256.hexdigest()
         )
@@ -120,9 +120,9 @@ class SignedWebsocketLayer(layer.Layer):
         yield from self._end(first.reader.close_code, first, None)
 
     def _fail(self, came: _Direction, other: _Direction, code: CloseReason, why: str) -> layer.CommandGenerator[None]:
-        """Fail the connection (RFC 6455, 7.1.7), and tell both sides, as far as they can still be written to."""
+        """Fail the connection (RFC 6455, 7.1.7), with a Close frame to each side if one can still be sent."""
         for direction in (came, other):
-            # Within a frame, or behind another Close frame, it would be something else.
+            # Within a frame, or after another Close frame, it would not be read as a Close frame.
             if direction.reader.between_frames and direction.reader.state is not State.CLOSED:
                 yield commands.SendData(direction.target, direction.close_frame(code))
         yield from self._end(code, came, why)
@@ -134,7 +134,7 @@ class SignedWebsocketLayer(layer.Layer):
         self._websocket.timestamp_end = time.time()
         self._websocket.closed_by_client = by.from_client
         self._websocket.close_code = code
-        self._websocket.close_reason = ""  # it is said by a client or a model, and would be shown and logged
+        self._websocket.close_reason = ""  # it comes from a client or an upstream, and would be shown and logged
         for connection in (self.context.server, self.context.client):
             if connection.state is not ConnectionState.CLOSED:
                 yield commands.CloseConnection(connection)

@@ -1,4 +1,4 @@
-"""Ends WebSockets whose token was revoked: what is said on them asks the model for something, again and again."""
+"""Ends WebSockets whose token was revoked, as each message on them may be a request to the upstream."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -11,16 +11,16 @@ from attest_web.middleware.auth import Tokens
 
 
 class Revocation:
-    """An addon that replaces the tokens."""
+    """An addon that replaces the valid tokens."""
 
     def __init__(self, tokens: Tokens, exchanges: Exchanges, inject: Callable[[WebsocketRevoked], None]) -> None:
         """Make the addon.
 
         Args:
-            tokens: What clients must send one of.
-            exchanges: Know which WebSockets there are, and whose token each was opened with.
-            inject: Hands an event to the layers of its flow, as `Proxyserver.inject_event` does. Raises ValueError
-                where the connection has ended.
+            tokens: The valid tokens.
+            exchanges: The records, which tell the open WebSockets and their credentials.
+            inject: Passes an event to the layers of its flow, as `Proxyserver.inject_event` does. Raises ValueError if
+                the connection has ended.
         """
         self._tokens = tokens
         self._exchanges = exchanges
@@ -31,10 +31,10 @@ class Revocation:
         self._end_if_revoked(flow)
 
     def replace_tokens(self, tokens: Iterable[str]) -> None:
-        """Have other tokens count from now on.
+        """Replace the valid tokens, and end the WebSockets of revoked ones.
 
         Raises:
-            ValueError: There is none.
+            ValueError: There is no token.
         """
         self._tokens.replace(tokens)
         for flow in self._exchanges.flows():
