@@ -2,7 +2,7 @@
 
 
 class Clock:
-    """Time that stands still unless it is moved."""
+    """A clock that only tests advance."""
 
     def __init__(self) -> None:
         self.now = 1000.0

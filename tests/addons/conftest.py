@@ -14,7 +14,7 @@ MakeFlow = Callable[..., http.HTTPFlow]
 
 @pytest.fixture
 def make_flow() -> MakeFlow:
-    """Makes a flow whose request has come and whose response has not."""
+    """Makes a flow with a request and without a response."""
 
     def make(
         body: bytes = b"", *, method: str = "POST", path: str = "/v1/chat/completions", **headers: str
@@ -44,7 +44,7 @@ def metrics() -> Metrics:
 
 
 def head(status: int = 200, content_type: str = "application/json", **headers: str) -> http.Response:
-    """A response whose head has come from upstream, and no more."""
+    """An upstream response of which only the head has arrived."""
     response = tutils.tresp(status_code=status, headers=http.Headers(), content=None)
     response.headers["content-type"] = content_type
     response.headers["transfer-encoding"] = "chunked"

@@ -30,7 +30,7 @@ type Make = Callable[..., Sequence[Any]]
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """Makes chains, and ends them."""
+    """Makes chains, and ends them after the test."""
     monkeypatch.setattr(chain_module, "allow_open_files", lambda wanted: wanted)
     made: list[Any] = []
     with taddons.context(Proxyserver()) as tctx:
@@ -54,7 +54,7 @@ def find[T](chain: Sequence[Any], kind: type[T]) -> T:
 
 
 def room(limit: ConnectionLimit, client: str | None = None) -> int:
-    """How many more connections a limit has room for."""
+    """Number of further connections that a limit accepts."""
     count = 0
     while limit.refusal(client) is None:
         limit.take(client)
@@ -108,7 +108,7 @@ def test_addresses_that_make_no_sense_are_refused_before_anything_is_made(make: 
 
 
 def tables_of(chain: Sequence[Any]) -> list[Exchanges]:
-    """The tables of exchanges that the addons of a chain look in."""
+    """The tables of exchanges that the addons of a chain use."""
     return [held for addon in chain for held in vars(addon).values() if isinstance(held, Exchanges)]
 
 
@@ -120,7 +120,7 @@ def call(chain: Sequence[Any], hook: str, flow: http.HTTPFlow) -> None:
 
 
 def modify(message: http.Message, piece: bytes) -> None:
-    """Have a piece of a body pass its modifier, `b""` at the end."""
+    """Pass a piece of a body to its modifier, `b""` at the end."""
     assert callable(message.stream)
     message.stream(piece)
 

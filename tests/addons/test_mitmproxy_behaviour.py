@@ -1,4 +1,4 @@
-"""What mitmproxy does that we lean on, or do otherwise, tried with the locked version and none of our classes.
+"""mitmproxy's behaviour that this project depends on or changes, tested with the locked version alone.
 
 Where a test of a defect fails, mitmproxy has mended it, and what we do about it may have become needless.
 """
@@ -48,7 +48,7 @@ def plain_proxy() -> Wire:
 
 
 def test_a_response_set_on_the_headers_of_a_streamed_request_is_a_defect_of_mitmproxys() -> None:
-    """`ApiRequestStream.start_request_stream` answers at once."""
+    """`RequestBodyStream.start_request_stream` responds at once."""
     wire = plain_proxy()
 
     def answer(made: http.HTTPFlow) -> None:
@@ -115,7 +115,7 @@ def test_trailers_are_a_failure_of_mitmproxys() -> None:
 
 
 def test_an_error_is_answered_in_html() -> None:
-    """`ApiHttp1Server` answers in JSON."""
+    """`ApiHttp1Server` responds with JSON."""
     wire = plain_proxy()
     wire.receive(wire.client, GET)
     wire.connect("refused")
@@ -289,7 +289,7 @@ def test_a_body_that_is_not_there_has_no_view_of_its_own() -> None:
 
 
 def test_a_flow_with_an_object_in_its_metadata_cannot_be_saved() -> None:
-    """So what is known of exchanges is kept beside them."""
+    """So the records of exchanges are kept outside the flows."""
     made = tflow.tflow(resp=True)
     made.metadata["tee"] = object()
     with pytest.raises(ValueError, match="unserializable object"):

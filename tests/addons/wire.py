@@ -1,4 +1,4 @@
-"""Drives a client connection's HTTP layer without sockets: what the connection handler of mitmproxy does, in memory."""
+"""Drives a client connection's HTTP layer without sockets: mitmproxy's connection handler in memory."""
 
 import time
 from collections import deque
@@ -27,7 +27,7 @@ UPSTREAM = ("upstream", 9000)
 
 
 def new_deadline(client: Client) -> ClientDeadline:
-    """The deadline of a client that has time."""
+    """A client's deadline that does not expire during a test."""
     return ClientDeadline(ClientTimeouts(head=30, body=60, idle=120))
 
 
@@ -40,7 +40,7 @@ def make_config(
     upstream_timeout: float = 3600,
     exchanges: Exchanges | None = None,
 ) -> LayerConfig:
-    """What the layers are given, with one limit for all request bodies."""
+    """The configuration of the layers, with one limit for all request bodies."""
     return LayerConfig(
         RequestBodyPolicy(lambda _: limit, budget or BodyBudget(2**30)),
         ClientStates(new_deadline, has_pending_writes),
@@ -52,12 +52,12 @@ def make_config(
 
 
 def no_reading() -> ReadController:
-    """A controller of no readers: what comes is fed to the layers."""
+    """A controller without readers: bytes are passed to the layers directly."""
     return ReadController(ConnectionHandlers({}))
 
 
 def make_context(alpn: bytes | None = None) -> Context:
-    """What a layer of a connection from a client to a reverse proxy is made with."""
+    """The context of a layer, for a client's connection to a reverse proxy."""
     client = Client(
         peername=("client", 1),
         sockname=("proxy", 2),
@@ -77,9 +77,9 @@ class Wire:
     """Both ends of a layer's connections.
 
     Attributes:
-        opening: Connections that the layer has asked for and that have not been made.
-        to_client: What has been sent to the client.
-        sent: What has been sent over each upstream connection, in the order in which they were made.
+        opening: Connections that the layer has requested and that were not opened yet.
+        to_client: The bytes sent to the client.
+        sent: The bytes sent over each upstream connection, in the order in which these were opened.
         logged: The lines of the log.
         hooks: Called by the name of a mitmproxy hook, with its data.
     """
@@ -98,33 +98,33 @@ class Wire:
 
     @property
     def connections(self) -> list[Server]:
-        """The upstream connections that were made, whether they are open or not."""
+        """The upstream connections that were made, open or closed."""
         return list(self.sent)
 
     def feed(self, event: events.Event) -> None:
-        """Give an event to the layer, and those that come of it."""
+        """Pass an event to the layer, and the events that follow from it."""
         self._events.append(event)
         while self._events:
             for command in self.layer.handle_event(self._events.popleft()):
                 self._obey(command)
 
     def feed_next(self, event: events.Event) -> None:
-        """Have an event be the next, from within a hook: it comes before the hook's end."""
+        """Queue an event from within a hook: it is handled before the hook's completion."""
         self._events.append(event)
 
     def receive(self, connection: Connection, data: bytes) -> None:
-        """Have a connection's other side send something."""
+        """Receive bytes from a connection's other side."""
         if connection.state & ConnectionState.CAN_READ:
             self.feed(events.DataReceived(connection, data))
 
     def close(self, connection: Connection) -> None:
-        """Have a connection's other side close it."""
+        """Close a connection from its other side."""
         if connection.state & ConnectionState.CAN_READ:
             connection.state &= ~ConnectionState.CAN_READ
             self.feed(events.ConnectionClosed(connection))
 
     def connect(self, error: str | None = None) -> Server:
-        """Make the connection that was asked for first, or have it fail."""
+        """Complete the first requested connection, or fail it."""
         command = self.opening.pop(0)
         connection = command.connection
         assert isinstance(connection, Server)

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import strategies as st
 
 cuts = st.lists(st.integers(0, 600), max_size=40)
-"""Where to cut, in bytes from the beginning; what lies beyond the end cuts nothing."""
+"""Offsets at which to cut, in bytes; offsets beyond the end have no effect."""
 
 
 def cut(data: bytes, where: list[int]) -> list[bytes]:

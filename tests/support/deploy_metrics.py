@@ -1,4 +1,4 @@
-"""What the alerts of `deploy/` are, and which metrics there are."""
+"""The alerts of `deploy/`, and the existing metrics."""
 
 import functools
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ ALERTS = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "alerts
 
 @functools.cache
 def metrics() -> dict[str, set[str]]:
-    """The metrics that there are, with their labels: a counter by its name with `_total`, a histogram by its own."""
+    """The existing metrics, with their labels: a counter by its name with `_total`, a histogram by its own."""
     counted = [one for one in vars(Metrics()).values() if isinstance(one, MetricWrapperBase)]
     named = {one._name + "_total" * isinstance(one, Counter): set(one._labelnames) for one in counted}
     state = ProxyState(lambda: True, MemorySignatureStore("model", 60), {"version": "1", "revision": "2", "model": "3"})
@@ -29,7 +29,7 @@ def metrics() -> dict[str, set[str]]:
 
 
 def metric_families() -> set[str]:
-    """The names of the metrics that there are."""
+    """The names of the existing metrics."""
     return set(metrics())
 
 

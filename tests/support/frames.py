@@ -1,4 +1,4 @@
-"""WebSocket frames (RFC 6455, 5.2) and handshakes, put together by hand."""
+"""WebSocket frames (RFC 6455, 5.2) and handshakes, encoded by hand."""
 
 import base64
 import hashlib
@@ -10,7 +10,7 @@ KEY = base64.b64encode(b"sixteen bytes ..").decode()
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, mask: bytes | None = MASK) -> bytes:
-    """A frame of a client's; of a server's, where the mask is None."""
+    """A client's frame; a server's if the mask is None."""
     first = (0x80 if fin else 0) | opcode
     bit = 0x80 if mask is not None else 0
     if len(payload) < 126:
@@ -25,5 +25,5 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, mask: bytes | 
 
 
 def accept_of(key: str) -> str:
-    """What a server answers to a key (RFC 6455, 4.2.2)."""
+    """The server's `Sec-WebSocket-Accept` for a key (RFC 6455, 4.2.2)."""
     return base64.b64encode(hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""How long a test waits for what has to come. A limit only ends a test that hangs, so it grows with the machine's load.
+"""How long a test waits for an event. A limit only ends a test that hangs, so it grows with the machine's load.
 
 Where several processes want each of the CPUs, each of them takes so many times as long. The load average says how many
 there have been in the last minute; beside it stands how many there are now, which is known before the average rises.
@@ -10,18 +10,18 @@ from pathlib import Path
 
 _LOAD = Path("/proc/loadavg")
 MOST = 10.0
-"""What a limit is multiplied by at most: what hangs must end some time, on the busiest machine, too."""
+"""The largest factor of a limit: a test that hangs must end, also on the busiest machine."""
 
 
 def load_factor(loadavg: str, cpus: int) -> float:
-    """How many times as long as on an idle machine something takes.
+    """The estimated slowdown of this machine, compared with an idle one.
 
     Args:
-        loadavg: As `/proc/loadavg` has it (proc_loadavg(5)): three averages, then `runnable/all`, and more.
-        cpus: How many CPUs there are.
+        loadavg: The content of `/proc/loadavg` (proc_loadavg(5)): three averages, then `runnable/all`, and more.
+        cpus: Number of CPUs.
 
     Returns:
-        1 where nothing has to wait for a CPU, and at most `MOST`.
+        1 if no process has to wait for a CPU, and at most `MOST`.
     """
     last_minute, _, _, entities = loadavg.split()[:4]
     wanting = max(float(last_minute), float(entities.partition("/")[0]))
@@ -29,7 +29,7 @@ def load_factor(loadavg: str, cpus: int) -> float:
 
 
 def limit(seconds: float = 10) -> float:
-    """How long to wait, in seconds, for what takes much less than so many on an idle machine."""
+    """A limit in seconds, scaled by the load, for an event that takes much less on an idle machine."""
     try:
         loadavg = _LOAD.read_text()
     except OSError:
@@ -38,7 +38,7 @@ def limit(seconds: float = 10) -> float:
 
 
 class Deadline:
-    """The end of a wait that looks again and again; it moves away where the machine becomes busy meanwhile."""
+    """The deadline of a polling wait; it is extended if the machine becomes busy meanwhile."""
 
     def __init__(self, seconds: float = 10) -> None:
         self._seconds = seconds
@@ -46,5 +46,5 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds until then; not above 0 when it has come."""
+        """Seconds until the deadline; 0 or less after it."""
         return self._began + limit(self._seconds) - time.monotonic()

@@ -1,4 +1,4 @@
-"""hyper-h2's client, which goes on with its streams after a GOAWAY (RFC 9113, 6.8); hyper-h2 itself would end there."""
+"""hyper-h2's client, changed to continue its streams after a GOAWAY (RFC 9113, 6.8); hyper-h2 itself would end."""
 
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, Event
@@ -6,7 +6,7 @@ from hyperframe.frame import Frame, GoAwayFrame
 
 
 class PatientConnection(H2Connection):
-    """A client's connection that no GOAWAY closes; each is an event, as ever."""
+    """A client's connection that no GOAWAY closes; each is still reported as an event."""
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
         event = ConnectionTerminated()

@@ -1,4 +1,4 @@
-"""Real Redis (or Valkey) servers, and a wire to one that can be cut or slowed down."""
+"""Real Redis (or Valkey) servers, and a forwarder to one that can be cut or slowed down."""
 
 import contextlib
 import select
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A server that can be stopped and started. It keeps nothing on disk, unless told so."""
+    """A server that can be stopped and started. It keeps nothing on disk by default."""
 
     def __init__(
         self, directory: Path, *arguments: str, password: str = "", port: int = 0, sentinel: Path | None = None
@@ -75,7 +75,7 @@ class RedisServer:
 def running_redis(
     directory: Path, *arguments: str, password: str = "", port: int = 0, sentinel: Path | None = None
 ) -> Iterator[RedisServer]:
-    """A server, for as long as the context lasts; a sentinel where its configuration is given."""
+    """A server, for as long as the context lasts; a sentinel if its configuration is given."""
     server = RedisServer(directory, *arguments, password=password, port=port, sentinel=sentinel)
     try:
         server.start()
@@ -91,7 +91,7 @@ def flushed(server: RedisServer) -> RedisServer:
 
 
 class Wire:
-    """Passes bytes on to a port. While it is `dead`, they get nowhere, and nobody is told."""
+    """Forwards bytes to a port. While it is `dead`, it forwards nothing and reports no error."""
 
     def __init__(self, target: int) -> None:
         self._target = target

@@ -1,4 +1,4 @@
-"""Programs beside Python that some tests need: where they are, and what becomes of a test where they are not."""
+"""Programs besides Python that some tests need: their paths, and whether a test without them is skipped or fails."""
 
 import os
 import shutil
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import pytest
 
 UNAVAILABLE = "TEST_TOOLS_UNAVAILABLE"
-"""Environment variable in which scripts/test hands on what scripts/test-tools could not install, blanks between."""
+"""Environment variable with the tools that scripts/test-tools could not install, separated by spaces."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A program that comes with a package of Debian's.
+    """A program of a Debian package.
 
     Attributes:
         package: The package.
@@ -25,11 +25,11 @@ class Tool:
 
     @property
     def path(self) -> str | None:
-        """Where it is."""
+        """Its path; None if it is missing."""
         return next(filter(None, map(shutil.which, self.names)), None)
 
     def require(self, env: Mapping[str, str] = os.environ) -> str:
-        """Where it is; else the test is skipped, or fails where it runs in CI and nothing kept CI from installing it.
+        """Its path; if it is missing, the test is skipped, or fails in CI unless CI could not install it.
 
         Args:
             env: The environment.
@@ -52,5 +52,5 @@ PROMTOOL = Tool("prometheus", ("promtool",))
 
 
 def needs(tool: Tool) -> pytest.MarkDecorator:
-    """Mark tests as in need of a tool."""
+    """Mark tests that need a tool."""
     return pytest.mark.needs_tool(tool)

@@ -1,4 +1,4 @@
-"""Checks signatures with libraries other than those that make them."""
+"""Checks signatures with other libraries than those that make them."""
 
 import hashlib
 
@@ -28,12 +28,12 @@ def recovered_address(text: str, signature: str) -> str:
 
 
 def check_ed25519(text: str, signature: str, address: str) -> None:
-    """Raises InvalidSignature where the signature is not one of the text by this address."""
+    """Raise InvalidSignature unless the signature is one of the text by this address."""
     Ed25519PublicKey.from_public_bytes(bytes.fromhex(address)).verify(bytes.fromhex(signature), text.encode())
 
 
 def check(answer: dict[str, str], request_body: bytes, response_body: bytes) -> None:
-    """Check what `/v1/signature/{id}` answered against the bytes that a client sent and got."""
+    """Check the response of `/v1/signature/{id}` against the bytes that a client sent and received."""
     assert answer["text"] == f"{sha256(request_body)}:{sha256(response_body)}"
     if answer["signing_algo"] == "ecdsa":
         assert recovered_address(answer["text"], answer["signature"]) == answer["signing_address"]

@@ -1,4 +1,4 @@
-"""Transforms that change bytes in strings of JSON, as no release does; to show what pipelines make of transforms."""
+"""Transforms that change bytes in strings of JSON, to test pipelines with transforms; no release uses them."""
 
 import re
 from collections.abc import Callable
@@ -7,18 +7,18 @@ from addons.bodies.event_decoder import EventDecoder
 from addons.bodies.stream_formats import ANY
 
 type Change = Callable[[bytes], bytes]
-"""What is done to the bytes of a string."""
+"""A change of the bytes of a string."""
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 def swapped(text: bytes) -> bytes:
-    """With x for y and y for x: as long as it was."""
+    """Swap x and y: the length stays."""
     return text.translate(bytes.maketrans(b"xy", b"yx"))
 
 
 def doubled(text: bytes) -> bytes:
-    """With zz for z."""
+    """Replace z by zz: the length grows."""
     return text.replace(b"z", b"zz")
 
 
@@ -28,7 +28,7 @@ def in_strings(change: Change, json_text: bytes) -> bytes:
 
 
 class ToyJsonTransform:
-    """Changes the strings of a JSON body, in pieces: of each, only a backslash at its end waits for the next."""
+    """Changes the strings of a JSON body, in pieces; only a backslash at the end of a piece waits for the next one."""
 
     def __init__(self, change: Change = swapped, *, changes_length: bool = False) -> None:
         self.changes_length = changes_length
@@ -50,7 +50,7 @@ class ToyJsonTransform:
 
 
 class ToyEventTransform:
-    """Changes the strings in the data of events, line by line; the rest of a stream stays as it is."""
+    """Changes the strings in the data of events, line by line; the rest of a stream is unchanged."""
 
     def __init__(self, change: Change = swapped, *, changes_length: bool = False) -> None:
         self.changes_length = changes_length

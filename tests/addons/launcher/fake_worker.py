@@ -1,4 +1,4 @@
-"""Workers that do what a test says, started by a real supervisor."""
+"""Workers that a test controls, started by a real supervisor."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ while True:
 
 
 class FakeWorker:
-    """One worker's process, which ends when it is told to, and when its supervisor or its test has gone.
+    """One worker's process, which ends on demand, and when its supervisor or its test has ended.
 
     Attributes:
         pid: Its process.
@@ -67,7 +67,7 @@ class FakeWorker:
         self._writer = writer
 
     def be_ready(self, addresses: tuple[str, ...] = ADDRESSES) -> None:
-        """Tell the supervisor that it serves, with these keys."""
+        """Report to the supervisor that it serves, with these keys."""
         self.send(Ready(addresses).packet())
 
     def send(self, packet: bytes) -> None:
@@ -79,11 +79,11 @@ class FakeWorker:
         self._command(exit=status)
 
     def has_heard(self) -> bool:
-        """Whether there is something that `received` would return at once."""
+        """Whether `received` would return at once."""
         return bool(self._reader._buffer)  # type: ignore[attr-defined]
 
     async def received(self) -> str | None:
-        """The next packet or the name of the next signal that it gets; None where it has ended."""
+        """The next packet or the name of the next signal that it receives; None if it has ended."""
         line = await self._reader.readline()
         if not line:
             return None
@@ -95,34 +95,34 @@ class FakeWorker:
 
 
 class FakeWorkers:
-    """Those that a supervisor has started, in the order in which they were."""
+    """The workers that a supervisor has started, in order."""
 
     def __init__(self) -> None:
         self._started: asyncio.Queue[FakeWorker] = asyncio.Queue()
         self._writers: list[asyncio.StreamWriter] = []
 
     async def next(self) -> FakeWorker:
-        """The next one that is started."""
+        """The next started worker."""
         return await self._started.get()
 
     def all_taken(self) -> bool:
-        """Whether `next` has returned every one."""
+        """Whether `next` has returned every worker."""
         return self._started.empty()
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hear of one."""
+        """Add a worker."""
         self._writers.append(writer)
         self._started.put_nowait(FakeWorker(json.loads(await reader.readline()), reader, writer))
 
     def close(self) -> None:
-        """Have all of them end that are left."""
+        """End the remaining workers."""
         for writer in self._writers:
             writer.close()
 
 
 @asynccontextmanager
 async def fake_workers(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeWorkers]:
-    """Have what a supervisor starts be fake workers."""
+    """Make a supervisor start fake workers."""
     workers = FakeWorkers()
     control, program = directory / "control.sock", directory / "python"
     program.write_text(_PROGRAM.format(python=PYTHON, control=str(control)))

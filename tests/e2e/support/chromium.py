@@ -9,12 +9,12 @@ from tests.e2e.support.processes import clean_env
 from tests.support.tools import CHROMIUM
 
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
-"""What lets it run as root, in a container, and without a question."""
+"""Options with which it runs as root, in a container, and without prompts."""
 
 
 @contextmanager
 def running_chromium(*options: str) -> Iterator[Browser]:
-    """A browser without a window, for as long as the context lasts; `browser.new_context()` is a profile of its own.
+    """A headless browser, for as long as the context lasts; `browser.new_context()` makes a separate profile.
 
     Args:
         options: What else is on its command line.

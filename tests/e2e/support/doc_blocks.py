@@ -17,18 +17,18 @@ class Page:
         return re.findall(rf"^```{language}\n(.*?)^```", self.text, re.MULTILINE | re.DOTALL)
 
     def block(self, language: str, beginning: str) -> str:
-        """The one block that begins so."""
+        """The only block with this beginning."""
         [found] = [text for text in self.blocks(language) if text.startswith(beginning)]
         return found
 
     def links(self) -> list[Path]:
-        """The files that the page points to."""
+        """The files to which the page links."""
         targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", self.text)
         return [(ROOT / "docs" / target).resolve() for target in targets if "://" not in target]
 
 
 def with_replaced(text: str, *replacements: tuple[str, str]) -> str:
-    """A command with what a reader has replaced by what a test has. Each must be in it somewhere."""
+    """A command with a reader's values replaced by a test's. Each value must occur in it."""
     for written, meant in replacements:
         assert written in text, written
         text = text.replace(written, meant)

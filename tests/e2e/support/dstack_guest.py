@@ -44,7 +44,7 @@ def shown(event: RuntimeEvent) -> Event:
 
 
 def key_provider(kind: str, provider_id: bytes = b"") -> bytes:
-    """Payload of the event that says who has given the keys."""
+    """Payload of the event that names the provider of the keys."""
     return json.dumps({"name": kind, "id": provider_id.hex()}, separators=(",", ":")).encode()
 
 
@@ -70,7 +70,7 @@ class Guest:
 
     @property
     def boot(self) -> list[RuntimeEvent]:
-        """What it has measured while it booted, in order."""
+        """The events measured while it booted, in order."""
         events = [
             ("system-preparing", b""),
             ("app-id", APP_ID),

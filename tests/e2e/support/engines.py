@@ -11,13 +11,13 @@ from tests.e2e.support.processes import Process, clean_env
 from tests.support.limits import limit
 
 VARIABLE = "TEE_SIGNER_TEST_ENGINE"
-"""Environment variable with the directories of such environments, colons between."""
+"""Environment variable with the directories of such environments, separated by colons."""
 
 HERE = Path(__file__).parent
 
 
 def environments() -> list[Path]:
-    """The environments that are named."""
+    """The environments that the variable names."""
     return [Path(name) for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
 
 

@@ -1,4 +1,4 @@
-"""Everything that an upstream can do wrong, by name; and a script that does what a request's `X-Fault` header names.
+"""Faults of upstreams, by name; and a script that responds with the fault that a request's `X-Fault` header names.
 
 What must not be in any log has `CANARY` in it.
 """
@@ -128,14 +128,14 @@ UNREADABLE: Mapping[str, Act] = {
     "interim answers without an end": _endless(b"", b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n"),
     "a change of protocol": sending(b"HTTP/1.1 101 Oh\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + CANARY),
 }
-"""Answers of which the client must see nothing but 502."""
+"""Responses for which the client must get only a 502."""
 
 LATE: Mapping[str, Act] = {
     "silence": _silent,
     "a head in drips": _dripping(_sized(), 0.1),
     "interim answers in drips": _dripping(b"HTTP/1.1 100 Continue\r\n\r\n" * 5, 0.1),
 }
-"""Answers that do not begin in time."""
+"""Responses that do not begin in time."""
 
 BROKEN: Mapping[str, Act] = {
     "too few bytes": sending(_head(b"Content-Length: %d" % (len(BODY) + 1)) + BODY),
@@ -157,7 +157,7 @@ BROKEN: Mapping[str, Act] = {
     "a stream without its last chunk": sending(SSE_HEAD + chunk(EVENT) + chunk(DONE)),
     "a stream with garbage behind its end": sending(SSE_HEAD + chunk(EVENT) + chunk(DONE) + CANARY + b"\r\n\r\n"),
 }
-"""Answers that break off, and must do so for the client, too."""
+"""Responses that are cut short, and must be cut short for the client, too."""
 
 _UNTIL_CLOSE = _head(b"Connection: close") + BODY
 _GZIPPED = gzip.compress(BODY)
@@ -180,7 +180,7 @@ UNSIGNED: Mapping[str, tuple[Act, bytes]] = {
     "HTML": (sending(json_response(BODY).replace(b"application/json", b"text/html")), BODY),
     "an error in drips": (_dripping(json_response(BODY, "500 Oh"), 0.002), BODY),
 }
-"""Answers that pass as they are, and are not signed."""
+"""Responses that are forwarded unchanged, and are not signed."""
 
 _LONG = b"x" * 1_000_000
 _DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -226,14 +226,14 @@ SIGNED: Mapping[str, tuple[Act, bytes]] = {
         ODD_EVENT + DONE,
     ),
 }  # fmt: skip
-"""Odd answers that are answers all the same: they pass as they are, and are signed."""
+"""Unusual but valid responses: they are forwarded unchanged, and are signed."""
 
 EARLY: Mapping[str, bytes] = {
     "with a length": json_response(BODY, "413 Too Much"),
     "chunked": _CHUNKED + chunk(BODY) + LAST_CHUNK,
     "until the end of the connection": _head(status=b"HTTP/1.1 413 Too Much") + BODY,
 }
-"""Answers that come before the request has come to its end."""
+"""Responses before the end of the request."""
 
 _ACTS: dict[str, Act] = {
     **UNREADABLE,
@@ -244,7 +244,7 @@ _ACTS: dict[str, Act] = {
 
 
 def faulty(peer: Peer) -> None:
-    """Do what the request asks for, and close; without a wish, answer properly, as often as is asked."""
+    """Respond with the requested fault, and close; without one, respond properly to every request."""
     while (head := peer.read_head()) is not None:
         early = EARLY.get(head.header("x-early") or "")
         if early is not None:

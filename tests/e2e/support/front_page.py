@@ -1,4 +1,4 @@
-"""The front page in a browser, as a person has it in front of her; and all that the browser does meanwhile."""
+"""The front page in a browser, and a record of all that the browser does."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from tests.support.limits import limit
 
 REGISTERS = {f"RTMR{number}" for number in range(4)}
 CLAIMS = {"boot log", "compose hash", "key provider"}
-"""Checks of what the boot log says."""
+"""The checks of the boot log."""
 
 CHECK_GUEST = """async (report) => {
   const { checkGuest } = await import("/proof-page/guest.js")
@@ -56,14 +56,14 @@ def have_chat(proxy: Proxy, **more: Any) -> SignedChat:
 
 @dataclass
 class FrontPage:
-    """The page, and what its browser has asked for and complained about."""
+    """The page, and its browser's requests and errors."""
 
     page: Page
     requests: list[Request] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     def check_attestation(self) -> str:
-        """Press the button; give the verdict."""
+        """Press the button; return the verdict."""
         self.page.get_by_label("Access token").fill(TOKEN)
         self.page.get_by_role("button", name="Fetch and check the attestation").click()
         return self.verdict("attestation")
@@ -80,12 +80,12 @@ class FrontPage:
         return self.verdict("exchange")
 
     def verdict(self, of: Section) -> str:
-        """What the page says in the end, after Checking…."""
+        """The verdict that the page shows after Checking…."""
         self.page.wait_for_function("id => /^[^C]/.test(document.getElementById(id).textContent)", arg=f"{of}-verdict")
         return self.page.locator(f"#{of}-verdict").inner_text()
 
     def checks(self, of: Section) -> dict[str, tuple[str, str]]:
-        """What came of each check, by its name: holds, fails or not made, and what was found."""
+        """The result of each check, by its name: holds, fails or not made, and the detail."""
         found = {}
         for line in self.page.locator(f"#{of}-checks li").all():
             mark, text = (line.locator("> span").nth(number).inner_text() for number in (0, 1))
@@ -103,7 +103,7 @@ class FrontPage:
         return {name for name, (mark, _) in self.checks(of).items() if mark == "fails"}
 
     def have_it_lied_to(self, path: str, amend: Callable[[Any], None]) -> None:
-        """Have answers changed on their way to the page; a report in its lists, too.
+        """Change responses on their way to the page; a report also in its lists.
 
         Args:
             path: Where the answers are, with * for what differs.
@@ -122,7 +122,7 @@ class FrontPage:
 
 @contextmanager
 def opened(browser: Browser, url: str, *scripts: str, **profile: Any) -> Iterator[FrontPage]:
-    """The page in a fresh profile, for as long as the context lasts; it must ask nobody else, and nothing may go wrong.
+    """The page in a fresh profile, for as long as the context lasts; it must send no other requests and log no errors.
 
     Args:
         browser: Where to open it.
@@ -155,7 +155,7 @@ def opened(browser: Browser, url: str, *scripts: str, **profile: Any) -> Iterato
 
 @contextmanager
 def opened_modules(browser: Browser) -> Iterator[Page]:
-    """An empty page with the front page's modules at hand below `/proof-page/`, and no server."""
+    """An empty page with the front page's modules below `/proof-page/`, without a server."""
     files = Path(front_page.__file__).with_name("static")
 
     def serve(route: Route) -> None:
@@ -173,7 +173,7 @@ def opened_modules(browser: Browser) -> Iterator[Page]:
 
 
 def check_guest(page: Page, report: dict[str, Any]) -> dict[str, list[str]]:
-    """What the modules find of the guest behind a report: status and detail, by the checks' names without an algorithm.
+    """The modules' results for the guest of a report: status and detail, by the checks' names without an algorithm.
 
     Args:
         page: As `opened_modules` gives it.
@@ -195,7 +195,7 @@ def marks(checks: list[dict[str, str]], status: str) -> set[str]:
 
 
 def listed_anew(report: dict[str, Any]) -> None:
-    """Have the lists of a report show it as it now stands at the top level, where it has lists."""
+    """Copy the changed top level of a report into its lists, if it has lists."""
     alone = {name: value for name, value in report.items() if name not in LISTS}
     report.update({name: [alone] for name in LISTS if name in report})
 

@@ -1,4 +1,4 @@
-"""Reports as the front page checks them: true ones, of a simulated TD with several GPUs, for tests to bend."""
+"""Reports for the front page to check: valid ones, of a simulated TD with several GPUs, which tests change."""
 
 import base64
 import json

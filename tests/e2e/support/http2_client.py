@@ -1,4 +1,4 @@
-"""A client of HTTP/2 for tests in which frames matter: hyper-h2 over TLS, with none of its checks on what is sent.
+"""An HTTP/2 client for tests of frames: hyper-h2 over TLS, without its checks of what is sent.
 
 A GOAWAY does not keep it from going on, with new streams, too, where it names no error.
 """
@@ -24,7 +24,7 @@ Fields = list[tuple[str, str]]
 
 @dataclass
 class Answer:
-    """What has come on a stream."""
+    """What was received on a stream."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -49,11 +49,11 @@ class Http2Client:
     """A connection to the proxy.
 
     Attributes:
-        answers: What has come, by stream.
+        answers: The responses, by stream.
         gone: The error code of the proxy's last GOAWAY; None while there is none.
         goaways: The last stream that each GOAWAY has named.
         closed: Whether the connection has ended.
-        h2: The connection's state. Frames that it makes go out with `flush`.
+        h2: The connection's state. Its frames are sent by `flush`.
     """
 
     def __init__(self, port: int, window: int | None = None) -> None:
@@ -61,7 +61,7 @@ class Http2Client:
 
         Args:
             port: Where the proxy listens.
-            window: How much may come on a stream before the client says that it has it; None says so at once.
+            window: Bytes that are received on a stream before its window is opened again; None opens it at once.
         """
         context = ssl.create_default_context()
         context.check_hostname = False
@@ -95,11 +95,11 @@ class Http2Client:
         self.sock.close()
 
     def flush(self) -> None:
-        """Send what is there to be sent. Where the proxy has ended the connection, that is for `wait` to find."""
+        """Send hyper-h2's output. If the proxy has ended the connection, `wait` reports that."""
         self._send(self.h2.data_to_send())
 
     def send_frames(self, *frames: Frame) -> None:
-        """Send frames as they are."""
+        """Send frames unchecked."""
         self.flush()
         self._send(b"".join(frame.serialize() for frame in frames))
 
@@ -111,7 +111,7 @@ class Http2Client:
                 self._cannot_send = True
 
     def begin(self, headers: Fields, *, end: bool = False) -> int:
-        """Begin a request; return its stream. Nothing is sent where the proxy has ended the connection."""
+        """Begin a request; return its stream. Nothing is sent if the proxy has ended the connection."""
         stream_id = self.h2.get_next_available_stream_id()
         self.answers[stream_id] = Answer()
         if not self.gone:
@@ -125,7 +125,7 @@ class Http2Client:
         self.flush()
 
     def request(self, headers: Fields, body: bytes | Iterable[bytes] = b"") -> Answer:
-        """Send a request and wait for all of its answer."""
+        """Send a request and wait for its complete response."""
         stream_id = self.begin(headers, end=body == b"")
         if body != b"":
             for piece in [body] if isinstance(body, bytes) else body:
@@ -134,13 +134,13 @@ class Http2Client:
         return self.finish(stream_id)
 
     def finish(self, stream_id: int) -> Answer:
-        """Wait for the end of an answer, be it a reset or that of the connection."""
+        """Wait for the end of a response, by its last frame, a reset, or the end of the connection."""
         answer = self.answers[stream_id]
         self.wait(lambda: answer.ended or answer.reset is not None or self.closed)
         return answer
 
     def open_windows(self) -> None:
-        """Let everything come from now on."""
+        """Open all windows from now on."""
         self._acknowledges = True
         for stream_id, answer in self.answers.items():
             if not answer.ended:
@@ -149,7 +149,7 @@ class Http2Client:
         self.flush()
 
     def wait(self, condition: Callable[[], object]) -> None:
-        """Read until something holds."""
+        """Read until a condition holds."""
         deadline = Deadline()
         while not condition():
             assert deadline.left > 0, f"it never came; there is {self.answers}"

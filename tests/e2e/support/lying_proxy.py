@@ -1,4 +1,4 @@
-"""Somebody in between: passes everything on, but for the lies that it is told to tell."""
+"""A man in the middle: forwards everything, except for the bodies that a test replaces."""
 
 import http.client
 import threading
@@ -11,7 +11,7 @@ from tests.support.limits import limit
 
 Where = Literal["request", "answer"]
 Lie = Callable[[Where, str, bytes], bytes]
-"""Gets a request's path and its body, or its answer's, of a POST in pieces as they come; returns what to pass on."""
+"""Called with a request's path and a piece of its body or of its response's, for a POST; returns what to forward."""
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date", "server"}
 
@@ -24,11 +24,11 @@ class LyingProxy(ThreadingHTTPServer):
     """The proxy.
 
     Attributes:
-        port: Whom it passes things on to.
-        lie: What it makes of what passes.
-        refuse: Statuses to answer with instead of passing on a POST, each once.
-        asked: Methods and paths, without queries, that came.
-        with_token: Those of them that came with an `Authorization`.
+        port: The port to which it forwards.
+        lie: Replaces the pieces of bodies.
+        refuse: Statuses to respond with instead of forwarding a POST, each once.
+        asked: Methods and paths, without queries, of the received requests.
+        with_token: Those of them with an `Authorization`.
         headers: The last request's headers for a POST.
     """
 

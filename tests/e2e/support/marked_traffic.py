@@ -1,4 +1,4 @@
-"""Traffic with marks in it, in everything that clients, upstreams and models can say: no mark may be written down."""
+"""Traffic with marks in everything that clients and upstreams can send: no mark may appear in a log."""
 
 import socket
 
@@ -21,7 +21,7 @@ MARKS = [PROMPT, ANSWER, FOREIGN, TOKEN]
 
 
 def upstream_answers(received: Received, peer: Peer) -> None:
-    """Do what the request's path and user say."""
+    """Respond as the request's path and user demand."""
     answer = b'{"id":"chatcmpl-1","choices":[{"message":{"content":"%s"}}]}' % ANSWER.encode()
     what = received.header("x-what")
     match what:
@@ -57,7 +57,7 @@ def script(peer: Peer) -> None:
 
 
 def exercise(proxy: Proxy) -> None:
-    """Everything that makes a proxy talk."""
+    """Traffic that causes every kind of log line."""
     body = chat_body(PROMPT)
     for what in ("json", "stream", "cut", "bad chunk", "bad head", "half head", "surplus", "error"):
         with RawClient(proxy.port) as client:

@@ -1,4 +1,4 @@
-"""Reads what Prometheus would."""
+"""Reads metrics as Prometheus does."""
 
 import time
 import urllib.request
@@ -12,7 +12,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 class Scrape:
-    """What `/metrics` says at one moment."""
+    """The values of `/metrics` at one time."""
 
     def __init__(self, url: str) -> None:
         with urllib.request.urlopen(f"{url}/metrics", timeout=limit(20)) as answer:
@@ -30,7 +30,7 @@ class Scrape:
 
 
 def scraped_until(url: str, is_so: Callable[[Scrape], bool], seconds: float = 10) -> Scrape:
-    """Scrape until something is so; fail where it never is."""
+    """Scrape until a condition holds; fail if it never does."""
     deadline = Deadline(seconds)
     while not is_so(scrape := Scrape(url)):
         assert deadline.left > 0, scrape.text

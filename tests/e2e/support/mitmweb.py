@@ -1,4 +1,4 @@
-"""A running mitmweb, and its API as its own page uses it."""
+"""A running mitmweb, and its API, used as its own page does."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ PASSWORD = "pw"
 
 
 class Mitmweb:
-    """What mitmweb shows."""
+    """A running mitmweb."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -28,7 +28,7 @@ class Mitmweb:
         return f"{self.url}/?token={PASSWORD}"
 
     def ask(self, path: str, data: Any = None, method: str | None = None) -> tuple[int, bytes]:
-        """Ask the API; return status and body."""
+        """Send a request to the API; return status and body."""
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {PASSWORD}"})
         if data is not None:
             request.data = json.dumps(data).encode()
@@ -50,7 +50,7 @@ class Mitmweb:
         return found
 
     def wait_for(self, there: Callable[[list[dict[str, Any]]], object]) -> list[dict[str, Any]]:
-        """Wait until the flows are such; return them."""
+        """Wait until a condition holds for the flows; return them."""
         deadline = Deadline()
         while not there(flows := self.flows()):
             assert deadline.left > 0, flows
@@ -58,14 +58,14 @@ class Mitmweb:
         return flows
 
     def content(self, flow: dict[str, Any], message: str, view: str = "auto") -> dict[str, str]:
-        """What a content view shows of a message."""
+        """The text that a content view shows for a message."""
         status, body = self.ask(f"/flows/{flow['id']}/{message}/content/{urllib.parse.quote(view)}.json")
         assert status == 200, body
         shown: dict[str, str] = json.loads(body)
         return shown
 
     def command(self, name: str, *arguments: str) -> Any:
-        """Give a command as the command bar does; return its result, or the error's text."""
+        """Run a command as the command bar does; return its result, or the error's text."""
         told = json.loads(self.ask(f"/commands/{name}", {"arguments": arguments})[1])
         return told["value"] if "value" in told else told["error"]
 

@@ -1,4 +1,4 @@
-"""Real processes, started and stopped; what they say is read as they say it."""
+"""Real processes, started and stopped; their output is read as it is written."""
 
 import os
 import re
@@ -21,10 +21,10 @@ MODEL = "demo-model"
 START_TIMEOUT = 30.0
 
 PROGRAM = os.environ.get("PROXY_PROGRAM", "mitmdump")
-"""What runs the proxy where a test leaves that open: `PROXY_PROGRAM=tee-signer scripts/test tests/e2e`."""
+"""The default program of the proxy: `PROXY_PROGRAM=tee-signer scripts/test tests/e2e`."""
 
 PROGRAMS = ("mitmdump", "tee-signer")
-"""What has to behave alike."""
+"""The programs that have to behave alike."""
 
 
 class Process:
@@ -63,7 +63,7 @@ class Process:
             return "".join(self._lines)
 
     def wait_for(self, pattern: str, timeout: float = START_TIMEOUT) -> re.Match[str]:
-        """Wait until the output has a match; fail where it never comes. The limit is that of an idle machine."""
+        """Wait until the output has a match; fail if there is none in time. The limit is that of an idle machine."""
         deadline = Deadline(timeout)
         with self._changed:
             while True:
@@ -81,7 +81,7 @@ class Process:
         return status
 
     def stop(self, how: signal.Signals = signal.SIGTERM, timeout: float = 15) -> int:
-        """Ask it to stop and wait for it; return the exit status."""
+        """Send a signal and wait for the end; return the exit status."""
         if self.popen.poll() is None:
             self.popen.send_signal(how)
         try:
@@ -122,7 +122,7 @@ class Proxy:
 def start_proxy(
     upstream: str, *arguments: str, program: str | None = None, script: str = str(SCRIPT), **given: str
 ) -> Process:
-    """Start a program with the addon in it; do not wait for it.
+    """Start a program with the addon; do not wait until it is ready.
 
     Args:
         upstream: Base URL of the model server.
@@ -138,7 +138,7 @@ def start_proxy(
         "DEV": "1",
         "ATTEST_PORT": "0",
         "INSPECT_PLAINTEXT": "0",
-        "DRAIN_SECONDS": "1",  # what a test leaves under way is nobody's
+        "DRAIN_SECONDS": "1",  # requests that a test leaves under way are not awaited
         "RATE_LIMIT_PER_SECOND": "0",  # all of a test's clients are one address
     } | given
     command: list[str | Path] = [BIN / program, "--listen-host", "127.0.0.1"]
@@ -177,7 +177,7 @@ class Simulator:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What leads a proxy to it, with NVIDIA's canned evidence."""
+        """The settings with which a proxy uses it, with NVIDIA's canned evidence."""
         return {"DSTACK_SIMULATOR_ENDPOINT": str(self.socket), "GPU_NO_HW_MODE": "1"}
 
 
@@ -197,7 +197,7 @@ def running_simulator(where: Path, *arguments: str) -> Iterator[Simulator]:
 
 @contextmanager
 def running_fake_vllm(*arguments: str) -> Iterator[str]:
-    """The stand-in model, for as long as the context lasts; gives its address."""
+    """The fake vLLM, for as long as the context lasts; yields its address."""
     script = ROOT / "scripts" / "stand_in_vllm.py"
     process = Process([sys.executable, script, "--model", MODEL, "--delay", "0", *arguments], clean_env())
     try:

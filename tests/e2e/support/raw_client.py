@@ -1,4 +1,4 @@
-"""A client on a raw socket, for tests in which bytes matter."""
+"""A client on a raw socket, for tests of exact bytes."""
 
 import http.client
 import json
@@ -40,7 +40,7 @@ class RawClient:
         self.sock.sendall(data)
 
     def read_until(self, end: bytes) -> bytes:
-        """Read until `end` has come; return everything up to it, and keep the rest."""
+        """Read until `end` has arrived; return everything up to it, and keep the rest."""
         while end not in self.received:
             data = self.sock.recv(65536)
             assert data, f"the connection ended after {self.received!r}"
@@ -60,7 +60,7 @@ class RawClient:
         return found
 
     def read_response(self, method: str = "POST") -> tuple[int, http.client.HTTPMessage, bytes]:
-        """Read one response with Python's own HTTP parser; nothing may have been read before."""
+        """Read one response with Python's HTTP parser; nothing may have been read before."""
         assert not self.received
         response = http.client.HTTPResponse(self.sock, method=method)
         response.begin()
@@ -69,7 +69,7 @@ class RawClient:
 
 
 class Asker:
-    """Asks for signatures on a connection that is kept open, so that an answer is as early as can be."""
+    """Requests signatures on a connection that is kept open, so that each request is as early as possible."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=limit())
@@ -98,7 +98,7 @@ def signature_status(proxy: Proxy, chat_id: str) -> int:
 
 
 def error_of(body: bytes, code: object = None) -> dict[str, Any]:
-    """The error object of an error in the contract's shape, with the code that it should have."""
+    """The error object of an error in the contract's shape, with the expected code."""
     parsed = json.loads(body)
     assert parsed.keys() == {"error"}
     error: dict[str, Any] = parsed["error"]

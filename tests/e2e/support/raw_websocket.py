@@ -27,7 +27,7 @@ def handshake(token: str | None = TOKEN, method: str = "GET", path: str = "/v1/r
 
 
 def switching(then: Script, at_once: bytes = b"") -> Script:
-    """A script that accepts the handshake and goes on as a WebSocket; perhaps with a frame in the same packet."""
+    """A script that accepts the handshake and continues as a WebSocket; optionally with a frame in the same packet."""
 
     def script(peer: Peer) -> None:
         received = peer.read_request()

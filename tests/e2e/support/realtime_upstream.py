@@ -1,4 +1,4 @@
-"""A model server that speaks OpenAI's realtime events over WebSockets, and does a few other things by name."""
+"""An upstream that sends OpenAI's realtime events over WebSockets, and has other behaviours by path."""
 
 import json
 import queue
@@ -19,7 +19,7 @@ ANSWER = ["Hel", "lo, ", "wörld", "!"]
 
 @dataclass(frozen=True)
 class RealtimeUpstream:
-    """A running one.
+    """A running realtime upstream.
 
     Attributes:
         url: Where it listens, for `--mode`.
@@ -35,7 +35,7 @@ class RealtimeUpstream:
 
 
 def _converse(connection: ServerConnection, heard: defaultdict[str, bytes]) -> None:
-    """Answer as the path says."""
+    """Respond as the path demands."""
     assert connection.request is not None
     match connection.request.path.partition("?")[0]:
         case "/v1/realtime":

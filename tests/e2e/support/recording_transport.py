@@ -1,4 +1,4 @@
-"""httpx transports that remember the bytes of the last exchange, as they were on the wire."""
+"""httpx transports that record the bytes of the last exchange, as they were on the wire."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field

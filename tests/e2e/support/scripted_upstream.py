@@ -1,4 +1,4 @@
-"""An upstream that does exactly what a test tells it to, byte for byte, on raw sockets."""
+"""An upstream that sends exactly the bytes of a test's script, on raw sockets."""
 
 import contextlib
 import queue
@@ -16,7 +16,7 @@ from tests.support.limits import limit
 
 @dataclass(frozen=True)
 class Received:
-    """A request as it came over the wire, with its body transfer-decoded."""
+    """A request as received, with its body transfer-decoded."""
 
     head: str
     body: bytes
@@ -30,11 +30,11 @@ class Received:
 
 
 class Peer:
-    """One connection to the upstream, as the script sees it.
+    """One connection to the upstream, for the script.
 
     Attributes:
         number: 1 for the first connection that was made, and so on.
-        raw: All that has come, byte for byte, but for bodies that were skipped.
+        raw: All received bytes, except for bodies that were skipped.
     """
 
     def __init__(self, sock: socket.socket, number: int, requests: "queue.Queue[Received]") -> None:
@@ -47,7 +47,7 @@ class Peer:
         self._requests = requests
 
     def read_request(self) -> Received | None:
-        """Read the next request; None where the connection ends first, from either side."""
+        """Read the next request; None if the connection ends first, from either side."""
         received = self.read_head()
         if received is None:
             return None
@@ -56,7 +56,7 @@ class Peer:
         return received
 
     def read_head(self) -> Received | None:
-        """Read the head of the next request, and leave its body; None where the connection ends first."""
+        """Read the head of the next request, and not its body; None if the connection ends first."""
         while b"\r\n\r\n" not in self._buffer:
             if self._sock.fileno() < 0:
                 return None
@@ -73,7 +73,7 @@ class Peer:
         return self.read_exactly(int(head.header("content-length") or 0))
 
     def skip_body(self, received: Received) -> None:
-        """Read the body that belongs to a head, and forget it. Its length has to be told."""
+        """Read and discard the body that belongs to a head, which has to announce its length."""
         left = int(received.header("content-length") or 0) - len(self._buffer)
         self._buffer = b""
         while left > 0:
@@ -108,20 +108,20 @@ class Peer:
             body += chunk
 
     def start_tls(self, context: ssl.SSLContext) -> None:
-        """Speak TLS from here on."""
+        """Use TLS from now on."""
         self._sock = context.wrap_socket(self._sock, server_side=True)
 
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
 
     def send_for_ever(self, data: bytes) -> None:
-        """Send the same again and again, until the other side closes the connection."""
+        """Send the same bytes repeatedly, until the other side closes the connection."""
         with contextlib.suppress(ConnectionError):
             while True:
                 self._sock.sendall(data)
 
     def finish(self) -> None:
-        """Send no more, and read what still comes, until the other side closes the connection."""
+        """Shut down sending, and read until the other side closes the connection."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
         self.wait_closed()
@@ -140,7 +140,7 @@ class Peer:
         self._sock.close()
 
     def close_unread(self) -> None:
-        """Close with something unread, for which the kernel sends an RST behind what was sent (RFC 1122, 4.2.2.13)."""
+        """Close with unread bytes, so that the kernel sends an RST after the sent bytes (RFC 1122, 4.2.2.13)."""
         self._sock.recv(1, socket.MSG_PEEK)
         self._sock.close()
 
@@ -154,8 +154,8 @@ class ScriptedUpstream:
     """Runs a script for every connection that is made to it, each in a thread of its own.
 
     Attributes:
-        requests: What was read by the scripts, in order.
-        failures: What went wrong in a script; checked at the end.
+        requests: The requests that the scripts have read, in order.
+        failures: The errors of scripts; checked at the end.
     """
 
     def __init__(self, script: Callable[[Peer], None], host: str = "127.0.0.1") -> None:
@@ -230,7 +230,7 @@ def events(chat_id: str, *contents: str) -> list[bytes]:
 
 
 def answering(respond: Callable[[Received], bytes]) -> Callable[[Peer], None]:
-    """A script that answers every request on a connection with what `respond` makes of it."""
+    """A script that responds to every request on a connection with the result of `respond`."""
 
     def script(peer: Peer) -> None:
         while (received := peer.read_request()) is not None:

@@ -1,4 +1,4 @@
-"""Checks that an exchange was signed as the wire contract says."""
+"""Checks that an exchange was signed according to the wire contract."""
 
 from tests.e2e.support.processes import Proxy
 from tests.e2e.support.raw_client import Asker

@@ -18,7 +18,7 @@ from tests.e2e.support.scripted_upstream import SSE_HEAD, Peer, ScriptedUpstream
 ELSEWHERE = "10.99.0.1"
 IDLE, USER_TIMEOUT = 1, 4
 LONGEST = USER_TIMEOUT + 8.0
-"""Seconds in which the proxy has to notice, on a machine with too much to do."""
+"""Seconds within which the proxy has to notice, on a busy machine."""
 
 SCENARIOS = ("silent-client", "client-of-a-stream", "upstream")
 
@@ -33,7 +33,7 @@ def vanish() -> None:
 
 
 class Model:
-    """Begins a stream, goes on with it or not, and notes when it is given up."""
+    """Begins a stream, continues it or not, and notes when it is aborted."""
 
     def __init__(self, *, talks: bool) -> None:
         self.begun = threading.Event()

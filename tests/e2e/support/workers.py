@@ -1,4 +1,4 @@
-"""Several workers of `tee-signer`, and what becomes of their processes."""
+"""Several workers of `tee-signer`, and the states of their processes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ WORKERS = 3
 
 @contextmanager
 def started(upstream: str, *arguments: str, workers: int = WORKERS, **settings: str) -> Iterator[Proxy]:
-    """Workers that a test may stop by itself. All of them serve."""
+    """Workers that a test may stop itself. All of them serve."""
     process = start_proxy(upstream, "--workers", str(workers), *arguments, program="tee-signer", **settings)
     try:
         for number in range(1, workers + 1):
@@ -47,7 +47,7 @@ def is_alive(pid: int) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something that nothing tells of."""
+    """Poll for a condition that no event reports."""
     deadline = Deadline(seconds)
     while not condition():
         assert deadline.left > 0, "it never came to that"

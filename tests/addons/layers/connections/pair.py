@@ -15,7 +15,7 @@ from tests.support.limits import limit
 
 
 class Layer(layer.Layer):
-    """Notes what it gets, and writes what it is told to."""
+    """A layer that records its events, and sends the bytes that a test gives it."""
 
     def __init__(self) -> None:
         super().__init__(make_context())
@@ -37,7 +37,7 @@ class Layer(layer.Layer):
 
 
 class Handler(ConnectionHandler):
-    """mitmproxy's way to carry connections, with a layer of ours."""
+    """mitmproxy's connection handler, with the recording layer."""
 
     def __init__(self) -> None:
         self.tested = Layer()
@@ -49,15 +49,15 @@ class Handler(ConnectionHandler):
 
 
 class InlineHandler(InlineConnectionHandler, Handler):
-    """The same, without a turn to wait for."""
+    """The same, which can handle events inline."""
 
 
 class Pair:
-    """A connection, and its other side.
+    """A connection and its other side.
 
     Attributes:
         peer: The other side's socket.
-        reader: What is tested.
+        reader: The reader under test.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Pair:
         await asyncio.get_running_loop().sock_sendall(self.peer, data)
 
     async def received(self, condition: Callable[[Layer], bool]) -> Layer:
-        """Wait until the layer has got what is expected."""
+        """Wait until the layer has received the expected bytes."""
         tested = self.handler.tested
         async with asyncio.timeout(limit()):
             while not condition(tested):

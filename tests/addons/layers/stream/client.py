@@ -55,11 +55,11 @@ class Client:
         self.at("requestheaders", lambda flow: setattr(flow.request, "stream", streams))
 
     def at(self, hook: str, act: Callable[[http.HTTPFlow], None]) -> None:
-        """Have an addon do something in a hook, in place of what it did before."""
+        """Set what an addon does in a hook."""
         self._act[hook] = act
 
     def send(self, data: bytes) -> None:
-        """Have the client send something."""
+        """Send bytes from the client."""
         self.wire.receive(self.wire.client, data)
 
     def _take(self, name: str, flow: http.HTTPFlow) -> None:
