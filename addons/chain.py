@@ -72,17 +72,17 @@ def make_chain(settings: Settings, worker_context: WorkerContext) -> Sequence[An
     if problems:
         raise SettingsError(problems)
     probe = UpstreamProbe(upstream_base_url(ctx.options.mode), upstream_tls(ctx.options))
-    proof = make_services(settings, worker_context, probe, ctx.options.listen_host)
-    store, metrics, keys = proof.store, proof.metrics, proof.keys
-    exchanges = Exchanges(Router(proof.side_port.accepted).route_of)
+    services = make_services(settings, worker_context, probe, ctx.options.listen_host)
+    store, metrics, keys = services.store, services.metrics, services.keys
+    exchanges = Exchanges(Router(services.side_port.accepted).route_of)
     upstreams = SingleUpstream(overrides)
     cors = Cors(CorsPolicy(settings.cors_origins))
-    gate = Gate(proof.tokens, body_sizes(settings), exchanges)
+    gate = Gate(services.tokens, body_sizes(settings), exchanges)
     addresses = ClientAddresses(trust_proxy=not settings.rate_limit_no_trust_proxy)
-    rate_limit = RateLimit(proof.limiter, addresses) if proof.limiter else None
+    rate_limit = RateLimit(services.limiter, addresses) if services.limiter else None
     proxyserver = ctx.master.addons.get("proxyserver")
     handlers = ConnectionHandlers(proxyserver.connections)
-    clients = _client_connections(settings, worker_context, proof.side_port, addresses, handlers)
+    clients = _client_connections(settings, worker_context, services.side_port, addresses, handlers)
     tracing = _tracing(settings, exchanges)
     listeners = [UnsignedMarks(store).tell, log_request, *([tracing.tell] if tracing else [])]
     observer = Observer(exchanges, metrics, listeners)
@@ -92,13 +92,13 @@ def make_chain(settings: Settings, worker_context: WorkerContext) -> Sequence[An
         if request is None:
             observer.count_unreadable(answer.status_code)
 
-    looked_at = _inspection(exchanges, settings)
+    inspection = _inspection(exchanges, settings)
     config = LayerConfig(
         RequestBodyPolicy(
             gate.body_limit,
             BodyBudget(worker_context.share_of(settings.max_buffered_body_bytes)),
             keeps_plaintext=settings.keeps_plaintext,
-            redacted_bodies=looked_at.inspection if looked_at is not None else None,
+            redacted_bodies=inspection.inspection if inspection is not None else None,
         ),
         ClientStates(
             clients.deadline_of,
@@ -119,7 +119,7 @@ def make_chain(settings: Settings, worker_context: WorkerContext) -> Sequence[An
         metrics=metrics,
     )
     # A stream that has begun may last as long as the upstream lets it.
-    retirement = GracefulExit([clients.retire, proof.side_port.stop_accepting], settings.vllm_proxy_timeout_secs)
+    retirement = GracefulExit([clients.retire, services.side_port.stop_accepting], settings.vllm_proxy_timeout_secs)
     logger.info("signing as %s (ecdsa) and %s (ed25519)", keys.ecdsa_address, keys.ed25519_address)
     if settings.dev:
         logger.warning("DEV=1: the keys are random and nothing vouches for them")
@@ -139,32 +139,32 @@ def make_chain(settings: Settings, worker_context: WorkerContext) -> Sequence[An
             settings.vllm_proxy_max_keepalive,
             signer,
             handlers,
-            is_plain=proof.side_port.accepted,
+            is_plain=services.side_port.accepted,
             idle_timeout=settings.vllm_proxy_pool_idle_timeout_secs,
         ),
         Drain(
             settings.drain_seconds,
-            proof.draining,
+            services.draining,
             exchanges,
-            proof.side_port,
+            services.side_port,
             handlers,
             retirement=retirement if worker_context.number else None,
             retire_http2=clients.retire_http2,
             goaway_timeout=PING_TIMEOUT,
         ),
-        proof.side_port,
-        AttestationPages(proof.app, exchanges, addresses, closing=proof.closing),
+        services.side_port,
+        AttestationPages(services.app, exchanges, addresses, closing=services.closing),
         *([rate_limit] if rate_limit else []),
         RefusalLimit(exchanges, clients.close_soon),
         cors,
         gate,
         UpstreamSelection(upstreams, exchanges),
-        Revocation(proof.tokens, exchanges, proxyserver.inject_event),
+        Revocation(services.tokens, exchanges, proxyserver.inject_event),
         signer,
         UpstreamErrors(exchanges),
         *([tracing] if tracing else []),
-        *([ServedCertificate(proof.tls_file)] if proof.tls_file else []),
-        *([proof.tls_key] if proof.tls_key else []),
+        *([ServedCertificate(services.tls_file)] if services.tls_file else []),
+        *([services.tls_key] if services.tls_key else []),
         observer,
         SampledGauges(
             {
@@ -175,7 +175,7 @@ def make_chain(settings: Settings, worker_context: WorkerContext) -> Sequence[An
             }
         ),
     ]
-    return chain if looked_at is None else looked_at.around(chain, signer, metrics, store, proof.report_cache)
+    return chain if inspection is None else inspection.around(chain, signer, metrics, store, services.report_cache)
 
 
 def _may_save_flows() -> bool:

@@ -195,7 +195,7 @@ class ApiHttpLayer(UpstreamConnections):
             stream = self.streams[stream_id]
             if isinstance(stream, ApiHttpStream) and not stream.is_left_open:
                 continue  # it has continued meanwhile, or its end waits for its signature or for a hook
-            message = "the upstream does not end its answer"
+            message = "the upstream does not end its response"
             gone = RequestProtocolError(stream_id, message, ErrorCode.CANCEL)
             if isinstance(stream, ApiHttpStream) and stream.may_end:
                 yield from self.event_to_child(self.connections[stream.context.server], gone)

@@ -87,7 +87,7 @@ class ClientConnections:
         self._peers: set[object] = set()
         self._refused: Counter[str] = Counter()  # by reason, of which there are four
         self._retiring = False
-        self._taking_leave: asyncio.Task[None] | None = None
+        self._announcing: asyncio.Task[None] | None = None
         self._logged_at: dict[str, float] = {}
         self._watching: asyncio.Task[None] | None = None
 
@@ -108,20 +108,20 @@ class ClientConnections:
         self._retiring = True
         for connection in self._connections.values():
             connection.deadline.retire()
-        self._take_leave()
+        self._announce_retirement()
 
     def retire_http2(self) -> None:
         """Retire only the HTTP/2 connections; see `retire`."""
         for client, connection in self._connections.items():
             if client.alpn == b"h2":
                 connection.deadline.retire()
-        self._take_leave()
+        self._announce_retirement()
 
-    def _take_leave(self) -> None:
-        if self._taking_leave is None or self._taking_leave.done():
-            self._taking_leave = asyncio.get_running_loop().create_task(self._tell_retiring())
+    def _announce_retirement(self) -> None:
+        if self._announcing is None or self._announcing.done():
+            self._announcing = asyncio.get_running_loop().create_task(self._send_going_away())
 
-    async def _tell_retiring(self) -> None:
+    async def _send_going_away(self) -> None:
         for client, connection in list(self._connections.items()):
             handler = self._handlers.of(client)
             if handler is not None and connection.deadline.retiring and connection.deadline.speaks_http:
@@ -135,7 +135,7 @@ class ClientConnections:
     def done(self) -> None:
         """Stop checking."""
         logging.getLogger(ConnectionHandler.__module__).removeFilter(self._is_worth_a_line)
-        for task in (self._watching, self._taking_leave):
+        for task in (self._watching, self._announcing):
             if task is not None:
                 task.cancel()
 
@@ -144,7 +144,7 @@ class ClientConnections:
         places, sharer = self._ports.at(client), self._ports.sharer_of(address_of(client.peername))
         if (reason := places.refusal(sharer)) is not None:
             client.error = "too many connections"
-            self._tell_of_refused(reason)
+            self._log_refusal(reason)
             return
         places.take(sharer)
         transport = self._handlers.transport_of(client)
@@ -168,7 +168,7 @@ class ClientConnections:
         """Close a connection after the response under way."""
         if (connection := self._connections.get(client)) is not None:
             connection.deadline.retire()
-            self._take_leave()
+            self._announce_retirement()
 
     def _is_worth_a_line(self, record: logging.LogRecord) -> bool:
         peer = getattr(record, "client", None)
@@ -179,7 +179,7 @@ class ClientConnections:
         sharer = self._ports.sharer_of(address_of(peer))
         return any(places.refusal(sharer) is not None for places in (self._ports.proxied, self._ports.side))
 
-    def _tell_of_refused(self, reason: str) -> None:
+    def _log_refusal(self, reason: str) -> None:
         self._refused[reason] += 1
         now, logged_at = time.monotonic(), self._logged_at.get(reason)
         if logged_at is None or now - logged_at >= _LOGGED_EVERY:

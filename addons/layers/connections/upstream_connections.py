@@ -46,7 +46,7 @@ class UpstreamConnections(HttpLayer):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         # Not a generator itself, as this runs for every packet.
         if isinstance(event, events.ConnectionEvent) and event.connection.state is ConnectionState.CLOSED:
-            return self._handle_last_words(event)
+            return self._handle_closed_connection(event)
         if self.waiting_for_establishment:
             return self._handle_and_serve_waiting(event)
         if type(event) is events.DataReceived and (connection := self.connections.get(event.connection)) is not None:
@@ -87,7 +87,7 @@ class UpstreamConnections(HttpLayer):
                 self.connections[command.connection] = child
             yield command
 
-    def _handle_last_words(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+    def _handle_closed_connection(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         if event.connection in self.connections:  # otherwise it was forgotten already
             yield from self._handle_and_serve_waiting(event)
 

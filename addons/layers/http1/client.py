@@ -143,7 +143,7 @@ class ApiHttp1Client(Http1Client):
             self.response = None
             self._interim += 1
             if status == 101 or self._interim > MAX_INTERIM:
-                yield from self._fail("the upstream sends interim answers that were not asked for")
+                yield from self._fail("the upstream sends unexpected interim responses")
                 return
         # No request is under way: these bytes are unsolicited.
         if self.buf:

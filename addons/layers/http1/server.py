@@ -129,20 +129,22 @@ class ApiHttp1Server(Http1Server):
         if isinstance(event, ResponseHeaders) and event.response.status_code != 100:
             self._deadline.stop()
             # No more responses for a client that pipelines requests and does not read the responses.
-            asks_too_much = bool(self.buf) and self._unread() > MAX_UNREAD
-            knows_no_chunks = self._speaks_http_1_0() and "transfer-encoding" in event.response.headers
-            self._last_request = self._last_request or self._deadline.retiring or asks_too_much or knows_no_chunks
+            leaves_responses_unread = bool(self.buf) and self._unread() > MAX_UNREAD
+            lacks_chunked_coding = self._is_http_1_0() and "transfer-encoding" in event.response.headers
+            self._last_request = (
+                self._last_request or self._deadline.retiring or leaves_responses_unread or lacks_chunked_coding
+            )
             if self._last_request:  # a copy: the original decides whether the upstream's connection is kept
                 event = ResponseHeaders(event.stream_id, event.response.copy(), event.end_stream)
                 event.response.headers["connection"] = "close"
-            if knows_no_chunks:  # RFC 9112, 6.1: the body ends with the connection
+            if lacks_chunked_coding:  # RFC 9112, 6.1: the body ends with the connection
                 del event.response.headers["transfer-encoding"]
             return_request_id(self.request, event.response)
         yield from super().send(event)
         if isinstance(event, ResponseHeaders) and event.response.status_code == 100:
             self.response = None  # that was an interim response
 
-    def _speaks_http_1_0(self) -> bool:
+    def _is_http_1_0(self) -> bool:
         return self.request is not None and self.request.http_version == "HTTP/1.0"
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
@@ -235,8 +237,8 @@ class ApiHttp1Server(Http1Server):
 
     def _overdue(self) -> layer.CommandGenerator[None]:
         self._deadline.stop()
-        at_it = (self.state == self.read_headers and self.buf) or self.state == self.read_body
-        if at_it and not self.response:
+        is_receiving = (self.state == self.read_headers and self.buf) or self.state == self.read_body
+        if is_receiving and not self.response:
             yield from self._give_up(408)
         else:
             yield commands.CloseConnection(self.conn)

@@ -14,7 +14,7 @@ from addons.layers.http2.back_pressure import BackPressure
 from addons.layers.http2.graceful_server import GracefulHttp2Server
 from addons.layers.http2.streams import Http2Stream, Http2Timeouts, StreamTable
 
-HALT_AT: Final = 64 * 1024
+PAUSE_AT: Final = 64 * 1024
 """Queued bytes of a stream above which its upstream is paused."""
 
 RESUME_AT: Final = 16 * 1024

@@ -37,7 +37,7 @@ from mitmproxy.proxy.layers.http._http2 import StreamState
 
 from addons.layers.http1.server import MESSAGES, UpstreamTimedOut
 from addons.layers.http2.back_pressure import BackPressure
-from addons.layers.http2.flow_control import HALT_AT, FlowControlledHttp2Server
+from addons.layers.http2.flow_control import PAUSE_AT, FlowControlledHttp2Server
 from addons.layers.http2.frame_budget import (
     RESET_BURST,
     RESETS_PER_SECOND,
@@ -142,7 +142,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
             self._streams.response_came(stream)
             if isinstance(event, ResponseData):
                 self._frames.sent(len(event.data))
-                if self.h2_conn.waiting(event.stream_id) > HALT_AT:
+                if self.h2_conn.waiting(event.stream_id) > PAUSE_AT:
                     self.halt(event.stream_id, stream)
             elif event.end_stream and not self.is_closed(event.stream_id):
                 self.h2_conn.release(event.stream_id)

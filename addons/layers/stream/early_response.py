@@ -68,7 +68,5 @@ class EarlyResponseStream(BaseStream):
             self.flow.live = False
             yield DropStream(self.stream_id)
             yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
-            unneeded = RequestProtocolError(
-                self.stream_id, "the answer came before the request's end", ErrorCode.CANCEL
-            )
+            unneeded = RequestProtocolError(self.stream_id, "the response ended before the request", ErrorCode.CANCEL)
             yield SendHttp(unneeded, self.context.server)

@@ -5,7 +5,7 @@ from mitmproxy import http
 from mitmproxy.proxy import commands
 
 from addons.layers.http2.back_pressure import BackPressure
-from addons.layers.http2.flow_control import HALT_AT, RESUME_AT, FlowControlledHttp2Server
+from addons.layers.http2.flow_control import PAUSE_AT, RESUME_AT, FlowControlledHttp2Server
 from addons.layers.http2.streams import Http2Stream, Http2Timeouts
 from tests.addons.clock import Clock
 from tests.addons.wire import make_context, no_reading
@@ -66,7 +66,7 @@ class Server(FlowControlledHttp2Server):
 
     def halt_both(self) -> None:
         for stream_id in (1, 3):
-            self.h2.to_read[stream_id] = HALT_AT + 1
+            self.h2.to_read[stream_id] = PAUSE_AT + 1
             self.halt(stream_id, self.stream(stream_id))
 
 

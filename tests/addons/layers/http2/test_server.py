@@ -26,7 +26,7 @@ from addons.access.body_pace import BodyTimes
 from addons.layers.connections.read_controller import ReadController
 from addons.layers.http2.back_pressure import BackPressure
 from addons.layers.http2.connection import MAX_HEADER_TABLE, STREAM_WINDOW, QueueingConnection
-from addons.layers.http2.flow_control import HALT_AT
+from addons.layers.http2.flow_control import PAUSE_AT
 from addons.layers.http2.frame_budget import RESET_BURST
 from addons.layers.http2.goaway import HIGHEST_STREAM, PING_TIMEOUT
 from addons.layers.http2.graceful_server import GoingAway
@@ -210,7 +210,7 @@ def test_an_answer_that_nobody_reads_ends(clock: Clock) -> None:
     stream_id = connection.begin()
     connection.client.end_stream(stream_id)
     connection.flush()
-    connection.answer(stream_id, HALT_AT + 20, end=False)
+    connection.answer(stream_id, PAUSE_AT + 20, end=False)
     assert connection.upstreams.halted == {stream_id}
     for _ in range(3):  # as long as it reads, however little
         clock.now += 49
@@ -229,16 +229,16 @@ def test_an_answer_that_nobody_reads_ends(clock: Clock) -> None:
 def test_an_upstream_is_halted_until_the_client_has_read(clock: Clock) -> None:
     connection = Connection(clock, window=10)
     stream_id = connection.begin()
-    connection.answer(stream_id, HALT_AT, end=False)
+    connection.answer(stream_id, PAUSE_AT, end=False)
     assert connection.upstreams.halted == set()
     connection.tell(ResponseData(stream_id, b"x" * 20))
     assert connection.upstreams.halted == {stream_id}
-    connection.client.increment_flow_control_window(2 * HALT_AT, stream_id)
-    connection.client.increment_flow_control_window(2 * HALT_AT)
+    connection.client.increment_flow_control_window(2 * PAUSE_AT, stream_id)
+    connection.client.increment_flow_control_window(2 * PAUSE_AT)
     connection.flush()
     assert connection.upstreams.halted == set()
     assert (
-        sum(len(event.data) for event in connection.seen if isinstance(event, h2.events.DataReceived)) == HALT_AT + 20
+        sum(len(event.data) for event in connection.seen if isinstance(event, h2.events.DataReceived)) == PAUSE_AT + 20
     )
 
 
@@ -246,7 +246,7 @@ def test_an_upstream_is_halted_until_the_client_has_read(clock: Clock) -> None:
 def test_no_upstream_stays_halted_when_its_stream_is_over(clock: Clock, how: str) -> None:
     connection = Connection(clock, window=10)
     stream_id = connection.begin()
-    connection.answer(stream_id, 2 * HALT_AT, end=False)
+    connection.answer(stream_id, 2 * PAUSE_AT, end=False)
     assert connection.upstreams.halted == {stream_id}
     if how == "end":
         connection.tell(ResponseEndOfMessage(stream_id))
