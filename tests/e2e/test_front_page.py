@@ -107,7 +107,9 @@ def test_what_was_not_said_is_shown_false_with_the_reason(front: FrontPage, atte
     unknown = front.check_answer("chatcmpl-unknown", asked, answered)
     assert unknown.startswith("✗ This cannot be checked: No signature under this id")
     assert front.checks("exchange") == {}
-    assert front.check_answer("..", asked, answered).startswith("✗ This cannot be checked: nothing can be asked")
+    assert front.check_answer("..", asked, answered).startswith(
+        "✗ This cannot be checked: this id cannot be part of an address"
+    )
     front.have_it_lied_to(SIGNATURES, lambda told: told.update(signature="00" * 64))
     lied = front.check_answer(chat.id, asked, answered)
     assert lied == "✗ This does not hold: ed25519 signature, ecdsa signature."
@@ -141,8 +143,8 @@ def test_without_the_bodies_or_a_token_nothing_more_is_said_than_is_known(front:
     assert front.check_answer(chat.id, None, None).startswith("\N{EN DASH} The signature is true. Whether it is about")
     assert "the request and the response" in front.verdict("exchange")
     for token, told in (
-        ("wrong \N{SNOWMAN}", "✗ The token was refused. Enter the one that you use the model with, above"),
-        ("", "✗ This cannot be checked: the server wants an access token: enter it above"),
+        ("wrong \N{SNOWMAN}", "✗ The token was rejected. Enter the one that you use the model with, above"),
+        ("", "✗ This cannot be checked: the server requires an access token: enter it above"),
     ):
         front.page.get_by_label("Access token").fill(token)
         for button, section in (("Check this", "exchange"), ("Fetch", "attestation")):
@@ -172,7 +174,7 @@ def test_the_line_at_the_top_sums_up_what_was_checked(front: FrontPage, chat: Si
     front.check_attestation()
     assert front.summary == f"{signed} ✗ The attestation does not hold."
     front.check_answer(chat.id, chat.request, b"{}")
-    assert front.summary.startswith("✗ The answer or its signature does not hold.")
+    assert front.summary.startswith("✗ The answer or its signature is not valid.")
     front.page.get_by_label("Chat id").fill("another")
     assert front.summary == "No answer has been checked yet. ✗ The attestation does not hold."
 

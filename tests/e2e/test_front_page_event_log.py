@@ -61,7 +61,7 @@ def test_what_the_real_guest_agent_answers_holds(page: Page, dstack_vectors: dic
         found = check_guest(page, report | {"event_log": log})
         assert with_status(found, "holds") == {*REGISTERS, "boot log", "compose hash"}
         assert "any KMS of the host's choice could hold these keys" in found["key provider"][1]
-        assert found["MRCONFIGID"] == ["not made", "unset: the host has not said what is to run in this TD"]
+        assert found["MRCONFIGID"] == ["not made", "unset: the host has not stated what is to run in this TD"]
 
 
 def test_digests_are_those_of_dstack(page: Page, dstack_vectors: dict[str, Any]) -> None:

@@ -39,19 +39,24 @@ def pinning(provider_id: object) -> str:
 
 SGX = key_provider("local-sgx", b"\5" * 32)
 PROVIDERS: dict[str, tuple[str, bytes, str, str]] = {
-    "a KMS that the compose file names": (pinning(KMS_KEY.hex()), Guest.provider, "holds", "demands (key_provider_id)"),
-    "the same in capitals": (pinning(KMS_KEY.hex().upper()), Guest.provider, "holds", "demands"),
-    "another KMS": (pinning("00"), Guest.provider, "fails", "the compose file demands 00"),
+    "a KMS that the compose file names": (
+        pinning(KMS_KEY.hex()),
+        Guest.provider,
+        "holds",
+        "requires (key_provider_id)",
+    ),
+    "the same in capitals": (pinning(KMS_KEY.hex().upper()), Guest.provider, "holds", "requires"),
+    "another KMS": (pinning("00"), Guest.provider, "fails", "the compose file requires 00"),
     "a KMS where none is named": ("{}", Guest.provider, "not made", "tee-verify --expect-key-provider settles it"),
     "a KMS where the name is empty": (pinning(""), Guest.provider, "not made", "any KMS of the host's choice"),
     "a KMS where the name is a number": (pinning(0), Guest.provider, "fails", "key_provider_id of app_compose is not"),
     "a compose file that is no JSON": ("name: demo", Guest.provider, "fails", ""),
-    "keys of its own": ("{}", key_provider("none"), "holds", "at random"),
-    "keys of its own where a KMS is named": (pinning("00"), key_provider("none"), "fails", "demands 00"),
-    "a TPM": ("{}", key_provider("tpm"), "fails", "a program of the host's"),
+    "keys of its own": ("{}", key_provider("none"), "holds", "random keys"),
+    "keys of its own where a KMS is named": (pinning("00"), key_provider("none"), "fails", "requires 00"),
+    "a TPM": ("{}", key_provider("tpm"), "fails", "a program of the host"),
     "an enclave": ("{}", SGX, "not made", "the host may have chosen it"),
     "an enclave that is named": (pinning("05" * 32), SGX, "not made", "--expect-key-provider"),
-    "another enclave": (pinning("06" * 32), SGX, "fails", "demands"),
+    "another enclave": (pinning("06" * 32), SGX, "fails", "requires"),
 }
 
 

@@ -1,4 +1,4 @@
-/** What a browser can check of an attestation report. */
+/** The checks of an attestation report that a browser can make. */
 
 import { fromBase64, fromHex, toHex } from "./bytes.js";
 import { FailedError, make, notMade, NotMadeError } from "./checks.js";
@@ -9,18 +9,18 @@ import { parseQuote } from "./quote.js";
 const CANNED_NONCE = "931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb";
 const GET_MEASUREMENTS = 0xe0;
 
-/** Where a report stands once more, as some verifiers look there alone. */
+/** Lists that repeat the report: some verifiers read only these. */
 const LISTS = ["all_attestations", "model_attestations"];
 
 /**
  * Check a report.
- * @param {"ecdsa" | "ed25519"} algo - About which key it was asked for.
+ * @param {"ecdsa" | "ed25519"} algo - The algorithm of the key in the request.
  * @param {string} json - The report.
  * @param {{nonce: string, address: string, dev?: boolean}} expected - What it must be about, in hex; `dev`: whether this
  *   page says that its keys are those of a development run.
  * @returns {Promise<{checks: import("./checks.js").Check[], binds: boolean, quote: import("./quote.js").Quote | null}>}
- *   `binds`: whether the quote, if it is true, binds the key to a TD that nobody looks into; not where it shows that the
- *   host has the keys.
+ *   `binds`: whether the quote, if it is genuine, binds the key to a TD that the host cannot read; false where it shows
+ *   that the host has the keys.
  */
 export async function checkReport(algo, json, { nonce, address, dev = false }) {
   let report, quote;
@@ -36,7 +36,7 @@ export async function checkReport(algo, json, { nonce, address, dev = false }) {
     await make(`${algo} address bound`, () => addressBound(quote, address)),
     await make(`${algo} nonce`, () => nonceBound(quote, report.request_nonce, nonce)),
     await make(`${algo} TD debug`, () => debugOff(quote)),
-    // Nothing vouches for a report that does not say so, so there is no check that could pass.
+    // A report can leave the statement out, so no check could pass on its absence.
     ...(report.dev ? [await make(`${algo} keys`, () => randomKeys(dev))] : []),
   ];
   const guest = await checkGuest(algo, report, quote);
@@ -45,7 +45,7 @@ export async function checkReport(algo, json, { nonce, address, dev = false }) {
     ...binding,
     ...guest,
     await make(`${algo} GPU nonce`, () => gpuNonces(report.nvidia_payload, nonce)),
-    notMade(`${algo} quote signature`, "Intel's; browsers cannot check it, tee-verify can: see below"),
+    notMade(`${algo} quote signature`, "browsers cannot check Intel's signature, tee-verify can: see below"),
   ];
   const binds = binding.every((check) => check.status === "holds") && keyProvider.status !== "fails";
   return { checks, binds, quote };
@@ -63,14 +63,14 @@ export function sameMeasurements(quotes) {
   });
 }
 
-/** The report that stands at the top level; in each of the lists has to be this one alone, if the list is there. */
+/** The report at the top level. Each of the lists, if present, must have this report as its only entry. */
 function parseReport(json) {
   const report = parseJson(json, "the report");
   const lists = LISTS.filter((name) => Object.hasOwn(report, name)).map((name) => [name, report[name]]);
   for (const name of LISTS) delete report[name];
   for (const [name, listed] of lists) {
     if (!Array.isArray(listed) || listed.length !== 1 || !isSame(listed[0], report)) {
-      throw new FailedError(`${name} has something else than this report alone, and other verifiers look there`);
+      throw new FailedError(`${name} has something else than this report alone, and other verifiers read it`);
     }
   }
   return report;
@@ -86,7 +86,7 @@ function keyIsTheNamedOne(reported, named) {
 function addressBound(quote, address) {
   const expected = address.toLowerCase().replace(/^0x/, "").padEnd(64, "0");
   if (toHex(quote.reportData.subarray(0, 32)) !== expected) {
-    throw new FailedError(`the quote does not carry ${address}: it is about something else`);
+    throw new FailedError(`the quote does not carry ${address}: it is about another key`);
   }
   return `the quote is about this key: its report_data begins with ${address}`;
 }
@@ -94,9 +94,9 @@ function addressBound(quote, address) {
 function nonceBound(quote, reported, nonce) {
   const quoted = toHex(quote.reportData.subarray(32));
   if (quoted !== nonce || reported !== nonce) {
-    throw new FailedError(`made for ${quoted !== nonce ? quoted : reported}, not for ${nonce}, which your browser drew`);
+    throw new FailedError(`made for ${quoted !== nonce ? quoted : reported}, not for ${nonce}, which your browser generated`);
   }
-  return `the quote is fresh: its report_data ends with ${nonce}, which your browser drew just now`;
+  return `the quote is fresh: its report_data ends with ${nonce}, which your browser has just generated`;
 }
 
 function debugOff(quote) {
@@ -106,8 +106,8 @@ function debugOff(quote) {
 }
 
 function randomKeys(announced) {
-  const said = "the report says that they are random ones of a development run (DEV=1)";
-  throw new (announced ? NotMadeError : FailedError)(announced ? `${said}, as this page does: nothing vouches for them` : said);
+  const said = "the report says that they are random keys of a development run (DEV=1)";
+  throw new (announced ? NotMadeError : FailedError)(announced ? `${said}, as this page does: no attestation covers them` : said);
 }
 
 function gpuNonces(json, nonce) {
@@ -120,10 +120,10 @@ function gpuNonces(json, nonce) {
     if (signed === CANNED_NONCE) throw new FailedError("this is NVIDIA's canned evidence, which no GPU has made");
     if (signed !== nonce) throw new FailedError(`the evidence of GPU ${number} was made for ${signed}, not for ${nonce}`);
   }
-  return `the evidence of ${evidence.length} GPU(s) carries the same one; whether a GPU signed it, tee-verify asks NVIDIA`;
+  return `the evidence of ${evidence.length} GPU(s) carries the same one; tee-verify asks NVIDIA whether a GPU signed it`;
 }
 
-/** The nonce in an SPDM GET_MEASUREMENTS request (DMTF DSP0274, 10.11), which is what GPU evidence begins with. */
+/** The nonce in an SPDM GET_MEASUREMENTS request (DMTF DSP0274, 10.11), with which GPU evidence begins. */
 function evidenceNonce(base64) {
   const bytes = fromBase64(base64);
   if (bytes.length < 38 || bytes[1] !== GET_MEASUREMENTS) throw new FailedError("this is not the evidence of a GPU");

@@ -1,9 +1,9 @@
 /**
- * What the guest has measured of itself while it booted: the events of RTMR3 up to the first system-ready.
+ * The guest's own measurements at boot: the events of RTMR3 up to the first system-ready.
  *
- * What follows is the app's, and can have any name and payload. A digest of version 1 does not mark where the name
- * ends: the event "compose-hash" with the payload ":…" can be shown as the event "compose-hash:" with the payload "…".
- * So the order of dstack's guest (as of 0.6), its names and the lengths of its payloads are demanded to the letter.
+ * The events that follow are the app's, with any name and payload. A digest of version 1 does not mark where the name
+ * ends: the event "compose-hash" with the payload ":…" can be presented as "compose-hash:" with the payload "…". So the
+ * parser requires exactly the order, the names and the payload lengths of dstack's guest (as of 0.6).
  */
 
 import { toHex } from "./bytes.js";
@@ -19,7 +19,7 @@ const SHA256 = (payload) => payload.length === SHA256_BYTES;
 const EMPTY = (payload) => payload.length === 0;
 const JSON_TEXT = (payload) => payload.length > 0 && payload.length <= MAX_JSON;
 
-/** Name, how many of it there are at least and at most, and which payloads it has. */
+/** Name, minimum and maximum number of occurrences, and allowed payloads of each event. */
 const GRAMMAR = [
   ["system-preparing", 1, 1, EMPTY],
   ["app-id", 1, 1, (payload) => payload.length === APP_ID_BYTES],
@@ -41,16 +41,16 @@ const KINDS_WITH_ID = ["kms", "local-sgx"];
 
 /**
  * @typedef {object} BootLog
- * @property {string} appId - 20 bytes, in hex, as all that follows. The host may choose it.
+ * @property {string} appId - 20 bytes, in hex, like all other members. The host may choose it.
  * @property {string} composeHash - 32 bytes.
  * @property {string[]} initScriptHashes - 32 bytes each.
  * @property {string | undefined} gpuPolicyHash - 32 bytes.
- * @property {string} instanceId - 20 bytes, or none.
- * @property {{kind: string, id: string}} keyProvider - Who gave the keys. Of a KMS, its CA key as DER.
+ * @property {string} instanceId - 20 bytes, or empty.
+ * @property {{kind: string, id: string}} keyProvider - The provider of the keys. The id of a KMS is its CA key as DER.
  */
 
 /**
- * Read the boot section of a log that gives the quoted RTMR3.
+ * Parse the boot section of a log that replays to the quoted RTMR3.
  * @param {import("./event_log.js").Event[]} events
  * @returns {BootLog}
  * @throws {FailedError} It has another form than dstack's.
@@ -89,7 +89,7 @@ function keyProvider(payload) {
   return { kind, id };
 }
 
-/** The text, of which a byte is a character: all that is read so is ASCII. */
+/** The bytes as text, one character for each byte: the texts are ASCII. */
 function asText(payload) {
   return String.fromCharCode(...payload);
 }

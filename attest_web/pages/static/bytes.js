@@ -1,4 +1,4 @@
-/** Bytes as text and back, and what WebCrypto makes of them. */
+/** Conversions between bytes and text, and WebCrypto's functions on bytes. */
 
 import { FailedError, NotMadeError } from "./checks.js";
 
@@ -19,7 +19,7 @@ export function fromHex(text, what) {
 }
 
 /**
- * The same for hex digits that never have a prefix.
+ * Decode hex digits without a prefix.
  * @param {unknown} text
  * @param {string} what - For the error.
  * @returns {Uint8Array<ArrayBuffer>}
@@ -34,7 +34,7 @@ export function fromBase64(text) {
   return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 }
 
-/** Whether this page may use WebCrypto: browsers give it to https and to this machine's own pages alone. */
+/** Whether this page may use WebCrypto: browsers allow it only over https and on localhost. */
 export const hasCrypto = globalThis.crypto?.subtle !== undefined;
 
 function subtle() {
@@ -53,7 +53,7 @@ export async function sha384(bytes) {
 }
 
 /**
- * Whether an Ed25519 signature (RFC 8032) is true.
+ * Whether an Ed25519 signature (RFC 8032) is valid.
  * @param {Uint8Array<ArrayBuffer>} publicKey
  * @param {Uint8Array<ArrayBuffer>} signature
  * @param {Uint8Array<ArrayBuffer>} message
@@ -65,7 +65,7 @@ export async function ed25519Holds(publicKey, signature, message) {
     key = await library.importKey("raw", publicKey, { name: "Ed25519" }, false, ["verify"]);
   } catch (error) {
     if (error.name !== "NotSupportedError") throw error;
-    throw new NotMadeError("this browser has no Ed25519; Chromium 137, Firefox 129 and Safari 17 have it, as all later ones");
+    throw new NotMadeError("this browser has no Ed25519; Chromium 137, Firefox 129, Safari 17 and later have it");
   }
   return library.verify({ name: "Ed25519" }, key, signature, message);
 }

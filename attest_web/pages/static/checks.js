@@ -1,6 +1,6 @@
-/** Checks and what came of them, named as tee-verify names them. */
+/** Checks and their outcomes, with tee-verify's names. */
 
-/** Something does not hold; the message says what and why. */
+/** A check fails; the message says why. */
 export class FailedError extends Error {}
 
 /** A check could not be made; the message says why. */
@@ -9,7 +9,7 @@ export class NotMadeError extends Error {}
 const MAX_DETAIL = 400;
 
 /**
- * A text as it may be shown, as tee-verify shows it: what a server has written may be endless, or write from right to left.
+ * A server's text, made safe to show in the same way as in tee-verify: shortened, and without control characters.
  * @param {string} text
  */
 export function printable(text) {
@@ -30,14 +30,14 @@ export async function make(name, check) {
     return { name, status: "holds", detail: await check() };
   } catch (error) {
     if (error instanceof NotMadeError) return notMade(name, error.message);
-    // What is malformed in a way that nobody has thought of does not hold either.
-    const detail = error instanceof FailedError ? error.message : "what came cannot be read";
+    // Any other error means that the input is malformed, so the check fails.
+    const detail = error instanceof FailedError ? error.message : "the response cannot be read";
     return { name, status: "fails", detail };
   }
 }
 
 /**
- * A check that is not made here.
+ * A check that a browser cannot make.
  * @returns {Check}
  */
 export function notMade(name, detail) {

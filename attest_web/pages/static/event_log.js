@@ -1,9 +1,9 @@
 /**
- * The event log behind the run-time measurement registers (RTMR) of a quote, replayed.
+ * Replays the event log of the run-time measurement registers (RTMR) in a quote.
  *
- * A register starts as zeros, and every event extends it: register = SHA-384(register ‖ digest). That fixes the
- * digests of the events, not what else is written beside them. Name and payload of dstack's own events, which are those
- * of RTMR3, count only as what their digest is made from. Since dstack 0.5.6, a quote comes without these digests.
+ * A register starts as zeros, and every event extends it: register = SHA-384(register ‖ digest). That proves the
+ * digests of the events, not their other fields. Name and payload of dstack's own events, which are those of RTMR3,
+ * count only because their digest is computed from them. Since dstack 0.5.6, the log lacks these digests.
  */
 
 import { bytesOfHex, sha384, toHex } from "./bytes.js";
@@ -18,17 +18,17 @@ const MAX_EVENTS = 4096;
 
 /**
  * @typedef {object} Event
- * @property {number} register - Which RTMR it extended, 0 to 3.
+ * @property {number} register - The RTMR that it extended, 0 to 3.
  * @property {Uint8Array<ArrayBuffer>} digest - 48 bytes.
- * @property {string} name - Of RTMR3, one that gives the digest.
- * @property {Uint8Array<ArrayBuffer>} payload - Of RTMR3, one that gives the digest.
+ * @property {string} name - In RTMR3, bound by the digest.
+ * @property {Uint8Array<ArrayBuffer>} payload - In RTMR3, bound by the digest.
  */
 
 /**
- * Read a log.
+ * Parse a log.
  * @param {unknown} source - A list of events, or the JSON text of one.
  * @returns {Promise<Event[]>}
- * @throws {FailedError} An event is malformed, or says something else than what was measured.
+ * @throws {FailedError} An event is malformed, or differs from what was measured.
  */
 export async function parseEventLog(source) {
   const entries = typeof source === "string" ? parseJson(source, "the event log") : source;
@@ -38,12 +38,12 @@ export async function parseEventLog(source) {
 }
 
 /**
- * Check that the events give a register of the quote.
+ * Check that the events replay to a register of the quote.
  * @param {Event[]} events
  * @param {number} register - Which RTMR, 0 to 3.
  * @param {import("./quote.js").Quote} quote
  * @returns {Promise<string>} What was found.
- * @throws {FailedError} They give something else.
+ * @throws {FailedError} They replay to another value.
  */
 export async function checkReplay(events, register, quote) {
   const digests = events.filter((event) => event.register === register).map((event) => event.digest);
@@ -63,18 +63,18 @@ async function parseEvent(entry, what) {
   if (typeof name !== "string" || !name.isWellFormed()) throw new FailedError(`the name of ${what} is not a text`);
   const payload = bytesOfHex(entry.event_payload, `the payload of ${what}`);
   if ((type === RUNTIME_EVENT_TYPE) !== (register === RUNTIME_REGISTER)) {
-    // Nothing vouches for the name of an event of another type: with one, a TD could hide a second compose file.
+    // The digest of an event of another type does not bind its name: with one, a TD could hide a second compose file.
     throw new FailedError(`${what} is of type 0x${type.toString(16)}, which RTMR${register} does not have`);
   }
   if (register !== RUNTIME_REGISTER) return { register, digest: statedDigest(stated, what), name, payload };
   const digest = await sha384(measuredBytes(name, payload, entry, what));
   if ((stated ?? "") !== "" && toHex(statedDigest(stated, what)) !== toHex(digest)) {
-    throw new FailedError(`name and payload of ${what} (${name}) are not what its digest was made from`);
+    throw new FailedError(`the digest of ${what} (${name}) is not that of its name and payload`);
   }
   return { register, digest, name, payload };
 }
 
-/** What the digest of one of dstack's own events is made from. */
+/** The preimage of the digest of one of dstack's own events. */
 function measuredBytes(name, payload, { version, preimage }, what) {
   const encoder = new TextEncoder();
   if ((version ?? 1) === 1) return joined(Uint8Array.of(1, 0, 0, 8), encoder.encode(`:${name}:`), payload);

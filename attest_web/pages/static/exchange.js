@@ -1,4 +1,4 @@
-/** What a browser can check of a signed exchange. */
+/** The checks of a signed request and response that a browser can make. */
 
 import { bytesOfHex, ed25519Holds, sha256Hex } from "./bytes.js";
 import { FailedError, failures, make, notMade, NotMadeError } from "./checks.js";
@@ -9,15 +9,15 @@ const TEXT = /^(?:([^]*):)?([0-9a-f]{64}):([0-9a-f]{64})$/;
 
 /**
  * @typedef {object} Known
- * @property {string} model - As this page names it.
- * @property {{ecdsa: string, ed25519: string}} addresses - As this page names them.
- * @property {{ecdsa: boolean, ed25519: boolean} | null} attested - Whose binding was checked; null: not yet.
+ * @property {string} model - The model that this page names.
+ * @property {{ecdsa: string, ed25519: string}} addresses - The addresses that this page names.
+ * @property {{ecdsa: boolean, ed25519: boolean} | null} attested - Whether each key's binding holds; null: not checked.
  * @property {boolean} [dev] - Whether this page says that they are keys of a development run.
  */
 
 /**
- * Check an exchange.
- * @param {{ecdsa: string, ed25519: string}} signatures - What the server answered, JSON.
+ * Check a request and its response.
+ * @param {{ecdsa: string, ed25519: string}} signatures - The server's responses, JSON.
  * @param {Uint8Array<ArrayBuffer> | null} request - The body, if it is to be compared.
  * @param {Uint8Array<ArrayBuffer> | null} response - The body, if it is to be compared.
  * @param {Known} known
@@ -26,8 +26,8 @@ const TEXT = /^(?:([^]*):)?([0-9a-f]{64}):([0-9a-f]{64})$/;
 export async function checkExchange(signatures, request, response, known) {
   let ecdsa, ed25519;
   const text = await make("signed text", () => {
-    ecdsa = parseJson(signatures.ecdsa, "what the server says of the ECDSA signature");
-    ed25519 = parseJson(signatures.ed25519, "what the server says of the Ed25519 signature");
+    ecdsa = parseJson(signatures.ecdsa, "the server's response about the ECDSA signature");
+    ed25519 = parseJson(signatures.ed25519, "the server's response about the Ed25519 signature");
     return signedText(ecdsa, ed25519, known.model);
   });
   const hashes = text.status === "holds" ? TEXT.exec(ed25519.text) : [];

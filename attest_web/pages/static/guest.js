@@ -1,4 +1,4 @@
-/** What a browser can check of the guest that made a quote: what it measured, and who gave it its keys. */
+/** The checks of a quote's guest that a browser can make: its measurements and its key provider. */
 
 import { bytesOfHex, sha256Hex, toHex } from "./bytes.js";
 import { parseBootLog } from "./boot_log.js";
@@ -17,7 +17,7 @@ import { checkMrConfigId } from "./mr_config.js";
 export async function checkGuest(algo, report, quote) {
   const events = once(() => parseEventLog(report.event_log));
   const bootLog = once(async () => {
-    // Of another log than the one that happened, nothing can be learnt.
+    // A log that does not replay to the register proves nothing.
     await checkReplay(await events(), RUNTIME_REGISTER, quote);
     return parseBootLog(await events());
   });
@@ -34,7 +34,7 @@ export async function checkGuest(algo, report, quote) {
   ];
 }
 
-/** A function that computes its value when it is first asked for, and keeps it, or why there is none. */
+/** A function that computes its value on first use, and caches the value or the error. */
 function once(compute) {
   let value;
   return () => (value ??= compute());
@@ -68,18 +68,18 @@ async function keyProviderKnown(boot, text) {
   const pinned = parseJson(text, "the compose file").key_provider_id ?? "";
   const shown = id ? `${kind} ${await sha256Hex(bytesOfHex(id, "its id"))} (SHA-256 of its id)` : kind;
   if (kind === "tpm") {
-    throw new FailedError("keys are sealed to a TPM, which on plain TDX is a program of the host's: it knows them all");
+    throw new FailedError("keys are sealed to a TPM, which on plain TDX is a program of the host: it knows them all");
   }
   if (pinned !== "" && toHex(bytesOfHex(pinned, "key_provider_id of app_compose")) !== id) {
-    throw new FailedError(`the keys come from ${shown}; the compose file demands ${pinned}`);
+    throw new FailedError(`the keys come from ${shown}; the compose file requires ${pinned}`);
   }
-  if (kind === "none") return "none: the guest has made its keys itself, at random, and loses them when it stops";
-  if (pinned !== "" && kind === "kms") return `${shown}, which the compose file demands (key_provider_id)`;
+  if (kind === "none") return "none: the guest generates random keys itself, and loses them when it stops";
+  if (pinned !== "" && kind === "kms") return `${shown}, which the compose file requires (key_provider_id)`;
   const risk = kind === "kms" ? "any KMS of the host's choice could hold these keys" : "the host may have chosen it";
   throw new NotMadeError(`${shown}; ${risk}: tee-verify --expect-key-provider settles it, see below`);
 }
 
-/** What the host says that MRCONFIGID is the hash of; of no account until that is checked. */
+/** The document that MRCONFIGID is the hash of, according to the host: a claim, until it is checked. */
 function mrConfigDocument({ vm_config: own, info }) {
   const source = own ?? info?.vm_config;
   return (typeof source === "string" && source ? parseJson(source, "vm_config") : source)?.mr_config;

@@ -1,17 +1,16 @@
 /**
- * JSON as the checks read it.
+ * A strict JSON parser.
  *
- * JSON.parse takes the last of two members with one name, and other readers the first (RFC 8259, 4, leaves it open); it
- * rounds large numbers, and others do not (RFC 8259, 6). A text that two readers can read in two ways proves nothing,
- * so it is refused.
+ * JSON.parse takes the last of two members with one name, other parsers the first (RFC 8259, 4, leaves it open). It
+ * rounds large numbers, and other parsers do not (RFC 8259, 6). An ambiguous text proves nothing, so it is rejected.
  */
 
 import { FailedError } from "./checks.js";
 
 /**
- * The value that a JSON text stands for.
+ * Parse a JSON text.
  * @param {unknown} text
- * @param {string} what - What it is, for the error.
+ * @param {string} what - Name of the text, for the error.
  * @throws {FailedError} It is not JSON, an object in it has two members of one name, or a number is too large.
  */
 export function parseJson(text, what) {
@@ -26,10 +25,10 @@ export function parseJson(text, what) {
   return value;
 }
 
-/** Go through a text that is known to be JSON. */
+/** Scan a text that is known to be JSON. */
 function refuseAmbiguity(text, what) {
   const token = /["{}[\],]|-?\d[\d.eE+-]*/g;
-  const open = []; // for each object that has begun the names so far, for each list null
+  const open = []; // one entry for each open container: the names so far of an object, null for a list
   let isName = false;
   for (let found; (found = token.exec(text)) !== null; ) {
     switch (found[0]) {
@@ -68,7 +67,7 @@ function addName(names, name, what) {
   names.add(name);
 }
 
-/** Where the text goes on behind a string. */
+/** The offset after a string. */
 function endOfString(text, start) {
   for (let at = start + 1; ; at++) {
     at = text.indexOf('"', at);
@@ -79,7 +78,7 @@ function endOfString(text, start) {
 }
 
 /**
- * Whether two values that were parsed from JSON are the same, in whatever order the members stand.
+ * Whether two values that were parsed from JSON are equal, ignoring the order of members.
  * @param {any} one
  * @param {any} other
  */

@@ -1,7 +1,7 @@
 /**
- * MRCONFIGID: 48 bytes that the host chose when it made the TD, as dstack has them say what is to run in it.
+ * MRCONFIGID: 48 bytes that the host chose when it made the TD; with dstack, they state what is to run in it.
  *
- * The hardware signs them, and no event can move them. But they are the host's choice: unset, they prove nothing.
+ * The hardware signs them, and no event can change them. But the host chooses them: unset, they prove nothing.
  */
 
 import { sha256Hex, toHex } from "./bytes.js";
@@ -9,16 +9,16 @@ import { FailedError, NotMadeError } from "./checks.js";
 import { parseJson } from "./json.js";
 
 /**
- * Check that MRCONFIGID says what the guest has measured.
- * @param {Uint8Array} value - As the quote has it.
+ * Check that MRCONFIGID states what the guest has measured.
+ * @param {Uint8Array} value - The quote's MRCONFIGID.
  * @param {() => Promise<import("./boot_log.js").BootLog>} bootLog
- * @param {() => unknown} document - Gives the text that version 3 is the hash of, as the host has it.
+ * @param {() => unknown} document - Returns the text that version 3 is the hash of, from the host.
  * @returns {Promise<string>} What was found.
  * @throws {FailedError | NotMadeError}
  */
 export async function checkMrConfigId(value, bootLog, document) {
   if (value.every((byte) => byte === 0)) {
-    throw new NotMadeError("unset: the host has not said what is to run in this TD");
+    throw new NotMadeError("unset: the host has not stated what is to run in this TD");
   }
   const boot = await bootLog();
   const digest = toHex(value.subarray(1, 33));
@@ -42,7 +42,7 @@ async function documentHolds(digest, boot, document) {
     version: 3,
     app_id: boot.appId,
     compose_hash: boot.composeHash,
-    // Documents name the kinds as compose files do, and the boot log does but for this one.
+    // Documents use the names of compose files; the boot log's names are the same except for this one.
     key_provider: boot.keyProvider.kind === "local-sgx" ? "local" : boot.keyProvider.kind,
     key_provider_id: boot.keyProvider.id,
     instance_id: boot.instanceId,

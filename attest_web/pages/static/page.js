@@ -21,14 +21,14 @@ const REGISTERS = [
 const BRIEFLY = {
   exchange: {
     true: "✓ The answer is the one that was signed, for the request that was signed.",
-    false: "✗ The answer or its signature does not hold.",
-    null: "– Of the answer, not everything could be checked.",
+    false: "✗ The answer or its signature is not valid.",
+    null: "– Not everything about the answer could be checked.",
     unknown: "✗ The answer could not be checked.",
   },
   attestation: {
     false: "✗ The attestation does not hold.",
     null: "– The attestation holds as far as a browser can check it; tee-verify checks the rest.",
-    simulated: "– Development run: the hardware is simulated, so nothing says whose keys these are.",
+    simulated: "– Development run: the hardware is simulated, so the keys are not attested.",
     unknown: "✗ The attestation could not be checked.",
   },
 };
@@ -40,14 +40,14 @@ let attested = null;
 
 byId("insecure").hidden = hasCrypto;
 
-/** The line at the top of the page: what came of each panel, in short. */
+/** The line at the top of the page: the outcome of each panel, in short. */
 class Summary {
   #unchecked = { exchange: "No answer has been checked yet.", attestation: "The attestation has not been checked yet." };
   #found = {};
 
   /**
    * @param {"exchange" | "attestation"} name
-   * @param {{holds: boolean | null, brief: string} | null} found - null: nothing, or nothing any more.
+   * @param {{holds: boolean | null, brief: string} | null} found - null: no outcome, or the outcome was cleared.
    */
   show(name, found) {
     this.#found[name] = found;
@@ -60,7 +60,7 @@ class Summary {
   }
 }
 
-/** One form with its results: what it shows is about what was last asked, and nothing else. */
+/** One form with its results, which are always those of the last request. */
 class Panel {
   #name;
   #summary;

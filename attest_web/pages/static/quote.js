@@ -1,7 +1,7 @@
 /**
- * A TDX quote's header and body, read at their offsets (Intel TDX DCAP Quoting Library API, A.3, "Version 4").
+ * Parses a TDX quote's header and body (Intel TDX DCAP Quoting Library API, A.3, "Version 4").
  *
- * Reading says nothing about who made the quote.
+ * Parsing does not prove the quote's origin.
  */
 
 import { FailedError } from "./checks.js";
@@ -24,14 +24,14 @@ const REPORT_DATA = 520;
 /**
  * @typedef {object} Quote
  * @property {Uint8Array} reportData - 64 bytes, chosen by the TD.
- * @property {Uint8Array} attributes - 8 bytes; the first is zero unless somebody can look into the TD.
+ * @property {Uint8Array} attributes - 8 bytes; the first is zero unless the TD can be debugged.
  * @property {Uint8Array[]} registers - MRTD and RTMR0 to RTMR3, 48 bytes each.
  * @property {Uint8Array[]} rtmrs - RTMR0 to RTMR3 alone.
  * @property {Uint8Array} mrConfigId - 48 bytes, chosen by the host when it made the TD.
  */
 
 /**
- * Read a quote.
+ * Parse a quote.
  * @param {Uint8Array<ArrayBuffer>} bytes
  * @returns {Quote}
  * @throws {FailedError} It is too short, or of another kind.
