@@ -1,4 +1,4 @@
-"""A file of settings, `NAME=value` a line, which takes precedence over the environment and can be re-read."""
+"""A file of settings, one `NAME=value` per line, which takes precedence over the environment and can be re-read."""
 
 import os
 from pathlib import Path
@@ -15,13 +15,13 @@ class EnvironmentFile:
         """Keep the file's path, and a copy of the environment without it.
 
         Args:
-            path: The file; None where there is none.
+            path: The file; None without one.
         """
         self._path = path
         self._bare = dict(os.environ)
 
     def read(self) -> None:
-        """Apply the file's current content. Variables that it does not name any more get their former values.
+        """Apply the file's current content. Variables that were removed from the file get their former values.
 
         Raises:
             SettingsError: It cannot be read.
@@ -39,13 +39,13 @@ class EnvironmentFile:
             for line in lines
             if line.error or (line.key is not None and line.value is None)
         ]
-        if wrong:  # dotenv would go on without these lines, and one of them may be a limit or a lock
+        if wrong:  # dotenv would skip these lines, and one of them may be a limit or a token
             raise SettingsError(wrong)
         os.environ.clear()
         os.environ.update(self._bare | {line.key: line.value or "" for line in lines if line.key is not None})
 
 
 def _number(line: Binding) -> int:
-    """The number of a line; for dotenv, the empty ones before are part of it."""
+    """The number of a line; dotenv counts the empty lines before it as part of it."""
     text = line.original.string
     return line.original.line + text[: len(text) - len(text.lstrip())].count("\n")

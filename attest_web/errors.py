@@ -1,4 +1,4 @@
-"""The shapes of the errors that this proxy makes: OpenAI's error object, and Anthropic's where its clients are."""
+"""The formats of this proxy's own errors: OpenAI's error object, and Anthropic's on Anthropic's endpoints."""
 
 import json
 from typing import Literal
@@ -30,7 +30,7 @@ STATUS: dict[ErrorType, int] = {
 
 
 def error_type(status: int) -> ErrorType:
-    """The error type for an HTTP status of 400 or more; the nearest one where the contract names none."""
+    """The error type for an HTTP status of 400 or more; the nearest type if the contract names none."""
     for name, its_status in STATUS.items():
         if its_status == status:
             return name
@@ -38,7 +38,7 @@ def error_type(status: int) -> ErrorType:
 
 
 def error_headers(status: int) -> dict[str, str]:
-    """The headers that an error of this status carries: its content type, and how to authenticate (RFC 6750, 3)."""
+    """The headers of an error with this status: its content type, and `WWW-Authenticate` for a 401 (RFC 6750, 3)."""
     headers = {"content-type": "application/json"}
     if status == 401:
         headers["www-authenticate"] = "Bearer"
@@ -50,7 +50,7 @@ def error_body(status: int, message: str, kind: ErrorType | None = None, code: s
 
     Args:
         status: HTTP status.
-        message: What went wrong and what to do, for the client. Never quotes what the client or the upstream sent.
+        message: The error and its remedy, for the client. It never quotes what the client or the upstream sent.
         kind: The error's `type`; by default, that of the status.
         code: The error's `code`.
     """
@@ -69,7 +69,7 @@ _ANTHROPIC_TYPES = {
 
 
 def anthropic_error_body(status: int, message: str, kind: str | None = None) -> bytes:
-    """The JSON body of an error in the shape of Anthropic's API ("Errors", HTTP errors and error shapes).
+    """The JSON body of an error in the format of Anthropic's API ("Errors", HTTP errors and error shapes).
 
     Args:
         status: HTTP status.

@@ -1,4 +1,4 @@
-"""What may stand in a certificate for a server: host names and IP addresses."""
+"""The names of a server in a certificate: host names and IP addresses."""
 
 import ipaddress
 import re
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 MAX_COMMON_NAME: Final = 64
-"""Characters of a certificate's common name at most (X.520's ub-common-name; RFC 5280, appendix A.1)."""
+"""Longest common name of a certificate, in characters (X.520's ub-common-name; RFC 5280, appendix A.1)."""
 
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 
@@ -22,12 +22,12 @@ def is_host(name: str) -> bool:
 
 
 def common_name(names: Sequence[str]) -> str:
-    """What is to be a certificate's common name; clients go by its alternative names (RFC 9525, 2).
+    """The common name for a certificate; clients check only its alternative names (RFC 9525, 2).
 
     Args:
         names: The alternative names.
 
     Returns:
-        The first of them that is short enough, or else `tee-signer`: half of a host name would be another host's.
+        The first of them that is short enough, or else `tee-signer`: a truncated host name would name another host.
     """
     return next((name for name in names if len(name) <= MAX_COMMON_NAME), "tee-signer")

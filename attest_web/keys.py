@@ -8,7 +8,7 @@ import nacl.signing
 from Crypto.Hash import keccak
 
 KEY_BYTES = 32
-"""Size of the secp256k1 secret and of the Ed25519 seed."""
+"""Size in bytes of the secp256k1 secret and of the Ed25519 seed."""
 
 
 def keccak256(data: bytes) -> bytes:
@@ -71,7 +71,7 @@ class SigningKeys:
 
     @classmethod
     def random(cls) -> "SigningKeys":
-        """Fresh random keys, for development: no attestation vouches for them."""
+        """Fresh random keys, for development: they are not attested."""
         return cls.from_secrets(*random_secrets())
 
 

@@ -1,10 +1,10 @@
-"""The Prometheus metrics of this proxy: all that count events, in one place.
+"""The Prometheus metrics of this proxy that count events.
 
-Names and units are by the conventions of Prometheus: base units, the unit in the name, `_total` for what only grows.
-No label holds anything that a client chose: routes are those of the table, all else is `other`.
+Names and units follow the conventions of Prometheus: base units, the unit in the name, `_total` for counters. No label
+holds a value that a client chose: routes are those of the endpoint table, or `other`.
 
-Where several workers share the ports, each writes its values to files that all of them read (prometheus_client's
-multiprocess mode), so that each can answer for all, and nothing is lost with a worker that dies.
+With several workers, each worker writes its values to files that all workers read (prometheus_client's multiprocess
+mode). So each worker can serve the metrics of all, and the counts of a worker that has died are kept.
 """
 
 import os
@@ -28,43 +28,43 @@ BETWEEN_TOKENS = (0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2,
 """Upper bounds for times between tokens, in seconds."""
 
 SIGNING = (0.00005, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.005, 0.02, 0.1)
-"""Upper bounds for the making of a pair of signatures, in seconds."""
+"""Upper bounds for making a pair of signatures, in seconds."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""Methods with a label of their own; a client could invent any number of others."""
+"""Methods with a label of their own; other methods share one, as a client could invent any number of them."""
 
 ATTESTATION = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
-"""Upper bounds for reports and what they are made of, in seconds."""
+"""Upper bounds for making reports and their parts, in seconds."""
 
 
 FILES = ("counter", "histogram", "gauge_livesum")
-"""What prometheus_client calls the files of a worker, one for each kind of metric that there is here."""
+"""prometheus_client's names for the files of a worker, one for each kind of metric used here."""
 
 FILE_SIZE = 512 * 1024
-"""Bytes of each: all routes, and more statuses than any server answers with, take less."""
+"""Size of each file in bytes: enough for all routes with more statuses than a server uses."""
 
 
 @dataclass(frozen=True)
 class SharedFiles:
-    """Where a worker writes its values, for the others to read.
+    """The files to which a worker writes its values, for the other workers to read.
 
     Attributes:
-        directory: Of all workers that are started together.
-        number: No other running process has it. The next process with it continues its counts.
+        directory: The directory that all workers of a launcher share.
+        number: The worker's number, unique among running processes. Its successor continues its counts.
     """
 
     directory: Path
     number: int
 
     def use(self) -> None:
-        """Have all metrics of this process that are made from now on kept there.
+        """Keep all metrics that this process creates from now on in the files.
 
         Raises:
-            OSError: There is no room for them.
+            OSError: There is no space for them.
         """
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        # prometheus_client maps files with holes into memory. Where the file system is full, as /dev/shm may be of
-        # signatures, writing into a hole kills the process (SIGBUS), and every process that takes its place.
+        # prometheus_client maps sparse files into memory. If the file system is full, as /dev/shm may be with
+        # signatures, a write into a hole kills the process (SIGBUS), and every successor. So no file has holes.
         for kind in FILES:
             path = self.directory / f"{kind}_{self.number}.db"
             if not path.exists():
@@ -72,8 +72,8 @@ class SharedFiles:
                 whole.write_bytes(bytes(FILE_SIZE))
                 whole.replace(path)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.directory)
-        # The way that prometheus_client has for it (its issue 509): its own choice is the process id, of which there
-        # would be another one, and another file, for every worker that was ever started.
+        # prometheus_client's way to set it (its issue 509): its default, the process id, would add a file for every
+        # worker that was ever started.
         values.ValueClass = values.MultiProcessValue(lambda: self.number)  # type: ignore[no-untyped-call]
 
 
@@ -81,11 +81,11 @@ class BatchHistogram(Histogram):
     """A histogram that takes many observations at once."""
 
     def observe_many(self, counts: Sequence[int], total: float) -> None:
-        """Take observations that have been counted already.
+        """Add observations that have been counted by bucket.
 
         Args:
-            counts: How many there were in each bucket, that of all above the highest bound included.
-            total: Their sum.
+            counts: The number in each bucket, including the bucket above the highest bound.
+            total: The sum of the observations.
         """
         self._sum.inc(total)
         for bucket, count in zip(self._buckets, counts, strict=True):
@@ -97,14 +97,14 @@ class Metrics:
     """All metrics that count events. Thread-safe."""
 
     def __init__(self, shared: SharedFiles | None = None) -> None:
-        """Begin at nothing; or, where the files are there, where they are.
+        """Start at 0, or continue the counts of existing files.
 
         Args:
-            shared: Where a worker writes them; None for a proxy that is alone.
+            shared: The worker's files; None for a single process.
         """
         if shared is not None:
             shared.use()
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of use with OpenMetrics only
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, used by OpenMetrics only
         self._shared = shared
         self._own = registry = CollectorRegistry()
         self.requests = Counter(
@@ -209,7 +209,7 @@ class Metrics:
         self._show_from_the_start()
 
     def _show_from_the_start(self) -> None:
-        """Have those at 0 that rules ask for: a series that begins at 1 has no increase."""
+        """Start the series of the alert rules at 0: a series that starts at 1 shows no increase."""
         for result in ("hit", "miss"):
             self.attestation_cache.labels(result)
         for result in ("hit", "miss", "not_signed", "unavailable"):
@@ -227,7 +227,7 @@ class Metrics:
 
     @contextmanager
     def attesting(self, part: str) -> Iterator[None]:
-        """Measure the making of a report, or of a part of it, and count where that fails."""
+        """Measure the time to make a report or one of its parts, and count failures."""
         began = time.perf_counter()
         try:
             yield
@@ -237,7 +237,7 @@ class Metrics:
         self.attestation.labels(part).observe(time.perf_counter() - began)
 
     def registry(self, *more: Collector) -> CollectorRegistry:
-        """A registry of all metrics, those of the other workers included.
+        """A registry of all metrics, including those of the other workers.
 
         Args:
             more: Further collectors.

@@ -6,20 +6,20 @@ REPORT: Final = "/v1/attestation/report"
 SIGNATURE_PREFIX: Final = "/v1/signature/"
 
 PATHS: Final = frozenset({"/", "/version", "/health", "/ready", "/metrics", "/openapi.json", REPORT})
-"""All of them but the signatures' and the front page's files, whatever the method."""
+"""All paths except those of signatures and of the front page's files, for any method."""
 
 SIGNATURE: Final = "/v1/signature/{id}"
-"""What logs and metrics call the pages of the signatures, whose paths have ids in them."""
+"""Name of the signature pages in logs and metrics, as their paths contain ids."""
 
 FILES_PREFIX: Final = "/proof-page/"
-"""Where the front page's scripts and styles are."""
+"""Path prefix of the front page's scripts and styles."""
 
 FILE: Final = "/proof-page/{name}"
-"""What logs and metrics call these files."""
+"""Name of these files in logs and metrics."""
 
 
 def page_name(path: str) -> str | None:
-    """What logs and metrics call the page at a path; None where there is none."""
+    """Name in logs and metrics of the page at a path; None if there is no page."""
     if path.startswith(SIGNATURE_PREFIX):
         return SIGNATURE
     if path.startswith(FILES_PREFIX):

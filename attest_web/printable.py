@@ -1,15 +1,15 @@
-"""Text of another party, made safe to print."""
+"""Makes the text of another party safe to print."""
 
 MAX_PRINTED = 400
-"""Characters of a text that are printed at most."""
+"""Longest part of a text that is printed, in characters."""
 
 
 def printable(text: str, at_most: int = MAX_PRINTED) -> str:
-    """A text on one line and without control characters, with which its sender could forge a line of the output.
+    """The text on one line and without control characters, so that its sender cannot forge a line of the output.
 
     Args:
         text: The text.
-        at_most: Characters of it that are printed at most.
+        at_most: Longest part that is printed, in characters.
     """
     text = text if len(text) <= at_most else text[:at_most] + "…"
     return "".join(character if character.isprintable() else "�" for character in text)

@@ -1,4 +1,4 @@
-"""Validators of the settings' values: each returns the value as it is used, or raises a `ValueError` without it."""
+"""Validators of the settings: each returns the normalised value, or raises a `ValueError` that does not quote it."""
 
 import re
 from urllib.parse import urlsplit
@@ -21,8 +21,8 @@ def lower_case(value: object) -> object:
 
 
 def bearer_tokens(value: SecretStr) -> SecretStr:
-    """One token, or several separated by commas; a text that no `Authorization` header could carry is refused."""
-    # RFC 6750's b64token, and whatever else is visible: a token with a space in it could never be sent.
+    """One token, or several separated by commas; a text that no `Authorization` header can carry is rejected."""
+    # RFC 6750's b64token and all other visible characters: a token with a space could never be sent.
     if not all(re.fullmatch(r"[!-+\--~]+", token) for token in split_tokens(value)):
         raise ValueError("a token is empty or has a space, a control or a non-ASCII character in it")
     return value
@@ -69,7 +69,7 @@ def https_url(value: str) -> str:
 
 
 def split_tokens(value: SecretStr) -> list[str]:
-    """The single tokens of a comma-separated `TOKEN`."""
+    """The tokens of a comma-separated `TOKEN`."""
     return [token.strip() for token in value.get_secret_value().split(",")]
 
 

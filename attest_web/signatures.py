@@ -1,13 +1,12 @@
-"""What is signed and how: one text for each exchange, two signatures over it.
+"""Signs requests and responses: one text for each pair, and two signatures over it.
 
     text = [model ":"] sha256hex(request body) ":" sha256hex(response body)
 
 ECDSA signs keccak256 of the text's EIP-191 form, deterministically (RFC 6979) and with low s; Ed25519 (RFC 8032) signs
 the text itself.
 
-A model's name may have a `:` in it, and the text is to be read from its end: the last two parts are the hashes, 64 hex
-digits each, and all before the colon in front of them is the name. So it has one reading, whatever the name is; cut at
-its first colon it has not.
+A model's name may contain a `:`, so the text is parsed from its end: the last two parts are the hashes, 64 hex digits
+each, and the part before them is the name. Parsed so, the text is unambiguous for any name.
 """
 
 from dataclasses import dataclass
@@ -31,17 +30,17 @@ class SignedExchange(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class NotSigned:
-    """What is kept of an exchange that has no signature.
+    """The record of a response that is not signed.
 
     Attributes:
-        reason: Why it has none: a sentence of this proxy's own, in which nothing is of a client's or an upstream's.
+        reason: Why it is not signed: one of this proxy's own sentences, which quotes no client and no upstream.
     """
 
     reason: str
 
 
 def signature_answer(signed: SignedExchange, algo: SigningAlgo) -> dict[str, str]:
-    """What `/v1/signature/{id}` answers, for one algorithm."""
+    """The response of `/v1/signature/{id}` for one algorithm."""
     ecdsa = algo == "ecdsa"
     return {
         "text": signed["text"],
@@ -57,7 +56,7 @@ def eip191_hash(text: bytes) -> bytes:
 
 
 def signed_text(request_sha256: str, response_sha256: str, model: str | None = None) -> str:
-    """The text of an exchange.
+    """The text to sign for a request and its response.
 
     Args:
         request_sha256: SHA-256 of the request body as the client sent it, 64 lower-case hex digits.

@@ -1,4 +1,4 @@
-"""`SIGNATURE_STORE`: where signatures are kept, as an operator writes it.
+"""Parses `SIGNATURE_STORE`, the address of the signature store.
 
     memory
     sqlite:///run/tee-signer/signatures.db
@@ -7,8 +7,8 @@
     redis[s]+cluster://[[user]:password@]host[:6379],host2,…
 
 With `rediss` all connections are encrypted, and certificates checked; `?ssl_ca_certs=`, `ssl_certfile=` and
-`ssl_keyfile=` name files in PEM. Sentinels with a password of their own take it from `?sentinel_password=`. What is
-special in a user, a password or a service is percent-encoded.
+`ssl_keyfile=` name files in PEM. Sentinels with a password of their own take it from `?sentinel_password=`. Special
+characters in a user, a password or a service are percent-encoded.
 """
 
 import re
@@ -41,12 +41,12 @@ class SqliteAddress:
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """In Redis, Valkey or another server with their protocol. Passwords are in no repr.
+    """In Redis, Valkey or another server with their protocol. The repr has no passwords.
 
     Attributes:
-        kind: What listens at the hosts.
-        hosts: Names and ports; of a server, just one.
-        service: The name by which sentinels know the servers.
+        kind: Whether the hosts are a server, sentinels or a cluster.
+        hosts: Names and ports; one for a single server.
+        service: The sentinels' name for the servers.
         tls_files: Names of files, by redis-py's names of the options.
     """
 
@@ -69,10 +69,10 @@ StoreAddress = MemoryAddress | SqliteAddress | RedisAddress
 
 
 def parse_address(text: object) -> StoreAddress:
-    """Read an address.
+    """Parse an address.
 
     Raises:
-        ValueError: It is none; the message does not quote it.
+        ValueError: It is not a valid address; the message does not quote it.
     """
     if isinstance(text, StoreAddress):
         return text
@@ -81,7 +81,7 @@ def parse_address(text: object) -> StoreAddress:
     try:
         url = urlsplit(str(text).strip())
         options = dict(parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query)))
-    except ValueError:  # whose message quotes the address
+    except ValueError:  # its message quotes the address
         raise ValueError("it is no address") from None
     if url.scheme == "sqlite":
         if url.netloc or not url.path.strip("/") or url.path.endswith("/") or url.query or url.fragment:

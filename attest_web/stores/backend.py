@@ -9,35 +9,35 @@ from attest_web.signatures import NotSigned, SignedExchange
 from attest_web.stores.stored_json import to_json
 
 MAX_VALUE = 64 * 1024
-"""Bytes of a value at most that are read: some hundred times what a signature takes."""
+"""Largest value that is read, in bytes: some hundred times the size of a signature."""
 
 UNREADABLE: Final = b"\xff"
-"""What is given in place of a value that cannot be read: too large, or of another kind. No value is like it."""
+"""Stands for a value that cannot be read: too large, or of another kind. No real value equals it."""
 
 
 class BackendError(Exception):
-    """It cannot be done now. The message names a kind of error; it quotes neither addresses nor passwords nor ids."""
+    """The operation failed and may be retried. The message names the kind of error, and no address, password or id."""
 
 
 class Result(enum.Enum):
     """The outcome of a write."""
 
-    STORED = "stored now, be it since an earlier attempt"
+    STORED = "stored, now or by an earlier attempt"
     TAKEN = "another value is stored under the key"
     REFUSED = "it cannot be stored, now or later, and others can"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Write:
-    """An exchange on its way, under one of its keys.
+    """A queued write of a signature, or of the reason for its absence, under one key.
 
     Attributes:
-        key: Where it goes.
-        outcome: What is stored.
-        expires: When its time is over (monotonic seconds).
-        put_at: When it was put (monotonic seconds); None where it is written once more, and nothing waits for it.
+        key: The key.
+        outcome: The value.
+        expires: When it expires (monotonic seconds).
+        put_at: When it was put (monotonic seconds); None for a repeated write, for which nothing waits.
         holder: The credential that it is counted against.
-        size: Bytes that it takes in memory, at most.
+        size: Largest size in memory, in bytes.
     """
 
     key: str
@@ -48,28 +48,29 @@ class Write:
     size: int
 
     def value(self) -> bytes:
-        """What is stored, in UTF-8."""
+        """The stored bytes, in UTF-8."""
         return to_json(self.outcome)
 
 
 class Backend(Protocol):
-    """A store outside of this process. May block for seconds, not for ever; makes its connections when it needs them.
+    """A store outside this process. Calls may block for seconds, but not forever; connections are made on demand.
 
-    All but `read` is called by one thread alone, `read` by any. All raise `BackendError`, and may be tried again then.
+    `read` may be called from any thread, all other methods from one thread only. All methods raise `BackendError`,
+    after which they may be retried.
     """
 
     def write(self, batch: Sequence[Write]) -> list[Result]:
-        """Store each value under its key, if that is free, and return when that is sure.
+        """Store each value under its key, if the key is free; return once they are stored.
 
         Returns:
-            What has come of each. What fails for reasons of its own is refused, and the rest is stored all the same.
+            The result of each write. A write that fails for its own reasons is rejected, and the others are stored.
         """
 
     def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The values that are stored under some keys, at most `MAX_VALUE` bytes and one more of each.
+        """Read the values of some keys, at most `MAX_VALUE` + 1 bytes of each.
 
         Returns:
-            For each key None where there is nothing, and `UNREADABLE` where there is something else than a value.
+            One entry for each key: None if there is no value, and `UNREADABLE` if it is not a valid value.
         """
 
     def check(self) -> None:

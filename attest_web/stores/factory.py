@@ -1,4 +1,4 @@
-"""Makes the signature store that the settings ask for."""
+"""Makes the signature store that the settings name."""
 
 from collections.abc import Callable
 
@@ -17,14 +17,14 @@ def open_store(
     conflict: Callable[[], object],
     fault: Callable[[Fault], object] = lambda _: None,
 ) -> SignatureStore:
-    """Make a store. A backend that is down, or not there yet, does not stop the start.
+    """Make a store. A backend that is down does not prevent the start.
 
     Args:
-        address: Where the signatures go.
+        address: The address of the store.
         model_name: First part of every key.
         lifetime: Seconds that a signature is kept.
-        conflict: Called for every exchange whose id another exchange has used, in any thread.
-        fault: Called for every key whose value is unusable, in any thread.
+        conflict: Called, in any thread, for every exchange whose id is already taken by another.
+        fault: Called, in any thread, for every key whose value is unusable.
     """
     local = MemorySignatureStore(model_name, lifetime)
     if isinstance(address, MemoryAddress):

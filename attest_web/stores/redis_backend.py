@@ -1,7 +1,7 @@
-"""Redis or Valkey, alone, behind sentinels or as a cluster.
+"""The backend for Redis or Valkey: a single server, a server behind sentinels, or a cluster.
 
-An expiry of Redis's own ends what is stored. All that has to be allowed there is `SET`, `GETRANGE` and `PING`: of a
-value that another client has made as large as Redis allows, no more is read than a value of this store's may have.
+Stored values expire in Redis itself. The only commands that must be allowed are `SET`, `GETRANGE` and `PING`. Values
+are read with `GETRANGE`, so that a huge value of another client is not read beyond the largest size of a valid value.
 """
 
 import contextlib
@@ -23,24 +23,25 @@ from attest_web.store_address import RedisAddress
 from attest_web.stores.backend import MAX_VALUE, UNREADABLE, BackendError, Result, Write
 
 WRITE_TIMEOUT = 2.0
-"""Seconds for a batch of writes, or for connecting. Longer than a response waits: a slow write is better than none."""
+"""Timeout in seconds of a batch of writes, or of connecting. It is longer than a response waits, as a late write is
+better than none."""
 
 READ_TIMEOUT = 0.5
 MAX_READERS = 16
-"""Connections for lookups at most."""
+"""Largest number of connections for lookups."""
 
 Client = Any
-"""redis-py's clients have the same methods and no base in common."""
+"""redis-py's clients have the same methods but no common base class."""
 
 
 class RedisBackend:
     """See `Backend`."""
 
     def __init__(self, address: RedisAddress) -> None:
-        """Connect to nothing yet.
+        """Prepare the backend; nothing is connected yet.
 
         Args:
-            address: Where it is.
+            address: The address of the server, the sentinels or the cluster.
         """
         self._writer = _LazyClient(address, WRITE_TIMEOUT, 2)
         self._readers = _LazyClient(address, READ_TIMEOUT, MAX_READERS)
@@ -59,7 +60,7 @@ class RedisBackend:
             taken = [at for at, result in enumerate(results) if result is Result.TAKEN]
             found = _found(client, [batch[at].key for at in taken])
             for at, other in zip(taken, found, strict=True):
-                # Ours, perhaps: an earlier attempt may have arrived though its answer did not.
+                # Perhaps written by this process: an earlier attempt may have succeeded though its response was lost.
                 if other == values[at]:
                     results[at] = Result.STORED
                 elif other == UNREADABLE:
@@ -86,7 +87,7 @@ def _guarded[T](lazy: "_LazyClient", call: Callable[[Client], T]) -> T:
     """Make a call.
 
     Raises:
-        BackendError: It failed. What redis-py says may quote ids, so only the kind of error is passed on.
+        BackendError: It failed. redis-py's messages may quote ids, so only the kind of error is passed on.
     """
     try:
         return call(lazy.client())
@@ -95,13 +96,13 @@ def _guarded[T](lazy: "_LazyClient", call: Callable[[Client], T]) -> T:
 
 
 def _found(client: Client, keys: Sequence[str]) -> list[bytes | None]:
-    """The beginnings of the values under some keys."""
+    """The first bytes of the values of some keys."""
     if not keys:
         return []
     pipeline = client.pipeline(**_no_transaction(client))
     for key in keys:
         pipeline.getrange(key, 0, MAX_VALUE)
-    # An empty answer is that of a key that is not there.
+    # The response for a missing key is empty.
     return [UNREADABLE if isinstance(answer, Exception) else answer or None for answer in _answers(pipeline)]
 
 
@@ -109,10 +110,10 @@ def _answers(pipeline: Any) -> list[Any]:
     """Send the commands of a pipeline.
 
     Returns:
-        What has come of each; an error where that is about its key alone.
+        The result of each; an error if it concerns only this key.
 
     Raises:
-        RedisError: It is not: the next attempt may succeed.
+        RedisError: An error that does not concern a single key: the next attempt may succeed.
     """
     answers: list[Any] = pipeline.execute(raise_on_error=False)
     some_are_answered = not all(isinstance(answer, Exception) for answer in answers)
@@ -135,7 +136,7 @@ def _result(answer: object) -> Result:
 
 
 def _no_transaction(client: Client) -> dict[str, bool]:
-    # A cluster cannot have one over several slots, and redis-py's pipeline for it takes no such argument.
+    # A cluster has no transactions over several slots, and redis-py's pipeline for it has no such argument.
     return {} if isinstance(client, RedisCluster) else {"transaction": False}
 
 
@@ -145,7 +146,7 @@ _sentinel: Callable[..., Any] = Sentinel
 
 
 class _LazyClient:
-    """A client that is made when it is needed: that of a cluster asks the cluster at once."""
+    """A client that is made on first use: the constructor of a cluster's client connects at once."""
 
     def __init__(self, address: RedisAddress, timeout: float, connections: int) -> None:
         self._address = address
@@ -164,7 +165,7 @@ class _LazyClient:
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(RedisError, OSError):  # it is gone either way
+            with contextlib.suppress(RedisError, OSError):  # the connection is closed in any case
                 client.close()
 
     def _make(self) -> Client:
@@ -191,7 +192,7 @@ def _connection_options(address: RedisAddress, timeout: float) -> dict[str, Any]
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "protocol": 2,
-        # Once, for a connection that went away while it was idle. What takes too long is not tried again.
+        # One retry, for a connection that was closed while it was idle. A timeout is not retried.
         "retry": Retry(NoBackoff(), 1, supported_errors=(LostConnectionError,)),
     }
     if address.tls:

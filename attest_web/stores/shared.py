@@ -1,4 +1,4 @@
-"""A store that processes or machines share: it writes to memory at once, and to a backend in a thread."""
+"""A store shared by processes or machines: it writes to memory at once, and to a backend in a thread."""
 
 import logging
 import sys
@@ -23,7 +23,7 @@ from attest_web.stores.write_behind import WriteBehind
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds to write what is queued when the process ends."""
+"""Seconds in which the queue is written when the process ends."""
 
 Fault = Literal["unreadable", "refused", "dropped"]
 """A fault of one key.
@@ -34,21 +34,21 @@ Fault = Literal["unreadable", "refused", "dropped"]
 """
 
 PAUSE = 1.0
-"""Seconds for which nothing is looked up in a backend that has just failed to answer: threads that wait for it in vain
-would keep others from what is found here. It is what `Retry-After` says."""
+"""Seconds without lookups after a failed lookup in the backend: threads that wait for it would block lookups of local
+signatures. Also the value of `Retry-After`."""
 
 _MINUTE = 60.0
 
 _WRITE_OVERHEAD = 400
-"""Bytes of a write that waits beside its key and value."""
+"""Overhead of a queued write beside its key and value, in bytes."""
 
 
 class SharedSignatureStore:
     """A store in front of a backend; see `SignatureStore`.
 
-    What was put here is found here, whether the backend answers or not. What others have put is found as long as it
-    does. That an id is taken is known only when the backend says so: then it is counted, and the id
-    leads to the earlier exchange here, too.
+    Signatures of this process are found even if the backend is down. Those of other processes are found while the
+    backend responds. Only the backend knows that another process has taken an id. Then the conflict is counted, and
+    the id leads to the earlier exchange here as well.
 
     Attributes:
         shared: True.
@@ -66,10 +66,10 @@ class SharedSignatureStore:
         conflict: Callable[[], object],
         fault: Callable[[Fault], object],
     ) -> None:
-        """Start to write to the backend.
+        """Start the thread that writes to the backend.
 
         Args:
-            local: Keeps what is put here. Empty.
+            local: The store of this process's signatures; empty.
             backend: Keeps the exchanges of all processes.
             keys: Those of the model.
             lifetime: Seconds that an exchange is kept.
@@ -93,7 +93,7 @@ class SharedSignatureStore:
 
     @property
     def degraded(self) -> bool:
-        """Whether what is put here is found here alone, for the time being."""
+        """Whether signatures of this process can currently be found only in this process."""
         return self.writer.down
 
     def put(self, chat_id: str, signed: SignedExchange, credential: str = "", receipt_id: str | None = None) -> bool:
@@ -110,7 +110,7 @@ class SharedSignatureStore:
         self._write(map(self._keys.unsigned, unsigned), NotSigned(reason), credential)
 
     def get(self, chat_id: str) -> SignedExchange | None:
-        """See `SignatureStore.get`. Blocks while it asks the backend."""
+        """See `SignatureStore.get`. Blocks while it queries the backend."""
         here = self._local.find(chat_id)
         if here is not None and not isinstance(here, NotSigned):
             return here
@@ -167,7 +167,7 @@ class SharedSignatureStore:
 
     def _taken(self, write: Write) -> None:
         if isinstance(write.outcome, NotSigned):
-            return  # two that are not signed have one id: the reason of either will do
+            return  # two unsigned exchanges with one id: either reason is acceptable
         self._conflict()
         self._local.forget(write.key, write.outcome)
         logger.warning("a response id was used before, elsewhere; its exchange here can be found by its receipt alone")

@@ -1,4 +1,4 @@
-"""Items in the order in which they were added, with the size that each holder has of them.
+"""Items in the order in which they were added, with the total size of each holder's items.
 
 Where the limit is reached, the holder with the most bytes loses its oldest item. So a holder that fills the store
 evicts its own items, and each that takes no more than its share keeps all of its items (max-min fairness).
@@ -11,10 +11,10 @@ from typing import Protocol
 
 
 class Held(Protocol):
-    """An item, told from others by identity. Neither attribute changes while it is kept.
+    """An item, compared by identity. Its attributes do not change while it is kept.
 
     Attributes:
-        holder: Whose it is.
+        holder: The item's holder.
         size: Bytes that it takes.
     """
 
@@ -34,7 +34,7 @@ class _Holding[T]:
 
 
 class Shares[T: Held]:
-    """Items by their holders. Not safe in threads. Each method takes time O(log n) at most, averaged over many calls.
+    """Items by holder. Not thread-safe. Each method takes at most O(log n) time, amortised.
 
     Attributes:
         size: Bytes that all items take.
@@ -44,7 +44,7 @@ class Shares[T: Held]:
         self.size = 0
         self._all: OrderedDict[T, None] = OrderedDict()
         self._holdings: dict[str, _Holding[T]] = {}
-        # A heap of (-size, holder). A holding may have shrunk since its newest entry was made; it has not grown.
+        # A heap of (-size, holder). A holding may have shrunk since its newest entry was made, but not grown.
         self._largest: list[tuple[int, str]] = []
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Shares[T: Held]:
         return iter(self._all)
 
     def add(self, item: T) -> None:
-        """Take an item, as the youngest."""
+        """Add an item, as the newest."""
         holding = self._holdings.get(item.holder)
         if holding is None:
             holding = self._holdings[item.holder] = _Holding()
@@ -68,7 +68,7 @@ class Shares[T: Held]:
             heapq.heapify(self._largest)
 
     def remove(self, item: T) -> None:
-        """Let go of an item that is here."""
+        """Remove an item that is present."""
         holding = self._holdings[item.holder]
         del self._all[item], holding.items[item]
         self.size -= item.size
@@ -77,14 +77,14 @@ class Shares[T: Held]:
             del self._holdings[item.holder]
 
     def oldest(self) -> T | None:
-        """The item that came first of all."""
+        """The oldest item; None without any."""
         return next(iter(self._all), None)
 
     def pop_of_largest(self) -> T:
-        """Let go of the oldest item of the holder that has most.
+        """Remove the oldest item of the holder with the largest size.
 
         Raises:
-            IndexError: There is none.
+            IndexError: There are no items.
         """
         while True:
             size, holder = self._largest[0]

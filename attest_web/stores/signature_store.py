@@ -1,4 +1,4 @@
-"""Where signatures wait to be fetched: what every store does, and the one in this process."""
+"""The interface of signature stores, and the store in this process's memory."""
 
 import sys
 import threading
@@ -13,34 +13,35 @@ from attest_web.stores.shares import Shares
 from attest_web.stores.store_keys import StoreKeys
 
 MAX_EXCHANGES = 200_000
-"""Exchanges held in memory at most."""
+"""Largest number of exchanges in memory."""
 
 MAX_BYTES = 256 * 2**20
-"""Bytes of memory that they may take: some 1.6 KB each, under two ids of the usual length."""
+"""Memory limit in bytes: an exchange takes some 1.6 KB, under two ids of the usual length."""
 
 RECEIPT_PREFIX = "rcpt-"
-"""How the ids begin that this proxy makes. No response id that begins so is stored: it has its id from elsewhere."""
+"""Prefix of the ids that this proxy makes. A response id with this prefix is not stored, as it comes from elsewhere."""
 
 _OVERHEAD = 400
-"""Bytes of an entry beside its keys and values, measured at the worst: the entry, and its places in two orders."""
+"""Overhead of an entry beside its keys and values, in bytes, measured in the worst case: the entry, and its positions
+in two orders."""
 
 _KEY_OVERHEAD = 60
-"""Bytes of a key beside its string: its place in a dict that has just doubled."""
+"""Overhead of a key beside its string, in bytes: its slot in a dict that has just doubled."""
 
 
 _MAX_EXPIRED_AT_ONCE = 64
-"""Exchanges whose time is over that one call drops: however many there are, the event loop waits for these alone."""
+"""Largest number of expired exchanges that one call drops, so that the event loop is not blocked for long."""
 
 
 class StoreUnavailableError(Exception):
-    """An id is not known here, and what may know it cannot be asked."""
+    """An id is unknown in this process, and the backend cannot be queried."""
 
 
 class NotSignedError(Exception):
-    """The exchange of this id was seen, and is not signed.
+    """The exchange with this id is known, and is not signed.
 
     Attributes:
-        reason: Why not.
+        reason: Why it is not signed.
     """
 
     def __init__(self, reason: str) -> None:
@@ -49,11 +50,11 @@ class NotSignedError(Exception):
 
 
 class SignatureStore(Protocol):
-    """Keeps signed exchanges by id for a time. Its methods may be called from any thread; all but `get` do not block.
+    """Keeps signed exchanges by id for a time. Thread-safe; only `get` may block.
 
     Attributes:
-        shared: Whether others can look up what is put here, so that there is something to wait for.
-        degraded: Whether they cannot at the moment, though they should.
+        shared: Whether other processes can look up the signatures of this one, so that responses wait for the backend.
+        degraded: Whether a shared store currently cannot share its signatures.
     """
 
     @property
@@ -66,42 +67,42 @@ class SignatureStore(Protocol):
         """Keep an exchange under an id that has no signature yet, and under its receipt id.
 
         Args:
-            chat_id: The response id; the receipt id where that is all there is.
+            chat_id: The response id; the receipt id if there is no response id.
             signed: The exchange.
-            credential: Names the token of the client (`Tokens.credential`), whose share it is counted against.
+            credential: Name of the client's token (`Tokens.credential`), against whose share it is counted.
             receipt_id: Another id, which is unique.
 
         Returns:
-            False where `chat_id` is known to be taken: it leads to the earlier exchange still.
+            False if `chat_id` is known to be taken: it still leads to the earlier exchange.
         """
 
     def mark_unsigned(self, ids: Sequence[str], reason: str, credential: str = "") -> None:
-        """Keep why an exchange has no signature, under those of its ids that have none of another exchange.
+        """Keep why an exchange is not signed, under those of its ids that have no signature of another exchange.
 
-        A signature that is put under such an id later takes its place.
+        A signature that is put under such an id later replaces it.
 
         Args:
             ids: The receipt id, the response id, or both.
-            reason: A sentence of this proxy's own.
+            reason: One of this proxy's own sentences.
             credential: As with `put`.
         """
 
     def get(self, chat_id: str) -> SignedExchange | None:
-        """The exchange kept under an id, or None where there is none or its time is over.
+        """The exchange kept under an id; None if there is none or it has expired.
 
         Raises:
-            NotSignedError: It was seen, and is not signed.
-            StoreUnavailableError: It is not known whether there is one.
+            NotSignedError: The exchange is known, and is not signed.
+            StoreUnavailableError: The backend cannot be queried.
         """
 
     def storing(self) -> Future[None] | None:
-        """What is done when all can look up what has been put so far, or will not be able to soon; None: it is done."""
+        """A future that resolves once all signatures put so far are stored, or the backend is down; None if stored."""
 
     def __len__(self) -> int:
-        """How many ids of signatures are kept in this process."""
+        """Number of ids with a signature in this process."""
 
     def close(self) -> None:
-        """Close the store. What only this process has is written to the backend, within a few seconds."""
+        """Close the store. Queued signatures are written to the backend, within a few seconds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -109,9 +110,9 @@ class CacheEntry:
     """An exchange in memory.
 
     Attributes:
-        keys: What it is kept under.
-        outcome: What is kept.
-        expires: Until when, by the store's clock.
+        keys: Its keys.
+        outcome: The signature, or the reason for its absence.
+        expires: When it expires, by the store's clock.
         holder: The credential that it is counted against.
         size: Bytes that it takes.
     """
@@ -124,7 +125,7 @@ class CacheEntry:
 
 
 def outcome_size(outcome: SignedExchange | NotSigned) -> int:
-    """Bytes of memory that the values of an exchange take at most: strings that many share are counted as its own."""
+    """Upper bound of the memory of an exchange's values, in bytes: shared strings are counted as its own."""
     if isinstance(outcome, NotSigned):
         return sys.getsizeof(outcome)  # the reasons are constants
     values: Sequence[object] = list(outcome.values())
@@ -134,10 +135,10 @@ def outcome_size(outcome: SignedExchange | NotSigned) -> int:
 class MemorySignatureStore:
     """A store in this process, bounded in number and bytes.
 
-    Where it is full, the credential with the most bytes loses its oldest exchange: one client cannot evict the
-    exchanges of others, as long as those have less.
+    If it is full, the credential with the most bytes loses its oldest exchange. So one client cannot evict the
+    exchanges of clients that use less.
 
-    The proxy's event loop and the side port's threads share the store: hence the lock.
+    A lock guards the store, as the proxy's event loop and the side port's threads share it.
     """
 
     shared = False
@@ -154,11 +155,11 @@ class MemorySignatureStore:
         """Make an empty store.
 
         Args:
-            model_name: Whose exchanges these are: a part of every key.
+            model_name: The model of the exchanges, a part of every key.
             lifetime: Seconds that an exchange is kept.
-            max_exchanges: How many are kept at most.
-            clock: Seconds, monotonic.
-            max_bytes: How many bytes of memory they may take.
+            max_exchanges: Largest number of exchanges.
+            clock: Monotonic seconds.
+            max_bytes: Memory limit in bytes.
         """
         self._keys = StoreKeys(model_name)
         self._lifetime = lifetime
@@ -171,7 +172,7 @@ class MemorySignatureStore:
         self._signatures = 0
 
     def put(self, chat_id: str, signed: SignedExchange, credential: str = "", receipt_id: str | None = None) -> bool:
-        """See `SignatureStore.put`. False also for an id that is longer than all of the memory."""
+        """See `SignatureStore.put`. Also False for an id that is larger than the memory limit."""
         ids = (chat_id,) if receipt_id is None else (chat_id, receipt_id)
         with self._lock:
             self._drop_expired()
@@ -192,33 +193,33 @@ class MemorySignatureStore:
             self._keep(free, NotSigned(reason), credential)
 
     def get(self, chat_id: str) -> SignedExchange | None:
-        """See `SignatureStore.get`; knows of all that there is."""
+        """See `SignatureStore.get`. Never raises `StoreUnavailableError`."""
         outcome = self.find(chat_id)
         if isinstance(outcome, NotSigned):
             raise NotSignedError(outcome.reason)
         return outcome
 
     def find(self, chat_id: str) -> SignedExchange | NotSigned | None:
-        """The exchange kept under an id: its signature, or else why it has none."""
+        """The exchange kept under an id: its signature, or the reason for its absence."""
         with self._lock:
             self._drop_expired()
             kept = self._live(self._keys.signature(chat_id)) or self._live(self._keys.unsigned(chat_id))
             return None if kept is None else kept.outcome
 
     def storing(self) -> None:
-        """See `SignatureStore.storing`: what can ask here can be answered at once."""
+        """See `SignatureStore.storing`. Always None: signatures are stored at once."""
 
     def close(self) -> None:
         """Nothing to write."""
 
     def forget(self, key: str, outcome: SignedExchange | NotSigned) -> None:
-        """Keep an exchange under a key no more, if it is the one that is kept there."""
+        """Remove an exchange from a key, if the key still has this exchange."""
         with self._lock:
             if key in self._kept and self._kept[key].outcome is outcome:
                 self._release(key)
 
     def all(self) -> list[CacheEntry]:
-        """All that is kept now, the oldest first."""
+        """All current entries, the oldest first."""
         with self._lock:
             kept = list(self._shares)
         now = self._clock()
@@ -236,7 +237,7 @@ class MemorySignatureStore:
             if not self._drop_expired():
                 self._forget_keys(self._shares.pop_of_largest())
         for key in keys:
-            self._release(key)  # where it is kept, its time is over
+            self._release(key)  # an entry that is still here has expired
         kept = CacheEntry(keys, outcome, self._clock() + self._lifetime, credential, size)
         self._shares.add(kept)
         self._kept.update(dict.fromkeys(keys, kept))
@@ -249,7 +250,7 @@ class MemorySignatureStore:
         return kept if kept is not None and kept.expires > self._clock() else None
 
     def _drop_expired(self) -> int:
-        """Drop some expired ones; return how many."""
+        """Drop some expired entries; return their number."""
         now = self._clock()
         for dropped in range(_MAX_EXPIRED_AT_ONCE):
             oldest = self._shares.oldest()

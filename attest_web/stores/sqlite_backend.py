@@ -1,4 +1,4 @@
-"""A SQLite file in WAL mode, for the processes of one machine. What one has committed, all others find at once."""
+"""The backend for a SQLite file in WAL mode, shared by the processes of one machine."""
 
 import contextlib
 import hashlib
@@ -14,15 +14,15 @@ from attest_web.stores.backend import MAX_VALUE, UNREADABLE, BackendError, Resul
 from attest_web.stores.signature_store import MAX_BYTES, MAX_EXCHANGES
 
 LOCK_TIMEOUT = 2.0
-"""Seconds to wait for the other processes' writes."""
+"""Seconds to wait for the writes of other processes."""
 
 _PAGE = 4096
 _MAX_ROW = 2 * MAX_VALUE
-"""Bytes of a row at most, which SQLite itself sees to."""
+"""Largest row in bytes, which SQLite itself enforces."""
 _MAX_KEY = 256
-"""Bytes of a key at most: a longer one would take pages of its own, in the table and in each index."""
+"""Largest key in bytes: a longer key would take pages of its own, in the table and in each index."""
 _ROW_OVERHEAD = 100
-"""Bytes of a row in the file beside its key and its value."""
+"""Overhead of a row in the file beside its key and its value, in bytes."""
 _TABLE = """
     DROP TABLE IF EXISTS signatures;  -- of earlier versions, which knew no holders
     CREATE TABLE IF NOT EXISTS exchanges (
@@ -43,16 +43,16 @@ _OLDEST = "DELETE FROM exchanges WHERE key IN (SELECT key FROM exchanges WHERE h
 
 
 class SqliteBackend:
-    """See `Backend`. Expiry goes by the system's clock, which the processes share."""
+    """See `Backend`. Expiry uses the system's clock, which the processes share."""
 
     def __init__(self, path: Path, max_keys: int = 2 * MAX_EXCHANGES, max_bytes: int = MAX_BYTES) -> None:
-        """Open nothing yet.
+        """Prepare the backend; nothing is opened yet.
 
         Args:
-            path: The file. It is made, and a directory for it, if there is none.
-            max_keys: How many are kept at most, give or take those of a few seconds.
-            max_bytes: Size of the file at most. It takes no more than half of its file system either: one that is full
-                has no room for the old signatures to be deleted in.
+            path: The file. It is created with its directory if it does not exist.
+            max_keys: Largest number of keys, which may be exceeded for a few seconds.
+            max_bytes: Largest size of the file. It also takes no more than half of its file system, as deleting old
+                signatures needs free space.
         """
         self._max_keys = max_keys
         making = threading.Lock()
@@ -60,7 +60,7 @@ class SqliteBackend:
         self._reader = _Connection(path, max_bytes, making)
 
     def write(self, batch: Sequence[Write]) -> list[Result]:
-        """See `Backend.write`. One transaction; where the file is full, those that hold most of it make room."""
+        """See `Backend.write`. One transaction; if the file is full, the holders with the most bytes lose rows."""
         try:
             return self._writer.use(lambda connection: _insert(connection, batch))
         except BackendError as error:
@@ -107,7 +107,7 @@ def _insert(connection: sqlite3.Connection, batch: Sequence[Write]) -> list[Resu
                 "size": _ROW_OVERHEAD + 3 * len(key.encode()) + len(value),  # both indexes have the key, too
             }
             stored = connection.execute(_WRITE, row).rowcount > 0
-        except (sqlite3.DataError, UnicodeEncodeError):  # this one alone: what is in the transaction stays there
+        except (sqlite3.DataError, UnicodeEncodeError):  # only this row: the transaction keeps the others
             results.append(Result.REFUSED)
         else:
             results.append(Result.STORED if stored else Result.TAKEN)
@@ -116,7 +116,7 @@ def _insert(connection: sqlite3.Connection, batch: Sequence[Write]) -> list[Resu
 
 
 def _row_key(key: str) -> str:
-    """The key, or its SHA-256 where it is long. No key is like that: all have `:chat:` or `:unsigned:` in them."""
+    """The key, or its SHA-256 if it is long. No key looks like a hash, as all contain `:chat:` or `:unsigned:`."""
     encoded = key.encode()
     return key if len(encoded) <= _MAX_KEY else f"sha256:{hashlib.sha256(encoded).hexdigest()}"
 
@@ -130,7 +130,7 @@ def _value(connection: sqlite3.Connection, key: str, now: float) -> bytes | None
 
 
 def _make_room(connection: sqlite3.Connection, count: int) -> None:
-    """Delete some rows: those that have expired, or else the oldest of the holders that have most."""
+    """Delete some rows: expired ones, or else the oldest rows of the holders with the most bytes."""
     count -= connection.execute(_EXPIRED, (time.time(),)).rowcount
     if count > 0:
         for holder, how_many in losses_of(connection.execute(_HOLDINGS).fetchall(), count).items():
@@ -138,11 +138,11 @@ def _make_room(connection: sqlite3.Connection, count: int) -> None:
 
 
 def losses_of(holdings: Sequence[tuple[str, int, int]], count: int) -> dict[str, int]:
-    """How many rows each holder loses, so that those that lose have no less than the others afterwards, in bytes.
+    """Number of rows that each holder loses, so that the losers still have at least as many bytes as the others.
 
     Args:
-        holdings: Name, rows and bytes of each.
-        count: How many rows are to go.
+        holdings: Name, rows and bytes of each holder.
+        count: Number of rows to delete.
     """
     losses: dict[str, int] = {}
     step = max(1, count // 64)
@@ -162,7 +162,7 @@ def losses_of(holdings: Sequence[tuple[str, int, int]], count: int) -> dict[str,
 
 
 class _Connection:
-    """A connection to the file, which is opened when it is needed, and anew when it failed or the file is another."""
+    """A connection to the file, opened on first use, and reopened after an error or when the file was replaced."""
 
     def __init__(self, path: Path, max_bytes: int, making: threading.Lock) -> None:
         self._path = path
@@ -198,9 +198,9 @@ class _Connection:
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite gives the files beside it the same permissions. A file that is there is not to be opened but by SQLite:
-        # closing it would drop the locks of this process's other connection (POSIX), by which other processes know not
-        # to remove the log when they end.
+        # SQLite gives the files beside it the same permissions. Only SQLite may open an existing file: closing it would
+        # release the locks of this process's other connection (POSIX), which keep other processes from removing the
+        # log when they end.
         with self._making, contextlib.suppress(FileExistsError):
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._file = _identity(self._path)
@@ -210,7 +210,7 @@ class _Connection:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_ROW)
         try:
             _switch_to_wal(connection)
-            # No commit waits for a disk; a killed process loses nothing.
+            # Commits do not wait for the disk; a killed process loses nothing.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA max_page_count = {max(16, self._most_bytes() // _PAGE)}")
             connection.executescript(_TABLE)
@@ -221,18 +221,18 @@ class _Connection:
 
     def _most_bytes(self) -> int:
         system = os.statvfs(self._path.parent)
-        # Some network file systems tell no size.
+        # Some network file systems report no size.
         return min(self._max_bytes, system.f_blocks * system.f_frsize // 2 or self._max_bytes)
 
     def _forget(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
-                connection.close()  # which takes back what was not committed
+                connection.close()  # rolls back what was not committed
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    # Where another process does the same just now, SQLite does not wait for it, whatever its timeout says.
+    # If another process switches at the same time, SQLite does not wait for it, despite its timeout.
     deadline = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The keys that a store keeps exchanges under: `{MODEL_NAME}:chat:{id}` and `{MODEL_NAME}:unsigned:{id}`."""
+"""The keys of a store: `{MODEL_NAME}:chat:{id}` and `{MODEL_NAME}:unsigned:{id}`."""
 
 import re
 
@@ -8,10 +8,10 @@ _NOT_AS_IT_IS = re.compile(r":(?:chat|unsigned)(?::|$)|%")
 class StoreKeys:
     """The keys of one model.
 
-    Models that share a store never share a key, whatever ids a client chooses. Where a model's name has a `:` is in
-    general no matter: what ends the name is the first `:chat:` or `:unsigned:`. A name with one of these in it, or with
-    the first half of one at its end (`llama2:chat`), is written with `%3A` for each `:` and `%25` for each `%`; and so
-    is a name that has a `%`, which could otherwise be taken for such a name.
+    Models that share a store never share a key, whatever ids a client chooses. A model's name usually may contain a
+    `:`, as the first `:chat:` or `:unsigned:` ends the name. A name that contains one of these, or ends with the first
+    half of one (`llama2:chat`), is written with `%3A` for each `:` and `%25` for each `%`. So is a name with a `%`,
+    which could otherwise equal such an escaped name.
     """
 
     def __init__(self, model_name: str) -> None:
@@ -22,9 +22,9 @@ class StoreKeys:
         self._unsigned = f"{name}:unsigned:"
 
     def signature(self, chat_id: str) -> str:
-        """Where the signature of an exchange is, by its response id or its receipt id."""
+        """The key of a signature, by the response id or the receipt id."""
         return self._signature + chat_id
 
     def unsigned(self, chat_id: str) -> str:
-        """Where it says why an exchange has no signature. No signature can be in its way, nor it in a signature's."""
+        """The key of the reason why an exchange is not signed. It differs from every key of a signature."""
         return self._unsigned + chat_id

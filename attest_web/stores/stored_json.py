@@ -1,7 +1,7 @@
-"""Exchanges as they are stored outside of this process: JSON, which is checked when it is read.
+"""The stored form of exchanges in a backend: JSON, which is checked when it is read.
 
-Others may be able to write to the store. What they can have found is old signatures or none: a forged one fails at the
-verifier. What they write takes no more of this process than a value of its own does.
+Other parties may be able to write to the store. They can only make lookups return old signatures or none: a forged
+signature fails at the verifier. Their values take no more resources of this process than its own values do.
 """
 
 import json
@@ -10,24 +10,24 @@ from typing import Any
 from attest_web.signatures import NotSigned, SignedExchange
 
 MAX_REASON = 200
-"""Characters of a reason at most."""
+"""Longest reason, in characters."""
 
 
 class ForeignValueError(Exception):
-    """A value is nothing that this proxy has stored."""
+    """A value was not stored by this proxy."""
 
 
 def to_json(outcome: SignedExchange | NotSigned) -> bytes:
-    """An exchange as it is stored."""
+    """The stored form of an exchange."""
     found = {"not_signed": outcome.reason} if isinstance(outcome, NotSigned) else outcome
     return json.dumps(found, separators=(",", ":")).encode()
 
 
 def signature_of(value: bytes, max_bytes: int) -> SignedExchange:
-    """An exchange as it was stored. Members that are not known are left out.
+    """Parse a stored signature. Unknown members are ignored.
 
     Raises:
-        ForeignValueError: The value is something else, or longer than `max_bytes`.
+        ForeignValueError: The value is not a signature, or longer than `max_bytes`.
     """
     found = _object(value, max_bytes)
     made: Any = {name: _text(found.get(name)) for name in SignedExchange.__annotations__}
@@ -36,10 +36,10 @@ def signature_of(value: bytes, max_bytes: int) -> SignedExchange:
 
 
 def reason_of(value: bytes, max_bytes: int) -> str:
-    """Why an exchange has no signature, as it was stored.
+    """Parse the stored reason why an exchange is not signed.
 
     Raises:
-        ForeignValueError: The value is something else, or longer than `max_bytes`.
+        ForeignValueError: The value is not a reason, or longer than `max_bytes`.
     """
     reason = _text(_object(value, max_bytes).get("not_signed"))
     if not 0 < len(reason) <= MAX_REASON or not reason.isascii() or not reason.isprintable():
@@ -52,7 +52,7 @@ def _object(value: bytes, max_bytes: int) -> dict[str, Any]:
         raise ForeignValueError
     try:
         found = json.loads(value.decode())
-    except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested too deeply
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested too deeply
         raise ForeignValueError from None
     if not isinstance(found, dict):
         raise ForeignValueError
@@ -64,6 +64,6 @@ def _text(found: object) -> str:
         raise ForeignValueError
     try:
         found.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:  # a lone surrogate
         raise ForeignValueError from None
     return found

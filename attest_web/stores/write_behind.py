@@ -1,12 +1,12 @@
 """A thread that writes signatures to a backend, in order, and queues them while the backend is down.
 
-While the backend answers, the caller can wait until a signature is stored. When it fails, or has not answered for
-`store_wait` seconds, it counts as down: from then on no caller waits, until the queue has been written and the backend
-answers in time again.
+While the backend responds, callers can wait until a signature is stored. When it fails, or does not respond for
+`store_wait` seconds, it counts as down: callers do not wait until the queue has been written and the backend responds
+in time again.
 
-A backend may come back without what it had: Redis keeps nothing on disk if it is told so, and a replica that takes over
-may lack the last seconds. So the last signature that it has acknowledged is read after each failure; where it is gone,
-everything that this process still has is written again.
+A backend may lose data in an outage: Redis may be configured not to write to disk, and a replica that takes over may
+lack the last seconds. So the last acknowledged signature is read after each failure. If it is missing, everything that
+this process still has is written again.
 
 A write that fails alone, while others are stored, is dropped, so that it does not block the queue.
 """
@@ -25,11 +25,11 @@ from attest_web.stores.shares import Shares
 logger = logging.getLogger(__name__)
 
 STORE_WAIT = 0.5
-"""Seconds at most that the end of a response waits for its signature to be stored."""
+"""Longest time in seconds that the end of a response waits for its signature to be stored."""
 
 MAX_PENDING = 128 * 2**20
-"""Bytes of memory that queued writes may take. Above that, the oldest write of the credential that has most of them is
-dropped: it will expire first."""
+"""Memory limit of queued writes, in bytes. Above it, the oldest write of the credential with the most bytes is dropped,
+as it will expire first."""
 
 MAX_BATCH = 256
 CHECK_EVERY = 5.0
@@ -43,9 +43,9 @@ class WriteBehind:
     """Writes to a backend in a thread of its own. Thread-safe.
 
     Attributes:
-        down: Whether the backend does not answer, or not in time.
-        dropped: How many writes were dropped because the queue was full.
-        outages: How often the backend went down.
+        down: Whether the backend does not respond in time.
+        dropped: Number of writes that were dropped because the queue was full.
+        outages: Number of times that the backend went down.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class WriteBehind:
         """Start the thread.
 
         Args:
-            backend: Where to write.
-            taken: Called with every write whose id is taken, in that thread.
-            everything: Returns all that could be written again.
-            refused: Called for each write that fails alone, in that thread.
-            dropped: Called for each write that is dropped, in any thread.
-            store_wait: Seconds until a backend that has not answered counts as down.
-            max_pending: Bytes of memory that queued writes may take.
+            backend: The backend.
+            taken: Called in the thread with every write whose id is taken.
+            everything: Returns all writes that can be repeated.
+            refused: Called in the thread for each write that the backend rejects.
+            dropped: Called in any thread for each dropped write.
+            store_wait: Seconds without a response after which the backend counts as down.
+            max_pending: Memory limit of queued writes, in bytes.
             check_every: Seconds without a write after which the backend's health is checked.
         """
         self._backend = backend
@@ -100,7 +100,7 @@ class WriteBehind:
 
     @property
     def pending(self) -> int:
-        """How many writes are queued or under way."""
+        """Number of writes that are queued or in progress."""
         with self._changed:
             return len(self._new) + len(self._again) + len(self._being_written)
 
@@ -120,7 +120,7 @@ class WriteBehind:
             self._on_drop()
 
     def barrier(self) -> Future[None] | None:
-        """Resolved once all queued writes are stored, or the backend is down; None where that is so already."""
+        """A future that resolves once all queued writes are stored or the backend is down; None if that is so already."""
         with self._changed:
             if self.down or self._finished >= self._added:
                 return None
@@ -133,13 +133,13 @@ class WriteBehind:
         return None
 
     def suspect(self) -> None:
-        """Check the backend's health soon: a read has had no answer."""
+        """Check the backend's health soon, after a failed read."""
         with self._changed:
             self._check_now = True
             self._changed.notify()
 
     def close(self, timeout: float) -> None:
-        """Write what is queued, if the backend takes it at once, and end."""
+        """Write the queue, if the backend responds in time, and end the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -176,7 +176,7 @@ class WriteBehind:
         except BackendError:
             raise
         except Exception as error:
-            # One write may cause it every time: they are written one by one, and that one is dropped.
+            # One write may cause it every time. So they are written one by one, and that one is dropped.
             logger.error("writing signatures failed: %s", type(error).__name__, exc_info=error)
             if len(batch) == 1:
                 return [Result.REFUSED]
@@ -197,7 +197,9 @@ class WriteBehind:
             waiting = self._being_written
             self._being_written = []
             self._take(waiting, now)
-            for _ in range(4 * MAX_BATCH):  # callers of add() wait meanwhile, and all of the queue may have expired
+            for _ in range(
+                4 * MAX_BATCH
+            ):  # a bounded loop: callers of add() wait, and the whole queue may have expired
                 if len(self._being_written) >= MAX_BATCH:
                     break
                 if (write := self._new.oldest()) is not None:
@@ -273,7 +275,7 @@ class WriteBehind:
             if news:
                 self.down = False
             elif self.down:
-                self._check_now = True  # it answers, but not in time: perhaps it does now
+                self._check_now = True  # it responds, but late: check whether it is in time now
         for future in released:
             future.set_result(None)
         if news:
