@@ -120,7 +120,7 @@ class WriteBehind:
             self._on_drop()
 
     def barrier(self) -> Future[None] | None:
-        """A future that resolves once all queued writes are stored or the backend is down; None if that is so already."""
+        """A future that resolves once all queued writes are stored or the backend is down; None if none is needed."""
         with self._changed:
             if self.down or self._finished >= self._added:
                 return None
