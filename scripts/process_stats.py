@@ -14,7 +14,7 @@ class ProcessStats:
         resident: Memory that it holds, in bytes.
         threads: How many threads it has.
         sockets: How many sockets it has open.
-        files: How many files it has open, sockets included.
+        files: How many files it has open, including sockets.
     """
 
     resident: int
@@ -40,18 +40,18 @@ def process_stats(pid: int) -> ProcessStats:
 
 
 def peak(pid: int) -> int:
-    """The most memory that a process has held since its start or since `forget_peak`, in bytes."""
+    """Peak memory of a process since its start or since `forget_peak`, in bytes."""
     return _status(pid, "VmHWM") * 1024
 
 
 def forget_peak(pid: int) -> int:
-    """Reset the peak of a process's memory; return what it holds now, in bytes."""
+    """Reset the peak memory of a process; return its current memory, in bytes."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return _status(pid, "VmRSS") * 1024
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far, user and system; of its threads that have ended, none where the kernel is exact."""
+    """CPU time of a process so far, user and system; it may exclude threads that have ended."""
     try:
         return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
     except (OSError, IndexError):

@@ -30,7 +30,7 @@ from scripts.fake_vllm.streams import ANSWERS, Answer
 from scripts.fake_vllm.transcription import Transcription
 
 PIECE = 64 * 1024
-"""Bytes that are read or written at once, at most."""
+"""Largest read or write, in bytes."""
 
 _FORMS = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits")
 _FILLER = b"A" * PIECE
@@ -40,9 +40,9 @@ class FakeVllm(ThreadingHTTPServer):
     """The server.
 
     Attributes:
-        model: Name of the one model that is served.
+        model: Name of the served model.
         delay: Seconds between two tokens of a stream.
-        tokens: How many tokens an answer has; None for as many as the message has words.
+        tokens: Number of tokens in a response; None for as many as the message has words.
         keep_alive: Seconds after which an idle connection is closed; vLLM's are 5.
     """
 
@@ -64,18 +64,18 @@ class FakeVllm(ThreadingHTTPServer):
         self.keep_alive = keep_alive
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that have gone away."""
+        """Do not log clients that have disconnected."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one connection."""
+    """Serves one connection."""
 
     server: FakeVllm
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    wbufsize = -1  # head and body of a JSON answer leave together
+    wbufsize = -1  # head and body of a JSON response are sent together
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
         return super().parse_request()
 
     def do_GET(self) -> None:
-        """Answer the pages that take no body."""
+        """Serve the pages that take no body."""
         path = self.path.partition("?")[0]
         if path == "/health":
             self._send(200, b"", "text/plain")
@@ -105,7 +105,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json(404, {"detail": "Not Found"})
 
     def do_POST(self) -> None:
-        """Answer whatever a model is asked."""
+        """Serve the endpoints of a model."""
         path = self.path.partition("?")[0]
         pieces = self._body()
         try:
@@ -118,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
         except BadRequestError as error:
             self._send_json(error.status, refusal(error, path))
         finally:
-            for _ in pieces:  # a connection that is used again must not begin with the rest
+            for _ in pieces:  # read the rest, as the connection may be reused
                 pass
 
     def _answer(self, path: str, request: JsonObject) -> None:
@@ -159,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json(200, answer.whole())
 
     def _check_model(self, request: JsonObject | dict[str, str]) -> None:
-        # vLLM takes a request that names none.
+        # vLLM accepts a request without a model.
         if request.setdefault("model", self.server.model) != self.server.model:
             raise BadRequestError(f"The model `{request['model']}` does not exist.", 404, "NotFoundError")
 

@@ -24,7 +24,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 def main() -> None:
     """Measure and print a table."""
     options = _options()
-    # On cores that share what a core has, a proxy would be charged for how busy the others are.
+    # On hyper-threads of one core, the CPU time of a proxy would depend on the load of the others.
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     results = Results(machine(), [target.name for target in options.targets])
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _measure_in_rounds(options: argparse.Namespace, results: Results) -> None:
-    """What is compared: all targets run at once, and take turns."""
+    """Measure the compared figures: all targets run at once, and take turns."""
     with ExitStack() as stack:
         url, direct = stack.enter_context(fake_vllm(0, measure.EVENTS - 3))
         running_now = [(each, stack.enter_context(running(each, url))) for each in options.targets]
@@ -60,7 +60,7 @@ def _measure_in_rounds(options: argparse.Namespace, results: Results) -> None:
 
 
 def _measure_by_turns(options: argparse.Namespace, results: Results) -> None:
-    """What each target is measured at alone."""
+    """Measure the figures for which each target runs alone."""
     tokens = int((options.seconds + 6) / measure.GAP)
     with fake_vllm(measure.GAP, tokens) as (url, _):
         for number in range(options.rounds):
@@ -76,7 +76,7 @@ def _measure_by_turns(options: argparse.Namespace, results: Results) -> None:
                 results.add(target.name, "idle_client", measure.memory_per_idle_client(proxy, options.idle))
     if LAUNCHER in options.targets:
         _progress(f"{options.streams} streams at once, {LAUNCHER.name}")
-        # No faster than a stand-in in Python can write to all of them.
+        # No faster than a fake server in Python can write to all of them.
         with fake_vllm(min(1.0, options.streams / 2000), 10) as (url, _), running(LAUNCHER, url) as proxy:
             whole, wrong = measure.streams_held(proxy, options.streams)
             results.held = (options.streams, whole, wrong)

@@ -1,4 +1,4 @@
-"""The load that `scripts/bench` puts on a proxy: chats as openai's client sends them, on connections that are kept."""
+"""The load that `scripts/bench` puts on a proxy: chats in the form of openai's client, on keep-alive connections."""
 
 import asyncio
 import json
@@ -19,11 +19,11 @@ _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 class LoadError(Exception):
-    """An answer was not what it should be."""
+    """A response was not as expected."""
 
 
 def request(*, stream: bool) -> bytes:
-    """A chat, head and body, as it goes over the wire."""
+    """The bytes of a chat request, head and body."""
     message = {"role": "user", "content": "How much does it cost to be trusted?"}
     body = json.dumps({"model": MODEL, "messages": [message], "stream": stream}).encode()
     lines = [
@@ -43,7 +43,7 @@ class Connection:
     """A client's connection.
 
     Attributes:
-        events: How many server-sent events have come.
+        events: Number of server-sent events received.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,20 +52,20 @@ class Connection:
         self.events = 0
 
     async def list_models(self) -> None:
-        """Ask for the models, which are not signed.
+        """Request the models, whose response is not signed.
 
         Raises:
-            LoadError: The answer is no 200.
+            LoadError: The response's status is not 200.
         """
         async with asyncio.timeout(TIMEOUT):
             self._writer.write(b"GET /v1/models HTTP/1.1\r\nHost: proxy\r\n\r\n")
             await self._read_json(await self._reader.readuntil(b"\r\n\r\n"))
 
     async def chat(self, *, stream: bool) -> tuple[float, bytes]:
-        """Have one chat; return the seconds until the first byte of the answer's body, and the answer's head and body.
+        """Send one chat; return the seconds until the first byte of the response's body, and its head and body.
 
         Raises:
-            LoadError: The answer is no 200, or is not whole.
+            LoadError: The response's status is not 200, or the response is incomplete.
         """
         async with asyncio.timeout(TIMEOUT):
             began = time.perf_counter()
@@ -113,7 +113,7 @@ def _split(line: bytes) -> tuple[bytes, bytes, bytes]:
 
 @asynccontextmanager
 async def connections(port: int, count: int) -> "AsyncIterator[list[Connection]]":
-    """So many connections to a port."""
+    """Open `count` connections to a port."""
     made: list[Connection] = []
     try:
         while len(made) < count:
@@ -125,7 +125,7 @@ async def connections(port: int, count: int) -> "AsyncIterator[list[Connection]]
 
 
 async def chats(port: int, count: int, *, stream: bool, clients: int = 1) -> list[float]:
-    """Have so many chats, each client one at a time; return the seconds until their first bytes, in order."""
+    """Send `count` chats, each client one at a time; return the seconds until their first bytes, in order."""
     async with connections(port, clients) as made:
         turns = iter(range(count))
 

@@ -16,14 +16,14 @@ from scripts.benchmarks.targets import Running
 from scripts.process_stats import cpu_seconds, process_stats, tree
 
 EVENTS = 64
-"""Events of a stream that comes all at once."""
+"""Events of a stream without gaps."""
 
 CLIENTS = 8
-"""Clients that have chats at once, each one after the other."""
+"""Concurrent clients, each of which sends one chat after the other."""
 
 GAPPED_STREAMS = 100
 GAP = 0.02
-"""Seconds between two events of a stream that comes as a model speaks."""
+"""Seconds between two events of a stream at the speed of a model."""
 
 
 def cpu_per_chat(proxy: Running, count: int, *, stream: bool) -> float:
@@ -34,12 +34,12 @@ def cpu_per_chat(proxy: Running, count: int, *, stream: bool) -> float:
 
 
 def cpu_per_gapped_event(proxy: Running, seconds: float) -> float:
-    """CPU seconds for an event, with `GAPPED_STREAMS` at once that have one every `GAP` seconds."""
+    """CPU seconds for an event, with `GAPPED_STREAMS` at once that send one every `GAP` seconds."""
 
     async def measure() -> float:
         async with connections(proxy.port, GAPPED_STREAMS) as made:
             tasks = [asyncio.create_task(connection.chat(stream=True)) for connection in made]
-            while not all(connection.events > 1 for connection in made):  # noqa: ASYNC110  # a look now and then will do
+            while not all(connection.events > 1 for connection in made):  # noqa: ASYNC110  # an occasional check is enough
                 await asyncio.sleep(GAP)
             before, events = _cpu(proxy), sum(connection.events for connection in made)
             await asyncio.sleep(seconds)
@@ -58,15 +58,15 @@ def first_token(port: int, count: int) -> float:
 
 
 def memory(proxy: Running) -> int:
-    """Bytes that the proxy holds."""
+    """Memory of the proxy, in bytes."""
     return sum(process_stats(pid).resident for pid in tree(proxy.pid))
 
 
 def memory_per_idle_client(proxy: Running, count: int) -> float:
-    """Bytes for a client that has asked something of the model server and keeps its connection."""
+    """Bytes for an idle client with a keep-alive connection, after a request that reached the upstream."""
 
     async def measure() -> float:
-        async with connections(proxy.port, count // 10) as made:  # what is allocated once, for all clients
+        async with connections(proxy.port, count // 10) as made:  # allocates what all clients share
             await asyncio.gather(*(connection.list_models() for connection in made))
         before = memory(proxy)
         async with connections(proxy.port, count) as made:
@@ -78,7 +78,7 @@ def memory_per_idle_client(proxy: Running, count: int) -> float:
 
 
 def streams_held(proxy: Running, count: int) -> tuple[int, int]:
-    """Hold so many streams at once; return how many were whole, and of a sample how many signatures were wrong."""
+    """Hold `count` streams at once; return how many were complete, and how many signatures of a sample were wrong."""
 
     async def hold() -> list[bytes]:
         async with connections(proxy.port, count) as made:
@@ -96,7 +96,7 @@ def streams_held(proxy: Running, count: int) -> tuple[int, int]:
 
 
 def _is_signed(port: int, answer: bytes) -> bool:
-    """Whether the signature of a streamed answer can be fetched and is over its bytes."""
+    """Whether the signature of a streamed response can be fetched and is over its bytes."""
     head, _, framed = answer.partition(b"\r\n\r\n")
     receipt = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"x-receipt-id:"))
     body = b""
@@ -116,7 +116,7 @@ def _is_signed(port: int, answer: bytes) -> bool:
 
 
 def warm_up(proxy: Running) -> None:
-    """Have the proxy do what it does once."""
+    """Send 100 chats of each kind before the measurements."""
     for stream in (False, True):
         cpu_per_chat(proxy, 100, stream=stream)
     time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""How `scripts/bench` shows its figures: a table, a plot, a page."""
+"""Formats the figures of `scripts/bench`: a table, a plot, a page."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ _COLUMNS = {
     "memory": ("memory, MB", 1e-6, 0),
     "idle_client": ("an idle client, KB", 1e-3, 1),
 }
-"""What is shown of each target: its heading, its unit, its digits."""
+"""The columns: heading, unit and digits of each figure."""
 
 _COMPARED = {"json_cpu": "JSON chat", "sse_cpu": "SSE of 64 events", "gapped_cpu": "event at 20 ms gaps"}
 _MOST = 0.5
@@ -30,13 +30,13 @@ _BEGIN, _END = "<!-- figures: written by scripts/bench --write-docs -->", "<!-- 
 
 @dataclass
 class Results:
-    """What was measured.
+    """The measurements.
 
     Attributes:
-        machine: What it was measured on.
+        machine: Description of the machine.
         names: The targets.
-        figures: Of each target and figure, the rounds' values; seconds or bytes.
-        held: Streams held at once: asked for, whole, and wrongly signed in a sample. None where that was left out.
+        figures: The rounds' values of each figure of each target, in seconds or bytes.
+        held: Streams held at once: requested, complete, and wrongly signed in a sample. None if not measured.
     """
 
     machine: str
@@ -45,7 +45,7 @@ class Results:
     held: tuple[int, int, int] | None = None
 
     def add(self, name: str, figure: str, value: float) -> None:
-        """Take a value."""
+        """Add a value."""
         self.figures[name][figure].append(value)
 
     def median(self, name: str, figure: str) -> float:
@@ -53,16 +53,16 @@ class Results:
         return statistics.median(self.figures[name][figure])
 
     def ratio(self, name: str, figure: str) -> float:
-        """A target's median as a part of plain mitmdump's."""
+        """A target's median relative to plain mitmdump's."""
         return self.median(name, figure) / self.median(PLAIN.name, figure)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """All measurements."""
         return {"machine": self.machine, "figures": self.figures, "held": self.held}
 
 
 def machine() -> str:
-    """What this runs on, in a line."""
+    """A description of this machine, in one line."""
     model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     loop = f", uvloop {metadata.version('uvloop')}" if _has("uvloop") else ""
     return (
@@ -124,7 +124,7 @@ def write_docs(results: Results, directory: Path) -> None:
 
 
 def plot(results: Results) -> str:
-    """Bars of CPU as parts of plain mitmdump's, as SVG; good on a light and on a dark page."""
+    """Bars of CPU relative to plain mitmdump's, as SVG for light and dark pages."""
     width, left, bar, gap = 720, 190, 18, 26
     scale = (width - left - 60) / max(1.0, *(results.ratio(n, f) for n in results.names for f in _COMPARED))
     parts, y = [], 40

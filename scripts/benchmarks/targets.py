@@ -1,4 +1,4 @@
-"""What `scripts/bench` compares: programs, each in front of a stand-in model."""
+"""The programs that `scripts/bench` compares, each in front of a fake model server."""
 
 import os
 import re
@@ -22,7 +22,7 @@ _SETTINGS = {
     "DEV": "1",
     "ATTEST_PORT": "0",
     "INSPECT_PLAINTEXT": "0",
-    "RATE_LIMIT_PER_SECOND": "1000000",  # counted, as in production, and never reached
+    "RATE_LIMIT_PER_SECOND": "1000000",  # active, as in production, but never reached
     "RATE_LIMIT_BURST_SIZE": "1000000",
     "DRAIN_SECONDS": "1",
     "LISTEN_PORT": "0",
@@ -35,9 +35,9 @@ class Target:
 
     Attributes:
         key: Its short name.
-        name: What it is, for readers.
+        name: Its name in reports.
         signs: Whether it signs.
-        workers: How many processes share the work.
+        workers: Number of worker processes.
     """
 
     key: str
@@ -67,11 +67,11 @@ TARGETS = (PLAIN, SCRIPT, LAUNCHER, TWO_WORKERS)
 
 @dataclass(frozen=True)
 class Running:
-    """A program that runs.
+    """A running program.
 
     Attributes:
-        pid: Its process.
-        port: Where clients connect.
+        pid: Its process id.
+        port: The port for clients.
     """
 
     pid: int
@@ -80,7 +80,7 @@ class Running:
 
 @contextmanager
 def running(target: Target, upstream: str) -> Iterator[Running]:
-    """A target in front of an upstream, when all of it listens."""
+    """Start a target in front of an upstream; yields when all its ports listen."""
     ready = f"(?s){_LISTENING}.*?side port" + ".*?side port" * (target.workers - 1) if target.signs else _LISTENING
     settings = _SETTINGS | {"VLLM_BASE_URL": upstream} if target.signs else {}
     with _started(target.command(upstream), ready, settings) as (pid, found):
@@ -89,7 +89,7 @@ def running(target: Target, upstream: str) -> Iterator[Running]:
 
 @contextmanager
 def fake_vllm(delay: float, tokens: int) -> Iterator[tuple[str, int]]:
-    """A stand-in model; gives its address and port."""
+    """Start a fake model server; yields its address and port."""
     command = [sys.executable, str(ROOT / "scripts/stand_in_vllm.py"), "--model", MODEL]
     command += ["--delay", str(delay), "--tokens", str(tokens), "--keep-alive", "600"]
     with _started(command, r"http://127\.0\.0\.1:(\d+)", {}) as (_, found):
@@ -98,7 +98,7 @@ def fake_vllm(delay: float, tokens: int) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def _started(command: Sequence[str], ready: str, settings: dict[str, str]) -> Iterator[tuple[int, re.Match[str]]]:
-    """A program, from when its output matches `ready`; gives its process id and the match."""
+    """Start a program; yields its process id and the match once its output matches `ready`."""
     process = subprocess.Popen(
         command,
         env=os.environ | {"PYTHONUNBUFFERED": "1"} | settings,
@@ -116,7 +116,7 @@ def _started(command: Sequence[str], ready: str, settings: dict[str, str]) -> It
                 break
         else:
             sys.exit(f"bench: {' '.join(command)} did not start:\n{output}")
-        # Its further output must not fill the pipe.
+        # Read its further output, so that the pipe does not fill up.
         drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
         yield process.pid, match
     finally:

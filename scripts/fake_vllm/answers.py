@@ -1,6 +1,6 @@
-"""What the stand-in model answers where the answer is one JSON object: a function an endpoint, from request to answer.
+"""The fake server's JSON responses: one function for each endpoint, from request to response.
 
-Each raises `BadRequestError` for what vLLM would refuse.
+Each function raises `BadRequestError` for a request that vLLM would reject.
 """
 
 import base64
@@ -15,10 +15,10 @@ from scripts.fake_vllm.errors import BadRequestError, JsonObject
 from scripts.fake_vllm.form import Form
 
 DIMENSIONS = 8
-"""Of an embedding."""
+"""Dimensions of an embedding."""
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=")
-"""An image of one pixel."""
+"""A PNG of one pixel."""
 
 _CATEGORIES = (
     *("harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm"),
@@ -27,18 +27,18 @@ _CATEGORIES = (
 
 
 def models(model: str) -> JsonObject:
-    """Of `GET /v1/models`."""
+    """The response of `GET /v1/models`."""
     return {"object": "list", "data": [model_card(model)]}
 
 
 def model_card(model: str) -> JsonObject:
-    """Of `GET /v1/models/{id}`."""
+    """The response of `GET /v1/models/{id}`."""
     card = {"id": model, "object": "model", "created": int(time.time()), "owned_by": "vllm"}
     return card | {"root": model, "parent": None, "max_model_len": 32768, "permission": []}
 
 
 def embeddings(request: JsonObject) -> JsonObject:
-    """Of `POST /v1/embeddings`."""
+    """The response of `POST /v1/embeddings`."""
     texts = _texts(request, "input")
     in_base64 = request.get("encoding_format") == "base64"
     data = []
@@ -52,7 +52,7 @@ def embeddings(request: JsonObject) -> JsonObject:
 
 
 def rerank(request: JsonObject) -> JsonObject:
-    """Of `POST /v1/rerank`: the more words a document has in common with the query, the better."""
+    """The response of `POST /v1/rerank`, by the number of words that a document has in common with the query."""
     query, documents = str(request.get("query", "")), _texts(request, "documents")
     scored = sorted(enumerate(documents), key=lambda one: -_likeness(query, one[1]))[: request.get("top_n") or None]
     results = [
@@ -64,7 +64,7 @@ def rerank(request: JsonObject) -> JsonObject:
 
 
 def score(request: JsonObject) -> JsonObject:
-    """Of `POST /v1/score`."""
+    """The response of `POST /v1/score`."""
     pairs = (("queries", "documents"), ("text_1", "text_2"), ("data_1", "data_2"))
     ours = next((pair for pair in pairs if pair[0] in request), pairs[0])
     first, second = _texts(request, ours[0]), _texts(request, ours[1])
@@ -82,7 +82,7 @@ def score(request: JsonObject) -> JsonObject:
 
 
 def images(request: JsonObject) -> JsonObject:
-    """Of `POST /v1/images/generations`."""
+    """The response of `POST /v1/images/generations`."""
     prompt = request.get("prompt")
     if not isinstance(prompt, str):
         raise BadRequestError("prompt: a string is required")
@@ -90,7 +90,7 @@ def images(request: JsonObject) -> JsonObject:
 
 
 def edited_images(form: Form) -> JsonObject:
-    """Of `POST /v1/images/edits`; each revised prompt tells of the files."""
+    """The response of `POST /v1/images/edits`; each revised prompt describes the files."""
     if not form.files:
         raise BadRequestError("image: a file is required")
     told = "; ".join([form.fields.get("prompt", ""), *map(str, form.files)])
@@ -98,7 +98,7 @@ def edited_images(form: Form) -> JsonObject:
 
 
 def moderations(request: JsonObject) -> JsonObject:
-    """Of `POST /v1/moderations`: nothing is ever wrong."""
+    """The response of `POST /v1/moderations`: no input is ever flagged."""
     result = {
         "flagged": False,
         "categories": dict.fromkeys(_CATEGORIES, False),
@@ -110,7 +110,7 @@ def moderations(request: JsonObject) -> JsonObject:
 
 
 def tokenize(request: JsonObject) -> JsonObject:
-    """Of `POST /tokenize`: a token is a code point."""
+    """The response of `POST /tokenize`: a token is a code point."""
     text = request.get("prompt")
     if text is None:
         text = "".join(str(message.get("content", "")) for message in request.get("messages") or [])
@@ -119,7 +119,7 @@ def tokenize(request: JsonObject) -> JsonObject:
 
 
 def detokenize(request: JsonObject) -> JsonObject:
-    """Of `POST /detokenize`."""
+    """The response of `POST /detokenize`."""
     try:
         return {"prompt": "".join(map(chr, request["tokens"]))}
     except (KeyError, TypeError, ValueError):
@@ -127,7 +127,7 @@ def detokenize(request: JsonObject) -> JsonObject:
 
 
 def count_tokens(request: JsonObject) -> JsonObject:
-    """Of `POST /v1/messages/count_tokens`."""
+    """The response of `POST /v1/messages/count_tokens`."""
     text = " ".join(str(message.get("content", "")) for message in request.get("messages") or [])
     count = len(text.split())
     return {"input_tokens": count, "context_management": {"original_input_tokens": count}}

@@ -1,4 +1,4 @@
-"""Refusals of the stand-in model, in the shapes in which vLLM has given them over time."""
+"""Errors of the fake server, in the formats that vLLM has used over time."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ JsonObject = dict[str, Any]
 
 
 class BadRequestError(Exception):
-    """A request that vLLM would refuse, with the status and error type that it would give."""
+    """A request that vLLM would reject, with its status and error type."""
 
     def __init__(self, message: str, status: int = 400, error_type: str = "BadRequestError") -> None:
         super().__init__(message)
@@ -15,7 +15,7 @@ class BadRequestError(Exception):
 
 
 def refusal(error: BadRequestError, path: str) -> JsonObject:
-    """The body of a refusal, as vLLM gives it on this path."""
+    """The body of an error, in vLLM's format on this path."""
     if path.startswith("/v1/messages"):
         return {"type": "error", "error": {"type": error.error_type, "message": str(error)}}
     message = {"message": str(error), "type": error.error_type, "param": None, "code": error.status}
@@ -23,7 +23,7 @@ def refusal(error: BadRequestError, path: str) -> JsonObject:
 
 
 def error_on_demand(shape: str, request: JsonObject) -> tuple[int, JsonObject]:
-    """A refusal that quotes the request, as pydantic's messages do.
+    """An error that quotes the request, like pydantic's messages.
 
     Args:
         shape: `flat` (vLLM until 0.9), `nested` (since), or `detail` (FastAPI's own).
@@ -33,7 +33,7 @@ def error_on_demand(shape: str, request: JsonObject) -> tuple[int, JsonObject]:
         Status and body.
 
     Raises:
-        BadRequestError: There is no such shape.
+        BadRequestError: The shape is unknown.
     """
     found = {"type": "missing", "loc": ("body", "model"), "msg": "Field required", "input": request}
     if shape == "flat":

@@ -1,4 +1,4 @@
-"""Reads `multipart/form-data` (RFC 7578) as it comes: fields are kept, files are counted and hashed and let go."""
+"""Parses `multipart/form-data` (RFC 7578) as a stream: fields are kept, files are counted, hashed and discarded."""
 
 import hashlib
 import re
@@ -9,7 +9,7 @@ from email.message import Message
 from scripts.fake_vllm.errors import BadRequestError
 
 MAX_HEADER = 16 * 1024
-"""Bytes of a part's header, and of a field's value, at most."""
+"""Largest header of a part, and largest value of a field, in bytes."""
 
 
 @dataclass
@@ -37,11 +37,11 @@ class File:
 
 @dataclass
 class Form:
-    """What a form held.
+    """The content of a form.
 
     Attributes:
         fields: Values by name, the last one of each.
-        files: In the order in which they came.
+        files: The files in the order of the form.
     """
 
     fields: dict[str, str]

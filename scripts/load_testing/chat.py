@@ -18,14 +18,14 @@ _SAID = ("content", "reasoning", "reasoning_content", "tool_calls")
 
 
 class ChatError(Exception):
-    """There is no response that could be signed. The message is one of a few kinds, to be counted by."""
+    """There is no response that could be signed. The message is one of a few fixed kinds, for counting."""
 
 
 class UntrueError(Exception):
     """A response's signature is missing or does not verify.
 
     Attributes:
-        kind: What to count it by.
+        kind: The kind under which it is counted.
         detail: What was found, in one line. It may quote what the server sent.
     """
 
@@ -37,12 +37,12 @@ class UntrueError(Exception):
 
 @dataclass(frozen=True)
 class Chat:
-    """A chat that was had, with times in seconds.
+    """A completed chat, with times in seconds.
 
     Attributes:
-        took: From the request to the answer's last byte.
-        tokens: From the request to each event that had a token in it; none where the answer was not streamed.
-        signatures_took: From the answer's last byte until both signatures were there.
+        took: From the request to the response's last byte.
+        tokens: From the request to each event with a token; empty if the response was not streamed.
+        signatures_took: From the response's last byte until both signatures were received.
         addresses: The signers' addresses, by algorithm.
     """
 
@@ -76,9 +76,9 @@ async def have_chat(question: Question, proxy: Connection, signatures: Connectio
         signatures: The connection for signatures.
 
     Raises:
-        ChatError: There is no answer to be signed.
-        TransportError: The same, as the connection did not last.
-        UntrueError: A signature is not there, or is not one of these bytes.
+        ChatError: There is no response that could be signed.
+        TransportError: There is no complete response, as the connection failed.
+        UntrueError: A signature is missing, or is not over these bytes.
     """
     body = question.body()
     answer = await proxy.ask("POST", "/v1/chat/completions", body)
@@ -122,13 +122,13 @@ def _checked(algo: SigningAlgo, said: bytes, bodies: SignedBodies) -> str:
 
 
 def _token_times(answer: Answer) -> tuple[float, ...]:
-    """Seconds until each event that had a token in it."""
+    """Seconds until each event with a token."""
     events = _DATA.finditer(answer.body)
     return tuple(answer.when(event.end()) - answer.asked for event in events if _has_token(event[1]))
 
 
 def _has_token(data: bytes) -> bool:
-    # The first event of a chat tells the role, the last ones how it ended and what was used.
+    # The first event of a chat has the role, the last events have the finish reason and the usage.
     try:
         return any(choice["delta"].get(name) for choice in json.loads(data)["choices"] for name in _SAID)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -136,10 +136,10 @@ def _has_token(data: bytes) -> bool:
 
 
 def _id_of(body: bytes) -> str:
-    """The answer's id, where there is no receipt: other proxies than this one give none.
+    """The response's id, for proxies that send no receipt id.
 
     Raises:
-        ChatError: It has none.
+        ChatError: It has no id.
     """
     for source in [event[1] for event in _DATA.finditer(body)] or [body]:
         try:

@@ -15,20 +15,20 @@ _PIECE = 64 * 1024
 
 
 class TransportError(Exception):
-    """No whole answer came. The message is one of a few kinds, to be counted by."""
+    """There was no complete response. The message is one of a few fixed kinds, for counting."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back.
+    """A response.
 
     Attributes:
         status: HTTP status.
         headers: By lower-case name.
         body: After transfer-decoding.
         asked: When the request was sent, in seconds of `time.perf_counter`.
-        arrivals: Where in the body each piece ended, and when it came.
-        ended: When the last byte came.
+        arrivals: The end offset in the body of each piece, and when it was received.
+        ended: When the last byte was received.
     """
 
     status: int
@@ -39,21 +39,21 @@ class Answer:
     ended: float
 
     def when(self, position: int) -> float:
-        """When so many bytes of the body were there."""
+        """When the first `position` bytes of the body had been received."""
         at = bisect_left(self.arrivals, position, key=lambda arrival: arrival[0])
         return self.arrivals[at][1] if at < len(self.arrivals) else self.ended
 
 
 class Connection:
-    """One connection at a time, opened when it is needed and kept alive where possible."""
+    """One connection at a time, opened on demand and kept alive if possible."""
 
     def __init__(self, origin: Origin, token: str, tls: ssl.SSLContext, timeout: float) -> None:
         """Prepare; no connection is opened yet.
 
         Args:
-            origin: Where the server is.
+            origin: The server's address.
             token: Bearer token to send.
-            tls: How to check the server's certificate, where the connection is TLS.
+            tls: How to check the server's certificate over TLS.
             timeout: Seconds that a request may take, from connecting to the last byte.
         """
         self._origin = origin
@@ -69,15 +69,15 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        """Send a request and read the whole answer, whatever its status.
+        """Send a request and read the whole response, whatever its status.
 
         Args:
             method: `GET` or `POST`.
-            path: With its query, quoted; it goes behind the path of the origin.
+            path: Path and query, quoted; appended to the path of the origin.
             body: JSON to send, if any.
 
         Raises:
-            TransportError: No whole answer came.
+            TransportError: There was no complete response.
         """
         try:
             async with asyncio.timeout(self._timeout):
@@ -106,7 +106,7 @@ class Connection:
         return self._streams is not None and self._streams[0].at_eof()
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._ended:  # by the server, as it may, while nothing was under way
+        if self._ended:  # the server may close an idle connection
             self.close()
         if self._streams is None:
             self._state = h11.Connection(h11.CLIENT)
@@ -142,7 +142,7 @@ class Connection:
                     raise TransportError("too long an answer")
             elif isinstance(event, h11.EndOfMessage):
                 break
-        assert response is not None  # h11 has no end of a message without its beginning
+        assert response is not None  # h11 reports no end of a message without its start
         if self._state.our_state is h11.DONE and self._state.their_state is h11.DONE:
             self._state.start_next_cycle()
         headers = {name.decode().lower(): value.decode("latin-1") for name, value in response.headers}

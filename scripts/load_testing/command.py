@@ -35,7 +35,7 @@ environment:
 """
 
 PAUSE = 0.1
-"""Seconds that a client waits after a failure, so that a proxy that refuses everything is not flooded."""
+"""Seconds that a client waits after a failure, so that a proxy that rejects everything is not flooded."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Target:
     """The proxy under load, and the options of its clients.
 
     Attributes:
-        proxy: Where the proxy is.
+        proxy: The proxy's address.
         signatures: Where to fetch signatures.
         token: Bearer token.
         tls: How to check certificates.
@@ -80,7 +80,7 @@ async def client(target: Target, question: Question, stats: Stats, until: float)
             finally:
                 stats.under_way -= 1
                 if signatures is not proxy:
-                    signatures.close()  # the side port has room for fewer connections than there may be clients
+                    signatures.close()  # the side port allows fewer connections than there may be clients
             await asyncio.sleep(PAUSE)
     finally:
         proxy.close()
@@ -112,7 +112,7 @@ async def first_model(target: Target) -> str:
     """The first model that the proxy lists.
 
     Raises:
-        FailedError: There is none, or no list.
+        FailedError: There is no model, or no list.
     """
     proxy, _ = target.connections()
     try:
@@ -130,7 +130,7 @@ async def first_model(target: Target) -> str:
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Run it; return the exit status."""
+    """Run the load test; return the exit status."""
     proxy: Origin = options.url
     signatures = proxy if options.side_port is None else replace(proxy, tls=False, port=options.side_port)
     target = Target(proxy, signatures, options.token, options.cacert, options.timeout)
@@ -150,7 +150,7 @@ async def run(options: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    """Put load on a proxy, print what came of it."""
+    """Put load on a proxy and print the statistics."""
     parser = argparse.ArgumentParser(
         prog="loadtest", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )

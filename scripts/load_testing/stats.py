@@ -1,4 +1,4 @@
-"""What `scripts/loadtest` counts and times, and how it is shown: a table for people, JSON for programs."""
+"""The counts and times of `scripts/loadtest`, and their output as a table or JSON."""
 
 import json
 import math
@@ -19,7 +19,7 @@ _LEAST = 1e-6
 
 
 class Durations:
-    """Times, kept to within 1 %: however many there are, they take some 2,000 numbers."""
+    """Times, kept to within 1 % in some 2,000 numbers, however many there are."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -35,7 +35,7 @@ class Durations:
         self._buckets[round(math.log(max(seconds, _LEAST)) / _STEP)] += 1
 
     def quantile(self, share: float) -> float | None:
-        """The time that this share of all does not exceed; None where there is none."""
+        """The quantile of this share of all times; None without any."""
         left = math.ceil(share * self.count)
         for bucket in sorted(self._buckets):
             left -= self._buckets[bucket]
@@ -56,13 +56,13 @@ class Stats:
     """Statistics of the chats so far.
 
     Attributes:
-        answered: Chats whose answer came and whose signatures are true.
-        untrue: Chats whose answer came, and a signature of which was missing or untrue.
-        failures: What went wrong, by kind.
-        samples: What the first one of each kind said.
+        answered: Chats with a response and valid signatures.
+        untrue: Chats with a response, but with a missing or invalid signature.
+        failures: Number of failures by kind.
+        samples: The message of the first failure of each kind.
         signers: The signers' addresses, by algorithm.
-        under_way: Chats that have begun and are not over.
-        tokens: Events with a token in them.
+        under_way: Chats in progress.
+        tokens: Events with a token.
     """
 
     started: float = field(default_factory=time.perf_counter)
@@ -81,16 +81,16 @@ class Stats:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far."""
+        """Seconds since the start."""
         return max((self.ended or time.perf_counter()) - self.started, _LEAST)
 
     @property
     def holds(self) -> bool:
-        """Whether there were answers, every request had one, and the signatures of all are true."""
+        """Whether there were responses, one for every request, all with valid signatures."""
         return self.answered > 0 and not self.failures
 
     def count(self, chat: Chat) -> None:
-        """Count a chat, unless another has signed it than those before: then it fails as the others do."""
+        """Count a chat; it is a failure if another key has signed it than the earlier ones."""
         for algo in SIGNING_ALGOS:
             if self.signers.setdefault(algo, chat.addresses[algo]) != chat.addresses[algo]:
                 detail = f"{chat.addresses[algo]} and {self.signers[algo]}"
@@ -112,11 +112,11 @@ class Stats:
         self.samples.setdefault(error.kind, printable(error.detail))
 
     def count_failed(self, kind: str) -> None:
-        """Count a request that had no answer to be signed."""
+        """Count a request without a response that could be signed."""
         self.failures[printable(kind)] += 1
 
     def as_json(self, **about: Any) -> str:
-        """All of it on one line, times in seconds, behind what else is known of the run."""
+        """All statistics on one line, with times in seconds, after further facts about the run."""
         times = {
             "to_first_token": self.first_token.figures(),
             "between_tokens": self.between_tokens.figures(),
@@ -139,7 +139,7 @@ class Stats:
         return json.dumps(about | result)
 
     def as_text(self) -> str:
-        """All of it for people."""
+        """All statistics as text."""
         rows = {
             "time to first token": self.first_token,
             "time between tokens": self.between_tokens,

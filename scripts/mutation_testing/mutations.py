@@ -8,7 +8,7 @@
     new = '''% (8 * len(text), text))'''
     tests = ["tests/attest_web/test_signatures.py"]
 
-`old` stands exactly once in `file`. In a string of several lines, the line break behind the opening `'''` is not part
+`old` occurs exactly once in `file`. In a string of several lines, the line break behind the opening `'''` is not part
 of it (TOML 1.0, "String"). `tests` are pytest's arguments, files or node ids, that are expected to catch the mutation.
 """
 
@@ -28,14 +28,14 @@ class MutationError(Exception):
 
 @dataclass(frozen=True)
 class Mutation:
-    """A mistake that somebody could make in a file.
+    """A plausible mistake in a file.
 
     Attributes:
         name: Words with hyphens, unique in the list.
-        description: What the program does wrong with it, in one line.
+        description: The program's wrong behaviour, in one line.
         file: Path relative to the checkout.
-        old: Text that stands exactly once in the file.
-        new: What takes its place.
+        old: Text that occurs exactly once in the file.
+        new: Its replacement.
         tests: Arguments of pytest, relative to the checkout.
     """
 

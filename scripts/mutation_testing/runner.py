@@ -1,4 +1,4 @@
-"""Applies a mutation to a copy of the checkout, runs tests there, and says what became of it."""
+"""Applies a mutation to a copy of the checkout, runs tests there, and returns the outcome."""
 
 import enum
 import os
@@ -17,16 +17,16 @@ from scripts.mutation_testing.mutations import Mutation, MutationError
 PYTEST_OPTIONS = (
     "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:randomly", "--timeout", "60", "--hypothesis-seed", "0",
 )  # fmt: skip
-"""The same tests with the same examples each time: what is caught today is caught tomorrow."""
+"""Options for the same tests with the same examples each time, so that results are reproducible."""
 
 PASSED, FAILED = 0, 1
-"""Exit statuses of pytest. All others say that the tests did not run."""
+"""Exit statuses of pytest. All others mean that the tests did not run."""
 
 _FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
 class Outcome(enum.Enum):
-    """What becomes of a mutation."""
+    """The outcome of a mutation."""
 
     CAUGHT = "caught"
     MISSED = "missed"
@@ -36,11 +36,11 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one mutation.
+    """The result of one mutation.
 
     Attributes:
         mutation: The mutation.
-        outcome: What became of it.
+        outcome: Its outcome.
         detail: The first test that failed, or why it does not apply, or why the tests did not run.
         seconds: How long it took.
     """
@@ -53,10 +53,10 @@ class Result:
 
 @dataclass(frozen=True)
 class PytestRun:
-    """What pytest has said.
+    """A run of pytest.
 
     Attributes:
-        status: Its exit status; None where it was ended, for want of time or when it was asked to.
+        status: Its exit status; None if it was terminated at its time limit or on request.
         output: Its standard output and error.
     """
 

@@ -14,12 +14,12 @@ TOKEN = "soak-token"
 
 
 class UnexpectedError(Exception):
-    """The proxy did something else than it should."""
+    """The proxy did not behave as expected."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back.
+    """A response.
 
     Attributes:
         status: HTTP status.
@@ -50,9 +50,9 @@ class Client:
         """Make a client that has no connection yet.
 
         Args:
-            port: The proxy's.
-            side_port: That of the proof pages.
-            seed: Of what it does at random.
+            port: The proxy's port.
+            side_port: The port of the proof pages.
+            seed: The seed of the random choices.
         """
         self.port = port
         self.side_port = side_port
@@ -61,19 +61,19 @@ class Client:
         self.writer: asyncio.StreamWriter | None = None
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """The connection, made anew where there is none."""
+        """The connection, opened if there is none."""
         if self.reader is None or self.writer is None:
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
         return self.reader, self.writer
 
     async def close(self) -> None:
-        """Close the connection, if there is one, in order."""
+        """Close the connection, if there is one, gracefully."""
         if self.writer is not None:
             self.writer.close()
             self.reader = self.writer = None
 
     async def reset(self) -> None:
-        """Break the connection off: what has not been read or sent is lost, and the proxy gets an RST."""
+        """Reset the connection: unread and unsent data are lost, and the proxy receives an RST."""
         if self.writer is not None:
             sock: socket.socket = self.writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -95,7 +95,7 @@ class Client:
         return int(first.split(" ")[1]), headers
 
     async def read_piece(self) -> bytes:
-        """Read one chunk of a chunked body; nothing at its end."""
+        """Read one chunk of a chunked body; empty at its end."""
         reader, _ = await self.open()
         size = int(await reader.readuntil(b"\r\n"), 16)
         return (await reader.readexactly(size + 2))[:-2]
@@ -116,10 +116,10 @@ class Client:
         return Answer(status, headers, body)
 
     async def ask(self, data: bytes, status: int = 200) -> Answer:
-        """Send a request and read its answer.
+        """Send a request and read its response.
 
         Raises:
-            UnexpectedError: The answer has another status.
+            UnexpectedError: The response has another status.
         """
         await self.send(data)
         answer = await self.read_answer()
@@ -128,10 +128,10 @@ class Client:
         return answer
 
     async def check_signature(self, asked: bytes, answer: Answer) -> None:
-        """Fetch the signature of an exchange, by its receipt, and compare the hashes that were signed.
+        """Fetch the signature of a response by its receipt id, and compare the signed hashes.
 
         Raises:
-            UnexpectedError: There is none, or it is another exchange's.
+            UnexpectedError: There is none, or it is over other bytes.
         """
         receipt = answer.headers.get("x-receipt-id")
         if receipt is None:

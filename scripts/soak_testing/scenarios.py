@@ -1,4 +1,4 @@
-"""The scenarios that the soak mixes: what clients of an API do, and what they should not."""
+"""The scenarios of the soak test: correct use of the API, and errors."""
 
 import asyncio
 import json
@@ -87,14 +87,14 @@ async def transcription(client: Client) -> None:
 
 
 async def speech(client: Client) -> None:
-    """A large answer that is not signed."""
+    """A large response that is not signed."""
     data = request("POST", "/v1/audio/speech", _dumped({"input": "x"}), X_Stand_In_Bytes=str(_LARGE))
     if len((await client.ask(data)).body) != _LARGE:
         raise UnexpectedError("not all of it came")
 
 
 async def pages(client: Client) -> None:
-    """Pages that need no token, two of them asked for at once."""
+    """Pages that need no token, two of them pipelined."""
     await client.send(request("GET", "/v1/models", token=None) + request("GET", "/health", token=None))
     for _ in range(2):
         if (await client.read_answer()).status != 200:
@@ -107,7 +107,7 @@ async def unknown_signature(client: Client) -> None:
 
 
 async def unknown_path(client: Client) -> None:
-    """A path that the model server does not know."""
+    """A path that is unknown upstream."""
     await client.ask(request("POST", "/v1/nowhere", _dumped({})), 404)
 
 
@@ -118,13 +118,13 @@ async def no_token(client: Client) -> None:
 
 
 async def too_large(client: Client) -> None:
-    """A chat that says it is too large, and has not begun to be."""
+    """A chat whose Content-Length is too large, without a body."""
     await client.ask(request("POST", "/v1/chat/completions", Content_Length="99999999"), 413)
     await client.close()
 
 
 async def too_large_in_the_end(client: Client) -> None:
-    """A chat that turns out to be too large, as far as it is let."""
+    """A chunked chat that exceeds the body limit."""
     await client.send(
         request("POST", "/v1/chat/completions").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     )
@@ -138,26 +138,26 @@ async def too_large_in_the_end(client: Client) -> None:
 
 
 async def bad_json(client: Client) -> None:
-    """A chat that is no JSON."""
+    """A chat that is not JSON."""
     await client.ask(request("POST", "/v1/chat/completions", b"{"), 400)
     await client.close()
 
 
 async def bad_http(client: Client) -> None:
-    """What is not HTTP."""
+    """Bytes that are not HTTP."""
     await client.close()
     await client.ask(b"NONSENSE\r\n\r\n", 400)
     await client.close()
 
 
 async def refused(client: Client) -> None:
-    """A chat that the model server refuses."""
+    """A chat that the upstream rejects."""
     data = request("POST", "/v1/chat/completions", _chat(stream=False), X_Stand_In_Error="nested")
     await client.ask(data, 400)
 
 
 async def upstream_breaks_off(client: Client) -> None:
-    """A stream that the model server does not finish."""
+    """A stream that the upstream does not finish."""
     await client.send(request("POST", "/v1/chat/completions", _chat(stream=True), X_Stand_In_Cut="5"))
     try:
         await client.read_answer()
@@ -168,32 +168,32 @@ async def upstream_breaks_off(client: Client) -> None:
 
 
 async def leaves_in_head(client: Client) -> None:
-    """A client that goes in the middle of its request's head."""
+    """A client that disconnects in the middle of its request's head."""
     await client.send(request("POST", "/v1/chat/completions")[:40])
     await client.close()
 
 
 async def leaves_in_body(client: Client) -> None:
-    """A client that breaks off in the middle of its request's body."""
+    """A client that resets the connection in the middle of its request's body."""
     await client.send(request("POST", "/v1/chat/completions", _chat(stream=True))[:-20])
     await client.reset()
 
 
 async def leaves_in_upload(client: Client) -> None:
-    """A client that breaks off in the middle of an upload."""
+    """A client that resets the connection in the middle of an upload."""
     content_type, body = _form(_UPLOAD)
     await client.send(request("POST", "/v1/audio/transcriptions", body, Content_Type=content_type)[: _UPLOAD // 2])
     await client.reset()
 
 
 async def leaves_before_answer(client: Client) -> None:
-    """A client that goes when it has asked."""
+    """A client that disconnects after its request."""
     await client.send(request("POST", "/v1/chat/completions", _chat(stream=client.random.random() < 0.5)))
     await client.close()
 
 
 async def leaves_in_answer(client: Client) -> None:
-    """A client that breaks off when the answer has begun."""
+    """A client that resets the connection after the start of the response."""
     await client.send(request("POST", "/v1/chat/completions", _chat(stream=True)))
     await client.read_head()
     await client.read_piece()
@@ -201,14 +201,14 @@ async def leaves_in_answer(client: Client) -> None:
 
 
 async def leaves_in_large_answer(client: Client) -> None:
-    """A client that breaks off when a lot is on its way to it."""
+    """A client that resets the connection during a large response."""
     await client.send(request("POST", "/v1/audio/speech", _dumped({}), X_Stand_In_Bytes=str(10 * _LARGE)))
     await client.read_head()
     await client.reset()
 
 
 async def slow_writer(client: Client) -> None:
-    """A client that sends bit by bit."""
+    """A client that sends its request slowly, in small pieces."""
     body = _chat(stream=False)
     data = request("POST", "/v1/chat/completions", body)
     for at in range(0, len(data), 100):
@@ -218,7 +218,7 @@ async def slow_writer(client: Client) -> None:
 
 
 async def slow_reader(client: Client) -> None:
-    """A client that takes its time to read."""
+    """A client that reads its response slowly."""
     await client.send(request("POST", "/v1/audio/speech", _dumped({}), X_Stand_In_Bytes=str(_LARGE)))
     await client.read_head()
     reader, _ = await client.open()
@@ -257,4 +257,4 @@ SCENARIOS: dict[Scenario, float] = {
     slow_writer: 1,
     slow_reader: 1,
 }
-"""How often each comes, beside the others."""
+"""Relative frequency of each scenario."""

@@ -1,1 +1,1 @@
-"""The parts of the dstack simulator: what a dstack guest says, and the TDX platform that vouches for it."""
+"""The parts of the dstack simulator: a dstack guest, and the TDX platform that signs its quotes."""

@@ -25,13 +25,13 @@ from scripts.tee_simulator.tdx import REPORT_DATA_SIZE
 
 JsonObject = dict[str, Any]
 Read = Callable[[], Arguments]
-"""Reads a call's arguments; a method that takes none does not, and so minds no malformed ones."""
+"""Parses a call's arguments. A method without arguments does not call it, and so ignores malformed ones."""
 
 Method = Callable[[Read], JsonObject | None]
 
 VERSION = "0.6.0"
 REVISION = "git:" + "0" * 20
-"""Where the program's version is a commit, which the simulator has none of."""
+"""In place of the commit in a real agent's version."""
 
 VENDOR = "dstack simulator"
 SIGNING_PATH, SIGNING_PURPOSE = "vms", "signing"
@@ -39,16 +39,16 @@ SIGNING_PATH, SIGNING_PURPOSE = "vms", "signing"
 
 
 class RequestError(Exception):
-    """A call that the guest agent refuses, always with status 400."""
+    """A call that the guest agent rejects, always with status 400."""
 
 
 class GuestAgent:
-    """Answers calls on behalf of a guest. Its methods may be called from any thread."""
+    """Serves the calls of a guest. Thread-safe."""
 
     def __init__(self, guest: SimulatedGuest) -> None:
         self._guest = guest
         self._is_0_5 = guest.options.os_version == "0.5"
-        # A real agent has this issued in the background; a client that is quick finds it empty.
+        # A real agent issues this in the background, so an early client finds it empty.
         demo = CertificateRequest(subject="demo-cert", client_auth=True)
         self._demo_certificate = "\n".join(guest.issue(ec.generate_private_key(ec.SECP256R1()), demo, attested=True))
         shared: dict[str, Method] = {
@@ -69,19 +69,19 @@ class GuestAgent:
         self._methods = shared | of_release
 
     def answer(self, method: str, read: Read) -> JsonObject | None:
-        """Answer a call.
+        """Serve a call.
 
         Args:
             method: Its name.
             read: Reads its arguments.
 
         Raises:
-            RequestError: There is no such method, or it does not take those arguments.
+            RequestError: The method is unknown, or its arguments are invalid.
         """
         return dispatch(self._methods, method, read)
 
     def get_key(self, read: Read) -> JsonObject:
-        """`GetKey`. A release that knows one algorithm ignores which is asked for."""
+        """`GetKey`. A release with only one algorithm ignores the requested algorithm."""
         arguments = read()
         algorithm = "" if self._is_0_5 else arguments.text("algorithm")
         key, chain = self._guest.keys.get_key(arguments.text("path"), arguments.text("purpose"), algorithm)
@@ -90,7 +90,7 @@ class GuestAgent:
     def info(self, _: Read) -> JsonObject:
         """`Info`."""
         guest = self._guest
-        log = guest.log  # an app may emit an event meanwhile: registers and log are of one moment
+        log = guest.log  # a snapshot: an app may emit an event while registers and log are read
         measured = guest.measured_after(log)
         aggregated, compose_hash = mr_aggregated(measured).hex(), guest.app.compose_hash.hex()
         tcb_info = {

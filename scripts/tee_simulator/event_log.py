@@ -1,17 +1,17 @@
 """The event log of a dstack trust domain, the registers that its replay gives, and the forms that it is shown in.
 
 An event's digest extends the runtime measurement register that `imr` names, 0 to 3: register = SHA-384(register ‖
-digest), from 48 zero bytes on. Registers 0 to 2 hold the boot, by events of TCG's types; register 3 holds what dstack
-itself has to say, by events of `RUNTIME_EVENT`.
+digest), from 48 zero bytes on. Registers 0 to 2 hold the boot, by events of TCG's types. Register 3 holds dstack's own
+events, of the type `RUNTIME_EVENT`.
 
-A guest shows the same log in four forms. They differ in what of it is left out, because a verifier can compute it:
+A guest shows the same log in four forms, which leave out different parts that a verifier can compute:
 
 | shown by | boot events | runtime events |
 | --- | --- | --- |
 | `Info`, and `GetQuote` before 0.5.6 | all | digest; no preimage |
-| `GetQuote` from 0.5.6 on | no payload, but for ACPI data | no digest; V2 with its preimage |
+| `GetQuote` from 0.5.6 on | no payload, except ACPI data | no digest; V2 with its preimage |
 | `Attest` | all | digest; V2 with its preimage |
-| an RA-TLS certificate | ACPI data alone | neither digest nor preimage |
+| an RA-TLS certificate | ACPI data only | neither digest nor preimage |
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""What a guest has on record of the GPUs that it attested at boot.
+"""A guest's record of the GPUs that it attested at boot.
 
-Shape: the output of NVIDIA's `nvattest`, which dstack keeps as it came and puts a digest of into its event log. The
-tokens in it are unsigned (`alg` none), as those of NVIDIA's local verifier are; here, no GPU has been asked either.
+Format: the output of NVIDIA's `nvattest`, which dstack keeps unchanged and whose digest it puts into its event log. The
+tokens in it are unsigned (`alg` none), like those of NVIDIA's local verifier; here, there is no GPU either.
 """
 
 import base64
@@ -24,8 +24,8 @@ def gpu_attestation(seed: bytes, count: int) -> str:
     """The text that the guest keeps, and `GpuInfo` gives: indented JSON with a line end behind it.
 
     Args:
-        seed: Whence the GPUs' ids come.
-        count: How many there are; 0 gives an empty text.
+        seed: The seed of the GPUs' ids.
+        count: Number of GPUs; 0 gives an empty text.
     """
     if count == 0:
         return ""

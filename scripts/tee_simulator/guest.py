@@ -25,7 +25,7 @@ from scripts.tee_simulator.tdx import SimulatedPlatform, TdMeasurements
 
 MR_KMS = hashlib.sha256(b"simulated KMS: measurements").digest()
 DEVICE_ID = hashlib.sha256(b"").digest()
-"""A guest does not know its platform's id, and says this; a verifier's device id is SHA-256 of the PPID."""
+"""A guest does not know its platform's id and reports this; a verifier's device id is SHA-256 of the PPID."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class GuestOptions:
     """How a guest is launched.
 
     Attributes:
-        seed: Whence its keys come, and its instance id; 32 bytes.
+        seed: The seed of its keys and its instance id, 32 bytes.
         os_version: dstack's, "0.6" or "0.5".
         compose: The app's compose document, a JSON object; one of the simulator's own by default.
         event_log_version: 1 or 2; by default what the compose document says.
@@ -177,7 +177,7 @@ class SimulatedGuest:
         return mr_aggregated(self.measured)
 
     def identity(self) -> dict[str, Any]:
-        """What a verifier can be told to expect of it; bytes in hex."""
+        """The values that a verifier can pin for it; bytes in hex."""
         measured = self.measured
         identity: dict[str, Any] = {
             "app_id": self.app.app_id.hex(),
@@ -247,7 +247,7 @@ class SimulatedGuest:
         return root.app_ca(derive_p256(secret, self.app.app_id, b"app-ca"), self.app.app_id)
 
     def _app_info(self) -> bytes:
-        """What an RA-TLS certificate says of its app, msgpack."""
+        """The description of the app in an RA-TLS certificate, msgpack."""
         measured, provider = self.measured, self.provider.info.encode()
         system = measured.mrtd + b"".join(measured.rtmrs[:3]) + hashlib.sha256(provider).digest()
         init_scripts: list[bytes] = []

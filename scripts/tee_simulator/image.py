@@ -1,9 +1,9 @@
 """The OS image that a simulated guest claims to run, and what booting it measures.
 
-The values are those of a release of dstack, as one of its guests on real hardware has reported them: image hash,
-measurement material, memory, and the digests of the events of RTMR0 to RTMR2. So a verifier that recomputes the boot
-registers from the image hash finds what it would find on hardware. That the machine is none is for the quote's
-signature to say, which leads to a root of the simulator's own.
+The values are those of a release of dstack, reported by a guest on real hardware: image hash, measurement material,
+memory, and the digests of the events of RTMR0 to RTMR2. So a verifier that recomputes the boot registers from the image
+hash gets the same results as on hardware. Only the quote's signature, which leads to the simulator's own root, shows
+that the hardware is simulated.
 """
 
 import hashlib

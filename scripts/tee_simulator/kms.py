@@ -1,10 +1,10 @@
-"""Keys as a dstack guest gets and derives them, from a seed in place of a KMS's root secrets.
+"""The keys of a dstack guest, derived from a seed in place of a KMS's root secrets.
 
-All keys come of HKDF-SHA256 with the salt `RATLS`:
+All keys are derived by HKDF-SHA256 with the salt `RATLS`:
 
     root secret ─ app id ‖ "app-key" → app key ─ path → a key that the app asks for
 
-The path alone decides what a key is: neither its purpose nor its algorithm changes it. Both are in the signatures.
+Only the path determines a key; purpose and algorithm do not change it. Both are in the signatures.
 """
 
 import json
@@ -24,7 +24,7 @@ _SALT = b"RATLS"
 
 
 class UnknownAlgorithmError(ValueError):
-    """A key was asked for an algorithm that dstack does not know."""
+    """A key was requested for an algorithm that dstack does not know."""
 
 
 class KeyProviderKind(StrEnum):
@@ -56,7 +56,7 @@ class KeyProvider:
 
         Args:
             kind: What it is.
-            seed: Whence its secrets come: the same seed gives the same keys, and the same id.
+            seed: The seed of its secrets: the same seed gives the same keys and the same id.
         """
         k256_root = derive_key(seed, b"simulated key provider: secp256k1 root")
         return cls(kind, k256_root, derive_p256(seed, b"simulated key provider: P-256 CA"))
