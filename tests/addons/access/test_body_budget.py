@@ -9,7 +9,7 @@ MOST = 1000
 
 
 class Memory:
-    """Bodies that are held, and what became of them."""
+    """Held bodies, and which of them were dropped."""
 
     def __init__(self) -> None:
         self.clock = Clock()

@@ -1,4 +1,4 @@
-"""What this proxy says to browsers, on its own responses and on an upstream's."""
+"""The CORS headers of this proxy's own responses and of an upstream's."""
 
 import pytest
 from mitmproxy import flow as mitm_flow

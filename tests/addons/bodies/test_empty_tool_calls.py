@@ -19,7 +19,7 @@ PATTERNS = [
 
 
 def filtered(body: bytes, *cuts: int, keep_length: bool = False) -> bytes:
-    """What is forwarded of a body that comes in pieces, cut at these places."""
+    """The forwarded body, for a body in pieces that are cut at these offsets."""
     places = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
     tool_calls = EmptyToolCallsFilter(keep_length=keep_length)
     forwarded = [tool_calls.feed(body[begin:end]) for begin, end in pairwise(places)]

@@ -26,7 +26,7 @@ def read(pieces: list[bytes], event_format: EventFormat = CHAT) -> tuple[EndDete
 
 
 class ReferenceReader:
-    """What the standard says, written for a whole stream at once and without a thought for speed."""
+    """A reference implementation of the standard for a whole stream at once, without regard to speed."""
 
     def __init__(self, stream: bytes) -> None:
         self.id: str | None = None

@@ -1,4 +1,4 @@
-"""A pipeline as mitmproxy calls it: what goes on, what it says of itself, and what its observer sees."""
+"""A pipeline as mitmproxy calls it: what is sent on, its attributes, and what its observer gets."""
 
 import gzip
 import hashlib

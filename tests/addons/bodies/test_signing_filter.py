@@ -26,7 +26,7 @@ def sha256(data: bytes) -> str:
 
 
 class Response:
-    """One response on its way, and what has come of it.
+    """One response that passes the filter, and the results.
 
     Attributes:
         left: What has gone to the client.

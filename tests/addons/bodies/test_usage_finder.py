@@ -1,4 +1,4 @@
-"""Finding the tokens that a JSON response has cost, in its bytes as they pass."""
+"""Finding the token usage in the bytes of a JSON response as they pass."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The one look-up from a flow to its record: when a record begins, what it lasts as long as, and what it is not in."""
+"""The one look-up from a flow to its record: when a record is made, how long it lasts, and where it does not appear."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""What is told of a request when it is over: to people as a line, to machines by name."""
+"""The summary of a request that has ended: as a readable line, and as fields."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How many tokens a response has cost, by what it says."""
+"""The token usage that a response reports."""
 
 from typing import Any
 

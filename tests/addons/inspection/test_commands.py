@@ -1,4 +1,4 @@
-"""The commands on the chosen flow. tests/e2e/test_console.py and test_mitmweb.py give them."""
+"""The commands for the selected flow. tests/e2e/test_console.py and test_mitmweb.py run them."""
 
 import threading
 from collections.abc import Callable, Iterator

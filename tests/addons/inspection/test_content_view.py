@@ -1,4 +1,4 @@
-"""The content view "TEE proof", and which bodies it stands in for."""
+"""The content view "TEE proof", and which bodies it replaces."""
 
 from collections.abc import Callable
 

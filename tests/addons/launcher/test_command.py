@@ -1,4 +1,4 @@
-"""The command line of `tee-signer`, without a proxy behind it. tests/e2e/test_launcher.py has one."""
+"""The command line of `tee-signer`, without a proxy. tests/e2e/test_launcher.py tests it with one."""
 
 import socket
 from pathlib import Path

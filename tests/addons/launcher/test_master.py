@@ -1,4 +1,4 @@
-"""The lean master calls the hooks that mitmproxy's would, in its order, and does with their errors what it does."""
+"""The master calls the same hooks as mitmproxy's, in the same order, and handles their errors alike."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from addons.launcher.master import CachedAddonManager, CachedOptions
 
 
 class Addon:
-    """Notes its calls; its hook may be told to fail, to wait or to halt."""
+    """Records its calls; its hook may fail, wait or raise AddonHalt."""
 
     def __init__(self, name: str, calls: list[str], act: Callable[[], Any] | None = None, *below: "Addon") -> None:
         self.name = name

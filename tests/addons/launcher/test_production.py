@@ -1,4 +1,4 @@
-"""The production launcher's master: what is set in it, and what it does not take."""
+"""The production launcher's master: the options that it sets, and those that it rejects."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The launcher's way to run hooks and to listen: the same as mitmproxy's, with fewer turns of the loop."""
+"""How the launcher runs hooks and listens: with the same results as mitmproxy, in fewer iterations of the loop."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ from tests.addons.wire import make_context
 
 
 class Asking(layer.Layer):
-    """Asks for two hooks one after the other at each event, and notes what has come of them."""
+    """Runs two hooks one after the other at each event, and records their completions."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -170,7 +170,7 @@ class Hooked:
 
 
 class Handler(CachedConnectionHandler):
-    """A handler that notes what it is told in place of a layer, and what is logged."""
+    """A handler that records the events for its layer, and the log."""
 
     def __init__(self, master: ProxyMaster) -> None:
         self.master = master

@@ -1,4 +1,4 @@
-"""Which TLS key a supervisor hands to its workers, and that waiting for one holds up no stop."""
+"""Which TLS key a supervisor hands to its workers, and that waiting for one does not delay a stop."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The supervisor of workers that do not do what they should. tests/e2e/test_workers.py has those that do."""
+"""The supervisor with workers that fail. tests/e2e/test_workers.py tests it with real ones."""
 
 import asyncio
 import os

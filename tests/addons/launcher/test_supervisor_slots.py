@@ -1,4 +1,4 @@
-"""How a supervisor fills its slots, replaces its workers and ends, with workers that do what the test says."""
+"""How a supervisor fills its slots, replaces its workers and ends, with workers that the test controls."""
 
 import asyncio
 import logging

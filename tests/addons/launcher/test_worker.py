@@ -1,4 +1,4 @@
-"""What a worker takes from its supervisor, and what it does when the supervisor speaks or goes."""
+"""What a worker receives from its supervisor, and how it handles the supervisor's messages and end."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What a supervisor and a worker say to each other, over a socket as they have it."""
+"""The messages between a supervisor and a worker, over a socket of the same kind."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""A worker as its supervisor sees it: what it takes for ready, and what it does with one that is gone."""
+"""A worker's process in its supervisor: when it counts as ready, and calls after it has ended."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""What workers have in common; tests/addons/launcher/test_supervisor_slots.py starts them."""
+"""What workers share; tests/addons/launcher/test_supervisor_slots.py starts them."""
 
 import pytest
 

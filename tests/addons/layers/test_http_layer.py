@@ -1,4 +1,4 @@
-"""A request and its answer when one side goes, or does not come to an end; in memory."""
+"""A request and its response when one side disconnects, or does not end its message; in memory."""
 
 import hashlib
 from collections.abc import Sequence

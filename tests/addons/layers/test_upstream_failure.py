@@ -1,4 +1,4 @@
-"""How each end of an upstream connection is told to the stream."""
+"""The outcome that a stream gets for each end of an upstream connection."""
 
 import pytest
 from mitmproxy import http
@@ -26,7 +26,7 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def received_from(answer: bytes, *, closes: bool) -> list[HttpEvent]:
-    """What a stream is told of an upstream that sends something to its GET, and then may close the connection."""
+    """The event that a stream gets when an upstream sends bytes after its GET, and then may close the connection."""
     client = ApiHttp1Client(make_context(), KeepAliveLimit(1))
     client.conn.state = ConnectionState.OPEN
     [opening] = [command for command in client.handle_event(events.Start()) if isinstance(command, commands.Command)]

@@ -1,4 +1,4 @@
-"""What is refused, closed and awaited before the proxy stops. tests/e2e/test_drain.py has real connections."""
+"""What is rejected, closed and awaited before the proxy stops. tests/e2e/test_drain.py uses real connections."""
 
 import asyncio
 import threading

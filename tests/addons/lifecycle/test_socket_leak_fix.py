@@ -12,7 +12,7 @@ from addons.lifecycle.socket_leak_fix import SocketLeakFix
 
 
 class Writer:
-    """Says whether it was closed."""
+    """Records whether it was closed."""
 
     closed = False
 

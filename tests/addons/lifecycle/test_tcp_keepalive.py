@@ -1,4 +1,4 @@
-"""Options of sockets; tests/e2e/test_vanished_peers.py has what becomes of peers that are gone."""
+"""Options of sockets; tests/e2e/test_vanished_peers.py tests vanished peers."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Redirects and other references of an upstream's, as the client gets them."""
+"""An upstream's redirects and other references, rewritten for the client."""
 
 import pytest
 from hypothesis import given

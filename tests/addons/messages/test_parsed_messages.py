@@ -1,4 +1,4 @@
-"""mitmproxy's messages at less cost: nobody who reads them sees a difference."""
+"""mitmproxy's messages at less cost: their interface behaves as mitmproxy's."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What of the head of an upstream's answer goes on to the client."""
+"""Which parts of an upstream response's head are sent to the client."""
 
 import pytest
 from mitmproxy import http

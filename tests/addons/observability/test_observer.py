@@ -1,4 +1,4 @@
-"""What is told of each request when it is over."""
+"""What is reported of each request that has ended."""
 
 import pytest
 from mitmproxy import http
@@ -20,7 +20,7 @@ CHATS = "/v1/chat/completions"
 
 
 class Told:
-    """An observer, and what it has told."""
+    """An observer, and the summaries that it has reported."""
 
     def __init__(self) -> None:
         self.exchanges = Exchanges(Router().route_of)

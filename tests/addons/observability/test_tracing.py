@@ -1,4 +1,4 @@
-"""The span of a request, by an exporter in memory. tests/e2e/test_tracing.py has a collector."""
+"""The span of a request, with an exporter in memory. tests/e2e/test_tracing.py uses a collector."""
 
 import sys
 

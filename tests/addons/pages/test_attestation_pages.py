@@ -1,4 +1,4 @@
-"""How requests reach the pages, and what does not."""
+"""How requests reach the pages, and which do not."""
 
 import asyncio
 import threading
@@ -47,7 +47,7 @@ def pages(app: App, exchanges: Exchanges) -> Iterator[AttestationPages]:
 
 
 async def ask(pages: AttestationPages, *flows: http.HTTPFlow) -> list[int]:
-    """Take requests through the hooks; return the statuses of the answers."""
+    """Take requests through the hooks; return the statuses of the responses."""
     for flow in flows:
         pages.requestheaders(flow)
         flow.request.headers.pop("authorization", None)  # as the gate does

@@ -1,4 +1,4 @@
-"""The services that are made by the settings, and which of them a worker shares with the others."""
+"""The services made by the settings, and which of them a worker shares with the others."""
 
 import socket
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Which exchanges leave word of why they have no signature, under which of their ids."""
+"""Which exchanges get a mark with the reason for a missing signature, and under which ids."""
 
 from collections.abc import Callable
 from unittest.mock import Mock

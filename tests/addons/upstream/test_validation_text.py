@@ -1,4 +1,4 @@
-"""Pydantic's own texts, and what others make of them."""
+"""Pydantic's own texts, and the forms in which servers send them."""
 
 import json
 from typing import Any, Literal

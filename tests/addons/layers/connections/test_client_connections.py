@@ -1,4 +1,4 @@
-"""Which connections are taken, and which are ended because their clients take too long."""
+"""Which connections are accepted, and which are closed because their clients miss a deadline."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +23,7 @@ SIDE_PORT = 8001
 
 
 class Handler:
-    """A connection handler that notes what it is told, and may act on it."""
+    """A connection handler that records its events, and may act on them."""
 
     def __init__(self, client: Client) -> None:
         self.client = client

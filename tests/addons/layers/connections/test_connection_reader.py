@@ -1,4 +1,4 @@
-"""The readers that stand between a connection and mitmproxy's task, on real sockets."""
+"""The readers between a connection and mitmproxy's task, on real sockets."""
 
 import asyncio
 import socket

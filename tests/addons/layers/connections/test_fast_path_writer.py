@@ -8,7 +8,7 @@ from addons.layers.connections.fast_path_writer import NEVER_FULL, FastPathWrite
 
 
 class FakeFastPath:
-    """Takes a number of bytes of whatever comes."""
+    """Takes a fixed number of bytes."""
 
     def __init__(self, takes: int) -> None:
         self._takes = takes

@@ -1,4 +1,4 @@
-"""Events that are handled inline, and those that have to wait for their turn."""
+"""Events that are handled inline, and those that have to wait."""
 
 import asyncio
 from typing import cast

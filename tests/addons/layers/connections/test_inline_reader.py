@@ -1,4 +1,4 @@
-"""What the inline reader spares mitmproxy's task; test_connection_reader.py has what both readers do."""
+"""What the inline reader handles without mitmproxy's task; test_connection_reader.py tests what both readers do."""
 
 import asyncio
 import socket

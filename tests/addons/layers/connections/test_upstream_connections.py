@@ -253,7 +253,7 @@ def test_a_connection_that_has_been_idle_for_too_long_is_not_used_again() -> Non
 
 
 def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:
-    """As the loop can tell, though the layers have not been told yet."""
+    """Closed for the event loop, while the layers have had no event of it."""
     ended: set[Connection] = set()
     client = Http2Client(idle=KeepAliveLimit(10, has_ended=ended.__contains__))
     client.ask()

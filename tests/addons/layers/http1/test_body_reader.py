@@ -1,4 +1,4 @@
-"""The readers of request bodies. test_chunked.py has the chunk decoder, test_server.py what clients get."""
+"""The readers of request bodies. test_chunked.py tests the chunk decoder, test_server.py the responses to clients."""
 
 import h11
 import pytest

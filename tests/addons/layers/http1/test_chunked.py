@@ -1,4 +1,4 @@
-"""The chunk decoder, with h11's as the oracle: whatever comes, however it is cut, both read the same or refuse it."""
+"""The chunk decoder, with h11's as the oracle: for all bytes and all cuts, both read the same or both reject them."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Answers from hell, in memory: whatever an upstream sends, nothing raises, and the client gets HTTP that is one."""
+"""Malformed responses, in memory: no upstream bytes raise an exception, and the client gets valid HTTP."""
 
 from unittest.mock import Mock
 
@@ -30,7 +30,7 @@ REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r
 
 
 class SentRequest:
-    """A request that has been sent, and the flow that it has become."""
+    """A request that was sent, and its flow."""
 
     def __init__(self, request: bytes = REQUEST) -> None:
         config = make_config(1_000_000)

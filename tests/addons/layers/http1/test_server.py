@@ -1,4 +1,4 @@
-"""The layer as it is, fed with bytes: whatever comes, it takes what h11 would take, or a beginning of that."""
+"""The layer, fed with bytes: it accepts no more requests than h11 would accept."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""The queues of an HTTP/2 connection, between it and a client of hyper-h2's. test_server.py has the layer."""
+"""The send queues of an HTTP/2 connection with a client of hyper-h2. test_server.py tests the layer."""
 
 import h2.config
 import h2.events

@@ -1,4 +1,4 @@
-"""Windows that are opened again, and upstreams that are halted, a stream at a time; test_server.py has the frames."""
+"""Windows that are opened again, and upstreams that are paused, for each stream; test_server.py tests the frames."""
 
 import pytest
 from mitmproxy import http
@@ -12,7 +12,7 @@ from tests.addons.wire import make_context, no_reading
 
 
 class Upstreams(BackPressure):
-    """What is behind the streams: which are halted, and which have taken nothing yet."""
+    """The backpressure of the streams: which are paused, and which have queued events."""
 
     def __init__(self) -> None:
         super().__init__({}, no_reading())

@@ -1,4 +1,4 @@
-"""The states of a graceful end; tests/addons/layers/http2/test_server.py has them on a connection."""
+"""The states of a graceful end; tests/addons/layers/http2/test_server.py tests them on a connection."""
 
 import pytest
 from hyperframe.frame import Frame, GoAwayFrame, PingFrame

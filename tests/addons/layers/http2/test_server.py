@@ -1,4 +1,4 @@
-"""The layer by itself, between a client of hyper-h2 and nobody: time stands still unless a test moves it."""
+"""The layer with a client of hyper-h2, without streams behind it: only tests advance the clock."""
 
 import json
 
@@ -42,7 +42,7 @@ TIMEOUTS = Http2Timeouts(upstream=100, idle=20, body=BodyTimes(pause=10, rate=0.
 
 
 class Upstreams(BackPressure):
-    """Upstreams of nobody's, that say what is asked of them."""
+    """Fake upstreams that record what the layer pauses and resumes."""
 
     def __init__(self) -> None:
         super().__init__({}, ReadController(ConnectionHandlers({})))
@@ -142,7 +142,7 @@ class Connection:
         self.tell(events.Wakeup(self._wakeups.pop(SWEEP)))
 
     def go_away(self) -> None:
-        """Have the connection end; what the client says to that is not sent yet."""
+        """Retire the connection; the client's replies are not sent yet."""
         self.retiring = True
         self.tell(GoingAway())
 

@@ -1,4 +1,4 @@
-"""What all parts of a stream share: its attempt, the upstream's time, and that nothing is left of it; in memory."""
+"""The base of a stream: its attempt, the upstream's deadline, and that its memory is freed; in memory."""
 
 import pytest
 from mitmproxy.proxy import events

@@ -1,4 +1,4 @@
-"""What is made of a response's head, and what follows the handshake of a WebSocket; in memory."""
+"""How a response's head is changed, and what follows the handshake of a WebSocket; in memory."""
 
 from concurrent.futures import Future
 

@@ -1,4 +1,4 @@
-"""Heads that are kept true to their bodies, and what counts as another request than the one that came."""
+"""The corrected framing of requests, and which requests count as changed."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ BODY = b'{"model":"m"}'
 
 
 def received(*fields: tuple[bytes, bytes], body: bytes | None = BODY) -> tuple[RequestFraming, http.Request]:
-    """A request of which all has come."""
+    """A complete request."""
     request = http.Request.make("POST", "http://upstream:9000/v1/chat/completions", b"", http.Headers(fields))
     request.headers.fields = fields
     framing = RequestFraming()

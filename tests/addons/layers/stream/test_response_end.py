@@ -1,4 +1,4 @@
-"""How a response is passed on, and that its last bytes wait for its signature; in memory."""
+"""How a response is sent on, and that its last bytes wait for its signature; in memory."""
 
 import hashlib
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Reader:
 
 
 class Signed:
-    """A client whose responses are signed, and stored when the test says so."""
+    """A client whose responses are signed, and whose signatures are stored on demand."""
 
     def __init__(self, *, durable: bool = False, size: int | None = None, streams: bool = True) -> None:
         self.signed: list[str] = []

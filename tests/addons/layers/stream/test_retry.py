@@ -1,4 +1,4 @@
-"""What is noted of each attempt, and that the layers send a request again where the policy says; in memory."""
+"""What is recorded of each attempt, and that the layers send a request again if the policy says so; in memory."""
 
 from collections.abc import Callable, Sequence
 from unittest.mock import Mock

@@ -70,7 +70,7 @@ def read(connection: h11.Connection, sent: bytes) -> tuple[http.Headers, bytes, 
 
 
 def client() -> h11.Connection:
-    """A client that has asked for something."""
+    """A client that has sent a request."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="POST", target="/", headers=[("host", "x"), ("content-length", "0")]))
     connection.send(h11.EndOfMessage())

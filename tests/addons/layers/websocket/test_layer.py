@@ -17,7 +17,7 @@ from tests.support.verification import sha256
 
 
 class Signer:
-    """Writes down what it is told to do."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.done: list[tuple[str, ...]] = []

@@ -1,4 +1,4 @@
-"""Which WebSockets are told that their token was revoked; tests/e2e/test_retirement.py has what becomes of them."""
+"""Which WebSockets get the event of a revoked token; tests/e2e/test_retirement.py tests how they end."""
 
 import pytest
 from mitmproxy import http
