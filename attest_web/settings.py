@@ -37,7 +37,7 @@ def _endpoint(name: str) -> Any:
 CERTS_PROBLEM = (
     "TLS_FROM_DSTACK=1 has dstack make the key and certificate of TLS: leave out --certs, or set TLS_FROM_DSTACK=0"
 )
-"""What is said where mitmproxy's option `certs` is set beside that setting."""
+"""The error if mitmproxy's option `certs` is set together with that setting."""
 
 
 class LaunchSettings(BaseSettings):
@@ -61,7 +61,7 @@ class LaunchSettings(BaseSettings):
 
 
 class Settings(LaunchSettings):
-    """Every setting that this proxy takes. The environment variable is the field's name in capitals."""
+    """All settings of this proxy. The environment variable is the field's name in capitals."""
 
     model_name: Annotated[str, AfterValidator(setting_values.printable_name)] = Field(
         description="the name of the served model, e.g. Qwen/Qwen2.5-7B-Instruct"
@@ -75,7 +75,7 @@ class Settings(LaunchSettings):
         le=65535,
         description="the side port of the proof pages, 1 to 65535; 0 takes a free one",
     )
-    dev: bool = Field(default=False, description="1 signs with random keys that nothing vouches for; 0 or 1")
+    dev: bool = Field(default=False, description="1 signs with random keys that no attestation covers; 0 or 1")
     chat_cache_expiration: int = Field(
         default=1200, ge=1, description="how long a signature can be fetched, in seconds, 1 or more"
     )
@@ -127,8 +127,8 @@ class Settings(LaunchSettings):
     )
     rate_limit_no_trust_proxy: bool = Field(
         default=False,
-        description="1 takes whoever connects for the client; 0 believes the last entry of X-Forwarded-For, or else "
-        "X-Real-IP, where a private address sends it; 0 or 1",
+        description="1 takes the peer address as the client; 0 trusts the last entry of X-Forwarded-For, or else "
+        "X-Real-IP, from private addresses; 0 or 1",
     )
     log_level: LogLevel = Field(
         default="info", description="how much is logged: debug, info, warning or error; -q and -v go before it"
@@ -240,7 +240,7 @@ class Settings(LaunchSettings):
     attestation_cache_ttl: int = Field(
         default=300, ge=2, description="how old a report without a nonce may be, in seconds, 2 or more"
     )
-    attestation_public: bool = Field(default=False, description="1 hands out reports without a token; 0 or 1")
+    attestation_public: bool = Field(default=False, description="1 serves reports without a token; 0 or 1")
     gpu_no_hw_mode: bool = Field(
         default=False, description="1 shows NVIDIA's canned evidence, which proves nothing; 0 or 1"
     )
@@ -273,23 +273,23 @@ class Settings(LaunchSettings):
 
     @property
     def tls_names(self) -> tuple[str, ...]:
-        """The single names of `TLS_ALT_NAMES`."""
+        """The names of `TLS_ALT_NAMES`."""
         return tuple(name.strip() for name in self.tls_alt_names.split(","))
 
     @property
     def keeps_plaintext(self) -> bool:
-        """Whether prompts and answers may stay in flows."""
+        """Whether prompts and responses may stay in flows."""
         return self.dev if self.inspect_plaintext is None else self.inspect_plaintext
 
     @property
     def cors_origins(self) -> frozenset[str]:
-        """The single origins of `CORS_ALLOW_ORIGINS`; `*` stands for all."""
+        """The origins of `CORS_ALLOW_ORIGINS`; `*` stands for all."""
         none = self.cors_allow_origins == "none"
         return frozenset() if none else frozenset(origin.strip() for origin in self.cors_allow_origins.split(","))
 
     @property
     def signed_model(self) -> str | None:
-        """The model name that goes into the signed text, or None where the text is the hashes alone."""
+        """The model name in the signed text; None if the text has only the hashes."""
         return self.model_name if self.signed_text_format == "model" else None
 
 
@@ -306,7 +306,7 @@ def load_settings[T: LaunchSettings](kind: type[T], given: Mapping[str, str] | N
 
     Args:
         kind: Which settings to read.
-        given: Values by field name that go before the environment's.
+        given: Values by field name, which take precedence over the environment.
 
     Raises:
         SettingsError: A setting is missing or malformed. No message holds a secret.
