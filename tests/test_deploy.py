@@ -69,7 +69,7 @@ def test_every_base_image_is_pinned_by_its_digest() -> None:
     assert all(IMAGE.search(declared[base.strip("${}")]) for base in bases)
 
 
-def test_whatever_the_dockerfile_copies_is_there_and_not_ignored() -> None:
+def test_dockerfile_copy_sources_exist_and_are_not_ignored() -> None:
     ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert ignored[0] == "*"
     allowed = [line.removeprefix("!") for line in ignored if line.startswith("!")]
@@ -85,7 +85,7 @@ def test_whatever_the_dockerfile_copies_is_there_and_not_ignored() -> None:
         assert any(source == path or fnmatch(source, f"{path}/*") for path in allowed), source
 
 
-def test_packages_are_installed_by_hash_and_nothing_is_built_but_the_project() -> None:
+def test_packages_are_installed_by_hash_and_only_the_project_is_built() -> None:
     installs = re.findall(r"pip --python \S+ install ([^\n;]*)", DOCKERFILE)
     assert [
         ("--require-hashes" in one and "--only-binary :all:" in one) or "--no-index" in one for one in installs
@@ -96,14 +96,14 @@ def test_packages_are_installed_by_hash_and_nothing_is_built_but_the_project() -
 
 
 @pytest.mark.parametrize("path", ["deploy/requirements.lock", "deploy/requirements-build.lock"])
-def test_the_image_has_what_was_tested(path: str) -> None:
+def test_image_packages_are_the_tested_versions(path: str) -> None:
     everything, here = locked("requirements.lock"), locked(path)
     assert here
     assert all(hashes for hashes in here.values())
     assert here.items() <= everything.items()
 
 
-def test_the_image_has_all_that_the_proxy_needs_and_what_its_settings_switch_on() -> None:
+def test_image_packages_cover_the_projects_dependencies_and_extras() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["fast"], *extras["otel"]]
@@ -111,13 +111,13 @@ def test_the_image_has_all_that_the_proxy_needs_and_what_its_settings_switch_on(
     assert {re.split(r"[^\w.-]", one)[0].lower() for one in wanted} <= pinned_names
 
 
-def test_nothing_for_development_is_in_the_image() -> None:
+def test_image_packages_include_no_development_tools() -> None:
     names = {pin.partition("==")[0] for pin in locked("deploy/requirements.lock")}
     assert {"mitmproxy", "uvloop"} <= names
     assert not names & {"pytest", "mypy", "ruff", "openai", "pip"}
 
 
-def test_the_proxy_is_nobody_and_is_stopped_as_it_wants_to_be() -> None:
+def test_proxy_image_has_an_unprivileged_user_sigterm_and_a_health_check() -> None:
     found = dict(instructions("proxy"))
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", found["USER"])
     assert found["STOPSIGNAL"] == "SIGTERM"
@@ -140,14 +140,14 @@ def test_every_service_is_confined_and_pinned(service: str) -> None:
     assert service == "tee-signer" or found["healthcheck"]["test"][0] == "CMD"  # the proxy's is in its image
 
 
-def test_the_proxys_settings_are_settings() -> None:
+def test_compose_environment_of_the_proxy_is_valid_settings() -> None:
     environment = compose()["services"]["tee-signer"]["environment"]
     assert set(environment) - NOT_THE_PROXYS <= {name.upper() for name in Settings.model_fields}
     given = {name.lower(): value for name, value in environment.items() if name not in NOT_THE_PROXYS}
     load_settings(Settings, given | {"token": "that-dstack-hands-in"})
 
 
-def test_only_the_proxy_can_be_reached_for_chats_and_only_it_has_dstack() -> None:
+def test_compose_publishes_only_proxy_and_grafana_and_only_the_proxy_has_dstack() -> None:
     services = compose()["services"]
     assert {name for name, service in services.items() if "ports" in service} == {"tee-signer", "grafana"}
     with_dstack = {name for name in services if any("dstack.sock" in one for one in services[name].get("volumes", []))}
@@ -155,7 +155,7 @@ def test_only_the_proxy_can_be_reached_for_chats_and_only_it_has_dstack() -> Non
     assert "/var/run/dstack.sock:/var/run/dstack.sock" in services["tee-signer"]["volumes"]
 
 
-def test_docker_waits_longer_than_the_proxy_drains() -> None:
+def test_compose_stop_grace_period_exceeds_the_drain_time() -> None:
     proxy = compose()["services"]["tee-signer"]
     # Its port is published as it is: what connects is the client, whatever X-Forwarded-For says.
     assert proxy["environment"]["RATE_LIMIT_NO_TRUST_PROXY"] == "1"
@@ -163,7 +163,7 @@ def test_docker_waits_longer_than_the_proxy_drains() -> None:
     assert int(proxy["stop_grace_period"].removesuffix("s")) > int(proxy["environment"]["DRAIN_SECONDS"]) + 15
 
 
-def test_those_that_watch_are_told_where() -> None:
+def test_prometheus_and_grafana_addresses_match_the_compose_services() -> None:
     services = compose()["services"]
     scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yaml").read_text())["scrape_configs"]
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in scraped}
@@ -180,7 +180,7 @@ def test_those_that_watch_are_told_where() -> None:
     assert ["deploy/grafana/tee-signer.json", f"{provider['options']['path']}/tee-signer.json"] in copies
 
 
-def test_what_is_pinned_stands_there_and_secrets_do_not() -> None:
+def test_pinned_compose_has_the_pinned_values_and_no_secrets() -> None:
     text = pinned(COMPOSE.read_text(), GIVEN | dict.fromkeys(SECRETS, "s3cret"))
     assert "s3cret" not in text
     assert set(re.findall(r"\$\{(\w+)", text)) == set(SECRETS)
@@ -202,20 +202,20 @@ def test_what_is_pinned_stands_there_and_secrets_do_not() -> None:
         ({"TLS_ALT_NAMES": "chat.example:443"}, "TLS_ALT_NAMES takes host names"),
     ],
 )
-def test_what_would_leave_something_open_is_refused(change: dict[str, str], problem: str) -> None:
+def test_invalid_pin_value_is_refused_with_what_it_takes(change: dict[str, str], problem: str) -> None:
     with pytest.raises(PinError, match=problem):
         pinned(COMPOSE.read_text(), GIVEN | change)
 
 
 @pytest.mark.parametrize("given", [{}, {"TLS_FROM_DSTACK": "", "TLS_ALT_NAMES": ""}])
-def test_the_proxy_speaks_no_tls_of_dstack_unless_told_to(given: dict[str, str]) -> None:
+def test_tls_from_dstack_is_off_by_default(given: dict[str, str]) -> None:
     proxy = yaml.safe_load(pinned(COMPOSE.read_text(), GIVEN | given))["services"]["tee-signer"]
     assert {name: proxy["environment"][name] for name in DEFAULTS} == DEFAULTS
     without_pins = dict(re.findall(r"\$\{(TLS_\w+):-([^}]*)\}", COMPOSE.read_text()))
     assert without_pins == DEFAULTS
 
 
-def test_tls_of_dstack_is_pinned_with_its_names() -> None:
+def test_tls_from_dstack_is_pinned_with_its_alt_names() -> None:
     given = {"TLS_FROM_DSTACK": "1", "TLS_ALT_NAMES": "chat.example,*.a-1.example,10.0.0.1,::1,::ffff:1.2.3.4"}
     proxy = yaml.safe_load(pinned(COMPOSE.read_text(), GIVEN | given))["services"]["tee-signer"]
     assert {name: proxy["environment"][name] for name in given} == given
@@ -224,12 +224,12 @@ def test_tls_of_dstack_is_pinned_with_its_names() -> None:
     assert settings.tls_names == tuple(given["TLS_ALT_NAMES"].split(","))
 
 
-def test_a_variable_that_nobody_has_thought_of_is_refused() -> None:
+def test_unknown_compose_variable_is_refused() -> None:
     with pytest.raises(PinError, match="OTHER is neither a secret nor pinned"):
         pinned("image: ${OTHER:-x}", GIVEN)
 
 
-def test_app_compose_has_the_pinned_compose_file_and_demands_of_the_guest() -> None:
+def test_app_compose_has_the_pinned_compose_file_and_guest_requirements() -> None:
     document = json.loads(app_compose(COMPOSE.read_text(), APP_GIVEN))
     assert document["docker_compose_file"] == pinned(COMPOSE.read_text(), GIVEN)
     assert document["manifest_version"] == "3"
@@ -245,7 +245,7 @@ def test_app_compose_has_the_pinned_compose_file_and_demands_of_the_guest() -> N
     assert "event_log_version" not in document  # the default is what dstack's own verification reads
 
 
-def test_app_compose_names_the_key_provider_that_a_verifier_goes_by() -> None:
+def test_app_compose_pins_the_key_provider_that_the_verifier_checks() -> None:
     demanded = pinned_by_compose(app_compose(COMPOSE.read_text(), APP_GIVEN))
     assert demanded == bytes.fromhex(KMS_KEY)
     found = check_key_provider(KeyProvider(KeyProviderKind.KMS, demanded), frozenset(), demanded)
@@ -261,7 +261,7 @@ def test_app_compose_has_a_gpu_policy_whose_hash_differs_by_the_number_of_gpus()
     assert lines == ["package policy", "default nv_match = false", "nv_match {", "count(input) == 8", "}"]
 
 
-def test_app_compose_is_the_same_bytes_each_time_also_when_dstacks_tool_writes_it_anew() -> None:
+def test_app_compose_output_is_deterministic_and_survives_reserialization() -> None:
     command = [sys.executable, str(ROOT / "deploy" / "pin_compose.py"), "--app-compose"]
     env = {"PATH": os.environ["PATH"], "TOKEN": "s3cret"} | APP_GIVEN
     printed = subprocess.run(command, env=env, capture_output=True, timeout=limit(30), check=True).stdout

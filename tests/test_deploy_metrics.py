@@ -70,7 +70,7 @@ def dashboard() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("query", queries())
-def test_a_query_is_for_metrics_and_labels_that_there_are(query: str) -> None:
+def test_queries_use_only_existing_metrics_and_labels(query: str) -> None:
     families = {family(name) for name in metrics_in(query)}
     assert families
     assert families <= metric_families() | set(OF_PROMETHEUS)
@@ -78,25 +78,25 @@ def test_a_query_is_for_metrics_and_labels_that_there_are(query: str) -> None:
     assert labels_in(query) <= known
 
 
-def test_every_metric_is_shown() -> None:
+def test_every_metric_is_used_by_a_query() -> None:
     shown = {family(name) for query in queries() for name in metrics_in(query)}
     assert metric_families() - shown == set()
 
 
-def test_the_reasons_that_alerts_look_for_are_given() -> None:
+def test_alert_reasons_occur_in_the_source() -> None:
     source = "".join(path.read_text() for path in (ROOT / "addons").rglob("*.py"))
     matched = re.findall(r'reason[=!~]+"([^"]+)"', " ".join(rule["expr"] for rule in alert_rules()))
     assert matched
     assert all(f'"{reason}"' in source for alternatives in matched for reason in alternatives.split("|"))
 
 
-def test_words_that_are_no_metrics_are_told_from_those_that_are() -> None:
+def test_query_parser_finds_the_metrics_and_labels() -> None:
     query = 'histogram_quantile(0.9, sum by (le, a) (rate(x_bucket{b=~"y and z"}[5m] offset 1d))) > 4 * on (c) up'
     assert metrics_in(query) == {"x_bucket", "up"}
     assert labels_in(query) == {"le", "a", "b", "c"}
 
 
-def test_every_panel_says_what_it_shows_and_none_covers_another() -> None:
+def test_dashboard_panels_have_descriptions_and_do_not_overlap() -> None:
     panels = dashboard()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     places = set()
@@ -110,7 +110,7 @@ def test_every_panel_says_what_it_shows_and_none_covers_another() -> None:
                 places.add((x, y))
 
 
-def test_every_alert_says_what_to_do() -> None:
+def test_alerts_have_a_severity_a_summary_and_a_runbook() -> None:
     for rule in alert_rules():
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert rule["annotations"]["summary"].endswith(".")
@@ -118,12 +118,12 @@ def test_every_alert_says_what_to_do() -> None:
 
 
 @with_promtool
-def test_prometheus_takes_its_configuration() -> None:
+def test_prometheus_configuration_is_valid() -> None:
     promtool("check", "config", str(PROMETHEUS))
 
 
 @with_promtool
-def test_prometheus_takes_the_dashboards_queries(tmp_path: Path) -> None:
+def test_dashboard_queries_are_valid_promql(tmp_path: Path) -> None:
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries())]
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
@@ -131,7 +131,7 @@ def test_prometheus_takes_the_dashboards_queries(tmp_path: Path) -> None:
 
 
 @with_promtool
-def test_each_alert_fires_when_it_should_and_none_on_a_quiet_afternoon() -> None:
+def test_each_alert_fires_when_it_should_and_none_in_normal_operation() -> None:
     scenarios = ROOT / "tests" / "alerts.yaml"
     bad = yaml.safe_load(scenarios.read_text())["tests"][0]["promql_expr_test"][0]
     fired = {re.sub(r".*alertname=\"(\w+)\".*", r"\1", sample["labels"]) for sample in bad["exp_samples"]}

@@ -57,7 +57,7 @@ class Arrow(NamedTuple):
         return f"{self.importer} -> {self.imported}"
 
 
-def test_imports_between_rooms_run_downwards() -> None:
+def test_imports_between_addon_packages_run_downwards() -> None:
     backward = {str(arrow) for arrow in arrows() if is_in_addons(arrow.importer) and not runs_down(arrow)}
     assert shown(backward) == ""
 
@@ -71,7 +71,7 @@ def test_attest_web_imports_neither_addons_nor_mitmproxy() -> None:
     assert shown(backward) == ""
 
 
-def test_rooms_of_attest_web_do_not_import_each_other_in_a_circle() -> None:
+def test_attest_web_packages_have_no_import_cycle() -> None:
     graph: dict[str, set[str]] = {}
     for arrow in arrows():
         if top_level(arrow.importer) == top_level(arrow.imported) == "attest_web":
@@ -80,7 +80,7 @@ def test_rooms_of_attest_web_do_not_import_each_other_in_a_circle() -> None:
     assert circle(graph) == ""
 
 
-def test_modules_do_not_import_each_other_in_a_circle() -> None:
+def test_modules_have_no_import_cycle() -> None:
     names = set(modules())
     graph: dict[str, set[str]] = {name: set() for name in names}
     for arrow in arrows():
@@ -89,12 +89,12 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
     assert circle(graph) == ""
 
 
-def test_bodies_import_nothing_of_mitmproxy() -> None:
+def test_bodies_package_does_not_import_mitmproxy() -> None:
     found = [arrow for arrow in arrows() if room(arrow.importer) == "bodies" and "mitmproxy" in arrow.imported]
     assert shown(found) == ""
 
 
-def test_sans_io_rooms_import_no_input_and_output() -> None:
+def test_sans_io_packages_import_no_io_modules() -> None:
     found = [
         arrow
         for arrow in arrows()
@@ -105,7 +105,7 @@ def test_sans_io_rooms_import_no_input_and_output() -> None:
     assert shown(found) == ""
 
 
-def test_every_room_says_in_one_sentence_what_it_is_for() -> None:
+def test_every_package_has_a_one_sentence_docstring() -> None:
     wrong = [folder for folder in folders() if not is_one_sentence(docstring(ROOT / folder / "__init__.py"))]
     assert wrong == []
 
@@ -115,12 +115,12 @@ def test_no_folder_has_more_than_fifteen_modules() -> None:
     assert {folder: count for folder, count in counts.items() if count > MAX_MODULES} == {}
 
 
-def test_no_file_is_longer_than_one_idea_takes() -> None:
+def test_no_module_is_longer_than_the_limit() -> None:
     counts = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules().values()}
     assert {file: count for file, count in counts.items() if count > MAX_LINES} == {}
 
 
-def test_a_nested_import_and_one_for_types_alone_are_arrows() -> None:
+def test_import_parser_finds_nested_and_type_checking_imports() -> None:
     source = (
         "import a.b\n"
         "if TYPE_CHECKING:\n    from c import d\n"
@@ -134,7 +134,7 @@ def test_a_nested_import_and_one_for_types_alone_are_arrows() -> None:
     }
 
 
-def test_an_arrow_to_the_room_itself_or_below_runs_down_and_others_do_not() -> None:
+def test_import_within_a_package_or_below_runs_down_and_others_do_not() -> None:
     assert runs_down(Arrow("addons.layers.a", "addons.layers.http1.b"))
     assert runs_down(Arrow("addons.layers.a", "addons.access.b"))
     assert runs_down(Arrow("addons.access.a", "attest_web.keys"))

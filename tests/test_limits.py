@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
     ],
     ids=["idle", "in use", "last minute", "now", "many CPUs", "far too busy"],
 )
-def test_a_limit_grows_with_what_wants_the_cpus(loadavg: str, cpus: int, factor: float) -> None:
+def test_time_limit_grows_with_the_load_per_cpu(loadavg: str, cpus: int, factor: float) -> None:
     assert load_factor(loadavg, cpus) == pytest.approx(factor)
 
 
@@ -35,13 +35,13 @@ def test_a_limit_is_never_shorter_than_on_an_idle_machine() -> None:
 
 
 @pytest.mark.timeout(50)
-def test_the_limit_of_a_test_grows_as_well(request: pytest.FixtureRequest) -> None:
+def test_pytest_timeout_marker_grows_with_the_load(request: pytest.FixtureRequest) -> None:
     own, given = (marker.args[0] for marker in request.node.iter_markers("timeout"))
     assert given == 50
     assert 50 <= own <= 50 * MOST
 
 
-def test_programs_can_be_interrupted_where_the_tests_run_in_the_background() -> None:
+def test_programs_started_by_background_tests_do_not_ignore_sigint() -> None:
     """A shell has SIGINT ignored in what it starts with `&`, and all that the tests start would inherit that."""
     script = (
         "import subprocess, tests.conftest\n"

@@ -35,7 +35,7 @@ def test_a_module_that_is_gone_or_has_a_mirror_is_off_the_list() -> None:
     assert {module for module in listed if module not in modules() or mirror_of(module).exists()} == set()
 
 
-def test_what_is_tested_elsewhere_is_tested_there() -> None:
+def test_modules_tested_elsewhere_name_an_existing_test_module() -> None:
     assert {test for test in TESTED_ELSEWHERE.values() if not (TESTS / test).exists()} == set()
 
 

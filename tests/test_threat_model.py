@@ -6,14 +6,14 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMED = re.compile(r"`([a-z0-9_/]+\.py)::(test_[a-z0-9_]+)`")
 
 
-def test_every_test_that_the_threat_model_names_is_there() -> None:
+def test_threat_model_names_only_existing_tests() -> None:
     named = NAMED.findall((ROOT / "docs" / "threat-model.md").read_text())
     assert len(named) > 50
     missing = [f"{file}::{test}" for file, test in named if test not in names_in(ROOT / "tests" / file)]
     assert not missing
 
 
-def test_every_row_names_a_test() -> None:
+def test_threat_model_rows_each_name_a_test() -> None:
     text = (ROOT / "docs" / "threat-model.md").read_text()
     attacks = [line for line in text.partition("## Authentication and access")[2].splitlines() if line.startswith("| ")]
     rows = [line for line in attacks if not line.startswith(("| attack", "| ---"))]

@@ -63,30 +63,30 @@ def room(limit: ConnectionLimit, client: str | None = None) -> int:
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(1, 400), (4, 100), (3, 134)])
-def test_connections_for_all_workers_are_divided_among_them(make: Make, workers: int, expected: int) -> None:
+def test_chain_divides_max_connections_among_workers(make: Make, workers: int, expected: int) -> None:
     chain = make(WorkerContext(workers=workers), max_connections="400")
     assert room(find(chain, ClientConnections)._ports.proxied) == expected
 
 
-def test_a_clients_share_of_the_connections_is_divided_among_the_workers_too(make: Make) -> None:
+def test_chain_divides_the_per_client_connection_share_among_workers(make: Make) -> None:
     chain = make(WorkerContext(workers=4), max_connections="400", max_connections_per_client="40")
     assert room(find(chain, ClientConnections)._ports.proxied, "203.0.113.1") == 10
 
 
-def test_a_client_has_a_quarter_by_default_and_all_where_the_settings_say_so(make: Make) -> None:
+def test_chain_client_share_is_a_quarter_by_default_and_unlimited_if_zero(make: Make) -> None:
     chain = make(max_connections="400")
     assert room(find(chain, ClientConnections)._ports.proxied, "203.0.113.1") == 100
     chain = make(max_connections="400", max_connections_per_client="0")
     assert room(find(chain, ClientConnections)._ports.proxied, "203.0.113.1") == 400
 
 
-def test_the_side_port_has_room_for_probes_however_few_connections_there_may_be(make: Make) -> None:
+def test_chain_side_port_has_a_minimum_number_of_connections(make: Make) -> None:
     chain = make(max_connections="8")
     assert room(find(chain, ClientConnections)._ports.side) == SIDE_PORT_LEAST
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(1, 2**22), (4, 2**20)])
-def test_the_memory_for_waiting_bodies_is_divided_among_the_workers(make: Make, workers: int, expected: int) -> None:
+def test_chain_divides_the_body_memory_among_workers(make: Make, workers: int, expected: int) -> None:
     chain = make(WorkerContext(workers=workers), max_buffered_body_bytes=str(2**22))
     budget = find(chain, ReverseProxy)._config.bodies.budget
     body = budget.begin(lambda: None)
@@ -94,14 +94,14 @@ def test_the_memory_for_waiting_bodies_is_divided_among_the_workers(make: Make, 
     assert not body.add(1)
 
 
-def test_a_request_meets_the_gate_before_the_signer_and_the_drain_before_both(make: Make) -> None:
+def test_chain_orders_the_drain_before_the_gate_and_the_gate_before_the_signer(make: Make) -> None:
     chain = make()
     kinds = [type(addon) for addon in chain]
     order = [kinds.index(kind) for kind in (ClientConnections, ReverseProxy, Drain, Gate, Signer, Observer)]
     assert order == sorted(order)
 
 
-def test_addresses_that_make_no_sense_are_refused_before_anything_is_made(make: Make) -> None:
+def test_chain_invalid_endpoint_url_raises_a_settings_error(make: Make) -> None:
     with pytest.raises(SettingsError) as raised:
         make(vllm_rerank_url="ftp://x/y")
     assert "VLLM_RERANK_URL" in str(raised.value.problems)

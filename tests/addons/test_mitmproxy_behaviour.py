@@ -47,7 +47,7 @@ def plain_proxy() -> Wire:
     return Wire(HttpLayer(make_context(), HTTPMode.transparent))
 
 
-def test_a_response_set_on_the_headers_of_a_streamed_request_is_a_defect_of_mitmproxys() -> None:
+def test_mitmproxy_response_set_on_streamed_request_headers_raises_not_implemented() -> None:
     """`RequestBodyStream.start_request_stream` responds at once."""
     wire = plain_proxy()
 
@@ -60,7 +60,7 @@ def test_a_response_set_on_the_headers_of_a_streamed_request_is_a_defect_of_mitm
         wire.receive(wire.client, POST)
 
 
-def test_a_response_set_on_the_headers_waits_for_the_whole_body() -> None:
+def test_mitmproxy_response_set_on_request_headers_waits_for_the_whole_body() -> None:
     wire = plain_proxy()
 
     def answer(made: http.HTTPFlow) -> None:
@@ -74,7 +74,7 @@ def test_a_response_set_on_the_headers_waits_for_the_whole_body() -> None:
 
 
 @pytest.mark.parametrize(("nothing", "ends"), [(b"", True), ([], False)], ids=["empty piece", "no piece"])
-def test_an_empty_piece_would_end_a_chunked_body(nothing: Any, ends: bool) -> None:
+def test_mitmproxy_empty_piece_ends_a_chunked_body_and_an_empty_list_does_not(nothing: Any, ends: bool) -> None:
     wire = plain_proxy()
 
     def stream(made: http.HTTPFlow) -> None:
@@ -88,7 +88,7 @@ def test_an_empty_piece_would_end_a_chunked_body(nothing: Any, ends: bool) -> No
     assert wire.to_client.endswith(b"\r\n0\r\n\r\n") is ends
 
 
-def test_the_end_of_a_streamed_body_is_told_by_an_empty_piece_before_the_response_hook() -> None:
+def test_mitmproxy_streamed_body_ends_with_an_empty_piece_before_the_response_hook() -> None:
     wire, told = plain_proxy(), list[object]()
 
     def stream(made: http.HTTPFlow) -> None:
@@ -105,7 +105,7 @@ def test_the_end_of_a_streamed_body_is_told_by_an_empty_piece_before_the_respons
     assert told == [b"a", b"", "response"]
 
 
-def test_trailers_are_a_failure_of_mitmproxys() -> None:
+def test_mitmproxy_upstream_trailers_raise_not_implemented() -> None:
     """Our body readers drop them."""
     wire = plain_proxy()
     wire.receive(wire.client, GET)
@@ -114,7 +114,7 @@ def test_trailers_are_a_failure_of_mitmproxys() -> None:
         wire.receive(server, CHUNKED + b"0\r\nTrailer: x\r\n\r\n")
 
 
-def test_an_error_is_answered_in_html() -> None:
+def test_mitmproxy_error_response_is_html() -> None:
     """`ApiHttp1Server` responds with JSON."""
     wire = plain_proxy()
     wire.receive(wire.client, GET)
@@ -122,7 +122,7 @@ def test_an_error_is_answered_in_html() -> None:
     assert b"<html>" in wire.to_client
 
 
-def test_a_flow_is_live_until_its_last_byte_is_on_its_way() -> None:
+def test_mitmproxy_flow_is_live_in_its_response_hook_and_not_afterwards() -> None:
     wire, flows = plain_proxy(), list[http.HTTPFlow]()
     wire.hooks = {"requestheaders": flows.append, "response": lambda made: flows.append(made) if made.live else None}
     wire.receive(wire.client, GET)
@@ -131,7 +131,7 @@ def test_a_flow_is_live_until_its_last_byte_is_on_its_way() -> None:
     assert not flows[0].live
 
 
-def test_a_flow_whose_client_goes_is_not_live() -> None:
+def test_mitmproxy_flow_is_not_live_after_its_client_disconnects() -> None:
     wire, flows = plain_proxy(), list[http.HTTPFlow]()
     wire.hooks = {"requestheaders": flows.append}
     wire.receive(wire.client, GET)
@@ -140,7 +140,7 @@ def test_a_flow_whose_client_goes_is_not_live() -> None:
     assert not flows[0].live
 
 
-def test_a_response_that_ends_before_its_request_is_not_ended_to_the_client() -> None:
+def test_mitmproxy_response_ending_before_its_request_is_not_ended_to_the_client() -> None:
     """`ApiHttpStream.send_response` ends it."""
     wire = plain_proxy()
 
@@ -157,7 +157,7 @@ def test_a_response_that_ends_before_its_request_is_not_ended_to_the_client() ->
     assert wire.to_client.endswith(b"1\r\na\r\n")
 
 
-def test_an_idle_connection_to_an_upstream_is_used_again_for_the_same_client() -> None:
+def test_mitmproxy_reuses_an_idle_upstream_connection_for_the_same_client() -> None:
     wire = plain_proxy()
     for _ in range(2):
         wire.receive(wire.client, GET)
@@ -167,27 +167,27 @@ def test_an_idle_connection_to_an_upstream_is_used_again_for_the_same_client() -
     assert wire.client.state is ConnectionState.OPEN
 
 
-def test_a_wakeup_comes_back_to_the_layer_that_asked_for_it() -> None:
+def test_mitmproxy_wakeup_event_carries_its_command() -> None:
     command = commands.RequestWakeup(1.0)
     assert command.delay == 1.0
     assert isinstance(events.Wakeup(command), events.CommandCompleted)
     assert events.Wakeup(command).command is command
 
 
-def test_a_hook_of_our_own_is_found_by_its_name_and_blocks_its_layer() -> None:
+def test_mitmproxy_registers_a_custom_hook_by_name_and_as_blocking() -> None:
     assert StoringHook.name == "storing"
     assert StoringHook.blocking is True
     assert hooks.all_hooks["storing"] is StoringHook
 
 
 @pytest.mark.parametrize(("set_by_addon", "selected"), [(None, b"http/1.1"), (b"h2", b"h2")])
-def test_a_protocol_that_is_set_on_the_client_is_selected(set_by_addon: bytes | None, selected: bytes) -> None:
+def test_mitmproxy_alpn_selects_the_protocol_set_on_the_client(set_by_addon: bytes | None, selected: bytes) -> None:
     connection = SSL.Connection(SSL.Context(SSL.TLS_METHOD))
     connection.set_app_data(AppData(client_alpn=set_by_addon, server_alpn=None, http2=True))
     assert alpn_select_callback(connection, [b"http/1.1", b"h2"]) == selected
 
 
-def test_asyncio_receives_as_much_at_once_as_max_size_says() -> None:
+def test_asyncio_transport_reads_at_most_max_size_bytes_at_once() -> None:
     sizes: list[int] = []
     came = asyncio.Event()
 
@@ -214,7 +214,7 @@ def test_asyncio_receives_as_much_at_once_as_max_size_says() -> None:
     assert max(sizes) == client_connections._READ_SIZE
 
 
-def test_a_client_may_have_five_connections_to_an_upstream_unless_max_conns_says_otherwise() -> None:
+def test_mitmproxy_default_max_conns_per_upstream_is_five() -> None:
     class Handler(ConnectionHandler):
         async def handle_hook(self, hook: commands.StartHook) -> None: ...
 
@@ -224,12 +224,12 @@ def test_a_client_may_have_five_connections_to_an_upstream_unless_max_conns_says
     asyncio.run(main())
 
 
-def test_flows_can_be_kept_weakly() -> None:
+def test_mitmproxy_flows_are_compared_and_hashed_by_identity() -> None:
     assert flow.Flow.__eq__ is object.__eq__
     assert http.HTTPFlow.__hash__ is object.__hash__
 
 
-def test_an_addon_of_an_addon_gets_its_hooks() -> None:
+def test_mitmproxy_calls_hooks_of_nested_addons() -> None:
     class Child:
         called = False
 
@@ -246,18 +246,18 @@ def test_an_addon_of_an_addon_gets_its_hooks() -> None:
     assert parent.addons[0].called
 
 
-def test_modes_and_their_servers_are_found_by_name() -> None:
+def test_mitmproxy_finds_modes_and_their_servers_by_name() -> None:
     mode = ProxyMode.parse(f"{MODE}:https://vllm:8000")
     assert type(mode) is ProxyReverseMode
     assert (mode.address, mode.scheme, mode.transport_protocol) == (("vllm", 8000), "https", "tcp")
     assert type(ServerInstance.make(mode, CachedProxyserver())) is ProxyServerInstance
 
 
-def test_next_layer_adds_no_option_which_would_configure_the_signer_too_early() -> None:
+def test_mitmproxy_next_layer_has_no_load_hook() -> None:
     assert not hasattr(NextLayer, "load")
 
 
-def test_the_list_of_flows_has_its_turn_behind_the_scripts() -> None:
+def test_mitmproxy_view_comes_after_the_script_loader() -> None:
     async def order(make: Any) -> Sequence[type]:
         return [type(addon) for addon in make(Options()).addons.chain]
 
@@ -268,7 +268,7 @@ def test_the_list_of_flows_has_its_turn_behind_the_scripts() -> None:
     assert WebAddon.__name__.lower() == inspection._BROWSER
 
 
-def test_the_list_of_flows_is_oldest_first_and_can_be_taken_from() -> None:
+def test_mitmproxy_view_lists_flows_oldest_first_and_supports_removal() -> None:
     view = View()
     with taddons.context(view):
         flows = [tflow.tflow() for _ in range(3)]
@@ -280,7 +280,7 @@ def test_the_list_of_flows_is_oldest_first_and_can_be_taken_from() -> None:
         assert view.resolve("@all") == flows[1:]
 
 
-def test_a_body_that_is_not_there_has_no_view_of_its_own() -> None:
+def test_mitmproxy_missing_body_is_displayed_as_missing() -> None:
     made = tflow.tflow(resp=True)
     assert made.response is not None
     made.response.raw_content = None
@@ -288,7 +288,7 @@ def test_a_body_that_is_not_there_has_no_view_of_its_own() -> None:
     assert "missing" in result.text
 
 
-def test_a_flow_with_an_object_in_its_metadata_cannot_be_saved() -> None:
+def test_mitmproxy_flow_with_an_object_in_its_metadata_cannot_be_saved() -> None:
     """So the records of exchanges are kept outside the flows."""
     made = tflow.tflow(resp=True)
     made.metadata["tee"] = object()
@@ -296,7 +296,7 @@ def test_a_flow_with_an_object_in_its_metadata_cannot_be_saved() -> None:
         FlowWriter(io.BytesIO()).add(made)
 
 
-def test_the_proxy_server_keeps_its_handlers_by_the_ids_of_their_clients() -> None:
+def test_mitmproxy_proxyserver_keeps_its_handlers_by_client_id() -> None:
     server: Any = Proxyserver()
     handler = object()
     with server.register_connection("id", handler):

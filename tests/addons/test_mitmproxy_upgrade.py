@@ -107,7 +107,9 @@ from addons.messages.parsed_messages import IndexedHeaders
         ),
     ],
 )
-def test_what_is_overridden_is_there_and_takes_the_same(ours: type, theirs: type, methods: list[str]) -> None:
+def test_overridden_mitmproxy_methods_exist_with_the_same_parameters(
+    ours: type, theirs: type, methods: list[str]
+) -> None:
     assert issubclass(ours, theirs)
     for name in methods:
         assert list(inspect.signature(getattr(ours, name)).parameters) == list(
@@ -142,9 +144,7 @@ def test_what_is_overridden_is_there_and_takes_the_same(ours: type, theirs: type
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
-def test_what_is_written_anew_here_is_there_as_it_was_when_that_was_done(
-    theirs: object, ours: object, digest: str
-) -> None:
+def test_reimplemented_mitmproxy_source_is_unchanged(theirs: object, ours: object, digest: str) -> None:
     found = digest_of(theirs)
     assert found == digest, f"read what has changed, see to it that {ours} still does the same, and set {found!r} here"
 
@@ -259,9 +259,7 @@ def test_what_is_written_anew_here_is_there_as_it_was_when_that_was_done(
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
-def test_what_is_leaned_on_is_as_it_was_when_it_was_read_last(
-    theirs: object, leaned_on: list[str], digest: str
-) -> None:
+def test_relied_on_mitmproxy_source_is_unchanged(theirs: object, leaned_on: list[str], digest: str) -> None:
     found = digest_of(theirs)
     held = "; ".join(leaned_on)
     assert found == digest, f"read what has changed, see to it that this holds still, and set {found!r} here: {held}"

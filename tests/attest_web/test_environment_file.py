@@ -17,7 +17,7 @@ def environment() -> Iterator[None]:
     os.environ.update(kept)
 
 
-def test_the_file_goes_before_the_environment_and_gives_back_what_it_drops(tmp_path: Path) -> None:
+def test_environment_file_overrides_the_environment_and_restores_removed_variables(tmp_path: Path) -> None:
     path = tmp_path / "settings.env"
     path.write_text("# a comment\nT_A=from the file\nexport T_C='with # and $T_B'\n")
     file = EnvironmentFile(path)
@@ -30,7 +30,9 @@ def test_the_file_goes_before_the_environment_and_gives_back_what_it_drops(tmp_p
 
 
 @pytest.mark.parametrize("content", [None, b"T_A=\xff\n", b"T_A=x\nT_B", b"T_A='x\n", b"T_A: x\n", b"T A=x\n"])
-def test_a_file_that_cannot_be_read_is_named_and_changes_nothing(tmp_path: Path, content: bytes | None) -> None:
+def test_environment_file_that_is_unreadable_is_named_and_changes_nothing(
+    tmp_path: Path, content: bytes | None
+) -> None:
     path = tmp_path / "settings.env"
     if content is not None:
         path.write_bytes(content)
@@ -40,7 +42,7 @@ def test_a_file_that_cannot_be_read_is_named_and_changes_nothing(tmp_path: Path,
     assert dict(os.environ) == before
 
 
-def test_every_line_that_cannot_be_read_is_named_and_not_shown(tmp_path: Path) -> None:
+def test_environment_file_error_names_each_invalid_line_without_its_content(tmp_path: Path) -> None:
     path = tmp_path / "settings.env"
     path.write_text("T_A=x\n# a comment\n\nsecret\nT_B='secret\n")
     with pytest.raises(SettingsError, match=r"line 4 [^\0]*line 5 ") as refused:
@@ -48,7 +50,7 @@ def test_every_line_that_cannot_be_read_is_named_and_not_shown(tmp_path: Path) -
     assert "secret" not in str(refused.value)
 
 
-def test_without_a_file_the_environment_is_what_it_is() -> None:
+def test_environment_file_absent_leaves_the_environment_unchanged() -> None:
     before = dict(os.environ)
     EnvironmentFile(None).read()
     assert dict(os.environ) == before

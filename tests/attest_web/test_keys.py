@@ -16,20 +16,20 @@ def test_each_key_is_made_from_its_own_secret() -> None:
     assert keys.ed25519_public_key == bytes(SigningKey(ED25519).verify_key)
 
 
-def test_addresses_are_those_of_the_public_keys() -> None:
+def test_signing_addresses_are_derived_from_the_public_keys() -> None:
     keys = SigningKeys.from_secrets(ECDSA, ED25519)
     digest = keccak.new(digest_bits=256, data=keys.ecdsa_public_key).hexdigest()
     assert keys.ecdsa_address.lower() == f"0x{digest[-40:]}"
     assert VerifyKey(bytes.fromhex(keys.ed25519_address)) == keys.ed25519.verify_key
 
 
-def test_random_secrets_differ_from_each_other_and_each_time() -> None:
+def test_random_secrets_are_all_different() -> None:
     made = [secret for _ in range(8) for secret in random_secrets()]
     assert len(set(made)) == 16
     assert {len(secret) for secret in made} == {KEY_BYTES}
 
 
-def test_neither_key_is_in_the_repr() -> None:
+def test_signing_keys_repr_shows_neither_key() -> None:
     shown = repr(SigningKeys.from_secrets(ECDSA, ED25519))
     assert "ecdsa=" not in shown
     assert "ed25519=" not in shown

@@ -29,7 +29,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_names_are_as_prometheus_has_them(client: FlaskClient) -> None:
+def test_metric_names_follow_prometheus_conventions(client: FlaskClient) -> None:
     answer = client.get("/metrics")
     assert answer.content_type.startswith("text/plain; version=")
     families = {family.name: family for family in text_string_to_metric_families(answer.text)}
@@ -42,13 +42,13 @@ def test_names_are_as_prometheus_has_them(client: FlaskClient) -> None:
             assert name.endswith("_seconds")
 
 
-def test_the_page_tells_of_readiness_and_build(client: FlaskClient) -> None:
+def test_metrics_page_shows_readiness_and_build_info(client: FlaskClient) -> None:
     text = client.get("/metrics").text
     assert "tee_ready 1.0" in text
     assert 'tee_build_info{model="org/m",revision="abc123",version="1.2.3"} 1.0' in text
 
 
-def test_lookups_are_counted(client: FlaskClient) -> None:
+def test_signature_lookups_are_counted_by_result(client: FlaskClient) -> None:
     headers = {"Authorization": "Bearer s3cret"}
     client.get("/v1/signature/chatcmpl-123", headers=headers)
     client.get("/v1/signature/no", headers=headers)
@@ -58,7 +58,7 @@ def test_lookups_are_counted(client: FlaskClient) -> None:
     assert 'tee_signature_store_lookups_total{result="miss"} 1.0' in text
 
 
-def test_reports_are_timed_and_failures_counted(client: FlaskClient) -> None:
+def test_report_parts_are_timed_and_cache_results_counted(client: FlaskClient) -> None:
     headers = {"Authorization": "Bearer s3cret"}
     for _ in range(2):
         assert client.get("/v1/attestation/report", headers=headers).status_code == 200
@@ -69,7 +69,7 @@ def test_reports_are_timed_and_failures_counted(client: FlaskClient) -> None:
     assert 'tee_attestation_cache_total{result="miss"} 1.0' in text
 
 
-def test_a_part_that_fails_is_counted_and_not_timed() -> None:
+def test_report_part_that_fails_is_counted_and_not_timed() -> None:
     metrics = Metrics()
     with pytest.raises(OSError, match="gone"), metrics.attesting("quote"):
         raise OSError("gone")
@@ -78,7 +78,7 @@ def test_a_part_that_fails_is_counted_and_not_timed() -> None:
     assert value("tee_attestation_seconds_count", {"part": "quote"}) is None
 
 
-def test_of_workers_that_die_nothing_is_lost_and_one_that_comes_next_goes_on(tmp_path: Path) -> None:
+def test_metrics_of_killed_workers_are_kept_and_continued_by_the_next_worker(tmp_path: Path) -> None:
     def work(number: int) -> list[str]:
         command = [sys.executable, "-c", WORKER, f"{tmp_path}/metrics", str(number)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit(30))
@@ -106,7 +106,7 @@ for route in range(40):
 """
 
 
-def test_the_files_of_a_worker_have_their_place_before_anything_is_written_to_them(tmp_path: Path) -> None:
+def test_metrics_files_of_a_worker_are_preallocated_on_disk(tmp_path: Path) -> None:
     """In a file system that is full, a hole that is written to would kill it."""
     directory = tmp_path / "metrics"
     subprocess.run([sys.executable, "-c", ALL_ROUTES, directory], check=True)

@@ -13,7 +13,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(field.upper(), raising=False)
 
 
-def test_defaults_are_those_of_the_contract() -> None:
+def test_settings_defaults_match_the_contract() -> None:
     settings = load_settings(Settings, NEEDED)
     assert settings.vllm_base_url == "http://localhost:8000"
     assert (settings.listen_port, settings.attest_port) == (8000, 8001)
@@ -25,7 +25,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.signed_model is None
 
 
-def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_NAME", "env-model")
     monkeypatch.setenv("TOKEN", "one, two")
     monkeypatch.setenv("DEV", "1")
@@ -37,36 +37,36 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("written", ["WARNING", "Warning", "warning"])
-def test_a_log_level_counts_in_any_case(written: str) -> None:
+def test_log_level_is_accepted_in_any_case(written: str) -> None:
     assert load_settings(Settings, NEEDED | {"log_level": written}).log_level == "warning"
 
 
 @pytest.mark.parametrize("wrong", ["loud", "warn", ""])
-def test_a_log_level_that_there_is_not_is_refused(wrong: str) -> None:
+def test_log_level_that_is_unknown_is_refused(wrong: str) -> None:
     with pytest.raises(SettingsError, match=r"LOG_LEVEL .* is wrong: .*'debug', 'info', 'warning' or 'error'"):
         load_settings(Settings, NEEDED | {"log_level": wrong})
 
 
-def test_a_peer_is_not_gone_before_it_was_probed() -> None:
+def test_tcp_user_timeout_must_exceed_the_keepalive_idle_time() -> None:
     settings = load_settings(Settings, NEEDED)
     assert (settings.tcp_keepalive_idle_secs, settings.tcp_user_timeout_secs) == (30, 120)
     with pytest.raises(SettingsError, match=r"TCP_USER_TIMEOUT_SECS .*: it is not more than TCP_KEEPALIVE_IDLE"):
         load_settings(Settings, NEEDED | {"tcp_keepalive_idle_secs": "60", "tcp_user_timeout_secs": "60"})
 
 
-def test_an_idle_connection_is_kept_for_less_long_than_uvicorn_keeps_it() -> None:
+def test_upstream_pool_idle_timeout_is_positive_and_below_5_seconds_by_default() -> None:
     assert load_settings(Settings, NEEDED).vllm_proxy_pool_idle_timeout_secs < 5
     for wrong in ("0", "-1", "inf", "nan", "x"):
         with pytest.raises(SettingsError, match=r"VLLM_PROXY_POOL_IDLE_TIMEOUT_SECS .* is wrong"):
             load_settings(Settings, NEEDED | {"vllm_proxy_pool_idle_timeout_secs": wrong})
 
 
-def test_given_values_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_given_as_options_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_NAME", "env-model")
     assert load_settings(Settings, NEEDED).model_name == "org/model"
 
 
-def test_what_is_needed_to_launch_can_be_read_without_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_launch_settings_are_read_without_the_other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_BASE_URL", "https://vllm:9000/")
     settings = load_settings(LaunchSettings)
     assert (settings.vllm_base_url, settings.listen_port) == ("https://vllm:9000", 8000)
@@ -85,7 +85,7 @@ def test_plaintext_is_kept_in_dev_or_if_configured(
     assert load_settings(Settings, NEEDED).keeps_plaintext is kept
 
 
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTEST_PORT", "")
     monkeypatch.setenv("MODEL_NAME", "")
     assert load_settings(Settings, NEEDED).attest_port == 8001
@@ -143,7 +143,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("tls_alt_names", "a." * 127 + "a"),
     ],
 )
-def test_each_wrong_setting_is_named_in_one_line_with_what_it_takes(field: str, value: str) -> None:
+def test_invalid_setting_gives_one_line_with_its_name_and_accepted_values(field: str, value: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(Settings, {**NEEDED, field: value})
     [problem] = caught.value.problems
@@ -158,7 +158,7 @@ def test_all_problems_are_reported_at_once() -> None:
     assert [problem.split()[0] for problem in caught.value.problems] == ["MODEL_NAME", "TOKEN", "ATTEST_PORT"]
 
 
-def test_no_error_and_no_repr_holds_the_token() -> None:
+def test_settings_errors_and_reprs_do_not_hold_the_token() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(Settings, {"token": "s3cret with space"})
     assert "s3cret" not in str(caught.value)
@@ -167,19 +167,19 @@ def test_no_error_and_no_repr_holds_the_token() -> None:
     assert "s3cret" not in load_settings(Settings, NEEDED).model_dump_json()
 
 
-def test_names_for_tls_are_hosts_and_addresses() -> None:
+def test_tls_alt_names_are_host_names_and_ip_addresses() -> None:
     assert load_settings(Settings, NEEDED).tls_names == ("localhost", "127.0.0.1")
     given = NEEDED | {"tls_alt_names": " chat.example , *.x-1.example,::1,10.0.0.1"}
     assert load_settings(Settings, given).tls_names == ("chat.example", "*.x-1.example", "::1", "10.0.0.1")
 
 
 @pytest.mark.parametrize("names", ["chat.example,", ",chat.example", "a,,b", "a, ,b", " "])
-def test_an_empty_name_for_tls_is_called_so(names: str) -> None:
+def test_tls_alt_names_with_an_empty_name_are_refused(names: str) -> None:
     with pytest.raises(SettingsError, match=r"TLS_ALT_NAMES .* is wrong: there is an empty name in it"):
         load_settings(Settings, NEEDED | {"tls_alt_names": names})
 
 
-def test_two_certificates_are_one_too_many() -> None:
+def test_tls_from_dstack_with_a_certificate_path_is_refused() -> None:
     given = NEEDED | {"tls_from_dstack": "1", "tls_cert_path": "cert.pem"}
     with pytest.raises(SettingsError) as caught:
         load_settings(Settings, given)

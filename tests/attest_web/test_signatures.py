@@ -13,13 +13,13 @@ from tests.support import verification
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
-def test_keys_have_the_addresses_of_the_vectors(keys: SigningKeys, vectors: dict[str, str]) -> None:
+def test_signing_addresses_match_the_vectors(keys: SigningKeys, vectors: dict[str, str]) -> None:
     assert keys.ecdsa_address == vectors["ecdsa_address"]
     assert keys.ecdsa_public_key.hex() == vectors["ecdsa_public_key"]
     assert keys.ed25519_address == keys.ed25519_public_key.hex() == vectors["ed25519_public_key"]
 
 
-def test_text_and_signatures_are_those_of_the_vectors(keys: SigningKeys, vectors: dict[str, str]) -> None:
+def test_signed_text_and_signatures_match_the_vectors(keys: SigningKeys, vectors: dict[str, str]) -> None:
     hashes = [hashlib.sha256(vectors[body].encode()).hexdigest() for body in ("request_body", "response_body")]
     text = signed_text(*hashes)
     assert text == vectors["text"]
@@ -37,7 +37,7 @@ def test_model_name_is_in_front_of_the_signed_text_if_configured() -> None:
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
-def test_other_libraries_verify_what_is_signed(keys: SigningKeys, text: str) -> None:
+def test_signatures_are_verified_by_other_libraries(keys: SigningKeys, text: str) -> None:
     signed = sign_text(keys, text)
     assert int(signed["signature_ecdsa"][66:130], 16) <= HALF_ORDER
     assert verification.recovered_address(text, signed["signature_ecdsa"]) == keys.ecdsa_address
@@ -53,7 +53,7 @@ def test_other_libraries_verify_what_is_signed(keys: SigningKeys, text: str) -> 
         "0xde709f2102306220921060314715629080e2fb77",
     ],
 )
-def test_addresses_are_checksummed_as_eip55_says(address: str) -> None:
+def test_ethereum_address_checksum_follows_eip_55(address: str) -> None:
     assert checksum_address(bytes.fromhex(address[2:])) == address
 
 
@@ -65,14 +65,16 @@ def test_addresses_are_checksummed_as_eip55_says(address: str) -> None:
         (b"\0" * 32, b"\x01" * 32, "ecdsa"),
     ],
 )
-def test_bad_secrets_are_named_and_not_quoted(ecdsa: bytes, ed25519: bytes, named: str) -> None:
+def test_invalid_secret_error_names_the_key_and_does_not_quote_the_secret(
+    ecdsa: bytes, ed25519: bytes, named: str
+) -> None:
     with pytest.raises(ValueError, match=named) as caught:
         SigningKeys.from_secrets(ecdsa, ed25519)
     assert "01" * 8 not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
-def test_secrets_are_in_no_repr(keys: SigningKeys, vectors: dict[str, Any]) -> None:
+def test_signing_keys_repr_has_no_secret(keys: SigningKeys, vectors: dict[str, Any]) -> None:
     for secret in (vectors["ecdsa_secret"], vectors["ed25519_seed"]):
         assert secret not in repr(keys)
         assert repr(bytes.fromhex(secret)) not in repr(keys)

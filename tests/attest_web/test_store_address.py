@@ -34,7 +34,7 @@ SECRET = "s3cret-pa55"
         ("rediss+cluster://a,b:7000", RedisAddress("cluster", (("a", 6379), ("b", 7000)), tls=True)),
     ],
 )
-def test_an_address_is_read(text: str, expected: object) -> None:
+def test_store_address_is_parsed(text: str, expected: object) -> None:
     assert parse_address(text) == expected
 
 
@@ -62,14 +62,14 @@ def test_an_address_is_read(text: str, expected: object) -> None:
         f"{SECRET}",
     ],
 )
-def test_what_is_wrong_is_refused_and_not_quoted(text: str) -> None:
+def test_invalid_store_address_is_refused_and_its_password_not_quoted(text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(Settings, {"model_name": "m", "token": "t", "signature_store": text})
     assert "SIGNATURE_STORE" in str(caught.value)
     assert SECRET not in str(caught.value)
 
 
-def test_no_password_is_in_any_form_of_the_settings() -> None:
+def test_store_password_is_in_no_form_of_the_settings() -> None:
     given = {"model_name": "m", "token": "t"}
     for text in (f"redis://u:{SECRET}@h", f"redis+sentinel://:{SECRET}@h/s?sentinel_password={SECRET}"):
         settings = load_settings(Settings, given | {"signature_store": text})

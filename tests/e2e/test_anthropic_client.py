@@ -28,7 +28,7 @@ def client(proxy: Proxy, wire: Wire, request: pytest.FixtureRequest) -> Iterator
         yield made
 
 
-def test_messages(proxy: Proxy, client: Anthropic, wire: Wire) -> None:
+def test_messages_response_is_parsed_and_signed(proxy: Proxy, client: Anthropic, wire: Wire) -> None:
     answer = client.messages.create(**ASKED)
     assert answer.content[0].type == "text"
     assert answer.content[0].text == TEXT
@@ -36,7 +36,7 @@ def test_messages(proxy: Proxy, client: Anthropic, wire: Wire) -> None:
     check_signatures(proxy, answer.id, wire)
 
 
-def test_streamed_messages(proxy: Proxy, client: Anthropic, wire: Wire) -> None:
+def test_messages_stream_is_parsed_and_signed(proxy: Proxy, client: Anthropic, wire: Wire) -> None:
     with client.messages.stream(**ASKED) as stream:
         assert "".join(stream.text_stream) == TEXT
         answer = stream.get_final_message()
@@ -44,14 +44,14 @@ def test_streamed_messages(proxy: Proxy, client: Anthropic, wire: Wire) -> None:
     check_signatures(proxy, answer.id, wire)
 
 
-def test_messages_that_are_cut_short_by_their_limit_are_signed(proxy: Proxy, client: Anthropic, wire: Wire) -> None:
+def test_messages_stream_ended_by_max_tokens_is_signed(proxy: Proxy, client: Anthropic, wire: Wire) -> None:
     events = list(client.messages.create(**ASKED | {"max_tokens": 1}, stream=True))
     assert events[0].type == "message_start"
     assert events[-1].type == "message_stop"
     check_signatures(proxy, events[0].message.id, wire)
 
 
-def test_tokens_are_counted(client: Anthropic) -> None:
+def test_count_tokens_returns_the_input_tokens(client: Anthropic) -> None:
     asked = {name: ASKED[name] for name in ("model", "messages")}
     assert client.messages.count_tokens(**asked).input_tokens == 3
 
@@ -61,7 +61,7 @@ def test_models_are_listed(client: Anthropic) -> None:
 
 
 @pytest.mark.parametrize("header", ["Authorization", "X-Api-Key"])
-def test_a_wrong_token_is_the_anthropic_packages_own_error(proxy: Proxy, header: str) -> None:
+def test_wrong_token_raises_the_sdks_authentication_error(proxy: Proxy, header: str) -> None:
     with Anthropic(base_url=proxy.url, max_retries=0, **sending("wrong", header)) as client:
         with pytest.raises(anthropic.AuthenticationError) as refused:
             client.messages.create(**ASKED)
@@ -70,7 +70,7 @@ def test_a_wrong_token_is_the_anthropic_packages_own_error(proxy: Proxy, header:
     assert refused.value.body["error"]["type"] == "authentication_error"
 
 
-def test_an_error_of_the_model_server_reaches_the_client_as_it_is(client: Anthropic) -> None:
+def test_upstream_error_reaches_the_client_unchanged(client: Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError, match="does not exist") as refused:
         client.messages.create(**ASKED | {"model": "another"})
     assert isinstance(refused.value.body, dict)

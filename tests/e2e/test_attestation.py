@@ -74,9 +74,7 @@ def attesting(fake_vllm: str, simulator: Simulator, tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.parametrize("algo", ["ecdsa", "ed25519"])
-def test_a_report_binds_the_key_that_signs_chats_to_a_true_quote(
-    attesting: Proxy, simulator: Simulator, algo: str
-) -> None:
+def test_report_binds_the_chat_signing_key_to_a_valid_quote(attesting: Proxy, simulator: Simulator, algo: str) -> None:
     status, report = ask(attesting.port, f"signing_algo={algo}&nonce={NONCE}")
     assert status == 200
     lists = [report.pop("all_attestations"), report.pop("model_attestations")]
@@ -96,7 +94,7 @@ def test_a_report_binds_the_key_that_signs_chats_to_a_true_quote(
         assert asker.signature(headers["x-receipt-id"], algo)[1]["signing_address"] == report["signing_address"]
 
 
-def test_a_verifier_that_looks_in_model_attestations_alone_finds_all_that_it_checks(
+def test_report_in_model_attestations_alone_has_every_field_a_verifier_checks(
     fake_vllm: str, simulator: Simulator
 ) -> None:
     """The question and the reading of nearai-cloud-verifier's `py/model_verifier.py` (9629242), step by step."""
@@ -115,7 +113,7 @@ def test_a_verifier_that_looks_in_model_attestations_alone_finds_all_that_it_che
     }
 
 
-def test_a_report_shows_what_dstack_vouches_for(fake_vllm: str, tmp_path: Path) -> None:
+def test_report_has_dstacks_app_id_gpu_info_vm_config_and_signature_chain(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--gpus", "1") as simulator:
         with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
             reports = [ask(proxy.port, f"signing_algo={algo}&nonce={NONCE}")[1] for algo in ("ecdsa", "ed25519")]
@@ -133,7 +131,7 @@ def test_a_report_shows_what_dstack_vouches_for(fake_vllm: str, tmp_path: Path) 
     assert app_keys[0] == app_keys[1]
 
 
-def test_a_guest_of_old_vouches_for_less_and_reports_are_made(fake_vllm: str, tmp_path: Path) -> None:
+def test_report_on_dstack_0_5_lacks_gpu_info_and_the_ed25519_signature_chain(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--os", "0.5") as simulator:
         with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
             of_ecdsa, of_ed25519 = (
@@ -145,7 +143,7 @@ def test_a_guest_of_old_vouches_for_less_and_reports_are_made(fake_vllm: str, tm
     assert "gpu_info" not in of_ecdsa
 
 
-def test_keys_from_the_kms_are_the_same_after_a_restart_and_random_ones_are_not(
+def test_signing_keys_from_the_kms_survive_a_restart_and_dev_keys_differ(
     attesting: Proxy, fake_vllm: str, simulator: Simulator
 ) -> None:
     address = ask(attesting.port)[1]["signing_address"]
@@ -157,7 +155,7 @@ def test_keys_from_the_kms_are_the_same_after_a_restart_and_random_ones_are_not(
         assert report["dev"] is True
 
 
-def test_both_ports_hand_out_the_same_cached_report_and_fresh_ones_for_a_nonce(attesting: Proxy) -> None:
+def test_report_is_cached_across_both_ports_and_fresh_for_a_nonce(attesting: Proxy) -> None:
     cached = ask(attesting.port)[1]
     assert ask(attesting.side_port)[1] == cached
     nonces = [ask(port, f"nonce={NONCE}")[1]["intel_quote"] for port in (attesting.port, attesting.side_port)]
@@ -174,14 +172,18 @@ def test_both_ports_hand_out_the_same_cached_report_and_fresh_ones_for_a_nonce(a
         ("signing_address=0x00", 404, "not_found"),
     ],
 )
-def test_malformed_questions_are_told_so(attesting: Proxy, query: str, status: int, kind: str) -> None:
+def test_report_request_with_an_invalid_parameter_gets_400_or_404(
+    attesting: Proxy, query: str, status: int, kind: str
+) -> None:
     for port in (attesting.port, attesting.side_port):
         answer = ask(port, query)
         assert answer[0] == status
         assert error_of(json.dumps(answer[1]).encode())["type"] == kind
 
 
-def test_a_report_needs_a_token_unless_it_is_public(attesting: Proxy, fake_vllm: str, simulator: Simulator) -> None:
+def test_report_requires_a_token_unless_attestation_is_public(
+    attesting: Proxy, fake_vllm: str, simulator: Simulator
+) -> None:
     assert ask(attesting.port, token=None)[0] == 401
     with running_proxy(fake_vllm, ATTESTATION_PUBLIC="1", **simulator.settings) as public:
         assert ask(public.port, token=None)[0] == 200
@@ -190,7 +192,7 @@ def test_a_report_needs_a_token_unless_it_is_public(attesting: Proxy, fake_vllm:
 
 
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
-def test_the_tls_key_is_bound_and_a_renewed_certificate_is_noticed(
+def test_report_binds_the_tls_key_and_follows_certificate_renewal(
     fake_vllm: str, simulator: Simulator, tmp_path: Path, kind: str
 ) -> None:
     def key() -> PrivateKey:
@@ -213,7 +215,7 @@ def test_the_tls_key_is_bound_and_a_renewed_certificate_is_noticed(
         assert ask(proxy.port, f"nonce={NONCE}")[0] == 200, "who does not ask for it needs no certificate"
 
 
-def test_a_cached_report_is_about_the_certificate_of_the_moment(
+def test_cached_report_is_replaced_when_the_tls_certificate_changes(
     fake_vllm: str, simulator: Simulator, tmp_path: Path
 ) -> None:
     certificate = tmp_path / "cert.pem"
@@ -228,7 +230,7 @@ def test_a_cached_report_is_about_the_certificate_of_the_moment(
     assert seen[0] == seen[1] != seen[2] == seen[3]
 
 
-def test_a_dstack_that_never_answers_holds_up_no_stop(fake_vllm: str, tmp_path: Path) -> None:
+def test_shutdown_does_not_wait_for_an_unresponsive_dstack_agent(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--delay", "3600") as simulator:
         with running_proxy(fake_vllm, **simulator.settings) as proxy:
             asking = [
@@ -248,7 +250,7 @@ def ask_in_vain(port: int, number: int) -> None:
         ask(port, f"nonce={number:064x}")
 
 
-def test_dstack_down_at_the_start_is_one_line(fake_vllm: str, tmp_path: Path) -> None:
+def test_start_without_dstack_fails_with_a_one_line_error(fake_vllm: str, tmp_path: Path) -> None:
     process = start_proxy(fake_vllm, DEV="0", DSTACK_SIMULATOR_ENDPOINT=str(tmp_path / "none.sock"))
     assert process.wait() == 1
     [line] = [line for line in process.output.splitlines() if "signing keys" in line]
@@ -257,9 +259,7 @@ def test_dstack_down_at_the_start_is_one_line(fake_vllm: str, tmp_path: Path) ->
     assert "Traceback" not in process.output
 
 
-def test_dstack_down_later_fails_reports_with_a_reason_in_the_log_and_chats_go_on(
-    fake_vllm: str, tmp_path: Path
-) -> None:
+def test_dstack_outage_makes_reports_503_and_chats_are_still_signed(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path) as simulator:
         with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
             assert ask(proxy.port, f"nonce={NONCE}")[0] == 200
@@ -277,7 +277,7 @@ def test_dstack_down_later_fails_reports_with_a_reason_in_the_log_and_chats_go_o
                 assert ask(proxy.port, f"nonce={NONCE}")[0] == 200, "and it recovers"
 
 
-def test_an_answer_that_no_report_can_show_is_a_503_with_the_reason_in_the_log(
+def test_report_from_an_unreadable_dstack_response_is_503_and_the_reason_is_logged(
     fake_vllm: str, tmp_path: Path, dstack_vectors: dict[str, Any]
 ) -> None:
     path = tmp_path / "dstack.sock"
@@ -290,7 +290,7 @@ def test_an_answer_that_no_report_can_show_is_a_503_with_the_reason_in_the_log(
             proxy.process.wait_for("no attestation report can be made: .* this app: its answer could not be read")
 
 
-def test_a_quote_that_takes_seconds_delays_no_token_no_signature_and_no_cached_report(tmp_path: Path) -> None:
+def test_slow_quote_does_not_delay_streams_signatures_or_the_cached_report(tmp_path: Path) -> None:
     """While it is made, a stream passes in lockstep: the upstream sends a piece when the client has the one before."""
     pieces = [b'data: {"id":"chatcmpl-1","choices":[%d]}\n\n' % number for number in range(50)]
     arrived = threading.Semaphore(0)
@@ -328,7 +328,7 @@ def test_a_quote_that_takes_seconds_delays_no_token_no_signature_and_no_cached_r
     assert answers == [200] * 6
 
 
-def test_a_flood_of_nonces_is_turned_away_with_429(tmp_path: Path, fake_vllm: str) -> None:
+def test_report_requests_with_too_many_concurrent_nonces_get_429(tmp_path: Path, fake_vllm: str) -> None:
     answers: list[int] = []
     with running_simulator(tmp_path, "--delay", "1") as simulator:
         with running_proxy(fake_vllm, **simulator.settings) as proxy:
@@ -347,7 +347,9 @@ def test_a_flood_of_nonces_is_turned_away_with_429(tmp_path: Path, fake_vllm: st
     assert answers.count(200) >= 8
 
 
-def test_without_nvidias_library_the_reason_is_logged_and_chats_go_on(fake_vllm: str, simulator: Simulator) -> None:
+def test_missing_nvidia_library_makes_reports_503_is_logged_and_chats_succeed(
+    fake_vllm: str, simulator: Simulator
+) -> None:
     with running_proxy(fake_vllm, GPU_PYTHON="/nonexistent/python", **simulator.settings) as proxy:
         status, error = ask(proxy.port)
         assert status == 503
@@ -358,7 +360,7 @@ def test_without_nvidias_library_the_reason_is_logged_and_chats_go_on(fake_vllm:
             assert client.read_response()[0] == 200
 
 
-def test_the_gpu_worker_ends_with_the_proxy_and_gets_no_token(fake_vllm: str, simulator: Simulator) -> None:
+def test_gpu_worker_ends_with_the_proxy_and_its_environment_has_no_token(fake_vllm: str, simulator: Simulator) -> None:
     with running_proxy(fake_vllm, **simulator.settings) as proxy:
         assert ask(proxy.port)[0] == 200
         workers = [

@@ -87,7 +87,7 @@ def browse(proxy: Proxy, profile: Path) -> Any:
 pytestmark = needs(CHROMIUM)
 
 
-def test_a_page_of_another_origin_chats_and_fetches_the_signature(proxy: Proxy, tmp_path: Path) -> None:
+def test_cross_origin_page_can_chat_and_fetch_the_signature(proxy: Proxy, tmp_path: Path) -> None:
     told = browse(proxy, tmp_path)
     assert told["chat"]["status"] == 200, told
     assert told["chat"]["text"].endswith("data: [DONE]\n\n")
@@ -99,7 +99,7 @@ def test_a_page_of_another_origin_chats_and_fetches_the_signature(proxy: Proxy, 
     assert json.loads(told["refused"]["text"])["error"]["type"] == "unauthorized"
 
 
-def test_a_page_of_an_origin_that_is_not_allowed_learns_nothing(fake_vllm: str, tmp_path: Path) -> None:
+def test_page_of_a_disallowed_origin_can_read_no_response(fake_vllm: str, tmp_path: Path) -> None:
     with running_proxy(fake_vllm, CORS_ALLOW_ORIGINS="https://chat.example") as strict:
         told = browse(strict, tmp_path)
     assert [answer["status"] for answer in (told["chat"], told["refused"], *told["signatures"])] == [0] * 4

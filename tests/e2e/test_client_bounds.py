@@ -68,13 +68,13 @@ def client_hello() -> bytes:
     [b"", b"\x16", client_hello()[:100], b"\r\n"],
     ids=["nothing", "a byte", "half a ClientHello", "an empty line"],
 )
-def test_a_client_that_never_asks_is_let_go(quick: Proxy, said: bytes) -> None:
+def test_client_that_sends_no_request_is_disconnected_without_a_response(quick: Proxy, said: bytes) -> None:
     with RawClient(quick.port) as client:
         client.send(said)
         assert client.read_to_end() == b""
 
 
-def test_so_is_one_that_says_nothing_over_tls(quick: Proxy) -> None:
+def test_client_silent_after_the_tls_handshake_is_disconnected(quick: Proxy) -> None:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -84,7 +84,7 @@ def test_so_is_one_that_says_nothing_over_tls(quick: Proxy) -> None:
 
 
 @pytest.mark.parametrize("size", [16 * 1024 - 9, 2**24 - 1])
-def test_a_client_hello_has_a_bound(proxy: Proxy, size: int) -> None:
+def test_oversized_client_hello_closes_the_connection(proxy: Proxy, size: int) -> None:
     record = b"\x16\x03\x01\x40\x00" + (b"\x01" + size.to_bytes(3) if size < 2**20 else b"\x01\xff\xff\xff")
     with RawClient(proxy.port) as client:
         with contextlib.suppress(ConnectionError):
@@ -99,7 +99,7 @@ def check_408(raw: bytes) -> None:
     assert error_of(body)["type"] == "bad_request"
 
 
-def test_half_a_head_gives_408_however_it_trickles_in(quick: Proxy) -> None:
+def test_incomplete_request_head_sent_slowly_gets_408(quick: Proxy) -> None:
     """The time begins with its first byte, and no further byte prolongs it."""
     with RawClient(quick.port) as client:
         client.send(b"GET /health HTTP/1.1\r\n")
@@ -114,7 +114,7 @@ def test_half_a_head_gives_408_however_it_trickles_in(quick: Proxy) -> None:
         check_408(raw)
 
 
-def test_so_does_half_a_head_behind_an_answer(quick: Proxy) -> None:
+def test_incomplete_request_head_after_a_response_gets_408(quick: Proxy) -> None:
     with RawClient(quick.port) as client:
         client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.read_response("GET")[0] == 200
@@ -123,7 +123,7 @@ def test_so_does_half_a_head_behind_an_answer(quick: Proxy) -> None:
 
 
 @pytest.mark.parametrize("begun", [chat_request(chat_body())[:-1], CHUNKED, CHUNKED + b"5\r\nhel"])
-def test_a_body_that_stops_gives_408_and_never_reaches_the_upstream(
+def test_stalled_buffered_body_gets_408_and_is_not_forwarded(
     quick: Proxy, upstream: ScriptedUpstream, begun: bytes
 ) -> None:
     with RawClient(quick.port) as client:
@@ -132,7 +132,7 @@ def test_a_body_that_stops_gives_408_and_never_reaches_the_upstream(
     assert upstream.requests.empty()
 
 
-def test_a_streamed_body_that_stops_lets_the_upstream_go() -> None:
+def test_stalled_streamed_body_gets_408_and_closes_the_upstream_connection() -> None:
     gone = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -147,7 +147,7 @@ def test_a_streamed_body_that_stops_lets_the_upstream_go() -> None:
         assert gone.wait(limit())
 
 
-def test_an_idle_connection_is_closed_without_a_word(quick: Proxy) -> None:
+def test_idle_keep_alive_connection_is_closed_without_a_response(quick: Proxy) -> None:
     with RawClient(quick.port) as client:
         for _ in range(2):
             client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -155,7 +155,7 @@ def test_an_idle_connection_is_closed_without_a_word(quick: Proxy) -> None:
         assert client.read_to_end() == b""
 
 
-def test_an_answer_under_way_is_nobodys_delay(quick: Proxy, upstream: ScriptedUpstream) -> None:
+def test_client_timeouts_do_not_run_while_a_response_is_in_progress(quick: Proxy, upstream: ScriptedUpstream) -> None:
     with RawClient(quick.port) as client:
         client.send(chat_request(chat_body()))
         assert client.read_response()[2] == ANSWER
@@ -165,7 +165,7 @@ def test_an_answer_under_way_is_nobodys_delay(quick: Proxy, upstream: ScriptedUp
         upstream.requests.get()
 
 
-def test_a_body_that_takes_its_time_but_gets_on_is_taken(quick: Proxy) -> None:
+def test_slow_body_making_progress_is_accepted(quick: Proxy) -> None:
     body = b" " * 10_000
     with RawClient(quick.port) as client:
         client.send(chat_request(body).replace(body, b""))
@@ -199,7 +199,7 @@ def test_connections_over_the_limit_are_closed_at_once_and_logged_once(fake_vllm
 
 
 @pytest.mark.parametrize("endless", [b"X: " + b"a" * 1000, b"a: b\r\n" * 100, b"\0" * 1000, b"\r\n"])
-def test_a_head_that_never_ends_is_refused(proxy: Proxy, endless: bytes) -> None:
+def test_endless_request_head_is_refused_with_400_or_431(proxy: Proxy, endless: bytes) -> None:
     with RawClient(proxy.port) as client:
         client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n" if endless != b"\r\n" else b"")
         with contextlib.suppress(ConnectionError):
@@ -210,7 +210,7 @@ def test_a_head_that_never_ends_is_refused(proxy: Proxy, endless: bytes) -> None
         assert error_of(body)["type"] == "bad_request"
 
 
-def test_what_is_sent_far_ahead_of_an_answer_is_dropped_and_the_answer_comes(upstream: ScriptedUpstream) -> None:
+def test_excess_pipelined_requests_are_dropped_and_the_first_response_arrives(upstream: ScriptedUpstream) -> None:
     def respond(peer: Peer) -> None:
         assert peer.read_request()
         sent.wait(limit())
@@ -230,7 +230,7 @@ def test_what_is_sent_far_ahead_of_an_answer_is_dropped_and_the_answer_comes(ups
         assert peak_memory(proxy) - before < 5_000_000
 
 
-def test_a_client_that_asks_ahead_and_does_not_read_is_not_answered_for_ever(fake_vllm: str) -> None:
+def test_pipelining_client_that_does_not_read_is_disconnected(fake_vllm: str) -> None:
     """A question of 40 bytes has an answer of 9,000, and nobody needs a token for it."""
     how_many = 2900
     with running_proxy(fake_vllm, "-v", MAX_CONNECTIONS="1") as proxy, socket.socket() as sock:
@@ -283,7 +283,7 @@ def push(proxy: Proxy, requests: list[bytes]) -> list[bytes]:
     return answers
 
 
-def test_fifty_clients_pushing_200_mb_each_without_a_token_cost_next_to_nothing(proxy: Proxy) -> None:
+def test_fifty_uploads_of_200_mb_without_a_token_get_401_in_bounded_memory(proxy: Proxy) -> None:
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
     length = b"Content-Length: %d\r\n" % PUSHED
     framings = [length, b"Transfer-Encoding: chunked\r\n", length + b"Expect: 100-continue\r\n"]
@@ -297,7 +297,7 @@ def test_fifty_clients_pushing_200_mb_each_without_a_token_cost_next_to_nothing(
     assert all(answer.startswith(b"HTTP/1.1 401 ") for answer in answers)
 
 
-def test_what_a_token_sends_is_bounded_in_chunk_lines_too(proxy: Proxy) -> None:
+def test_authorized_body_in_10000_one_byte_chunks_gets_400_as_invalid_json(proxy: Proxy) -> None:
     with RawClient(proxy.port) as client:
         client.send(CHUNKED + b"1\r\n \r\n" * 10_000 + b"0\r\n\r\n")
         assert client.read_response()[0] == 400  # 10,000 blanks are no JSON

@@ -21,7 +21,9 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.skipif(find_gpu_python(ROOT) is None, reason="no .venv-gpu: see what scripts/setup says")
-def test_the_examples_work(fake_vllm: str, simulator: Simulator, tmp_path: Path) -> None:
+def test_client_doc_examples_run_and_print_the_expected_output(
+    fake_vllm: str, simulator: Simulator, tmp_path: Path
+) -> None:
     with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
 
         def meant(written: str) -> str:
@@ -54,14 +56,14 @@ def test_the_examples_work(fake_vllm: str, simulator: Simulator, tmp_path: Path)
         assert "✓ ed25519 signature" in run("bash", "-c", meant(bash[0]))
 
 
-def test_the_table_of_the_policy_has_every_argument_and_no_other() -> None:
+def test_attestation_policy_table_lists_exactly_the_functions_arguments() -> None:
     _, _, rest = DOC.partition("| in `attestation_policy` |")
     table, _, _ = rest.partition("\n\n")
     names = [name for row in table.splitlines()[2:] for name in row.split("|")[1].strip().split(", ")]
     assert sorted(names) == sorted(inspect.signature(attestation_policy).parameters)
 
 
-def test_the_table_of_arguments_is_complete_and_right() -> None:
+def test_arguments_table_matches_the_clients_parameters_and_defaults() -> None:
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| (.*?) \|", DOC, re.MULTILINE))
     for made in (verified_openai, verified_async_openai):
         parameters = inspect.signature(made).parameters

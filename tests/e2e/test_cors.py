@@ -49,7 +49,7 @@ WITH_THEIRS = [
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/signature/x", "/v1/anything", "/health"])
 @pytest.mark.parametrize("side", [False, True])
-def test_a_preflight_is_answered_here_without_a_token(proxy: Proxy, path: str, side: bool) -> None:
+def test_preflight_without_a_token_gets_204_from_the_proxy(proxy: Proxy, path: str, side: bool) -> None:
     asked = preflight(path, "POST", "Access-Control-Request-Headers: authorization,content-type")
     status, headers, body = ask(proxy.side_port if side else proxy.port, asked, "OPTIONS")
     assert (status, body) == (204, b"")
@@ -79,7 +79,7 @@ def test_no_preflight_reaches_the_upstream_and_other_options_need_a_token() -> N
         assert upstream.requests.qsize() == 1
 
 
-def test_what_the_upstream_says_to_browsers_is_replaced() -> None:
+def test_upstream_cors_headers_are_replaced_by_the_proxys() -> None:
     def respond(_: Received) -> bytes:
         return WITH_ITS_OWN
 
@@ -99,7 +99,7 @@ def test_what_the_upstream_says_to_browsers_is_replaced() -> None:
                 assert headers.get_all("access-control-allow-origin", []) == allowed
 
 
-def test_errors_can_be_read_by_scripts_too() -> None:
+def test_error_responses_carry_cors_headers() -> None:
     """Without the header, a script learns only that something went wrong somewhere."""
     with socket.create_server(("127.0.0.1", 0)) as hanging:  # accepts, and never says a word
         nobody = hanging.getsockname()[1]

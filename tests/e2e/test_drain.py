@@ -89,7 +89,7 @@ def stops_cleanly(process: Process) -> bool:
     ("program", "arguments"),
     [("mitmdump", []), ("tee-signer", []), ("mitmweb", ["--no-web-open-browser", "--set", "web_port=0"])],
 )
-def test_a_stream_under_way_ends_is_signed_and_its_signature_can_be_fetched(
+def test_drain_lets_an_open_stream_finish_and_serves_its_signature(
     held: HeldStream, program: str, arguments: list[str]
 ) -> None:
     with ScriptedUpstream(held) as upstream, started(upstream, program, *arguments, DRAIN_SECONDS="20") as proxy:
@@ -120,7 +120,7 @@ def test_a_stream_under_way_ends_is_signed_and_its_signature_can_be_fetched(
         assert "stopping, all requests are done" in proxy.process.output
 
 
-def test_the_signature_can_be_fetched_on_the_connection_of_the_stream(held: HeldStream) -> None:
+def test_drain_serves_the_signature_on_the_streams_own_connection(held: HeldStream) -> None:
     with ScriptedUpstream(held) as upstream, started(upstream, DRAIN_SECONDS="20") as proxy:
         connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=limit())
         authorized = {"Authorization": "Bearer other-token"}
@@ -138,7 +138,7 @@ def test_the_signature_can_be_fetched_on_the_connection_of_the_stream(held: Held
         connection.close()
 
 
-def test_what_takes_too_long_is_cut_and_unsigned(held: HeldStream) -> None:
+def test_drain_deadline_cuts_an_open_stream_and_leaves_it_unsigned(held: HeldStream) -> None:
     with endless(held) as upstream, started(upstream, DRAIN_SECONDS="0.3") as proxy:
         with RawClient(proxy.port) as client:
             client.send(chat_request(chat_body(stream=True)))
@@ -151,7 +151,7 @@ def test_what_takes_too_long_is_cut_and_unsigned(held: HeldStream) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_the_second_signal_stops_at_once(held: HeldStream, how: signal.Signals) -> None:
+def test_drain_second_signal_stops_at_once(held: HeldStream, how: signal.Signals) -> None:
     with endless(held) as upstream, started(upstream, DRAIN_SECONDS="600") as proxy:
         with RawClient(proxy.port) as client:
             client.send(chat_request(chat_body(stream=True)))
@@ -163,7 +163,7 @@ def test_the_second_signal_stops_at_once(held: HeldStream, how: signal.Signals) 
             assert DONE not in client.read_to_end()
 
 
-def test_with_nothing_under_way_it_stops_without_waiting(held: HeldStream) -> None:
+def test_drain_with_no_request_in_progress_stops_at_once(held: HeldStream) -> None:
     with endless(held) as upstream, started(upstream, DRAIN_SECONDS="600") as proxy:
         with RawClient(proxy.port) as silent, RawClient(proxy.port) as half:
             half.send(b"GET /health HTTP/1.1\r\nHos")
@@ -175,7 +175,7 @@ def test_with_nothing_under_way_it_stops_without_waiting(held: HeldStream) -> No
         assert re.search("stopping when 0 requests are done", proxy.process.output)
 
 
-def test_run_passes_it_on_and_ends_as_the_proxy_does(held: HeldStream, free_ports: list[int]) -> None:
+def test_run_script_forwards_sigterm_and_exits_with_the_proxys_status(held: HeldStream, free_ports: list[int]) -> None:
     with ScriptedUpstream(held) as upstream:
         settings = {"VLLM_BASE_URL": upstream.url, "MODEL_NAME": MODEL, "TOKEN": TOKEN, "DEV": "1"}
         env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT=str(free_ports[1]), **settings)

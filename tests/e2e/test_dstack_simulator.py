@@ -69,7 +69,7 @@ def report_of(quote: bytes) -> dcap_qvl.TdReport10:
     return report
 
 
-def test_a_quote_verifies_with_the_files_that_were_written(files: Path, client: DstackClient) -> None:
+def test_quote_verifies_against_the_written_root_and_collateral(files: Path, client: DstackClient) -> None:
     quote = client.get_quote(REPORT_DATA).decode_quote()
     loaded = dcap_qvl.QuoteCollateralV3.from_json((files / "collateral.json").read_text())
     root = x509.load_pem_x509_certificate((files / "root.pem").read_bytes()).public_bytes(Encoding.DER)
@@ -104,7 +104,7 @@ def test_the_event_log_replays_to_the_quotes_registers(client: DstackClient) -> 
     assert bytes(48) not in registers
 
 
-def test_runtime_events_name_the_app(client: DstackClient) -> None:
+def test_runtime_events_carry_the_app_id_compose_hash_and_key_provider(client: DstackClient) -> None:
     info = client.info()
     runtime = [event for event in client.get_quote(REPORT_DATA).decode_event_log() if event.imr == 3]
     payloads = {event.event: event.event_payload for event in runtime}
@@ -114,7 +114,7 @@ def test_runtime_events_name_the_app(client: DstackClient) -> None:
     assert [runtime[0].event, runtime[-1].event] == ["system-preparing", "system-ready"]
 
 
-def test_info_tells_of_the_same_td_as_the_quote(files: Path, client: DstackClient) -> None:
+def test_info_describes_the_same_td_as_the_quote(files: Path, client: DstackClient) -> None:
     info = client.info()
     answer = client.get_quote(REPORT_DATA)
     report = report_of(answer.decode_quote())
@@ -131,12 +131,12 @@ def test_info_tells_of_the_same_td_as_the_quote(files: Path, client: DstackClien
     assert report.mr_config_id[1:33].hex() == info.compose_hash
 
 
-def test_version_answers(client: DstackClient) -> None:
+def test_version_call_returns_a_version(client: DstackClient) -> None:
     assert client.async_client.PATH_PREFIX == "/"
     assert client.version().version
 
 
-def test_keys_are_32_bytes_and_of_their_path_alone(client: DstackClient) -> None:
+def test_key_is_32_bytes_and_depends_only_on_its_path(client: DstackClient) -> None:
     key = client.get_key("m/ecdsa-signing-key", "signing").decode_key()
     assert len(key) == 32
     assert client.get_key("m/ecdsa-signing-key", "signing", "ed25519").decode_key() == key
@@ -156,7 +156,7 @@ def test_a_keys_signature_chain_leads_to_the_kms_root(files: Path, client: Dstac
     assert json.loads(info.key_provider_info) == {"name": "kms", "id": identity["key_provider_id"]}
 
 
-def test_a_seed_gives_the_same_keys_again_and_no_seed_new_ones(
+def test_keys_repeat_with_the_same_seed_and_differ_without_one(
     files: Path, client: DstackClient, tmp_path: Path
 ) -> None:
     key = client.get_key("m/key", "signing").key
@@ -167,18 +167,18 @@ def test_a_seed_gives_the_same_keys_again_and_no_seed_new_ones(
     assert list(tmp_path.iterdir()) == []  # nothing is written that was not asked for
 
 
-def test_another_app_has_other_keys(client: DstackClient, tmp_path: Path) -> None:
+def test_keys_differ_between_apps_with_the_same_seed(client: DstackClient, tmp_path: Path) -> None:
     with running(tmp_path / "sock", "--seed", SEED):  # with the compose document of its own
         assert client_of(tmp_path / "sock").get_key("m/key", "signing").key != client.get_key("m/key", "signing").key
 
 
-def test_a_debug_td_shows(tmp_path: Path) -> None:
+def test_debug_td_option_sets_the_debug_attribute_in_the_quote(tmp_path: Path) -> None:
     with running(tmp_path / "sock", "--debug-td"):
         quote = client_of(tmp_path / "sock").get_quote(REPORT_DATA).decode_quote()
     assert report_of(quote).td_attributes[0] & 1 == 1
 
 
-def test_the_older_interface_has_a_socket_of_its_own(tmp_path: Path) -> None:
+def test_tappd_interface_is_served_on_its_own_socket(tmp_path: Path) -> None:
     old = tmp_path / "tappd.sock"
     with running(tmp_path / "sock", "--tappd-socket", old):
         assert old.stat().st_mode & 0o777 == 0o600
@@ -188,7 +188,7 @@ def test_the_older_interface_has_a_socket_of_its_own(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_make_the_guest(tmp_path: Path) -> None:
+def test_guest_options_appear_in_the_event_log_and_the_quote(tmp_path: Path) -> None:
     options = ["--gpus", "2", "--event-log-version", "2", "--key-provider", "none", "--mr-config-id", "unset"]
     with running(tmp_path / "sock", *options, "--tdx-attestation-variant", "legacy"):
         answer = client_of(tmp_path / "sock").get_quote(REPORT_DATA)
@@ -200,7 +200,7 @@ def test_options_make_the_guest(tmp_path: Path) -> None:
     assert "tdx_measurement" not in json.loads(answer.vm_config)
 
 
-def test_answers_take_as_long_as_was_asked_for(tmp_path: Path) -> None:
+def test_delay_option_delays_the_response(tmp_path: Path) -> None:
     with running(tmp_path / "sock", "--delay", "0.5"):
         started = time.monotonic()
         client_of(tmp_path / "sock").version()
@@ -223,7 +223,7 @@ def test_answers_take_as_long_as_was_asked_for(tmp_path: Path) -> None:
         ("EmitEvent", b"{}", 400),
     ],
 )
-def test_bad_calls_are_refused_with_a_reason(files: Path, method: str, body: bytes, status: int) -> None:
+def test_invalid_call_gets_400_with_an_error_message(files: Path, method: str, body: bytes, status: int) -> None:
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(files / "sock"))) as http:
         answer = http.post(f"http://localhost/{method}", content=body)
         assert answer.status_code == status
@@ -231,12 +231,12 @@ def test_bad_calls_are_refused_with_a_reason(files: Path, method: str, body: byt
         assert http.post("http://localhost/Version", json={}).status_code == 200
 
 
-def test_only_the_owner_may_connect(files: Path) -> None:
+def test_socket_is_accessible_only_to_its_owner(files: Path) -> None:
     assert (files / "sock").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_cleanly_and_removes_its_socket(tmp_path: Path, how: signal.Signals) -> None:
+def test_simulator_on_a_stop_signal_exits_cleanly_and_removes_its_socket(tmp_path: Path, how: signal.Signals) -> None:
     path = tmp_path / "sock"
     with running(path) as process:
         client = client_of(path)
@@ -246,7 +246,7 @@ def test_it_stops_cleanly_and_removes_its_socket(tmp_path: Path, how: signal.Sig
     assert not path.exists()
 
 
-def test_a_socket_in_use_is_left_alone(files: Path, client: DstackClient) -> None:
+def test_start_on_a_socket_in_use_fails_and_leaves_the_socket(files: Path, client: DstackClient) -> None:
     second = start(files / "sock")
     assert second.wait() == 1
     assert second.output == (
@@ -264,7 +264,7 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
         assert client_of(path).is_reachable()
 
 
-def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+def test_start_on_a_regular_file_fails_and_leaves_the_file(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
     process = start(path)
@@ -273,14 +273,14 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "data"
 
 
-def test_a_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+def test_start_with_an_unwritable_output_file_fails_with_an_error(tmp_path: Path) -> None:
     process = start(tmp_path / "sock", "--root", tmp_path / "missing" / "root.pem")
     assert process.wait() == 1
     assert process.output.startswith(f"dstack_simulator: {tmp_path / 'missing' / 'root.pem'} cannot be written: ")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_says_that_nothing_here_is_proof() -> None:
+def test_help_warns_that_simulator_output_is_no_proof() -> None:
     process = Process([sys.executable, SCRIPT, "--help"], clean_env())
     assert process.wait() == 0
     assert "Nothing that it makes is worth anything as proof" in process.output
@@ -300,7 +300,7 @@ def test_help_says_that_nothing_here_is_proof() -> None:
         ["--gpus", "1", "--os", "0.5"],
     ],
 )
-def test_a_bad_option_is_named(tmp_path: Path, arguments: list[str]) -> None:
+def test_invalid_option_is_named_in_the_error(tmp_path: Path, arguments: list[str]) -> None:
     process = start(tmp_path / "sock", *arguments)
     assert process.wait() == 2
     assert f"argument {arguments[0]}: " in process.output

@@ -93,7 +93,7 @@ def tls_files(pid: int) -> set[int]:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("http2", [False, True])
-def test_chats_are_signed_over_tls_with_the_agents_key(
+def test_chat_over_tls_with_the_agents_key_is_signed(
     fake_vllm: str, guest_agent: Agent, program: str, http2: bool
 ) -> None:
     body = chat_body("hi", stream=True)
@@ -110,7 +110,9 @@ def test_chats_are_signed_over_tls_with_the_agents_key(
     assert request["usage_ra_tls"]
 
 
-def test_the_whole_chain_is_shown(fake_vllm: str, tmp_path: Path, dstack_vectors: dict[str, Any]) -> None:
+def test_tls_handshake_presents_the_whole_certificate_chain(
+    fake_vllm: str, tmp_path: Path, dstack_vectors: dict[str, Any]
+) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     authority = ec.generate_private_key(ec.SECP256R1())
     root, leaf = chain_of_two(authority, key)
@@ -150,7 +152,7 @@ def chain_of_two(authority: ec.EllipticCurvePrivateKey, key: ec.EllipticCurvePri
 
 @pytest.mark.skipif(find_gpu_python(ROOT) is None, reason="no .venv-gpu with NVIDIA's library: see scripts/setup")
 @pytest.mark.parametrize("workers", [None, 2])
-def test_a_report_binds_the_key_that_is_shown(fake_vllm: str, guest_agent: Agent, workers: int | None) -> None:
+def test_report_binds_the_tls_key_that_clients_see(fake_vllm: str, guest_agent: Agent, workers: int | None) -> None:
     def check(proxy: Proxy) -> None:
         spki = shown_key(proxy.port)
         query = f"nonce={NONCE}&include_tls_fingerprint=true&signing_algo=ed25519"
@@ -173,7 +175,7 @@ def test_a_report_binds_the_key_that_is_shown(fake_vllm: str, guest_agent: Agent
 
 
 @pytest.mark.parametrize("workers", [None, 2])
-def test_the_key_is_on_no_disk_no_command_line_and_in_no_log(
+def test_tls_key_is_in_no_file_command_line_environment_or_log(
     fake_vllm: str, guest_agent: Agent, tmp_path: Path, workers: int | None
 ) -> None:
     home, temporary = tmp_path / "home", tmp_path / "tmp"
@@ -201,7 +203,7 @@ def test_the_key_is_on_no_disk_no_command_line_and_in_no_log(
     assert len(guest_agent.keys) == 1
 
 
-def test_all_workers_have_the_same_key_as_long_as_the_names_stay(
+def test_workers_share_one_tls_key_until_the_alt_names_change(
     fake_vllm: str, guest_agent: Agent, tmp_path: Path
 ) -> None:
     file = tmp_path / "settings.env"
@@ -234,7 +236,7 @@ def test_all_workers_have_the_same_key_as_long_as_the_names_stay(
         assert len(guest_agent.keys) == 2
 
 
-def test_new_names_that_the_agent_gives_no_key_for_leave_the_workers_as_they_are(
+def test_sighup_with_new_alt_names_and_no_agent_keeps_the_workers(
     fake_vllm: str, tmp_path: Path, dstack_vectors: dict[str, Any]
 ) -> None:
     file = tmp_path / "settings.env"
@@ -256,7 +258,7 @@ def test_new_names_that_the_agent_gives_no_key_for_leave_the_workers_as_they_are
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")])
-def test_without_an_agent_the_start_ends_with_one_line(
+def test_start_without_an_agent_fails_with_a_one_line_error(
     fake_vllm: str, tmp_path: Path, workers: tuple[str, ...]
 ) -> None:
     process = start_proxy(
@@ -278,7 +280,7 @@ def test_without_an_agent_the_start_ends_with_one_line(
     [("mitmdump", ()), ("tee-signer", ()), ("tee-signer", ("--workers", "2"))],
     ids=["mitmdump", "tee-signer", "workers"],
 )
-def test_a_second_certificate_is_refused_in_one_line(
+def test_second_certificate_option_is_refused_with_a_one_line_error(
     fake_vllm: str, guest_agent: Agent, tmp_path: Path, program: str, arguments: tuple[str, ...]
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
@@ -299,7 +301,7 @@ def test_a_second_certificate_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_supervisor_that_waits_for_the_key_has_no_port_open_and_stops_when_told_to(
+def test_supervisor_waiting_for_the_tls_key_opens_no_port_and_stops_on_a_signal(
     fake_vllm: str, tmp_path: Path, dstack_vectors: dict[str, Any], free_ports: list[int], how: signal.Signals
 ) -> None:
     asked, over = threading.Event(), threading.Event()

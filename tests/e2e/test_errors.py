@@ -40,7 +40,7 @@ def test_401_without_a_valid_token(proxy: Proxy, token: str | None, path: str) -
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xff"])
-def test_400_for_what_is_no_json_object(proxy: Proxy, body: bytes) -> None:
+def test_400_for_a_body_that_is_no_json_object(proxy: Proxy, body: bytes) -> None:
     check(ask(proxy, chat_request(body)), 400, "bad_request")
 
 
@@ -63,7 +63,7 @@ def test_400_for_what_is_no_json_object(proxy: Proxy, body: bytes) -> None:
         chat_request(b"", Transfer_Encoding="chunked").replace(b"Content-Length: 0\r\n", b"") + b"no size\r\n",
     ],
 )
-def test_400_for_what_is_no_http(proxy: Proxy, head: bytes) -> None:
+def test_400_for_a_malformed_http_request(proxy: Proxy, head: bytes) -> None:
     with RawClient(proxy.port) as client:
         client.send(head)
         status, _, body = client.read_response()
@@ -71,7 +71,7 @@ def test_400_for_what_is_no_http(proxy: Proxy, head: bytes) -> None:
         assert client.read_to_end() == b"", "one answer is enough"
 
 
-def test_a_head_without_a_token_gets_no_body(proxy: Proxy) -> None:
+def test_head_request_without_a_token_gets_401_with_no_body(proxy: Proxy) -> None:
     """Whatever came behind its head would be taken for the next answer on the connection."""
     with RawClient(proxy.port) as client:
         client.send(b"HEAD /v1/x HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -79,7 +79,7 @@ def test_a_head_without_a_token_gets_no_body(proxy: Proxy) -> None:
         assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
-def test_trailers_are_dropped_and_do_no_harm(proxy: Proxy) -> None:
+def test_request_with_trailers_is_accepted_and_keep_alive_continues(proxy: Proxy) -> None:
     head = chat_request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     request = head + chunk(chat_body()) + b"0\r\nX-Trailer: y\r\n\r\n"
     with RawClient(proxy.port) as client:
@@ -92,7 +92,7 @@ def test_trailers_are_dropped_and_do_no_harm(proxy: Proxy) -> None:
 @pytest.mark.parametrize(
     "head", [b"GET /v1/models HTTP/1.1", b"GET /v1/other HTTP/1.1", b"POST /v1/chat/completions HTTP/1.1"]
 )
-def test_nobody_gets_a_tunnel(head: bytes) -> None:
+def test_upgrade_request_is_stripped_and_an_upstream_101_is_not_forwarded(head: bytes) -> None:
     """Without a token it would be a way in, and with one a way past the signer."""
 
     def script(peer: Peer) -> None:
@@ -114,7 +114,7 @@ def test_an_options_request_that_is_no_preflight_needs_a_token(proxy: Proxy) -> 
     check(ask(proxy, b"OPTIONS /v1/x HTTP/1.1\r\nHost: x\r\n\r\n"), 401, "unauthorized")
 
 
-def test_a_target_in_absolute_form_goes_where_all_go() -> None:
+def test_absolute_form_target_is_forwarded_to_the_configured_upstream() -> None:
     with ScriptedUpstream(answering(lambda _: json_response(b"{}"))) as upstream, running_proxy(upstream.url) as proxy:
         with RawClient(proxy.port) as client:
             client.send(b"GET http://evil:81/v1/models HTTP/1.1\r\nHost: evil\r\n\r\n")
@@ -124,7 +124,7 @@ def test_a_target_in_absolute_form_goes_where_all_go() -> None:
         assert received.header("host") == upstream.url.removeprefix("http://")
 
 
-def test_404_for_an_unknown_id(proxy: Proxy) -> None:
+def test_404_for_the_signature_of_an_unknown_id(proxy: Proxy) -> None:
     with Asker(proxy.port) as asker:
         status, _, body = asker.get("/v1/signature/chatcmpl-unknown")
     assert status == 404
@@ -137,13 +137,13 @@ def small_proxy(fake_vllm: str):  # type: ignore[no-untyped-def]
         yield proxy
 
 
-def test_413_as_soon_as_the_length_is_known(small_proxy: Proxy) -> None:
+def test_413_for_a_large_content_length_before_any_body(small_proxy: Proxy) -> None:
     head = chat_request(b"").replace(b"Content-Length: 0", b"Content-Length: 1001")
     check(ask(small_proxy, head), 413, "payload_too_large")  # not a byte of the body was sent
     check(ask(small_proxy, head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")), 413, "payload_too_large")
 
 
-def test_413_at_the_byte_too_many(small_proxy: Proxy) -> None:
+def test_413_for_a_chunked_body_at_the_first_byte_over_the_limit(small_proxy: Proxy) -> None:
     head = chat_request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     check(ask(small_proxy, head + chunk(b" " * 1001)), 413, "payload_too_large")  # and no end is in sight
     body = chat_body("x" * 800)
@@ -151,7 +151,7 @@ def test_413_at_the_byte_too_many(small_proxy: Proxy) -> None:
     assert ask(small_proxy, head + chunk(body) + b"0\r\n\r\n")[0] == 200
 
 
-def test_502_at_once_when_the_upstream_refuses() -> None:
+def test_502_at_once_when_the_upstream_refuses_the_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         upstream = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with running_proxy(upstream) as proxy:
@@ -163,7 +163,7 @@ def test_502_at_once_when_the_upstream_refuses() -> None:
 
 
 @pytest.mark.parametrize("status", [502, 504])
-def test_an_error_comes_even_behind_a_100(status: int) -> None:
+def test_gateway_error_after_100_continue_reaches_the_client(status: int) -> None:
     def script(peer: Peer) -> None:
         assert peer.read_request()
         if status == 504:
@@ -178,7 +178,7 @@ def test_an_error_comes_even_behind_a_100(status: int) -> None:
             assert client.read_until(b"\r\n").startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_a_slow_upload_is_not_the_upstreams_delay() -> None:
+def test_upstream_timeout_does_not_count_a_slow_upload() -> None:
     def script(peer: Peer) -> None:
         while peer.read_request() is not None:
             peer.send(json_response(b"{}"))
@@ -193,7 +193,7 @@ def test_a_slow_upload_is_not_the_upstreams_delay() -> None:
                 assert client.read_response()[0] == 200
 
 
-def test_504_when_the_upstream_takes_too_long_and_it_is_let_go() -> None:
+def test_504_when_the_upstream_times_out_and_its_connection_is_closed() -> None:
     gone = []
 
     def script(peer: Peer) -> None:
@@ -208,7 +208,7 @@ def test_504_when_the_upstream_takes_too_long_and_it_is_let_go() -> None:
     assert sorted(gone) == [1, 2, 3]
 
 
-def test_an_answer_that_began_in_time_may_take_as_long_as_it_likes() -> None:
+def test_response_begun_in_time_may_complete_after_the_upstream_timeout() -> None:
     def script(peer: Peer) -> None:
         while peer.read_request() is not None:
             response = json_response(b'{"id":"slow"}')
@@ -233,7 +233,7 @@ def test_upstream_errors_pass_verbatim_and_unsigned(status: str) -> None:
     assert raw.replace(b"x-request-id: mine\r\n", b"") == upstream_answer
 
 
-def test_a_refused_client_may_go_on_sending_and_still_gets_its_answer(proxy: Proxy) -> None:
+def test_client_that_keeps_sending_after_a_401_still_receives_it(proxy: Proxy) -> None:
     head = chat_request(b"", token="wrong").replace(b"Content-Length: 0", b"Content-Length: 12000000")
     with RawClient(proxy.port) as client:
         client.send(head)

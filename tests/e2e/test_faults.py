@@ -31,7 +31,7 @@ def receipt_of(head: bytes) -> str:
 @pytest.mark.parametrize(
     "sent", [0, 1, 3], ids=["before the first byte", "in the middle", "when all but the end is sent"]
 )
-def test_a_client_that_goes_cancels_the_upstream_within_a_second_and_nothing_is_signed(sent: int) -> None:
+def test_client_disconnect_cancels_the_upstream_within_a_second_unsigned(sent: int) -> None:
     pieces = events("chatcmpl-1", "a", "b")
     client_gone = threading.Event()
     cancelled_after: list[float] = []
@@ -60,9 +60,7 @@ def test_a_client_that_goes_cancels_the_upstream_within_a_second_and_nothing_is_
 
 @pytest.mark.parametrize("end", [Peer.close, Peer.reset], ids=["FIN", "RST"])
 @pytest.mark.parametrize("sent", [1, 3], ids=["in the middle", "behind [DONE]"])
-def test_an_upstream_that_dies_mid_stream_leaves_a_broken_stream_and_no_signature(
-    end: Callable[[Peer], None], sent: int
-) -> None:
+def test_upstream_disconnect_mid_stream_truncates_the_response_unsigned(end: Callable[[Peer], None], sent: int) -> None:
     pieces = events("chatcmpl-1", "a", "b")
 
     def script(peer: Peer) -> None:
@@ -85,7 +83,7 @@ def test_an_upstream_that_dies_mid_stream_leaves_a_broken_stream_and_no_signatur
         assert signature_status(proxy, receipt_of(head)) == 404
 
 
-def test_an_upstream_that_falls_silent_mid_stream_is_given_up() -> None:
+def test_upstream_silent_mid_stream_times_out_unsigned() -> None:
     gone = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -102,7 +100,7 @@ def test_an_upstream_that_falls_silent_mid_stream_is_given_up() -> None:
         assert signature_status(proxy, "chatcmpl-1") == 404
 
 
-def test_a_stream_that_is_left_open_after_its_last_event_is_ended_and_signed() -> None:
+def test_stream_left_open_after_its_last_event_is_ended_and_signed() -> None:
     pieces = events("chatcmpl-1", "a")
     gone = threading.Event()
 
@@ -122,7 +120,7 @@ def test_a_stream_that_is_left_open_after_its_last_event_is_ended_and_signed() -
             assert gone.wait(limit())
 
 
-def test_an_upstream_that_dies_in_the_middle_of_json_leaves_no_signature() -> None:
+def test_upstream_disconnect_mid_json_leaves_no_signature() -> None:
     def script(peer: Peer) -> None:
         assert peer.read_request()
         peer.send(json_response(ANSWER)[:-1])
@@ -141,7 +139,7 @@ def chat_succeeds(client: RawClient) -> bool:
     return (status, body) == (200, ANSWER)
 
 
-def test_an_upstream_that_closes_idle_connections_is_connected_to_again() -> None:
+def test_upstream_that_closes_idle_connections_is_reconnected() -> None:
     closed = threading.Semaphore(0)
 
     def script(peer: Peer) -> None:
@@ -162,7 +160,7 @@ def test_an_upstream_that_closes_idle_connections_is_connected_to_again() -> Non
 
 
 @pytest.mark.parametrize("end", [Peer.close, Peer.reset], ids=["FIN", "RST"])
-def test_a_request_that_crosses_the_closing_of_an_idle_connection_succeeds(end: Callable[[Peer], None]) -> None:
+def test_request_on_a_closing_keep_alive_connection_is_retried_and_signed(end: Callable[[Peer], None]) -> None:
     """The first connection answers once, and closes when the next request is already on it, without a word."""
 
     def script(peer: Peer) -> None:
@@ -189,7 +187,7 @@ def test_a_request_that_crosses_the_closing_of_an_idle_connection_succeeds(end: 
 @pytest.mark.parametrize(
     "framing", ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
 )
-def test_a_request_whose_body_has_streamed_through_is_not_sent_again_without_it(framing: str) -> None:
+def test_request_with_a_streamed_body_is_not_retried_and_gets_502(framing: str) -> None:
     """The upstream would take the next request for the body, and another answer than the model's would be signed."""
 
     def script(peer: Peer) -> None:
@@ -209,7 +207,7 @@ def test_a_request_whose_body_has_streamed_through_is_not_sent_again_without_it(
         assert upstream.requests.empty()
 
 
-def test_such_a_request_is_tried_twice_and_no_more() -> None:
+def test_request_on_a_closing_keep_alive_connection_is_retried_only_once() -> None:
     def script(peer: Peer) -> None:
         assert peer.read_request()
         if peer.number == 1:
@@ -224,7 +222,7 @@ def test_such_a_request_is_tried_twice_and_no_more() -> None:
         assert upstream.requests.qsize() == 3
 
 
-def test_a_new_connection_that_dies_is_not_tried_again() -> None:
+def test_request_on_a_new_connection_that_closes_is_not_retried() -> None:
     def script(peer: Peer) -> None:
         assert peer.read_request()
 
@@ -234,7 +232,7 @@ def test_a_new_connection_that_dies_is_not_tried_again() -> None:
         assert upstream.requests.qsize() == 1
 
 
-def test_a_response_id_that_another_client_chose_before_is_not_overwritten(proxy: Proxy) -> None:
+def test_signature_of_a_reused_response_id_is_not_overwritten(proxy: Proxy) -> None:
     """vLLM lets clients choose their request id; the stand-in does so too."""
     bodies, receipts = [chat_body("first"), chat_body("second")], []
     answers = []

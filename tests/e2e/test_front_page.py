@@ -58,7 +58,7 @@ def with_a_gpu(report: Any) -> None:
 
 @needs_gpu_library
 @pytest.mark.parametrize(("side", "stream"), [(True, False), (False, True)], ids=["side port", "proxied port"])
-def test_what_is_true_is_shown_true_and_nothing_but_the_id_leaves_the_browser(
+def test_valid_chat_passes_the_checks_and_only_its_id_leaves_the_browser(
     browser: Browser, attesting: Proxy, side: bool, stream: bool
 ) -> None:
     chat = have_chat(attesting, stream=stream)
@@ -94,7 +94,9 @@ def test_what_is_true_is_shown_true_and_nothing_but_the_id_leaves_the_browser(
         assert front.page.evaluate("caches.keys()") == []
 
 
-def test_what_was_not_said_is_shown_false_with_the_reason(front: FrontPage, attesting: Proxy, chat: SignedChat) -> None:
+def test_wrong_bodies_id_or_signature_fail_the_check_with_a_reason(
+    front: FrontPage, attesting: Proxy, chat: SignedChat
+) -> None:
     asked, answered = chat.request, chat.response
     front.check_answer(chat.id, asked.replace(b"nobody", b"anybody"), answered)
     assert front.failed("exchange") == {"request hash"}
@@ -119,7 +121,7 @@ def test_what_was_not_said_is_shown_false_with_the_reason(front: FrontPage, atte
     assert "give the one or the other" in front.verdict("exchange")
 
 
-def test_what_a_server_writes_is_shown_short_and_from_left_to_right(front: FrontPage, chat: SignedChat) -> None:
+def test_server_text_is_shown_truncated_with_bidi_overrides_replaced(front: FrontPage, chat: SignedChat) -> None:
     front.have_it_lied_to(SIGNATURES, lambda told: told.update(signing_address="\u202e<b>" + "A" * 300_000))
     front.check_answer(chat.id, chat.request, chat.response)
     detail = front.checks("exchange")["ed25519 signature"][1]
@@ -127,7 +129,7 @@ def test_what_a_server_writes_is_shown_short_and_from_left_to_right(front: Front
     assert len(detail) == 401
 
 
-def test_what_is_changed_meanwhile_is_not_what_was_checked(front: FrontPage, chat: SignedChat) -> None:
+def test_editing_the_chat_id_during_a_check_cancels_the_check(front: FrontPage, chat: SignedChat) -> None:
     front.page.route(f"**{SIGNATURES}", lambda route: None)  # it never answers
     front.page.get_by_label("Chat id").fill(chat.id)
     with front.page.expect_request(f"**{SIGNATURES}"):
@@ -139,7 +141,7 @@ def test_what_is_changed_meanwhile_is_not_what_was_checked(front: FrontPage, cha
     assert front.page.locator("#exchange-more").is_hidden()
 
 
-def test_without_the_bodies_or_a_token_nothing_more_is_said_than_is_known(front: FrontPage, chat: SignedChat) -> None:
+def test_missing_bodies_or_token_are_named_in_the_verdict(front: FrontPage, chat: SignedChat) -> None:
     assert front.check_answer(chat.id, None, None).startswith("\N{EN DASH} The signature is true. Whether it is about")
     assert "the request and the response" in front.verdict("exchange")
     for token, told in (
@@ -152,7 +154,7 @@ def test_without_the_bodies_or_a_token_nothing_more_is_said_than_is_known(front:
             assert front.verdict(section) == told  # type: ignore[arg-type]
 
 
-def test_that_an_exchange_was_not_signed_is_shown_with_the_reason_as_text(front: FrontPage, chat: SignedChat) -> None:
+def test_unsigned_exchange_is_shown_with_its_reason_as_plain_text(front: FrontPage, chat: SignedChat) -> None:
     reason = "<b>cut short</b> by \N{RIGHT-TO-LEFT OVERRIDE}the client " + "A" * 1000
     error = {"message": reason, "type": "not_found", "param": None, "code": "not_signed"}
     front.page.route(f"**{SIGNATURES}", lambda route: route.fulfill(status=404, json={"error": error}))
@@ -165,7 +167,7 @@ def test_that_an_exchange_was_not_signed_is_shown_with_the_reason_as_text(front:
     assert "the server does not say why" in front.check_answer(chat.id, chat.request, chat.response)
 
 
-def test_the_line_at_the_top_sums_up_what_was_checked(front: FrontPage, chat: SignedChat) -> None:
+def test_summary_line_states_the_result_of_every_check(front: FrontPage, chat: SignedChat) -> None:
     assert front.summary == "Nothing has been checked yet."
     front.check_answer(chat.id, chat.request, chat.response)
     signed = "✓ The answer is the one that was signed, for the request that was signed."
@@ -179,7 +181,7 @@ def test_the_line_at_the_top_sums_up_what_was_checked(front: FrontPage, chat: Si
     assert front.summary == "No answer has been checked yet. ✗ The attestation does not hold."
 
 
-def test_in_a_development_run_a_matching_answer_is_shown_to_match(
+def test_development_run_shows_a_matching_response_as_matching(
     browser: Browser, fake_vllm: str, simulator: Simulator
 ) -> None:
     with running_proxy(fake_vllm, DEV="1", **simulator.settings) as proxy:
@@ -197,7 +199,7 @@ def test_in_a_development_run_a_matching_answer_is_shown_to_match(
             assert front.check_answer(chat.id, chat.request, b"{}") == "✗ This does not hold: response hash."
 
 
-def test_without_ed25519_or_a_secure_connection_it_says_what_it_cannot_do(
+def test_front_page_without_ed25519_or_https_says_which_checks_it_cannot_make(
     browser: Browser, attesting: Proxy, chat: SignedChat
 ) -> None:
     with opened(browser, attesting.side_url, NO_ED25519) as front:
@@ -219,7 +221,7 @@ def from_the_proxy(route: Route, proxy: Proxy) -> None:
 
 
 @needs_gpu_library
-def test_an_old_report_and_evidence_of_no_gpu_are_shown_false(front: FrontPage) -> None:
+def test_replayed_report_and_canned_gpu_evidence_fail_the_nonce_checks(front: FrontPage) -> None:
     first = front.check_attestation()
     assert first == "✗ This does not hold: ecdsa GPU nonce, ed25519 GPU nonce."
     assert "canned evidence, which no GPU has made" in front.checks("attestation")["ecdsa GPU nonce"][1]
@@ -236,7 +238,7 @@ def test_an_old_report_and_evidence_of_no_gpu_are_shown_false(front: FrontPage) 
 
 
 @needs_gpu_library
-def test_an_event_log_of_another_guest_is_shown_false(front: FrontPage) -> None:
+def test_event_log_with_a_renamed_event_fails_rtmr3_and_its_claims(front: FrontPage) -> None:
     def with_another_name(report: Any) -> None:
         with_a_gpu(report)
         [event] = [each for each in report["event_log"] if each["event"] == "key-provider"]
@@ -252,7 +254,7 @@ def test_an_event_log_of_another_guest_is_shown_false(front: FrontPage) -> None:
 
 
 @needs_gpu_library
-def test_tee_verify_takes_the_files_and_the_commands_of_the_page(
+def test_tee_verify_accepts_the_front_pages_downloads_and_commands(
     front: FrontPage, chat: SignedChat, simulator: Simulator, tmp_path: Path
 ) -> None:
     front.check_attestation()
@@ -286,7 +288,7 @@ def test_tee_verify_takes_the_files_and_the_commands_of_the_page(
 
 
 @needs_gpu_library
-def test_it_works_with_the_keyboard_alone(front: FrontPage, chat: SignedChat) -> None:
+def test_front_page_is_usable_with_the_keyboard_alone(front: FrontPage, chat: SignedChat) -> None:
     keyboard = front.page.keyboard
 
     def tab_to(role: str, name: str) -> None:
@@ -318,7 +320,7 @@ def test_it_works_with_the_keyboard_alone(front: FrontPage, chat: SignedChat) ->
     assert front.page.get_by_role("status").all_inner_texts()[1].startswith("✓ They match")
 
 
-def test_anybody_can_read_it_by_day_and_night_narrow_and_wide(front: FrontPage, chat: SignedChat) -> None:
+def test_front_page_is_accessible_in_light_and_dark_narrow_and_wide(front: FrontPage, chat: SignedChat) -> None:
     page = front.page
     page.set_viewport_size({"width": 320, "height": 640})
     assert page.evaluate("document.documentElement.scrollWidth") == 320
@@ -335,7 +337,7 @@ def test_anybody_can_read_it_by_day_and_night_narrow_and_wide(front: FrontPage, 
         assert found.violations_count == 0, found.generate_report()
 
 
-def test_its_policy_holds(browser: Browser, attesting: Proxy) -> None:
+def test_content_security_policy_blocks_fetch_html_injection_and_forms(browser: Browser, attesting: Proxy) -> None:
     with opened(browser, attesting.side_url) as front:
         with pytest.raises(Error, match="Failed to fetch"):
             front.page.evaluate("url => fetch(url)", f"{attesting.url}/health")

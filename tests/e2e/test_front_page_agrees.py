@@ -103,7 +103,7 @@ def in_python(entries: list[Event]) -> list[list[Any]] | None:
 
 @settings(max_examples=200, deadline=None)
 @given(log=st.lists(events(), max_size=3))
-def test_both_read_the_same_events_in_a_log_or_refuse_it(page: Page, log: list[Event]) -> None:
+def test_front_page_and_tee_verify_parse_or_refuse_event_logs_alike(page: Page, log: list[Event]) -> None:
     assert page.evaluate(PARSE_LOG, json.dumps(log)) == in_python(log)
 
 
@@ -126,7 +126,7 @@ def boots(draw: st.DrawFn) -> list[RuntimeEvent]:
 
 @settings(max_examples=200, deadline=None)
 @given(boot=boots())
-def test_both_take_the_same_boots_for_dstacks(page: Page, boot: list[RuntimeEvent]) -> None:
+def test_front_page_and_tee_verify_accept_the_same_boot_logs(page: Page, boot: list[RuntimeEvent]) -> None:
     report = Guest().report(boot) if boot else Guest().report([("app-event", b"")])
     found = check_guest(page, report)["boot log"]
     try:

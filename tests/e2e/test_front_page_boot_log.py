@@ -27,7 +27,7 @@ OPTIONAL: dict[str, tuple[str, RuntimeEvent]] = {
 }
 
 
-def test_events_that_some_guests_have_may_be_there(page: Page) -> None:
+def test_boot_log_with_optional_events_holds(page: Page) -> None:
     for some in (list(OPTIONAL.values()), *([each] for each in OPTIONAL.values())):
         found = check_guest(page, Guest(optional=tuple(some)).report())
         assert with_status(found, "holds") == {*REGISTERS, "boot log", "compose hash"}
@@ -35,7 +35,7 @@ def test_events_that_some_guests_have_may_be_there(page: Page) -> None:
     assert check_guest(page, Guest(optional=tuple(thrice)).report())["boot log"][0] == "holds"
 
 
-def test_a_guest_may_have_no_instance_id(page: Page) -> None:
+def test_boot_log_with_an_empty_instance_id_holds(page: Page) -> None:
     unnamed = [(name, b"" if name == "instance-id" else payload) for name, payload in Guest().boot]
     found = check_guest(page, Guest().report(unnamed))
     assert found["boot log"][0] == "holds"
@@ -83,13 +83,13 @@ OTHER_BOOTS: dict[str, list[RuntimeEvent]] = {
 
 
 @pytest.mark.parametrize("what", OTHER_BOOTS)
-def test_a_boot_log_of_another_form_is_refused(page: Page, what: str) -> None:
+def test_malformed_boot_log_fails_every_claim_and_no_register(page: Page, what: str) -> None:
     found = check_guest(page, Guest().report(OTHER_BOOTS[what]))
     assert with_status(found, "fails") == CLAIMS
     assert with_status(found, "holds") == REGISTERS
 
 
-def test_an_app_cannot_take_back_what_was_measured_at_boot(page: Page) -> None:
+def test_events_after_system_ready_do_not_override_boot_measurements(page: Page) -> None:
     """After system-ready an app may measure anything, and none of it counts."""
     evil = Guest(later=(("compose-hash", sha256("{}")), ("key-provider", key_provider("none")), ("system-ready", b"")))
     report = evil.report() | {"info": {"tcb_info": {"app_compose": "{}"}}}
@@ -98,7 +98,7 @@ def test_an_app_cannot_take_back_what_was_measured_at_boot(page: Page) -> None:
     assert check_guest(page, evil.report())["compose hash"][0] == "holds"
 
 
-def test_a_compose_hash_that_is_hidden_behind_a_colon_is_found(page: Page, dstack_vectors: dict[str, Any]) -> None:
+def test_compose_hash_disguised_with_a_colon_fails_every_claim(page: Page, dstack_vectors: dict[str, Any]) -> None:
     attack = dstack_vectors["colon_relabel_attack"]
     measured = quote([*[bytes(48)] * 3, bytes.fromhex(attack["rtmr3"])], bytes(48)).hex()
     info = {"tcb_info": {"app_compose": attack["good_app_compose"]}}
@@ -109,7 +109,7 @@ def test_a_compose_hash_that_is_hidden_behind_a_colon_is_found(page: Page, dstac
     assert "has compose-hash: where compose-hash should be" in found["boot log"][1]
 
 
-def test_a_key_provider_under_another_name_is_found(page: Page, dstack_vectors: dict[str, Any]) -> None:
+def test_key_provider_event_under_another_name_fails_every_claim(page: Page, dstack_vectors: dict[str, Any]) -> None:
     relabelled = dstack_vectors["key_provider_relabel"]
     true, false = (
         (name, bytes.fromhex(payload)) for name, payload in (relabelled["true"], relabelled["same_digest_as"])
@@ -123,7 +123,7 @@ def test_a_key_provider_under_another_name_is_found(page: Page, dstack_vectors: 
     assert with_status(found, "fails") == CLAIMS
 
 
-def test_nothing_of_a_log_that_does_not_replay_is_believed(page: Page) -> None:
+def test_event_log_that_does_not_replay_fails_every_claim(page: Page) -> None:
     guest = Guest().with_config(1, sha256(Guest().app_compose))
     log: list[Event] = [shown(event) for event in guest.boot[:-1]]
     found = check_guest(page, guest.report(log=[*log, shown(("app", b"")), shown(guest.boot[-1])]))

@@ -71,7 +71,7 @@ def check_exchange(
 
 
 @pytest.mark.parametrize("text", [HASHES, f"{MODEL}:{HASHES}"], ids=["hashes", "model"])
-def test_a_true_exchange_holds(page: Page, keys: SigningKeys, text: str) -> None:
+def test_valid_exchange_holds_with_and_without_attested_keys(page: Page, keys: SigningKeys, text: str) -> None:
     found = check_exchange(page, keys, signatures(keys, text), attested={"ecdsa": True, "ed25519": True})
     assert found["verdict"]["holds"] is True
     assert found["verdict"]["text"].endswith("to exactly this request.")
@@ -83,7 +83,7 @@ def test_a_true_exchange_holds(page: Page, keys: SigningKeys, text: str) -> None
 
 
 @pytest.mark.parametrize("attested", [(True, False), (False, True), (False, False)])
-def test_keys_that_no_quote_is_about_are_not_attested(
+def test_keys_bound_to_no_quote_fail_the_attested_keys_check(
     page: Page, keys: SigningKeys, attested: tuple[bool, bool]
 ) -> None:
     bound = {"ecdsa": attested[0], "ed25519": attested[1]}
@@ -96,7 +96,7 @@ def test_keys_that_no_quote_is_about_are_not_attested(
     ("bodies", "missing"),
     [((REQUEST, None), "the response"), ((None, RESPONSE), "the request"), ((None, None), "the request and the resp")],
 )
-def test_what_was_not_given_is_not_said_to_match(
+def test_missing_body_leaves_the_verdict_open_and_is_asked_for(
     page: Page, keys: SigningKeys, bodies: tuple[bytes | None, bytes | None], missing: str
 ) -> None:
     verdict = check_exchange(page, keys, signatures(keys), bodies)["verdict"]
@@ -104,7 +104,7 @@ def test_what_was_not_given_is_not_said_to_match(
     assert f"give {missing}" in verdict["text"]
 
 
-def test_another_byte_does_not_match(page: Page, keys: SigningKeys) -> None:
+def test_changed_or_swapped_bodies_fail_their_hash_checks(page: Page, keys: SigningKeys) -> None:
     for bodies, name in (((REQUEST + b" ", RESPONSE), "request hash"), ((REQUEST, RESPONSE[:-1]), "response hash")):
         found = check_exchange(page, keys, signatures(keys), bodies)
         assert (marks(found["checks"], "fails"), found["verdict"]["holds"]) == ({name}, False)
@@ -162,7 +162,7 @@ SIGNATURE_LIES: dict[str, tuple[Callable[[Told], object], set[str]]] = {
 
 
 @pytest.mark.parametrize("lie", SIGNATURE_LIES)
-def test_a_lie_about_a_signature_is_found(page: Page, keys: SigningKeys, lie: str) -> None:
+def test_tampered_signature_fails_the_affected_checks(page: Page, keys: SigningKeys, lie: str) -> None:
     tell, failing = SIGNATURE_LIES[lie]
     told = signatures(keys)
     tell(told)
@@ -198,7 +198,9 @@ def ecdsa_signature(r: int, s: int, v: int = 27) -> str:
         ([ecdsa_signature(1, 1)], "lower-case"),
     ],
 )
-def test_an_ecdsa_signature_of_another_form_is_refused(page: Page, keys: SigningKeys, signature: Any, why: str) -> None:
+def test_malformed_ecdsa_signature_is_refused_with_a_reason(
+    page: Page, keys: SigningKeys, signature: Any, why: str
+) -> None:
     told = signatures(keys)
     told["ecdsa"]["signature"] = signature
     found = check_exchange(page, keys, told)
@@ -208,7 +210,7 @@ def test_an_ecdsa_signature_of_another_form_is_refused(page: Page, keys: Signing
 
 
 @pytest.mark.parametrize("signature", [ecdsa_signature(1, HALF, 28), ecdsa_signature(ORDER - 1, 1)])
-def test_an_ecdsa_signature_of_the_right_form_is_left_to_tee_verify(
+def test_well_formed_ecdsa_signature_is_left_unchecked_for_tee_verify(
     page: Page, keys: SigningKeys, signature: str
 ) -> None:
     told = signatures(keys)
@@ -217,7 +219,7 @@ def test_an_ecdsa_signature_of_the_right_form_is_left_to_tee_verify(
     assert "ecdsa signature" in marks(found["checks"], "not made")
 
 
-def test_the_twin_of_a_true_ecdsa_signature_with_the_high_s_is_refused(page: Page, keys: SigningKeys) -> None:
+def test_high_s_variant_of_a_valid_ecdsa_signature_is_refused(page: Page, keys: SigningKeys) -> None:
     told = signatures(keys)
     raw = bytes.fromhex(told["ecdsa"]["signature"][2:])
     told["ecdsa"]["signature"] = ecdsa_signature(
@@ -227,7 +229,7 @@ def test_the_twin_of_a_true_ecdsa_signature_with_the_high_s_is_refused(page: Pag
 
 
 @pytest.mark.parametrize("attested", [None, {"ecdsa": False, "ed25519": False}])
-def test_in_a_development_run_a_matching_answer_holds_and_nothing_says_whose_keys_they_are(
+def test_development_run_matching_response_holds_with_keys_not_attested(
     page: Page, keys: SigningKeys, attested: dict[str, bool] | None
 ) -> None:
     found = check_exchange(page, keys, signatures(keys), attested=attested, dev=True)
@@ -238,7 +240,7 @@ def test_in_a_development_run_a_matching_answer_holds_and_nothing_says_whose_key
     assert (marks(found["checks"], "fails"), found["verdict"]["holds"]) == ({"response hash"}, False)
 
 
-def test_a_signature_for_another_model_is_found(page: Page, keys: SigningKeys) -> None:
+def test_signature_for_another_model_fails_the_hash_checks(page: Page, keys: SigningKeys) -> None:
     found = check_exchange(page, keys, signatures(keys, f"small/model:{HASHES}"))
     assert marks(found["checks"], "fails") == ALL_HASHES
     assert "small/model" in str(found["checks"])

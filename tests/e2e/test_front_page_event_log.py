@@ -40,7 +40,9 @@ def real_report(answer: dict[str, str], app_compose: str | None = None) -> dict[
 @pytest.mark.parametrize(
     ("capture", "config"), [("tdx-lite-getquote.json", "holds"), ("quote-report.json", "not made")]
 )
-def test_the_logs_of_real_guests_hold(page: Page, dstack_vectors: dict[str, Any], capture: str, config: str) -> None:
+def test_event_logs_of_real_guests_replay_to_their_registers(
+    page: Page, dstack_vectors: dict[str, Any], capture: str, config: str
+) -> None:
     real = dstack_vectors["real_quotes"][capture]
     found = check_guest(page, real_report(real["response"]))
     # Their compose files are not known, so neither can be compared.
@@ -52,7 +54,9 @@ def test_the_logs_of_real_guests_hold(page: Page, dstack_vectors: dict[str, Any]
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_what_the_real_guest_agent_answers_holds(page: Page, dstack_vectors: dict[str, Any], version: str) -> None:
+def test_response_of_the_real_guest_agent_passes_the_guest_checks(
+    page: Page, dstack_vectors: dict[str, Any], version: str
+) -> None:
     answers = dstack_vectors["real_agent"][version]
     report = real_report(answers["GetQuote"], answers.get("app_compose"))
     if version == "v1":
@@ -64,7 +68,7 @@ def test_what_the_real_guest_agent_answers_holds(page: Page, dstack_vectors: dic
         assert found["MRCONFIGID"] == ["not made", "unset: the host has not stated what is to run in this TD"]
 
 
-def test_digests_are_those_of_dstack(page: Page, dstack_vectors: dict[str, Any]) -> None:
+def test_event_digests_match_dstacks(page: Page, dstack_vectors: dict[str, Any]) -> None:
     for event in dstack_vectors["runtime_event_digests"]["events"]:
         entry = shown((event["event"], bytes.fromhex(event["event_payload"])))
         newer = entry | {"version": 2, "preimage": event["v2_preimage_utf8"].encode().hex()}
@@ -73,7 +77,7 @@ def test_digests_are_those_of_dstack(page: Page, dstack_vectors: dict[str, Any])
         assert page.evaluate(PARSE_LOG, log) == [*[event["v1_digest"]] * 2, *[event["v2_digest"]] * 3]
 
 
-def test_every_form_of_an_event_of_version_2_is_read(page: Page, dstack_vectors: dict[str, Any]) -> None:
+def test_version_2_event_is_parsed_in_every_canonical_form(page: Page, dstack_vectors: dict[str, Any]) -> None:
     forms = dstack_vectors["v2_event_json"]
     stated = {event["digest"] for event in forms.values()} - {""}
     assert len(stated) == 1
@@ -122,7 +126,7 @@ def test_a_malformed_log_is_refused(page: Page, what: str) -> None:
     assert with_status(found, "fails") == {*REGISTERS, *CLAIMS}
 
 
-def test_an_event_more_or_less_does_not_replay(page: Page) -> None:
+def test_event_log_with_an_event_removed_or_repeated_does_not_replay(page: Page) -> None:
     report = Guest().report()
     for number, event in enumerate(report["event_log"]):
         log = report["event_log"]

@@ -18,7 +18,7 @@ def page(browser: Browser) -> Iterator[Page]:
         yield opened
 
 
-def test_the_report_must_name_the_app_that_was_measured(page: Page) -> None:
+def test_report_naming_an_unmeasured_app_fails_the_boot_log_check(page: Page) -> None:
     report = Guest().report()
     assert check_guest(page, report | {"app_id": APP_ID.hex()})["boot log"][0] == "holds"
     for other in (APP_ID.hex()[:-2], INSTANCE_ID.hex(), "", 7):
@@ -28,7 +28,7 @@ def test_the_report_must_name_the_app_that_was_measured(page: Page) -> None:
 @pytest.mark.parametrize(
     "info", [None, {}, {"tcb_info": "{"}, {"tcb_info": {}}, {"tcb_info": {"app_compose": 7}}, {"tcb_info": None}]
 )
-def test_without_the_compose_file_nothing_is_said_of_it(page: Page, info: object) -> None:
+def test_report_without_a_compose_file_fails_compose_hash_and_key_provider(page: Page, info: object) -> None:
     found = check_guest(page, Guest().report() | {"info": info})
     assert with_status(found, "fails") == {"compose hash", "key provider"}
 
@@ -61,7 +61,7 @@ PROVIDERS: dict[str, tuple[str, bytes, str, str]] = {
 
 
 @pytest.mark.parametrize("what", PROVIDERS)
-def test_a_key_provider_holds_only_where_it_is_named_or_none(page: Page, what: str) -> None:
+def test_key_provider_holds_only_if_the_compose_file_names_it_or_it_is_none(page: Page, what: str) -> None:
     app_compose, provider, status, detail = PROVIDERS[what]
     found = check_guest(page, Guest(app_compose, provider).report())
     assert found["compose hash"][0] == "holds"

@@ -49,7 +49,7 @@ def platform() -> SimulatedPlatform:
     return SimulatedPlatform()
 
 
-def test_true_reports_hold_as_far_as_a_browser_can_tell(
+def test_valid_reports_pass_every_check_a_browser_can_make(
     page: Page, keys: SigningKeys, platform: SimulatedPlatform
 ) -> None:
     found = check_reports(page, keys, true_reports(keys, platform))
@@ -128,7 +128,7 @@ SPEAKS_OF_NO_KEY = {"measurements", "GPU nonce", "RTMR0", "RTMR1", "RTMR2", "MRC
         if (lie, algo) != ("padding of the address", "ed25519")  # which has none
     ],
 )
-def test_a_lie_about_a_report_is_found(
+def test_tampered_report_fails_the_affected_checks(
     page: Page, keys: SigningKeys, platform: SimulatedPlatform, lie: str, algo: str
 ) -> None:
     tell, failing = REPORT_LIES[lie]
@@ -143,7 +143,7 @@ def test_a_lie_about_a_report_is_found(
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_a_td_with_one_of_the_attributes_that_make_it_untrusted_is_found(
+def test_td_with_an_untrusted_attribute_bit_fails_the_td_debug_check(
     page: Page, keys: SigningKeys, platform: SimulatedPlatform, bit: int
 ) -> None:
     told = true_reports(keys, platform)
@@ -182,7 +182,7 @@ LISTED: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("name", LISTS)
 @pytest.mark.parametrize("what", LISTED)
-def test_a_list_that_shows_others_another_report_is_refused(
+def test_attestation_list_that_differs_from_the_report_is_refused(
     page: Page, keys: SigningKeys, platform: SimulatedPlatform, name: str, what: str
 ) -> None:
     told = true_reports(keys, platform)
@@ -217,7 +217,7 @@ def test_a_report_without_lists_or_with_its_members_in_another_order_holds(
         ("app_compose", "compose hash"),
     ],
 )
-def test_a_member_that_two_readers_may_read_in_two_ways_is_refused(
+def test_duplicate_json_member_is_refused(
     page: Page, keys: SigningKeys, platform: SimulatedPlatform, member: str, where: str
 ) -> None:
     def twice(text: str) -> str:
@@ -259,7 +259,7 @@ def test_a_number_that_a_browser_would_round_is_refused(
     assert "a number too large" in refused
 
 
-def test_in_a_development_run_that_keys_are_random_is_no_lie_and_they_are_not_attested(
+def test_development_run_reports_pass_with_keys_not_attested(
     page: Page, keys: SigningKeys, platform: SimulatedPlatform
 ) -> None:
     told = true_reports(keys, platform)
@@ -272,7 +272,9 @@ def test_in_a_development_run_that_keys_are_random_is_no_lie_and_they_are_not_at
     assert found["binds"] == [False, False]
 
 
-def test_an_old_report_is_found(page: Page, keys: SigningKeys, platform: SimulatedPlatform) -> None:
+def test_report_for_another_nonce_fails_the_nonce_checks(
+    page: Page, keys: SigningKeys, platform: SimulatedPlatform
+) -> None:
     found = check_reports(page, keys, true_reports(keys, platform, bytes(32)))
     assert found["binds"] == [False, False]
     nonces = {f"{algo} {what}" for algo in SIGNING_ALGOS for what in ("nonce", "GPU nonce")}
@@ -284,7 +286,7 @@ def test_an_old_report_is_found(page: Page, keys: SigningKeys, platform: Simulat
     [(key_provider("kms", KMS_KEY), True, "not made"), (key_provider("tpm"), False, "fails")],
     ids=["kms", "tpm"],
 )
-def test_keys_that_the_host_has_are_not_attested(
+def test_keys_are_bound_with_a_kms_provider_and_not_with_a_tpm(
     page: Page, platform: SimulatedPlatform, provider: bytes, bound: bool, status: str
 ) -> None:
     keys = SigningKeys.from_secrets(b"\1" * 32, b"\2" * 32)

@@ -111,7 +111,7 @@ def test_canned_evidence_comes_with_the_callers_nonce(gpu_python: Path) -> None:
         worker.close()
 
 
-def test_without_a_gpu_the_reason_comes_at_once(gpu_python: Path) -> None:
+def test_collection_without_a_gpu_fails_at_once_with_the_reason(gpu_python: Path) -> None:
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has a GPU")
     worker = GpuEvidenceWorker(gpu_python, no_hw_mode=False, timeout=10)
@@ -122,7 +122,7 @@ def test_without_a_gpu_the_reason_comes_at_once(gpu_python: Path) -> None:
         worker.close()
 
 
-def test_what_the_package_prints_stays_out_of_the_protocol(gpu_python: Path) -> None:
+def test_nvidia_package_output_stays_out_of_the_protocol(gpu_python: Path) -> None:
     with running(gpu_python) as process:
         ask(process, {"id": 1, "nonce": NONCE})
         assert next_answer(process) == {"ready": True}
@@ -135,7 +135,7 @@ def test_what_the_package_prints_stays_out_of_the_protocol(gpu_python: Path) -> 
         assert "Fetching GPU 0" in process.stderr.read(), "it printed nothing, so this test shows nothing"
 
 
-def test_nor_does_what_c_code_and_other_programs_print_get_in_or_eat_requests(
+def test_c_code_and_subprocesses_cannot_write_to_or_read_from_the_protocol(
     fake_python: Callable[[str], Path],
 ) -> None:
     collect = """
@@ -153,7 +153,7 @@ sys.stdin.read()
         worker.close()
 
 
-def test_an_error_of_the_package_is_told_with_its_causes(fake_python: Callable[[str], Path]) -> None:
+def test_nvidia_package_error_is_reported_with_its_cause(fake_python: Callable[[str], Path]) -> None:
     collect = """
 try:
     raise ValueError("the driver\\n said no")
@@ -171,14 +171,14 @@ except ValueError as error:
         assert next_answer(process)["id"] == 3
 
 
-def test_without_the_package_it_says_that_it_is_not_ready() -> None:
+def test_worker_without_the_nvidia_package_reports_not_ready_and_exits() -> None:
     with running(Path(sys.executable)) as process:
         answer = next_answer(process)
         assert answer == {"ready": False, "error": "No module named 'verifier'"}
         assert process.wait(10) == 0
 
 
-def test_killed_in_mid_request_that_request_fails_and_the_next_works(gpu_python: Path) -> None:
+def test_worker_killed_mid_request_fails_that_request_and_serves_the_next(gpu_python: Path) -> None:
     worker = GpuEvidenceWorker(gpu_python, no_hw_mode=True, timeout=10)
     try:
         worker.collect(NONCE)
@@ -226,7 +226,7 @@ signal.pause()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_it_dies_with_the_proxy(gpu_python: Path, how: signal.Signals) -> None:
+def test_worker_ends_when_the_proxy_is_killed_or_terminated(gpu_python: Path, how: signal.Signals) -> None:
     parent = Process([sys.executable, "-c", PARENT, gpu_python], clean_env(), cwd=ROOT)
     parent.wait_for("asked")
     pid = worker_of(parent.popen.pid)
@@ -237,7 +237,7 @@ def test_it_dies_with_the_proxy(gpu_python: Path, how: signal.Signals) -> None:
     os.close(ended)
 
 
-def test_it_dies_with_the_proxy_even_when_the_driver_does_not_answer(
+def test_worker_blocked_in_the_driver_ends_when_the_proxy_is_killed(
     fake_python: Callable[[str], Path], tmp_path: Path
 ) -> None:
     asked = tmp_path / "asked"
@@ -253,11 +253,11 @@ def test_it_dies_with_the_proxy_even_when_the_driver_does_not_answer(
     os.close(ended)
 
 
-def test_it_is_written_for_the_oldest_python_that_the_package_takes() -> None:
+def test_worker_source_parses_as_python_3_10() -> None:
     ast.parse(WORKER.read_text(), feature_version=(3, 10))
 
 
-def test_it_ends_with_the_proxy_even_while_the_library_hangs_in_its_import() -> None:
+def test_worker_blocked_in_an_import_ends_when_its_stdin_closes() -> None:
     program = (
         "import importlib, runpy, sys, time\n"
         "importlib.import_module = lambda name: time.sleep(3600)\n"

@@ -40,14 +40,14 @@ def client(proxy: Proxy) -> Iterator[httpx2.Client]:
         yield made
 
 
-def test_proof_pages_and_passed_requests_share_a_connection(client: httpx2.Client) -> None:
+def test_proof_pages_and_forwarded_requests_share_a_connection(client: httpx2.Client) -> None:
     answers = [client.get(path) for path in ("/health", "/version", "/v1/models", "/v1/signature/none", "/ready")]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 404, 200]
     assert {answer.http_version for answer in answers} == {"HTTP/2"}
     assert len({answer.extensions["network_stream"].get_extra_info("client_addr") for answer in answers}) == 1
 
 
-def test_a_head_has_no_body(client: httpx2.Client) -> None:
+def test_head_response_has_no_body(client: httpx2.Client) -> None:
     for path, status in (("/health", 200), ("/v1/models", 501)):  # the stand-in knows no HEAD
         answer = client.head(path)
         assert (answer.status_code, answer.content) == (status, b"")
@@ -55,7 +55,7 @@ def test_a_head_has_no_body(client: httpx2.Client) -> None:
     assert (refused.status_code, refused.content) == (401, b"")
 
 
-def test_the_openai_package_speaks_it(proxy: Proxy) -> None:
+def test_openai_package_chats_over_http2(proxy: Proxy) -> None:
     http_client = DefaultHttpxClient(http2=True, verify=False)
     url = f"https://127.0.0.1:{proxy.port}/v1"
     with OpenAI(base_url=url, api_key=TOKEN, http_client=http_client, max_retries=0) as client:
@@ -67,7 +67,7 @@ def test_the_openai_package_speaks_it(proxy: Proxy) -> None:
         assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices) == "hé🙂"
 
 
-def test_curl_speaks_it(proxy: Proxy, tmp_path: Path) -> None:
+def test_curl_streams_a_chat_over_http2(proxy: Proxy, tmp_path: Path) -> None:
     body = chat_body("hi", stream=True)
     (tmp_path / "request").write_bytes(body)
     headers = [
@@ -87,7 +87,7 @@ def test_curl_speaks_it(proxy: Proxy, tmp_path: Path) -> None:
     assert (tmp_path / "answer").read_bytes().endswith(b"data: [DONE]\n\n")
 
 
-def test_many_streams_share_a_connection(proxy: Proxy) -> None:
+def test_concurrent_streams_on_one_connection_are_each_signed(proxy: Proxy) -> None:
     async def chat(client: httpx2.AsyncClient, number: int) -> None:
         body = chat_body(f"number {number}", stream=True)
         answer = await client.post("/v1/chat/completions", content=body)
@@ -105,7 +105,7 @@ def test_many_streams_share_a_connection(proxy: Proxy) -> None:
     asyncio.run(many())
 
 
-def test_streams_that_wait_for_their_upstream_hold_up_no_other() -> None:
+def test_streams_waiting_for_their_upstream_do_not_block_others() -> None:
     """Thirty answers are under way at once, and none of them goes on before all have begun."""
     begun = threading.Barrier(30)
 
@@ -128,7 +128,7 @@ def test_streams_that_wait_for_their_upstream_hold_up_no_other() -> None:
             assert "transfer-encoding" not in answer.headers
 
 
-def test_the_signature_is_there_before_the_last_byte() -> None:
+def test_signature_is_available_before_the_client_receives_done() -> None:
     def script(peer: Peer) -> None:
         while (received := peer.read_request()) is not None:
             chat_id = json.loads(received.body)["user"]
@@ -147,7 +147,7 @@ def test_the_signature_is_there_before_the_last_byte() -> None:
                 assert asker.request(fields("GET", f"/v1/signature/chatcmpl-{number}")).status == 200
 
 
-def test_a_reset_lets_go_of_the_upstream_and_of_nothing_else() -> None:
+def test_stream_reset_closes_only_its_own_upstream_connection() -> None:
     gone = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -174,7 +174,7 @@ def test_a_reset_lets_go_of_the_upstream_and_of_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files"], ids=["signed", "passed"])
-def test_a_slow_reader_halts_its_upstream_and_nothing_else(path: str) -> None:
+def test_backpressure_of_a_slow_reader_pauses_only_its_own_upstream(path: str) -> None:
     """Little of a large answer leaves the upstream before the client opens its window; then all of it comes."""
     pieces = [b'{"id":"large",', *[b" " * 65_536] * 384, b'"a":1}']
     size = sum(map(len, pieces))
@@ -219,7 +219,7 @@ def memory(proxy: Proxy) -> int:
     return int(line.split()[1]) * 1024
 
 
-def test_refused_bodies_cost_nothing(proxy: Proxy) -> None:
+def test_refused_bodies_get_401_in_bounded_memory(proxy: Proxy) -> None:
     """Ten clients push without a token, and heed no window."""
     clients = [Http2Client(proxy.port) for _ in range(10)]
     streams = [client.begin(fields("POST", "/v1/chat/completions", ("authorization", "no"))) for client in clients]
@@ -241,7 +241,7 @@ def test_refused_bodies_cost_nothing(proxy: Proxy) -> None:
     assert memory(proxy) - before < 8_000_000
 
 
-def test_a_large_upload_streams_through() -> None:
+def test_large_upload_of_unknown_length_arrives_unchanged() -> None:
     pieces = [b"%d," % size * size for size in (1, 20_000, *range(100, 2000, 20))]
 
     def script(peer: Peer) -> None:
@@ -255,7 +255,7 @@ def test_a_large_upload_streams_through() -> None:
             assert answer.json() == {"sha256": hashlib.sha256(b"".join(pieces)).hexdigest()}
 
 
-def test_a_body_waits_at_the_client_while_its_upstream_is_connected_to(tmp_path: Path) -> None:
+def test_flow_control_holds_the_body_until_the_upstream_is_connected(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = tmp_path / "upstream.pem"
     certificate.write_bytes(self_signed(key) + key_pem(key))
@@ -287,7 +287,7 @@ def test_a_body_waits_at_the_client_while_its_upstream_is_connected_to(tmp_path:
     assert len(upstream.requests.get_nowait().body) == STREAM_WINDOW + 1
 
 
-def test_errors_of_the_upstream_are_json() -> None:
+def test_upstream_failures_give_502_or_504_in_json() -> None:
     answers = {"nothing": b"", "half a head": b"HTTP/1.1 200 OK\r\nContent-", "nonsense": b"nonsense\r\n\r\n"}
 
     def script(peer: Peer) -> None:
@@ -308,7 +308,7 @@ def test_errors_of_the_upstream_are_json() -> None:
                 assert (answer.headers["content-type"], answer.ended) == ("application/json", True)
 
 
-def test_an_answer_cut_short_is_a_reset() -> None:
+def test_truncated_response_resets_the_stream_and_is_unsigned() -> None:
     def script(peer: Peer) -> None:
         while peer.read_request() is not None:
             peer.send(json_response(b'{"id":"cut"}')[:-1])
@@ -321,7 +321,7 @@ def test_an_answer_cut_short_is_a_reset() -> None:
         assert client.request(fields("GET", "/v1/signature/cut")).status == 404
 
 
-def test_headers_and_trailers_of_the_upstreams_connection_stay_there() -> None:
+def test_upstream_hop_by_hop_headers_are_not_sent_to_the_client() -> None:
     head = (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Kept: 1\r\nKeep-Alive: timeout=5\r\n"
         b"Connection: keep-alive\r\nProxy-Connection: keep-alive\r\n"

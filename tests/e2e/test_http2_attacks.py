@@ -129,7 +129,9 @@ MALFORMED: dict[str, Fields] = {
 
 
 @pytest.mark.parametrize("headers", MALFORMED.values(), ids=MALFORMED.keys())
-def test_what_is_malformed_goes_nowhere(client: Http2Client, recorded: Proxy, headers: Fields) -> None:
+def test_malformed_request_headers_are_refused_and_not_forwarded(
+    client: Http2Client, recorded: Proxy, headers: Fields
+) -> None:
     bad = client.begin(headers)
     client.send(bad, b"{}", end=True)
     client.wait(lambda: client.answers[bad].reset is not None or client.gone is not None)
@@ -143,7 +145,9 @@ def no_length(*more: tuple[str, str]) -> Fields:
 
 
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/chat/completions"], ids=["streamed", "buffered"])
-def test_a_body_keeps_its_bounds_whatever_is_in_it(client: Http2Client, upstream: ScriptedUpstream, path: str) -> None:
+def test_body_with_request_like_bytes_is_forwarded_as_one_body(
+    client: Http2Client, upstream: ScriptedUpstream, path: str
+) -> None:
     """Neither an empty frame in its middle nor what looks like a request ends it."""
     pieces = [b'{"a":\r\n0', b"", b'\r\n\r\n, "GET /smuggled HTTP/1.1":\r\n\r\n0\r\n', b"", b"}"]
     answer = client.request(fields("POST", path, JSON), pieces)
@@ -154,7 +158,7 @@ def test_a_body_keeps_its_bounds_whatever_is_in_it(client: Http2Client, upstream
     assert received.header("content-length") is None
 
 
-def test_a_length_that_is_true_is_kept(client: Http2Client, upstream: ScriptedUpstream) -> None:
+def test_correct_content_length_is_forwarded(client: Http2Client, upstream: ScriptedUpstream) -> None:
     for path in ("/v1/files", "/v1/chat/completions"):
         answer = client.request(fields("POST", path, JSON, ("content-length", "2")), [b"{", b"", b"}"])
         assert answer.status == 200
@@ -163,7 +167,7 @@ def test_a_length_that_is_true_is_kept(client: Http2Client, upstream: ScriptedUp
         assert received.header("transfer-encoding") is None
 
 
-def test_a_request_without_a_body_has_none_upstream(client: Http2Client, upstream: ScriptedUpstream) -> None:
+def test_request_without_a_body_is_forwarded_without_one(client: Http2Client, upstream: ScriptedUpstream) -> None:
     for ended_by in ("headers", "data", "trailers"):
         stream_id = client.begin(fields("GET", "/v1/models"), end=ended_by == "headers")
         if ended_by == "data":
@@ -180,7 +184,7 @@ def test_a_request_without_a_body_has_none_upstream(client: Http2Client, upstrea
 @pytest.mark.parametrize("length", ["1", "3"])
 @pytest.mark.parametrize("ended_by", ["headers", "data", "trailers"])
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/chat/completions"], ids=["streamed", "buffered"])
-def test_a_length_that_is_a_lie_is_an_error(
+def test_wrong_content_length_is_refused_and_not_forwarded(
     client: Http2Client, upstream: ScriptedUpstream, path: str, ended_by: str, length: str
 ) -> None:
     stream_id = client.begin(fields("POST", path, JSON, ("content-length", length)), end=ended_by == "headers")
@@ -226,7 +230,7 @@ FLOODS: dict[str, list[Frame]] = {
 
 
 @pytest.mark.parametrize("frames", FLOODS.values(), ids=FLOODS.keys())
-def test_a_flood_ends_its_connection(client: Http2Client, frames: list[Frame]) -> None:
+def test_frame_flood_closes_the_connection(client: Http2Client, frames: list[Frame]) -> None:
     client.begin(no_length(("authorization", "Bearer wrong")))
     for _ in range(40):
         client.send_frames(*frames * 200)
@@ -234,7 +238,7 @@ def test_a_flood_ends_its_connection(client: Http2Client, frames: list[Frame]) -
     assert client.gone in (None, ErrorCodes.ENHANCE_YOUR_CALM, ErrorCodes.STREAM_CLOSED)
 
 
-def test_rapid_resets_end_their_connection(client: Http2Client, upstream: ScriptedUpstream) -> None:
+def test_rapid_resets_close_the_connection(client: Http2Client, upstream: ScriptedUpstream) -> None:
     for _ in range(1000):
         stream_id = client.begin(fields(), end=False)
         client.h2.reset_stream(stream_id)
@@ -244,7 +248,7 @@ def test_rapid_resets_end_their_connection(client: Http2Client, upstream: Script
     assert upstream.requests.empty()
 
 
-def test_malformed_requests_without_end_end_their_connection(client: Http2Client) -> None:
+def test_endless_malformed_requests_close_the_connection(client: Http2Client) -> None:
     for _ in range(3000):  # on a slow machine, time pays for some of them
         stream_id = client.begin(swapped(":path", "*"), end=True)
         client.finish(stream_id)
@@ -253,7 +257,7 @@ def test_malformed_requests_without_end_end_their_connection(client: Http2Client
     assert client.gone == ErrorCodes.ENHANCE_YOUR_CALM
 
 
-def test_a_header_block_without_end_ends_its_connection(client: Http2Client) -> None:
+def test_endless_header_block_closes_the_connection(client: Http2Client) -> None:
     block = Encoder().encode([(b":method", b"GET")])
     client.send_frames(HeadersFrame(1, block))
     client.send_frames(*[ContinuationFrame(1, b"\0" * 16_000)] * 5)
@@ -261,26 +265,26 @@ def test_a_header_block_without_end_ends_its_connection(client: Http2Client) -> 
     assert client.gone == ErrorCodes.ENHANCE_YOUR_CALM
 
 
-def test_headers_that_unpack_to_too_much_end_their_connection(client: Http2Client) -> None:
+def test_hpack_bomb_closes_the_connection(client: Http2Client) -> None:
     large = ("x-large", "x" * 3000)
     client.begin([*fields("GET", "/v1/models"), *[large] * 100], end=True)  # one byte each, from the second on
     client.wait_closed()
     assert client.gone == ErrorCodes.ENHANCE_YOUR_CALM
 
 
-def test_a_frame_that_is_too_long_ends_its_connection_before_it_has_come(client: Http2Client) -> None:
+def test_oversized_frame_closes_the_connection_before_its_payload_arrives(client: Http2Client) -> None:
     client.sock.sendall((2**24 - 1).to_bytes(3) + bytes([0, 0]) + (1).to_bytes(4))
     client.wait_closed()
     assert client.gone == ErrorCodes.FRAME_SIZE_ERROR
 
 
-def test_a_window_that_overflows_ends_its_stream(client: Http2Client) -> None:
+def test_window_overflow_resets_its_stream(client: Http2Client) -> None:
     stream_id = client.begin(no_length())
     client.send_frames(WindowUpdateFrame(stream_id, 2**31 - 1))
     assert client.finish(stream_id).reset == ErrorCodes.FLOW_CONTROL_ERROR
 
 
-def test_a_window_that_becomes_negative_only_waits(client: Http2Client) -> None:
+def test_negative_window_pauses_the_response_until_it_is_raised(client: Http2Client) -> None:
     client.send_frames(SettingsFrame(0, {SettingCodes.INITIAL_WINDOW_SIZE: 5}))
     stream_id = client.begin(fields("GET", "/health"), end=True)
     client.wait(lambda: client.answers[stream_id].body)
@@ -294,7 +298,7 @@ def test_a_window_that_becomes_negative_only_waits(client: Http2Client) -> None:
         assert json.loads(answer.body) == {"status": "ok"}
 
 
-def test_a_refused_body_is_answered_at_once_and_falls(client: Http2Client) -> None:
+def test_refused_request_gets_its_error_before_the_body_then_a_reset(client: Http2Client) -> None:
     for headers, status in (
         (no_length(("authorization", "Bearer wrong")), 401),
         (fields("POST", "/v1/chat/completions", ("content-length", "99999999")), 413),
@@ -307,7 +311,7 @@ def test_a_refused_body_is_answered_at_once_and_falls(client: Http2Client) -> No
         assert "connection" not in answer.headers
 
 
-def test_413_at_the_byte_too_many(client: Http2Client) -> None:
+def test_413_once_the_body_exceeds_the_limit(client: Http2Client) -> None:
     stream_id = client.begin(fields())
     answer = client.answers[stream_id]
     for _ in range(11 * 64):
@@ -319,7 +323,7 @@ def test_413_at_the_byte_too_many(client: Http2Client) -> None:
     assert (answer.status, answer.ended) == (413, True)
 
 
-def test_http2_without_tls_is_not_spoken(recorded: Proxy) -> None:
+def test_http2_without_tls_is_not_supported(recorded: Proxy) -> None:
     with RawClient(recorded.port) as raw:
         raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         assert raw.read_response()[0] == 400  # in HTTP/1.1

@@ -16,14 +16,16 @@ from tests.e2e.support.raw_client import RawClient, chat_body, chat_request
         (["--set", "body_size_limit=1m"], 1, "the option body_size_limit must be None"),
     ],
 )
-def test_what_it_does_not_take_is_named(fake_vllm: str, arguments: list[str], status: int, said: str) -> None:
+def test_unsupported_argument_is_named_in_the_error(
+    fake_vllm: str, arguments: list[str], status: int, said: str
+) -> None:
     process = start_proxy(fake_vllm, *arguments, program="tee-signer")
     assert process.wait(START_TIMEOUT) == status, process.output
     assert said in process.output
     assert "Traceback" not in process.output
 
 
-def test_connections_are_logged_on_request_only(fake_vllm: str) -> None:
+def test_connections_are_logged_only_with_the_verbose_option(fake_vllm: str) -> None:
     for arguments, expected in (([], False), (["-v"], True)):
         with running_proxy(fake_vllm, *arguments, program="tee-signer") as proxy:
             with RawClient(proxy.port) as client:

@@ -48,7 +48,7 @@ def figures(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
-def test_every_streamed_answer_is_timed_and_has_true_signatures(proxy: Proxy) -> None:
+def test_streamed_responses_are_timed_and_their_signatures_verified(proxy: Proxy) -> None:
     run = loadtest(proxy.port, "--json", "--message", "one two three four five six")
     found = figures(run)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -63,7 +63,7 @@ def test_every_streamed_answer_is_timed_and_has_true_signatures(proxy: Proxy) ->
     assert tokens_each > 1
 
 
-def test_so_is_one_that_is_not_streamed_and_the_table_tells_of_it(proxy: Proxy) -> None:
+def test_unstreamed_responses_are_verified_and_summarized_in_a_table(proxy: Proxy) -> None:
     run = loadtest(proxy.port, "--no-stream", "--side-port", str(proxy.side_port), "--model", MODEL)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "first token" not in run.stdout
@@ -117,14 +117,14 @@ class Replaced:
     ],
     ids=["byte flipped", "signature garbled", "another text signed", "another key"],
 )
-def test_a_lie_is_found(proxy: Proxy, lie: Lie, kind: str) -> None:
+def test_tampered_response_or_signature_is_reported_by_kind(proxy: Proxy, lie: Lie, kind: str) -> None:
     with lying_proxy(proxy.port) as liar:
         liar.lie = lie
         run = loadtest(liar.server_address[1], "--json")
     shows_untrue(run, kind)
 
 
-def test_so_is_a_model_server_that_nobody_signs_for(fake_vllm: str) -> None:
+def test_upstream_without_a_signing_proxy_is_reported_as_unsigned(fake_vllm: str) -> None:
     shows_untrue(loadtest(int(fake_vllm.rpartition(":")[2]), "--json"), "ecdsa signature not found")
 
 
@@ -137,20 +137,20 @@ def shows_untrue(run: subprocess.CompletedProcess[str], kind: str) -> None:
     assert found["samples"][kind].isprintable()
 
 
-def test_requests_that_fail_are_counted_by_kind(proxy: Proxy) -> None:
+def test_failed_requests_are_counted_by_status(proxy: Proxy) -> None:
     run = loadtest(proxy.port, "--model", MODEL, token="wrong")
     assert run.returncode == 1
     assert "times status 401" in run.stdout
     assert "NOTHING SHOWN" in run.stdout
 
 
-def test_without_a_proxy_one_line_says_so(free_ports: list[int]) -> None:
+def test_unreachable_proxy_gives_a_one_line_error(free_ports: list[int]) -> None:
     run = loadtest(free_ports[0])
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr == f"loadtest: 127.0.0.1:{free_ports[0]}: cannot connect\n"
 
 
-def test_ctrl_c_gives_the_figures_of_what_was_done_and_a_terminal_one_line_in_place(proxy: Proxy) -> None:
+def test_ctrl_c_prints_the_figures_so_far_and_progress_stays_on_one_line(proxy: Proxy) -> None:
     terminal, its_end = pty.openpty()
     command = [str(LOADTEST), "--url", proxy.url, "--duration", "60", "--json"]
     process = subprocess.Popen(command, env=clean_env(TOKEN=TOKEN), stdout=subprocess.PIPE, stderr=its_end)

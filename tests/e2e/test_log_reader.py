@@ -25,7 +25,9 @@ def wait_until_it_listens(port: int) -> None:
 
 
 @pytest.mark.parametrize("command", [*PROGRAMS, "tee-signer --workers 1"])
-def test_a_log_that_is_not_read_stops_no_request(fake_vllm: str, free_ports: list[int], command: str) -> None:
+def test_full_log_pipe_blocks_neither_requests_nor_shutdown(
+    fake_vllm: str, free_ports: list[int], command: str
+) -> None:
     program, *more = command.split()
     port = free_ports[0]
     arguments = [str(BIN / program), *more, "--listen-host", "127.0.0.1"]

@@ -31,7 +31,7 @@ def talk(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_as_json_every_line_is_an_object_and_every_request_has_one(fake_vllm: str, program: str) -> None:
+def test_json_log_has_an_object_per_line_and_a_line_per_request(fake_vllm: str, program: str) -> None:
     with running_proxy(fake_vllm, program=program, LOG_FORMAT="json") as proxy:
         talk(proxy)
         proxy.process.wait_for('"my-3"')
@@ -61,7 +61,7 @@ def test_as_json_every_line_is_an_object_and_every_request_has_one(fake_vllm: st
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_as_text_every_request_has_a_line_for_people(fake_vllm: str, program: str) -> None:
+def test_text_log_has_a_readable_line_per_request(fake_vllm: str, program: str) -> None:
     with running_proxy(fake_vllm, program=program) as proxy:
         talk(proxy)
         proxy.process.wait_for("request my-3")
@@ -76,7 +76,7 @@ def test_as_text_every_request_has_a_line_for_people(fake_vllm: str, program: st
     assert SECRET not in said
 
 
-def test_workers_number_their_lines_of_json(fake_vllm: str) -> None:
+def test_json_log_lines_carry_the_worker_number(fake_vllm: str) -> None:
     with started(fake_vllm, workers=2, LOG_FORMAT="json") as proxy:
         talk(proxy)
         proxy.process.wait_for('"my-3"')
@@ -90,7 +90,7 @@ AS_RUN = [("mitmdump", ()), ("tee-signer", ()), ("tee-signer", ("--workers", "2"
 
 
 @pytest.mark.parametrize(("program", "arguments"), AS_RUN, ids=["mitmdump", "tee-signer", "workers"])
-def test_a_simulators_password_is_in_no_line(fake_vllm: str, program: str, arguments: tuple[str, ...]) -> None:
+def test_simulator_password_is_never_logged(fake_vllm: str, program: str, arguments: tuple[str, ...]) -> None:
     endpoint = f"http://me:{SECRET}@127.0.0.1:1"
     process = start_proxy(
         fake_vllm, "-v", *arguments, program=program, DEV="0", DSTACK_SIMULATOR_ENDPOINT=endpoint, TLS_FROM_DSTACK="1"
@@ -103,7 +103,7 @@ def test_a_simulators_password_is_in_no_line(fake_vllm: str, program: str, argum
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_questions_to_dstack_are_no_lines_of_the_log(fake_vllm: str, simulator: Simulator, program: str) -> None:
+def test_requests_to_dstack_are_not_logged(fake_vllm: str, simulator: Simulator, program: str) -> None:
     settings = {"DEV": "0", "TLS_FROM_DSTACK": "1"} | simulator.settings
     with running_proxy(fake_vllm, "-v", program=program, **settings) as proxy:
         said = proxy.process.output
@@ -113,7 +113,7 @@ def test_questions_to_dstack_are_no_lines_of_the_log(fake_vllm: str, simulator: 
     assert said.count("DSTACK_SIMULATOR_ENDPOINT is set") == 1
 
 
-def test_workers_warn_of_a_simulator_once(fake_vllm: str, simulator: Simulator) -> None:
+def test_simulator_warning_with_two_workers_is_logged_once(fake_vllm: str, simulator: Simulator) -> None:
     with started(fake_vllm, workers=2, DEV="0", **simulator.settings) as proxy:
         said = proxy.process.output
     assert "HTTP Request" not in said
@@ -121,7 +121,7 @@ def test_workers_warn_of_a_simulator_once(fake_vllm: str, simulator: Simulator) 
 
 
 @pytest.mark.parametrize("command", ["mitmdump", "tee-signer", "tee-signer --workers=1"])
-def test_log_level_says_how_much_is_logged(fake_vllm: str, command: str) -> None:
+def test_log_level_filters_the_log_in_every_program(fake_vllm: str, command: str) -> None:
     program, *more = command.split()
     process = start_proxy(fake_vllm, *more, program=program, LOG_LEVEL="error", RATE_LIMIT_PER_SECOND="-1")
     assert process.wait() != 0
@@ -132,7 +132,7 @@ def test_log_level_says_how_much_is_logged(fake_vllm: str, command: str) -> None
     assert "signing as" not in process.output
 
 
-def test_pages_that_are_polled_are_logged_where_they_fail(fake_vllm: str) -> None:
+def test_polled_pages_are_logged_only_when_they_fail(fake_vllm: str) -> None:
     with running_proxy(fake_vllm, LOG_FORMAT="json") as proxy:
         for path in ("/health", "/metrics", "/ready", "/version"):
             with RawClient(proxy.side_port) as client:

@@ -71,7 +71,7 @@ def transcribe(proxy: Proxy, size: int, chunked: bool) -> tuple[int, http.client
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-def test_a_large_upload_streams_through_and_is_signed(proxy: Proxy, chunked: bool) -> None:
+def test_large_upload_is_streamed_in_bounded_memory_and_signed(proxy: Proxy, chunked: bool) -> None:
     transcribe(proxy, MB, chunked)
     with memory_stays(proxy):
         status, headers, body = transcribe(proxy, LARGE, chunked)
@@ -100,7 +100,7 @@ def download(proxy: Proxy, path: str, size: int) -> tuple[http.client.HTTPMessag
 
 
 @pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/images/generations"])
-def test_a_large_answer_streams_through(proxy: Proxy, path: str) -> None:
+def test_large_response_is_streamed_in_bounded_memory(proxy: Proxy, path: str) -> None:
     download(proxy, path, MB)
     with memory_stays(proxy):
         headers, size, sha256 = download(proxy, path, LARGE)
@@ -136,7 +136,7 @@ def ask_in_between(proxy: Proxy) -> None:
         assert client.read_response()[0] == 200
 
 
-def test_a_client_that_stops_reading_stops_the_upstream_and_nobody_else() -> None:
+def test_backpressure_of_a_stalled_client_pauses_only_its_own_upstream() -> None:
     sent = Tally()
 
     def script(peer: Peer) -> None:
@@ -165,7 +165,7 @@ def test_a_client_that_stops_reading_stops_the_upstream_and_nobody_else() -> Non
         assert sent.bytes == got == LARGE
 
 
-def test_an_upstream_that_stops_reading_stops_the_client_and_nobody_else() -> None:
+def test_backpressure_of_a_stalled_upstream_pauses_only_its_own_client() -> None:
     go_on = threading.Event()
     sent = Tally()
 
@@ -198,7 +198,7 @@ def test_an_upstream_that_stops_reading_stops_the_client_and_nobody_else() -> No
             assert client.read_response()[0] == 200
 
 
-def test_a_websocket_client_that_stops_reading_stops_the_upstream() -> None:
+def test_backpressure_of_a_stalled_websocket_client_pauses_the_upstream() -> None:
     """Within one frame of 100 MB, of which nothing is kept."""
     sent = Tally()
     frame_head = struct.pack("!BBQ", 0x82, 127, LARGE)
@@ -227,7 +227,7 @@ def test_a_websocket_client_that_stops_reading_stops_the_upstream() -> None:
             assert asker.signature(receipt)[1]["text"] == f"{hashlib.sha256(b'thanks').hexdigest()}:{sha256_of(LARGE)}"
 
 
-def test_a_websocket_upstream_that_stops_reading_stops_the_client() -> None:
+def test_backpressure_of_a_stalled_websocket_upstream_pauses_the_client() -> None:
     go_on = threading.Event()
     sent = Tally()
     one = frame(BINARY, PIECE)

@@ -52,7 +52,7 @@ def proxy_of_its_own(request: pytest.FixtureRequest, fake_vllm: str) -> Iterator
         yield proxy
 
 
-def test_metrics_say_what_was_sent_on_both_ports(proxy_of_its_own: Proxy) -> None:
+def test_metrics_on_both_ports_match_the_traffic(proxy_of_its_own: Proxy) -> None:
     proxy = proxy_of_its_own
     talk(proxy, 3)
     for url in (proxy.url, proxy.side_url):
@@ -63,7 +63,7 @@ def test_metrics_say_what_was_sent_on_both_ports(proxy_of_its_own: Proxy) -> Non
     assert "one two three" not in seen.text
 
 
-def test_any_worker_tells_of_all_and_nothing_is_lost_with_one_that_is_killed(fake_vllm: str) -> None:
+def test_metrics_of_any_worker_cover_all_workers_and_survive_a_killed_one(fake_vllm: str) -> None:
     with started(fake_vllm, workers=2) as proxy:
         talk(proxy, 6)
         for _ in range(6):  # whichever answers

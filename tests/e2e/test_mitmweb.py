@@ -83,7 +83,7 @@ def check_unseen(content: bytes) -> None:
         assert at < 0, content[max(0, at - 300) : at + 100]
 
 
-def test_nothing_of_prompts_and_answers_is_in_any_answer_of_the_api(running: Running) -> None:
+def test_api_responses_contain_no_prompt_model_output_or_token(running: Running) -> None:
     proxy, web, _ = running
     exercise(proxy)
     ask(proxy.port, chat_request(CHAT, path="/v1/audio/transcriptions", X_What="usage stream"))
@@ -103,7 +103,7 @@ def test_nothing_of_prompts_and_answers_is_in_any_answer_of_the_api(running: Run
                 check_unseen(json.dumps(web.content(flow, message, view)).encode())
 
 
-def test_each_flow_is_marked_and_says_how_it_stands(running: Running) -> None:
+def test_flow_list_marks_each_flow_with_its_signing_state(running: Running) -> None:
     proxy, web, _ = running
     receipt = ask(proxy.port, chat_request(CHAT, X_What="usage"))[1]
     ask(proxy.port, chat_request(CHAT, token=None))
@@ -143,7 +143,7 @@ def test_the_proof_view_shows_what_was_signed_and_verifies_it(running: Running, 
         assert lines[-1] == VERIFIED
 
 
-def test_websockets_have_a_proof_too_when_they_are_closed(running: Running) -> None:
+def test_proof_view_of_a_closed_websocket_verifies_it(running: Running) -> None:
     proxy, web, _ = running
     exercise_websockets(proxy)
     flows = web.wait_for(lambda found: len(found) == 5 and "pending" not in str(found))
@@ -154,7 +154,7 @@ def test_websockets_have_a_proof_too_when_they_are_closed(running: Running) -> N
         assert lines[-1] == "verified: all 4 checks that could be made hold"
 
 
-def test_commands_work_on_the_flow_that_was_looked_at_last(running: Running) -> None:
+def test_commands_apply_to_the_flow_last_viewed(running: Running) -> None:
     proxy, web, _ = running
     signed = int(web.command("tee.stats")[0].removeprefix("signed: "))
     receipts = [ask(proxy.port, chat_request(CHAT, X_What="usage"))[1] for _ in range(2)]
@@ -190,7 +190,7 @@ def check_attestation(web: Mitmweb) -> None:
     assert "NOT verified: ecdsa keys" in found
 
 
-def test_a_request_that_waits_shows_no_body_and_is_forwarded_as_it_came(running: Running) -> None:
+def test_intercepted_request_shows_no_body_and_is_forwarded_unchanged(running: Running) -> None:
     """An intercepted flow waits for as long as somebody likes; one whose upstream is slow, for as long as that is."""
     proxy, web, upstream = running
     while not upstream.requests.empty():
@@ -232,7 +232,7 @@ def headers_with(**more: str) -> dict[str, Any]:
     ],
     ids=["body", "no body", "no encoding", "path", "short length", "two framings", "another header"],
 )
-def test_a_request_that_an_operator_edits_is_framed_anew_and_unsigned_where_it_is_another(
+def test_edited_request_is_reframed_and_unsigned_if_its_body_or_path_changed(
     running: Running, edit: dict[str, Any], sent: bytes, is_changed: bool
 ) -> None:
     proxy, web, upstream = running
@@ -259,7 +259,7 @@ def test_a_request_that_an_operator_edits_is_framed_anew_and_unsigned_where_it_i
         web.ask("/options", {"intercept": None}, "PUT")
 
 
-def test_the_list_keeps_the_last_flows_and_shows_plaintext_that_is_kept_under_a_banner() -> None:
+def test_flow_list_is_bounded_and_shows_kept_plaintext_under_a_banner() -> None:
     with ScriptedUpstream(script) as upstream:
         with running_mitmweb(upstream.url, KEEP_FLOWS="5", INSPECT_PLAINTEXT="1") as (proxy, web):
             for _ in range(25):
@@ -287,7 +287,7 @@ def give(page: Page, command: str) -> Any:
     return page.locator(".command-result > div").last
 
 
-def test_the_page_shows_marks_comments_proofs_and_results_of_commands(running: Running, browser: Browser) -> None:
+def test_mitmweb_page_shows_marks_comments_proofs_and_command_results(running: Running, browser: Browser) -> None:
     proxy, web, _ = running
     with browser.new_context() as context:
         page = context.new_page()
@@ -314,7 +314,7 @@ def test_the_page_shows_marks_comments_proofs_and_results_of_commands(running: R
         check_unseen(page.content().encode())
 
 
-def test_where_nobody_looks_at_flows_none_of_this_is_loaded(fake_vllm: str, free_ports: list[int]) -> None:
+def test_inspection_modules_are_loaded_only_in_mitmweb(fake_vllm: str, free_ports: list[int]) -> None:
     web = ["--no-web-open-browser", "--set", f"web_port={free_ports[0]}"]
     watched, *others = (
         start_proxy(fake_vllm, *arguments, program=program, PYTHONPROFILEIMPORTTIME="1")

@@ -16,32 +16,32 @@ CHAT: Any = {"model": MODEL, "messages": [{"role": "user", "content": TEXT}]}
 COMPLETION: Any = {"model": MODEL, "prompt": "once upon a time"}
 
 
-def test_chat(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_chat_response_is_parsed_and_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     answer = openai_client.chat.completions.create(**CHAT)
     assert answer.choices[0].message.content == TEXT
     check_signatures(proxy, answer.id, wire)
 
 
-def test_streamed_chat(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_chat_stream_is_parsed_and_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     chunks = list(openai_client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True}))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == TEXT
     assert chunks[-1].usage is not None
     check_signatures(proxy, chunks[0].id, wire)
 
 
-def test_completion(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_completion_response_is_parsed_and_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     answer = openai_client.completions.create(**COMPLETION)
     assert answer.choices[0].text == "once upon a time"
     check_signatures(proxy, answer.id, wire)
 
 
-def test_streamed_completion(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_completion_stream_is_parsed_and_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     chunks = list(openai_client.completions.create(**COMPLETION, stream=True))
     assert "".join(chunk.choices[0].text for chunk in chunks) == "once upon a time"
     check_signatures(proxy, chunks[0].id, wire)
 
 
-def test_async_clients_streaming_and_not(proxy: Proxy) -> None:
+def test_async_clients_concurrent_chats_are_parsed_and_signed(proxy: Proxy) -> None:
     async def chat(number: int, stream: bool) -> None:
         wire = Wire()
         http_client = DefaultAsyncHttpxClient(transport=AsyncRecordingTransport(wire))
@@ -67,7 +67,9 @@ def test_async_clients_streaming_and_not(proxy: Proxy) -> None:
     asyncio.run(many())
 
 
-def test_empty_tool_calls_reach_the_model_no_more(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_empty_tool_calls_are_removed_and_the_clients_bytes_are_signed(
+    proxy: Proxy, openai_client: OpenAI, wire: Wire
+) -> None:
     """The stand-in refuses them, as vLLM does; the hash is of what the client sent all the same."""
     history: Any = [
         {"role": "user", "content": "hi"},
@@ -83,7 +85,7 @@ def test_models_are_listed(openai_client: OpenAI) -> None:
     assert [model.id for model in openai_client.models.list()] == [MODEL]
 
 
-def test_errors_are_the_openai_packages_own(proxy: Proxy, openai_client: OpenAI) -> None:
+def test_errors_raise_the_openai_packages_exceptions(proxy: Proxy, openai_client: OpenAI) -> None:
     with pytest.raises(openai.AuthenticationError) as unauthorized:
         openai_client.with_options(api_key="wrong").chat.completions.create(**CHAT)
     assert isinstance(unauthorized.value.body, dict)
@@ -92,5 +94,5 @@ def test_errors_are_the_openai_packages_own(proxy: Proxy, openai_client: OpenAI)
         openai_client.chat.completions.create(**CHAT | {"model": "another"})
 
 
-def test_each_of_several_tokens_opens(proxy: Proxy, openai_client: OpenAI) -> None:
+def test_second_configured_token_is_accepted(proxy: Proxy, openai_client: OpenAI) -> None:
     assert openai_client.with_options(api_key="other-token").chat.completions.create(**CHAT).id

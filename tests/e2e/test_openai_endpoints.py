@@ -30,7 +30,9 @@ def heard(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
-def test_embeddings(proxy: Proxy, openai_client: OpenAI, wire: Wire, encoding: Any) -> None:
+def test_embeddings_response_is_parsed_and_signed(
+    proxy: Proxy, openai_client: OpenAI, wire: Wire, encoding: Any
+) -> None:
     answer = openai_client.embeddings.create(model=MODEL, input=["one", "two"], encoding_format=encoding)
     assert [one.index for one in answer.data] == [0, 1]
     assert answer.data[0].embedding != answer.data[1].embedding
@@ -39,7 +41,7 @@ def test_embeddings(proxy: Proxy, openai_client: OpenAI, wire: Wire, encoding: A
 
 
 @pytest.mark.parametrize("path", ["/rerank", "/score"])
-def test_what_vllm_adds_to_openais_endpoints(proxy: Proxy, openai_client: OpenAI, wire: Wire, path: str) -> None:
+def test_rerank_and_score_responses_are_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire, path: str) -> None:
     query, documents = "a red apple", ["the blue sea", "the apple is red"]
     body = {"model": MODEL, "query": query, "queries": query, "documents": documents}
     answer: Any = openai_client.post(path, body=body, cast_to=object)
@@ -50,14 +52,14 @@ def test_what_vllm_adds_to_openais_endpoints(proxy: Proxy, openai_client: OpenAI
     check_signatures(proxy, answer["id"], wire)
 
 
-def test_images(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_image_generation_response_is_parsed_and_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     answer = openai_client.images.generate(model=MODEL, prompt="a red apple", n=2)
     assert answer.data
     assert [image.b64_json is not None for image in answer.data] == [True, True]
     check_signatures(proxy, None, wire)
 
 
-def test_edited_images(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_image_edit_upload_arrives_unchanged_and_is_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     images = [named(IMAGE, "one.png"), named(AUDIO, "two.png")]
     answer = openai_client.images.edit(model=MODEL, image=images, prompt="greener", mask=named(b"mask", "mask.png"))
     assert answer.data
@@ -67,13 +69,13 @@ def test_edited_images(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     check_signatures(proxy, None, wire)
 
 
-def test_transcriptions(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_transcription_upload_arrives_unchanged_and_is_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     answer = openai_client.audio.transcriptions.create(model=MODEL, file=named(AUDIO, "audio.wav"))
     assert answer.text == heard(AUDIO)
     check_signatures(proxy, None, wire)
 
 
-def test_streamed_transcriptions(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_transcription_stream_is_parsed_and_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     file = named(AUDIO, "audio.wav")
     events = list(openai_client.audio.transcriptions.create(model=MODEL, file=file, stream=True))
     deltas = [event.delta for event in events if event.type == "transcript.text.delta"]
@@ -83,14 +85,16 @@ def test_streamed_transcriptions(proxy: Proxy, openai_client: OpenAI, wire: Wire
     check_signatures(proxy, None, wire)
 
 
-def test_transcriptions_as_text(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_transcription_as_plain_text_is_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     file = named(AUDIO, "audio.wav")
     text = openai_client.audio.transcriptions.create(model=MODEL, file=file, response_format="text")
     assert text == heard(AUDIO)
     check_signatures(proxy, None, wire)
 
 
-def test_uploads_whose_length_nobody_knows_come_through(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_chunked_upload_of_unknown_length_arrives_unchanged_and_is_signed(
+    proxy: Proxy, openai_client: OpenAI, wire: Wire
+) -> None:
     """Chunked, that is; the openai package has no such uploads of its own."""
     head = b'--b0undary\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
 
@@ -110,13 +114,13 @@ def test_uploads_whose_length_nobody_knows_come_through(proxy: Proxy, openai_cli
     check_signatures(proxy, None, wire)
 
 
-def test_speech_comes_through_and_is_not_signed(openai_client: OpenAI, wire: Wire) -> None:
+def test_speech_response_is_forwarded_unsigned(openai_client: OpenAI, wire: Wire) -> None:
     answer = openai_client.audio.speech.create(model=MODEL, voice="alloy", input="hello")
     assert len(answer.read()) == 1024
     assert "x-receipt-id" not in wire.headers
 
 
-def test_responses(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_responses_route_response_is_parsed_and_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     answer = openai_client.responses.create(model=MODEL, input="say it again")
     assert answer.output_text == "say it again"
     assert answer.id.startswith("resp_")
@@ -124,7 +128,9 @@ def test_responses(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(("limit", "end"), [(None, "response.completed"), (2, "response.incomplete")])
-def test_streamed_responses(proxy: Proxy, openai_client: OpenAI, wire: Wire, limit: int | None, end: str) -> None:
+def test_responses_route_stream_completed_or_incomplete_is_signed(
+    proxy: Proxy, openai_client: OpenAI, wire: Wire, limit: int | None, end: str
+) -> None:
     asked = [{"role": "user", "content": "say it all again"}]
     with openai_client.responses.stream(model=MODEL, input=asked, max_output_tokens=limit) as stream:  # type: ignore[arg-type]
         events = list(stream)
@@ -136,30 +142,30 @@ def test_streamed_responses(proxy: Proxy, openai_client: OpenAI, wire: Wire, lim
     check_signatures(proxy, events[0].response.id, wire)
 
 
-def test_moderations(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
+def test_moderations_response_on_the_catch_all_route_is_signed(proxy: Proxy, openai_client: OpenAI, wire: Wire) -> None:
     """Through the catch-all, which signs what is JSON."""
     answer = openai_client.moderations.create(model=MODEL, input=["one", "two"])
     assert [result.flagged for result in answer.results] == [False, False]
     check_signatures(proxy, answer.id, wire)
 
 
-def test_tokenize_is_vllms_own_and_not_signed(openai_client: OpenAI, wire: Wire) -> None:
+def test_tokenize_response_is_forwarded_unsigned(openai_client: OpenAI, wire: Wire) -> None:
     answer: Any = openai_client.post("/tokenize", body={"model": MODEL, "prompt": "hé"}, cast_to=object)
     assert answer["tokens"] == [ord("h"), ord("é")]
     assert "x-receipt-id" not in wire.headers
 
 
-def test_the_model_servers_metrics_need_no_token(openai_client: OpenAI) -> None:
+def test_upstream_metrics_need_no_token(openai_client: OpenAI) -> None:
     text = openai_client.with_options(api_key="wrong").get("/metrics", cast_to=str)
     assert "vllm:num_requests_running" in text
 
 
-def test_a_model_is_described(openai_client: OpenAI) -> None:
+def test_model_retrieval_returns_the_model(openai_client: OpenAI) -> None:
     assert openai_client.models.retrieve(MODEL).id == MODEL
 
 
 @pytest.mark.parametrize("shape", ["flat", "nested"])
-def test_a_refusal_by_the_model_server_reaches_the_client_as_it_is(openai_client: OpenAI, shape: str) -> None:
+def test_upstream_error_reaches_the_client_unchanged_and_unsigned(openai_client: OpenAI, shape: str) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         openai_client.embeddings.create(model=MODEL, input="SECRET", extra_headers={"X-Stand-In-Error": shape})
     assert b"SECRET" in refused.value.response.content
@@ -167,7 +173,7 @@ def test_a_refusal_by_the_model_server_reaches_the_client_as_it_is(openai_client
 
 
 @pytest.mark.parametrize("shape", ["flat", "nested", "detail"])
-def test_a_refusal_behind_the_catch_all_quotes_nothing(openai_client: OpenAI, shape: str) -> None:
+def test_catch_all_upstream_error_is_wrapped_without_the_quoted_input(openai_client: OpenAI, shape: str) -> None:
     with pytest.raises(openai.APIStatusError) as refused:
         openai_client.moderations.create(model=MODEL, input="SECRET", extra_headers={"X-Stand-In-Error": shape})
     assert refused.value.status_code == (422 if shape == "detail" else 400)

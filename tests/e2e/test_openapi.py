@@ -13,7 +13,7 @@ from tests.e2e.support.processes import TOKEN, Proxy
 
 @pytest.mark.parametrize("side", [False, True])
 @pytest.mark.parametrize("path", ["/", "/ready", "/v1/signature/{id}"])
-def test_a_port_does_as_described(proxy: Proxy, path: str, side: bool) -> None:
+def test_proof_pages_on_both_ports_conform_to_the_openapi_description(proxy: Proxy, path: str, side: bool) -> None:
     base = proxy.side_url if side else proxy.url
     operation = schemathesis.openapi.from_url(f"{base}/openapi.json")[path]["GET"]
 

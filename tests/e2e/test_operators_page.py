@@ -74,7 +74,7 @@ def operator(tmp_path: Path, fake_vllm: str, free_ports: list[int]) -> Operator:
     return Operator(tmp_path, fake_vllm, free_ports)
 
 
-def test_it_is_installed_run_asked_and_put_under_load(operator: Operator) -> None:
+def test_page_commands_install_run_query_and_load_test_the_proxy(operator: Operator) -> None:
     install = PAGE.block("bash", "scripts/setup").splitlines()
     assert install[0] == "scripts/setup"  # which has been run, or there would be no tests
     assert operator.run(install[1]).startswith("tee-signer ")
@@ -91,29 +91,29 @@ def test_it_is_installed_run_asked_and_put_under_load(operator: Operator) -> Non
     assert '"ok": true' in loaded
 
 
-def test_it_speaks_tls(operator: Operator) -> None:
+def test_page_tls_commands_start_a_proxy_that_serves_https(operator: Operator) -> None:
     operator.run(PAGE.block("bash", "openssl req"))
     with operator.running(PAGE.block("bash", "TLS_CERT_PATH=")) as process:
         assert "tls.pem" not in process.output, "mitmproxy warns of certificates that are those of an authority"
         assert operator.run(PAGE.block("bash", "curl -s --cacert")).strip() == '{"status":"ok"}'
 
 
-def test_its_traffic_is_watched(operator: Operator) -> None:
+def test_page_mitmweb_command_starts_the_proxy(operator: Operator) -> None:
     with operator.running(PAGE.block("bash", "MODEL_NAME=my-model")):
         pass
 
 
-def test_all_blocks_are_run_here_but_for_those_that_need_docker() -> None:
+def test_page_code_block_counts_are_those_that_these_tests_cover() -> None:
     assert len(PAGE.blocks("bash")) == 9
     assert len(PAGE.blocks("sh")) == 5
 
 
-def test_every_metric_and_every_alert_is_told_of() -> None:
+def test_page_documents_every_metric_and_alert_and_no_other() -> None:
     told = set(re.findall(r"`(tee_\w+|Tee\w+)`", PAGE.text))
     assert metric_families() | {rule["alert"] for rule in alert_rules()} == told
 
 
-def test_what_it_points_to_is_there() -> None:
+def test_page_links_resolve() -> None:
     links = PAGE.links()
     assert len(links) > 4
     assert [link for link in links if not link.exists()] == []

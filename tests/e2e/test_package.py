@@ -28,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def test_the_sdist_has_everything_that_the_checkout_has(built: Path) -> None:
+def test_sdist_contains_the_project_files_and_the_test_vectors(built: Path) -> None:
     [sdist] = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}

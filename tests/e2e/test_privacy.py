@@ -35,7 +35,7 @@ def check_written(where: Path, output: str) -> None:
                 assert at < 0, f"{mark} is in {name}: {content[max(0, at - 300) : at + 100]!r}"
 
 
-def test_nothing_is_written_of_prompts_answers_and_tokens(tmp_path: Path) -> None:
+def test_verbose_log_and_saved_flows_contain_no_prompt_response_or_token(tmp_path: Path) -> None:
     verbose = ["-v", "--set", "proxy_debug=true", "--set", "flow_detail=4", "--set", "termlog_verbosity=debug"]
     saving = ["-w", str(tmp_path / "flows"), "--set", f"hardump={tmp_path / 'flows.har'}"]
     with ScriptedUpstream(script) as upstream:
@@ -50,7 +50,7 @@ def test_nothing_is_written_of_prompts_answers_and_tokens(tmp_path: Path) -> Non
     check_written(tmp_path, proxy.process.output)
 
 
-def test_where_plaintext_may_be_inspected_flows_hold_it_and_a_warning_says_so(tmp_path: Path) -> None:
+def test_inspect_plaintext_keeps_bodies_in_saved_flows_and_logs_a_warning(tmp_path: Path) -> None:
     flows = tmp_path / "flows"
     with ScriptedUpstream(script) as upstream:
         with running_proxy(upstream.url, "-w", str(flows), program="mitmdump", INSPECT_PLAINTEXT="1") as proxy:
@@ -64,14 +64,14 @@ def test_where_plaintext_may_be_inspected_flows_hold_it_and_a_warning_says_so(tm
     assert TOKEN.encode() not in saved
 
 
-def test_a_program_that_neither_shows_nor_saves_flows_does_not_warn_of_it(fake_vllm: str) -> None:
+def test_inspect_plaintext_under_tee_signer_logs_no_warning(fake_vllm: str) -> None:
     with running_proxy(fake_vllm, program="tee-signer", INSPECT_PLAINTEXT="1") as proxy:
         pass
     assert "DEV=1" in proxy.process.output
     assert "stay in flows" not in proxy.process.output
 
 
-def test_a_request_in_flight_at_the_stop_is_not_saved_with_its_body(tmp_path: Path) -> None:
+def test_request_in_flight_at_shutdown_is_saved_without_its_body(tmp_path: Path) -> None:
     def silent(peer: Peer) -> None:
         assert peer.read_request()
         peer.wait_closed()
@@ -91,7 +91,7 @@ def test_a_request_in_flight_at_the_stop_is_not_saved_with_its_body(tmp_path: Pa
     assert TOKEN.encode() not in saved
 
 
-def test_mitmweb_shows_no_prompt_while_the_upstream_works_on_it(free_ports: list[int]) -> None:
+def test_mitmweb_shows_no_prompt_while_the_request_is_in_flight(free_ports: list[int]) -> None:
     def silent(peer: Peer) -> None:
         assert peer.read_request()
         peer.wait_closed()

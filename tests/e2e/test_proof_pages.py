@@ -46,7 +46,7 @@ def names_of(metrics: bytes) -> set[str]:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
-def test_both_ports_answer_alike(proxy: Proxy, path: str, method: str) -> None:
+def test_proof_pages_are_identical_on_both_ports(proxy: Proxy, path: str, method: str) -> None:
     proxied, side = get(proxy.port, path, method), get(proxy.side_port, path, method)
     assert proxied[0] == side[0]
     if path == "/metrics" and method == "GET":  # they go on while they are asked for
@@ -59,7 +59,7 @@ def test_both_ports_answer_alike(proxy: Proxy, path: str, method: str) -> None:
         assert proxied[1].get(name) == side[1].get(name)
 
 
-def test_both_ports_show_browsers_the_same_page_and_send_it_once(proxy: Proxy) -> None:
+def test_front_page_is_identical_on_both_ports_and_revalidated_by_etag(proxy: Proxy) -> None:
     shown = set()
     for port in (proxy.port, proxy.side_port):
         with RawClient(port) as client:
@@ -74,7 +74,7 @@ def test_both_ports_show_browsers_the_same_page_and_send_it_once(proxy: Proxy) -
     assert len(shown) == 1
 
 
-def test_status_pages_say_who_this_is(proxy: Proxy) -> None:
+def test_status_pages_report_health_readiness_and_version(proxy: Proxy) -> None:
     with Asker(proxy.port) as asker:
         assert asker.get("/", token=None)[2]["status"] == "ok"
         assert asker.get("/health", token=None)[2] == {"status": "ok"}
@@ -89,7 +89,7 @@ def test_status_pages_say_who_this_is(proxy: Proxy) -> None:
     assert len(version["git_revision"]) == 40
 
 
-def test_they_answer_while_the_upstream_does_not() -> None:
+def test_status_pages_respond_while_the_upstream_is_down() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         upstream = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with running_proxy(upstream) as proxy:
@@ -99,7 +99,7 @@ def test_they_answer_while_the_upstream_does_not() -> None:
             assert get(port, "/health")[0] == 200
 
 
-def test_an_upstream_that_hangs_delays_no_chat_while_ready_waits_for_it() -> None:
+def test_ready_waiting_for_a_hanging_upstream_blocks_no_other_request() -> None:
     """`/ready` blocks for its timeout; on the event loop, it would block everything."""
     with socket.create_server(("127.0.0.1", 0)) as hanging:  # accepts, and never says a word
         with running_proxy(f"http://127.0.0.1:{hanging.getsockname()[1]}") as stuck:
@@ -112,13 +112,13 @@ def test_an_upstream_that_hangs_delays_no_chat_while_ready_waits_for_it() -> Non
                 silent.close()
 
 
-def test_a_large_body_for_a_page_that_takes_none_is_refused(proxy: Proxy) -> None:
+def test_large_body_for_a_proof_page_gets_413(proxy: Proxy) -> None:
     status, _, body = get(proxy.port, "/version", "POST", b"x" * 100_000)
     assert status == 413
     assert error_of(body)["type"] == "payload_too_large"
 
 
-def test_a_taken_side_port_is_a_clear_error_at_start(fake_vllm: str) -> None:
+def test_side_port_in_use_fails_the_start_with_a_one_line_error(fake_vllm: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start_proxy(fake_vllm, ATTEST_PORT=str(port))
@@ -128,7 +128,7 @@ def test_a_taken_side_port_is_a_clear_error_at_start(fake_vllm: str) -> None:
     assert "Traceback" not in process.output
 
 
-def test_the_side_port_ends_with_the_proxy(fake_vllm: str) -> None:
+def test_side_port_closes_when_the_proxy_stops(fake_vllm: str) -> None:
     with running_proxy(fake_vllm) as proxy:
         assert get(proxy.side_port, "/health")[0] == 200
         side_port = proxy.side_port
@@ -139,7 +139,7 @@ def test_the_side_port_ends_with_the_proxy(fake_vllm: str) -> None:
         get(side_port, "/health")
 
 
-def test_a_script_that_is_loaded_again_lets_go_of_the_side_port_and_takes_it_anew(
+def test_script_reload_releases_and_reopens_the_side_port(
     fake_vllm: str, tmp_path: Path, free_ports: list[int]
 ) -> None:
     """mitmproxy loads a script again when its file changes."""

@@ -77,7 +77,7 @@ def verify(*arguments: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
-def test_all_that_can_be_pinned_is_and_no_warning_is_left_but_those_of_a_simulator(guest: Guest, proxy: Proxy) -> None:
+def test_tee_verify_with_everything_pinned_leaves_only_simulator_warnings(guest: Guest, proxy: Proxy) -> None:
     status, said = verify("--url", https(proxy), "--ra-tls", *guest.expected())
     left = {check["name"] for check in said["checks"] if check["status"] != "passed"}
     assert (status, said["ok"]) == (0, True), said
@@ -110,7 +110,7 @@ def test_all_that_can_be_pinned_is_and_no_warning_is_left_but_those_of_a_simulat
         ({"key_provider": "00" * 32}, "key provider"),
     ],
 )
-def test_nothing_is_sent_to_a_guest_that_is_not_the_expected_one(
+def test_tee_verify_sends_nothing_to_a_guest_with_an_unexpected_certificate(
     guest: Guest, proxy: Proxy, bent: dict[str, str], what: str
 ) -> None:
     status, said = verify("--url", https(proxy), "--ra-tls", "--model", MODEL, *guest.expected(**bent))
@@ -124,7 +124,7 @@ def test_nothing_is_sent_to_a_guest_that_is_not_the_expected_one(
     ("bent", "what"),
     [({"kms_root": "02" + "11" * 32}, "key chain"), ({"gpu_policy_hash": "00" * 32}, "GPU policy")],
 )
-def test_what_a_certificate_does_not_show_the_reports_are_held_against(
+def test_unexpected_kms_root_or_gpu_policy_fails_the_report_checks(
     guest: Guest, proxy: Proxy, bent: dict[str, str], what: str
 ) -> None:
     status, said = verify("--url", https(proxy), "--ra-tls", *guest.expected(**bent))
@@ -133,7 +133,7 @@ def test_what_a_certificate_does_not_show_the_reports_are_held_against(
     assert failed == {f"ecdsa {what}", f"ed25519 {what}"}
 
 
-def test_a_certificate_of_an_operators_own_is_not_enough(fake_vllm: str, guest: Guest, tmp_path: Path) -> None:
+def test_tee_verify_refuses_a_certificate_without_an_attestation(fake_vllm: str, guest: Guest, tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate, both = tmp_path / "cert.pem", tmp_path / "tls.pem"
     certificate.write_bytes(self_signed(key))
@@ -146,7 +146,7 @@ def test_a_certificate_of_an_operators_own_is_not_enough(fake_vllm: str, guest: 
     assert "no attestation in it" in json.dumps(said)
 
 
-def test_a_verified_client_needs_no_authority_for_it(guest: Guest, proxy: Proxy) -> None:
+def test_verified_client_accepts_an_ra_tls_certificate_without_a_ca(guest: Guest, proxy: Proxy) -> None:
     policy = attestation_policy(
         compose_hash=guest.identity["compose_hash"],
         os_image_hashes=[guest.identity["os_image_hash"]],

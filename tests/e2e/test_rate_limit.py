@@ -29,7 +29,7 @@ def get(path: str, client: str = "", token: str = TOKEN, header: str = "X-Forwar
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n{forwarded}Authorization: Bearer {token}\r\n\r\n".encode()
 
 
-def test_one_request_too_many_is_refused_on_both_ports_before_its_token_is_looked_at() -> None:
+def test_rate_limit_refuses_on_both_ports_before_checking_the_token() -> None:
     with ScriptedUpstream(answering(lambda _: json_response(b'{"id":"x"}'))) as upstream:
         with running_proxy(upstream.url, RATE_LIMIT_PER_SECOND="1", RATE_LIMIT_BURST_SIZE="2") as proxy:
             chat = chat_request(chat_body(), X_Forwarded_For="198.51.100.1")
@@ -47,7 +47,7 @@ def test_one_request_too_many_is_refused_on_both_ports_before_its_token_is_looke
                     assert not refused(port, get(page, "198.51.100.1"))
 
 
-def test_a_refusal_says_when_to_come_again_and_does_not_wait_for_the_body() -> None:
+def test_rate_limit_429_has_retry_after_and_does_not_wait_for_the_body() -> None:
     settings = {"RATE_LIMIT_PER_SECOND": "1", "RATE_LIMIT_BURST_SIZE": "1"}
     with running_proxy("http://127.0.0.1:1", **settings) as proxy:
         for client, more in (("198.51.100.1", ""), ("198.51.100.2", "100-continue")):
@@ -61,7 +61,7 @@ def test_a_refusal_says_when_to_come_again_and_does_not_wait_for_the_body() -> N
                 assert error_of(body)["type"] == "rate_limited"
 
 
-def test_without_trust_nobody_chooses_an_address() -> None:
+def test_rate_limit_without_proxy_trust_ignores_x_forwarded_for() -> None:
     settings = {"RATE_LIMIT_PER_SECOND": "1", "RATE_LIMIT_BURST_SIZE": "1", "RATE_LIMIT_NO_TRUST_PROXY": "1"}
     with running_proxy("http://127.0.0.1:1", **settings) as proxy:
         answers = [
@@ -95,7 +95,7 @@ def test_a_client_that_chats_at_its_full_rate_can_fetch_each_signature() -> None
 
 
 @pytest.mark.parametrize("which", ["port", "side_port"])
-def test_heads_that_cannot_be_read_count(which: str) -> None:
+def test_rate_limit_counts_malformed_request_heads(which: str) -> None:
     settings = {"RATE_LIMIT_PER_SECOND": "1", "RATE_LIMIT_BURST_SIZE": "3"}
     with running_proxy("http://127.0.0.1:1", **settings) as proxy:
         port = getattr(proxy, which)
@@ -105,7 +105,7 @@ def test_heads_that_cannot_be_read_count(which: str) -> None:
         assert answer(port, get("/metrics"))[0] == 429
 
 
-def test_so_do_those_of_http_2() -> None:
+def test_rate_limit_counts_malformed_http2_requests() -> None:
     settings = {"RATE_LIMIT_PER_SECOND": "1", "RATE_LIMIT_BURST_SIZE": "3"}
     with running_proxy("http://127.0.0.1:1", **settings) as proxy, Http2Client(proxy.port) as client:
         for _ in range(20):

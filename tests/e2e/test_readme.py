@@ -29,7 +29,7 @@ def block(beginning: str) -> str:
     return found
 
 
-def test_all_blocks_are_run_by_a_test_here() -> None:
+def test_readme_code_blocks_are_all_covered_by_a_test() -> None:
     beginnings = [
         "scripts/run ",
         "export TOKEN",
@@ -42,7 +42,7 @@ def test_all_blocks_are_run_by_a_test_here() -> None:
     assert (len(BASH), len(PYTHON)) == (6, 1)
 
 
-def test_the_two_commands_are_there() -> None:
+def test_readme_scripts_exist_and_are_executable() -> None:
     for line in block("scripts/run ").splitlines():
         [script] = shlex.split(line, comments=True)
         assert os.access(ROOT / script, os.X_OK)
@@ -72,7 +72,7 @@ def run(free_ports: list[int]) -> Iterator[Run]:
 
 
 @pytest.mark.skipif(find_gpu_python(ROOT) is None, reason="no .venv-gpu: see what scripts/setup says")
-def test_a_chat_is_verified_by_tee_verify(run: Run) -> None:
+def test_readme_tee_verify_command_verifies_a_chat(run: Run) -> None:
     command = block("TOKEN=my-token .venv/bin/tee-verify")
     for written, meant in (
         ("localhost:8000", f"localhost:{run.port}"),
@@ -94,7 +94,7 @@ def test_a_chat_is_verified_by_tee_verify(run: Run) -> None:
     assert "✓ ecdsa quote signature" in done.stdout
 
 
-def test_a_chat_is_verified_by_hand_and_a_lie_is_found(run: Run, tmp_path: Path) -> None:
+def test_readme_python_verifies_a_chat_and_rejects_tampering(run: Run, tmp_path: Path) -> None:
     def bash(script: str) -> None:
         script = script.replace("localhost:8000", f"localhost:{run.port}")
         subprocess.run(
@@ -127,7 +127,9 @@ def test_a_chat_is_verified_by_hand_and_a_lie_is_found(run: Run, tmp_path: Path)
     [text for text in BASH if text.startswith(("VLLM_BASE_URL=", "MODEL_NAME="))],
     ids=["run", "dump"],
 )
-def test_it_starts_in_front_of_a_real_server(command: str, fake_vllm: str, free_ports: list[int]) -> None:
+def test_readme_start_commands_start_a_proxy_for_a_given_upstream(
+    command: str, fake_vllm: str, free_ports: list[int]
+) -> None:
     # This test's ports and interpreter, as the reader would put in theirs.
     for written, meant in (
         ("http://localhost:9000", fake_vllm),
@@ -144,7 +146,7 @@ def test_it_starts_in_front_of_a_real_server(command: str, fake_vllm: str, free_
         process.stop()
 
 
-def test_what_it_points_to_is_there() -> None:
+def test_readme_links_and_anchors_resolve() -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#([^)]*))?\)", README)
     assert len(links) > 8
     for target, heading in links:
@@ -153,7 +155,7 @@ def test_what_it_points_to_is_there() -> None:
         assert not heading or heading in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
 
 
-def test_the_settings_table_is_complete_and_right() -> None:
+def test_readme_settings_table_lists_every_setting_and_its_default() -> None:
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", README, re.MULTILINE))
     assert sorted(rows) == sorted(field.upper() for field in Settings.model_fields)
     for field, info in Settings.model_fields.items():

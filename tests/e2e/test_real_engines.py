@@ -51,7 +51,7 @@ def test_a_chat_is_signed(before_engine: Proxy, engine: Engine, client: OpenAI, 
     check_signatures(before_engine, answer.id, wire)
 
 
-def test_a_streamed_chat_is_signed_with_done_or_without(
+def test_streamed_chat_with_or_without_done_is_signed(
     before_engine: Proxy, engine: Engine, client: OpenAI, wire: Wire
 ) -> None:
     stream = client.chat.completions.create(
@@ -78,9 +78,7 @@ def test_a_streamed_response_is_signed(before_engine: Proxy, engine: Engine, cli
     check_signatures(before_engine, events[0].response.id, wire)
 
 
-def test_an_error_of_the_engine_is_passed_on_and_not_signed(
-    before_engine: Proxy, engine: Engine, client: OpenAI, wire: Wire
-) -> None:
+def test_engine_error_is_forwarded_unsigned(before_engine: Proxy, engine: Engine, client: OpenAI, wire: Wire) -> None:
     with pytest.raises(Exception, match=r"4\d\d|5\d\d"):
         client.chat.completions.create(model=engine.model, messages="not a list")  # type: ignore[arg-type]
     assert "x-receipt-id" not in wire.headers

@@ -53,7 +53,7 @@ def chat_of(size: int) -> bytes:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 @pytest.mark.parametrize("size", [1000, 3 * MB])
-def test_empty_tool_calls_go_and_all_other_bytes_stay(
+def test_chat_body_loses_only_empty_tool_calls_and_is_signed_as_sent(
     roomy: Proxy, upstream: ScriptedUpstream, size: int, chunked: bool
 ) -> None:
     body = chat_of(size)
@@ -83,7 +83,9 @@ def test_empty_tool_calls_go_and_all_other_bytes_stay(
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/completions", "/v1/responses", "/v1/messages"])
 @pytest.mark.parametrize("size", [100, 2 * MB])
-def test_on_other_routes_every_byte_stays(roomy: Proxy, upstream: ScriptedUpstream, path: str, size: int) -> None:
+def test_body_on_other_routes_is_forwarded_unchanged(
+    roomy: Proxy, upstream: ScriptedUpstream, path: str, size: int
+) -> None:
     body = chat_of(size)
     with RawClient(roomy.port) as client:
         client.send(chat_request(body, path=path))
@@ -91,7 +93,7 @@ def test_on_other_routes_every_byte_stays(roomy: Proxy, upstream: ScriptedUpstre
     assert upstream.requests.get(timeout=TIMEOUT).body == body
 
 
-def test_a_large_chat_that_is_no_json_is_the_upstreams_to_judge(roomy: Proxy, upstream: ScriptedUpstream) -> None:
+def test_large_chat_body_of_invalid_json_is_forwarded_unchanged(roomy: Proxy, upstream: ScriptedUpstream) -> None:
     body = b"]" * (2 * MB)
     with RawClient(roomy.port) as client:
         client.send(chat_request(body))
@@ -103,7 +105,7 @@ def test_a_large_chat_that_is_no_json_is_the_upstreams_to_judge(roomy: Proxy, up
     ("begin", "pattern"),
     [(b'{"content":"', b"x"), (b'{"a":0,', b'"tool_calls":[],'), (b'{"a":', b"["), (b"", b'{"tool_calls":[]},')],
 )
-def test_a_large_chat_takes_no_memory_and_others_are_answered_meanwhile(
+def test_large_chat_body_uses_bounded_memory_and_blocks_no_other_client(
     roomy: Proxy, upstream: ScriptedUpstream, begin: bytes, pattern: bytes
 ) -> None:
     body = b'{"messages":[' + begin + pattern * (4 * MB // len(pattern))
@@ -123,7 +125,7 @@ def test_a_large_chat_takes_no_memory_and_others_are_answered_meanwhile(
     assert grown < 8 * MB, f"{grown / MB:.1f} MB more"
 
 
-def test_bodies_that_are_never_completed_take_no_more_than_the_budget_and_others_are_served(
+def test_body_budget_bounds_unfinished_bodies_and_refuses_the_excess_with_503(
     patient: ScriptedUpstream,
 ) -> None:
     begun = chat_request(chat_body("x" * 900_000))[:-10]
@@ -153,7 +155,7 @@ def test_bodies_that_are_never_completed_take_no_more_than_the_budget_and_others
         scraped_until(proxy.url, lambda scrape: scrape("tee_refusals_total", reason="unavailable") >= refused)
 
 
-def test_a_held_body_that_trickles_in_for_too_long_gives_408(patient: ScriptedUpstream) -> None:
+def test_buffered_body_sent_slowly_past_its_deadline_gets_408(patient: ScriptedUpstream) -> None:
     with running_proxy(patient.url, CLIENT_BODY_DEADLINE_SECS="1") as proxy, RawClient(proxy.port) as client:
         client.send(chat_request(chat_body("x" * 500_000))[:-100])
         client.sock.settimeout(0.2)
@@ -166,7 +168,7 @@ def test_a_held_body_that_trickles_in_for_too_long_gives_408(patient: ScriptedUp
             pytest.fail("it went on")
 
 
-def test_a_large_upload_may_take_longer_than_the_deadline_of_what_is_held(patient: ScriptedUpstream) -> None:
+def test_streamed_upload_may_outlast_the_buffered_body_deadline(patient: ScriptedUpstream) -> None:
     with running_proxy(patient.url, CLIENT_BODY_DEADLINE_SECS="1") as proxy, RawClient(proxy.port) as client:
         request = chat_request(b"x" * 30_000, path="/v1/audio/transcriptions")
         client.send(request[:-30_000])
@@ -176,7 +178,7 @@ def test_a_large_upload_may_take_longer_than_the_deadline_of_what_is_held(patien
         assert client.read_response()[0] == 200
 
 
-def test_a_byte_now_and_then_keeps_no_body_open_whatever_came_before(patient: ScriptedUpstream) -> None:
+def test_streamed_upload_slowed_to_single_bytes_gets_408(patient: ScriptedUpstream) -> None:
     with running_proxy(patient.url, CLIENT_BODY_TIMEOUT_SECS="1") as proxy, RawClient(proxy.port) as client:
         client.send(chat_request(b"x" * 5 * MB, path="/v1/audio/transcriptions")[:-1000])
         client.sock.settimeout(0.2)

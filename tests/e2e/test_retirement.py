@@ -107,7 +107,7 @@ def revoked(path: str = CHAT) -> list[tuple[str, str]]:
     return fields("POST", path, ("authorization", f"Bearer {REVOKED}"))
 
 
-def test_a_busy_http2_connection_takes_no_request_of_a_revoked_token_and_ends_with_its_streams(
+def test_retiring_http2_connection_refuses_new_streams_and_ends_after_its_last(
     replaced: Replaced, model: Model
 ) -> None:
     with Http2Client(replaced.proxy.port) as client:
@@ -130,9 +130,7 @@ def test_a_busy_http2_connection_takes_no_request_of_a_revoked_token_and_ends_wi
     assert model.asked == ["held"]
 
 
-def test_a_request_that_crosses_the_goaway_is_asked_for_a_token_of_the_new_list(
-    replaced: Replaced, model: Model
-) -> None:
+def test_http2_request_crossing_the_goaway_is_checked_against_the_new_tokens(replaced: Replaced, model: Model) -> None:
     with Http2Client(replaced.proxy.port) as client:
         assert client.request(revoked(), chat_body(user="early")).status == 200
         replaced.revoke()
@@ -148,7 +146,7 @@ def test_a_request_that_crosses_the_goaway_is_asked_for_a_token_of_the_new_list(
     replaced.ends()
 
 
-def test_an_idle_http2_connection_ends_at_once(replaced: Replaced) -> None:
+def test_retiring_idle_http2_connection_closes_at_once(replaced: Replaced) -> None:
     with Http2Client(replaced.proxy.port) as client:
         answer = client.request(fields("GET", "/health"))
         assert answer.status == 200
@@ -158,9 +156,7 @@ def test_an_idle_http2_connection_ends_at_once(replaced: Replaced) -> None:
     replaced.ends()
 
 
-def test_of_requests_that_are_pipelined_the_next_is_asked_for_a_token_of_the_new_list_and_is_the_last(
-    replaced: Replaced, model: Model
-) -> None:
+def test_pipelined_request_with_a_revoked_token_gets_401_and_a_close(replaced: Replaced, model: Model) -> None:
     with RawClient(replaced.proxy.port) as client:
         client.send(chat_request(chat_body(user="held", stream=True), REVOKED))
         client.read_until(b'"content":"a"')
@@ -176,7 +172,7 @@ def test_of_requests_that_are_pipelined_the_next_is_asked_for_a_token_of_the_new
     assert model.asked == ["held"]
 
 
-def test_a_connection_that_is_kept_open_gives_a_revoked_token_nothing_and_another_one_its_answer(
+def test_keep_alive_request_after_revocation_uses_the_new_tokens_then_closes(
     replaced: Replaced,
 ) -> None:
     with RawClient(replaced.proxy.port) as first, RawClient(replaced.proxy.port) as second:
@@ -192,7 +188,7 @@ def test_a_connection_that_is_kept_open_gives_a_revoked_token_nothing_and_anothe
     replaced.ends()
 
 
-def test_websockets_end_whose_token_is_revoked_and_no_others(replaced: Replaced) -> None:
+def test_websocket_of_a_revoked_token_is_closed_and_others_continue(replaced: Replaced) -> None:
     port = replaced.proxy.port
     with RawClient(port) as others, RawClient(port) as theirs, RawClient(port) as idle:
         receipt, unsigned = opened(others, handshake(TOKEN)), opened(theirs, handshake(REVOKED))
@@ -213,7 +209,7 @@ def test_websockets_end_whose_token_is_revoked_and_no_others(replaced: Replaced)
         assert [asker.signature(name)[0] for name in (receipt, unsigned)] == [200, 404]
 
 
-def test_the_side_port_asks_for_a_token_of_the_new_list_on_a_connection_that_was_there(replaced: Replaced) -> None:
+def test_side_port_keep_alive_request_is_checked_against_the_new_tokens(replaced: Replaced) -> None:
     question = f"GET /v1/signature/none HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {REVOKED}\r\n\r\n".encode()
     with RawClient(replaced.proxy.side_port) as client:
         client.send(question)
@@ -224,7 +220,7 @@ def test_the_side_port_asks_for_a_token_of_the_new_list_on_a_connection_that_was
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_at_sigterm_http2_clients_are_told_and_their_streams_come_to_their_ends(model: Model, program: str) -> None:
+def test_sigterm_sends_http2_clients_a_goaway_and_lets_streams_finish(model: Model, program: str) -> None:
     with ScriptedUpstream(model) as upstream:
         with running_proxy(upstream.url, program=program, DRAIN_SECONDS="20") as proxy:
             with Http2Client(proxy.port) as busy, Http2Client(proxy.port) as idle:
@@ -247,7 +243,7 @@ def test_at_sigterm_http2_clients_are_told_and_their_streams_come_to_their_ends(
             assert proxy.process.wait(10) == 0
 
 
-def test_at_sigterm_an_idle_http2_client_does_not_hold_the_proxy_up(model: Model) -> None:
+def test_sigterm_does_not_wait_for_an_idle_http2_client(model: Model) -> None:
     with ScriptedUpstream(model) as upstream, running_proxy(upstream.url, DRAIN_SECONDS="600") as proxy:
         with Http2Client(proxy.port) as silent:
             assert silent.request(fields("GET", "/health")).status == 200

@@ -74,7 +74,7 @@ def ask(proxy: Proxy, path: str, body: bytes = b"{}", **headers: str) -> tuple[i
         "/v1/anything/else?x=%2e%2e",
     ],
 )
-def test_every_json_answer_is_signed_under_its_receipt(proxy: Proxy, path: str) -> None:
+def test_json_response_on_every_route_is_signed_under_its_receipt_id(proxy: Proxy, path: str) -> None:
     body = MULTIPART if "edits" in path or "audio" in path else b'{"input":"x"}'
     status, headers, answer = ask(proxy, path, body)
     assert (status, json.loads(answer)["path"]) == (200, path)
@@ -93,7 +93,7 @@ def test_a_stream_of_no_known_dialect_is_signed_when_it_is_complete(proxy: Proxy
             verification.check(signed, b"{}", answer)
 
 
-def test_tokenize_is_the_upstreams_own_and_not_signed(proxy: Proxy) -> None:
+def test_tokenize_is_forwarded_without_the_v1_prefix_and_unsigned(proxy: Proxy) -> None:
     status, headers, answer = ask(proxy, "/v1/tokenize?x=1")
     assert (status, json.loads(answer)["path"]) == (200, "/tokenize?x=1")
     assert "x-receipt-id" not in headers
@@ -106,7 +106,7 @@ def test_the_upstreams_metrics_need_no_token(proxy: Proxy) -> None:
     assert (status, json.loads(answer)["path"]) == (200, "/metrics")
 
 
-def test_an_error_on_the_catch_all_is_wrapped_without_what_it_quotes(proxy: Proxy) -> None:
+def test_catch_all_upstream_error_is_wrapped_without_the_quoted_input(proxy: Proxy) -> None:
     status, headers, answer = ask(proxy, "/flat")
     assert status == 422
     assert headers["content-type"] == "application/json"
@@ -114,12 +114,12 @@ def test_an_error_on_the_catch_all_is_wrapped_without_what_it_quotes(proxy: Prox
     assert "x-receipt-id" not in headers
 
 
-def test_an_empty_error_on_the_catch_all_says_something(proxy: Proxy) -> None:
+def test_catch_all_empty_upstream_error_gets_a_json_error_body(proxy: Proxy) -> None:
     status, _, answer = ask(proxy, "/empty")
     assert (status, error_of(answer)["type"]) == (404, "not_found")
 
 
-def test_an_error_on_the_catch_all_reaches_a_client_of_http_1_0(proxy: Proxy) -> None:
+def test_catch_all_upstream_error_reaches_an_http_1_0_client_unchunked(proxy: Proxy) -> None:
     with RawClient(proxy.port) as client:
         client.send(chat_request(b"{}", path="/flat").replace(b"HTTP/1.1", b"HTTP/1.0"))
         status, headers, answer = client.read_response()
@@ -127,7 +127,7 @@ def test_an_error_on_the_catch_all_reaches_a_client_of_http_1_0(proxy: Proxy) ->
     assert "transfer-encoding" not in headers
 
 
-def test_a_streamed_body_is_refused_at_the_byte_too_many_and_the_upstream_let_go() -> None:
+def test_streamed_body_over_the_limit_gets_413_and_closes_the_upstream() -> None:
     let_go = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -148,7 +148,7 @@ def test_a_streamed_body_is_refused_at_the_byte_too_many_and_the_upstream_let_go
         assert let_go.wait(10)
 
 
-def test_a_streamed_body_whose_length_is_too_much_never_reaches_the_upstream(
+def test_streamed_body_with_too_large_a_length_gets_413_and_is_not_forwarded(
     proxy: Proxy, upstream: ScriptedUpstream
 ) -> None:
     with RawClient(proxy.port) as client:
@@ -175,7 +175,7 @@ class Images(BaseHTTPRequestHandler):
         pass
 
 
-def test_endpoints_of_other_servers_are_asked_over_tls_and_nothing_else_is(
+def test_images_url_routes_only_image_generation_to_another_tls_server(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())

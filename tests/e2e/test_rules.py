@@ -19,7 +19,7 @@ RULES = (
 )
 
 
-def test_a_changed_request_is_framed_anew_and_goes_unsigned() -> None:
+def test_request_changed_by_a_rule_is_reframed_and_signed_only_if_still_intact() -> None:
     body = chat_body()
     expected = {
         "none": (body, True),

@@ -48,7 +48,7 @@ def real_python(path: Path) -> Path:
     return fake(path, f'exec {sys.executable} "$@"')
 
 
-def test_a_python_on_path_is_taken_unless_it_is_too_old(bare_path: Path, tmp_path: Path) -> None:
+def test_setup_picks_a_python_on_path_that_is_recent_enough(bare_path: Path, tmp_path: Path) -> None:
     fake(bare_path / "python3.13", "echo 'pyenv: python3.13: command not found' >&2; exit 127")  # a shim
     fake(bare_path / "python3", "exit 1")  # an older one
     wanted = real_python(bare_path / "python3.12")
@@ -56,7 +56,9 @@ def test_a_python_on_path_is_taken_unless_it_is_too_old(bare_path: Path, tmp_pat
 
 
 @pytest.mark.parametrize("variable", ["PYENV_ROOT", None])
-def test_then_pyenvs_even_where_the_default_is_older(bare_path: Path, tmp_path: Path, variable: str | None) -> None:
+def test_setup_without_a_suitable_python_on_path_picks_pyenvs(
+    bare_path: Path, tmp_path: Path, variable: str | None
+) -> None:
     fake(bare_path / "python3", "exit 1")
     root = tmp_path / ("elsewhere" if variable else ".pyenv")
     fake(root / "versions/3.11.7/bin/python", "exit 1")
@@ -65,13 +67,13 @@ def test_then_pyenvs_even_where_the_default_is_older(bare_path: Path, tmp_path: 
     assert which(bare_path, tmp_path, **env).stdout.strip() == str(wanted)
 
 
-def test_then_uvs(bare_path: Path, tmp_path: Path) -> None:
+def test_setup_without_a_python_on_path_or_in_pyenv_picks_uvs(bare_path: Path, tmp_path: Path) -> None:
     wanted = real_python(tmp_path / "uv-python")
     fake(bare_path / "uv", f'[ "$1 $2 $3" = "python find 3.12" ] && echo {wanted}')
     assert which(bare_path, tmp_path).stdout.strip() == str(wanted)
 
 
-def test_without_any_one_line_says_so(bare_path: Path, tmp_path: Path) -> None:
+def test_setup_without_any_python_fails_with_a_one_line_error(bare_path: Path, tmp_path: Path) -> None:
     answer = which(bare_path, tmp_path)
     assert answer.returncode == 1
     assert answer.stdout == ""
@@ -80,7 +82,7 @@ def test_without_any_one_line_says_so(bare_path: Path, tmp_path: Path) -> None:
     assert "PYTHON=" in line
 
 
-def test_one_that_is_named_and_does_not_do_is_not_replaced_by_another(bare_path: Path, tmp_path: Path) -> None:
+def test_setup_with_an_unusable_python_setting_fails_without_a_fallback(bare_path: Path, tmp_path: Path) -> None:
     real_python(bare_path / "python3.12")
     answer = which(bare_path, tmp_path, PYTHON="/nonexistent")
     assert answer.returncode == 1
@@ -140,9 +142,7 @@ esac""",
         return re.findall(r"^-m venv (\S+)$", self._asked.read_text(), re.MULTILINE)
 
 
-def test_without_a_python_for_nvidias_library_the_rest_is_ready_and_one_line_says_so_once(
-    tmp_path: Path, bare_path: Path
-) -> None:
+def test_setup_without_a_python_for_nvidias_library_is_ready_and_warns_once(tmp_path: Path, bare_path: Path) -> None:
     checkout = Checkout(tmp_path, bare_path, suits_gpu=False, installs_gpu=True)
     said = checkout.setup()
     assert "setup: ready" in said
@@ -155,9 +155,7 @@ def test_without_a_python_for_nvidias_library_the_rest_is_ready_and_one_line_say
     assert line in checkout.setup(), "it has to try again when it is told to as it said"
 
 
-def test_when_nvidias_library_cannot_be_installed_the_rest_is_ready_and_it_is_tried_again(
-    tmp_path: Path, bare_path: Path
-) -> None:
+def test_setup_with_a_failed_nvidia_install_is_ready_and_retries_next_time(tmp_path: Path, bare_path: Path) -> None:
     checkout = Checkout(tmp_path, bare_path, suits_gpu=True, installs_gpu=False)
     for made in ([".venv", ".venv-gpu"], [".venv-gpu"]):
         [line] = [line for line in checkout.setup() if "no GPU evidence" in line]
@@ -167,7 +165,7 @@ def test_when_nvidias_library_cannot_be_installed_the_rest_is_ready_and_it_is_tr
     assert checkout.setup(SKIP_GPU="1") == []
 
 
-def test_each_environment_is_made_anew_only_when_its_own_lock_file_changes(tmp_path: Path, bare_path: Path) -> None:
+def test_setup_remakes_an_environment_only_when_its_lock_file_changes(tmp_path: Path, bare_path: Path) -> None:
     checkout = Checkout(tmp_path, bare_path, suits_gpu=True, installs_gpu=True)
     checkout.setup()
     assert checkout.made == [".venv", ".venv-gpu"]
@@ -180,7 +178,7 @@ def test_each_environment_is_made_anew_only_when_its_own_lock_file_changes(tmp_p
     assert checkout.setup() == []
 
 
-def test_nvidias_environment_can_be_left_out(tmp_path: Path, bare_path: Path) -> None:
+def test_setup_with_skip_gpu_makes_no_gpu_environment(tmp_path: Path, bare_path: Path) -> None:
     checkout = Checkout(tmp_path, bare_path, suits_gpu=True, installs_gpu=True)
     checkout.setup(SKIP_GPU="1")
     assert checkout.made == [".venv"]
@@ -196,7 +194,7 @@ LOCKED = ("mitmproxy", "coincurve", "pynacl", "pycryptodome", "cachetools", "fla
     ("file", "locked"),
     [("requirements.lock", LOCKED), ("requirements-gpu.lock", ("nv-attestation-sdk", "nv-local-gpu-verifier"))],
 )
-def test_the_lock_files_have_hashes_for_all_and_name_no_host(file: str, locked: tuple[str, ...]) -> None:
+def test_lock_file_hashes_every_package_and_names_no_host(file: str, locked: tuple[str, ...]) -> None:
     lock = (ROOT / file).read_text()
     assert not re.search(r"https?://|index-url|find-links|trusted-host", lock)
     requirements = re.findall(r"^(\S+?)==.*\\\n((?: +--hash=sha256:[0-9a-f]{64}.*\n?)+)", lock, re.MULTILINE)
@@ -237,7 +235,9 @@ def is_there(group: int) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_run_gives_a_newcomer_a_signed_chat_and_stops_everything(how: signal.Signals, free_ports: list[int]) -> None:
+def test_run_script_serves_a_signed_chat_and_a_signal_stops_every_process(
+    how: signal.Signals, free_ports: list[int]
+) -> None:
     env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT=str(free_ports[1]))
     process = Process(["setsid", SCRIPTS / "run"], env)
     try:
@@ -262,7 +262,7 @@ def test_run_gives_a_newcomer_a_signed_chat_and_stops_everything(how: signal.Sig
     assert not is_there(process.popen.pid)
 
 
-def test_an_interrupted_setup_stops_and_is_taken_up_again(tmp_path: Path) -> None:
+def test_setup_interrupted_during_an_install_exits_130_and_is_not_ready(tmp_path: Path) -> None:
     """As when Ctrl-C comes while NVIDIA's library is installed: pip ends with a status like that of any failure."""
     checkout = tmp_path / "checkout"
     (checkout / "scripts").mkdir(parents=True)
@@ -293,14 +293,14 @@ def test_an_interrupted_setup_stops_and_is_taken_up_again(tmp_path: Path) -> Non
     assert not (checkout / ".venv-gpu/.ready").exists(), "or it would not be tried again"
 
 
-def test_fake_vllm_says_in_one_line_that_there_is_no_such_port() -> None:
+def test_stand_in_vllm_with_an_invalid_port_fails_with_a_one_line_error() -> None:
     command = [sys.executable, str(SCRIPTS / "stand_in_vllm.py"), "--port", "99999"]
     done = subprocess.run(command, env=clean_env(), capture_output=True, text=True, timeout=limit(20), check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "cannot listen at 127.0.0.1:99999" in done.stderr
 
 
-def test_run_says_which_port_is_taken_before_it_says_ready(free_ports: list[int]) -> None:
+def test_run_script_with_a_port_in_use_names_it_and_exits(free_ports: list[int]) -> None:
     """Whoever has the port may answer as if it were the proxy."""
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
@@ -314,7 +314,7 @@ def test_run_says_which_port_is_taken_before_it_says_ready(free_ports: list[int]
             assert "Ready" not in process.output
 
 
-def test_run_says_when_the_model_server_is_not_there(free_ports: list[int]) -> None:
+def test_run_script_reports_an_unreachable_upstream_and_hides_the_token(free_ports: list[int]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
     env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT=str(free_ports[1]), MODEL_NAME="it's", TOKEN="secret")
@@ -328,13 +328,13 @@ def test_run_says_when_the_model_server_is_not_there(free_ports: list[int]) -> N
         process.stop()
 
 
-def test_run_takes_its_port_from_the_setting_alone() -> None:
+def test_run_script_refuses_a_port_option_and_names_the_setting() -> None:
     process = Process([SCRIPTS / "run", "-p", "9000"], clean_env())
     assert process.wait() == 2
     assert "LISTEN_PORT=9000" in process.output
 
 
-def test_run_says_what_is_missing_and_leaves_nothing_behind(free_ports: list[int]) -> None:
+def test_run_script_with_a_wrong_setting_names_it_and_leaves_no_process(free_ports: list[int]) -> None:
     env = clean_env(LISTEN_PORT=str(free_ports[0]), ATTEST_PORT="nonsense")
     process = Process(["setsid", SCRIPTS / "run"], env)
     assert process.wait(60) == 1
@@ -342,7 +342,7 @@ def test_run_says_what_is_missing_and_leaves_nothing_behind(free_ports: list[int
     assert not is_there(process.popen.pid)
 
 
-def test_bench_measures_everything_and_says_what_is_met(tmp_path: Path) -> None:
+def test_bench_reports_figures_and_which_targets_are_met(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     little = ["--rounds", "1", "--times", "5", "--seconds", "0.5", "--idle", "20", "--streams", "20"]
     answer = subprocess.run(

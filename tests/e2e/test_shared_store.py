@@ -112,9 +112,7 @@ def until(condition: Callable[[], object], timeout: float = 20) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_other_proxy_has_the_signature_the_moment_the_last_byte_has_arrived(
-    pair: list[Proxy], stream: bool
-) -> None:
+def test_signature_is_at_the_other_proxy_when_the_last_byte_arrives(pair: list[Proxy], stream: bool) -> None:
     found = 0
     with RawClient(pair[0].port) as client, Asker(pair[1].port) as asker:
         for number in range(TIMES):
@@ -126,7 +124,7 @@ def test_the_other_proxy_has_the_signature_the_moment_the_last_byte_has_arrived(
     assert ready(pair[0])["signature_store"] == "ok"
 
 
-def test_it_holds_for_many_clients_at_once(pair: list[Proxy]) -> None:
+def test_signatures_of_concurrent_clients_are_at_the_other_proxy_at_once(pair: list[Proxy]) -> None:
     missing: list[str] = []
 
     def work(worker: int) -> None:
@@ -145,7 +143,7 @@ def test_it_holds_for_many_clients_at_once(pair: list[Proxy]) -> None:
     assert missing == []
 
 
-def test_an_id_that_the_other_proxy_has_signed_is_not_overwritten(pair: list[Proxy]) -> None:
+def test_signature_of_an_id_that_the_other_proxy_signed_is_not_overwritten(pair: list[Proxy]) -> None:
     texts = []
     for proxy in pair:
         with RawClient(proxy.port) as client:
@@ -172,7 +170,7 @@ def error_until_it_is_not_signed(proxy: Proxy, chat_id: str) -> Any:
             time.sleep(0.01)
 
 
-def test_an_exchange_that_breaks_off_says_so_at_both_proxies_until_one_of_its_id_is_signed(pair: list[Proxy]) -> None:
+def test_truncated_exchange_is_unsigned_at_both_proxies_until_its_id_is_signed(pair: list[Proxy]) -> None:
     with RawClient(pair[0].port) as client:
         client.send(chat_request(chat_body(user="tried-twice", stream=True, breaks_off=True)))
         head = client.read_until(b"\r\n\r\n").decode()
@@ -192,7 +190,7 @@ def test_an_exchange_that_breaks_off_says_so_at_both_proxies_until_one_of_its_id
     assert [signature_status(proxy, receipt) for proxy in pair] == [404, 404]
 
 
-def test_a_stored_object_that_is_read_is_no_conflict(pair: list[Proxy]) -> None:
+def test_reading_a_stored_response_causes_no_store_conflict(pair: list[Proxy]) -> None:
     conflicts = [Scrape(proxy.side_url)("tee_signature_store_conflicts_total") for proxy in pair]
     with RawClient(pair[0].port) as client:
         client.send(chat_request(json.dumps({"user": "resp_1"}).encode(), path="/v1/responses"))
@@ -208,7 +206,7 @@ def test_a_stored_object_that_is_read_is_no_conflict(pair: list[Proxy]) -> None:
     assert [Scrape(proxy.side_url)("tee_signature_store_conflicts_total") for proxy in pair] == conflicts
 
 
-def test_a_websocket_is_found_by_the_other_proxy_when_it_is_closed(tmp_path: Path) -> None:
+def test_websocket_signature_is_at_the_other_proxy_after_the_close(tmp_path: Path) -> None:
     address = f"sqlite://{tmp_path}/signatures.db"
     with running_realtime_upstream() as upstream, running_proxy(upstream.url, SIGNATURE_STORE=address) as one:
         with running_proxy(upstream.url, SIGNATURE_STORE=address) as other, Asker(other.port) as asker:
@@ -225,7 +223,7 @@ def test_a_websocket_is_found_by_the_other_proxy_when_it_is_closed(tmp_path: Pat
                 verification.check(signed, b"hello", b"hello")
 
 
-def test_what_a_killed_proxy_has_signed_is_found(upstream: str, tmp_path: Path) -> None:
+def test_signatures_of_a_killed_proxy_are_found_at_the_other_proxy(upstream: str, tmp_path: Path) -> None:
     address = f"sqlite://{tmp_path}/signatures.db"
     answered = []
     with running_proxy(upstream, SIGNATURE_STORE=address) as other:
@@ -246,7 +244,7 @@ def test_what_a_killed_proxy_has_signed_is_found(upstream: str, tmp_path: Path) 
 
 @needs_redis
 @pytest.mark.timeout(120)
-def test_an_outage_under_load_loses_no_signature(upstream: str, tmp_path: Path) -> None:
+def test_redis_outage_under_load_loses_no_signature(upstream: str, tmp_path: Path) -> None:
     answered: list[list[str]] = [[], []]
     missing: list[str] = []
     stop = threading.Event()
@@ -300,7 +298,7 @@ def test_an_outage_under_load_loses_no_signature(upstream: str, tmp_path: Path) 
 
 
 @needs_redis
-def test_a_store_that_is_slow_is_waited_for_and_one_that_is_dead_is_not(upstream: str, server: RedisServer) -> None:
+def test_slow_store_is_waited_for_and_an_unreachable_one_is_not(upstream: str, server: RedisServer) -> None:
     with wire_to(server.port) as wire:
         address = server.url.replace(str(server.port), str(wire.port))
         with running_proxy(upstream, SIGNATURE_STORE=address) as one:
@@ -328,7 +326,7 @@ def test_a_store_that_is_slow_is_waited_for_and_one_that_is_dead_is_not(upstream
 
 
 @needs_redis
-def test_a_client_that_goes_while_its_signature_is_stored_harms_nobody(upstream: str, server: RedisServer) -> None:
+def test_client_disconnect_during_a_store_write_affects_no_other_client(upstream: str, server: RedisServer) -> None:
     with wire_to(server.port) as wire:
         address = server.url.replace(str(server.port), str(wire.port))
         with running_proxy(upstream, SIGNATURE_STORE=address) as proxy:
@@ -343,7 +341,7 @@ def test_a_client_that_goes_while_its_signature_is_stored_harms_nobody(upstream:
 
 
 @needs_redis
-def test_the_password_is_shown_nowhere(upstream: str, server: RedisServer) -> None:
+def test_store_password_is_not_in_the_log_or_the_options(upstream: str, server: RedisServer) -> None:
     for address in (server.url, server.url.replace("pa55-word", "pa55-word-not")):
         with running_proxy(upstream, "-vv", "--set", f"tee_signature_store={address}") as proxy:
             with RawClient(proxy.port) as client:

@@ -69,7 +69,7 @@ def enough_files() -> Iterator[None]:
     [(HALF_HEAD, 250), (HALF_BODY, 250), (WHOLE * 20, 250), (b"", 1000)],
     ids=["half heads", "half bodies", "answers that are not read", "connections"],
 )
-def test_what_one_address_holds_open_keeps_no_other_waiting(
+def test_connections_held_open_by_one_address_block_no_other_client(
     fake_vllm: str, program: str, said: bytes, how_many: int, which: str
 ) -> None:
     with running_proxy(fake_vllm, program=program, MAX_CONNECTIONS="200", **UNTRUSTED) as proxy, ExitStack() as held:
@@ -84,7 +84,7 @@ def test_what_one_address_holds_open_keeps_no_other_waiting(
 
 
 @pytest.mark.parametrize("which", ["port", "side_port"])
-def test_a_proxy_that_is_believed_is_held_to_no_share(fake_vllm: str, which: str) -> None:
+def test_trusted_proxy_address_is_exempt_from_the_connection_share(fake_vllm: str, which: str) -> None:
     with running_proxy(fake_vllm, MAX_CONNECTIONS="64") as proxy, ExitStack() as held:
         clients = [held.enter_context(connect(getattr(proxy, which), ATTACKER)) for _ in range(40)]
         for client in clients:
@@ -105,7 +105,7 @@ def test_a_proxy_that_is_believed_is_held_to_no_share(fake_vllm: str, which: str
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad_request"),
     ],
 )
-def test_what_no_page_sees_is_refused_in_the_shape_of_all_errors(
+def test_malformed_request_gets_a_json_error_and_a_close(
     proxy: Proxy, request_head: bytes, status: int, kind: str
 ) -> None:
     with RawClient(proxy.side_port) as client:
@@ -116,7 +116,7 @@ def test_what_no_page_sees_is_refused_in_the_shape_of_all_errors(
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_it_asks_the_upstream_for_nothing(program: str) -> None:
+def test_side_port_forwards_nothing_to_the_upstream(program: str) -> None:
     asked = []
 
     def note(peer: Peer) -> None:
@@ -189,7 +189,7 @@ def started(upstream: str, program: str, *arguments: str, **settings: str) -> It
 @pytest.mark.parametrize(
     ("program", "which"), [("tee-signer", "port"), ("tee-signer", "side_port"), ("mitmdump", "side_port")]
 )
-def test_sigterm_lets_reports_under_way_end(fake_vllm: str, tmp_path: Path, program: str, which: str) -> None:
+def test_sigterm_waits_for_reports_in_progress(fake_vllm: str, tmp_path: Path, program: str, which: str) -> None:
     with running_simulator(tmp_path, "--delay", "1") as simulator:
         settings = {**simulator.settings, "DRAIN_SECONDS": "60"}
         with started(fake_vllm, program, **settings) as proxy:
@@ -203,7 +203,7 @@ def test_sigterm_lets_reports_under_way_end(fake_vllm: str, tmp_path: Path, prog
 
 
 @needs_gpu_library
-def test_a_report_that_is_asked_for_while_it_stops_is_given(fake_vllm: str, tmp_path: Path) -> None:
+def test_report_requested_during_shutdown_is_served(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--delay", "2.5") as simulator:
         with started(fake_vllm, "tee-signer", **simulator.settings, DRAIN_SECONDS="60") as proxy:
             first = Reports(proxy.side_port, 1)

@@ -43,7 +43,7 @@ def json_in_two_parts(peer: Peer) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_the_signature_is_there_the_moment_done_has_arrived() -> None:
+def test_signature_of_a_stream_is_available_when_done_arrives() -> None:
     found = 0
     with ScriptedUpstream(stream_whose_end_comes_late) as upstream, running_proxy(upstream.url) as proxy:
         with RawClient(proxy.port) as client, Asker(proxy.port) as asker:
@@ -58,7 +58,7 @@ def test_the_signature_is_there_the_moment_done_has_arrived() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_the_signature_is_there_the_moment_the_json_has_arrived() -> None:
+def test_signature_of_a_json_response_is_available_when_its_last_byte_arrives() -> None:
     found = 0
     with ScriptedUpstream(json_in_two_parts) as upstream, running_proxy(upstream.url) as proxy:
         with RawClient(proxy.port) as client, Asker(proxy.side_port) as asker:

@@ -68,12 +68,12 @@ def test_dcap_qvl_accepts_a_quote_now_and_for_weeks(case: Case) -> None:
     assert case.verify(now=time.time() - 1800) == "UpToDate"  # by a clock that is behind
 
 
-def test_the_collateral_expires(case: Case) -> None:
+def test_collateral_is_rejected_as_expired_after_31_days(case: Case) -> None:
     with pytest.raises(ValueError, match=r"(?i)expired"):
         case.verify(now=time.time() + 31 * DAY)
 
 
-def test_no_other_root_will_do(case: Case) -> None:
+def test_quote_under_another_root_is_rejected(case: Case) -> None:
     with pytest.raises(ValueError, match="InvalidCrlSignatureForPublicKey"):
         Case(case.quote, case.collateral, SimulatedPki().root.der).verify()
     loaded = dcap_qvl.QuoteCollateralV3.from_json(json.dumps(case.collateral))
@@ -81,20 +81,20 @@ def test_no_other_root_will_do(case: Case) -> None:
         dcap_qvl.verify(case.quote, loaded, int(time.time()))
 
 
-def test_no_other_platforms_collateral_will_do(case: Case) -> None:
+def test_quote_with_another_platforms_collateral_is_rejected(case: Case) -> None:
     with pytest.raises(ValueError, match="root CA CRL"):
         Case(case.quote, collateral(SimulatedPki()), case.root).verify()
 
 
 @pytest.mark.parametrize("name", ["tcb_info", "qe_identity"])
-def test_signed_collateral_cannot_be_changed(case: Case, name: str) -> None:
+def test_changed_collateral_fails_its_signature(case: Case, name: str) -> None:
     changed = case.collateral[name].replace("UpToDate", "Revoked")
     assert changed != case.collateral[name]
     with pytest.raises(ValueError, match=r"(?i)signature"):
         Case(case.quote, case.collateral | {name: changed}, case.root).verify()
 
 
-def test_every_byte_of_a_quote_counts(case: Case) -> None:
+def test_quote_with_any_single_byte_inverted_is_rejected_except_unread_ones(case: Case) -> None:
     """All bits of every byte in turn: only those that nobody reads can be changed."""
     accepted = case.accepted([flipped(case.quote, at, 0xFF) for at in range(len(case.quote))])
     anything, _ = unread_bytes(case.quote)
@@ -104,7 +104,7 @@ def test_every_byte_of_a_quote_counts(case: Case) -> None:
 
 @settings(max_examples=1000, deadline=None)
 @given(where=st.floats(0, 1, exclude_max=True), mask=st.integers(1, 255))
-def test_any_change_of_any_byte_counts(case: Case, where: float, mask: int) -> None:
+def test_quote_with_any_random_byte_change_is_rejected_except_unread_ones(case: Case, where: float, mask: int) -> None:
     at = int(where * len(case.quote))
     anything, line_ends = unread_bytes(case.quote)
     still_white_space = at in line_ends and case.quote[at] ^ mask in WHITE_SPACE
@@ -112,26 +112,26 @@ def test_any_change_of_any_byte_counts(case: Case, where: float, mask: int) -> N
         assert case.accepted([flipped(case.quote, at, mask)]) == [False]
 
 
-def test_few_bytes_do_not_count_and_none_of_them_is_of_the_td_or_a_signature(case: Case) -> None:
+def test_unread_quote_bytes_are_few_and_outside_the_signed_part(case: Case) -> None:
     anything, line_ends = unread_bytes(case.quote)
     assert min(anything | line_ends) >= SIGNED_SIZE
     assert {case.quote[at] for at in line_ends} == {0x0A}
     assert len(anything | line_ends) < 50
 
 
-def test_a_quote_cut_short_is_none(case: Case) -> None:
+def test_truncated_quote_is_rejected(case: Case) -> None:
     cuts = [case.quote[:size] for size in range(0, len(case.quote), 7)] + [case.quote[:-1]]
     assert not any(case.accepted(cuts))
 
 
-def test_nothing_stands_behind_the_quotes_end(case: Case) -> None:
+def test_quote_has_no_bytes_after_its_signature_data(case: Case) -> None:
     """It would count for nothing: dcap-qvl does not look there."""
     assert case.verify(case.quote + b"anything") == "UpToDate"
     signature_size = int.from_bytes(case.quote[SIGNED_SIZE : SIGNED_SIZE + 4], "little")
     assert len(case.quote) == SIGNED_SIZE + 4 + signature_size
 
 
-def test_the_quote_says_what_was_measured(case: Case) -> None:
+def test_quote_contains_the_given_measurements_and_report_data(case: Case) -> None:
     quote = dcap_qvl.parse_quote(case.quote)
     report = quote.report
     assert isinstance(report, dcap_qvl.TdReport10)
@@ -142,7 +142,7 @@ def test_the_quote_says_what_was_measured(case: Case) -> None:
     assert report.td_attributes[0] & 1 == 0
 
 
-def test_the_pck_certificate_says_which_platform(case: Case, platform: SimulatedPlatform) -> None:
+def test_pck_certificate_identifies_the_platform(case: Case, platform: SimulatedPlatform) -> None:
     quote = dcap_qvl.parse_quote(case.quote)
     assert (quote.fmspc(), quote.ca()) == (FMSPC.hex().upper(), "platform")
     extension = quote.pck_extension()
@@ -151,7 +151,7 @@ def test_the_pck_certificate_says_which_platform(case: Case, platform: Simulated
     assert (extension.cpu_svn, extension.pce_svn) == (CPU_SVN, PCE_SVN)
 
 
-def test_a_debug_td_shows_and_is_refused(platform: SimulatedPlatform, case: Case) -> None:
+def test_debug_td_sets_the_debug_attribute_and_is_rejected(platform: SimulatedPlatform, case: Case) -> None:
     quote = platform.quote(TdMeasurements(b"\1" * 48, MEASURED.rtmrs, debug=True), REPORT_DATA)
     report = dcap_qvl.parse_quote(quote).report
     assert isinstance(report, dcap_qvl.TdReport10)

@@ -156,7 +156,7 @@ HIDDEN = b"GET /v1/hidden HTTP/1.1\r\nHost: x\r\n" + AUTH + b"\r\n\r\n"
         b"\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-def test_refused_and_nothing_reaches_the_upstream(way: Way, sent: bytes) -> None:
+def test_ambiguous_request_gets_400_and_is_not_forwarded(way: Way, sent: bytes) -> None:
     assert_refused(way, sent)
     assert upstream_gets(way) == []
 
@@ -185,7 +185,7 @@ CHUNKED = b"Transfer-Encoding: chunked"
         b"0\r\nX: " + b"a" * 70_000,
     ],
 )
-def test_a_body_that_is_framed_wrongly_is_refused_and_never_whole_upstream(
+def test_malformed_chunked_body_gets_400_and_is_never_complete_upstream(
     way_of_breaks: Way, first: bytes, body: bytes
 ) -> None:
     assert_refused(way_of_breaks, request(CHUNKED, first=first, body=body))
@@ -264,7 +264,7 @@ TRICKS = [
         ),
     ],
 )
-def test_passed_on_in_one_form_for_a_token(way: Way, sent: bytes, forwarded: bytes) -> None:
+def test_authorized_request_is_forwarded_in_one_normalized_form(way: Way, sent: bytes, forwarded: bytes) -> None:
     with RawClient(way.proxy.port) as client:
         client.send(sent)
         status, _, body = client.read_response()
@@ -274,7 +274,7 @@ def test_passed_on_in_one_form_for_a_token(way: Way, sent: bytes, forwarded: byt
 
 
 @pytest.mark.parametrize("path", TRICKS)
-def test_no_trick_opens_a_route_without_a_token(way: Way, path: bytes) -> None:
+def test_path_variants_without_a_token_get_401_and_are_not_forwarded(way: Way, path: bytes) -> None:
     with RawClient(way.proxy.port) as client:
         client.send(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path)
         assert client.read_response("GET")[0] == 401
@@ -283,7 +283,7 @@ def test_no_trick_opens_a_route_without_a_token(way: Way, path: bytes) -> None:
 
 @pytest.mark.parametrize("target", [b"/health", b"http://other/health", b"http://other"])
 @pytest.mark.parametrize("framing", [b"Content-Length: %d" % len(HIDDEN), CHUNKED])
-def test_what_a_proof_page_gets_is_its_own(way: Way, target: bytes, framing: bytes) -> None:
+def test_body_sent_to_a_proof_page_is_not_forwarded_as_a_request(way: Way, target: bytes, framing: bytes) -> None:
     body = chunk(HIDDEN) + b"0\r\n\r\n" if framing == CHUNKED else HIDDEN
     with RawClient(way.proxy.port) as client:
         for _ in range(2):
@@ -294,7 +294,7 @@ def test_what_a_proof_page_gets_is_its_own(way: Way, target: bytes, framing: byt
     assert upstream_gets(way) == []
 
 
-def test_requests_that_are_pipelined_are_each_asked_for_a_token(way: Way) -> None:
+def test_pipelined_requests_are_each_checked_for_a_token(way: Way) -> None:
     no_token = b"GET /v1/no HTTP/1.1\r\nHost: x\r\n\r\n"
     with RawClient(way.proxy.port) as client:
         client.send(request(b"Content-Length: 5", body=b"hello") + no_token + HIDDEN)
@@ -305,7 +305,7 @@ def test_requests_that_are_pipelined_are_each_asked_for_a_token(way: Way) -> Non
     assert whole == [b"/v1/x", b"/v1/hidden"]
 
 
-def test_what_an_upstream_says_of_its_connection_goes_no_further() -> None:
+def test_upstream_hop_by_hop_headers_are_not_sent_to_the_client() -> None:
     def script(peer: Peer) -> None:
         while peer.read_request() is not None:
             lines = [b"Connection: close, X-Foo", b"X-Foo: 1", b"Keep-Alive: timeout=5", b"Trailer: x", b"X-Kept: 2"]
@@ -323,9 +323,7 @@ def test_what_an_upstream_says_of_its_connection_goes_no_further() -> None:
 
 
 @pytest.mark.parametrize("first", [b"GET /v1/x HTTP/1.1", b"GET /v1/x HTTP/1.0"])
-def test_a_client_that_wants_its_connection_closed_has_it_closed_and_the_upstream_does_not(
-    way: Way, first: bytes
-) -> None:
+def test_client_connection_close_gets_the_response_and_then_a_close(way: Way, first: bytes) -> None:
     with RawClient(way.proxy.port) as client:
         client.send(request(b"Connection: Close", first=first))
         answer = client.read_to_end()
@@ -335,7 +333,7 @@ def test_a_client_that_wants_its_connection_closed_has_it_closed_and_the_upstrea
 
 
 @pytest.mark.parametrize("given", ["abc-123", "!" * 200])
-def test_a_request_id_comes_back_with_every_answer(way_of_breaks: Way, given: str) -> None:
+def test_request_id_is_returned_with_every_response_and_forwarded(way_of_breaks: Way, given: str) -> None:
     line = b"X-Request-Id: " + given.encode()
     refused = request(line).replace(TOKEN.encode(), b"wrong")
     bad_body = request(line, CHUNKED, body=b"x\r\n")
@@ -349,7 +347,7 @@ def test_a_request_id_comes_back_with_every_answer(way_of_breaks: Way, given: st
 
 
 @pytest.mark.parametrize("given", [b"a b", b"\xe9", b"a" * 201, b""])
-def test_an_id_that_is_none_is_replaced_upstream_and_in_the_response(way: Way, given: bytes) -> None:
+def test_invalid_request_id_is_replaced_upstream_and_in_the_response(way: Way, given: bytes) -> None:
     with RawClient(way.proxy.port) as client:
         client.send(request(b"X-Request-Id: " + given))
         status, headers, _ = client.read_response()
@@ -359,7 +357,7 @@ def test_an_id_that_is_none_is_replaced_upstream_and_in_the_response(way: Way, g
     assert b"\r\nX-Request-Id: %s\r\n" % made.encode() in seen.raw
 
 
-def test_a_head_that_cannot_be_read_gets_an_id_too(way: Way) -> None:
+def test_malformed_request_head_gets_a_response_with_a_request_id(way: Way) -> None:
     with RawClient(way.proxy.port) as client:
         client.send(b"\x01\r\n\r\n")
         status, headers, _ = client.read_response()
@@ -367,7 +365,7 @@ def test_a_head_that_cannot_be_read_gets_an_id_too(way: Way) -> None:
     assert headers["x-request-id"]
 
 
-def test_a_signed_answer_is_one_still(way: Way) -> None:
+def test_well_formed_chat_is_forwarded_and_gets_a_receipt_id(way: Way) -> None:
     """The way that all this guards is open."""
     body = chat_body()
     with RawClient(way.proxy.port) as client:

@@ -11,7 +11,7 @@ SOAK = ROOT / "scripts" / "soak"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_after_a_mix_of_exchanges_nothing_is_left_over(program: str) -> None:
+def test_soak_of_mixed_exchanges_leaks_no_memory_threads_sockets_or_files(program: str) -> None:
     short = ["--program", program, "--requests", "200", "--warm-up", "200", "--clients", "16", "--idle", "1"]
     soaked = subprocess.run(
         [SOAK, *short], env=clean_env(), capture_output=True, text=True, timeout=limit(50), check=False

@@ -30,7 +30,7 @@ def refused(process: Process) -> list[str]:
 
 
 @pytest.mark.parametrize("setting", ["MODEL_NAME", "TOKEN"])
-def test_a_missing_setting_is_one_line_that_names_it(fake_vllm: str, setting: str) -> None:
+def test_missing_setting_fails_the_start_with_one_line_that_names_it(fake_vllm: str, setting: str) -> None:
     [line] = refused(start_proxy(fake_vllm, **{setting: ""}))
     assert line.startswith(f"{setting} is missing: ")
     assert f"--set tee_{setting.lower()}=" in line
@@ -49,7 +49,7 @@ def test_a_missing_setting_is_one_line_that_names_it(fake_vllm: str, setting: st
         (["--mode", "reverse:http://192.0.2.1:4711@4712"], {"ATTEST_PORT": "4712"}, "the port that clients use"),
     ],
 )
-def test_a_wrong_setting_is_one_line_that_names_it(
+def test_wrong_setting_fails_the_start_with_one_line_that_names_it(
     fake_vllm: str, arguments: list[str], settings: dict[str, str], named: str
 ) -> None:
     if "--mode" in arguments:  # the later one counts as a second mode, so the first has to go
@@ -61,14 +61,14 @@ def test_a_wrong_setting_is_one_line_that_names_it(
     assert named in line
 
 
-def test_a_wrong_token_is_not_shown(fake_vllm: str) -> None:
+def test_malformed_token_setting_is_not_shown_in_the_error(fake_vllm: str) -> None:
     process = start_proxy(fake_vllm, TOKEN="s3cret with spaces")
     [line] = refused(process)
     assert "TOKEN" in line
     assert "s3cret" not in process.output
 
 
-def test_options_do_what_the_environment_does(fake_vllm: str) -> None:
+def test_options_configure_the_proxy_as_the_environment_does(fake_vllm: str) -> None:
     options = {"tee_model_name": "org/m", "tee_token": "by-option", "tee_dev": "1", "tee_signed_text_format": "model"}
     arguments = [part for name, value in options.items() for part in ("--set", f"{name}={value}")]
     body = chat_body("hi")
@@ -99,7 +99,7 @@ def test_every_setting_is_an_option_with_help() -> None:
     assert TOKEN not in listing
 
 
-def test_mitmweb_signs_too_masks_secrets_and_takes_no_change_of_settings(fake_vllm: str, free_ports: list[int]) -> None:
+def test_mitmweb_signs_masks_secrets_and_refuses_changes_of_settings(fake_vllm: str, free_ports: list[int]) -> None:
     web = [
         "--no-web-open-browser",
         "--set",
@@ -155,7 +155,7 @@ def test_the_launcher_takes_port_and_upstream_from_the_settings(fake_vllm: str) 
 
 
 @pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
-def test_a_file_of_certs_that_does_not_do_is_one_line_that_says_what_does(
+def test_unusable_certs_file_fails_the_start_and_names_the_expected_format(
     fake_vllm: str, tmp_path: Path, workers: list[str]
 ) -> None:
     alone = tmp_path / "cert.pem"
@@ -171,7 +171,7 @@ def test_a_file_of_certs_that_does_not_do_is_one_line_that_says_what_does(
             assert "--certs takes one PEM file with the key and the certificates (cat key.pem cert.pem)" in line
 
 
-def test_help_parts_every_setting_from_what_it_takes() -> None:
+def test_help_separates_each_setting_from_its_description() -> None:
     process = Process([BIN / "tee-signer", "--help"], clean_env())
     assert process.wait() == 0
     _, _, settings = process.output.partition("settings:\n")
@@ -179,9 +179,7 @@ def test_help_parts_every_setting_from_what_it_takes() -> None:
         assert re.search(rf"^  {field.upper()}\s+{re.escape(info.description or '')}", settings, re.MULTILINE), field
 
 
-def test_the_launcher_takes_options_too_names_what_is_missing_and_has_help(
-    fake_vllm: str, free_ports: list[int]
-) -> None:
+def test_launcher_accepts_options_names_a_missing_setting_and_has_help(fake_vllm: str, free_ports: list[int]) -> None:
     port, side_port = map(str, free_ports)
     env = clean_env(VLLM_BASE_URL=fake_vllm, LISTEN_PORT=port, ATTEST_PORT=side_port, TOKEN=TOKEN)
     assert "MODEL_NAME is missing: " in refused(Process([BIN / "tee-signer", "--set", "tee_dev=1"], env))[0]
@@ -201,7 +199,7 @@ def test_the_launcher_takes_options_too_names_what_is_missing_and_has_help(
 
 
 @pytest.mark.parametrize(("program", "tls"), [("mitmdump", False), ("tee-signer", False), ("tee-signer", True)])
-def test_a_home_that_cannot_be_written_stops_no_start(fake_vllm: str, tmp_path: Path, program: str, tls: bool) -> None:
+def test_unwritable_home_does_not_prevent_the_start(fake_vllm: str, tmp_path: Path, program: str, tls: bool) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     (tmp_path / "tls.pem").write_bytes(key_pem(key) + self_signed(key))
     certs = ["--certs", str(tmp_path / "tls.pem")] if tls else []

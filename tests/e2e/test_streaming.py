@@ -24,7 +24,7 @@ AWKWARD = (
 
 
 @pytest.mark.parametrize("piece_size", [1, 2, 7, 50, len(AWKWARD)])
-def test_awkward_bytes_come_through_as_they_are_and_are_signed(piece_size: int) -> None:
+def test_unusually_framed_stream_arrives_unchanged_and_is_signed(piece_size: int) -> None:
     def script(peer: Peer) -> None:
         assert peer.read_request()
         peer.send(SSE_HEAD)
@@ -45,7 +45,7 @@ def test_awkward_bytes_come_through_as_they_are_and_are_signed(piece_size: int) 
     verification.check(answer, request, AWKWARD)
 
 
-def test_every_token_comes_before_the_next_one_is_made() -> None:
+def test_stream_pieces_are_forwarded_before_the_next_one_is_sent() -> None:
     """The upstream sends a piece only when the client has the one before: a proxy that waits for more waits forever."""
     pieces = [
         b": ping\n\n",
@@ -89,7 +89,7 @@ def has_come(answer: Answer, body: bytes) -> bool:
     return answer.body == body
 
 
-def test_json_that_comes_in_pieces_leaves_as_it_comes_but_for_its_end() -> None:
+def test_json_in_pieces_is_forwarded_as_it_arrives_except_its_end() -> None:
     """The upstream sends a piece only when the client has the one before."""
     arrived = threading.Semaphore(0)
 
@@ -133,7 +133,7 @@ def test_json_that_comes_in_pieces_leaves_as_it_comes_but_for_its_end() -> None:
                 assert http2.finish(stream).body == b"".join(pieces) + last
 
 
-def test_the_last_event_waits_for_the_end_of_the_message_and_for_nothing_else() -> None:
+def test_done_event_is_held_back_until_the_end_of_the_message() -> None:
     seen_done = threading.Event()
 
     def script(peer: Peer) -> None:

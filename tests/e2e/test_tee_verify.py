@@ -99,7 +99,7 @@ def change_reports(evidence: Path, change: Callable[[dict[str, Any]], None]) -> 
 
 
 @pytest.mark.parametrize("where", ["top level", *LISTS])
-def test_a_report_that_is_changed_in_one_place_alone_is_told(evidence: Path, simulator: Simulator, where: str) -> None:
+def test_report_changed_in_only_one_of_its_copies_fails(evidence: Path, simulator: Simulator, where: str) -> None:
     for path in evidence.glob("report*"):
         report = json.loads(path.read_text())
         (report if where == "top level" else report[where][0])["signing_address"] = hashlib.sha256(b"mine").hexdigest()
@@ -110,7 +110,7 @@ def test_a_report_that_is_changed_in_one_place_alone_is_told(evidence: Path, sim
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]], ids=["json", "stream"])
-def test_the_truth_holds(attesting: Proxy, simulator: Simulator, stream: list[str]) -> None:
+def test_honest_proxy_passes_every_check(attesting: Proxy, simulator: Simulator, stream: list[str]) -> None:
     verdict = verify("--url", attesting.url, *trust(simulator), *stream)
     assert (verdict.status, verdict.ok, verdict.failed) == (0, True, frozenset()), verdict.output
     for algo in ("ecdsa", "ed25519"):
@@ -128,7 +128,7 @@ def test_the_truth_holds(attesting: Proxy, simulator: Simulator, stream: list[st
     assert {"request hash", "response hash"} <= {name.removeprefix("ecdsa ") for name in verdict.passed}
 
 
-def test_it_can_be_checked_again_offline_and_no_token_was_saved(
+def test_saved_evidence_verifies_offline_and_contains_no_token(
     evidence: Path, attesting: Proxy, simulator: Simulator
 ) -> None:
     assert offline(evidence, simulator).status == 0
@@ -136,7 +136,7 @@ def test_it_can_be_checked_again_offline_and_no_token_was_saved(
         assert TOKEN.encode() not in path.read_bytes()
 
 
-def test_people_get_a_line_a_check_and_machines_json(attesting: Proxy, simulator: Simulator) -> None:
+def test_text_output_has_a_line_per_check_and_no_escape_codes(attesting: Proxy, simulator: Simulator) -> None:
     command = [str(BIN / "tee-verify"), "--url", attesting.url, *map(str, trust(simulator))]
     done = subprocess.run(
         command, env=clean_env(TOKEN=TOKEN), capture_output=True, text=True, timeout=limit(60), check=False
@@ -148,7 +148,7 @@ def test_people_get_a_line_a_check_and_machines_json(attesting: Proxy, simulator
     assert TOKEN not in done.stdout + done.stderr
 
 
-def test_an_archive_is_checked_as_of_its_time_and_the_output_says_so(evidence: Path, simulator: Simulator) -> None:
+def test_at_option_checks_saved_evidence_as_of_that_time_and_says_so(evidence: Path, simulator: Simulator) -> None:
     now = datetime.datetime.now(datetime.UTC)
     then = f"{now:%Y-%m-%dT%H:%M:%SZ}"
     verdict = offline(evidence, simulator, "--at", then)
@@ -162,7 +162,9 @@ def test_an_archive_is_checked_as_of_its_time_and_the_output_says_so(evidence: P
 
 
 @pytest.mark.parametrize("name", ["request", "response"])
-def test_a_byte_of_what_was_said_is_changed(evidence: Path, simulator: Simulator, name: str) -> None:
+def test_changed_request_or_response_byte_fails_its_hash_checks(
+    evidence: Path, simulator: Simulator, name: str
+) -> None:
     [path] = evidence.glob(f"{name}*")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -172,7 +174,7 @@ def test_a_byte_of_what_was_said_is_changed(evidence: Path, simulator: Simulator
     assert verdict.failed == {f"{algo} {name} hash" for algo in ("ecdsa", "ed25519")}
 
 
-def test_another_key_has_signed(
+def test_signature_by_an_unattested_key_fails(
     evidence: Path, fake_vllm: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """All of the other proxy's chat is true; only its key is not the one that the reports are about."""
@@ -187,7 +189,7 @@ def test_another_key_has_signed(
     assert {"ecdsa key attested", "ed25519 key attested"} <= verdict.failed
 
 
-def test_another_key_is_claimed_to_be_quoted(evidence: Path, simulator: Simulator) -> None:
+def test_report_claiming_an_unquoted_key_fails_the_address_binding(evidence: Path, simulator: Simulator) -> None:
     def lie(report: dict[str, Any]) -> None:
         if report["signing_algo"] == "ed25519":
             report["signing_address"] = report["signing_public_key"] = hashlib.sha256(b"mine").hexdigest()
@@ -198,13 +200,13 @@ def test_another_key_is_claimed_to_be_quoted(evidence: Path, simulator: Simulato
     assert "ed25519 address bound" in verdict.failed
 
 
-def test_the_report_is_an_old_one(evidence: Path, simulator: Simulator) -> None:
+def test_report_for_another_nonce_fails(evidence: Path, simulator: Simulator) -> None:
     verdict = offline(evidence, simulator, "--nonce", "ab" * 32)
     assert verdict.status == 1
     assert {"ecdsa nonce", "ed25519 nonce"} <= verdict.failed
 
 
-def test_the_report_is_an_old_one_that_claims_to_be_new(evidence: Path, simulator: Simulator) -> None:
+def test_old_report_relabelled_with_the_new_nonce_fails(evidence: Path, simulator: Simulator) -> None:
     def lie(report: dict[str, Any]) -> None:
         report["request_nonce"] = "ab" * 32
         report["nvidia_payload"] = json.dumps(json.loads(report["nvidia_payload"]) | {"nonce": "ab" * 32})
@@ -216,7 +218,7 @@ def test_the_report_is_an_old_one_that_claims_to_be_new(evidence: Path, simulato
 
 
 @pytest.mark.parametrize("at", [0.01, 0.1, 0.2, 0.4, 0.6, 0.9])
-def test_the_quote_is_tampered_with(evidence: Path, simulator: Simulator, at: float) -> None:
+def test_tampered_quote_fails_the_quote_signature(evidence: Path, simulator: Simulator, at: float) -> None:
     def lie(report: dict[str, Any]) -> None:
         quote = bytearray(bytes.fromhex(report["intel_quote"]))
         quote[int(len(quote) * at)] ^= 1
@@ -228,7 +230,7 @@ def test_the_quote_is_tampered_with(evidence: Path, simulator: Simulator, at: fl
     assert {"ecdsa quote signature", "ed25519 quote signature"} <= verdict.failed
 
 
-def test_the_quote_is_another_roots(
+def test_quote_under_another_root_fails_the_quote_signature(
     evidence: Path, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with running_simulator(tmp_path_factory.mktemp("another")) as another:
@@ -242,7 +244,7 @@ def test_the_quote_is_another_roots(
     assert "ecdsa quote signature" in verdict.failed, "Intel's root vouches for no simulator"
 
 
-def test_an_event_of_the_log_is_changed(evidence: Path, simulator: Simulator) -> None:
+def test_changed_event_payload_fails_rtmr3(evidence: Path, simulator: Simulator) -> None:
     def lie(report: dict[str, Any]) -> None:
         [event] = [event for event in report["event_log"] if event["event"] == "app-id"]
         event["event_payload"] = "00" * (len(event["event_payload"]) // 2)
@@ -251,7 +253,7 @@ def test_an_event_of_the_log_is_changed(evidence: Path, simulator: Simulator) ->
     assert {"ecdsa RTMR3", "ed25519 RTMR3"} <= offline(evidence, simulator).failed
 
 
-def test_an_event_is_left_out(evidence: Path, simulator: Simulator) -> None:
+def test_missing_event_fails_rtmr3(evidence: Path, simulator: Simulator) -> None:
     change_reports(evidence, lambda report: report["event_log"].pop())
     assert {"ecdsa RTMR3", "ed25519 RTMR3"} <= offline(evidence, simulator).failed
 
@@ -261,7 +263,7 @@ def tampered_compose(report: dict[str, Any]) -> None:
     tcb_info["app_compose"] = tcb_info["app_compose"].replace("{", '{"evil":1,', 1)
 
 
-def test_the_compose_file_is_another(evidence: Path, simulator: Simulator) -> None:
+def test_changed_compose_file_fails_its_hash_key_provider_and_gpu_policy(evidence: Path, simulator: Simulator) -> None:
     change_reports(evidence, tampered_compose)
     verdict = offline(evidence, simulator)
     assert verdict.status == 1
@@ -271,7 +273,7 @@ def test_the_compose_file_is_another(evidence: Path, simulator: Simulator) -> No
     }
 
 
-def test_the_compose_file_is_another_and_the_log_agrees(evidence: Path, simulator: Simulator) -> None:
+def test_changed_compose_file_with_a_matching_log_fails_rtmr3(evidence: Path, simulator: Simulator) -> None:
     def lie(report: dict[str, Any]) -> None:
         tampered_compose(report)
         digest = hashlib.sha256(report["info"]["tcb_info"]["app_compose"].encode()).hexdigest()
@@ -284,11 +286,11 @@ def test_the_compose_file_is_another_and_the_log_agrees(evidence: Path, simulato
     assert {"ecdsa RTMR3", "ed25519 RTMR3"} <= offline(evidence, simulator).failed
 
 
-def test_it_is_not_the_compose_file_that_was_expected(evidence: Path, simulator: Simulator) -> None:
+def test_compose_hash_other_than_expected_fails(evidence: Path, simulator: Simulator) -> None:
     assert "ecdsa compose hash" in offline(evidence, simulator, "--expect-compose-hash", "00" * 32).failed
 
 
-def test_the_gpu_evidence_is_for_another_nonce(evidence: Path, simulator: Simulator) -> None:
+def test_gpu_evidence_for_another_nonce_fails(evidence: Path, simulator: Simulator) -> None:
     def lie(report: dict[str, Any]) -> None:
         report["nvidia_payload"] = json.dumps(json.loads(report["nvidia_payload"]) | {"nonce": "ab" * 32})
 
@@ -296,14 +298,14 @@ def test_the_gpu_evidence_is_for_another_nonce(evidence: Path, simulator: Simula
     assert {"ecdsa GPU nonce", "ed25519 GPU nonce"} <= offline(evidence, simulator).failed
 
 
-def test_canned_gpu_evidence_is_not_taken_for_real(attesting: Proxy, simulator: Simulator) -> None:
+def test_canned_gpu_evidence_fails_where_real_evidence_is_required(attesting: Proxy, simulator: Simulator) -> None:
     demand = [part if part != "canned" else "required" for part in trust(simulator)]
     verdict = verify("--url", attesting.url, *demand)
     assert verdict.status == 1
     assert "ecdsa GPU evidence" in verdict.failed
 
 
-def test_a_debug_td_is_told(fake_vllm: str, tmp_path: Path) -> None:
+def test_debug_td_fails_the_td_debug_check(fake_vllm: str, tmp_path: Path) -> None:
     with running_simulator(tmp_path, "--debug-td") as simulator:
         with running_proxy(fake_vllm, DEV="0", **simulator.settings) as proxy:
             verdict = verify("--url", proxy.url, *trust(simulator))
@@ -311,7 +313,7 @@ def test_a_debug_td_is_told(fake_vllm: str, tmp_path: Path) -> None:
     assert {"ecdsa TD debug", "ed25519 TD debug"} <= verdict.failed
 
 
-def test_random_keys_are_told(fake_vllm: str, simulator: Simulator) -> None:
+def test_random_development_keys_are_reported(fake_vllm: str, simulator: Simulator) -> None:
     with running_proxy(fake_vllm, DEV="1", **simulator.settings) as proxy:
         verdict = verify("--url", proxy.url, *trust(simulator))
     assert "random" in verdict.output.lower() or "dev" in json.dumps(json.loads(verdict.output)["warnings"]).lower()
@@ -328,7 +330,9 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return certificate, both
 
 
-def test_the_tls_key_is_bound(fake_vllm: str, simulator: Simulator, tls_files: tuple[Path, Path]) -> None:
+def test_tls_key_bound_by_the_reports_passes(
+    fake_vllm: str, simulator: Simulator, tls_files: tuple[Path, Path]
+) -> None:
     certificate, both = tls_files
     served = ["--certs", f"*={both}"]
     with running_proxy(fake_vllm, *served, TLS_CERT_PATH=str(certificate), **simulator.settings) as proxy:
@@ -338,7 +342,7 @@ def test_the_tls_key_is_bound(fake_vllm: str, simulator: Simulator, tls_files: t
     assert {"ecdsa TLS key", "ed25519 TLS key"} <= verdict.passed
 
 
-def test_another_tls_key_is_told(fake_vllm: str, simulator: Simulator, tmp_path: Path) -> None:
+def test_tls_key_other_than_the_bound_one_fails(fake_vllm: str, simulator: Simulator, tmp_path: Path) -> None:
     """As when TLS is ended in between, with another key, and everything is passed on."""
     quoted = tmp_path / "quoted.pem"
     quoted.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
@@ -350,7 +354,7 @@ def test_another_tls_key_is_told(fake_vllm: str, simulator: Simulator, tmp_path:
     assert {"ecdsa TLS key", "ed25519 TLS key"} <= verdict.failed
 
 
-def test_what_cannot_be_checked_is_never_a_pass(fake_vllm: str, simulator: Simulator) -> None:
+def test_unreachable_nvidia_service_is_never_a_pass(fake_vllm: str, simulator: Simulator) -> None:
     """NVIDIA's verdict is asked for, and its service is not there."""
     with running_proxy(fake_vllm, **simulator.settings) as proxy:
         service = ["--nvidia", "--nras-url", "http://127.0.0.1:9/v3/attest/gpu"]
@@ -360,7 +364,7 @@ def test_what_cannot_be_checked_is_never_a_pass(fake_vllm: str, simulator: Simul
     assert verdict.ok is False
 
 
-def test_why_an_answer_was_not_signed_is_told(simulator: Simulator) -> None:
+def test_unsigned_response_is_reported_with_the_proxys_reason(simulator: Simulator) -> None:
     """Only the end of its connection ends this stream, which has no last event: it may have been longer."""
 
     def script(peer: Peer) -> None:

@@ -68,14 +68,14 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.mark.parametrize("ci", ["", "true"])
-def test_what_is_missing_is_installed(machine: Machine, ci: str) -> None:
+def test_test_tools_installs_only_the_missing_programs(machine: Machine, ci: str) -> None:
     machine.has_apt()
     machine.has("promtool")
     assert machine.install(CI=ci)[:2] == (0, [])
     assert machine.installed == ["redis-server", "chromium"]
 
 
-def test_any_program_of_a_kind_will_do(machine: Machine) -> None:
+def test_test_tools_accepts_any_program_of_a_kind(machine: Machine) -> None:
     for program in ("valkey-server", "promtool", "google-chrome"):
         machine.has(program)
     assert machine.install(CI="true") == (0, [], "")
@@ -83,9 +83,7 @@ def test_any_program_of_a_kind_will_do(machine: Machine) -> None:
 
 @pytest.mark.parametrize("ci", ["", "true"])
 @pytest.mark.parametrize("why", ["no apt-get", "no right", "no mirror"])
-def test_what_cannot_be_installed_is_named_with_what_to_do_and_is_no_failure(
-    machine: Machine, ci: str, why: str
-) -> None:
+def test_test_tools_names_what_cannot_be_installed_and_does_not_fail(machine: Machine, ci: str, why: str) -> None:
     if why != "no apt-get":
         machine.has_apt(uid=1000 if why == "no right" else 0, downloads=why != "no mirror")
     status, unavailable, told = machine.install(CI=ci)
@@ -96,7 +94,7 @@ def test_what_cannot_be_installed_is_named_with_what_to_do_and_is_no_failure(
         assert f"apt-get install {package}" in told
 
 
-def test_a_package_that_can_be_had_and_does_not_install_fails_ci_alone(machine: Machine) -> None:
+def test_test_tools_fails_only_in_ci_if_an_available_package_does_not_install(machine: Machine) -> None:
     machine.has_apt(installs=False)
     assert machine.install()[:2] == (0, list(ALL))
     status, unavailable, told = machine.install(CI="true")
@@ -135,7 +133,7 @@ def test_a_tool_is_taken_from_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
     ids=["nothing", "caches", "a file", "an ignored file", "a change"],
 )
-def test_what_the_tests_leave_in_the_checkout_fails_the_run(tmp_path: Path, made: str, left: str) -> None:
+def test_test_script_fails_if_the_tests_leave_changes_in_the_checkout(tmp_path: Path, made: str, left: str) -> None:
     for name in ("setup", "test-tools"):
         fake(tmp_path / "scripts" / name, "exit 0")
     shutil.copy(SCRIPTS / "test", tmp_path / "scripts" / "test")
@@ -155,7 +153,7 @@ def test_what_the_tests_leave_in_the_checkout_fails_the_run(tmp_path: Path, made
 
 
 @pytest.mark.parametrize("installs", [True, False])
-def test_the_environment_of_an_engine_is_whole_or_not_there(tmp_path: Path, installs: bool) -> None:
+def test_engine_environment_is_removed_if_its_install_fails(tmp_path: Path, installs: bool) -> None:
     made = tmp_path / "engine"
     pip = f"#!/usr/bin/env bash\necho \"$@\" > '{tmp_path}/asked'\nexit {int(not installs)}\n"
     python = fake(
@@ -177,14 +175,14 @@ esac""",
     ("arguments", "status", "told"),
     [([], 2, "unknown engine: none"), (["vllm", "x"], 2, "unknown engine: vllm"), (["llama-cpp"], 2, "a directory")],
 )
-def test_an_engine_has_to_be_named_with_a_directory(arguments: list[str], status: int, told: str) -> None:
+def test_test_engine_requires_a_known_engine_and_a_directory(arguments: list[str], status: int, told: str) -> None:
     command: list[str | Path] = [SCRIPTS / "test-engine", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=limit(30), check=False)
     assert done.returncode == status
     assert told in done.stderr
 
 
-def test_an_environment_that_is_there_is_left_alone(tmp_path: Path) -> None:
+def test_test_engine_refuses_an_existing_directory_and_leaves_it(tmp_path: Path) -> None:
     command: list[str | Path] = [SCRIPTS / "test-engine", "transformers", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=limit(30), check=False)
     assert done.returncode == 1

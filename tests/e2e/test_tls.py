@@ -39,7 +39,7 @@ def test_chats_over_tls_are_signed(proxy: Proxy, stream: bool, http2: bool) -> N
 
 
 @pytest.mark.parametrize("http2", [False, True])
-def test_errors_over_tls_have_the_same_shape(proxy: Proxy, http2: bool) -> None:
+def test_wrong_token_over_tls_gets_the_standard_401_error(proxy: Proxy, http2: bool) -> None:
     with tls_client(proxy, http2=http2) as client:
         answer = client.post("/v1/chat/completions", content=chat_body(), headers={"Authorization": "Bearer wrong"})
         assert (answer.status_code, error_of(answer.content)["type"]) == (401, "unauthorized")
@@ -67,18 +67,18 @@ def negotiated(proxy: Proxy, *offered: str) -> str | None:
         ([], None),
     ],
 )
-def test_http2_is_selected_wherever_it_is_offered_whatever_the_order(
+def test_alpn_selects_http2_whenever_it_is_offered_in_any_order(
     proxy: Proxy, offered: list[str], selected: str | None
 ) -> None:
     assert negotiated(proxy, *offered) == selected
 
 
-def test_http2_is_not_selected_where_it_is_switched_off(fake_vllm: str) -> None:
+def test_alpn_does_not_select_http2_when_it_is_disabled(fake_vllm: str) -> None:
     with running_proxy(fake_vllm, "--set", "http2=false") as proxy:
         assert negotiated(proxy, "h2", "http/1.1") == "http/1.1"
 
 
-def test_a_tls_handshake_that_comes_a_byte_at_a_time_is_one(proxy: Proxy) -> None:
+def test_tls_handshake_split_after_its_first_byte_is_recognized(proxy: Proxy) -> None:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -120,7 +120,7 @@ def https_upstream(certificate: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_an_https_upstream_that_is_trusted_is_used(https_upstream: str, certificate: Path) -> None:
+def test_trusted_https_upstream_is_ready_and_its_chats_are_signed(https_upstream: str, certificate: Path) -> None:
     body = chat_body("hi", stream=True)
     with running_proxy(https_upstream, "--set", f"ssl_verify_upstream_trusted_ca={certificate}") as proxy:
         with httpx2.Client(base_url=proxy.url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
@@ -133,7 +133,7 @@ def test_an_https_upstream_that_is_trusted_is_used(https_upstream: str, certific
             verification.check(signed.json(), body, answer.content)
 
 
-def test_websockets_go_over_tls_on_both_sides(certificate: Path) -> None:
+def test_websocket_over_tls_on_both_sides_is_signed(certificate: Path) -> None:
     of_the_upstream = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     of_the_upstream.load_cert_chain(certificate)
     of_the_client = ssl.create_default_context()
@@ -153,7 +153,7 @@ def test_websockets_go_over_tls_on_both_sides(certificate: Path) -> None:
     verification.check(signed.json(), b"over TLS", b"over TLS")
 
 
-def test_an_https_upstream_that_is_not_trusted_is_502_and_not_ready(https_upstream: str) -> None:
+def test_untrusted_https_upstream_gives_502_and_is_not_ready(https_upstream: str) -> None:
     with running_proxy(https_upstream) as proxy:
         with httpx2.Client(base_url=proxy.url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
             assert client.get("/ready").status_code == 503
@@ -181,7 +181,7 @@ def test_a_tls_cert_path_with_another_key_than_is_served_is_refused_at_start(
     assert f"TLS_CERT_PATH {named} has another key than --certs {served}" in process.output
 
 
-def test_a_report_binds_the_key_that_was_loaded_whatever_becomes_of_the_files(
+def test_report_binds_the_loaded_tls_key_after_the_files_change(
     fake_vllm: str, simulator: Simulator, tmp_path: Path
 ) -> None:
     served, named = served_and_named(tmp_path)
@@ -197,7 +197,7 @@ def test_a_report_binds_the_key_that_was_loaded_whatever_becomes_of_the_files(
     assert fingerprints[0] == fingerprints[1]
 
 
-def test_a_tls_cert_path_without_a_certificate_that_is_served_is_warned_of(fake_vllm: str, tmp_path: Path) -> None:
+def test_tls_cert_path_without_certs_logs_a_warning(fake_vllm: str, tmp_path: Path) -> None:
     _, named = served_and_named(tmp_path)
     with running_proxy(fake_vllm, TLS_CERT_PATH=str(named)) as proxy:
         proxy.process.wait_for("TLS_CERT_PATH without --certs: reports bind a key that this proxy does not serve")

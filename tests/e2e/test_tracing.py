@@ -71,7 +71,7 @@ def attributes(span: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_request_is_a_span_below_the_clients_and_above_the_model_servers(collector: Collector, program: str) -> None:
+def test_request_span_is_a_child_of_the_clients_and_parent_of_the_upstreams(collector: Collector, program: str) -> None:
     contexts: list[str] = []
 
     def answer(peer: Peer) -> None:
@@ -112,7 +112,7 @@ def test_the_last_spans_are_exported_when_the_proxy_stops(collector: Collector, 
     assert attributes(span)["http.response.status_code"] == 401
 
 
-def test_a_collector_that_is_down_holds_nothing_up(fake_vllm: str, free_ports: list[int]) -> None:
+def test_unreachable_collector_does_not_affect_requests(fake_vllm: str, free_ports: list[int]) -> None:
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_ports[0]}", **SOON}
     with running_proxy(fake_vllm, **settings) as proxy:
         with RawClient(proxy.port) as client:
@@ -121,7 +121,7 @@ def test_a_collector_that_is_down_holds_nothing_up(fake_vllm: str, free_ports: l
                 assert client.read_response()[0] == 200
 
 
-def test_an_address_that_is_none_stops_the_start(fake_vllm: str) -> None:
+def test_invalid_collector_address_fails_the_start(fake_vllm: str) -> None:
     process = start_proxy(fake_vllm, OTEL_EXPORTER_OTLP_ENDPOINT="collector:4317")
     assert process.wait(20) == 1
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in process.output

@@ -22,7 +22,7 @@ from tests.support.limits import limit
 ANSWER = b'{"id":"chatcmpl-1"}'
 
 
-def test_idle_connections_are_used_again_and_are_bounded_over_all_clients() -> None:
+def test_idle_connections_are_reused_and_limited_across_all_clients() -> None:
     used: queue.Queue[int] = queue.Queue()
 
     def script(peer: Peer) -> None:
@@ -65,7 +65,7 @@ def requestheaders(flow):
 """
 
 
-def test_a_request_goes_where_an_addon_sends_it_over_tls_if_the_certificate_is_trusted(tmp_path: Path) -> None:
+def test_request_rerouted_by_an_addon_over_tls_needs_a_trusted_certificate(tmp_path: Path) -> None:
     redirect = tmp_path / "redirect.py"
     redirect.write_text(REDIRECT)
     trusted, untrusted = tmp_path / "trusted.pem", tmp_path / "untrusted.pem"
@@ -87,7 +87,7 @@ def test_a_request_goes_where_an_addon_sends_it_over_tls_if_the_certificate_is_t
         assert proxy.process.output.count("server connect") == 3
 
 
-def test_an_idle_connection_is_closed_in_time() -> None:
+def test_idle_connection_is_closed_after_its_timeout() -> None:
     closed: queue.Queue[float] = queue.Queue()
 
     def script(peer: Peer) -> None:
@@ -107,7 +107,7 @@ def test_an_idle_connection_is_closed_in_time() -> None:
             assert client.read_response()[2] == ANSWER
 
 
-def test_a_post_is_not_lost_to_a_connection_that_the_upstream_has_closed() -> None:
+def test_post_after_an_upstream_close_succeeds_and_is_sent_once() -> None:
     """Though it is never sent twice: what is closed is known before it is used."""
     closed = threading.Semaphore(0)
 
@@ -153,7 +153,7 @@ def losing(after: float) -> Callable[[Peer], None]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_post_that_a_used_connection_has_read_and_held_is_not_sent_again(path: str) -> None:
+def test_post_held_then_dropped_by_the_upstream_gets_502_and_is_not_retried(path: str) -> None:
     """It may have had its effect there, and no idle connection takes that long to be found closed."""
     with (
         ScriptedUpstream(losing(after=0.3)) as upstream,
@@ -182,7 +182,7 @@ def test_a_post_that_a_used_connection_has_read_and_held_is_not_sent_again(path:
     ],
     ids=lambda value: value.partition(b" HTTP")[0].decode() if isinstance(value, bytes) else "",
 )
-def test_what_an_idle_connection_loses_is_sent_again_where_that_has_no_effect(request_: bytes, times: int) -> None:
+def test_request_lost_on_a_reused_connection_is_retried_only_if_side_effect_free(request_: bytes, times: int) -> None:
     with (
         ScriptedUpstream(losing(after=0)) as upstream,
         running_proxy(upstream.url) as proxy,

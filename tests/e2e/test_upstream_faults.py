@@ -92,14 +92,14 @@ def check_unsigned(proxy: Proxy, answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("fault", faults.UNREADABLE)
-def test_an_answer_that_cannot_be_read_is_502(proxy: Proxy, fault: str) -> None:
+def test_malformed_response_gives_502(proxy: Proxy, fault: str) -> None:
     answer = exchange(proxy, fault)
     assert (answer.status, error_of(answer.body)["type"]) == (502, "bad_gateway")
     assert "x-injected" not in answer.headers
     check_unsigned(proxy, answer)
 
 
-def test_an_answer_that_does_not_begin_in_time_is_504(proxy: Proxy) -> None:
+def test_response_that_does_not_begin_in_time_gives_504(proxy: Proxy) -> None:
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(RawClient(proxy.port)) for _ in faults.LATE]
         for client, fault in zip(clients, faults.LATE, strict=True):
@@ -111,7 +111,7 @@ def test_an_answer_that_does_not_begin_in_time_is_504(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("fault", faults.BROKEN)
-def test_an_answer_that_breaks_off_breaks_off_for_the_client(proxy: Proxy, fault: str) -> None:
+def test_truncated_response_is_truncated_for_the_client_and_unsigned(proxy: Proxy, fault: str) -> None:
     answer = exchange(proxy, fault)
     assert answer.status == 200
     assert not answer.complete
@@ -119,7 +119,7 @@ def test_an_answer_that_breaks_off_breaks_off_for_the_client(proxy: Proxy, fault
 
 
 @pytest.mark.parametrize("fault", faults.UNSIGNED)
-def test_an_answer_that_cannot_be_signed_passes_as_it_is(proxy: Proxy, fault: str) -> None:
+def test_unsignable_response_is_forwarded_unchanged_and_unsigned(proxy: Proxy, fault: str) -> None:
     answer = exchange(proxy, fault)
     assert answer.complete
     assert answer.body == faults.UNSIGNED[fault][1]
@@ -127,7 +127,7 @@ def test_an_answer_that_cannot_be_signed_passes_as_it_is(proxy: Proxy, fault: st
 
 
 @pytest.mark.parametrize("fault", faults.SIGNED)
-def test_an_odd_answer_is_signed_as_it_came(proxy: Proxy, fault: str) -> None:
+def test_unusual_response_is_forwarded_unchanged_and_signed(proxy: Proxy, fault: str) -> None:
     answer = exchange(proxy, fault)
     assert (answer.status, answer.complete) == (200, True)
     assert answer.body == faults.SIGNED[fault][1]
@@ -139,7 +139,7 @@ def test_an_odd_answer_is_signed_as_it_came(proxy: Proxy, fault: str) -> None:
 
 @pytest.mark.parametrize("closes", [True, False], ids=["and closes", "and waits"])
 @pytest.mark.parametrize("early", faults.EARLY)
-def test_an_answer_in_the_middle_of_an_upload_comes_whole(proxy: Proxy, early: str, closes: bool) -> None:
+def test_response_during_an_upload_arrives_complete_and_unsigned(proxy: Proxy, early: str, closes: bool) -> None:
     if not closes and early == "until the end of the connection":
         return
     upload = chat_request(
@@ -189,7 +189,7 @@ def hurried(hasty_upstream: ScriptedUpstream, request: pytest.FixtureRequest) ->
 
 @pytest.mark.parametrize("used", [False, True], ids=["a new connection", "a used one"])
 @pytest.mark.parametrize("path", UPLOADS.values(), ids=UPLOADS)
-def test_an_early_answer_survives_the_reset_that_follows_it(hurried: Proxy, path: str, used: bool) -> None:
+def test_early_response_survives_the_upstream_reset_that_follows_it(hurried: Proxy, path: str, used: bool) -> None:
     """Many times, as it is a race: the write that fails, and the answer that is there to be read."""
     got = []
     for number in range(16):
@@ -207,7 +207,7 @@ def test_an_early_answer_survives_the_reset_that_follows_it(hurried: Proxy, path
     assert got == [True] * 16
 
 
-def test_an_early_answer_survives_the_reset_over_http2(hurried: Proxy) -> None:
+def test_early_response_survives_the_upstream_reset_over_http2(hurried: Proxy) -> None:
     got = []
     for number in range(16):
         status = EARLY_STATUSES[number % len(EARLY_STATUSES)]

@@ -52,7 +52,7 @@ def request_for(path: str, **headers: str) -> bytes:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_redirect_of_the_upstreams_leads_back_here(
+def test_upstream_redirect_location_is_rewritten_to_the_proxys_address(
     redirecting: Proxy, upstream: ScriptedUpstream, other: ScriptedUpstream, path: str
 ) -> None:
     asked_of = other if "rerank" in path or "images" in path else upstream
@@ -69,7 +69,7 @@ def test_a_redirect_of_the_upstreams_leads_back_here(
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_redirect_leads_back_here_over_http2(
+def test_upstream_redirect_location_is_rewritten_over_http2(
     redirecting: Proxy, upstream: ScriptedUpstream, other: ScriptedUpstream, path: str
 ) -> None:
     asked_of = other if "rerank" in path or "images" in path else upstream
@@ -87,7 +87,7 @@ def test_a_redirect_leads_back_here_over_http2(
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_an_ipv6_upstream_is_shown_and_probed_in_brackets(program: str) -> None:
+def test_ipv6_upstream_is_logged_and_probed_in_brackets(program: str) -> None:
     with ScriptedUpstream(answering(lambda _: json_response(b"{}")), host="::1") as upstream:
         with running_proxy(upstream.url, program=program) as proxy, RawClient(proxy.port) as client:
             assert f"reverse proxy to {upstream.url} listening" in proxy.process.output

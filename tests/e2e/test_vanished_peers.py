@@ -26,7 +26,7 @@ def timers(address: int, port: int) -> list[str]:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_connection_that_is_accepted_or_opened_is_probed(program: str) -> None:
+def test_every_connection_accepted_or_opened_has_tcp_keepalive(program: str) -> None:
     go = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -51,7 +51,7 @@ def test_every_connection_that_is_accepted_or_opened_is_probed(program: str) -> 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_peer_that_vanishes_is_noticed_in_time(scenario: str, program: str) -> None:
+def test_vanished_peer_is_detected_in_time(scenario: str, program: str) -> None:
     if subprocess.run(["unshare", "-rn", "ip", "link"], capture_output=True, check=False).returncode:
         pytest.skip("no network namespace can be made here")
     command = ["unshare", "-rn", sys.executable, "-m", "tests.e2e.support.vanishing", scenario, program]

@@ -64,7 +64,7 @@ def replayed(directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=limit(20), check=False)
 
 
-def test_a_chat_is_verified_by_hand_down_to_the_compose_file(
+def test_page_steps_verify_a_chat_down_to_the_compose_file(
     attesting: Proxy, simulator: Simulator, tmp_path: Path
 ) -> None:
     done = bash(f"set -euo pipefail\n{script(attesting, simulator)}", tmp_path)
@@ -82,7 +82,9 @@ def test_a_chat_is_verified_by_hand_down_to_the_compose_file(
     assert "this was started: {" in log.stdout
 
 
-def test_a_lie_is_found_at_every_step(attesting: Proxy, simulator: Simulator, tmp_path: Path) -> None:
+def test_page_steps_detect_a_tampered_response_and_report(
+    attesting: Proxy, simulator: Simulator, tmp_path: Path
+) -> None:
     steps = script(attesting, simulator)
     fetched, checked = steps.split("field()", 1)
     tampered = f"{fetched}sed -i s/Say/say/ response.json\nfield(){checked}"
@@ -96,11 +98,11 @@ def test_a_lie_is_found_at_every_step(attesting: Proxy, simulator: Simulator, tm
     assert "the log is not what happened" in replayed(tmp_path).stderr
 
 
-def test_all_blocks_are_run_here_but_for_those_that_need_a_service() -> None:
+def test_page_code_block_counts_are_those_that_these_tests_cover() -> None:
     assert len(PAGE.blocks("bash")) == len(STEPS)
     assert len(PAGE.blocks("python")) == 1
     assert len(PAGE.blocks("sh")) == 6
 
 
-def test_what_it_points_to_is_there() -> None:
+def test_page_links_resolve() -> None:
     assert [link for link in PAGE.links() if not link.exists()] == []

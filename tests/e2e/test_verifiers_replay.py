@@ -46,7 +46,7 @@ def answered(answer: dict[str, Any], app_compose: str) -> dict[str, Any]:
     return {"intel_quote": answer["quote"], "event_log": answer["event_log"], "info": info}
 
 
-def test_the_guest_agents_own_answers_pass(run: Run, dstack_vectors: dict[str, Any]) -> None:
+def test_responses_of_real_guest_agents_pass(run: Run, dstack_vectors: dict[str, Any]) -> None:
     older, newer = (dstack_vectors["real_agent"][version] for version in ("v1", "v2"))
     info = older["Info_without_app_cert"]
     done = run(answered(older["GetQuote"], "") | {"info": info})
@@ -64,14 +64,16 @@ def test_the_guest_agents_own_answers_pass(run: Run, dstack_vectors: dict[str, A
 
 
 @pytest.mark.parametrize("capture", ["tdx-lite-getquote.json", "quote-report.json"])
-def test_real_guests_pass_but_for_their_compose_files(run: Run, dstack_vectors: dict[str, Any], capture: str) -> None:
+def test_quotes_of_real_guests_pass_all_but_the_compose_check(
+    run: Run, dstack_vectors: dict[str, Any], capture: str
+) -> None:
     response = dstack_vectors["real_quotes"][capture]["response"]
     for log in (response["event_log"], json.loads(response["event_log"])):
         # Nobody has their compose files. That is asked last, so all the rest holds.
         assert refusal(run, answered(response | {"event_log": log}, "{}")) == OTHER_COMPOSE
 
 
-def test_a_guest_passes_with_all_that_guests_may_measure(run: Run) -> None:
+def test_guest_with_every_optional_event_passes(run: Run) -> None:
     optional: tuple[tuple[str, RuntimeEvent], ...] = (
         ("instance-id", ("init-script-hash", b"\1" * 32)),
         ("instance-id", ("init-script-hash", b"\2" * 32)),
@@ -89,19 +91,19 @@ def test_a_guest_passes_with_all_that_guests_may_measure(run: Run) -> None:
     assert f"mr_config_id 01{sha256(guest.app_compose).hex()}{'00' * 15}\n" in done.stdout
 
 
-def test_a_compose_hash_that_an_app_has_measured_does_not_count(run: Run) -> None:
+def test_compose_hash_measured_after_boot_is_ignored(run: Run) -> None:
     report = Guest(later=(("compose-hash", sha256("{}")), ("system-ready", b""))).report()
     assert refusal(run, report | {"info": {"tcb_info": {"app_compose": "{}"}}}) == OTHER_COMPOSE
 
 
-def test_a_compose_hash_that_is_hidden_behind_a_colon_is_found(run: Run, dstack_vectors: dict[str, Any]) -> None:
+def test_compose_hash_disguised_with_a_colon_is_refused(run: Run, dstack_vectors: dict[str, Any]) -> None:
     attack = dstack_vectors["colon_relabel_attack"]
     measured = quote([*[bytes(48)] * 3, bytes.fromhex(attack["rtmr3"])], bytes(48)).hex()
     report = answered({"quote": measured, "event_log": attack["shown_log"]}, attack["good_app_compose"])
     assert refusal(run, report) == NOT_BOOTED
 
 
-def test_a_key_provider_under_another_name_is_found(run: Run, dstack_vectors: dict[str, Any]) -> None:
+def test_key_provider_event_under_another_name_is_refused(run: Run, dstack_vectors: dict[str, Any]) -> None:
     relabelled = dstack_vectors["key_provider_relabel"]
     false = relabelled["same_digest_as"][0], bytes.fromhex(relabelled["same_digest_as"][1])
     later = (("key-provider", key_provider("none")), ("system-ready", b""))
@@ -128,11 +130,11 @@ OTHER_BOOTS: dict[str, list[RuntimeEvent]] = {
 
 
 @pytest.mark.parametrize("what", OTHER_BOOTS)
-def test_a_boot_of_another_form_is_refused(run: Run, what: str) -> None:
+def test_malformed_boot_log_is_refused(run: Run, what: str) -> None:
     assert refusal(run, Guest().report(OTHER_BOOTS[what])) == NOT_BOOTED
 
 
-def test_a_boot_without_an_end_is_refused(run: Run) -> None:
+def test_boot_log_without_its_last_event_is_refused(run: Run) -> None:
     assert refusal(run, Guest().report(BOOT[:-1])) == "AssertionError: the guest has not booted to its end"
 
 
@@ -148,7 +150,7 @@ def test_a_boot_without_an_end_is_refused(run: Run) -> None:
         ({"imr": 2}, "the log is not what happened"),
     ],
 )
-def test_a_lie_about_an_event_is_found(run: Run, lie: Event, why: str) -> None:
+def test_tampered_event_is_refused_with_a_reason(run: Run, lie: Event, why: str) -> None:
     report = Guest().report()
     [event] = [each for each in report["event_log"] if each["event"] == "app-id"]
     event.update(lie)
@@ -164,7 +166,7 @@ def test_a_td_that_can_be_debugged_is_refused(run: Run) -> None:
         assert "can be debugged" in refusal(run, report | {"intel_quote": debugged.hex()})
 
 
-def test_a_quote_of_another_version_is_not_read_as_one_of_version_4(run: Run) -> None:
+def test_quote_of_another_version_than_4_is_refused(run: Run) -> None:
     report = Guest().report()
     later = bytearray.fromhex(report["intel_quote"])
     later[0] = 5

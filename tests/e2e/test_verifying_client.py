@@ -114,7 +114,7 @@ def check(proof: Proof) -> None:
         verification.check(json.loads(signature.body), proof.evidence.bodies.request, proof.evidence.bodies.response)
 
 
-def test_an_answer_is_proven(fresh: VerifiedOpenAI, liar: LyingProxy) -> None:
+def test_chat_response_has_a_verified_proof(fresh: VerifiedOpenAI, liar: LyingProxy) -> None:
     answer = fresh.chat.completions.create(**CHAT)
     assert answer.choices[0].message.content == TEXT
     proof = proof_of(answer)
@@ -130,7 +130,7 @@ def test_an_answer_is_proven(fresh: VerifiedOpenAI, liar: LyingProxy) -> None:
     assert "proof" not in answer.model_dump() | answer.to_dict()
 
 
-def test_a_stream_is_proven_before_its_end_is_seen(client: VerifiedOpenAI, liar: LyingProxy) -> None:
+def test_stream_is_verified_before_its_end_is_delivered(client: VerifiedOpenAI, liar: LyingProxy) -> None:
     stream = client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True})
     assert stream.proof is None
     parts, asked = [], 0
@@ -152,7 +152,9 @@ def test_keys_are_attested_once(fresh: VerifiedOpenAI, liar: LyingProxy) -> None
     assert proof_of(first).signers == proof_of(second).signers
 
 
-def test_a_proof_can_be_checked_later(client: VerifiedOpenAI, simulator: Simulator, tmp_path: Path) -> None:
+def test_saved_proof_passes_tee_verify_and_a_tampered_one_fails(
+    client: VerifiedOpenAI, simulator: Simulator, tmp_path: Path
+) -> None:
     def tee_verify(file: Path) -> int:
         command: list[str | Path] = [BIN / "tee-verify", "--proof", file]
         command += ["--dev-root", simulator.root, "--gpu", "canned"]
@@ -195,7 +197,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_one_flipped_byte_is_caught(client: VerifiedOpenAI, liar: LyingProxy, lie: str) -> None:
+def test_flipped_byte_raises_a_mismatch_and_is_not_retried(client: VerifiedOpenAI, liar: LyingProxy, lie: str) -> None:
     liar.lie, named = LIES[lie]
     with pytest.raises(MismatchError, match=named) as caught:
         client.chat.completions.create(**CHAT)
@@ -207,9 +209,7 @@ def test_one_flipped_byte_is_caught(client: VerifiedOpenAI, liar: LyingProxy, li
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_of_a_stream_with_a_flipped_byte_the_end_is_never_seen(
-    client: VerifiedOpenAI, liar: LyingProxy, lie: str
-) -> None:
+def test_stream_with_a_flipped_byte_never_delivers_its_end(client: VerifiedOpenAI, liar: LyingProxy, lie: str) -> None:
     liar.lie, named = LIES[lie]
     seen = []
     stream = client.chat.completions.create(**CHAT, stream=True)
@@ -221,7 +221,7 @@ def test_of_a_stream_with_a_flipped_byte_the_end_is_never_seen(
         proof_of(stream)
 
 
-def test_an_end_that_comes_too_early_is_not_seen(client: VerifiedOpenAI, liar: LyingProxy) -> None:
+def test_premature_done_event_is_not_delivered(client: VerifiedOpenAI, liar: LyingProxy) -> None:
     def lie(where: Where, path: str, piece: bytes) -> bytes:
         return piece.replace(b"data: ", b"data: [DONE]\n\ndata: ", 1) if (where, path) == ("answer", CHATS) else piece
 
@@ -232,7 +232,7 @@ def test_an_end_that_comes_too_early_is_not_seen(client: VerifiedOpenAI, liar: L
     assert seen == []
 
 
-def test_async_clients_do_the_same(liar: LyingProxy, policy: Policy) -> None:
+def test_async_client_verifies_responses_and_streams(liar: LyingProxy, policy: Policy) -> None:
     async def talk() -> None:
         async with verified_async_openai(liar.url, api_key=TOKEN, policy=policy, max_retries=0) as client:
             answers = await asyncio.gather(*(client.chat.completions.create(**CHAT) for _ in range(4)))
@@ -260,7 +260,7 @@ def test_async_clients_do_the_same(liar: LyingProxy, policy: Policy) -> None:
     asyncio.run(talk())
 
 
-def test_other_dialects_are_proven(client: VerifiedOpenAI) -> None:
+def test_embeddings_and_responses_are_verified(client: VerifiedOpenAI) -> None:
     check(proof_of(client.embeddings.create(model=MODEL, input=["a", "b"])))
     check(proof_of(client.responses.create(model=MODEL, input=TEXT)))
     stream = client.responses.create(model=MODEL, input=TEXT, stream=True)
@@ -272,7 +272,7 @@ def test_other_dialects_are_proven(client: VerifiedOpenAI) -> None:
     assert kinds[-1] == "response.completed"
 
 
-def test_of_responses_too_the_end_is_held_back(client: VerifiedOpenAI, liar: LyingProxy) -> None:
+def test_responses_stream_with_a_flipped_byte_never_delivers_its_end(client: VerifiedOpenAI, liar: LyingProxy) -> None:
     liar.lie = flipping("answer", "/v1/responses", b"lighthouse", b"lichthouse")
     kinds: list[str] = []
     with pytest.raises(MismatchError):
@@ -297,7 +297,7 @@ SMUGGLED = {
 
 
 @pytest.mark.parametrize("smuggled", SMUGGLED)
-def test_a_tool_call_that_is_smuggled_into_a_stream_is_never_seen(
+def test_tool_call_smuggled_into_a_stream_is_never_delivered(
     client: VerifiedOpenAI, liar: LyingProxy, smuggled: str
 ) -> None:
     event = b"data: " + json.dumps(SMUGGLED[smuggled]).encode() + b"\n\n"
@@ -324,7 +324,7 @@ def test_raw_and_streamed_responses_have_proofs(client: VerifiedOpenAI) -> None:
         check(proof_of(response))
 
 
-def test_helpers_report_their_proofs_too(liar: LyingProxy, policy: Policy) -> None:
+def test_stream_helper_reports_its_proof_to_the_callback(liar: LyingProxy, policy: Policy) -> None:
     proofs: list[Proof] = []
     with verified_openai(liar.url, api_key=TOKEN, policy=policy, on_proof=proofs.append) as client:
         with client.chat.completions.stream(**CHAT) as stream:
@@ -340,14 +340,14 @@ class Weather(BaseModel):
     degrees: int
 
 
-def test_structured_output(client: VerifiedOpenAI) -> None:
+def test_structured_output_is_parsed_and_verified(client: VerifiedOpenAI) -> None:
     said: Any = [{"role": "user", "content": '{"city":"Ålesund","degrees":7}'}]
     answer = client.chat.completions.parse(model=MODEL, messages=said, response_format=Weather)
     assert answer.choices[0].message.parsed == Weather(city="Ålesund", degrees=7)
     check(proof_of(answer))
 
 
-def test_tools(simulator: Simulator, policy: Policy) -> None:
+def test_tool_calls_are_parsed_and_verified(simulator: Simulator, policy: Policy) -> None:
     call = {
         "id": "call-1",
         "type": "function",
@@ -381,14 +381,14 @@ def test_tools(simulator: Simulator, policy: Policy) -> None:
             check(proof_of(stream))
 
 
-def test_the_sdk_tries_again_what_was_refused(client: VerifiedOpenAI, liar: LyingProxy) -> None:
+def test_refused_request_is_retried_by_the_sdk_and_verified(client: VerifiedOpenAI, liar: LyingProxy) -> None:
     liar.refuse = [503, 429]
     answer = client.chat.completions.create(**CHAT)
     check(proof_of(answer))
     assert liar.asked.count(f"POST {CHATS}") == 3
 
 
-def test_errors_are_the_sdks_own(attesting: Proxy, policy: Policy, client: VerifiedOpenAI) -> None:
+def test_errors_raise_the_sdks_exceptions(attesting: Proxy, policy: Policy, client: VerifiedOpenAI) -> None:
     with verified_openai(f"{attesting.url}/v1", api_key="wrong", policy=policy) as stranger:
         with pytest.raises(openai.AuthenticationError):
             stranger.chat.completions.create(**CHAT)
@@ -396,14 +396,14 @@ def test_errors_are_the_sdks_own(attesting: Proxy, policy: Policy, client: Verif
         client.chat.completions.create(**CHAT | {"model": "another"})
 
 
-def test_a_side_port_may_show_the_proof(attesting: Proxy, liar: LyingProxy, policy: Policy) -> None:
+def test_proof_url_fetches_the_proof_from_the_side_port(attesting: Proxy, liar: LyingProxy, policy: Policy) -> None:
     side = f"{attesting.side_url}/v1"
     with verified_openai(liar.url, api_key=TOKEN, policy=policy, proof_url=side) as client:
         check(proof_of(client.chat.completions.create(**CHAT)))
     assert liar.asked == [f"POST {CHATS}"]
 
 
-def test_over_tls_the_proxys_key_is_the_attested_one(
+def test_tls_key_of_the_proxy_is_checked_against_the_reports(
     fake_vllm: str, simulator: Simulator, policy: Policy, tmp_path: Path
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
@@ -420,7 +420,7 @@ def test_over_tls_the_proxys_key_is_the_attested_one(
     assert {"ecdsa TLS key", "ed25519 TLS key"} <= {made.name for made in proof.checks}
 
 
-def test_the_sdk_has_the_internals_that_are_leaned_on() -> None:
+def test_sdk_has_the_internals_that_the_client_relies_on() -> None:
     for sdk in (OpenAI, AsyncOpenAI):
         names = inspect.signature(sdk._process_response).parameters
         assert "response" in names
@@ -430,7 +430,7 @@ def test_the_sdk_has_the_internals_that_are_leaned_on() -> None:
         assert callable(sdk._websocket_query_params_fallback)
 
 
-def test_new_keys_are_attested_anew(
+def test_changed_keys_are_attested_again_or_refused_if_signers_are_pinned(
     fresh: VerifiedOpenAI, liar: LyingProxy, attesting: Proxy, fake_vllm: str, simulator: Simulator
 ) -> None:
     first = proof_of(fresh.chat.completions.create(**CHAT))
@@ -447,7 +447,7 @@ def test_new_keys_are_attested_anew(
             assert proof_of(knowing.chat.completions.create(**CHAT)).evidence.reports == []
 
 
-def test_where_reports_are_public_the_token_goes_to_attested_keys_alone(
+def test_public_reports_are_requested_without_the_token(
     fake_vllm: str, simulator: Simulator, policy: Policy, liar: LyingProxy
 ) -> None:
     with running_proxy(fake_vllm, DEV="0", ATTESTATION_PUBLIC="1", **simulator.settings) as public:
@@ -459,7 +459,9 @@ def test_where_reports_are_public_the_token_goes_to_attested_keys_alone(
         assert liar.with_token
 
 
-def test_nothing_is_sent_to_who_cannot_be_attested(liar: LyingProxy, simulator: Simulator, tmp_path: Path) -> None:
+def test_chat_is_not_sent_to_a_proxy_that_fails_attestation(
+    liar: LyingProxy, simulator: Simulator, tmp_path: Path
+) -> None:
     with running_simulator(tmp_path) as another:
         foreign = attestation_policy(dev_root=another.root, collateral=another.collateral, gpu="canned")
     strict = attestation_policy(dev_root=simulator.root, collateral=simulator.collateral, gpu="unverified")
@@ -473,7 +475,7 @@ def test_nothing_is_sent_to_who_cannot_be_attested(liar: LyingProxy, simulator: 
     assert not any(path.startswith("POST") for path in liar.asked)
 
 
-def test_a_flipped_byte_of_a_quote_is_caught_and_nothing_sent(fresh: VerifiedOpenAI, liar: LyingProxy) -> None:
+def test_flipped_quote_byte_raises_a_mismatch_and_no_chat_is_sent(fresh: VerifiedOpenAI, liar: LyingProxy) -> None:
     def lie(where: Where, path: str, body: bytes) -> bytes:
         if (where, path) != ("answer", "/v1/attestation/report"):
             return body
@@ -488,7 +490,7 @@ def test_a_flipped_byte_of_a_quote_is_caught_and_nothing_sent(fresh: VerifiedOpe
     assert not any(path.startswith("POST") for path in liar.asked)
 
 
-def test_what_is_not_signed_is_not_handed_over(client: VerifiedOpenAI, liar: LyingProxy, policy: Policy) -> None:
+def test_unsigned_response_is_withheld_unless_allowed(client: VerifiedOpenAI, liar: LyingProxy, policy: Policy) -> None:
     with pytest.raises(UnprovenError, match="allow_unproven"):
         client.models.list()
     with verified_openai(liar.url, api_key=TOKEN, policy=policy, allow_unproven={"/models"}) as lenient:
@@ -498,7 +500,7 @@ def test_what_is_not_signed_is_not_handed_over(client: VerifiedOpenAI, liar: Lyi
         check(proof_of(lenient.chat.completions.create(**CHAT)))
 
 
-def test_no_way_leads_around_the_checks(client: VerifiedOpenAI, attesting: Proxy) -> None:
+def test_client_options_and_websockets_cannot_bypass_the_checks(client: VerifiedOpenAI, attesting: Proxy) -> None:
     plain = OpenAI(base_url=f"{attesting.url}/v1", api_key=TOKEN)
     ways: list[Callable[[], object]] = [
         lambda: client.with_options(base_url=f"{attesting.url}/v1").chat.completions.create(**CHAT),

@@ -93,7 +93,7 @@ def test_a_malformed_handshake_is_refused(stage: Stage, headers: dict[str, str],
     assert stage.upstream.requests.empty()
 
 
-def test_only_the_handshake_itself_is_passed_on(stage: Stage) -> None:
+def test_handshake_is_forwarded_without_extensions_cookies_or_credentials(stage: Stage) -> None:
     stage.script = switching(Peer.wait_closed)
     request = handshake(
         Connection="keep-alive, upgrade",
@@ -131,7 +131,7 @@ def test_only_the_handshake_itself_is_passed_on(stage: Stage) -> None:
     ],
     ids=["POST", "no Connection: upgrade", "h2c", "HTTP/1.0", "no token on an open route", "a wrong one"],
 )
-def test_what_is_no_handshake_goes_on_as_an_ordinary_request(
+def test_incomplete_handshake_is_forwarded_as_an_ordinary_request(
     stage: Stage, request_head: bytes, token_needed: bool
 ) -> None:
     def script(peer: Peer) -> None:
@@ -149,14 +149,14 @@ def test_what_is_no_handshake_goes_on_as_an_ordinary_request(
 
 
 @pytest.mark.parametrize("path", ["/", "/version", "/v1/signature/x"])
-def test_a_handshake_with_a_proof_page_is_answered_with_the_page(stage: Stage, path: str) -> None:
+def test_handshake_for_a_proof_page_gets_the_page(stage: Stage, path: str) -> None:
     with RawClient(stage.proxy.port) as client:
         client.send(handshake(path=path))
         assert client.read_response("GET")[0] == (404 if "signature" in path else 200)
     assert stage.upstream.requests.empty()
 
 
-def test_an_upstream_that_wants_no_websocket_says_so_itself(stage: Stage) -> None:
+def test_upstream_refusal_of_a_handshake_is_forwarded_without_a_receipt(stage: Stage) -> None:
     def script(peer: Peer) -> None:
         assert peer.read_request()
         peer.send(json_response(b'{"message":"no such model","type":"forbidden"}', "403 Forbidden"))
@@ -195,7 +195,7 @@ def test_an_upstream_that_wants_no_websocket_says_so_itself(stage: Stage) -> Non
         "no connection",
     ],
 )
-def test_an_upstream_that_switches_otherwise_than_asked_gives_502(stage: Stage, answer: str) -> None:
+def test_invalid_upgrade_response_of_the_upstream_gives_502(stage: Stage, answer: str) -> None:
     closed = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -213,7 +213,7 @@ def test_an_upstream_that_switches_otherwise_than_asked_gives_502(stage: Stage, 
     assert closed.wait(limit())
 
 
-def test_a_websocket_that_nobody_has_asked_for_gives_502(stage: Stage) -> None:
+def test_unrequested_upgrade_by_the_upstream_gives_502(stage: Stage) -> None:
     def script(peer: Peer) -> None:
         assert peer.read_request()
         peer.send(f"{SWITCH}{ACCEPT}\r\n".encode() + frame(TEXT, b"smuggled", mask=None))
@@ -230,7 +230,7 @@ def test_a_websocket_that_nobody_has_asked_for_gives_502(stage: Stage) -> None:
 # Frames.
 
 
-def test_frames_pass_unchanged_and_at_once_wherever_they_are_cut(stage: Stage) -> None:
+def test_frames_are_forwarded_unchanged_and_at_once_however_they_are_split(stage: Stage) -> None:
     """Either side sends a piece only when the one before has arrived."""
     theirs = frame(TEXT, b"from ", fin=False, mask=None) + frame(PING, b"p", mask=None)
     theirs += frame(0, b"the server", mask=None) + frame(BINARY, b"\r\n" * 100, mask=None)
@@ -256,7 +256,7 @@ def test_frames_pass_unchanged_and_at_once_wherever_they_are_cut(stage: Stage) -
     check_signed(stage.proxy.port, receipt, b"from the client" * 20, b"from the server" + b"\r\n" * 100)
 
 
-def test_frames_right_behind_the_handshake_are_not_lost(stage: Stage) -> None:
+def test_frames_sent_with_the_handshake_are_not_lost(stage: Stage) -> None:
     def converse(peer: Peer) -> None:
         assert peer.read_exactly(len(CLIENT_CLOSE) + 9) == frame(TEXT, b"hey") + CLIENT_CLOSE
         peer.send(SERVER_CLOSE)
@@ -273,7 +273,7 @@ def test_frames_right_behind_the_handshake_are_not_lost(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("side", ["port", "side_port"])
-def test_the_signature_is_there_the_moment_the_last_close_has_arrived(stage: Stage, side: str) -> None:
+def test_signature_is_available_when_the_final_close_frame_arrives(stage: Stage, side: str) -> None:
     def converse(peer: Peer) -> None:
         peer.read_exactly(len(CLIENT_CLOSE))
         peer.send(SERVER_CLOSE)
@@ -289,7 +289,7 @@ def test_the_signature_is_there_the_moment_the_last_close_has_arrived(stage: Sta
                 assert asker.signature(receipt)[0] == 200
 
 
-def test_the_signature_is_there_the_moment_the_connection_ends_where_the_server_closed(stage: Stage) -> None:
+def test_signature_after_a_server_close_is_available_when_the_connection_ends(stage: Stage) -> None:
     def converse(peer: Peer) -> None:
         peer.send(frame(TEXT, b"a", mask=None) + SERVER_CLOSE)
         assert peer.read_exactly(len(CLIENT_CLOSE)) == CLIENT_CLOSE
@@ -307,7 +307,7 @@ def test_the_signature_is_there_the_moment_the_connection_ends_where_the_server_
                 assert asker.signature(receipt)[0] == 200
 
 
-def test_what_is_said_between_the_two_close_frames_counts(stage: Stage) -> None:
+def test_messages_between_the_two_close_frames_are_signed(stage: Stage) -> None:
     answer = frame(TEXT, b"still here", mask=None)
 
     def converse(peer: Peer) -> None:
@@ -323,7 +323,7 @@ def test_what_is_said_between_the_two_close_frames_counts(stage: Stage) -> None:
     check_signed(stage.proxy.port, receipt, b"", b"still here")
 
 
-def test_a_client_that_sends_no_more_still_gets_the_end(stage: Stage) -> None:
+def test_half_closed_client_still_receives_the_remaining_frames(stage: Stage) -> None:
     """Its half of the connection is closed, the other is not."""
     half_closed = threading.Event()
 
@@ -364,7 +364,7 @@ def _ends_within_its_close(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("end", [_ends, _resets, _ends_after_the_clients_close, _ends_within_its_close])
-def test_an_upstream_that_goes_without_closing_leaves_no_signature(stage: Stage, end: Script) -> None:
+def test_upstream_disconnect_without_a_close_frame_leaves_no_signature(stage: Stage, end: Script) -> None:
     def converse(peer: Peer) -> None:
         peer.send(frame(TEXT, b"a", mask=None))
         end(peer)
@@ -379,7 +379,7 @@ def test_an_upstream_that_goes_without_closing_leaves_no_signature(stage: Stage,
     assert signature_status(stage.proxy, receipt) == 404
 
 
-def test_a_client_that_goes_without_answering_the_close_leaves_no_signature(stage: Stage) -> None:
+def test_client_disconnect_after_a_server_close_frame_leaves_no_signature(stage: Stage) -> None:
     closed = threading.Event()
 
     def converse(peer: Peer) -> None:
@@ -405,7 +405,7 @@ def test_a_client_that_goes_without_answering_the_close_leaves_no_signature(stag
     ],
     ids=["unmasked", "RSV1", "reserved opcode", "close code 1005"],
 )
-def test_an_invalid_frame_of_the_clients_ends_both_sides_with_1002(stage: Stage, bad: bytes) -> None:
+def test_invalid_client_frame_closes_both_sides_with_1002(stage: Stage, bad: bytes) -> None:
     heard: list[bytes] = []
 
     def converse(peer: Peer) -> None:
@@ -425,7 +425,7 @@ def test_an_invalid_frame_of_the_clients_ends_both_sides_with_1002(stage: Stage,
     assert heard == [frame(TEXT, b"a"), b"\x88\x82" + FAILED]
 
 
-def test_an_invalid_frame_of_the_servers_ends_both_sides_with_1002(stage: Stage) -> None:
+def test_invalid_server_frame_closes_both_sides_with_1002(stage: Stage) -> None:
     rest: list[bytes] = []
 
     def converse(peer: Peer) -> None:
@@ -441,7 +441,7 @@ def test_an_invalid_frame_of_the_servers_ends_both_sides_with_1002(stage: Stage)
 
 
 @pytest.mark.parametrize("code", [999, 1005, 1006, 1015, 1016])
-def test_a_close_code_that_may_not_be_sent_ends_both_sides_with_1002_unsigned(stage: Stage, code: int) -> None:
+def test_forbidden_server_close_code_becomes_1002_and_is_unsigned(stage: Stage, code: int) -> None:
     """The closing handshake would be complete with it: the client's Close frame has come before."""
 
     def converse(peer: Peer) -> None:
@@ -457,7 +457,7 @@ def test_a_close_code_that_may_not_be_sent_ends_both_sides_with_1002_unsigned(st
     assert signature_status(stage.proxy, receipt) == 404
 
 
-def test_no_close_frame_is_put_into_the_middle_of_another_frame(stage: Stage) -> None:
+def test_close_frame_is_not_inserted_into_an_unfinished_frame(stage: Stage) -> None:
     """The client would take it for the rest of the message."""
     half = frame(BINARY, b"x" * 1000, mask=None)[:500]
 

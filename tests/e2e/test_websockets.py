@@ -57,7 +57,7 @@ def check_signed(proxy: Proxy, receipt: str, sent: bytes, received: bytes) -> No
                 verification.check(answer, sent, received)
 
 
-def test_what_was_said_is_signed_when_the_client_closes(proxy: Proxy) -> None:
+def test_messages_are_signed_when_the_client_closes(proxy: Proxy) -> None:
     messages: list[str | bytes | list[str]] = [
         "héllo 🙂",
         b"\x00\xff\r\n",
@@ -77,7 +77,7 @@ def test_what_was_said_is_signed_when_the_client_closes(proxy: Proxy) -> None:
     assert client.close_code == 1000
 
 
-def test_and_when_the_server_does(proxy: Proxy) -> None:
+def test_messages_are_signed_when_the_server_closes(proxy: Proxy) -> None:
     with open_websocket(proxy, "/v1/close") as client:
         client.send("now")
         with pytest.raises(ConnectionClosedError):
@@ -86,14 +86,14 @@ def test_and_when_the_server_does(proxy: Proxy) -> None:
     check_signed(proxy, receipt_of(client), b"now", b"")
 
 
-def test_nothing_said_is_signed_too(proxy: Proxy) -> None:
+def test_websocket_without_messages_is_signed(proxy: Proxy) -> None:
     with open_websocket(proxy, "/v1/echo") as client:
         pass
     check_signed(proxy, receipt_of(client), b"", b"")
 
 
 @pytest.mark.parametrize("connection", ["realtime", "beta"])
-def test_the_openai_package_has_a_conversation(proxy: Proxy, upstream: RealtimeUpstream, connection: str) -> None:
+def test_openai_realtime_conversation_is_signed(proxy: Proxy, upstream: RealtimeUpstream, connection: str) -> None:
     with OpenAI(base_url=f"{proxy.url}/v1", api_key=TOKEN, websocket_base_url=f"ws://127.0.0.1:{proxy.port}/v1") as api:
         resource: Any = api.realtime if connection == "realtime" else api.beta.realtime
         with resource.connect(model=connection, websocket_connection_options={"proxy": None}) as realtime:
@@ -108,7 +108,7 @@ def test_the_openai_package_has_a_conversation(proxy: Proxy, upstream: RealtimeU
     check_signed(proxy, receipt, said, b"".join(heard))
 
 
-def test_a_browser_may_send_the_token_as_a_subprotocol(proxy: Proxy, upstream: RealtimeUpstream) -> None:
+def test_token_as_a_subprotocol_is_accepted_and_not_forwarded(proxy: Proxy, upstream: RealtimeUpstream) -> None:
     offered = [
         Subprotocol(name) for name in ("realtime", f"openai-insecure-api-key.{TOKEN}", "openai-beta.realtime-v1")
     ]
@@ -130,7 +130,7 @@ def test_a_browser_may_send_the_token_as_a_subprotocol(proxy: Proxy, upstream: R
         (None, [f"openai-insecure-api-key.{TOKEN}", f"openai-insecure-api-key.{TOKEN}"]),
     ],
 )
-def test_without_the_token_there_is_no_websocket(
+def test_handshake_without_a_valid_token_gets_401_and_is_not_forwarded(
     proxy: Proxy, upstream: RealtimeUpstream, token: str | None, subprotocols: list[str]
 ) -> None:
     offered = [Subprotocol(name) for name in subprotocols] or None
@@ -150,7 +150,7 @@ def test_compression_is_not_negotiated(proxy: Proxy, upstream: RealtimeUpstream)
     assert "Sec-WebSocket-Extensions" not in upstream.handshakes["/v1/echo?compressed"].get(timeout=limit())
 
 
-def test_large_messages_pass_without_being_held(proxy: Proxy) -> None:
+def test_large_messages_are_forwarded_in_bounded_memory_and_signed(proxy: Proxy) -> None:
     size = 20 * 2**20
     pid = proxy.process.popen.pid
     with open_websocket(proxy, "/v1/echo") as client:  # once, for what the first one takes
@@ -170,7 +170,7 @@ def test_large_messages_pass_without_being_held(proxy: Proxy) -> None:
     assert peak(pid) - before < 8 * 2**20
 
 
-def test_a_client_that_goes_without_closing_leaves_no_signature(proxy: Proxy, upstream: RealtimeUpstream) -> None:
+def test_client_disconnect_without_a_close_frame_leaves_no_signature(proxy: Proxy, upstream: RealtimeUpstream) -> None:
     client = open_websocket(proxy, "/v1/echo?gone")
     client.send("a")
     assert client.recv() == "a"
@@ -179,7 +179,7 @@ def test_a_client_that_goes_without_closing_leaves_no_signature(proxy: Proxy, up
     assert signature_status(proxy, receipt_of(client)) == 404
 
 
-def test_a_silent_websocket_is_ended_and_no_flow_holds_what_was_said(tmp_path: Path) -> None:
+def test_silent_websocket_times_out_and_saved_flows_contain_no_messages(tmp_path: Path) -> None:
     flows = tmp_path / "flows"
     with running_realtime_upstream() as upstream:
         with running_proxy(upstream.url, "-w", str(flows), program="mitmdump", VLLM_PROXY_TIMEOUT_SECS="0.5") as proxy:
@@ -204,7 +204,7 @@ def test_a_silent_websocket_is_ended_and_no_flow_holds_what_was_said(tmp_path: P
         assert words not in flows.read_bytes()
 
 
-def test_a_websocket_that_is_open_when_the_proxy_is_to_stop_may_finish(upstream: RealtimeUpstream) -> None:
+def test_open_websocket_may_finish_during_shutdown_and_is_signed(upstream: RealtimeUpstream) -> None:
     with running_proxy(upstream.url) as proxy:
         with open_websocket(proxy, "/v1/echo") as client:
             client.send("before")

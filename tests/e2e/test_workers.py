@@ -152,7 +152,7 @@ def test_connections_are_spread_and_all_workers_sign_with_the_same_keys(upstream
                 assert not re.search(rb"[0-9A-Fa-f]{64}", shown), "that may be a key"
 
 
-def test_a_worker_that_is_killed_under_load_is_replaced_and_every_answer_is_signed(upstream: str) -> None:
+def test_killed_worker_under_load_is_replaced_and_every_response_is_signed(upstream: str) -> None:
     with started(upstream) as proxy:
         with Load(proxy.port, "kill") as load:
             load.go_on(50)
@@ -166,7 +166,7 @@ def test_a_worker_that_is_killed_under_load_is_replaced_and_every_answer_is_sign
         assert len(load.failures) <= 4, "one for each client at most"
 
 
-def test_sighup_under_load_fails_no_request_and_brings_new_settings(upstream: str, tmp_path: Path) -> None:
+def test_sighup_under_load_fails_no_request_and_applies_new_settings(upstream: str, tmp_path: Path) -> None:
     file = tmp_path / "settings.env"
     file.write_text(f"TOKEN={TOKEN}\n")
     with started(upstream, "--env-file", str(file)) as proxy, Asker(proxy.side_port) as asker:
@@ -194,7 +194,7 @@ def test_sighup_under_load_fails_no_request_and_brings_new_settings(upstream: st
         (None, "SIGHUP: --env-file .* cannot be read: No such file or directory"),
     ],
 )
-def test_sighup_with_a_wrong_setting_leaves_all_as_it_was(
+def test_sighup_with_a_wrong_setting_keeps_the_old_workers(
     upstream: str, tmp_path: Path, said: str | None, expected: str
 ) -> None:
     file = tmp_path / "settings.env"
@@ -214,7 +214,7 @@ def test_sighup_with_a_wrong_setting_leaves_all_as_it_was(
             assert client.read_response()[0] == 200
 
 
-def test_a_new_worker_that_cannot_start_leaves_the_old_ones_at_work(upstream: str, tmp_path: Path) -> None:
+def test_sighup_with_a_new_worker_that_cannot_start_keeps_the_old_ones(upstream: str, tmp_path: Path) -> None:
     file = tmp_path / "settings.env"
     file.write_text("DEV=1\n")
     with started(upstream, "--env-file", str(file), workers=1, DEV="") as proxy:
@@ -229,7 +229,7 @@ def test_a_new_worker_that_cannot_start_leaves_the_old_ones_at_work(upstream: st
         assert len(set(re.findall(r"signing as (\S+)", proxy.process.output))) == 1
 
 
-def test_sigterm_drains_all_workers_and_leaves_nothing_behind() -> None:
+def test_sigterm_drains_all_workers_and_leaves_no_process_or_directory() -> None:
     go = threading.Event()
 
     def held(peer: Peer) -> None:
@@ -263,7 +263,7 @@ def test_sigterm_drains_all_workers_and_leaves_nothing_behind() -> None:
     assert not directory.exists()
 
 
-def test_workers_whose_supervisor_is_killed_end_and_clear_away(upstream: str) -> None:
+def test_workers_of_a_killed_supervisor_exit_and_clean_up(upstream: str) -> None:
     with started(upstream, workers=2) as proxy:
         pids = children(proxy.process.popen.pid)
         [directory] = shared_directories(pids)
@@ -274,7 +274,7 @@ def test_workers_whose_supervisor_is_killed_end_and_clear_away(upstream: str) ->
 
 
 @pytest.mark.parametrize("name", ["LISTEN_PORT", "ATTEST_PORT"])
-def test_a_port_that_is_taken_is_one_line_even_where_it_is_shared(upstream: str, name: str) -> None:
+def test_port_in_use_even_if_shareable_fails_the_start_with_one_line(upstream: str, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = str(taken.getsockname()[1])
         process = start_proxy(upstream, "--workers", "2", program="tee-signer", **{name: port})
@@ -283,14 +283,14 @@ def test_a_port_that_is_taken_is_one_line_even_where_it_is_shared(upstream: str,
     assert process.output == f"tee-signer: {said}\n"
 
 
-def test_a_wrong_setting_is_told_once(upstream: str) -> None:
+def test_wrong_setting_with_two_workers_is_reported_once(upstream: str) -> None:
     process = start_proxy(upstream, "--workers", "2", program="tee-signer", MODEL_NAME="")
     assert process.wait() == 1
     assert process.output.count("\n") == 1
     assert "tee-signer: MODEL_NAME is missing" in process.output
 
 
-def test_a_first_worker_that_cannot_start_ends_all(upstream: str, tmp_path: Path) -> None:
+def test_first_worker_that_cannot_start_ends_the_supervisor(upstream: str, tmp_path: Path) -> None:
     socket_path = str(tmp_path / "nobody.sock")
     process = start_proxy(
         upstream, "--workers", "2", program="tee-signer", DEV="0", DSTACK_SIMULATOR_ENDPOINT=socket_path
@@ -299,7 +299,7 @@ def test_a_first_worker_that_cannot_start_ends_all(upstream: str, tmp_path: Path
     assert process.output.count("gave no answer on signing keys") == 1
 
 
-def test_workers_ask_dstack_for_the_same_keys(upstream: str, simulator: Simulator) -> None:
+def test_workers_get_the_same_keys_from_dstack(upstream: str, simulator: Simulator) -> None:
     with started(upstream, workers=2, DEV="0", **simulator.settings) as proxy:
         assert len(set(re.findall(r"signing as (\S+)", proxy.process.output))) == 1
         with Asker(proxy.side_port) as asker:
@@ -309,13 +309,13 @@ def test_workers_ask_dstack_for_the_same_keys(upstream: str, simulator: Simulato
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many", "257"])
-def test_a_number_of_workers_that_cannot_be_is_refused(upstream: str, count: str) -> None:
+def test_invalid_number_of_workers_is_refused(upstream: str, count: str) -> None:
     process: Process = start_proxy(upstream, f"--workers={count}", program="tee-signer")
     assert process.wait() == 2
     assert "--workers: it must be a number from 1 to 256" in process.output
 
 
-def test_a_worker_that_cannot_come_back_is_tried_again_until_it_can(upstream: str, tmp_path: Path) -> None:
+def test_replacement_worker_that_cannot_start_is_retried_until_it_can(upstream: str, tmp_path: Path) -> None:
     seed = ("--seed", "5eed" * 16)
     with ExitStack() as stack:
         with running_simulator(tmp_path, *seed) as first:

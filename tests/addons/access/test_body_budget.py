@@ -27,7 +27,7 @@ def memory() -> Memory:
     return Memory()
 
 
-def test_bodies_are_held_as_long_as_there_is_room(memory: Memory) -> None:
+def test_body_budget_holds_bodies_up_to_its_limit(memory: Memory) -> None:
     one, other = memory.begin("one", 600), memory.begin("other", 400)
     one.release()
     assert other.add(600)
@@ -35,7 +35,7 @@ def test_bodies_are_held_as_long_as_there_is_room(memory: Memory) -> None:
     assert memory.budget.held == MOST
 
 
-def test_the_one_goes_that_has_taken_the_most_for_the_longest(memory: Memory) -> None:
+def test_body_budget_when_full_drops_the_body_with_the_largest_size_times_age(memory: Memory) -> None:
     memory.begin("old and small", 10)
     memory.clock.now += 50
     slow = memory.begin("large and slow", 600)
@@ -49,7 +49,7 @@ def test_the_one_goes_that_has_taken_the_most_for_the_longest(memory: Memory) ->
     assert memory.budget.held == 700
 
 
-def test_a_body_that_is_complete_stays_and_the_newcomer_goes(memory: Memory) -> None:
+def test_body_budget_when_full_keeps_complete_bodies_and_drops_the_new_one(memory: Memory) -> None:
     memory.begin("complete", MOST).complete()
     memory.clock.now += 100
     newcomer = memory.begin("newcomer")
@@ -58,7 +58,7 @@ def test_a_body_that_is_complete_stays_and_the_newcomer_goes(memory: Memory) -> 
     assert memory.budget.held == MOST
 
 
-def test_what_is_kept_for_a_second_attempt_goes_first(memory: Memory) -> None:
+def test_body_budget_when_full_drops_bodies_kept_for_a_retry_first(memory: Memory) -> None:
     memory.begin("first", 400).sent()
     memory.begin("second", 300).sent()
     memory.clock.now += 100
@@ -67,7 +67,7 @@ def test_what_is_kept_for_a_second_attempt_goes_first(memory: Memory) -> None:
     assert memory.budget.held == 800
 
 
-def test_a_body_larger_than_the_budget_is_refused(memory: Memory) -> None:
+def test_body_budget_refuses_a_body_larger_than_its_limit(memory: Memory) -> None:
     body = memory.begin("large")
     assert not body.add(MOST + 1)
     assert memory.budget.held == 0
@@ -82,7 +82,7 @@ def test_a_body_larger_than_the_budget_is_refused(memory: Memory) -> None:
         )
     )
 )
-def test_whatever_happens_the_budget_counts_what_is_held(steps: list[tuple[int, str, int]]) -> None:
+def test_body_budget_total_equals_the_sum_of_the_held_bodies_after_any_steps(steps: list[tuple[int, str, int]]) -> None:
     memory = Memory()
     bodies: dict[int, HeldBody] = {}
     for which, what, size in steps:

@@ -21,7 +21,7 @@ def flow_from(make_flow: MakeFlow) -> Callable[..., http.HTTPFlow]:
     return make
 
 
-def test_a_request_counts_for_the_client_that_a_proxy_of_the_own_network_names(
+def test_client_address_is_taken_from_the_headers_of_a_private_network_proxy(
     flow_from: Callable[..., http.HTTPFlow],
 ) -> None:
     addresses = ClientAddresses(trust_proxy=True)
@@ -30,19 +30,19 @@ def test_a_request_counts_for_the_client_that_a_proxy_of_the_own_network_names(
         assert addresses.client_of(flow) == addresses.sharer_of(flow) == CLIENT
 
 
-def test_a_proxy_that_is_not_trusted_counts_for_itself(flow_from: Callable[..., http.HTTPFlow]) -> None:
+def test_client_address_without_trust_proxy_is_that_of_the_peer(flow_from: Callable[..., http.HTTPFlow]) -> None:
     addresses = ClientAddresses(trust_proxy=False)
     flow = flow_from(PROXY, x_forwarded_for=CLIENT, x_real_ip=CLIENT)
     assert addresses.client_of(flow) == addresses.sharer_of(flow) == PROXY
     assert addresses.sharer_of_peer(PROXY) == PROXY
 
 
-def test_a_client_outside_the_own_network_is_not_believed(flow_from: Callable[..., http.HTTPFlow]) -> None:
+def test_client_address_headers_from_a_public_peer_are_ignored(flow_from: Callable[..., http.HTTPFlow]) -> None:
     flow = flow_from(CLIENT, x_forwarded_for="198.51.100.1", x_real_ip="198.51.100.1")
     assert ClientAddresses(trust_proxy=True).client_of(flow) == CLIENT
 
 
-def test_what_may_be_many_clients_of_a_proxy_counts_in_no_share(flow_from: Callable[..., http.HTTPFlow]) -> None:
+def test_client_share_of_a_proxy_that_names_no_client_is_none(flow_from: Callable[..., http.HTTPFlow]) -> None:
     addresses = ClientAddresses(trust_proxy=True)
     assert addresses.sharer_of(flow_from(PROXY)) is None
     assert addresses.sharer_of_peer(PROXY) is None
@@ -50,12 +50,12 @@ def test_what_may_be_many_clients_of_a_proxy_counts_in_no_share(flow_from: Calla
     assert addresses.client_of(flow_from(PROXY)) == PROXY
 
 
-def test_a_connection_counts_for_its_peer(flow_from: Callable[..., http.HTTPFlow]) -> None:
+def test_connection_peer_of_an_ipv6_client_is_its_64_prefix(flow_from: Callable[..., http.HTTPFlow]) -> None:
     client = flow_from("2001:db8::5").client_conn
     assert ClientAddresses(trust_proxy=True).peer_of(client) == "2001:db8::/64"
 
 
-def test_a_connection_that_has_gone_has_no_address(flow_from: Callable[..., http.HTTPFlow]) -> None:
+def test_closed_connection_has_an_empty_address(flow_from: Callable[..., http.HTTPFlow]) -> None:
     flow = flow_from(None)
     addresses = ClientAddresses(trust_proxy=True)
     assert address_of(None) == addresses.client_of(flow) == addresses.peer_of(flow.client_conn) == ""

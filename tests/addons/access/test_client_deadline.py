@@ -29,18 +29,18 @@ def deadline(time: Time) -> ClientDeadline:
     return ClientDeadline(ClientTimeouts(head=30, body=60, idle=120), time)
 
 
-def test_a_new_connection_is_to_say_something(deadline: ClientDeadline) -> None:
+def test_client_deadline_of_a_new_connection_is_the_head_timeout(deadline: ClientDeadline) -> None:
     assert deadline.deadline == 1030
 
 
-def test_an_answer_takes_the_time_that_it_takes(deadline: ClientDeadline) -> None:
+def test_client_deadline_is_off_during_a_response_and_the_idle_timeout_afterwards(deadline: ClientDeadline) -> None:
     deadline.stop()
     assert deadline.deadline is None
     deadline.idle()
     assert deadline.deadline == 1120
 
 
-def test_a_body_may_take_long_as_long_as_it_gets_on(deadline: ClientDeadline, time: Time) -> None:
+def test_client_deadline_is_extended_by_a_body_at_the_minimum_rate(deadline: ClientDeadline, time: Time) -> None:
     deadline.await_body()
     for _ in range(100):
         time.now += 50
@@ -48,14 +48,14 @@ def test_a_body_may_take_long_as_long_as_it_gets_on(deadline: ClientDeadline, ti
         assert deadline.deadline == time.now + 60
 
 
-def test_a_byte_a_minute_is_no_progress(deadline: ClientDeadline, time: Time) -> None:
+def test_client_deadline_one_byte_in_50_seconds_counts_as_no_progress(deadline: ClientDeadline, time: Time) -> None:
     deadline.await_body()
     time.now += 50
     deadline.body_came(1)
     assert deadline.deadline == pytest.approx(1060, abs=0.1)
 
 
-def test_a_body_that_is_held_has_a_deadline_as_a_whole_and_one_that_is_passed_on_has_none(time: Time) -> None:
+def test_client_deadline_caps_the_total_time_of_a_buffered_body_and_not_a_streamed_one(time: Time) -> None:
     deadline = ClientDeadline(ClientTimeouts(head=30, body=60, idle=120, whole_body=90), time)
     deadline.await_body()
     time.now += 50
@@ -66,7 +66,7 @@ def test_a_body_that_is_held_has_a_deadline_as_a_whole_and_one_that_is_passed_on
     assert deadline.deadline == 1110
 
 
-def test_what_came_early_buys_no_time_to_stop(deadline: ClientDeadline, time: Time) -> None:
+def test_client_deadline_early_burst_of_body_bytes_earns_no_extra_time(deadline: ClientDeadline, time: Time) -> None:
     deadline.await_body()
     time.now += 1
     deadline.body_came(10**9)
@@ -76,7 +76,7 @@ def test_what_came_early_buys_no_time_to_stop(deadline: ClientDeadline, time: Ti
     assert deadline.deadline == pytest.approx(1061, abs=0.1), "nor to send a byte now and then"
 
 
-def test_whoever_lingers_does_so_for_a_while_and_for_some_bytes(deadline: ClientDeadline, time: Time) -> None:
+def test_client_deadline_linger_is_bounded_in_time_and_bytes(deadline: ClientDeadline, time: Time) -> None:
     deadline.linger()
     assert deadline.deadline == 1000 + LINGER_PAUSE
     time.now += LINGER_SECONDS - 1
@@ -85,14 +85,16 @@ def test_whoever_lingers_does_so_for_a_while_and_for_some_bytes(deadline: Client
     assert not deadline.still_lingers(1)
 
 
-def test_an_idle_connection_that_retires_has_a_moment_left(deadline: ClientDeadline, time: Time) -> None:
+def test_client_deadline_of_an_idle_retiring_connection_is_the_close_grace(
+    deadline: ClientDeadline, time: Time
+) -> None:
     deadline.idle()
     time.now += 1
     deadline.retire()
     assert deadline.deadline == 1001 + CLOSE_GRACE
 
 
-def test_a_busy_connection_that_retires_keeps_its_time_and_has_a_moment_when_it_is_done(
+def test_client_deadline_of_a_busy_retiring_connection_is_the_close_grace_once_idle(
     deadline: ClientDeadline,
 ) -> None:
     deadline.await_body()

@@ -29,7 +29,7 @@ def taken(places: ConnectionLimit, client: str | None, times: int) -> int:
     return count
 
 
-def test_a_client_gets_its_share_and_others_the_rest() -> None:
+def test_connection_limit_caps_each_client_at_its_share_and_the_total() -> None:
     places = ConnectionLimit("MAX_CONNECTIONS", 10, 4)
     assert taken(places, "203.0.113.1", 100) == 4
     assert places.refusal("203.0.113.1") == "one address has its share, 4, of MAX_CONNECTIONS 10"
@@ -40,17 +40,17 @@ def test_a_client_gets_its_share_and_others_the_rest() -> None:
     assert taken(places, "203.0.113.4", 100) == 1
 
 
-def test_what_may_be_a_proxy_has_no_share() -> None:
+def test_connection_limit_does_not_cap_a_peer_that_may_be_a_proxy() -> None:
     places = ConnectionLimit("MAX_CONNECTIONS", 10, 4)
     assert taken(places, None, 100) == 10
 
 
-def test_without_shares_one_may_have_all() -> None:
+def test_connection_limit_without_shares_lets_one_client_use_every_slot() -> None:
     places = ConnectionLimit("MAX_CONNECTIONS", 10)
     assert taken(places, "203.0.113.1", 100) == 10
 
 
-def test_what_is_not_read_counts_in_its_share_and_makes_room_for_the_same_client() -> None:
+def test_connection_limit_full_share_aborts_the_clients_own_unread_connection() -> None:
     places = ConnectionLimit("MAX_CONNECTIONS", 10, 2)
     others, first, second = Unread(), Unread(), Unread()
     for client, transport in (("203.0.113.2", others), ("203.0.113.1", first), ("203.0.113.1", second)):
@@ -63,7 +63,7 @@ def test_what_is_not_read_counts_in_its_share_and_makes_room_for_the_same_client
     assert not others.aborted
 
 
-def test_what_is_not_read_makes_room_for_whoever_comes() -> None:
+def test_connection_limit_when_full_aborts_the_oldest_unread_connection() -> None:
     places = ConnectionLimit("MAX_CONNECTIONS", 2, 1)
     unread = [Unread(), Unread()]
     for number, transport in enumerate(unread):
@@ -73,7 +73,7 @@ def test_what_is_not_read_makes_room_for_whoever_comes() -> None:
     assert [transport.aborted for transport in unread] == [True, False]
 
 
-def test_a_sweep_lets_go_of_what_was_read_and_of_what_had_its_time() -> None:
+def test_connection_limit_sweep_aborts_drained_and_expired_connections() -> None:
     places = ConnectionLimit("MAX_CONNECTIONS", 3, 1)
     read, late, early = Unread(), Unread(), Unread()
     for number, (transport, until) in enumerate([(read, 60), (late, 10), (early, 60)]):
@@ -86,7 +86,7 @@ def test_a_sweep_lets_go_of_what_was_read_and_of_what_had_its_time() -> None:
     assert early.aborted
 
 
-def test_nothing_is_kept_of_those_who_are_gone() -> None:
+def test_connection_limit_keeps_no_state_of_departed_clients() -> None:
     places = ConnectionLimit("MAX_CONNECTIONS", 100, 2)
     for number in range(1000):
         places.take(str(number))
@@ -98,5 +98,5 @@ def test_nothing_is_kept_of_those_who_are_gone() -> None:
 
 
 @pytest.mark.parametrize(("most", "quarter"), [(4096, 1024), (5, 1), (3, 1), (1, 1)])
-def test_a_quarter_is_never_nothing(most: int, quarter: int) -> None:
+def test_connection_limit_quarter_is_at_least_one(most: int, quarter: int) -> None:
     assert quarter_of(most) == quarter

@@ -31,7 +31,7 @@ def allowed(response: http.Response | None) -> str | None:
     return response.headers.get("access-control-allow-origin")
 
 
-def test_a_preflight_is_answered_on_its_headers_and_reaches_no_upstream(cors: Cors, preflight: http.HTTPFlow) -> None:
+def test_cors_preflight_is_answered_with_204_and_not_forwarded(cors: Cors, preflight: http.HTTPFlow) -> None:
     cors.requestheaders(preflight)
     answer = preflight.response
     assert answer is not None
@@ -49,7 +49,7 @@ def test_a_preflight_is_answered_on_its_headers_and_reaches_no_upstream(cors: Co
 @pytest.mark.parametrize(
     "headers", [{}, {"origin": ORIGIN}, {"access_control_request_method": "POST"}], ids=["none", "origin", "method"]
 )
-def test_an_options_request_that_is_no_preflight_is_not_answered_here(
+def test_cors_options_request_that_is_not_a_preflight_is_not_answered(
     cors: Cors, make_flow: MakeFlow, headers: dict[str, str]
 ) -> None:
     flow = make_flow(method="OPTIONS", **headers)
@@ -57,7 +57,7 @@ def test_an_options_request_that_is_no_preflight_is_not_answered_here(
     assert flow.response is None
 
 
-def test_a_preflight_that_was_refused_stays_so(cors: Cors, preflight: http.HTTPFlow) -> None:
+def test_cors_preflight_already_refused_is_left_unchanged(cors: Cors, preflight: http.HTTPFlow) -> None:
     refusal = preflight.response = http.Response.make(400)
     cors.requestheaders(preflight)
     assert preflight.response is refusal
@@ -66,7 +66,7 @@ def test_a_preflight_that_was_refused_stays_so(cors: Cors, preflight: http.HTTPF
     assert preflight.response is None
 
 
-def test_what_an_upstream_says_to_browsers_is_replaced_but_for_what_it_exposes(cors: Cors, make_flow: MakeFlow) -> None:
+def test_cors_replaces_upstream_cors_headers_and_merges_expose_headers(cors: Cors, make_flow: MakeFlow) -> None:
     flow = make_flow(origin=ORIGIN)
     flow.response = head(
         access_control_allow_origin="*",
@@ -84,9 +84,7 @@ def test_what_an_upstream_says_to_browsers_is_replaced_but_for_what_it_exposes(c
     assert headers["x-other"] == "kept"
 
 
-def test_an_origin_that_is_not_let_in_is_told_nothing_and_caches_tell_origins_apart(
-    cors: Cors, make_flow: MakeFlow
-) -> None:
+def test_cors_disallowed_origin_gets_no_allow_origin_and_a_vary_header(cors: Cors, make_flow: MakeFlow) -> None:
     flow = make_flow(origin="https://evil.example")
     flow.response = head(access_control_allow_origin="*", vary="accept, ORIGIN")
     cors.responseheaders(flow)
@@ -94,14 +92,14 @@ def test_an_origin_that_is_not_let_in_is_told_nothing_and_caches_tell_origins_ap
     assert flow.response.headers.get_all("vary") == ["accept, ORIGIN"], "it is there already"
 
 
-def test_a_response_that_was_made_here_is_completed_when_it_is_whole(cors: Cors, make_flow: MakeFlow) -> None:
+def test_cors_headers_are_added_to_a_response_made_by_the_proxy(cors: Cors, make_flow: MakeFlow) -> None:
     flow = make_flow(origin=ORIGIN)
     flow.response = http.Response.make(401, b"{}")
     cors.response(flow)
     assert allowed(flow.response) == ORIGIN
 
 
-def test_a_streamed_response_is_left_to_the_hook_of_its_headers(cors: Cors, make_flow: MakeFlow) -> None:
+def test_cors_response_hook_leaves_a_streamed_response_unchanged(cors: Cors, make_flow: MakeFlow) -> None:
     flow = make_flow(origin=ORIGIN)
     flow.response = head()
     cors.response(flow)

@@ -24,7 +24,7 @@ def error_type(flow: http.HTTPFlow) -> str:
     return kind
 
 
-def test_a_token_opens_and_goes_no_further(gate: Gate, make_flow: MakeFlow) -> None:
+def test_gate_accepts_a_valid_token_and_does_not_forward_it(gate: Gate, make_flow: MakeFlow) -> None:
     flow = make_flow(b"{}", authorization="Bearer s3cret")
     gate.requestheaders(flow)
     assert flow.response is None
@@ -32,7 +32,9 @@ def test_a_token_opens_and_goes_no_further(gate: Gate, make_flow: MakeFlow) -> N
     assert "authorization" not in flow.request.headers
 
 
-def test_an_exchange_knows_whose_it_is_and_not_the_token(gate: Gate, exchanges: Exchanges, make_flow: MakeFlow) -> None:
+def test_gate_records_the_credential_of_a_valid_token_and_not_the_token(
+    gate: Gate, exchanges: Exchanges, make_flow: MakeFlow
+) -> None:
     mine, anothers = make_flow(b"{}", authorization="Bearer s3cret"), make_flow(b"{}", authorization="Bearer wrong")
     for flow in (mine, anothers):
         gate.requestheaders(flow)
@@ -42,7 +44,7 @@ def test_an_exchange_knows_whose_it_is_and_not_the_token(gate: Gate, exchanges: 
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer \udcff"}])
-def test_without_one_the_answer_is_set_before_the_body(
+def test_gate_missing_or_wrong_token_gets_401_before_the_body(
     gate: Gate, make_flow: MakeFlow, headers: dict[str, str]
 ) -> None:
     flow = make_flow(b"{}", expect="100-continue", **headers)
@@ -59,7 +61,7 @@ def test_without_one_the_answer_is_set_before_the_body(
 @pytest.mark.parametrize(
     "name", ["Authorization", "Proxy-Authorization", "X-Api-Key", "Api-Key", "api-key", "API-KEY", "Cookie", "Api-Key "]
 )
-def test_a_credential_is_not_forwarded_by_whatever_name_it_comes(gate: Gate, make_flow: MakeFlow, name: str) -> None:
+def test_gate_removes_every_credential_header(gate: Gate, make_flow: MakeFlow, name: str) -> None:
     flow = make_flow(authorization="Bearer s3cret", x_other="kept")
     flow.request.headers.fields = (*flow.request.headers.fields, (name.encode(), b"Bearer s3cret"))
     gate.requestheaders(flow)
@@ -67,7 +69,7 @@ def test_a_credential_is_not_forwarded_by_whatever_name_it_comes(gate: Gate, mak
     assert flow.request.headers["x-other"] == "kept"
 
 
-def test_two_authorization_headers_are_none(gate: Gate, make_flow: MakeFlow) -> None:
+def test_gate_duplicate_authorization_headers_get_401(gate: Gate, make_flow: MakeFlow) -> None:
     flow = make_flow()
     flow.request.headers.set_all("authorization", ["Bearer s3cret", "Bearer s3cret"])
     gate.requestheaders(flow)
@@ -75,7 +77,7 @@ def test_two_authorization_headers_are_none(gate: Gate, make_flow: MakeFlow) -> 
 
 
 @pytest.mark.parametrize(("length", "refused"), [("100", False), ("101", True), ("999999999999999999", True)])
-def test_a_length_over_the_limit_is_refused_on_the_headers(
+def test_gate_content_length_over_the_limit_is_refused_on_the_headers(
     gate: Gate, make_flow: MakeFlow, length: str, refused: bool
 ) -> None:
     flow = make_flow(authorization="Bearer s3cret", content_length=length)
@@ -85,7 +87,9 @@ def test_a_length_over_the_limit_is_refused_on_the_headers(
         assert error_type(flow) == "payload_too_large"
 
 
-def test_proof_pages_ask_for_the_token_themselves_and_take_little(gate: Gate, make_flow: MakeFlow) -> None:
+def test_gate_proof_page_request_passes_without_its_token_and_has_a_small_body_limit(
+    gate: Gate, make_flow: MakeFlow
+) -> None:
     flow = make_flow(method="GET", path="/v1/signature/x", authorization="Bearer s3cret")
     gate.requestheaders(flow)
     assert flow.response is None
@@ -106,7 +110,7 @@ def test_proof_pages_ask_for_the_token_themselves_and_take_little(gate: Gate, ma
         ("/v1/signature/x", MAX_PROOF_REQUEST, False),
     ],
 )
-def test_all_but_the_proof_pages_stream_and_each_route_has_its_limit(
+def test_gate_streams_all_but_proof_pages_and_applies_each_routes_body_limit(
     gate: Gate, make_flow: MakeFlow, path: str, limit: int, streams: bool
 ) -> None:
     fits = make_flow(path=path, authorization="Bearer s3cret", content_length=str(limit))
@@ -129,7 +133,7 @@ def test_all_but_the_proof_pages_stream_and_each_route_has_its_limit(
         ("/v1/chat/completions", {"x_api_key": "s3cret"}, False),
     ],
 )
-def test_anthropics_clients_may_send_the_token_as_they_do(
+def test_gate_accepts_the_token_in_x_api_key_on_anthropic_paths_only(
     gate: Gate, make_flow: MakeFlow, path: str, headers: dict[str, str], opens: bool
 ) -> None:
     flow = make_flow(path=path, **headers)
@@ -138,7 +142,9 @@ def test_anthropics_clients_may_send_the_token_as_they_do(
     assert "x-api-key" not in flow.request.headers
 
 
-def test_what_mitmproxy_has_refused_keeps_its_error_and_loses_its_token(gate: Gate, make_flow: MakeFlow) -> None:
+def test_gate_request_rejected_by_mitmproxy_keeps_its_error_and_loses_its_token(
+    gate: Gate, make_flow: MakeFlow
+) -> None:
     flow = make_flow(authorization="Bearer s3cret")
     flow.error = mitm_flow.Error("bad headers")
     gate.requestheaders(flow)
@@ -175,7 +181,7 @@ def test_a_request_for_end_to_end_encryption_is_refused(
     assert (flow.response.status_code, error_type(flow)) == (400, "e2ee_unsupported")
 
 
-def test_a_websocket_that_asks_for_encryption_is_refused(gate: Gate, make_flow: MakeFlow) -> None:
+def test_gate_websocket_with_an_e2ee_header_is_refused(gate: Gate, make_flow: MakeFlow) -> None:
     flow = make_flow(method="GET", path="/v1/realtime", authorization="Bearer s3cret")
     flow.request.headers.update(
         {
@@ -191,14 +197,14 @@ def test_a_websocket_that_asks_for_encryption_is_refused(gate: Gate, make_flow: 
     assert "upgrade" not in flow.request.headers
 
 
-def test_without_a_token_the_headers_of_encryption_make_no_difference(gate: Gate, make_flow: MakeFlow) -> None:
+def test_gate_e2ee_header_without_a_token_gets_401(gate: Gate, make_flow: MakeFlow) -> None:
     flow = make_flow(b"{}", x_signing_algo="ecdsa")
     gate.requestheaders(flow)
     assert error_type(flow) == "unauthorized"
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/messages?beta=true"])
-def test_errors_on_anthropics_paths_have_its_shape(gate: Gate, make_flow: MakeFlow, path: str) -> None:
+def test_gate_errors_on_anthropic_paths_have_anthropics_shape(gate: Gate, make_flow: MakeFlow, path: str) -> None:
     flow = make_flow(b"{}", path=path)
     gate.requestheaders(flow)
     assert flow.response is not None

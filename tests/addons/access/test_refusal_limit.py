@@ -34,13 +34,15 @@ def connection(make_flow: MakeFlow) -> Connection:
     return Connection(make_flow)
 
 
-def test_a_connection_that_goes_on_after_several_429_is_closed(connection: Connection) -> None:
+def test_refusal_limit_closes_the_connection_after_repeated_429_responses(connection: Connection) -> None:
     assert [connection.answer(429) for _ in range(MOST)] == [None] * (MOST - 1) + ["close"]
     assert len(connection.closed) == 1
 
 
 @pytest.mark.parametrize(("status", "upstream"), [(200, False), (200, True), (429, True), (500, True)])
-def test_an_answer_in_between_begins_the_count_anew(connection: Connection, status: int, upstream: bool) -> None:
+def test_refusal_limit_count_is_reset_by_a_success_or_an_upstream_response(
+    connection: Connection, status: int, upstream: bool
+) -> None:
     for _ in range(3):
         for _ in range(MOST - 1):
             assert connection.answer(429) is None
@@ -48,13 +50,13 @@ def test_an_answer_in_between_begins_the_count_anew(connection: Connection, stat
     assert connection.closed == []
 
 
-def test_other_refusals_do_not(connection: Connection) -> None:
+def test_refusal_limit_count_is_not_reset_by_a_401_response(connection: Connection) -> None:
     for _ in range(MOST - 1):
         connection.answer(429)
         connection.answer(401)
     assert connection.answer(429) == "close"
 
 
-def test_what_the_model_server_refuses_is_its_own_affair(connection: Connection) -> None:
+def test_refusal_limit_ignores_429_responses_of_the_upstream(connection: Connection) -> None:
     assert {connection.answer(429, upstream=True) for _ in range(5 * MOST)} == {None}
     assert connection.closed == []

@@ -95,7 +95,7 @@ def test_an_empty_tool_calls_member_of_a_message_is_removed_with_its_comma_and_n
         b"]]]]}}}}",
     ],
 )
-def test_any_other_body_is_forwarded_byte_for_byte(body: bytes) -> None:
+def test_tool_calls_filter_forwards_any_other_body_byte_for_byte(body: bytes) -> None:
     assert in_every_split(body) == body
 
 

@@ -155,7 +155,7 @@ def test_the_id_is_that_of_the_first_event_with_one_and_the_usage_that_of_the_la
     assert outcome(reader) == ("chatcmpl-3", Usage(3, 4), True)
 
 
-def test_no_json_is_parsed_once_the_id_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_detector_parses_no_json_once_the_id_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
 
     def loads(data: bytes) -> dict[str, str]:
@@ -170,7 +170,7 @@ def test_no_json_is_parsed_once_the_id_is_known(monkeypatch: pytest.MonkeyPatch)
     assert len(parsed) == 1
 
 
-def test_a_stream_without_its_last_event_is_not_finished() -> None:
+def test_end_detector_stream_without_its_last_event_is_not_finished() -> None:
     reader, _ = read([b'data: {"id":"chatcmpl-1"}\n\n'])
     assert not reader.finished
 
@@ -218,7 +218,7 @@ LONG = b"x" * (MAX_EVENT + 40_000)
         (b"\xef\xbb\xbfdata:" + b" " * len(LONG) + b'{"id":"long"}', CHAT, ("long", None)),
     ],
 )
-def test_an_event_of_any_length_is_searched_for_its_id(
+def test_end_detector_finds_the_id_in_an_event_of_any_length(
     piece_size: int, event: bytes, event_format: EventFormat, found: tuple[str | None, Usage | None]
 ) -> None:
     stream = event + b"\n\n"
@@ -228,7 +228,7 @@ def test_an_event_of_any_length_is_searched_for_its_id(
 
 
 @pytest.mark.parametrize("piece_size", [1000, 65_536, 1 << 20])
-def test_an_event_too_long_to_keep_does_not_hide_the_next(piece_size: int) -> None:
+def test_end_detector_reads_the_event_after_an_oversized_one(piece_size: int) -> None:
     stream = b'data: {"x":"' + LONG + b'"}\n\n' + b'data: {"id":"short"}\n\n' + DONE
     reader, given_back = read(in_pieces(stream, piece_size))
     assert outcome(reader) == ("short", None, True)
@@ -237,7 +237,9 @@ def test_an_event_too_long_to_keep_does_not_hide_the_next(piece_size: int) -> No
 
 @pytest.mark.parametrize("begin", [b'{"type":"response.completed","x":"', b'{"response":{"id":"resp_1"},"x":"'])
 @pytest.mark.parametrize("piece_size", [1000, 65_536, 1 << 20])
-def test_a_last_event_of_any_length_that_only_its_data_names_ends_the_stream(begin: bytes, piece_size: int) -> None:
+def test_end_detector_oversized_last_event_named_only_in_its_data_ends_the_stream(
+    begin: bytes, piece_size: int
+) -> None:
     last = b"data: " + begin + LONG + b'","type":"response.completed"}'
     reader, given_back = read(in_pieces(last + b"\n\n", piece_size), RESPONSES)
     assert reader.finished
@@ -303,7 +305,7 @@ def test_an_event_that_names_a_last_type_in_every_line_is_parsed_once(monkeypatc
 @pytest.mark.parametrize(
     "event", [b'{"id":' * 100_000, b'{"id":"' + b"x" * 1000 + b'"}', b'{"id":"\\ud800"}', b'{"id":7}']
 )
-def test_an_unusable_id_is_none(event: bytes) -> None:
+def test_end_detector_ignores_an_unusable_id(event: bytes) -> None:
     reader, _ = read([b"data: " + event + b"\n\n", DONE])
     assert outcome(reader) == (None, None, True)
 
@@ -352,9 +354,7 @@ def test_the_line_end_that_completes_a_typed_last_event_is_held_back(  # noqa: P
 
 @pytest.mark.parametrize("named", [b"message", b"response.output_text.delta", b"ping"])
 @pytest.mark.parametrize("padding", [b"", LONG], ids=["short", "long"])
-def test_an_event_whose_data_has_another_type_than_its_name_ends_the_stream_by_either(
-    named: bytes, padding: bytes
-) -> None:
+def test_end_detector_either_the_event_name_or_its_data_type_ends_the_stream(named: bytes, padding: bytes) -> None:
     last = b'event: %s\ndata: {"type":"response.completed","x":"%s"}' % (named, padding)
     reader, given_back = read([last + b"\n\n"], RESPONSES)
     assert reader.finished
@@ -387,7 +387,7 @@ def test_the_last_event_of_another_format_does_not_end_the_stream(stream: bytes,
     assert given_back[0] == stream
 
 
-def test_a_last_event_of_any_length_ends_the_stream() -> None:
+def test_end_detector_oversized_last_event_ends_the_stream() -> None:
     last = b'event: response.completed\ndata: {"response":"' + b"x" * 2 * MAX_EVENT + b'"}\n\n'
     stream = RESPONSE_STREAM[:110] + b"\n\n" + last
     reader, given_back = read([stream[at : at + 65535] for at in range(0, len(stream), 65535)], RESPONSES)
@@ -405,7 +405,7 @@ def test_a_last_event_of_any_length_ends_the_stream() -> None:
         ({"response": "b", "message": None}, None),
     ],
 )
-def test_any_dialect_takes_the_first_id_there_is(event: dict[str, Any], chat_id: str | None) -> None:
+def test_any_format_takes_the_first_usable_id(event: dict[str, Any], chat_id: str | None) -> None:
     assert ANY.id_of(event) == chat_id
 
 

@@ -16,7 +16,7 @@ texts = st.lists(st.sampled_from([b"data: x", b"\r", b"\n", b"\r\n", b": c", b"e
 
 
 @given(texts, cuts)
-def test_lines_are_the_same_for_every_split_and_end_with_lf_crlf_or_cr(text: bytes, where: list[int]) -> None:
+def test_event_decoder_lines_are_the_same_for_every_split_and_line_ending(text: bytes, where: list[int]) -> None:
     decoder = EventDecoder(CHAT)
     found = []
     offset = 0
@@ -40,7 +40,7 @@ def read(decoder: EventDecoder, text: bytes) -> list[bool]:
 
 
 @pytest.mark.parametrize("begun", [b"d", b"data: {}\n", b"event: x\n", b"data: {}\r", b": " + b"x" * (MAX_EVENT + 1)])
-def test_a_decoder_is_between_events_only_where_no_line_and_no_event_has_begun(begun: bytes) -> None:
+def test_event_decoder_is_between_events_only_when_no_line_or_event_has_begun(begun: bytes) -> None:
     decoder = EventDecoder(CHAT)
     assert decoder.is_between_events
     read(decoder, begun)
@@ -49,7 +49,7 @@ def test_a_decoder_is_between_events_only_where_no_line_and_no_event_has_begun(b
     assert decoder.is_between_events
 
 
-def test_the_first_id_and_the_last_usage_are_those_of_the_stream() -> None:
+def test_event_decoder_keeps_the_first_id_and_merges_usage_across_events() -> None:
     decoder = EventDecoder(CHAT)
     read(
         decoder, b'data: {"id":"a","usage":{"prompt_tokens":1}}\n\ndata: {"id":"b","usage":{"completion_tokens":2}}\n\n'
@@ -57,14 +57,14 @@ def test_the_first_id_and_the_last_usage_are_those_of_the_stream() -> None:
     assert (decoder.id, decoder.usage) == ("a", Usage(1, 2))
 
 
-def test_a_last_event_is_known_by_the_line_that_completes_its_type_or_its_data() -> None:
+def test_event_decoder_detects_the_last_event_at_the_line_completing_its_type_or_data() -> None:
     assert read(EventDecoder(MESSAGES), b"event: message_stop\ndata: {}\n\n")[:2] == [False, True]
     assert read(EventDecoder(MESSAGES), b'data: {"type":"message_stop"}\n\n')[:1] == [True]
     assert read(EventDecoder(MESSAGES), b"event: message_stop\n\n") == [False, True]
     assert read(EventDecoder(MESSAGES), b"event: message_stop\n: comment\n") == [False, False]
 
 
-def test_blanks_before_a_value_too_many_to_keep_are_dropped_and_the_value_is_kept() -> None:
+def test_event_decoder_drops_excess_whitespace_before_a_value_and_keeps_the_value() -> None:
     decoder = EventDecoder(CHAT)
     for _ in range(3):
         read(decoder, (b"" if decoder.line_size else b"data:") + b" " * MAX_LINE)

@@ -58,15 +58,15 @@ def test_text_that_is_not_an_object_or_follows_one_has_no_members(text: str) -> 
     assert members.done or text == "7"
 
 
-def test_the_first_of_two_members_of_a_name_counts() -> None:
+def test_json_members_duplicate_name_takes_the_first_string() -> None:
     assert search([b'{"id":7,"id":"a","id":"b"}']).found == {("id",): "a"}
 
 
-def test_a_string_too_long_to_be_an_id_is_none() -> None:
+def test_json_members_ignores_a_string_over_the_length_limit() -> None:
     assert search([b'{"id":"', b"x" * (MAX_STRING + 1), b'","type":"t"}']).found == {("type",): "t"}
 
 
-def test_the_search_ends_when_all_is_found() -> None:
+def test_json_members_is_done_once_every_path_is_found() -> None:
     members = JsonMembers([("id",)])
     members.feed(b'{"id":"a",')
     assert members.done

@@ -100,12 +100,12 @@ def test_white_space_after_the_text_is_released_above_the_limit() -> None:
         b'{"id":""}',
     ],
 )
-def test_without_a_usable_id_there_is_none(body: bytes) -> None:
+def test_json_reader_without_a_usable_id_has_none(body: bytes) -> None:
     reader, _ = read([body] if body else [])
     assert reader.id is None
 
 
-def test_nothing_is_searched_once_the_id_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_reader_stops_searching_once_the_id_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = JsonReader()
     reader.feed(b'{"id":"a",')
 
@@ -117,7 +117,7 @@ def test_nothing_is_searched_once_the_id_is_known(monkeypatch: pytest.MonkeyPatc
     assert reader.id == "a"
 
 
-def test_memory_does_not_grow_with_the_body() -> None:
+def test_json_reader_memory_does_not_grow_with_the_body() -> None:
     reader = JsonReader()
     tracemalloc.start()
     reader.feed(b'{"object":"list","x":"')

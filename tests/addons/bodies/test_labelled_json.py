@@ -15,7 +15,7 @@ def read(pieces: list[bytes]) -> tuple[LabelledJsonReader, list[bytes]]:
 
 
 @given(where=cuts)
-def test_an_event_stream_under_the_label_of_json_is_read_as_one(where: list[int]) -> None:
+def test_labelled_json_reads_an_event_stream_labelled_as_json_as_events(where: list[int]) -> None:
     done = b"data: [DONE]\n\n"
     reader, given_back = read(cut(EVENTS + done, where))
     assert (reader.id, reader.finished) == ("c-1", True)

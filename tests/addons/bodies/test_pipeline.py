@@ -40,7 +40,7 @@ def passed(pipeline: BodyPipeline, pieces: list[bytes]) -> bytes:
     return sent
 
 
-def test_without_transforms_every_piece_goes_on_as_the_object_that_came() -> None:
+def test_pipeline_without_transforms_forwards_each_piece_uncopied() -> None:
     pipeline = BodyPipeline()
     for piece in (BODY, b"x"):
         assert pipeline(piece) is piece
@@ -52,7 +52,7 @@ def test_without_transforms_every_piece_goes_on_as_the_object_that_came() -> Non
 
 
 @pytest.mark.parametrize("transformed", [False, True])
-def test_digests_and_observer_see_both_sides_for_every_split(transformed: bool) -> None:
+def test_pipeline_digests_and_observer_cover_both_sides_for_every_split(transformed: bool) -> None:
     expected = in_strings(doubled, BODY) if transformed else BODY
     for at in range(1, len(BODY)):
         transforms = [ToyJsonTransform(doubled, changes_length=True)] if transformed else []
@@ -71,7 +71,7 @@ def test_an_encoded_body_goes_on_and_is_hashed_as_the_bytes_that_came() -> None:
     assert pipeline.digests == (sha256(encoded),) * 2
 
 
-def test_what_a_transform_holds_back_goes_on_at_the_end_and_no_second_time() -> None:
+def test_pipeline_releases_bytes_held_by_a_transform_once_at_the_end() -> None:
     pipeline, observer = BodyPipeline([ToyJsonTransform()]), Observer()
     pipeline.observer = observer
     assert pipeline(b"\\") == []
@@ -80,7 +80,7 @@ def test_what_a_transform_holds_back_goes_on_at_the_end_and_no_second_time() -> 
     assert observer.endings == 1
 
 
-def test_a_pipeline_that_signs_nothing_passes_nothing_unread_and_its_end_waits_for_nothing() -> None:
+def test_pipeline_without_signing_passes_nothing_unread_and_waits_for_nothing() -> None:
     pipeline = BodyPipeline()
     assert not pipeline.may_pass_unread
     assert pipeline.pass_unread([b"a"]) == 0
@@ -88,7 +88,7 @@ def test_a_pipeline_that_signs_nothing_passes_nothing_unread_and_its_end_waits_f
     assert (pipeline.durable, pipeline.is_left_open, pipeline.has_size, pipeline.hold_limit) == (False, False, False, 0)
 
 
-def test_the_callback_for_the_last_event_is_let_go_with_the_end_of_the_body() -> None:
+def test_pipeline_drops_the_when_finished_callback_at_the_end_of_the_body() -> None:
     pipeline = BodyPipeline()
     pipeline.when_finished = lambda: None
     pipeline(b"")
@@ -96,10 +96,10 @@ def test_the_callback_for_the_last_event_is_let_go_with_the_end_of_the_body() ->
 
 
 @pytest.mark.parametrize("stream", [True, False, None, len])
-def test_a_message_that_streams_through_anything_else_has_no_pipeline(stream: object) -> None:
+def test_pipeline_in_returns_none_for_any_other_stream(stream: object) -> None:
     assert pipeline_in(stream) is None
 
 
-def test_the_pipeline_of_a_message_is_what_it_streams_through() -> None:
+def test_pipeline_in_returns_the_pipeline_that_a_message_streams_through() -> None:
     pipeline = BodyPipeline()
     assert pipeline_in(pipeline) is pipeline

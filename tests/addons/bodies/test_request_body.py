@@ -29,7 +29,7 @@ def test_a_chat_request_has_digests_with_and_without_its_empty_tool_calls() -> N
     assert body.digests == tuple(hashlib.sha256(each).hexdigest() for each in expected)
 
 
-def test_where_tool_calls_stay_the_pieces_pass_as_they_are() -> None:
+def test_request_body_without_the_tool_calls_filter_forwards_pieces_unchanged() -> None:
     body = chat(None, drops_tool_calls=False)
     assert [body(piece) for piece in (b"a", b'"tool_calls":[]', b"")] == [b"a", b'"tool_calls":[]', []]
     assert not body.changes_length
@@ -46,7 +46,7 @@ def test_where_tool_calls_stay_the_pieces_pass_as_they_are() -> None:
     ],
     ids=["chunked", "held", "sent again", "too large to be held", "no number"],
 )
-def test_a_request_that_is_sent_before_its_end_is_there_keeps_the_length_that_was_announced(
+def test_request_body_forwarded_before_its_end_keeps_the_announced_length(
     content_length: int | str | None, is_replay: bool, keeps_length: bool
 ) -> None:
     body = chat(content_length, is_replay=is_replay)
@@ -55,7 +55,7 @@ def test_a_request_that_is_sent_before_its_end_is_there_keeps_the_length_that_wa
     assert forwarded == b'{"messages":[{' + (b" " * 15 if keeps_length else b"") + b"}]}"
 
 
-def test_json_is_held_up_to_a_megabyte_and_any_other_body_goes_on_as_it_comes() -> None:
+def test_request_body_buffers_json_up_to_the_limit_and_nothing_else() -> None:
     assert chat(None).hold_limit == MAX_BUFFERED
     other = request_pipeline(is_json=False, drops_tool_calls=False, content_length=None, is_replay=False)
     assert other.hold_limit == 0

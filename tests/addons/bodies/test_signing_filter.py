@@ -70,7 +70,7 @@ def toy_transforms(body: bytes, change: Change) -> tuple[BodyReader, Transform]:
 
 @pytest.mark.parametrize("change", [swapped, doubled])
 @pytest.mark.parametrize("body", [JSON, EVENTS], ids=["JSON", "events"])
-def test_a_transformed_response_is_signed_with_both_digests_before_its_end_leaves_for_every_split(
+def test_signing_filter_signs_both_digests_of_a_transformed_response_before_its_end(
     body: bytes, change: Change
 ) -> None:
     expected = in_strings(change, body)
@@ -89,7 +89,7 @@ def test_a_transformed_response_is_signed_with_both_digests_before_its_end_leave
 
 
 @pytest.mark.parametrize("change", [swapped, doubled])
-def test_a_client_that_counts_gets_the_last_byte_last_and_one_that_cannot_count_gets_all_else_at_once(
+def test_signing_filter_raw_body_holds_its_last_byte_only_if_the_length_is_unchanged(
     change: Change,
 ) -> None:
     expected = in_strings(change, JSON)
@@ -102,7 +102,7 @@ def test_a_client_that_counts_gets_the_last_byte_last_and_one_that_cannot_count_
         assert response.take(b"").left == expected
 
 
-def test_what_a_transform_holds_back_is_read_and_signed_before_it_leaves() -> None:
+def test_signing_filter_signs_bytes_held_by_a_transform_before_they_are_sent() -> None:
     response = Response(JsonReader(), transforms=(ToyJsonTransform(),)).take(b'{"id":"c"}', b"\\")
     assert response.left == b'{"id":"c"'
     response.take(b"")
@@ -111,14 +111,14 @@ def test_what_a_transform_holds_back_is_read_and_signed_before_it_leaves() -> No
     assert response.left == b'{"id":"c"}\\'
 
 
-def test_without_a_transform_both_digests_are_one_and_pieces_are_not_copied() -> None:
+def test_signing_filter_without_a_transform_has_equal_digests_and_copies_nothing() -> None:
     response = Response(EndDetector(CHAT)).take(EVENT)
     assert response.filter(EVENT) is EVENT
     response.take(b"")
     assert response.signed == [(sha256(EVENT + EVENT),) * 2]
 
 
-def test_pieces_with_nothing_to_note_are_hashed_and_timed_and_pass_unread() -> None:
+def test_signing_filter_hashes_and_times_pieces_that_pass_unread() -> None:
     times = TokenTimes([1.0])
     response = Response(EndDetector(CHAT), times=times).take(EVENT)
     assert response.filter.may_pass_unread
@@ -133,7 +133,7 @@ def test_pieces_with_nothing_to_note_are_hashed_and_timed_and_pass_unread() -> N
 @pytest.mark.parametrize(
     ("size", "transforms"), [(1000, ()), (None, (ToyEventTransform(),))], ids=["of known size", "transformed"]
 )
-def test_nothing_passes_unread_that_has_to_be_counted_or_transformed(
+def test_signing_filter_with_a_known_length_or_a_transform_passes_nothing_unread(
     size: int | None, transforms: tuple[Transform, ...]
 ) -> None:
     response = Response(EndDetector(CHAT), size, transforms=transforms).take(EVENT)
@@ -141,7 +141,7 @@ def test_nothing_passes_unread_that_has_to_be_counted_or_transformed(
     assert response.filter.pass_unread([EVENT]) == 0
 
 
-def test_a_durable_response_ends_by_finish_and_its_last_bytes_leave_when_they_are_asked_for() -> None:
+def test_signing_filter_durable_response_holds_its_last_event_until_after_finish() -> None:
     stored: Future[None] = Future()
     response = Response(EndDetector(CHAT), stored=stored).take(EVENT, b"data: [DONE]\n\n")
     assert response.filter.durable
@@ -151,7 +151,7 @@ def test_a_durable_response_ends_by_finish_and_its_last_bytes_leave_when_they_ar
     assert len(response.signed) == 1
 
 
-def test_a_stream_is_left_open_from_its_last_event_on_until_its_message_ends() -> None:
+def test_signing_filter_stream_is_left_open_from_its_last_event_to_its_end() -> None:
     response = Response(EndDetector(CHAT))
     told: list[bool] = []
     response.filter.when_finished = lambda: told.append(response.filter.is_left_open)
@@ -163,14 +163,14 @@ def test_a_stream_is_left_open_from_its_last_event_on_until_its_message_ends() -
     assert not response.filter.is_left_open
 
 
-def test_a_stream_that_goes_on_after_its_last_event_is_not_left_open() -> None:
+def test_signing_filter_stream_that_continues_after_its_last_event_is_not_left_open() -> None:
     response = Response(EndDetector(CHAT)).take(EVENT, b"data: [DONE]\n\n")
     assert response.filter.is_left_open
     response.take(EVENT * 2000)
     assert not response.filter.is_left_open
 
 
-def test_a_message_that_does_not_end_is_not_signed() -> None:
+def test_signing_filter_does_not_sign_an_incomplete_message() -> None:
     response = Response(JsonReader()).take(JSON)
     assert response.signed == []
     assert response.left == JSON[:-1]

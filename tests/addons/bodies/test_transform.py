@@ -36,7 +36,7 @@ def splits(body: bytes) -> list[list[bytes]]:
 
 
 @pytest.mark.parametrize("change", [swapped, doubled])
-def test_a_toy_transform_changes_a_json_body_alike_for_every_split(change: Change) -> None:
+def test_transform_changes_a_json_body_alike_for_every_split(change: Change) -> None:
     expected = in_strings(change, JSON)
     assert json.loads(expected) != json.loads(JSON)
     for pieces in splits(JSON):
@@ -46,7 +46,7 @@ def test_a_toy_transform_changes_a_json_body_alike_for_every_split(change: Chang
 
 
 @pytest.mark.parametrize("change", [swapped, doubled])
-def test_a_toy_transform_changes_the_data_of_events_alike_for_every_split(change: Change) -> None:
+def test_transform_changes_event_data_alike_for_every_split(change: Change) -> None:
     expected = passed(chain_of(ToyEventTransform(change)), [EVENTS])
     assert expected.translate(None, b"xyz") == EVENTS.translate(None, b"xyz")
     assert expected != EVENTS
@@ -57,7 +57,7 @@ def test_a_toy_transform_changes_the_data_of_events_alike_for_every_split(change
         assert chain.digests == (sha256(EVENTS), sha256(expected))
 
 
-def test_transforms_of_a_chain_come_one_after_the_other_with_what_each_holds_back() -> None:
+def test_transform_chain_applies_transforms_in_order_including_held_bytes() -> None:
     body = b'{"a":"zx\\\\"}\\'
     expected = swapped(doubled(body))
     for pieces in splits(body):
@@ -104,9 +104,7 @@ class CountingHash:
 
 
 @given(st.binary(max_size=300), cuts, st.integers(0, 20))
-def test_bytes_that_pass_unchanged_are_hashed_once_however_late_they_go_on(
-    body: bytes, where: list[int], lag: int
-) -> None:
+def test_transform_chain_hashes_unchanged_bytes_once_at_any_lag(body: bytes, where: list[int], lag: int) -> None:
     count = [0]
     chain = TransformChain([Lagging(lag)], CountingHash(count))  # type: ignore[arg-type]
     assert passed(chain, cut(body, where)) == body
@@ -115,7 +113,7 @@ def test_bytes_that_pass_unchanged_are_hashed_once_however_late_they_go_on(
 
 
 @given(st.binary(max_size=300), cuts, st.integers(0, 20), st.sampled_from([b"", b"x", b"\x00" * 30]))
-def test_digests_of_a_body_whose_end_is_changed_are_those_of_both_sides(
+def test_transform_chain_digests_cover_both_sides_of_a_changed_end(
     body: bytes, where: list[int], lag: int, end: bytes
 ) -> None:
     chain = chain_of(Lagging(lag, end))
@@ -123,13 +121,13 @@ def test_digests_of_a_body_whose_end_is_changed_are_those_of_both_sides(
     assert chain.digests == (sha256(body), sha256(sent))
 
 
-def test_digests_in_the_middle_of_a_body_are_those_of_what_has_come_and_of_what_has_gone_on() -> None:
+def test_transform_chain_digests_mid_body_cover_received_and_sent_bytes() -> None:
     chain = chain_of(Lagging(3))
     assert chain.feed(b"abcde") == b"ab"
     assert chain.digests == (sha256(b"abcde"), sha256(b"ab"))
 
 
-def test_a_transform_that_holds_back_much_gets_a_hash_for_each_side_and_no_copy_of_the_body() -> None:
+def test_transform_chain_over_the_lag_limit_hashes_each_side_without_buffering() -> None:
     body = bytes(range(256)) * 1024
     chain = chain_of(Lagging(2 * MAX_LAG))
     left = b""
@@ -141,6 +139,6 @@ def test_a_transform_that_holds_back_much_gets_a_hash_for_each_side_and_no_copy_
 
 
 @pytest.mark.parametrize("changes", [[False, False], [False, True], [True, False]])
-def test_a_chain_changes_the_length_where_one_of_its_transforms_does(changes: list[bool]) -> None:
+def test_transform_chain_changes_the_length_if_any_transform_does(changes: list[bool]) -> None:
     chain = chain_of(*(ToyJsonTransform(changes_length=change) for change in changes))
     assert chain.changes_length is any(changes)

@@ -24,7 +24,7 @@ details = st.dictionaries(st.sampled_from(["a", "usages", "b"]), texts, max_size
 
 
 @given(before=texts, after=details, tokens=st.tuples(st.integers(0, 99), st.integers(0, 99)), where=cuts)
-def test_it_is_found_wherever_the_body_is_cut_and_whatever_is_said(
+def test_usage_finder_finds_the_usage_for_every_split_and_content(
     before: str, after: dict[str, str], tokens: tuple[int, int], where: list[int]
 ) -> None:
     usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "prompt_tokens_details": None}
@@ -46,12 +46,12 @@ def test_it_is_found_wherever_the_body_is_cut_and_whatever_is_said(
         b"\xff" * 100,
     ],
 )
-def test_what_is_none_gives_none_and_no_error(body: bytes) -> None:
+def test_usage_finder_returns_none_for_missing_or_invalid_usage(body: bytes) -> None:
     assert found(body) is None
     assert found(body, list(range(1, len(body)))) is None
 
 
-def test_no_more_is_kept_than_a_usage_takes() -> None:
+def test_usage_finder_buffers_at_most_the_maximum_size_of_a_usage() -> None:
     finder = UsageFinder()
     for _ in range(10):
         finder.feed(b'{"usage":{' + b" " * MAX_USAGE)

@@ -3,7 +3,7 @@ import hashlib
 from addons.exchange.body_digest import BodyDigest
 
 
-def test_a_digest_is_that_of_all_pieces_and_complete_at_the_end() -> None:
+def test_body_digest_covers_all_pieces_and_is_complete_at_the_end() -> None:
     digest = BodyDigest()
     for piece in (b"ab", b"", b"c"):
         digest.add(piece)

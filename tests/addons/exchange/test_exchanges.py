@@ -11,7 +11,7 @@ from addons.exchange.token_times import TokenTimes
 from tests.addons.conftest import MakeFlow
 
 
-def test_a_record_begins_with_the_route_and_the_client_at_the_first_look_up(
+def test_exchange_is_created_with_its_route_and_peer_at_the_first_lookup(
     exchanges: Exchanges, make_flow: MakeFlow
 ) -> None:
     flow = make_flow()
@@ -21,7 +21,7 @@ def test_a_record_begins_with_the_route_and_the_client_at_the_first_look_up(
     assert exchanges.of(flow) is exchanges.find(flow) is exchange
 
 
-def test_the_route_is_that_of_the_first_look_up_when_a_request_is_redirected(
+def test_exchange_keeps_its_first_route_when_the_request_is_redirected(
     exchanges: Exchanges, make_flow: MakeFlow
 ) -> None:
     flow = make_flow(path="/v1/tokenize")
@@ -31,12 +31,12 @@ def test_the_route_is_that_of_the_first_look_up_when_a_request_is_redirected(
     assert exchanges.of(make_flow(path="/tokenize")).route is not before
 
 
-def test_two_flows_with_equal_requests_have_records_of_their_own(exchanges: Exchanges) -> None:
+def test_exchanges_of_flows_with_equal_requests_are_separate(exchanges: Exchanges) -> None:
     flow = tflow.tflow()
     assert exchanges.of(flow) is not exchanges.of(flow.copy())
 
 
-def test_a_copy_of_a_flow_has_no_record(exchanges: Exchanges, make_flow: MakeFlow) -> None:
+def test_exchange_of_a_copied_flow_is_not_found(exchanges: Exchanges, make_flow: MakeFlow) -> None:
     flow = make_flow()
     exchanges.of(flow)
     assert exchanges.find(flow.copy()) is None
@@ -44,9 +44,7 @@ def test_a_copy_of_a_flow_has_no_record(exchanges: Exchanges, make_flow: MakeFlo
     assert exchanges.find(None) is None
 
 
-def test_a_record_is_freed_with_its_flow_without_the_garbage_collector(
-    exchanges: Exchanges, make_flow: MakeFlow
-) -> None:
+def test_exchange_is_freed_with_its_flow_without_garbage_collection(exchanges: Exchanges, make_flow: MakeFlow) -> None:
     flow = make_flow()
     body = exchanges.of(flow).request_body = BodyPipeline()
     body_is = weakref.ref(body)
@@ -59,14 +57,14 @@ def test_a_record_is_freed_with_its_flow_without_the_garbage_collector(
         gc.enable()
 
 
-def test_all_flows_are_given_in_the_order_of_their_coming(exchanges: Exchanges, make_flow: MakeFlow) -> None:
+def test_exchanges_lists_flows_in_order_of_arrival(exchanges: Exchanges, make_flow: MakeFlow) -> None:
     flows = [make_flow() for _ in range(5)]
     for flow in flows:
         exchanges.of(flow)
     assert exchanges.flows() == flows
 
 
-def test_a_flow_is_serialised_as_if_it_had_no_record(exchanges: Exchanges, make_flow: MakeFlow) -> None:
+def test_exchange_is_not_part_of_its_flows_serialised_state(exchanges: Exchanges, make_flow: MakeFlow) -> None:
     flow = make_flow(authorization="Bearer s3cret")
     before = flow.get_state()
     exchange = exchanges.of(flow)
@@ -75,9 +73,7 @@ def test_a_flow_is_serialised_as_if_it_had_no_record(exchanges: Exchanges, make_
     assert flow.metadata == {}
 
 
-def test_open_streams_are_those_whose_response_has_begun_and_not_ended(
-    exchanges: Exchanges, make_flow: MakeFlow
-) -> None:
+def test_open_streams_counts_responses_that_have_begun_and_not_ended(exchanges: Exchanges, make_flow: MakeFlow) -> None:
     flows = [make_flow() for _ in range(4)]
     waiting, streaming, ended, other = map(exchanges.of, flows)
     for exchange in (waiting, streaming, ended):

@@ -11,7 +11,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_intervals_are_counted_by_their_buckets_and_those_of_one_batch_in_the_first(clock: list[float]) -> None:
+def test_token_times_counts_intervals_in_buckets_and_batched_events_in_the_first(clock: list[float]) -> None:
     times = TokenTimes([0.1, 1.0])
     times.came()
     clock[0] += 0.5
@@ -22,7 +22,7 @@ def test_intervals_are_counted_by_their_buckets_and_those_of_one_batch_in_the_fi
     assert times.mean() == 2.5 / 4
 
 
-def test_a_clock_that_is_set_back_gives_an_interval_of_nothing(clock: list[float]) -> None:
+def test_token_times_clock_set_back_gives_a_zero_interval(clock: list[float]) -> None:
     times = TokenTimes([0.1])
     times.came()
     clock[0] -= 50
@@ -30,7 +30,7 @@ def test_a_clock_that_is_set_back_gives_an_interval_of_nothing(clock: list[float
     assert (times.counts, times.total) == ([1, 0], 0.0)
 
 
-def test_one_event_alone_has_no_interval() -> None:
+def test_token_times_single_event_has_no_mean_interval() -> None:
     times = TokenTimes([0.1])
     assert times.mean() is None
     times.came()

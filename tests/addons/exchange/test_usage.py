@@ -20,11 +20,13 @@ from addons.exchange.usage import MAX_TOKENS, Usage
         ({}, None),
     ],
 )
-def test_what_is_read_of_a_usage(usage: dict[str, Any], expected: Usage | None) -> None:
+def test_usage_read_takes_valid_token_counts_and_ignores_the_rest(
+    usage: dict[str, Any], expected: Usage | None
+) -> None:
     assert Usage.read(usage) == expected
 
 
-def test_what_is_not_told_later_is_what_was_told_before() -> None:
+def test_usage_filled_by_takes_missing_counts_from_the_earlier_usage() -> None:
     assert Usage(None, 9).filled_by(Usage(3, 4)) == Usage(3, 9)
     assert Usage(1, 2).filled_by(Usage(3, 4)) == Usage(1, 2)
     assert Usage(None, 9).filled_by(None) == Usage(None, 9)

@@ -31,14 +31,14 @@ def listed(view: View) -> list[flow.Flow]:
     return list(view.resolve("@all"))
 
 
-def test_the_oldest_flows_make_room_for_new_ones(view: View, make_flow: MakeFlow) -> None:
+def test_flow_list_over_its_limit_drops_the_oldest_flows(view: View, make_flow: MakeFlow) -> None:
     flows = [make_flow() for _ in range(5)]
     arrive(view, FlowList(view, 3), *flows)
     assert listed(view) == flows[2:]
     assert list(view) == flows[2:]
 
 
-def test_a_flow_under_way_is_not_removed_before_it_has_ended(view: View, make_flow: MakeFlow) -> None:
+def test_flow_list_keeps_a_live_flow_until_it_ends(view: View, make_flow: MakeFlow) -> None:
     kept = FlowList(view, 2)
     flows = [make_flow() for _ in range(5)]
     arrive(view, kept, *flows[:3], ends=False)
@@ -50,7 +50,7 @@ def test_a_flow_under_way_is_not_removed_before_it_has_ended(view: View, make_fl
     assert listed(view) == [flows[2], flows[4]]
 
 
-def test_flows_that_are_hidden_by_a_filter_count_as_well(view: View, make_flow: MakeFlow) -> None:
+def test_flow_list_counts_flows_hidden_by_a_filter(view: View, make_flow: MakeFlow) -> None:
     view.set_filter_cmd("~m NONE")
     flows = [make_flow() for _ in range(4)]
     arrive(view, FlowList(view, 3), *flows)

@@ -28,7 +28,7 @@ def sha256(data: bytes) -> str:
         (b'{"model":"m","x":"%s"}' % (b" " * 1024 * 1024), None),
     ],
 )
-def test_a_model_is_shown_where_it_looks_like_the_name_of_one(body: bytes, model: str | None) -> None:
+def test_inspected_flow_shows_a_model_only_if_it_looks_like_a_model_name(body: bytes, model: str | None) -> None:
     assert model_of(body) == model
 
 
@@ -36,7 +36,7 @@ PIECES = (b"ab", b"c", b"")
 
 
 @pytest.mark.parametrize("as_received", [True, False])
-def test_the_digest_of_a_measured_body_is_that_of_what_has_come_or_of_what_goes_on(as_received: bool) -> None:
+def test_measured_body_digest_covers_received_or_forwarded_bytes(as_received: bool) -> None:
     digest = BodyDigest()
     pipeline = BodyPipeline([Modifier(lambda piece: [piece.upper(), b"!"] if piece else b"END")])
     pipeline.observer = MeasuredBody(digest, as_received=as_received)
@@ -54,7 +54,7 @@ class PassingReader(RawBodyReader):
         return 1
 
 
-def test_a_signed_response_is_measured_with_what_passes_unread() -> None:
+def test_measured_body_of_a_signed_response_includes_bytes_passed_unread() -> None:
     digest = BodyDigest()
     pipeline = SigningFilter(PassingReader(), lambda _: None)
     pipeline.observer = MeasuredBody(digest, as_received=False)
@@ -66,7 +66,7 @@ def test_a_signed_response_is_measured_with_what_passes_unread() -> None:
     assert digest.complete
 
 
-def test_a_modifier_of_another_addon_becomes_a_transform_of_the_pipeline() -> None:
+def test_modifier_of_another_addon_becomes_a_pipeline_transform() -> None:
     pipeline = BodyPipeline([Modifier(lambda piece: [piece, b"+"] if piece else b"end")])
     assert [pipeline(piece) for piece in PIECES] == [b"ab+", b"c+", b"end"]
     assert pipeline.digests == (sha256(b"abc"), sha256(b"ab+c+end"))

@@ -45,7 +45,7 @@ def told(message: http.Message | None) -> dict[str, object]:
     return notice
 
 
-def test_a_body_is_in_its_flow_only_while_it_is_forwarded(inspection: Inspection, make_flow: MakeFlow) -> None:
+def test_inspection_body_is_in_its_flow_only_while_it_is_forwarded(inspection: Inspection, make_flow: MakeFlow) -> None:
     made = make_flow()
     begin(inspection, made)
     assert told(made.request)["state"] == "pending"
@@ -58,15 +58,13 @@ def test_a_body_is_in_its_flow_only_while_it_is_forwarded(inspection: Inspection
     assert told(made.request)["bytes"] == len(PROMPT), "it is gone"
 
 
-def test_an_empty_body_stays_empty_for_nothing_else_may_be_forwarded(
-    inspection: Inspection, make_flow: MakeFlow
-) -> None:
+def test_inspection_leaves_an_empty_body_empty(inspection: Inspection, make_flow: MakeFlow) -> None:
     made = make_flow(method="GET", path="/v1/models")
     begin(inspection, made, b"")
     assert made.request.raw_content == b""
 
 
-def test_the_body_of_a_refused_request_is_forgotten_at_once(inspection: Inspection, make_flow: MakeFlow) -> None:
+def test_inspection_discards_the_body_of_a_refused_request_at_once(inspection: Inspection, make_flow: MakeFlow) -> None:
     made = make_flow()
     made.request.data.content = None
     inspection.requestheaders(made)
@@ -78,7 +76,9 @@ def test_the_body_of_a_refused_request_is_forgotten_at_once(inspection: Inspecti
     assert b"secret" not in (made.request.raw_content or b"")
 
 
-def test_a_body_that_waits_is_forgotten_when_the_exchange_fails(inspection: Inspection, make_flow: MakeFlow) -> None:
+def test_inspection_discards_a_pending_body_when_the_exchange_fails(
+    inspection: Inspection, make_flow: MakeFlow
+) -> None:
     made = make_flow()
     begin(inspection, made)
     made.error = flow.Error("server is gone")
@@ -97,7 +97,7 @@ def test_a_mark_or_comment_of_an_operator_is_kept(inspection: Inspection, make_f
     assert (made.comment, made.marked) == ("look at this", ":eyes:")
 
 
-def test_what_has_been_signed_stays_so_when_the_client_goes(
+def test_inspection_signed_flow_stays_signed_after_a_client_disconnect(
     inspection: Inspection, exchanges: Exchanges, make_flow: MakeFlow
 ) -> None:
     made = make_flow()
@@ -128,7 +128,7 @@ def test_failed_and_unsigned_exchanges_have_different_marks(
     assert comment_of(InspectedFlow(exchange, FlowFacts("POST /", ended=True))).startswith(comment)
 
 
-def test_a_receipt_of_an_upstreams_making_is_not_shown(
+def test_inspection_does_not_show_a_receipt_forged_by_the_upstream(
     inspection: Inspection, exchanges: Exchanges, make_flow: MakeFlow
 ) -> None:
     made = make_flow(path="/v1/tokenize")
@@ -141,7 +141,7 @@ def test_a_receipt_of_an_upstreams_making_is_not_shown(
     assert made.comment == "unsigned: this endpoint is not signed"
 
 
-def test_a_flow_is_shown_from_its_first_hook_on_and_its_copy_is_not(
+def test_inspection_finds_a_flow_from_its_first_hook_on_and_not_its_copy(
     inspection: Inspection, exchanges: Exchanges, make_flow: MakeFlow
 ) -> None:
     made = make_flow()

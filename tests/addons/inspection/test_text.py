@@ -44,12 +44,14 @@ def failed(inspected: InspectedFlow, addresses: dict[SigningAlgo, str]) -> set[s
     return {check.name for check in checks_of(inspected, addresses) if not check.holds}
 
 
-def test_a_signed_exchange_verifies(inspected: InspectedFlow, addresses: dict[SigningAlgo, str]) -> None:
+def test_checks_of_a_signed_exchange_all_hold(inspected: InspectedFlow, addresses: dict[SigningAlgo, str]) -> None:
     assert failed(inspected, addresses) == set()
     assert proof_lines(inspected, addresses)[-1] == "verified: all 8 checks that could be made hold"
 
 
-def test_other_bytes_do_not_verify(inspected: InspectedFlow, addresses: dict[SigningAlgo, str]) -> None:
+def test_checks_of_a_different_or_incomplete_body_fail_on_its_hash(
+    inspected: InspectedFlow, addresses: dict[SigningAlgo, str]
+) -> None:
     inspected.facts.request = digest(b"x")
     assert failed(inspected, addresses) == {"ecdsa request hash", "ed25519 request hash"}
     inspected.facts.request = digest(REQUEST)
@@ -57,7 +59,9 @@ def test_other_bytes_do_not_verify(inspected: InspectedFlow, addresses: dict[Sig
     assert failed(inspected, addresses) == {"ecdsa response hash", "ed25519 response hash"}
 
 
-def test_other_signatures_do_not_verify(inspected: InspectedFlow, addresses: dict[SigningAlgo, str]) -> None:
+def test_checks_of_another_keys_signature_fail_on_signature_or_address(
+    inspected: InspectedFlow, addresses: dict[SigningAlgo, str]
+) -> None:
     signed = inspected.exchange.signed
     assert signed is not None
     other = sign_text(SigningKeys.random(), signed["text"])
@@ -80,12 +84,12 @@ def test_a_websocket_is_verified_except_for_hashes_that_were_not_measured(
     assert not any(line.startswith("request  ") for line in lines)
 
 
-def test_what_was_not_signed_is_not_verified(addresses: dict[SigningAlgo, str]) -> None:
+def test_checks_of_an_unsigned_exchange_report_no_signature(addresses: dict[SigningAlgo, str]) -> None:
     inspected = InspectedFlow(Exchange(SIGNED), FlowFacts("POST /"))
     assert check_lines(checks_of(inspected, addresses)) == ["NOT verified: there is no signature"]
 
 
-def test_a_comment_is_one_line_whatever_is_in_it(inspected: InspectedFlow) -> None:
+def test_comment_is_one_printable_line_of_bounded_length(inspected: InspectedFlow) -> None:
     known = inspected.exchange
     known.state, known.reason, known.usage = "failed", "a\nb\x1b[31m" + "c" * 1000, Usage(None, 3)
     comment = comment_of(inspected)
@@ -103,7 +107,7 @@ def test_an_exchange_that_is_never_signed_is_not_marked_as_failed() -> None:
     assert marks == [":warning:", ":heavy_minus_sign:"]
 
 
-def test_a_notice_tells_the_hash_of_what_has_come_whole(inspected: InspectedFlow) -> None:
+def test_notice_has_the_sha256_of_a_complete_body_only(inspected: InspectedFlow) -> None:
     assert json.loads(notice_of(inspected, "request", kept=False)) == {
         "withheld": "the request body",
         "why": "INSPECT_PLAINTEXT is off",

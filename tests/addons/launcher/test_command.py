@@ -43,7 +43,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch) -> list[SupervisorConfig]:
     return configs
 
 
-def test_without_workers_this_process_is_the_proxy(
+def test_command_without_workers_runs_the_proxy_in_this_process(
     ran: list[tuple[Any, ...]], supervised: list[SupervisorConfig]
 ) -> None:
     assert main([]) == 0
@@ -53,7 +53,7 @@ def test_without_workers_this_process_is_the_proxy(
     assert supervised == []
 
 
-def test_the_command_line_reaches_the_proxy(ran: list[tuple[Any, ...]]) -> None:
+def test_command_passes_its_arguments_to_the_proxy(ran: list[tuple[Any, ...]]) -> None:
     given = ["--listen-host", "::1", "--certs", "a.pem", "--certs", "x=b.pem", "--set", "a=1", "--set", "b=2", "-q"]
     assert main(given) == 0
     assert ran[0][0] == ProxyArguments(
@@ -62,12 +62,14 @@ def test_the_command_line_reaches_the_proxy(ran: list[tuple[Any, ...]]) -> None:
 
 
 @pytest.mark.parametrize(("flags", "verbosity"), [([], "info"), (["-q"], "error"), (["-v"], "debug")])
-def test_verbosity(ran: list[tuple[Any, ...]], flags: list[str], verbosity: str) -> None:
+def test_command_quiet_and_verbose_flags_set_the_verbosity(
+    ran: list[tuple[Any, ...]], flags: list[str], verbosity: str
+) -> None:
     assert main(flags) == 0
     assert ran[0][0].verbosity == verbosity
 
 
-def test_a_worker_listens_at_the_port_of_its_supervisors_socket(ran: list[tuple[Any, ...]]) -> None:
+def test_command_in_a_worker_listens_on_the_port_of_its_supervisors_socket(ran: list[tuple[Any, ...]]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         context = WorkerContext(listener=listener)
         assert run_proxy(["--workers", "2"], context) == 0
@@ -75,7 +77,7 @@ def test_a_worker_listens_at_the_port_of_its_supervisors_socket(ran: list[tuple[
         assert ran[0][1] is context
 
 
-def test_what_mitmproxy_does_not_take_is_one_line(
+def test_command_start_error_is_one_line_on_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> None:
@@ -86,7 +88,7 @@ def test_what_mitmproxy_does_not_take_is_one_line(
     assert capsys.readouterr().err == "tee-signer: no such option\n"
 
 
-def test_each_problem_of_the_settings_is_one_line(
+def test_command_prints_one_line_per_settings_problem(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> None:
@@ -97,7 +99,7 @@ def test_each_problem_of_the_settings_is_one_line(
     assert capsys.readouterr().err == "tee-signer: one\ntee-signer: two\n"
 
 
-def test_with_workers_a_supervisor_runs_them_with_the_whole_command_line(
+def test_command_with_workers_runs_a_supervisor_with_all_arguments(
     ran: list[tuple[Any, ...]], supervised: list[SupervisorConfig]
 ) -> None:
     given = ["--workers", "3", "--listen-host", "127.0.0.1", "-v", "--set", "tee_model_name=other", "--set", "a=1"]
@@ -109,7 +111,7 @@ def test_with_workers_a_supervisor_runs_them_with_the_whole_command_line(
     assert ran == []
 
 
-def test_the_settings_are_read_again_with_the_file_whenever_they_are_asked_for(
+def test_command_rereads_the_env_file_each_time_the_settings_are_requested(
     supervised: list[SupervisorConfig], tmp_path: Path
 ) -> None:
     file = tmp_path / "settings.env"
@@ -124,7 +126,7 @@ def test_the_settings_are_read_again_with_the_file_whenever_they_are_asked_for(
 
 
 @pytest.mark.parametrize("given", [["--certs", "a.pem"], ["--set", "certs=a.pem"]])
-def test_a_certificate_beside_dstacks_is_refused_before_a_worker_starts(
+def test_command_with_certs_beside_tls_from_dstack_is_refused_before_a_worker_starts(
     supervised: list[SupervisorConfig], monkeypatch: pytest.MonkeyPatch, given: list[str]
 ) -> None:
     monkeypatch.setenv("TLS_FROM_DSTACK", "1")
@@ -135,7 +137,7 @@ def test_a_certificate_beside_dstacks_is_refused_before_a_worker_starts(
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many", str(MAX_WORKERS + 1), "1.5", "²"])
-def test_a_number_of_workers_that_cannot_be_is_refused(
+def test_command_with_an_invalid_number_of_workers_is_refused(
     count: str, supervised: list[SupervisorConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exited:
@@ -145,11 +147,11 @@ def test_a_number_of_workers_that_cannot_be_is_refused(
     assert supervised == []
 
 
-def test_as_many_workers_as_there_may_be_are_taken(supervised: list[SupervisorConfig]) -> None:
+def test_command_accepts_the_maximum_number_of_workers(supervised: list[SupervisorConfig]) -> None:
     assert main(["--workers", str(MAX_WORKERS)]) == 7
 
 
-def test_the_help_has_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_help_lists_settings_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out

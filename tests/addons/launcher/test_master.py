@@ -65,7 +65,9 @@ ACTS: list[Callable[[], Any] | None] = [
 @pytest.mark.parametrize("settled", [False, True])
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("where", ["a", "aa", "b", "c"])
-def test_the_same_hooks_are_called_as_by_mitmproxy(where: str, act: Callable[[], Any] | None, settled: bool) -> None:
+def test_cached_addon_manager_calls_the_same_hooks_as_mitmproxys(
+    where: str, act: Callable[[], Any] | None, settled: bool
+) -> None:
     async def called_by(kind: type[AddonManager]) -> list[str]:
         calls: list[str] = []
         master = Master(Options())
@@ -85,7 +87,7 @@ def test_the_same_hooks_are_called_as_by_mitmproxy(where: str, act: Callable[[],
     assert asyncio.run(called_by(CachedAddonManager)) == asyncio.run(called_by(AddonManager))
 
 
-def test_addons_that_come_and_go_later_are_known() -> None:
+def test_cached_addon_manager_calls_addons_added_later_and_not_removed_ones() -> None:
     async def main() -> None:
         calls: list[str] = []
         master = Master(Options())
@@ -104,7 +106,7 @@ def test_addons_that_come_and_go_later_are_known() -> None:
     asyncio.run(main())
 
 
-def test_refused_options_reach_whoever_sets_them() -> None:
+def test_cached_addon_manager_propagates_options_errors_to_the_caller() -> None:
     class Refusing:
         def configure(self, updated: set[str]) -> None:
             raise exceptions.OptionsError("no")
@@ -122,11 +124,11 @@ def test_refused_options_reach_whoever_sets_them() -> None:
     asyncio.run(main())
 
 
-def test_the_log_events_that_are_left_out_are_for_addons_alone() -> None:
+def test_mitmproxy_legacy_log_events_emit_the_add_log_hook() -> None:
     assert "AddLogHook" in LegacyLogEvents.emit.__code__.co_names
 
 
-def test_lean_options_are_what_mitmproxys_are_and_change_as_they_do() -> None:
+def test_cached_options_equal_mitmproxys_and_follow_updates() -> None:
     ours: Options = CachedOptions()
     theirs = Options()
     for options in (ours, theirs):
@@ -140,13 +142,13 @@ def test_lean_options_are_what_mitmproxys_are_and_change_as_they_do() -> None:
     assert (ours.keep_host_header, ours.body_size_limit, ours.list_of_words) == (False, None, ["a"])
 
 
-def test_a_list_among_lean_options_is_a_copy() -> None:
+def test_cached_options_return_a_copy_of_a_list() -> None:
     options = CachedOptions()
     options.add_option("list_of_words", Sequence[str], ["a"], "")
     options.list_of_words.append("b")
     assert options.list_of_words == ["a"]
 
 
-def test_an_option_that_is_not_there_is_an_attribute_error() -> None:
+def test_cached_options_missing_option_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = CachedOptions().no_such_thing

@@ -60,7 +60,7 @@ def made(
     asyncio.run(main())
 
 
-def test_the_mode_and_the_port_are_those_of_the_arguments() -> None:
+def test_production_mode_and_port_come_from_the_arguments() -> None:
     def check(master: ProxyMaster) -> None:
         assert master.options.mode == ["proxyreverse:http://vllm:9000"]
         assert (master.options.listen_host, master.options.listen_port) == ("127.0.0.1", 4000)
@@ -68,14 +68,14 @@ def test_the_mode_and_the_port_are_those_of_the_arguments() -> None:
     made(ProxyArguments("http://vllm:9000", 4000, "127.0.0.1"), check)
 
 
-def test_the_signer_is_configured_once_the_mode_is_known() -> None:
+def test_production_signer_is_configured_with_the_mode() -> None:
     def check(master: ProxyMaster) -> None:
         assert addon(master, "tee_signer").modes == ["proxyreverse:http://vllm:9000"]
 
     made(ProxyArguments("http://vllm:9000", 4000), check)
 
 
-def test_options_are_set_by_name() -> None:
+def test_production_sets_options_by_name() -> None:
     def check(master: ProxyMaster) -> None:
         assert master.options.tcp_timeout == 7
         assert master.options.keep_host_header is True
@@ -92,24 +92,24 @@ def test_options_are_set_by_name() -> None:
         ("tcp_timeout=soon", "Failed to parse option tcp_timeout"),
     ],
 )
-def test_an_option_that_is_not_taken_is_named(option: str, reason: str) -> None:
+def test_production_unsupported_option_raises_an_error_that_names_it(option: str, reason: str) -> None:
     with pytest.raises(StartError, match=reason):
         made(ProxyArguments("http://vllm:9000", 0, options=(option,)))
 
 
-def test_an_upstream_that_is_no_url_is_refused() -> None:
+def test_production_invalid_upstream_url_is_refused() -> None:
     with pytest.raises(StartError, match="nonsense"):
         made(ProxyArguments("nonsense://", 0))
 
 
-def test_a_certificate_that_cannot_be_used_is_refused_with_what_it_takes(tmp_path: Path) -> None:
+def test_production_unusable_certificate_error_says_what_certs_takes(tmp_path: Path) -> None:
     path = tmp_path / "cert.pem"
     path.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))  # without its key
     with pytest.raises(StartError, match=r"--certs takes one PEM file with the key and the certificates"):
         made(ProxyArguments("http://vllm:9000", 0, certs=(str(path),)))
 
 
-def test_a_certificate_with_its_key_is_taken(tmp_path: Path) -> None:
+def test_production_accepts_a_certificate_with_its_key(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     path = tmp_path / "both.pem"
     path.write_bytes(key_pem(key) + self_signed(key))
@@ -120,7 +120,7 @@ def test_a_certificate_with_its_key_is_taken(tmp_path: Path) -> None:
     made(ProxyArguments("http://vllm:9000", 0, certs=(str(path),)), check)
 
 
-def test_an_attached_addon_gets_the_signer_and_comes_last() -> None:
+def test_production_attached_addon_gets_the_signer_and_is_last() -> None:
     class Attached:
         def __init__(self, signer: object) -> None:
             self.signer = signer
@@ -133,7 +133,7 @@ def test_an_attached_addon_gets_the_signer_and_comes_last() -> None:
     made(ProxyArguments("http://vllm:9000", 0), check, attached=Attached)
 
 
-def test_a_worker_begins_its_lines_with_its_number() -> None:
+def test_production_worker_log_lines_begin_with_its_number() -> None:
     def check(master: ProxyMaster) -> None:
         record = logging.LogRecord("x", logging.INFO, "", 0, "said", None, None)
         assert master._log.format(record).startswith("worker 3: ")
@@ -141,7 +141,7 @@ def test_a_worker_begins_its_lines_with_its_number() -> None:
     made(ProxyArguments("http://vllm:9000", 0), check, WorkerContext(number=3))
 
 
-def test_where_mitmproxys_directory_cannot_be_written_another_one_is_used_until_the_end(tmp_path: Path) -> None:
+def test_production_unwritable_confdir_is_replaced_by_a_temporary_one_until_the_end(tmp_path: Path) -> None:
     file = tmp_path / "no-directory"
     file.write_text("")
 
@@ -154,7 +154,7 @@ def test_where_mitmproxys_directory_cannot_be_written_another_one_is_used_until_
     made(ProxyArguments("http://vllm:9000", 0, options=(f"confdir={file}/below",)), check)
 
 
-def test_a_fast_loop_takes_eager_tasks_as_mitmproxy_makes_them() -> None:
+def test_fast_loop_runs_eager_tasks_immediately() -> None:
     factory = fast_loop()
     if factory is None:
         pytest.skip("there is no uvloop here that can do it")

@@ -3,14 +3,14 @@ import pytest
 from addons.launcher.restarts import LONGEST_PAUSE, MAX_FIRST_ATTEMPTS, SHORT_LIFE, Restarts
 
 
-def test_after_a_long_life_the_next_attempt_is_at_once() -> None:
+def test_restarts_after_a_long_life_have_no_pause() -> None:
     restarts = Restarts()
     restarts.ended(SHORT_LIFE)
     assert restarts.pause == 0
 
 
 @pytest.mark.parametrize("how", ["could not start", "ended soon"])
-def test_the_pauses_between_failures_grow_to_a_limit(how: str) -> None:
+def test_restarts_pause_grows_with_each_failure_to_a_limit(how: str) -> None:
     restarts, pauses = Restarts(), []
     for _ in range(20):
         if how == "could not start":
@@ -22,7 +22,7 @@ def test_the_pauses_between_failures_grow_to_a_limit(how: str) -> None:
     assert set(pauses[7:]) == {LONGEST_PAUSE}
 
 
-def test_a_long_life_ends_the_count() -> None:
+def test_restarts_failure_count_is_reset_by_a_long_life() -> None:
     restarts = Restarts()
     for _ in range(MAX_FIRST_ATTEMPTS):
         assert not restarts.exhausted

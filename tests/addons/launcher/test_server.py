@@ -49,7 +49,7 @@ def sent(layer_: layer.Layer, event: events.Event) -> list[commands.Command]:
     return list(layer_.handle_event(event))
 
 
-def test_hooks_that_are_done_at_once_let_the_layer_go_on_within_the_event() -> None:
+def test_inline_hooks_completed_at_once_continue_the_layer_within_the_event() -> None:
     inner, ran = Asking(make_context()), []
 
     def run(hook: commands.StartHook) -> bool:
@@ -62,7 +62,7 @@ def test_hooks_that_are_done_at_once_let_the_layer_go_on_within_the_event() -> N
     assert len(ran) == 2
 
 
-def test_a_hook_that_is_still_at_work_holds_up_the_layer_until_it_is_completed() -> None:
+def test_inline_hooks_pending_hook_blocks_the_layer_until_it_is_completed() -> None:
     inner = Asking(make_context())
     asked: list[commands.StartHook] = []
 
@@ -78,7 +78,7 @@ def test_a_hook_that_is_still_at_work_holds_up_the_layer_until_it_is_completed()
     assert inner.notes == ["first", "second"]
 
 
-def test_a_reverse_proxy_layer_steps_aside_when_it_is_known_what_comes_next() -> None:
+def test_inline_reverse_proxy_is_bypassed_once_its_child_layer_is_known() -> None:
     with taddons.context(CachedProxyserver()) as tctx:
         tctx.options.update(connection_strategy="lazy")
         context = Context(make_context().client, tctx.options)
@@ -100,7 +100,7 @@ def test_a_reverse_proxy_layer_steps_aside_when_it_is_known_what_comes_next() ->
     assert outermost.handle_event == child.layer.handle_event
 
 
-def test_a_contexts_fork_shares_its_connections_and_has_layers_of_its_own() -> None:
+def test_cached_context_fork_shares_connections_and_has_its_own_layers() -> None:
     context = CachedContext(make_context())
     fork = context.fork()
     fork.layers.append(Asking(fork))
@@ -108,7 +108,7 @@ def test_a_contexts_fork_shares_its_connections_and_has_layers_of_its_own() -> N
     assert context.layers == []
 
 
-def test_the_mode_is_mitmproxys_reverse_mode_over_tcp_alone() -> None:
+def test_proxy_mode_equals_mitmproxys_reverse_mode_over_tcp_only() -> None:
     for upstream in ("http://vllm:9000", "https://vllm"):
         mode = ProxyMode.parse(f"{MODE}:{upstream}")
         assert isinstance(mode, ProxyReverseMode)
@@ -123,7 +123,7 @@ def listener() -> Iterator[socket.socket]:
         yield listening
 
 
-def test_the_server_of_the_mode_is_ours_and_makes_the_layer_that_steps_aside() -> None:
+def test_proxy_mode_server_creates_the_inline_reverse_proxy_layer() -> None:
     server: Any = ServerInstance.make(f"{MODE}:http://vllm:9000", CachedProxyserver())
     assert isinstance(server, ProxyServerInstance)
     context = make_context()
@@ -133,7 +133,7 @@ def test_the_server_of_the_mode_is_ours_and_makes_the_layer_that_steps_aside() -
     assert isinstance(made, layers.modes.ReverseProxy)
 
 
-def test_a_worker_accepts_at_the_socket_that_it_was_given(listener: socket.socket) -> None:
+def test_server_of_a_worker_listens_on_the_given_socket(listener: socket.socket) -> None:
     async def main() -> None:
         server: Any = ServerInstance.make(f"{MODE}:http://vllm:9000", CachedProxyserver(listener))
         [listening] = await server.listen("203.0.113.1", 1)
@@ -143,7 +143,7 @@ def test_a_worker_accepts_at_the_socket_that_it_was_given(listener: socket.socke
     asyncio.run(main())
 
 
-def test_a_port_that_is_taken_is_told_with_the_setting_that_names_it(listener: socket.socket) -> None:
+def test_server_port_in_use_error_names_the_setting(listener: socket.socket) -> None:
     async def main() -> None:
         with taddons.context(CachedProxyserver()) as tctx:
             tctx.options.update(listen_host="127.0.0.1", listen_port=listener.getsockname()[1])
@@ -203,7 +203,7 @@ async def handler_with(addon: Hooked) -> Handler:
     return Handler(master)
 
 
-def test_a_hook_that_waits_for_nothing_is_done_when_it_returns_and_the_flow_is_told_of() -> None:
+def test_handler_synchronous_hook_completes_at_once_and_updates_the_flow() -> None:
     async def main() -> None:
         addon = Hooked(waits=False)
         handler = await handler_with(addon)
@@ -215,7 +215,7 @@ def test_a_hook_that_waits_for_nothing_is_done_when_it_returns_and_the_flow_is_t
 
 
 @pytest.mark.parametrize("why", ["waits", "intercepted"])
-def test_a_hook_that_waits_or_an_intercepted_flow_is_completed_later(why: str) -> None:
+def test_handler_waiting_hook_or_intercepted_flow_completes_later(why: str) -> None:
     async def main() -> None:
         addon = Hooked(waits=why == "waits")
         handler = await handler_with(addon)
@@ -235,7 +235,7 @@ def test_a_hook_that_waits_or_an_intercepted_flow_is_completed_later(why: str) -
     asyncio.run(main())
 
 
-def test_a_hook_of_something_else_than_a_flow_tells_of_no_update() -> None:
+def test_handler_hook_without_a_flow_triggers_no_update() -> None:
     async def main() -> None:
         addon = Hooked(waits=False)
         handler = await handler_with(addon)
@@ -249,7 +249,7 @@ def test_a_hook_of_something_else_than_a_flow_tells_of_no_update() -> None:
     ("message", "level"),
     [("client connect", logging.DEBUG), ("server disconnect 10.0.0.1", logging.DEBUG), ("warned", logging.INFO)],
 )
-def test_lines_that_come_with_every_connection_are_for_debug(
+def test_handler_logs_connect_and_disconnect_lines_at_debug_level(
     message: str, level: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

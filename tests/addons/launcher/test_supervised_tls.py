@@ -35,30 +35,30 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     return calls
 
 
-def test_without_tls_from_dstack_there_is_no_key_to_share() -> None:
+def test_shared_tls_file_without_tls_from_dstack_is_none() -> None:
     assert make_shared_tls_file(WITHOUT) is None
 
 
-def test_where_dstack_is_not_to_make_it_the_workers_have_none(made: list[Settings]) -> None:
+def test_tls_file_of_workers_without_tls_from_dstack_is_none(made: list[Settings]) -> None:
     assert asyncio.run(first_tls_file(WITHOUT)) is None
     assert asyncio.run(next_tls_file(MemoryFile.holding(b"pem", "test"), WITH, WITHOUT)) is None
     assert made == []
 
 
-def test_the_first_workers_have_one_that_is_made_for_the_names_of_the_settings(made: list[Settings]) -> None:
+def test_first_tls_file_is_made_from_the_settings(made: list[Settings]) -> None:
     file = asyncio.run(first_tls_file(WITH))
     assert isinstance(file, MemoryFile)
     assert made == [WITH]
 
 
-def test_with_the_same_names_later_workers_have_the_key_of_the_present_ones(made: list[Settings]) -> None:
+def test_next_tls_file_with_unchanged_names_is_the_current_one(made: list[Settings]) -> None:
     current = MemoryFile.holding(b"pem", "test")
     assert asyncio.run(next_tls_file(current, WITH, WITH)) is current
     assert made == []
 
 
 @pytest.mark.parametrize(("before", "after"), [(WITH, OTHER_NAMES), (WITHOUT, WITH)])
-def test_with_other_names_or_without_a_key_before_one_is_made(
+def test_next_tls_file_with_changed_names_or_no_current_key_is_new(
     made: list[Settings], before: Settings, after: Settings
 ) -> None:
     current = MemoryFile.holding(b"pem", "test") if before is WITH else None
@@ -68,7 +68,7 @@ def test_with_other_names_or_without_a_key_before_one_is_made(
     assert made == [after]
 
 
-def test_a_key_that_cannot_be_had_is_a_settings_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_tls_file_failure_raises_a_settings_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Settings) -> None:
         raise SettingsError(["no key"])
 
@@ -78,7 +78,7 @@ def test_a_key_that_cannot_be_had_is_a_settings_error(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_stop_ends_the_wait_for_an_agent_that_does_not_answer(
+def test_first_tls_file_wait_for_dstack_is_ended_by_sigterm_or_sigint(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: signal.Signals
 ) -> None:
     over = threading.Event()

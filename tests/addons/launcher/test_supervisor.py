@@ -30,7 +30,7 @@ def slot() -> Iterator[Slot]:
         listener.close()
 
 
-def test_a_worker_that_does_not_begin_in_time_is_named_and_killed(
+def test_supervisor_names_and_kills_a_worker_that_is_not_ready_in_time(
     settings: Settings,
     slot: Slot,
     tmp_path: Path,
@@ -53,7 +53,7 @@ def test_a_worker_that_does_not_begin_in_time_is_named_and_killed(
         os.kill(pid, 0)
 
 
-def test_where_it_is_stopped_before_the_tls_key_is_there_nothing_has_been_made(
+def test_supervisor_stopped_before_the_tls_key_is_ready_creates_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def stopped(_: Settings) -> object:
@@ -68,7 +68,7 @@ def test_where_it_is_stopped_before_the_tls_key_is_there_nothing_has_been_made(
     assert supervise(SupervisorConfig([], 1, "127.0.0.1", "info", lambda: settings)) == 0
 
 
-def test_workers_that_all_end_soon_after_they_are_ready_end_the_supervisor_with_their_reason(
+def test_supervisor_gives_up_when_all_workers_end_soon_after_they_are_ready(
     settings: Settings,
     slot: Slot,
     tmp_path: Path,

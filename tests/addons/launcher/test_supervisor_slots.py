@@ -145,9 +145,7 @@ async def stop(running: Running, *workers: FakeWorker) -> int:
     return await running.status
 
 
-def test_a_worker_with_other_signing_keys_is_killed_and_does_not_get_its_slot(
-    start: Start, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_supervisor_kills_a_worker_with_different_signing_keys(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with start(2) as running:
             [first] = await running.serving(1)
@@ -163,7 +161,7 @@ def test_a_worker_with_other_signing_keys_is_killed_and_does_not_get_its_slot(
 
 
 @pytest.mark.parametrize("dev", ["1", "0"])
-def test_workers_have_the_same_random_keys_where_the_settings_say_dev_and_else_none(start: Start, dev: str) -> None:
+def test_supervisor_gives_workers_shared_random_keys_only_in_dev_mode(start: Start, dev: str) -> None:
     async def main() -> None:
         async with start(2, dev=dev) as running:
             first, second = await running.serving(2)
@@ -179,7 +177,7 @@ def test_workers_have_the_same_random_keys_where_the_settings_say_dev_and_else_n
     asyncio.run(main())
 
 
-def test_a_worker_is_told_its_place_and_has_both_sockets_and_the_command_line(start: Start, tmp_path: Path) -> None:
+def test_supervisor_gives_a_worker_its_number_sockets_store_and_arguments(start: Start, tmp_path: Path) -> None:
     async def main() -> None:
         async with start(2) as running:
             first, second = await running.serving(2)
@@ -193,7 +191,7 @@ def test_a_worker_is_told_its_place_and_has_both_sockets_and_the_command_line(st
     asyncio.run(main())
 
 
-def test_no_other_worker_is_started_before_the_first_one_serves_and_its_failure_ends_all(start: Start) -> None:
+def test_supervisor_starts_no_second_worker_before_the_first_and_exits_if_it_fails(start: Start) -> None:
     async def main() -> None:
         async with start(2) as running:
             first = await running.workers.next()
@@ -204,7 +202,7 @@ def test_no_other_worker_is_started_before_the_first_one_serves_and_its_failure_
     asyncio.run(main())
 
 
-def test_a_worker_that_sends_something_else_than_that_it_is_ready_does_not_get_its_slot(start: Start) -> None:
+def test_supervisor_rejects_a_worker_whose_first_message_is_not_ready(start: Start) -> None:
     async def main() -> None:
         async with start() as running:
             worker = await running.workers.next()
@@ -216,7 +214,9 @@ def test_a_worker_that_sends_something_else_than_that_it_is_ready_does_not_get_i
 
 
 @pytest.mark.parametrize("how", ["by SIGKILL", "with status 3"])
-def test_a_worker_that_ends_is_replaced_in_its_slot(start: Start, how: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_supervisor_replaces_an_ended_worker_in_its_slot(
+    start: Start, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> int:
         async with start(2) as running:
             first, second = await running.serving(2)
@@ -234,7 +234,7 @@ def test_a_worker_that_ends_is_replaced_in_its_slot(start: Start, how: str, capl
     assert f"worker 2 (process {pid}) ended {how}; another one takes its place" in caplog.messages
 
 
-def test_sighup_replaces_the_workers_one_by_one_and_each_retires_when_its_successor_serves(
+def test_supervisor_sighup_replaces_workers_one_by_one_before_each_old_one_retires(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
@@ -262,7 +262,7 @@ def test_sighup_replaces_the_workers_one_by_one_and_each_retires_when_its_succes
     assert "SIGHUP: all workers are new" in caplog.messages
 
 
-def test_workers_of_new_settings_may_have_other_keys_and_then_all_have_them(start: Start) -> None:
+def test_supervisor_new_generation_may_have_other_keys_if_all_its_workers_agree(start: Start) -> None:
     async def main() -> None:
         async with start(2) as running:
             old = await running.serving(2)
@@ -279,7 +279,7 @@ def test_workers_of_new_settings_may_have_other_keys_and_then_all_have_them(star
     asyncio.run(main())
 
 
-def test_sighup_during_a_replacement_replaces_all_once_more(start: Start) -> None:
+def test_supervisor_sighup_during_a_replacement_replaces_all_workers_again(start: Start) -> None:
     async def main() -> None:
         async with start() as running:
             [old] = await running.serving(1)
@@ -299,7 +299,9 @@ def test_sighup_during_a_replacement_replaces_all_once_more(start: Start) -> Non
     asyncio.run(main())
 
 
-def test_sighup_with_a_wrong_setting_starts_no_worker(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_supervisor_sighup_with_an_invalid_setting_starts_no_worker(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with start() as running:
             [old] = await running.serving(1)
@@ -318,7 +320,7 @@ def test_sighup_with_a_wrong_setting_starts_no_worker(start: Start, caplog: pyte
     assert "SIGHUP: the workers stay as they are" in caplog.messages
 
 
-def test_where_the_first_new_worker_cannot_start_later_ones_have_the_settings_of_before(
+def test_supervisor_keeps_the_old_settings_if_the_first_new_worker_fails(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
@@ -341,7 +343,7 @@ def test_where_the_first_new_worker_cannot_start_later_ones_have_the_settings_of
     assert "SIGHUP: all workers are new" not in caplog.messages
 
 
-def test_sighup_keeps_the_ports_and_says_so(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_supervisor_sighup_keeps_the_ports_and_logs_it(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with start() as running:
             [old] = await running.serving(1)
@@ -357,7 +359,7 @@ def test_sighup_keeps_the_ports_and_says_so(start: Start, caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_stop_closes_the_ports_and_goes_to_every_worker(
+def test_supervisor_stop_signal_closes_the_ports_and_reaches_every_worker(
     start: Start, slots: list[WatchedSlot], how: signal.Signals
 ) -> None:
     async def main() -> None:
@@ -376,7 +378,7 @@ def test_a_signal_to_stop_closes_the_ports_and_goes_to_every_worker(
     asyncio.run(main())
 
 
-def test_a_stop_reaches_a_worker_that_does_not_serve_yet(start: Start) -> None:
+def test_supervisor_stop_signal_reaches_a_worker_that_is_not_ready(start: Start) -> None:
     async def main() -> None:
         async with start(2) as running:
             [first] = await running.serving(1)
@@ -386,7 +388,7 @@ def test_a_stop_reaches_a_worker_that_does_not_serve_yet(start: Start) -> None:
     asyncio.run(main())
 
 
-def test_a_worker_that_does_not_end_after_its_grace_is_killed(
+def test_supervisor_kills_a_worker_that_outlives_the_grace_period(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("addons.launcher.supervisor.GRACE", 0.1)

@@ -35,7 +35,9 @@ def config(tmp_path: Path, secrets: tuple[str, str] | None = None) -> WorkerConf
     return WorkerConfig(2, 3, f"sqlite://{tmp_path}/signatures.db", f"{tmp_path}/metrics", 5, secrets)
 
 
-def test_a_worker_inherits_what_its_supervisor_sends(channel: Channel, tmp_path: Path, vectors: dict[str, str]) -> None:
+def test_worker_inherits_config_sockets_keys_and_tls_file_from_its_supervisor(
+    channel: Channel, tmp_path: Path, vectors: dict[str, str]
+) -> None:
     ours, theirs = channel
     secrets = vectors["ecdsa_secret"], vectors["ed25519_seed"]
     tls = MemoryFile.holding(b"key and chain", "test")
@@ -57,7 +59,7 @@ def test_a_worker_inherits_what_its_supervisor_sends(channel: Channel, tmp_path:
         assert context.tls_file.path.read_bytes() == b"key and chain"
 
 
-def test_a_worker_without_secrets_and_tls_file_has_to_ask_for_its_keys(channel: Channel, tmp_path: Path) -> None:
+def test_worker_without_secrets_inherits_no_keys_and_no_tls_file(channel: Channel, tmp_path: Path) -> None:
     ours, theirs = channel
     with listen("127.0.0.1", 0) as listener:
         config(tmp_path).send(ours, [listener, listener])
@@ -68,7 +70,7 @@ def test_a_worker_without_secrets_and_tls_file_has_to_ask_for_its_keys(channel: 
             inherited.close()
 
 
-def test_a_worker_whose_supervisor_sends_nothing_does_not_wait_for_ever(
+def test_worker_start_times_out_if_the_supervisor_sends_nothing(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "START_TIMEOUT", 0.01)
@@ -76,14 +78,14 @@ def test_a_worker_whose_supervisor_sends_nothing_does_not_wait_for_ever(
         inherit(channel[1])
 
 
-def test_no_secret_is_in_the_repr_of_what_is_inherited(vectors: dict[str, str], tmp_path: Path) -> None:
+def test_worker_config_and_context_repr_contain_no_secret(vectors: dict[str, str], tmp_path: Path) -> None:
     secrets = vectors["ecdsa_secret"], vectors["ed25519_seed"]
     shown = repr(config(tmp_path, secrets))
     shown += repr(WorkerContext(keys=SigningKeys.from_secrets(*map(bytes.fromhex, secrets))))
     assert not any(secret in shown for secret in secrets)
 
 
-def test_a_worker_that_no_supervisor_has_started_says_so(
+def test_worker_started_without_a_supervisor_exits_with_an_explanation(
     channel: Channel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = channel
@@ -121,7 +123,7 @@ def client_of(channel: socket.socket, directory: Path) -> tuple[SupervisorClient
     return SupervisorClient(channel, signer, WorkerContext(metrics=SharedFiles(directory / "metrics", 1))), signer
 
 
-def test_a_worker_tells_its_addresses_when_it_listens_and_retires_with_the_new_tokens(
+def test_worker_reports_its_addresses_when_running_and_retires_with_the_new_tokens(
     channel: Channel, tmp_path: Path
 ) -> None:
     async def run() -> None:
@@ -138,7 +140,7 @@ def test_a_worker_tells_its_addresses_when_it_listens_and_retires_with_the_new_t
     assert tmp_path.exists(), "the supervisor has yet to use it"
 
 
-def test_a_worker_whose_supervisor_goes_stops_and_removes_what_they_shared(channel: Channel, tmp_path: Path) -> None:
+def test_worker_terminates_and_removes_shared_files_when_its_supervisor_ends(channel: Channel, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     (shared / "metrics").mkdir(parents=True)
 
@@ -155,7 +157,7 @@ def test_a_worker_whose_supervisor_goes_stops_and_removes_what_they_shared(chann
     assert not shared.exists()
 
 
-def test_a_worker_whose_supervisor_is_gone_before_it_serves_stops(channel: Channel, tmp_path: Path) -> None:
+def test_worker_terminates_if_its_supervisor_has_ended_before_it_runs(channel: Channel, tmp_path: Path) -> None:
     async def run() -> None:
         ours, theirs = channel
         ours.close()

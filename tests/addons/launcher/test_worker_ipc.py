@@ -9,7 +9,7 @@ from addons.launcher.worker_ipc import MAX_PACKET, Retire
 
 
 @pytest.mark.parametrize("token", ["one", "one,two", "t" * 128 * 1024], ids=["one", "two", "all that execve takes"])
-def test_the_tokens_of_today_come_with_the_word_that_a_worker_retires(token: str) -> None:
+def test_retire_packet_carries_the_current_tokens(token: str) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         ours.setblocking(False)
@@ -18,10 +18,10 @@ def test_the_tokens_of_today_come_with_the_word_that_a_worker_retires(token: str
 
 
 @pytest.mark.parametrize("packet", [b"", b"retire", b'{"addresses": []}'])
-def test_anything_else_is_not_taken_for_it(packet: bytes) -> None:
+def test_retire_read_rejects_any_other_packet(packet: bytes) -> None:
     with pytest.raises(ValueError, match="retire"):
         Retire.read(packet)
 
 
-def test_no_token_is_in_its_repr() -> None:
+def test_retire_repr_contains_no_token() -> None:
     assert "s3cret" not in repr(Retire(SecretStr("s3cret")))

@@ -32,7 +32,7 @@ async def started(program: str = "import sys; sys.stdin.read()") -> AsyncIterato
             await worker.ended()
 
 
-def test_a_worker_is_ready_when_it_says_so_and_serves_from_then_on() -> None:
+def test_worker_process_is_ready_and_serves_after_the_ready_packet() -> None:
     async def main() -> None:
         async with started() as (worker, channel):
             assert worker.served() == 0
@@ -45,7 +45,7 @@ def test_a_worker_is_ready_when_it_says_so_and_serves_from_then_on() -> None:
 
 
 @pytest.mark.parametrize("packet", [b"", b"ready", b"[]", b"{}", b'{"addresses": 1}'])
-def test_anything_else_than_that_it_is_ready_makes_it_one_that_never_will(packet: bytes) -> None:
+def test_worker_process_that_sends_another_packet_is_never_ready(packet: bytes) -> None:
     async def main() -> None:
         async with started() as (worker, channel):
             if packet:
@@ -58,7 +58,7 @@ def test_anything_else_than_that_it_is_ready_makes_it_one_that_never_will(packet
     asyncio.run(main())
 
 
-def test_a_worker_that_says_nothing_in_time_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_process_that_sends_nothing_in_time_raises_timeout_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "READY_TIMEOUT", 0.01)
 
     async def main() -> None:
@@ -69,7 +69,7 @@ def test_a_worker_that_says_nothing_in_time_is_a_timeout(monkeypatch: pytest.Mon
     asyncio.run(main())
 
 
-def test_a_worker_that_is_gone_may_be_told_anything() -> None:
+def test_worker_process_that_has_ended_ignores_messages_and_signals() -> None:
     async def main() -> None:
         async with started("") as (worker, channel):
             channel.close()
@@ -81,7 +81,7 @@ def test_a_worker_that_is_gone_may_be_told_anything() -> None:
     asyncio.run(main())
 
 
-def test_the_end_by_a_signal_has_a_status_below_zero_and_closes_the_channel() -> None:
+def test_worker_process_killed_by_a_signal_has_a_negative_status_and_a_closed_channel() -> None:
     async def main() -> None:
         async with started() as (worker, channel):
             assert not worker.told_to_stop

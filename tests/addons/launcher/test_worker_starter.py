@@ -6,7 +6,7 @@ from addons.launcher.worker_starter import Generation
 from attest_web.settings import Settings, load_settings
 
 
-def test_a_generation_keeps_the_environment_of_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generation_keeps_the_environment_of_its_creation(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(Settings, {"model_name": "m", "token": "t", "dev": "1"})
     monkeypatch.setenv("MODEL_NAME", "before")
     generation = Generation(settings, None)

@@ -16,7 +16,7 @@ class Clock:
         return None
 
 
-def test_there_is_one_timer_and_it_is_for_the_first() -> None:
+def test_end_of_stream_watch_sets_one_timer_for_the_earliest_stream() -> None:
     clock = Clock()
     clock.streams.note(1)
     assert clock.streams.noted
@@ -30,13 +30,13 @@ def test_there_is_one_timer_and_it_is_for_the_first() -> None:
     assert clock.watch({3}) == 1
 
 
-def test_a_stream_that_has_ended_needs_no_timer() -> None:
+def test_end_of_stream_ended_stream_needs_no_timer() -> None:
     clock = Clock()
     clock.streams.note(1)
     assert clock.watch(set()) is None
 
 
-def test_a_timer_that_is_early_is_set_again() -> None:
+def test_end_of_stream_early_timer_is_set_again_for_the_remaining_time() -> None:
     clock = Clock()
     clock.streams.note(1)
     clock.watch({1})
@@ -45,7 +45,7 @@ def test_a_timer_that_is_early_is_set_again() -> None:
     assert clock.watch({1}) == 0.25
 
 
-def test_a_stream_that_is_excused_is_looked_at_again_and_not_for_ever() -> None:
+def test_end_of_stream_excused_stream_is_extended_up_to_a_limit() -> None:
     clock = Clock()
     clock.streams.note(1)
     clock.watch({1})

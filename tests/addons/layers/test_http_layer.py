@@ -60,7 +60,7 @@ class LayeredRequest:
         self.wire.feed(events.Wakeup(self.wire.wakeups.pop()))
 
 
-def test_nothing_is_asked_for_a_client_that_went_while_it_was_connected_to_the_upstream() -> None:
+def test_request_whose_client_disconnects_while_connecting_is_not_sent_and_fails() -> None:
     sent = LayeredRequest()
     sent.wire.close(sent.wire.client)
     server = sent.wire.connect()
@@ -75,7 +75,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_patience")
-def test_a_stream_that_is_left_open_after_its_last_event_is_ended_and_signed() -> None:
+def test_stream_left_open_after_its_last_event_is_ended_and_signed() -> None:
     sent = LayeredRequest()
     server = sent.wire.connect()
     sent.wire.wakeups.clear()  # that for the beginning of the answer
@@ -93,7 +93,7 @@ def test_a_stream_that_is_left_open_after_its_last_event_is_ended_and_signed() -
 
 
 @pytest.mark.usefixtures("no_patience")
-def test_a_stream_left_open_that_has_promised_more_bytes_is_cut_short() -> None:
+def test_stream_left_open_short_of_its_content_length_is_truncated_and_unsigned() -> None:
     sent = LayeredRequest(size=5)
     server = sent.wire.connect()
     sent.wire.wakeups.clear()
@@ -106,7 +106,7 @@ def test_a_stream_left_open_that_has_promised_more_bytes_is_cut_short() -> None:
 
 
 @pytest.mark.usefixtures("no_patience")
-def test_a_stream_that_ends_is_left_alone() -> None:
+def test_stream_that_ends_by_itself_is_not_ended_by_the_timer() -> None:
     sent = LayeredRequest()
     server = sent.wire.connect()
     sent.wire.wakeups.clear()
@@ -119,7 +119,7 @@ def test_a_stream_that_ends_is_left_alone() -> None:
 
 
 @pytest.mark.usefixtures("no_patience")
-def test_a_stream_that_goes_on_behind_its_last_event_is_not_ended() -> None:
+def test_stream_that_continues_after_its_last_event_is_not_ended_by_the_timer() -> None:
     sent = LayeredRequest()
     server = sent.wire.connect()
     sent.wire.wakeups.clear()
@@ -134,7 +134,7 @@ def test_a_stream_that_goes_on_behind_its_last_event_is_not_ended() -> None:
 
 
 @pytest.mark.usefixtures("no_patience")
-def test_a_stream_whose_end_waits_for_a_hook_is_not_ended_a_second_time() -> None:
+def test_stream_whose_end_waits_for_a_hook_is_not_ended_twice() -> None:
     sent = LayeredRequest()
     server = sent.wire.connect()
     sent.wire.wakeups.clear()
@@ -147,7 +147,7 @@ def test_a_stream_whose_end_waits_for_a_hook_is_not_ended_a_second_time() -> Non
 
 
 @pytest.mark.usefixtures("no_patience")
-def test_a_stream_whose_end_nobody_reads_as_the_client_is_slow_gets_more_time() -> None:
+def test_stream_of_a_slow_client_gets_more_time_before_it_is_ended() -> None:
     sent = LayeredRequest(behind=True)
     server = sent.wire.connect()
     sent.wire.wakeups.clear()
@@ -159,7 +159,7 @@ def test_a_stream_whose_end_nobody_reads_as_the_client_is_slow_gets_more_time() 
     assert len(sent.completed) == 1
 
 
-def test_a_client_of_http_1_0_gets_no_chunks_and_the_upstream_gets_http_1_1() -> None:
+def test_http_1_0_client_gets_no_chunks_and_the_upstream_gets_http_1_1() -> None:
     sent = LayeredRequest(request=REQUEST.replace(b"HTTP/1.1", b"HTTP/1.0"))
     server = sent.wire.connect()
     assert sent.wire.sent[server].startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")

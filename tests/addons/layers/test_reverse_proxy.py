@@ -14,7 +14,7 @@ from addons.layers.reverse_proxy import option_problems
         {"mode": ["regular"]},
     ],
 )
-def test_an_option_that_would_let_traffic_past_the_signer_is_a_problem(option: dict[str, object]) -> None:
+def test_option_problems_name_an_option_that_would_bypass_the_signer(option: dict[str, object]) -> None:
     with taddons.context(Proxyserver()) as context:
         context.options.update(**{"mode": ["reverse:http://vllm:8000"], **option})
         [problem] = option_problems(context.options)

@@ -59,7 +59,9 @@ def received_from(answer: bytes, *, closes: bool) -> list[HttpEvent]:
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", False, AttemptOutcome.INVALID),
     ],
 )
-def test_a_failed_attempt_is_told_with_its_outcome(answer: bytes, closes: bool, outcome: AttemptOutcome) -> None:
+def test_upstream_failure_has_the_outcome_of_the_failed_attempt(
+    answer: bytes, closes: bool, outcome: AttemptOutcome
+) -> None:
     *_, failure = received_from(answer, closes=closes)
     assert isinstance(failure, UpstreamFailure)
     assert failure.outcome is outcome_of(failure) is outcome
@@ -67,7 +69,7 @@ def test_a_failed_attempt_is_told_with_its_outcome(answer: bytes, closes: bool, 
 
 
 @pytest.mark.parametrize("closes", [True, False])
-def test_a_whole_response_is_no_failure_whether_the_connection_stays_or_not(closes: bool) -> None:
+def test_upstream_failure_is_not_reported_for_a_complete_response(closes: bool) -> None:
     *_, last = received_from(SIZED + b"abcd", closes=closes)
     assert isinstance(last, ResponseEndOfMessage)
 
@@ -80,5 +82,5 @@ def test_a_whole_response_is_no_failure_whether_the_connection_stays_or_not(clos
         (ErrorCode.CANCEL, AttemptOutcome.ABANDONED),
     ],
 )
-def test_an_error_of_mitmproxys_own_is_read_by_its_code(code: ErrorCode, outcome: AttemptOutcome) -> None:
+def test_outcome_of_a_mitmproxy_error_follows_its_code(code: ErrorCode, outcome: AttemptOutcome) -> None:
     assert outcome_of(ResponseProtocolError(1, "server closed connection", code)) is outcome

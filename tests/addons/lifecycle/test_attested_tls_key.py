@@ -25,7 +25,9 @@ def certificate(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("spec", ["{}", "*={}", "example.com={}"])
-def test_the_fingerprint_is_that_of_the_start(context: taddons.context, tmp_path: Path, spec: str) -> None:
+def test_attested_tls_key_fingerprint_is_that_of_the_certificate_at_startup(
+    context: taddons.context, tmp_path: Path, spec: str
+) -> None:
     path = tmp_path / "cert.pem"
     before = certificate(path)
     context.options.certs = [spec.format(path)]
@@ -35,7 +37,7 @@ def test_the_fingerprint_is_that_of_the_start(context: taddons.context, tmp_path
     assert key() == before
 
 
-def test_one_of_several_certificates_may_be_named(
+def test_attested_tls_key_may_be_one_of_several_served_certificates(
     context: taddons.context, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     paths = [tmp_path / name for name in ("a.pem", "b.pem")]
@@ -47,7 +49,7 @@ def test_one_of_several_certificates_may_be_named(
     assert caplog.records == []
 
 
-def test_another_key_is_an_error_that_names_both_files(
+def test_attested_tls_key_other_than_the_served_one_logs_an_error_naming_both_files(
     context: taddons.context, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     served, named = tmp_path / "served.pem", tmp_path / "named.pem"
@@ -61,7 +63,7 @@ def test_another_key_is_an_error_that_names_both_files(
     assert str(named) in record.getMessage()
 
 
-def test_where_another_proxy_serves_tls_the_file_is_followed(
+def test_attested_tls_key_of_an_external_tls_proxy_is_read_from_the_current_file(
     context: taddons.context, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "cert.pem"
@@ -77,7 +79,7 @@ def test_where_another_proxy_serves_tls_the_file_is_followed(
     assert key() == now
 
 
-def test_a_file_of_another_proxy_that_can_be_read_is_warned_of_without_a_problem(
+def test_attested_tls_key_readable_file_of_an_external_tls_proxy_logs_no_problem(
     context: taddons.context, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "cert.pem"
@@ -88,7 +90,7 @@ def test_a_file_of_another_proxy_that_can_be_read_is_warned_of_without_a_problem
 
 
 @pytest.mark.parametrize("option", ["certs", "confdir", "key_size", "cert_passphrase"])
-def test_nothing_that_has_certificates_loaded_anew_changes_while_it_runs(
+def test_attested_tls_key_rejects_certificate_option_changes_while_running(
     context: taddons.context, tmp_path: Path, option: str
 ) -> None:
     path = tmp_path / "cert.pem"

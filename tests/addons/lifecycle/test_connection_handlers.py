@@ -9,7 +9,7 @@ from mitmproxy.test import tflow
 from addons.lifecycle.connection_handlers import ConnectionHandlers
 
 
-def test_a_client_has_pending_writes_while_something_is_still_to_be_written() -> None:
+def test_connection_handlers_client_with_unsent_output_has_pending_writes() -> None:
     async def check() -> None:
         ours, theirs = socket.socketpair()
         _, writer = await asyncio.open_connection(sock=ours)
@@ -32,7 +32,7 @@ def test_a_client_has_pending_writes_while_something_is_still_to_be_written() ->
     asyncio.run(check())
 
 
-def test_a_client_waits_for_an_upstream_that_does_not_take_what_is_written() -> None:
+def test_connection_handlers_client_waits_for_an_upstream_with_unsent_output() -> None:
     async def check() -> None:
         ours, theirs = socket.socketpair()
         _, writer = await asyncio.open_connection(sock=ours)
@@ -51,7 +51,7 @@ def test_a_client_waits_for_an_upstream_that_does_not_take_what_is_written() -> 
     asyncio.run(check())
 
 
-def test_the_handlers_are_those_that_there_are_now() -> None:
+def test_connection_handlers_reflect_the_current_connection_table() -> None:
     client, table = tflow.tclient_conn(), dict[str, Any]()
     handlers = ConnectionHandlers(table)
     assert (list(handlers), len(handlers), handlers.of(client), client.id in handlers) == ([], 0, None, False)

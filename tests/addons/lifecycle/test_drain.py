@@ -121,7 +121,7 @@ def run(test: Callable[[Proxy], Any], **options: Any) -> None:
     asyncio.run(main())
 
 
-def test_with_nothing_under_way_every_connection_is_closed_and_the_port_before(make_flow: MakeFlow) -> None:
+def test_drain_without_open_requests_closes_the_port_and_every_connection(make_flow: MakeFlow) -> None:
     async def test(proxy: Proxy) -> None:
         proxy.connect("idle")
         done = proxy.connect("done")
@@ -135,7 +135,7 @@ def test_with_nothing_under_way_every_connection_is_closed_and_the_port_before(m
     run(test)
 
 
-def test_a_request_under_way_is_awaited_and_its_connection_closed_last(make_flow: MakeFlow) -> None:
+def test_drain_waits_for_an_open_request_and_closes_its_connection_last(make_flow: MakeFlow) -> None:
     async def test(proxy: Proxy) -> None:
         proxy.connect("idle")
         under_way = proxy.begin(proxy.connect("busy"), make_flow())
@@ -154,7 +154,9 @@ def test_a_request_under_way_is_awaited_and_its_connection_closed_last(make_flow
     run(test)
 
 
-def test_a_request_that_takes_too_long_is_cut(make_flow: MakeFlow, caplog: pytest.LogCaptureFixture) -> None:
+def test_drain_cuts_a_request_that_exceeds_the_time_limit(
+    make_flow: MakeFlow, caplog: pytest.LogCaptureFixture
+) -> None:
     async def test(proxy: Proxy) -> None:
         proxy.begin(proxy.connect("busy"), make_flow())
         proxy.drain.terminate()
@@ -164,7 +166,7 @@ def test_a_request_that_takes_too_long_is_cut(make_flow: MakeFlow, caplog: pytes
     assert "stopping, 1 requests are cut" in caplog.messages
 
 
-def test_a_request_whose_client_has_gone_is_not_awaited(make_flow: MakeFlow) -> None:
+def test_drain_does_not_wait_for_a_request_whose_client_has_disconnected(make_flow: MakeFlow) -> None:
     async def test(proxy: Proxy) -> None:
         client = proxy.connect("gone")
         flow = proxy.begin(client, make_flow())
@@ -176,7 +178,7 @@ def test_a_request_whose_client_has_gone_is_not_awaited(make_flow: MakeFlow) -> 
     run(test)
 
 
-def test_connections_at_the_side_port_stay_until_signatures_can_no_longer_be_fetched(make_flow: MakeFlow) -> None:
+def test_drain_closes_side_port_connections_after_the_side_port_stops(make_flow: MakeFlow) -> None:
     async def test(proxy: Proxy) -> None:
         proxy.side_port.clients.add(proxy.connect("side").id)
         proxy.connect("other")
@@ -192,7 +194,7 @@ def test_connections_at_the_side_port_stay_until_signatures_can_no_longer_be_fet
     run(test)
 
 
-def test_clients_with_http2_have_time_to_hear_of_the_end() -> None:
+def test_drain_closes_http2_clients_late_so_that_they_receive_the_goaway() -> None:
     async def test(proxy: Proxy) -> None:
         proxy.connect("h2", alpn=b"h2")
         proxy.drain.terminate()
@@ -201,7 +203,7 @@ def test_clients_with_http2_have_time_to_hear_of_the_end() -> None:
     run(test)
 
 
-def test_new_work_is_refused_once_the_end_has_begun_but_proof_pages_are_served(make_flow: MakeFlow) -> None:
+def test_drain_refuses_new_requests_with_503_except_for_proof_pages(make_flow: MakeFlow) -> None:
     async def test(proxy: Proxy) -> None:
         before = proxy.begin(proxy.connect("before"), make_flow())
         assert before.response is None
@@ -220,7 +222,7 @@ def test_new_work_is_refused_once_the_end_has_begun_but_proof_pages_are_served(m
     run(test)
 
 
-def test_a_second_sigterm_cuts_the_wait_short(make_flow: MakeFlow, caplog: pytest.LogCaptureFixture) -> None:
+def test_drain_second_sigterm_stops_at_once(make_flow: MakeFlow, caplog: pytest.LogCaptureFixture) -> None:
     async def test(proxy: Proxy) -> None:
         proxy.begin(proxy.connect("busy"), make_flow())
         proxy.drain._on_sigterm()
@@ -231,7 +233,7 @@ def test_a_second_sigterm_cuts_the_wait_short(make_flow: MakeFlow, caplog: pytes
     assert "SIGTERM again: stopping at once" in caplog.messages
 
 
-def test_a_proxy_that_retires_stops_when_its_connections_are_done_and_cuts_none() -> None:
+def test_drain_retirement_waits_for_connections_and_cuts_none() -> None:
     steps: list[str] = []
     begun = asyncio.Event()
     retirement = GracefulExit([lambda: steps.append("one"), begun.set], 3600)
@@ -250,7 +252,7 @@ def test_a_proxy_that_retires_stops_when_its_connections_are_done_and_cuts_none(
     assert steps == ["one"]
 
 
-def test_a_proxy_that_nothing_has_retire_goes_on() -> None:
+def test_drain_retire_without_a_retirement_does_nothing() -> None:
     async def test(proxy: Proxy) -> None:
         proxy.drain.retire()
         assert proxy.drain._task is None
@@ -258,7 +260,7 @@ def test_a_proxy_that_nothing_has_retire_goes_on() -> None:
     run(test)
 
 
-def test_sigterm_ends_a_retirement_with_a_drain(make_flow: MakeFlow) -> None:
+def test_drain_sigterm_during_a_retirement_begins_the_drain(make_flow: MakeFlow) -> None:
     async def test(proxy: Proxy) -> None:
         proxy.connect("idle")
         proxy.drain.retire()

@@ -33,7 +33,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> SetLimits:
     ],
     ids=["raised", "as far as the hard limit", "no hard limit", "enough", "more than enough", "no limit"],
 )
-def test_the_limit_is_raised_to_what_is_wanted_and_may_be_had(
+def test_open_file_limit_is_raised_as_far_as_wanted_and_the_hard_limit_allows(
     limits: SetLimits, limits_before: tuple[int, int], wanted: int, allowed: int, change: list[tuple[int, int]]
 ) -> None:
     changes = limits(*limits_before)

@@ -15,14 +15,14 @@ def served() -> ServedCertificate:
     return ServedCertificate(MemoryFile.holding(key_pem(key) + self_signed(key), "test"))
 
 
-def test_mitmproxy_takes_the_file_for_every_name(served: ServedCertificate) -> None:
+def test_served_certificate_is_used_by_mitmproxy_for_every_name(served: ServedCertificate) -> None:
     tls = TlsConfig()
     with taddons.context(served, tls) as context:
         context.options.update(**served.options())
         assert tls.certstore.get_cert("any.example", []).cert.cn == "test"
 
 
-def test_no_other_certificate_can_be_set_while_the_proxy_runs(served: ServedCertificate) -> None:
+def test_served_certificate_cannot_be_replaced_while_the_proxy_runs(served: ServedCertificate) -> None:
     with taddons.context(served) as context:
         context.options.update(**served.options())
         for certs in ([], ["/other.pem"], [*served.options()["certs"], "x=/other.pem"]):

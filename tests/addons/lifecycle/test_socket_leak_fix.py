@@ -47,7 +47,7 @@ def told(handler: Handler, hook: str) -> None:
         asyncio.run(fix.server_disconnected(ServerConnectionHookData(handler.server, handler.client)))
 
 
-def test_a_client_that_was_left_open_is_closed() -> None:
+def test_socket_leak_fix_closes_a_leaked_client_socket() -> None:
     handler = Handler(client=True)
     told(handler, "client")
     assert handler.writers[handler.client].closed
@@ -56,7 +56,7 @@ def test_a_client_that_was_left_open_is_closed() -> None:
     assert [event.connection for event in handler.told] == [handler.client]  # type: ignore[attr-defined]
 
 
-def test_its_upstreams_are_closed_where_nothing_else_will_do_it() -> None:
+def test_socket_leak_fix_closes_a_clients_upstreams_only_if_no_task_will() -> None:
     for over in (True, False):
         handler = Handler(server=over)
         told(handler, "client")
@@ -64,14 +64,14 @@ def test_its_upstreams_are_closed_where_nothing_else_will_do_it() -> None:
         assert (handler.server in handler.transports) is not over
 
 
-def test_an_upstream_that_was_left_open_is_closed() -> None:
+def test_socket_leak_fix_closes_a_leaked_upstream_socket() -> None:
     handler = Handler(client=False, server=True)
     told(handler, "server")
     assert handler.writers[handler.server].closed
     assert not handler.writers[handler.client].closed
 
 
-def test_what_mitmproxy_has_closed_is_no_concern() -> None:
+def test_socket_leak_fix_ignores_sockets_closed_by_mitmproxy() -> None:
     handler = Handler()
     told(handler, "client")
     told(handler, "server")

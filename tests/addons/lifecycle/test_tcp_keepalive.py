@@ -14,7 +14,7 @@ from addons.lifecycle.tcp_keepalive import PROBES, TcpKeepalive, keepalive_optio
 
 
 @pytest.mark.parametrize(("idle", "user_timeout", "interval"), [(30, 120, 15), (60, 120, 10), (1, 2, 1), (10, 71, 11)])
-def test_a_silent_peer_has_had_all_probes_when_its_time_is_over(idle: int, user_timeout: int, interval: int) -> None:
+def test_tcp_keepalive_probes_are_spread_up_to_the_user_timeout(idle: int, user_timeout: int, interval: int) -> None:
     with socket.socket(socket.AF_INET6) as sock:
         for option in keepalive_options(idle, user_timeout):
             sock.setsockopt(*option)
@@ -24,13 +24,13 @@ def test_a_silent_peer_has_had_all_probes_when_its_time_is_over(idle: int, user_
     assert 0 <= idle + PROBES * interval - user_timeout < PROBES, "seconds"
 
 
-def test_a_system_without_some_of_the_options_does_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tcp_keepalive_omits_options_that_the_platform_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         monkeypatch.delattr(socket, name)
     assert keepalive_options(30, 120) == [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 
 
-def test_a_connection_that_has_ended_by_now_is_left_alone() -> None:
+def test_tcp_keepalive_ignores_a_connection_that_has_already_closed() -> None:
     client = tflow.tclient_conn()
 
     async def connect_and_end() -> None:

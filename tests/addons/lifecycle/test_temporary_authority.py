@@ -11,11 +11,11 @@ NOWHERE = "/proc/nowhere/.mitmproxy"
 """A directory that not even root can make."""
 
 
-def test_a_directory_that_can_be_written_is_mitmproxys_own(tmp_path: Path) -> None:
+def test_temporary_authority_is_not_needed_for_a_writable_directory(tmp_path: Path) -> None:
     assert TemporaryAuthority.where_needed(str(tmp_path / "new")) is None
 
 
-def test_an_authority_that_is_there_can_be_read_and_need_not_be_written(
+def test_temporary_authority_is_not_needed_if_the_authority_file_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / AUTHORITY_FILE).write_text("")
@@ -23,7 +23,7 @@ def test_an_authority_that_is_there_can_be_read_and_need_not_be_written(
     assert TemporaryAuthority.where_needed(str(tmp_path)) is None
 
 
-def test_in_place_of_one_that_cannot_be_written_there_is_another_until_the_end(
+def test_temporary_authority_replaces_an_unwritable_directory_until_the_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -37,7 +37,9 @@ def test_in_place_of_one_that_cannot_be_written_there_is_another_until_the_end(
     assert not directory.exists()
 
 
-def test_where_there_is_none_the_error_names_what_was_tried_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_authority_without_a_temporary_directory_raises_an_error_with_advice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(**_: str) -> str:
         raise FileNotFoundError(2, "No usable temporary directory")
 

@@ -16,5 +16,7 @@ from addons.messages.authority import authority
         ("http", "192.0.2.1", 9000, "192.0.2.1:9000"),
     ],
 )
-def test_an_ipv6_address_stands_in_brackets(scheme: str, host: str, port: int, expected: str) -> None:
+def test_authority_brackets_an_ipv6_address_and_omits_the_default_port(
+    scheme: str, host: str, port: int, expected: str
+) -> None:
     assert authority(scheme, host, port) == expected

@@ -8,7 +8,7 @@ from addons.messages.content_coding import is_not_encoded
     ("coding", "expected"),
     [(None, True), ("identity", True), ("None", True), ("", True), (" identity ", True), ("gzip", False), ("x", False)],
 )
-def test_only_a_body_without_a_coding_is_not_encoded(coding: str | None, expected: bool) -> None:
+def test_content_coding_absent_or_identity_counts_as_not_encoded(coding: str | None, expected: bool) -> None:
     message = http.Request.make("POST", "http://x/")
     if coding is not None:
         message.headers["content-encoding"] = coding
@@ -16,7 +16,7 @@ def test_only_a_body_without_a_coding_is_not_encoded(coding: str | None, expecte
 
 
 @pytest.mark.parametrize("coding", ["identity", "none"])
-def test_mitmproxy_takes_the_same_for_no_coding(coding: str) -> None:
+def test_mitmproxy_treats_identity_and_none_as_no_content_coding(coding: str) -> None:
     message = http.Request.make("POST", "http://x/")
     message.headers["content-encoding"] = coding
     message.content = b"plain"

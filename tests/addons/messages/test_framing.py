@@ -12,7 +12,7 @@ OTHER = (b"X-Length", b"7")
     ("framing", "size"),
     [((LENGTH,), 5), ((CHUNKED,), 5), ((CHUNKED,), 0), ((), 0), (((b"content-length", b"0"),), 0)],
 )
-def test_framing_that_is_true_is_left_alone(framing: Fields, size: int) -> None:
+def test_frame_by_length_leaves_correct_framing_unchanged(framing: Fields, size: int) -> None:
     headers = http.Headers((*framing, OTHER))
     before = headers.fields
     frame_by_length(headers, size)
@@ -31,14 +31,14 @@ def test_framing_that_is_true_is_left_alone(framing: Fields, size: int) -> None:
         ((b"Content-Length", b"\xff"),),
     ],
 )
-def test_any_other_is_replaced_by_the_length(framing: Fields) -> None:
+def test_frame_by_length_replaces_incorrect_framing_with_content_length(framing: Fields) -> None:
     headers = http.Headers((OTHER, *framing))
     frame_by_length(headers, 6)
     assert headers.fields == (OTHER, (b"Content-Length", b"6"))
 
 
 @pytest.mark.parametrize("changed", [(), (CHUNKED,), (LENGTH, LENGTH), ((b"Content-Length", b"6"),)])
-def test_a_body_that_streams_is_framed_as_it_came(changed: Fields) -> None:
+def test_frame_as_restores_the_framing_received(changed: Fields) -> None:
     headers = http.Headers((OTHER, *changed))
     frame_as(headers, (LENGTH,))
     assert framing_of(headers) == (LENGTH,)
@@ -46,13 +46,13 @@ def test_a_body_that_streams_is_framed_as_it_came(changed: Fields) -> None:
 
 
 @pytest.mark.parametrize("framing", [(), (LENGTH,), (LENGTH, CHUNKED), (CHUNKED, CHUNKED)])
-def test_a_body_of_unknown_length_is_framed_by_chunks(framing: Fields) -> None:
+def test_frame_by_chunks_replaces_other_framing(framing: Fields) -> None:
     headers = http.Headers((*framing, OTHER))
     frame_by_chunks(headers)
     assert headers.fields == (OTHER, (b"Transfer-Encoding", b"chunked"))
 
 
-def test_a_body_that_is_framed_by_chunks_stays_framed_by_the_field_that_came() -> None:
+def test_frame_by_chunks_leaves_chunked_framing_unchanged() -> None:
     fields = ((b"transfer-encoding", b"Chunked"), OTHER)
     headers = http.Headers(fields)
     frame_by_chunks(headers)

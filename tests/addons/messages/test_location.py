@@ -24,7 +24,7 @@ ASKED = ClientUrl(b"https", b"chat.example", b"/v1/models/")
         (b"http://vllm:8000/caf\xc3\xa9 \xff", b"https://chat.example/caf\xc3\xa9 \xff"),
     ],
 )
-def test_what_names_the_upstream_names_the_address_that_the_client_used(location: bytes, expected: bytes) -> None:
+def test_location_naming_the_upstream_is_rewritten_to_the_clients_address(location: bytes, expected: bytes) -> None:
     assert for_client(location, BASE, ASKED) == expected
 
 
@@ -49,7 +49,7 @@ def test_what_names_the_upstream_names_the_address_that_the_client_used(location
         b"http:/vllm:8000/x",
     ],
 )
-def test_what_names_another_place_passes_as_it_is(location: bytes) -> None:
+def test_location_relative_or_naming_another_origin_is_unchanged(location: bytes) -> None:
     assert for_client(location, BASE, ASKED) == location
 
 
@@ -66,7 +66,7 @@ def test_what_names_another_place_passes_as_it_is(location: bytes) -> None:
         (UpstreamUrl("http", "2001:db8::A", 80, b"/x"), b"http://[2001:DB8::a]/y"),
     ],
 )
-def test_usual_ports_and_ipv6_addresses_are_known_however_they_are_written(
+def test_location_default_ports_and_ipv6_addresses_are_recognised_in_any_form(
     forwarded: UpstreamUrl, location: bytes
 ) -> None:
     assert for_client(location, forwarded, ClientUrl(b"http", b"[::1]:8000", b"/x")) == b"http://[::1]:8000/y"
@@ -86,7 +86,7 @@ def test_usual_ports_and_ipv6_addresses_are_known_however_they_are_written(
         (b"/v1/images/generations", b"/v1/images/generations", b"/v1/images/1", b"/v1/images/1"),
     ],
 )
-def test_an_endpoint_of_another_server_has_the_path_that_it_has_here(
+def test_location_of_an_endpoint_of_another_server_gets_the_proxys_path(
     forwarded: bytes, asked: bytes, location: bytes, expected: bytes
 ) -> None:
     found = for_client(
@@ -98,7 +98,7 @@ def test_an_endpoint_of_another_server_has_the_path_that_it_has_here(
 
 
 @pytest.mark.parametrize("authority", [b"", b"a b", b"user@host", b"x/y", b"host:port", b"a\xff", b"[::1"])
-def test_without_a_usable_host_of_the_client_the_path_is_left(authority: bytes) -> None:
+def test_location_without_a_usable_client_host_becomes_a_path(authority: bytes) -> None:
     asked = ClientUrl(b"http", authority, b"/v1/models/")
     assert for_client(b"http://vllm:8000/v1/models?x", BASE, asked) == b"/v1/models?x"
     assert for_client(b"http://vllm:8000", BASE, asked) == b"/"
@@ -109,7 +109,7 @@ parts = st.sampled_from([b"http:", b"https:", b"//", b"vllm", b":8000", b"/", b"
 
 
 @given(st.one_of(st.binary(max_size=40), st.lists(parts, max_size=9).map(b"".join)), st.sampled_from([b"", b"host:1"]))
-def test_whatever_comes_is_left_or_leads_to_where_the_client_was(location: bytes, authority: bytes) -> None:
+def test_location_of_any_bytes_is_unchanged_or_leads_to_the_clients_address(location: bytes, authority: bytes) -> None:
     found = for_client(location, BASE, ClientUrl(b"https", authority, b"/v1/models/"))
     if found != location:
         assert found.startswith(b"https://host:1" if authority else b"/")

@@ -59,7 +59,7 @@ def _replace(headers: http.Headers, name: str) -> None:
     FIELDS,
     st.lists(st.tuples(st.sampled_from([_set, _delete, _add, _set_all, _replace]), st.sampled_from(["accept", "X-A"]))),
 )
-def test_quick_headers_say_what_mitmproxys_say_whatever_is_done_to_them(
+def test_indexed_headers_equal_mitmproxys_after_any_changes(
     fields: tuple[tuple[bytes, bytes], ...], changes: list[tuple[Callable[[http.Headers, str], None], str]]
 ) -> None:
     ours, theirs = IndexedHeaders(fields), http.Headers(fields)
@@ -94,7 +94,7 @@ def test_a_response_head_is_read_as_mitmproxy_reads_it() -> None:
 @pytest.mark.parametrize(
     ("message", "kind"), [(read_request_head(REQUEST), ParsedRequest), (read_response_head(RESPONSE), ParsedResponse)]
 )
-def test_a_copy_is_the_same_and_independent(message: http.Message, kind: type) -> None:
+def test_parsed_message_copy_is_equal_and_independent(message: http.Message, kind: type) -> None:
     trailers = message.trailers = http.Headers(a="b")
     copy = message.copy()
     assert type(copy) is kind
@@ -105,6 +105,6 @@ def test_a_copy_is_the_same_and_independent(message: http.Message, kind: type) -
     assert (message.headers["x-a"], trailers["a"]) == ("1, 2", "b")
 
 
-def test_a_flow_with_them_is_saved_and_read_like_any_other() -> None:
+def test_parsed_request_state_survives_a_round_trip() -> None:
     request = read_request_head(REQUEST)
     assert http.Request.from_state(request.get_state()).get_state() == request.get_state()

@@ -11,11 +11,11 @@ GOOD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nX
 
 
 @pytest.mark.parametrize("behind", [b"", b"hello", b"\r\n\r\n", b"\n\n", b"\0"])
-def test_a_head_ends_with_its_first_empty_line(behind: bytes) -> None:
+def test_request_head_ends_at_its_first_empty_line(behind: bytes) -> None:
     assert head_size(GOOD + behind) == len(GOOD)
 
 
-def test_a_head_that_comes_a_byte_at_a_time_is_complete_with_its_last_byte() -> None:
+def test_request_head_received_byte_by_byte_is_complete_at_its_last_byte() -> None:
     assert [head_size(GOOD[:size]) for size in range(len(GOOD))] == [0] * len(GOOD)
 
 
@@ -31,7 +31,7 @@ def test_a_head_that_comes_a_byte_at_a_time_is_complete_with_its_last_byte() -> 
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999999999\r\n\r\n",
     ],
 )
-def test_what_is_taken(head: bytes) -> None:
+def test_request_head_in_a_valid_form_is_accepted(head: bytes) -> None:
     assert head_size(head) == len(head)
 
 
@@ -105,7 +105,7 @@ def with_lines(*lines: bytes, first: bytes = b"POST / HTTP/1.1\r\nHost: x") -> b
         b"PRI * HTTP/2.0\r\n",
     ],
 )
-def test_what_is_refused(head: bytes) -> None:
+def test_request_head_in_an_invalid_or_ambiguous_form_is_refused(head: bytes) -> None:
     with pytest.raises(InvalidRequestHead) as refused:
         head_size(head)
     assert refused.value.status == 400
@@ -119,7 +119,7 @@ def status_of(received: bytes) -> int | None:
     return None
 
 
-def test_heads_are_bounded() -> None:
+def test_request_head_over_the_size_or_line_limit_gets_431() -> None:
     start = b"GET / HTTP/1.1\r\nHost: x\r\nX: "
     longest = start + b"a" * (MAX_HEAD - len(start) - 4) + b"\r\n\r\n"
     assert head_size(longest + b"body" * MAX_HEAD) == len(longest) == MAX_HEAD
@@ -138,7 +138,7 @@ HOSTILE = st.sampled_from(
 
 @given(st.lists(st.tuples(st.integers(0, len(GOOD)), HOSTILE | st.binary(max_size=3), st.integers(0, 3)), max_size=4))
 @example([])
-def test_whatever_is_taken_h11_reads_alike(mutations: list[tuple[int, bytes, int]]) -> None:
+def test_request_head_accepted_is_read_alike_by_h11(mutations: list[tuple[int, bytes, int]]) -> None:
     head = GOOD
     for at, inserted, removed in mutations:
         head = head[:at] + inserted + head[at + removed :]

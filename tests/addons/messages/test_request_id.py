@@ -20,7 +20,7 @@ def returned(of: http.Request | None) -> str:
 
 
 @pytest.mark.parametrize("given", [b"a", b"!" * 200, b'"~'])
-def test_a_usable_id_of_the_clients_is_kept(given: bytes) -> None:
+def test_request_id_of_the_client_is_kept_if_valid(given: bytes) -> None:
     settled = request(given)
     before = settled.headers.fields
     settle_request_id(settled)
@@ -29,7 +29,7 @@ def test_a_usable_id_of_the_clients_is_kept(given: bytes) -> None:
 
 
 @pytest.mark.parametrize("given", [[], [b""], [b"a b"], [b"\xe9"], [b"a" * 201], [b"a", b"b"], [b"a\tb"]])
-def test_any_other_is_replaced_by_one_made_here(given: list[bytes]) -> None:
+def test_request_id_missing_or_invalid_is_replaced(given: list[bytes]) -> None:
     settled = request(*given)
     settle_request_id(settled)
     [made] = settled.headers.get_all("x-request-id")
@@ -38,6 +38,6 @@ def test_any_other_is_replaced_by_one_made_here(given: list[bytes]) -> None:
     assert returned(settled) == made
 
 
-def test_the_response_to_a_request_that_could_not_be_read_has_one_too() -> None:
+def test_request_id_is_generated_for_the_response_to_an_unreadable_request() -> None:
     assert re.fullmatch(r"[0-9a-f]{32}", returned(None))
     assert returned(None) != returned(None)

@@ -17,7 +17,7 @@ def passed_on(answer: http.Response, request: http.Request = REQUEST) -> list[tu
 
 @pytest.mark.parametrize("status", [200, 101, 404, 503])
 @pytest.mark.parametrize("name", ["Alt-Svc", "alt-svc", "Set-Cookie", "SET-COOKIE2", "X-Receipt-Id"])
-def test_what_is_not_for_clients_goes_no_further(status: int, name: str) -> None:
+def test_response_head_drops_headers_that_are_not_for_clients(status: int, name: str) -> None:
     kept = [(b"Content-Type", b"application/json"), (b"x-request-id", b"r")]
     answer = http.Response.make(status, b"", [kept[0], (name.encode(), b"x"), (name.encode(), b"y"), kept[1]])
     came = answer.headers.fields
@@ -25,13 +25,13 @@ def test_what_is_not_for_clients_goes_no_further(status: int, name: str) -> None
     assert answer.headers.fields == came, "the original is what the connection goes by"
 
 
-def test_a_head_with_nothing_of_that_is_the_very_one_that_came() -> None:
+def test_response_head_with_nothing_to_change_is_returned_as_the_same_object() -> None:
     answer = head(200, content_type="application/json")
     assert for_next_hop(answer, REQUEST, client_url(REQUEST, "http")) is answer
 
 
 @pytest.mark.parametrize("status", [201, 307])
-def test_both_references_are_for_the_client(status: int) -> None:
+def test_response_head_location_and_content_location_are_rewritten_for_the_client(status: int) -> None:
     fields = [
         (b"Location", b"http://vllm:8000/tokenize/"),
         (b"X-Location", b"http://vllm:8000/x"),
@@ -52,7 +52,7 @@ def test_both_references_are_for_the_client(status: int) -> None:
     [(b"", b"proxy:1", b"proxy:1"), (b"chat.example", b"proxy:1", b"chat.example"), (b"", None, b"")],
     ids=["Host", ":authority, or an absolute target", "neither"],
 )
-def test_the_address_that_the_client_used_is_the_one_that_it_sent(
+def test_response_head_client_address_is_the_authority_or_else_the_host(
     authority: bytes, host: bytes | None, expected: bytes
 ) -> None:
     headers = () if host is None else ((b"HOST", host),)

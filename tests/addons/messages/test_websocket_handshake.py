@@ -29,7 +29,9 @@ def request(**headers: str) -> http.Request:
         ("Openai-Insecure-Api-Key.s3cret", b"Bearer s3cret", None),
     ],
 )
-def test_the_token_is_told_from_the_subprotocols(offered: str, token: bytes, kept: str | None) -> None:
+def test_websocket_handshake_takes_the_token_out_of_the_subprotocols(
+    offered: str, token: bytes, kept: str | None
+) -> None:
     handshake = Handshake.read(request(Sec_WebSocket_Protocol=offered))
     assert handshake is not None
     assert handshake.authorization == token
@@ -40,7 +42,7 @@ def test_the_token_is_told_from_the_subprotocols(offered: str, token: bytes, kep
     assert "s3cret" not in repr(handshake)
 
 
-def test_subprotocols_may_come_in_several_headers() -> None:
+def test_websocket_handshake_reads_subprotocols_from_several_headers() -> None:
     asked = request()
     asked.headers.set_all("Sec-WebSocket-Protocol", ["realtime", "openai-insecure-api-key.s3cret, other"])
     handshake = Handshake.read(asked)
@@ -52,7 +54,7 @@ def test_subprotocols_may_come_in_several_headers() -> None:
 
 
 @pytest.mark.parametrize("name", ["Sec-WebSocket-Version", "Sec-WebSocket-Key"])
-def test_what_must_be_there_once_may_not_be_there_twice(name: str) -> None:
+def test_websocket_handshake_duplicate_version_or_key_is_a_problem(name: str) -> None:
     asked = request()
     asked.headers.set_all(name, [asked.headers[name]] * 2)
     handshake = Handshake.read(asked)
@@ -72,13 +74,13 @@ def accepted(**headers: str) -> http.Response:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Connection": "keep-alive, upgrade"}, {"Upgrade": "WebSocket"}])
-def test_a_change_to_websocket_is_taken(headers: dict[str, str]) -> None:
+def test_websocket_handshake_accepts_a_valid_101_response(headers: dict[str, str]) -> None:
     assert response_problem(request(), accepted(**headers)) is None
 
 
 @pytest.mark.parametrize("extension", ["permessage-deflate", "permessage-deflate; client_no_context_takeover", "x"])
 @pytest.mark.parametrize("offered", [None, "permessage-deflate"])
-def test_an_upstream_that_turns_on_an_extension_is_refused(extension: str, offered: str | None) -> None:
+def test_websocket_handshake_refuses_an_upstream_extension(extension: str, offered: str | None) -> None:
     """Compressed, what a client decodes would be something else than what was hashed."""
     handshake = Handshake.read(request(**({"Sec_WebSocket_Extensions": offered} if offered else {})))
     assert handshake is not None
@@ -102,7 +104,7 @@ def test_an_upstream_that_turns_on_an_extension_is_refused(extension: str, offer
         ({"Transfer_Encoding": "chunked"}, "has a body"),
     ],
 )
-def test_any_other_101_is_refused_with_its_reason(headers: dict[str, str], problem: str) -> None:
+def test_websocket_handshake_refuses_an_invalid_101_with_its_reason(headers: dict[str, str], problem: str) -> None:
     asked = request(Sec_WebSocket_Key="AAAAAAAAAAAAAAAAAAAAAA==", Sec_WebSocket_Protocol="realtime")
     right = {"Sec_WebSocket_Accept": generate_accept_token(b"AAAAAAAAAAAAAAAAAAAAAA==").decode()}
     assert response_problem(asked, accepted(**right, Sec_WebSocket_Protocol="realtime")) is None
@@ -111,7 +113,7 @@ def test_any_other_101_is_refused_with_its_reason(headers: dict[str, str], probl
     assert problem in found
 
 
-def test_a_101_that_was_not_asked_for_is_refused() -> None:
+def test_websocket_handshake_refuses_a_101_without_an_upgrade_request() -> None:
     asked = request()
     del asked.headers["upgrade"]
     assert response_problem(asked, accepted()) == "the upstream changed the protocol without a request to do so"

@@ -34,7 +34,7 @@ def drained(output: LogOutput, timeout: float) -> bool:
     return written
 
 
-def test_lines_arrive_whole_and_in_order(pipe: tuple[int, int]) -> None:
+def test_log_output_writes_lines_whole_and_in_order(pipe: tuple[int, int]) -> None:
     output = LogOutput(pipe[1])
     for number in range(100):
         print("line", number, "é\udcff", file=output)
@@ -66,7 +66,7 @@ def test_a_full_pipe_does_not_block_writers_and_dropped_lines_are_logged(
     assert f"{output.dropped} lines of the log were dropped" in caplog.text
 
 
-def test_without_a_reader_it_goes_on(pipe: tuple[int, int]) -> None:
+def test_log_output_on_a_closed_pipe_drops_lines_without_an_error(pipe: tuple[int, int]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     output = LogOutput(writer)
@@ -75,7 +75,7 @@ def test_without_a_reader_it_goes_on(pipe: tuple[int, int]) -> None:
     assert output.dropped == 1
 
 
-def test_a_line_without_an_end_is_not_kept(pipe: tuple[int, int]) -> None:
+def test_log_output_does_not_buffer_an_unterminated_line(pipe: tuple[int, int]) -> None:
     output = LogOutput(pipe[1], max_waiting=10 * MAX_WRITE)
     for _ in range(3):
         output.write("x" * MAX_WRITE)
@@ -85,7 +85,7 @@ def test_a_line_without_an_end_is_not_kept(pipe: tuple[int, int]) -> None:
             os.read(pipe[0], MAX_WRITE)
 
 
-def test_at_the_end_of_the_process_all_is_written_and_the_thread_is_gone(pipe: tuple[int, int]) -> None:
+def test_log_output_close_at_exit_writes_everything_and_ends_its_thread(pipe: tuple[int, int]) -> None:
     output = LogOutput(pipe[1])
     print("the last words", file=output)
     output.close_at_exit()
@@ -93,7 +93,7 @@ def test_at_the_end_of_the_process_all_is_written_and_the_thread_is_gone(pipe: t
     assert os.read(pipe[0], 100) == b"the last words\n"
 
 
-def test_the_end_of_the_process_does_not_wait_for_a_reader_for_ever(
+def test_log_output_close_at_exit_waits_for_a_slow_reader_only_for_the_grace_period(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_output, "CLOSE_GRACE", 0.01)

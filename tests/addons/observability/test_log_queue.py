@@ -46,7 +46,7 @@ def loaded(output: IO[str], *addons: object) -> LogQueue:
     return queue
 
 
-def test_the_log_and_the_lines_of_each_flow_go_through_one_queue(output: IO[str]) -> None:
+def test_log_queue_carries_the_log_and_the_flow_lines(output: IO[str]) -> None:
     log, dumper = TermLog(output), Dumper(output)
     queue = loaded(output, log, dumper)
     assert isinstance(queue.output, LogOutput)
@@ -57,7 +57,7 @@ def test_the_log_and_the_lines_of_each_flow_go_through_one_queue(output: IO[str]
     assert queue.dropped() == 3
 
 
-def test_a_log_that_goes_elsewhere_is_left_alone(output: IO[str]) -> None:
+def test_log_queue_leaves_a_log_to_another_output_unchanged(output: IO[str]) -> None:
     log, dumper = TermLog(sys.stderr), Dumper(output)
     queue = loaded(output, log, dumper)
     assert log.logger.file is sys.stderr
@@ -72,5 +72,5 @@ def test_streams_of_other_programs_are_not_replaced(output: IO[str]) -> None:
     assert dumper.outfp is sys.stderr
 
 
-def test_without_mitmproxys_log_there_is_nothing_to_do(output: IO[str]) -> None:
+def test_log_queue_without_mitmproxys_log_has_no_output(output: IO[str]) -> None:
     assert loaded(output).output is None

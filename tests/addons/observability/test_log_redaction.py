@@ -33,7 +33,7 @@ def privacy() -> Iterator[LogPrivacy]:
         f'unknown transfer-encoding header: "it\'s {MARK}"',
     ],
 )
-def test_quotes_in_mitmproxys_lines_are_withheld(
+def test_log_redaction_withholds_quotes_in_mitmproxys_lines(
     privacy: LogPrivacy, caplog: pytest.LogCaptureFixture, message: str
 ) -> None:
     with caplog.at_level(logging.DEBUG):
@@ -45,7 +45,9 @@ def test_quotes_in_mitmproxys_lines_are_withheld(
     assert "withheld" in record.getMessage()
 
 
-def test_lines_without_quotes_and_lines_of_ours_stay(privacy: LogPrivacy, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_redaction_keeps_unquoted_lines_and_the_addons_own(
+    privacy: LogPrivacy, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG):
         logging.getLogger("mitmproxy.proxy.server").info("server connect 10.0.0.1:8000")
         logging.getLogger("addons.signing.signer").info("it's %s", "fine")
@@ -53,7 +55,7 @@ def test_lines_without_quotes_and_lines_of_ours_stay(privacy: LogPrivacy, caplog
 
 
 @pytest.mark.parametrize("name", ["mitmproxy.addonmanager", "asyncio", "addons.pages.attestation_pages", "anything"])
-def test_exceptions_keep_type_and_place_and_lose_their_message(
+def test_log_redaction_exceptions_keep_type_and_location_and_lose_the_message(
     privacy: LogPrivacy, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     try:
@@ -67,7 +69,7 @@ def test_exceptions_keep_type_and_place_and_lose_their_message(
     assert caplog.records[0].exc_info is None
 
 
-def test_the_error_beside_a_flow_is_sanitised(privacy: LogPrivacy) -> None:
+def test_log_redaction_sanitises_a_flows_error(privacy: LogPrivacy) -> None:
     flow = tflow.tflow(err=mitm_flow.Error(f"unexpected server response: {MARK.encode()!r}"))
     privacy.error(flow)
     assert flow.error is not None
@@ -75,12 +77,12 @@ def test_the_error_beside_a_flow_is_sanitised(privacy: LogPrivacy) -> None:
     assert flow.error.msg.startswith("unexpected server response: ")
 
 
-def test_a_script_that_is_loaded_again_adds_no_second_layer(privacy: LogPrivacy) -> None:
+def test_log_redaction_loaded_twice_is_installed_once(privacy: LogPrivacy) -> None:
     installed = logging.getLogRecordFactory()
     LogPrivacy().load(None)
     assert logging.getLogRecordFactory() == installed
 
 
-def test_lines_about_ports_at_the_start_stay_whole(privacy: LogPrivacy, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_redaction_keeps_startup_lines_about_ports(privacy: LogPrivacy, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("mitmproxy.addons.proxyserver").error("failed to listen; try `-p 1` or 'that'")
     assert "or 'that'" in caplog.text

@@ -52,7 +52,7 @@ def told() -> Told:
     return Told()
 
 
-def test_a_request_is_counted_by_route_method_and_status(told: Told, make_flow: MakeFlow) -> None:
+def test_observer_counts_a_request_by_route_method_and_status(told: Told, make_flow: MakeFlow) -> None:
     flow = make_flow(x_request_id="abc-1")
     exchange = told.exchanges.of(flow)
     exchange.state, exchange.usage = "signed", Usage(3, 4)
@@ -74,7 +74,7 @@ def test_a_request_is_counted_by_route_method_and_status(told: Told, make_flow: 
         ("/version", "GET", {"route": "/version", "method": "GET"}),
     ],
 )
-def test_no_label_is_of_a_clients_making(
+def test_observer_labels_contain_no_client_input(
     told: Told, make_flow: MakeFlow, path: str, method: str, labels: dict[str, str]
 ) -> None:
     told.answer(make_flow(path=path, method=method), head())
@@ -82,13 +82,13 @@ def test_no_label_is_of_a_clients_making(
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 201, "é", "a\x1b"])
-def test_a_request_id_that_is_none_is_replaced(told: Told, make_flow: MakeFlow, given: str) -> None:
+def test_observer_replaces_an_invalid_request_id(told: Told, make_flow: MakeFlow, given: str) -> None:
     flow = make_flow(x_request_id=given)
     assert told.answer(flow, head()).request_id == flow.id
 
 
 @pytest.mark.parametrize("given", ["a/b+c==", 'a"b', "x" * 200])
-def test_a_request_is_called_in_the_log_as_in_its_response(told: Told, make_flow: MakeFlow, given: str) -> None:
+def test_observer_logs_the_request_id_returned_in_the_response(told: Told, make_flow: MakeFlow, given: str) -> None:
     flow = make_flow(x_request_id=given)
     settle_request_id(flow.request)
     response = head()
@@ -96,7 +96,9 @@ def test_a_request_is_called_in_the_log_as_in_its_response(told: Told, make_flow
     assert told.answer(flow, response).request_id == response.headers["x-request-id"] == given
 
 
-def test_the_events_of_a_stream_are_timed(told: Told, make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_observer_measures_time_to_first_token_and_between_tokens(
+    told: Told, make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flow = make_flow()
     times = told.exchanges.of(flow).times = TokenTimes(BETWEEN_TOKENS)
     for now, how_many in ((0.25, 1), (0.27, 1), (0.27, 3), (0.2, 1)):
@@ -125,7 +127,7 @@ def test_the_events_of_a_stream_are_timed(told: Told, make_flow: MakeFlow, monke
         (404, "/v1/signature/x", None),
     ],
 )
-def test_refusals_of_our_own_are_counted(
+def test_observer_counts_the_proxys_own_refusals_by_reason(
     told: Told, make_flow: MakeFlow, status: int, path: str, reason: str | None
 ) -> None:
     flow = make_flow(path=path)
@@ -142,7 +144,9 @@ def test_refusals_of_our_own_are_counted(
     assert counts == ({reason: 1} if reason else {})
 
 
-def test_a_503_for_want_of_room_is_a_refusal_and_no_error_of_the_upstreams(told: Told, make_flow: MakeFlow) -> None:
+def test_observer_counts_a_503_for_lack_of_memory_as_a_refusal_not_an_upstream_error(
+    told: Told, make_flow: MakeFlow
+) -> None:
     flow = make_flow()
     flow.response = no_room(flow.request)
     told.observer.response(flow)
@@ -150,14 +154,14 @@ def test_a_503_for_want_of_room_is_a_refusal_and_no_error_of_the_upstreams(told:
     assert all(told.value("tee_upstream_errors_total", kind=kind) == 0 for kind in ("unreachable", "status_5xx"))
 
 
-def test_a_503_of_a_proof_page_is_no_refusal(told: Told, make_flow: MakeFlow) -> None:
+def test_observer_does_not_count_a_proof_pages_503_as_a_refusal(told: Told, make_flow: MakeFlow) -> None:
     flow = make_flow(path="/ready", method="GET")
     flow.response = error_response(503, "No.")
     told.observer.response(flow)
     assert told.value("tee_refusals_total", reason="unavailable") == 0
 
 
-def test_an_upstreams_errors_are_no_refusals(told: Told, make_flow: MakeFlow) -> None:
+def test_observer_does_not_count_upstream_errors_as_refusals(told: Told, make_flow: MakeFlow) -> None:
     told.answer(make_flow(), head(401), b'{"error":{"message":"m","type":"t"}}')
     assert told.value("tee_refusals_total", reason="unauthorized") == 0
     assert told.value("tee_upstream_errors_total", kind="status_5xx") == 0
@@ -174,7 +178,7 @@ def test_an_upstreams_error_is_logged_up_to_its_first_quote(told: Told, make_flo
     assert "secret" not in repr(summary.fields())
 
 
-def test_an_encoded_error_is_left_alone(told: Told, make_flow: MakeFlow) -> None:
+def test_observer_does_not_log_an_encoded_upstream_error(told: Told, make_flow: MakeFlow) -> None:
     assert "upstream_error" not in told.answer(make_flow(), head(400, content_encoding="gzip"), b"x").fields()
 
 
@@ -193,14 +197,16 @@ def test_a_closed_client_connection_counts_as_no_error(told: Told, make_flow: Ma
 
 
 @pytest.mark.parametrize(("connected", "kind"), [(None, "unreachable"), (1.0, "broken")])
-def test_an_upstream_that_fails_is_counted(told: Told, make_flow: MakeFlow, connected: float | None, kind: str) -> None:
+def test_observer_counts_an_unreachable_or_broken_upstream(
+    told: Told, make_flow: MakeFlow, connected: float | None, kind: str
+) -> None:
     flow = make_flow()
     flow.server_conn.timestamp_tcp_setup = connected
     assert told.fail(flow).status == 502
     assert told.value("tee_upstream_errors_total", kind=kind) == 1
 
 
-def test_an_upstream_that_is_too_slow_is_counted(told: Told, make_flow: MakeFlow) -> None:
+def test_observer_counts_an_upstream_timeout(told: Told, make_flow: MakeFlow) -> None:
     flow = make_flow()
     flow.server_conn.timestamp_tcp_setup = 1.0
     exchange = told.exchanges.of(flow)
@@ -210,7 +216,7 @@ def test_an_upstream_that_is_too_slow_is_counted(told: Told, make_flow: MakeFlow
     assert told.value("tee_upstream_errors_total", kind="timeout") == 1
 
 
-def test_an_answer_that_breaks_off_has_the_status_that_it_had(told: Told, make_flow: MakeFlow) -> None:
+def test_observer_truncated_response_keeps_its_status_and_counts_as_broken(told: Told, make_flow: MakeFlow) -> None:
     flow = make_flow()
     flow.server_conn.timestamp_tcp_setup = 1.0
     flow.response = head()
@@ -236,7 +242,7 @@ def test_a_websocket_is_reported_when_it_is_over(told: Told, make_flow: MakeFlow
     assert told.summaries[0].status == 101
 
 
-def test_what_could_not_be_read_is_counted(told: Told) -> None:
+def test_observer_counts_an_unreadable_request(told: Told) -> None:
     told.observer.count_unreadable(400)
     assert told.value("tee_requests_total", route="other", method="other", status="400") == 1
     assert told.value("tee_refusals_total", reason="bad_request") == 1

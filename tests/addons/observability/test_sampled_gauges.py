@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from addons.observability.sampled_gauges import SampledGauges
 
 
-def test_each_gauge_is_set_to_its_own_count_when_the_proxy_runs_and_no_more_when_it_is_done() -> None:
+def test_sampled_gauges_are_set_while_the_proxy_runs_and_stop_when_it_is_done() -> None:
     registry = CollectorRegistry()
     one, two = Gauge("one", "", registry=registry), Gauge("two", "", registry=registry)
     looked = asyncio.Event()

@@ -30,7 +30,7 @@ def test_connections_are_identified_by_their_local_port(side_port: ManagementSer
     side_port.done()
 
 
-def test_nothing_connects_to_an_upstream_from_there(side_port: ManagementServer) -> None:
+def test_management_server_connections_cannot_connect_to_an_upstream(side_port: ManagementServer) -> None:
     for port, refused in ((side_port.port, True), (side_port.port ^ 1, False)):
         data = ServerConnectionHookData(Server(address=("vllm", 8000)), client_at(port))
         side_port.server_connect(data)
@@ -38,14 +38,14 @@ def test_nothing_connects_to_an_upstream_from_there(side_port: ManagementServer)
     side_port.done()
 
 
-def test_it_can_be_stopped_before_it_was_started_and_twice(side_port: ManagementServer) -> None:
+def test_management_server_can_be_stopped_before_its_start_and_twice(side_port: ManagementServer) -> None:
     side_port.stop_accepting()
     side_port.done()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", side_port.port), timeout=5)
 
 
-def test_it_can_be_stopped_in_the_middle_of_its_start(side_port: ManagementServer) -> None:
+def test_management_server_can_be_stopped_during_its_start(side_port: ManagementServer) -> None:
     async def start_and_stop() -> None:
         side_port._serving = asyncio.get_running_loop().create_task(asyncio.sleep(60))  # type: ignore[arg-type]
         side_port.stop_accepting()
@@ -56,7 +56,7 @@ def test_it_can_be_stopped_in_the_middle_of_its_start(side_port: ManagementServe
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/anything", "/v1/realtime"])
-def test_every_request_there_is_for_the_proof_pages(
+def test_management_server_requests_are_all_routed_to_the_proof_pages(
     make_flow: MakeFlow, side_port: ManagementServer, path: str
 ) -> None:
     router = Router(at_side_port=side_port.accepted)

@@ -12,7 +12,7 @@ async def waiting(queue: PageQueue, client: str | None, go: threading.Event) -> 
     return task
 
 
-def test_a_client_has_its_share_and_others_get_their_turn() -> None:
+def test_page_queue_refuses_a_client_over_its_share_and_serves_others() -> None:
     async def ask() -> None:
         queue, go = PageQueue("test page", threads=1, most=4, most_per_client=2), threading.Event()
         tasks = [await waiting(queue, "203.0.113.1", go) for _ in range(2)]
@@ -31,7 +31,7 @@ def test_a_client_has_its_share_and_others_get_their_turn() -> None:
     asyncio.run(ask())
 
 
-def test_what_names_no_client_has_no_share() -> None:
+def test_page_queue_requests_without_a_client_are_not_limited_to_a_share() -> None:
     async def ask() -> None:
         queue, go = PageQueue("test page", threads=1, most=4, most_per_client=1), threading.Event()
         tasks = [await waiting(queue, None, go) for _ in range(4)]
@@ -42,7 +42,7 @@ def test_what_names_no_client_has_no_share() -> None:
     asyncio.run(ask())
 
 
-def test_an_error_of_the_page_gives_the_place_back() -> None:
+def test_page_queue_failed_page_frees_its_place() -> None:
     def fail() -> None:
         raise LookupError
 
@@ -56,7 +56,7 @@ def test_an_error_of_the_page_gives_the_place_back() -> None:
     asyncio.run(ask())
 
 
-def test_a_queue_that_is_held_up_holds_up_no_other() -> None:
+def test_page_queue_blocked_queue_does_not_block_another() -> None:
     async def ask() -> None:
         go = threading.Event()
         held, free = (PageQueue(f"test page {n}", threads=1, most=2, most_per_client=2) for n in range(2))

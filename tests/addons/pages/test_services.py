@@ -35,7 +35,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(1, (6, 8)), (4, (2, 2)), (3, (2, 3))])
-def test_the_rate_and_the_burst_for_all_workers_are_divided_among_them(
+def test_services_divide_the_rate_and_burst_among_workers(
     make: Make, monkeypatch: pytest.MonkeyPatch, workers: int, expected: tuple[int, int]
 ) -> None:
     made: list[tuple[int, int]] = []
@@ -44,21 +44,23 @@ def test_the_rate_and_the_burst_for_all_workers_are_divided_among_them(
     assert made == [expected]
 
 
-def test_without_a_rate_there_is_no_limiter(make: Make) -> None:
+def test_services_without_a_rate_have_no_limiter(make: Make) -> None:
     assert make(rate_limit_per_second="0").limiter is None
 
 
-def test_a_worker_signs_with_the_keys_of_its_supervisor(make: Make, keys: SigningKeys) -> None:
+def test_services_of_a_worker_sign_with_its_supervisors_keys(make: Make, keys: SigningKeys) -> None:
     assert make(WorkerContext(keys=keys)).keys is keys
     assert make().keys.ecdsa_address != keys.ecdsa_address
 
 
-def test_without_keys_of_a_guest_agent_the_start_ends_with_what_helps(make: Make) -> None:
+def test_services_without_keys_of_a_guest_agent_raise_an_error_with_advice(make: Make) -> None:
     with pytest.raises(SettingsError, match="DEV=1 signs with random keys"):
         make(dev="0")
 
 
-def test_a_worker_keeps_signatures_where_its_supervisor_says_unless_the_settings_do(make: Make, tmp_path: Path) -> None:
+def test_services_of_a_worker_use_the_supervisors_store_unless_the_settings_name_one(
+    make: Make, tmp_path: Path
+) -> None:
     shared = parse_address(f"sqlite://{tmp_path}/shared.db")
     assert make(WorkerContext(store=shared)).store.shared
     assert (tmp_path / "shared.db").exists()
@@ -67,26 +69,26 @@ def test_a_worker_keeps_signatures_where_its_supervisor_says_unless_the_settings
     assert not make().store.shared
 
 
-def test_a_worker_listens_at_the_side_port_with_the_socket_that_it_has(make: Make) -> None:
+def test_services_of_a_worker_use_the_inherited_side_port_socket(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         services = make(WorkerContext(side_listener=listener), attest_port="1")
         assert services.side_port.port == listener.getsockname()[1]
 
 
-def test_a_side_port_that_is_taken_is_named(make: Make) -> None:
+def test_services_side_port_in_use_error_names_the_setting(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=f"ATTEST_PORT {port} cannot be opened: Address already in use"):
             make(attest_port=str(port))
 
 
-def test_a_worker_serves_the_tls_key_of_its_supervisor(make: Make) -> None:
+def test_services_of_a_worker_use_its_supervisors_tls_key(make: Make) -> None:
     file = MemoryFile.holding(b"pem", "test")
     assert make(WorkerContext(tls_file=file), tls_from_dstack="1").tls_file is file
     assert make().tls_file is None
 
 
-def test_the_tokens_are_those_of_the_settings(make: Make) -> None:
+def test_services_accept_the_tokens_of_the_settings(make: Make) -> None:
     services = make(token="one,two")
     assert all(services.tokens.credential(f"Bearer {token}".encode()) for token in ("one", "two"))
     assert services.tokens.credential(b"Bearer one,two") is None

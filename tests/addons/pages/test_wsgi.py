@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
-def test_the_environment_is_what_pep_3333_says(make_flow: MakeFlow) -> None:
+def test_wsgi_environ_follows_pep_3333(make_flow: MakeFlow) -> None:
     request = make_flow(b"body", path="/a%2Fb%C3%BC?x=%20&y", content_type="text/plain", x_one="1").request
     request.headers.add("x-two", "a")
     request.headers.add("x-two", "b")
@@ -40,7 +40,7 @@ class Parts:
         Parts.closed = True
 
 
-def test_an_application_is_run_as_a_validator_wants_it(make_flow: MakeFlow) -> None:
+def test_wsgi_call_passes_the_wsgiref_validator(make_flow: MakeFlow) -> None:
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         start_response("418 I'm a teapot", [("Content-Type", "text/plain"), ("X-A", "\xe9")])
         return [b"one ", b"two"]
@@ -52,7 +52,7 @@ def test_an_application_is_run_as_a_validator_wants_it(make_flow: MakeFlow) -> N
     assert response.headers.fields == ((b"Content-Type", b"text/plain"), (b"X-A", b"\xe9"))
 
 
-def test_what_it_returns_is_closed(make_flow: MakeFlow) -> None:
+def test_wsgi_call_closes_the_returned_iterable(make_flow: MakeFlow) -> None:
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         start_response("200 OK", [])
         return Parts()
@@ -63,7 +63,7 @@ def test_what_it_returns_is_closed(make_flow: MakeFlow) -> None:
     assert Parts.closed
 
 
-def test_an_error_of_the_application_is_not_swallowed(make_flow: MakeFlow) -> None:
+def test_wsgi_call_propagates_an_application_error(make_flow: MakeFlow) -> None:
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         raise RuntimeError("oh")
 

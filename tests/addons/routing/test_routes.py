@@ -13,7 +13,7 @@ def route(method: str, target: str, **headers: str) -> Route:
 
 
 @pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/completions", "/v1/completions?x=1"])
-def test_chats_and_completions_are_signed_and_need_a_token(target: str) -> None:
+def test_route_of_chat_and_completions_is_signed_and_needs_a_token(target: str) -> None:
     found = route("POST", target)
     assert found.kind is Kind.SIGNED
     assert found.needs_token
@@ -34,16 +34,16 @@ PROOF = [
 
 @pytest.mark.parametrize("target", PROOF)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
-def test_proof_pages_are_never_the_upstreams(method: str, target: str) -> None:
+def test_route_of_a_proof_page_is_proof_for_every_method(method: str, target: str) -> None:
     assert route(method, target).kind is Kind.PROOF
 
 
-def test_models_need_no_token() -> None:
+def test_route_of_get_models_needs_no_token() -> None:
     assert route("GET", "/v1/models").needs_token is False
     assert route("POST", "/v1/models").needs_token is True
 
 
-def test_options_need_a_token() -> None:
+def test_route_of_options_needs_a_token() -> None:
     preflight = {"origin": "https://chat.example", "access_control_request_method": "POST"}
     assert route("OPTIONS", "/v1/chat/completions", **preflight).needs_token is True, "Cors answers those"
     assert route("OPTIONS", "/v1/chat/completions").needs_token is True
@@ -65,7 +65,7 @@ def test_options_need_a_token() -> None:
         ("GET", ""),
     ],
 )
-def test_what_is_written_otherwise_is_something_else_and_needs_a_token(method: str, target: str) -> None:
+def test_route_of_another_method_or_spelling_is_the_signed_catch_all(method: str, target: str) -> None:
     assert route(method, target) == Route(Kind.SIGNED, size=Size.LARGEST, wraps_errors=True)
 
 
@@ -80,11 +80,13 @@ def test_what_is_written_otherwise_is_something_else_and_needs_a_token(method: s
         ("/v1/images/generations", StreamFormat.ANY, Size.IMAGE),
     ],
 )
-def test_json_routes_are_signed_and_held(target: str, stream_format: StreamFormat, size: Size) -> None:
+def test_route_of_json_endpoints_is_signed_and_marked_as_json(
+    target: str, stream_format: StreamFormat, size: Size
+) -> None:
     assert route("POST", target) == Route(Kind.SIGNED, target, is_json=True, stream_format=stream_format, size=size)
 
 
-def test_multipart_routes_are_signed_and_stream() -> None:
+def test_route_of_multipart_endpoints_is_signed_and_not_marked_as_json() -> None:
     assert route("POST", "/v1/images/edits") == Route(Kind.SIGNED, "/v1/images/edits", size=Size.IMAGE)
     transcriptions = Route(Kind.SIGNED, "/v1/audio/transcriptions", size=Size.AUDIO, signs_any_type=True)
     assert route("POST", "/v1/audio/transcriptions") == transcriptions
@@ -98,14 +100,14 @@ def test_multipart_routes_are_signed_and_stream() -> None:
         ("POST", "/v1/chat/completions?x", True, None),
     ],
 )
-def test_a_route_names_the_path_that_the_upstream_has_it_at(
+def test_route_path_is_the_upstreams_path_if_it_differs(
     method: str, target: str, needs_token: bool, path: str | None
 ) -> None:
     found = route(method, target)
     assert (found.needs_token, found.path) == (needs_token, path)
 
 
-def test_every_limit_has_a_setting_and_the_catch_all_the_largest() -> None:
+def test_body_sizes_have_a_setting_each_and_the_catch_all_the_largest() -> None:
     given = {"model_name": "m", "token": "t", "vllm_proxy_max_audio_request_size": "7"}
     settings = load_settings(Settings, given)
     sizes = body_sizes(settings)

@@ -61,7 +61,7 @@ def _parts(out: Iterable[bytes]) -> list[bytes]:
     return parts
 
 
-def test_a_json_exchange_is_signed_under_its_id_and_its_receipt(
+def test_signer_signs_a_json_exchange_under_its_id_and_receipt(
     signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow, vectors: dict[str, str]
 ) -> None:
     response = head()
@@ -79,7 +79,7 @@ def test_a_json_exchange_is_signed_under_its_id_and_its_receipt(
     assert exchanges.of(flow).chat_id == "chatcmpl-123"
 
 
-def test_an_sse_exchange_is_hashed_with_its_framing(
+def test_signer_hashes_an_sse_response_including_its_event_framing(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, vectors: dict[str, str]
 ) -> None:
     body = bytes.fromhex(vectors["sse_body_hex"])
@@ -90,7 +90,7 @@ def test_an_sse_exchange_is_hashed_with_its_framing(
     assert signed["text"].split(":")[1] == vectors["sse_body_sha256"]
 
 
-def test_it_is_signed_before_the_last_bytes_leave(
+def test_signer_signs_before_the_last_bytes_are_sent(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     flow = make_flow(REQUEST)
@@ -104,7 +104,7 @@ def test_it_is_signed_before_the_last_bytes_leave(
     assert store.get("chatcmpl-123") is not None
 
 
-def test_the_request_is_hashed_as_the_client_sent_it_and_forwarded_without_empty_tool_calls(
+def test_signer_hashes_the_received_request_and_forwards_it_without_empty_tool_calls(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     body = b'{"messages":[{"role":"assistant","tool_calls":[]}]}'
@@ -137,7 +137,7 @@ def test_the_request_as_received_and_the_response_as_returned_are_signed_and_all
     assert (exchange.upstream_sha256, exchange.response_sha256) == (sha256(received), sha256(returned))
 
 
-def test_an_id_that_is_taken_is_left_and_the_receipt_still_leads_to_the_later_one(
+def test_signer_reused_id_keeps_its_first_signature_and_the_later_is_under_its_receipt(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, metrics: Metrics
 ) -> None:
     pass_through(signer, make_flow(REQUEST), head(), ANSWER)
@@ -152,13 +152,15 @@ def test_an_id_that_is_taken_is_left_and_the_receipt_still_leads_to_the_later_on
     assert metrics.registry().get_sample_value("tee_signing_seconds_count") == 2
 
 
-def test_an_upstream_cannot_hand_out_receipts(signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow) -> None:
+def test_signer_does_not_store_an_upstream_id_that_looks_like_a_receipt(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
     pass_through(signer, make_flow(REQUEST), head(), b'{"id":"rcpt-000000000000000000000000"}')
     assert store.get("rcpt-000000000000000000000000") is None
     assert len(store) == 1
 
 
-def test_the_model_goes_in_front_when_asked_for(
+def test_signer_text_begins_with_the_model_if_configured(
     store: MemorySignatureStore, make_flow: MakeFlow, make_signer: Callable[..., Signer]
 ) -> None:
     pass_through(make_signer(model="org/m"), make_flow(REQUEST), head(), ANSWER)
@@ -168,7 +170,7 @@ def test_the_model_goes_in_front_when_asked_for(
 
 
 @pytest.mark.parametrize(("allowed", "expected"), [(False, sha256(REQUEST)), (True, "ab" * 32)])
-def test_a_clients_own_request_hash_counts_only_where_it_is_allowed(
+def test_signer_uses_a_client_request_hash_only_if_allowed(
     store: MemorySignatureStore, make_flow: MakeFlow, allowed: bool, expected: str, make_signer: Callable[..., Signer]
 ) -> None:
     signer = make_signer(allow_request_hash_header=allowed)
@@ -178,7 +180,7 @@ def test_a_clients_own_request_hash_counts_only_where_it_is_allowed(
     assert signed["text"].split(":")[0] == expected
 
 
-def test_a_request_hash_that_is_none_is_400(
+def test_signer_invalid_request_hash_header_gets_400(
     store: MemorySignatureStore, make_flow: MakeFlow, make_signer: Callable[..., Signer]
 ) -> None:
     flow = make_flow(REQUEST, x_request_hash="nope")
@@ -188,7 +190,7 @@ def test_a_request_hash_that_is_none_is_400(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]"])
-def test_a_body_that_is_no_json_object_is_400(signer: Signer, make_flow: MakeFlow, body: bytes) -> None:
+def test_signer_body_that_is_not_a_json_object_gets_400(signer: Signer, make_flow: MakeFlow, body: bytes) -> None:
     flow = make_flow(body)
     begin(signer, flow)
     assert flow.response is not None
@@ -196,7 +198,7 @@ def test_a_body_that_is_no_json_object_is_400(signer: Signer, make_flow: MakeFlo
     assert json.loads(flow.response.content or b"")["error"]["type"] == "bad_request"
 
 
-def test_an_encoded_request_is_forwarded_as_it_is_and_hashed_so(
+def test_signer_forwards_and_hashes_an_encoded_request_unchanged(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     flow = make_flow(b"\x1f\x8b not looked into", content_encoding="gzip")
@@ -220,7 +222,7 @@ def test_an_encoded_request_is_forwarded_as_it_is_and_hashed_so(
     ],
     ids=["400", "500", "300", "302", "html", "gzip", "empty", "transfer-encoded"],
 )
-def test_what_is_not_to_be_signed_streams_through_without_a_receipt(
+def test_signer_forwards_an_ineligible_response_unsigned_and_without_a_receipt(
     signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow, response: http.Response
 ) -> None:
     if not response.headers["transfer-encoding"]:
@@ -233,7 +235,7 @@ def test_what_is_not_to_be_signed_streams_through_without_a_receipt(
     assert exchanges.of(flow).reason
 
 
-def test_a_stream_that_is_cut_short_is_not_signed(
+def test_signer_does_not_sign_a_truncated_stream(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, exchanges: Exchanges
 ) -> None:
     flow = make_flow(REQUEST)
@@ -248,7 +250,7 @@ def test_a_stream_that_is_cut_short_is_not_signed(
     assert exchanges.of(flow).reason == "the exchange was cut short"
 
 
-def test_a_stream_without_its_last_event_is_signed_when_its_message_is_complete(
+def test_signer_signs_a_complete_stream_without_its_last_event(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     event = b'data: {"id":"chatcmpl-9"}\n\n'
@@ -258,7 +260,7 @@ def test_a_stream_without_its_last_event_is_signed_when_its_message_is_complete(
     assert signed["text"] == f"{sha256(REQUEST)}:{sha256(event)}"
 
 
-def test_json_that_only_its_connection_ends_is_known_by_its_id_and_not_signed(
+def test_signer_does_not_sign_json_ended_only_by_the_connection(
     signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow
 ) -> None:
     flow, response = make_flow(REQUEST), head()
@@ -269,7 +271,7 @@ def test_json_that_only_its_connection_ends_is_known_by_its_id_and_not_signed(
 
 
 @pytest.mark.parametrize("done", [b"", b"data: [DONE]\n\n"])
-def test_a_stream_that_only_its_connection_ends_is_signed_with_its_last_event_alone(
+def test_signer_signs_a_stream_ended_by_the_connection_only_with_its_last_event(
     signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow, done: bytes
 ) -> None:
     flow, response = make_flow(REQUEST), head(content_type="text/event-stream")
@@ -279,7 +281,7 @@ def test_a_stream_that_only_its_connection_ends_is_signed_with_its_last_event_al
     assert exchanges.of(flow).state == ("signed" if done else "unsigned")
 
 
-def test_an_answer_of_our_own_is_left_alone(signer: Signer, make_flow: MakeFlow) -> None:
+def test_signer_leaves_the_proxys_own_response_unchanged(signer: Signer, make_flow: MakeFlow) -> None:
     flow = make_flow(b"nope")
     begin(signer, flow)
     signer.responseheaders(flow)
@@ -289,20 +291,24 @@ def test_an_answer_of_our_own_is_left_alone(signer: Signer, make_flow: MakeFlow)
     assert "x-receipt-id" not in flow.response.headers
 
 
-def test_other_routes_are_not_touched(signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow) -> None:
+def test_signer_leaves_other_routes_unsigned_and_unmodified(
+    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
+) -> None:
     flow = make_flow(b"no json", path="/v1/tokenize", accept_encoding="gzip")
     pass_through(signer, flow, head(), ANSWER)
     assert flow.request.headers["accept-encoding"] == "gzip"
     assert len(store) == 0
 
 
-def test_identity_is_asked_for(signer: Signer, make_flow: MakeFlow) -> None:
+def test_signer_requests_the_identity_content_coding(signer: Signer, make_flow: MakeFlow) -> None:
     flow = make_flow(REQUEST, accept_encoding="gzip, br")
     signer.requestheaders(flow)
     assert flow.request.headers["accept-encoding"] == "identity"
 
 
-def test_the_request_leaves_the_flow_once_it_is_forwarded_or_failed(signer: Signer, make_flow: MakeFlow) -> None:
+def test_signer_removes_the_request_body_from_the_flow_once_forwarded_or_failed(
+    signer: Signer, make_flow: MakeFlow
+) -> None:
     forwarded, failed, under_way = make_flow(REQUEST), make_flow(REQUEST), make_flow(REQUEST)
     pass_through(signer, forwarded, head(), ANSWER)
     begin(signer, failed)
@@ -321,7 +327,7 @@ class BrokenStore(MemorySignatureStore):
         raise RuntimeError("disk full")
 
 
-def test_when_signing_fails_the_chat_goes_on_and_it_is_counted(
+def test_signer_store_failure_forwards_the_response_and_marks_the_exchange_failed(
     make_flow: MakeFlow, caplog: pytest.LogCaptureFixture, make_signer: Callable[..., Signer], exchanges: Exchanges
 ) -> None:
     flow = make_flow(REQUEST)
@@ -330,15 +336,13 @@ def test_when_signing_fails_the_chat_goes_on_and_it_is_counted(
     assert "unsigned" in caplog.text
 
 
-def test_mitmproxy_takes_it_as_an_addon(signer: Signer) -> None:
+def test_signer_loads_as_a_mitmproxy_addon(signer: Signer) -> None:
     with taddons.context(signer) as context:
         assert isinstance(Loader(context.master), Loader)
         assert context.master.addons.get("signer") is signer
 
 
-def test_a_streamed_request_is_hashed_on_its_way(
-    signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
-) -> None:
+def test_signer_hashes_a_streamed_request(signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow) -> None:
     pass_through(signer, make_flow(b"--multipart", path="/v1/images/edits"), head(), ANSWER)
     signed = store.get("chatcmpl-123")
     assert signed is not None
@@ -355,7 +359,7 @@ def test_a_request_that_was_changed_after_it_was_received_is_not_signed(
     assert exchanges.of(flow).reason == "the request was changed here after it was received"
 
 
-def test_an_answer_that_ends_before_its_request_does_is_not_signed(
+def test_signer_does_not_sign_a_response_that_ends_before_its_request(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, exchanges: Exchanges
 ) -> None:
     flow = make_flow(path="/v1/images/edits")
@@ -373,7 +377,7 @@ def test_an_answer_that_ends_before_its_request_does_is_not_signed(
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/images/generations", "/v1/files", "/v1/responses"])
-def test_an_answer_without_an_id_is_signed_under_its_receipt(
+def test_signer_signs_a_response_without_an_id_under_its_receipt(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, path: str
 ) -> None:
     response = head()
@@ -384,7 +388,7 @@ def test_an_answer_without_an_id_is_signed_under_its_receipt(
     assert signed["text"] == f"{sha256(REQUEST)}:{sha256(b'{"data":[]}')}"
 
 
-def test_a_transcription_in_plain_text_is_signed_and_waits_for_nothing_but_the_end_of_its_message(
+def test_signer_plain_text_transcription_is_streamed_and_signed_at_its_end(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     flow = make_flow(b"--multipart", path="/v1/audio/transcriptions")
@@ -411,14 +415,14 @@ def test_a_transcription_in_plain_text_is_signed_and_waits_for_nothing_but_the_e
         ("/v1/other", b'data: {"id":"other"}\n\n', "other"),
     ],
 )
-def test_every_dialect_is_read_on_its_route(  # noqa: PLR0917
+def test_signer_reads_each_stream_format_on_its_route(  # noqa: PLR0917
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, path: str, event: bytes, chat_id: str
 ) -> None:
     pass_through(signer, make_flow(b"{}", path=path), head(content_type="text/event-stream"), event)
     assert store.get(chat_id) is not None
 
 
-def test_a_client_that_counts_gets_the_last_byte_last(
+def test_signer_holds_the_last_byte_of_a_response_with_content_length(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     event = b'data: {"id":"other"}\n\n'
@@ -435,7 +439,7 @@ def test_a_client_that_counts_gets_the_last_byte_last(
     assert store.get("other") is not None
 
 
-def test_a_prompt_stays_in_its_flow_where_it_may(
+def test_signer_keeps_the_prompt_in_the_flow_if_plaintext_is_allowed(
     store: MemorySignatureStore, make_flow: MakeFlow, make_signer: Callable[..., Signer]
 ) -> None:
     flow = make_flow(REQUEST)
@@ -444,7 +448,7 @@ def test_a_prompt_stays_in_its_flow_where_it_may(
 
 
 @pytest.mark.parametrize("length", ["x", "", "-1", "\u0661"])
-def test_a_length_that_a_rule_has_made_no_number_is_no_reason_to_sign_something_else(
+def test_signer_invalid_content_length_does_not_change_what_is_signed(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, length: str
 ) -> None:
     flow = make_flow(REQUEST, content_length=length)
@@ -454,7 +458,7 @@ def test_a_length_that_a_rule_has_made_no_number_is_no_reason_to_sign_something_
     assert signed["text"].startswith(sha256(REQUEST) + ":")
 
 
-def test_a_body_that_did_not_pass_here_is_not_signed(
+def test_signer_does_not_sign_a_request_body_that_bypassed_it(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow
 ) -> None:
     """As where another addon has put a modifier of its own in the place of the signer's."""

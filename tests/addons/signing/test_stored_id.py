@@ -24,7 +24,7 @@ from tests.addons.conftest import MakeFlow
         ("POST", "/v1/chat/completions", None, False),
     ],
 )
-def test_a_response_id_is_stored_where_the_request_has_made_the_response(
+def test_stored_id_is_the_response_id_only_if_the_request_created_the_response(
     make_flow: MakeFlow, method: str, path: str, response_id: str | None, stored: bool
 ) -> None:
     flow = make_flow(path=path)

@@ -60,7 +60,7 @@ def reason_for(store: MemorySignatureStore, chat_id: str) -> str:
     return caught.value.reason
 
 
-def test_a_stream_that_was_cut_short_says_so_under_both_of_its_ids(
+def test_unsigned_mark_of_a_truncated_stream_is_stored_under_both_ids(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, over: Callable[[http.HTTPFlow], None]
 ) -> None:
     flow = make_flow(b"{}")
@@ -70,7 +70,7 @@ def test_a_stream_that_was_cut_short_says_so_under_both_of_its_ids(
     assert reason_for(store, receipt) == reason_for(store, "chatcmpl-9") == "the exchange was cut short"
 
 
-def test_a_chosen_id_that_was_cut_short_blocks_no_later_signature_and_hides_none(
+def test_unsigned_mark_of_a_truncated_stream_neither_blocks_nor_hides_a_signature(
     signer: Signer,
     store: MemorySignatureStore,
     metrics: Metrics,
@@ -92,7 +92,7 @@ def test_a_chosen_id_that_was_cut_short_blocks_no_later_signature_and_hides_none
     assert reason_for(store, receipt) == "the exchange was cut short"
 
 
-def test_a_stored_object_that_is_read_again_is_signed_and_marked_under_its_receipts_alone(  # noqa: PLR0917
+def test_reread_of_a_stored_object_is_signed_and_marked_under_its_receipts_only(  # noqa: PLR0917
     signer: Signer,
     store: MemorySignatureStore,
     metrics: Metrics,
@@ -122,7 +122,7 @@ def test_a_stored_object_that_is_read_again_is_signed_and_marked_under_its_recei
     assert "used before" not in caplog.text
 
 
-def test_a_signature_is_kept_once_for_both_of_its_ids_in_the_share_of_its_client(
+def test_signature_is_stored_once_under_both_ids_with_the_credential_as_holder(
     signer: Signer, store: MemorySignatureStore, exchanges: Exchanges, make_flow: MakeFlow
 ) -> None:
     exchanges.of(flow := make_flow(b"{}")).credential = "abc"
@@ -133,7 +133,7 @@ def test_a_signature_is_kept_once_for_both_of_its_ids_in_the_share_of_its_client
     assert set(kept.keys) == {"demo:chat:chatcmpl-9", f"demo:chat:{response.headers['x-receipt-id']}"}
 
 
-def test_an_upstreams_error_leaves_no_word_as_it_has_no_id(
+def test_unsigned_mark_is_not_stored_for_an_upstream_error(
     signer: Signer, store: MemorySignatureStore, make_flow: MakeFlow, over: Callable[[http.HTTPFlow], None]
 ) -> None:
     begin(signer, flow := make_flow(b"{}"), head(500))
@@ -142,14 +142,14 @@ def test_an_upstreams_error_leaves_no_word_as_it_has_no_id(
 
 
 @pytest.mark.parametrize("state", ["signed", "pending", None])
-def test_of_what_is_not_unsigned_no_word_is_left(state: str | None) -> None:
+def test_unsigned_mark_is_not_stored_for_a_signed_or_pending_exchange(state: str | None) -> None:
     store = Mock()
     exchange = Exchange(SIGNED, state=state, reason="x", receipt_id="rcpt-1")  # type: ignore[arg-type]
     UnsignedMarks(store).tell(Summary("x", "POST", 200, 1.0, None, exchange))
     store.mark_unsigned.assert_not_called()
 
 
-def test_a_failure_to_sign_is_told_against_the_share_of_its_client_and_a_broken_store_stops_nothing(
+def test_unsigned_mark_of_a_signing_failure_has_its_holder_and_tolerates_a_store_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     store = Mock()

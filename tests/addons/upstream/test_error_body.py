@@ -30,7 +30,7 @@ def wrapped(status: int, body: Any) -> dict[str, Any]:
         (b"[" * 100_000, UNKNOWN, "bad_request"),
     ],
 )
-def test_flat_and_nested_errors_are_wrapped_alike(body: Any, message: str, kind: str | None) -> None:
+def test_error_body_flat_and_nested_errors_are_wrapped_alike(body: Any, message: str, kind: str | None) -> None:
     error = wrapped(422, body)
     assert error["message"] == message
     assert error["param"] is None
@@ -50,7 +50,7 @@ def test_flat_and_nested_errors_are_wrapped_alike(body: Any, message: str, kind:
         ({"param": "'input': 'SECRET'", "code": "input_value='SECRET'"}, (None, None)),
     ],
 )
-def test_param_and_code_are_kept_where_they_are_labels_or_numbers(
+def test_error_body_param_and_code_are_kept_only_if_labels_or_numbers(
     nested: bool, given: dict[str, Any], expected: tuple[Any, Any]
 ) -> None:
     body = {"message": "too long", "type": "invalid_request_error", **given}
@@ -60,18 +60,18 @@ def test_param_and_code_are_kept_where_they_are_labels_or_numbers(
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
-def test_a_code_that_is_no_json_number_is_none(number: bytes) -> None:
+def test_error_body_code_that_is_not_a_json_number_becomes_none(number: bytes) -> None:
     assert wrapped(400, b'{"message":"x","code":%s}' % number)["code"] is None
 
 
 @pytest.mark.parametrize("kind", ["Not Found", "Bad Request", "invalid_request_error", "BadRequestError", "a:b/c-d.e"])
-def test_the_type_is_kept_as_it_is(kind: str) -> None:
+def test_error_body_type_that_is_a_label_is_kept(kind: str) -> None:
     assert wrapped(404, {"message": "x", "type": kind})["type"] == kind
     assert read_error(json.dumps({"message": "x", "type": kind}).encode()).for_log() == f"{kind}: x"
 
 
 @pytest.mark.parametrize("kind", ["", " Not Found", "x" * 65, "a\nb", "input=SECRET", 5, None])
-def test_a_type_that_is_no_label_is_replaced_by_the_status(kind: Any) -> None:
+def test_error_body_invalid_type_is_replaced_by_that_of_the_status(kind: Any) -> None:
     assert wrapped(404, {"message": "x", "type": kind})["type"] == "not_found"
 
 
@@ -85,14 +85,14 @@ def test_a_type_that_is_no_label_is_replaced_by_the_status(kind: Any) -> None:
         "bad input=SECRET",
     ],
 )
-def test_input_that_pydantic_quotes_is_cut_out(text: str) -> None:
+def test_error_body_removes_input_quoted_by_pydantic(text: str) -> None:
     assert "SECRET" in text
     assert "SECRET" not in wrapped_error(400, json.dumps({"message": text}).encode()).decode()
     assert "SECRET" not in str(read_error(json.dumps({"message": text}).encode()).for_log())
     assert wrapped(400, {"message": text})["message"][:3] == text[:3]
 
 
-def test_a_message_that_quotes_nothing_is_kept() -> None:
+def test_error_body_message_without_quotes_is_kept() -> None:
     for text in ("the prompt has 9000 input tokens", "Invalid input: temperature must be at most 2"):
         assert wrapped(400, {"message": text})["message"] == text
         assert read_error(json.dumps({"message": text}).encode()).for_log() == text

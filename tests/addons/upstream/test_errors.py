@@ -10,7 +10,7 @@ from addons.upstream.errors import MAX_ERROR, ErrorBody, ErrorLogger, UpstreamEr
 from tests.addons.conftest import MakeFlow, head
 
 
-def test_an_error_is_wrapped_at_its_end_and_one_that_is_too_long_is_not_kept() -> None:
+def test_error_wrapping_happens_at_the_end_and_discards_an_oversized_error() -> None:
     body = ErrorBody(500, readable=True)
     assert body(b'{"message":') == []
     assert body(b'"busy"}') == []
@@ -33,7 +33,7 @@ def test_an_error_is_wrapped_at_its_end_and_one_that_is_too_long_is_not_kept() -
         ("POST", "/v1/tokenize", 404, False),
     ],
 )
-def test_errors_of_the_catch_all_are_wrapped_and_no_others(
+def test_error_wrapping_applies_to_catch_all_errors_only(
     make_flow: MakeFlow, method: str, path: str, status: int, wraps: bool
 ) -> None:
     flow = make_flow(method=method, path=path)
@@ -44,7 +44,7 @@ def test_errors_of_the_catch_all_are_wrapped_and_no_others(
     assert ("content-length" in response.headers) is not wraps
 
 
-def test_an_error_without_a_body_is_given_one(make_flow: MakeFlow) -> None:
+def test_error_wrapping_gives_an_empty_error_a_body(make_flow: MakeFlow) -> None:
     flow = make_flow(path="/v1/files")
     response = flow.response = head(404, content_length="0")
     addon = UpstreamErrors(Exchanges(Router().route_of))
@@ -64,7 +64,7 @@ def test_an_error_without_a_body_is_given_one(make_flow: MakeFlow) -> None:
         (b'{"message":"busy"}', "api_error"),
     ],
 )
-def test_an_error_can_be_wrapped_in_anthropics_shape(raw: bytes, kind: str) -> None:
+def test_error_wrapping_supports_anthropics_shape(raw: bytes, kind: str) -> None:
     body = ErrorBody(503, readable=True, anthropic=True)
     assert body(raw) == []
     wrapped = body(b"")
@@ -72,7 +72,7 @@ def test_an_error_can_be_wrapped_in_anthropics_shape(raw: bytes, kind: str) -> N
     assert json.loads(wrapped) == {"type": "error", "error": {"type": kind, "message": "busy"}}
 
 
-def test_an_error_that_passes_is_noted_at_its_end_without_its_quotes() -> None:
+def test_error_logger_records_a_forwarded_error_at_its_end_without_quotes() -> None:
     flow = tflow.tflow()
     exchange = Exchanges(Router().route_of).of(flow)
     logger = ErrorLogger(exchange, True)
@@ -85,7 +85,7 @@ def test_an_error_that_passes_is_noted_at_its_end_without_its_quotes() -> None:
     assert "SECRET" not in exchange.upstream_error
 
 
-def test_an_error_that_passes_goes_through_the_modifier_that_was_there_before() -> None:
+def test_error_logger_applies_the_previous_modifier() -> None:
     exchange = Exchanges(Router().route_of).of(tflow.tflow())
     logger = ErrorLogger(exchange, lambda piece: [piece.upper()])
     assert logger(b'{"message":"busy"}') == [b'{"MESSAGE":"BUSY"}']
@@ -93,7 +93,7 @@ def test_an_error_that_passes_goes_through_the_modifier_that_was_there_before() 
     assert exchange.upstream_error == "busy"
 
 
-def test_an_error_that_passes_and_is_too_long_is_not_noted() -> None:
+def test_error_logger_does_not_record_an_oversized_error() -> None:
     exchange = Exchanges(Router().route_of).of(tflow.tflow())
     logger = ErrorLogger(exchange, True)
     for piece in (b'{"message":"busy"}', b" " * MAX_ERROR, b""):

@@ -12,12 +12,12 @@ def servers(number: int) -> list[Server]:
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2])
-def test_as_many_idle_connections_are_kept_as_the_limit_allows(limit: int) -> None:
+def test_keep_alive_keeps_idle_connections_up_to_the_limit(limit: int) -> None:
     keep_alive = KeepAliveLimit(limit)
     assert [keep_alive.keep(server) for server in servers(2)].count(True) == limit
 
 
-def test_a_connection_that_is_dropped_makes_room_for_another() -> None:
+def test_keep_alive_dropped_connection_makes_room_for_another() -> None:
     first, second = servers(2)
     keep_alive = KeepAliveLimit(1)
     assert keep_alive.keep(first)
@@ -27,7 +27,7 @@ def test_a_connection_that_is_dropped_makes_room_for_another() -> None:
     assert keep_alive.keep(second)
 
 
-def test_a_connection_is_usable_while_it_is_kept_and_open_and_until_its_timeout() -> None:
+def test_keep_alive_connection_is_usable_while_kept_and_open_before_its_timeout() -> None:
     clock = Clock()
     ended: set[Connection] = set()
     first, second = servers(2)
@@ -43,7 +43,7 @@ def test_a_connection_is_usable_while_it_is_kept_and_open_and_until_its_timeout(
     assert not keep_alive.is_usable(first)
 
 
-def test_connections_are_overdue_from_their_timeout_on_and_no_others_are() -> None:
+def test_keep_alive_overdue_lists_only_connections_past_their_timeout() -> None:
     clock = Clock()
     keep_alive = KeepAliveLimit(10, timeout=4, clock=clock)
     first, second, third = servers(3)
@@ -57,7 +57,7 @@ def test_connections_are_overdue_from_their_timeout_on_and_no_others_are() -> No
     assert len(keep_alive) == 3
 
 
-def test_the_closer_closes_overdue_connections_and_drops_them() -> None:
+def test_idle_connection_closer_closes_and_drops_overdue_connections() -> None:
     clock = Clock()
     keep_alive = KeepAliveLimit(10, timeout=0.02, clock=clock)
     first, second = servers(2)

@@ -34,19 +34,19 @@ def upstream(status: int) -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize(("status", "answers"), [(200, True), (404, True), (500, False), (503, False)])
-def test_an_upstream_answers_with_any_status_below_500(status: int, answers: bool) -> None:
+def test_upstream_probe_status_below_500_counts_as_up(status: int, answers: bool) -> None:
     with upstream(status) as (url, asked):
         assert UpstreamProbe(url)() is answers
     assert asked == ["/health"]
 
 
-def test_an_upstream_that_refuses_connections_does_not_answer() -> None:
+def test_upstream_probe_refused_connection_counts_as_down() -> None:
     with upstream(200) as (url, _):
         pass
     assert UpstreamProbe(url)() is False
 
 
-def test_the_upstream_is_asked_once_a_second_at_most() -> None:
+def test_upstream_probe_sends_at_most_one_request_per_second() -> None:
     now = 0.0
     with upstream(200) as (url, asked):
         probe = UpstreamProbe(url, clock=lambda: now)
@@ -58,7 +58,7 @@ def test_the_upstream_is_asked_once_a_second_at_most() -> None:
         assert len(asked) == 2
 
 
-def test_calls_while_another_thread_asks_get_the_last_result_at_once() -> None:
+def test_upstream_probe_concurrent_call_returns_the_last_result_at_once() -> None:
     now = 0.0
     asked, answer = threading.Event(), threading.Event()
 
@@ -80,7 +80,7 @@ def test_calls_while_another_thread_asks_get_the_last_result_at_once() -> None:
     waiting.join()
 
 
-def test_a_proxy_in_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upstream_probe_ignores_a_proxy_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     with upstream(200) as (url, _):

@@ -42,7 +42,7 @@ from tests.addons.conftest import MakeFlow
         ("post", "/v1/chat/completions", b"{}", False),
     ],
 )
-def test_only_requests_without_an_effect_of_their_own_are_repeated(
+def test_request_may_be_repeated_only_without_side_effects(
     make_flow: MakeFlow, method: str, path: str, body: bytes, may_repeat: bool
 ) -> None:
     request = make_flow(method=method, path=path).request
@@ -50,7 +50,7 @@ def test_only_requests_without_an_effect_of_their_own_are_repeated(
 
 
 @given(st.dictionaries(st.sampled_from(["store", "a", "input"]), st.sampled_from([True, False, None, 0, "false", []])))
-def test_store_is_found_however_the_body_is_written(request: dict[str, Any]) -> None:
+def test_stores_finds_the_store_member_in_any_json_form(request: dict[str, Any]) -> None:
     for by_default in (True, False):
         given_ = request.get("store")
         expected = by_default if given_ is None else given_ is not False
@@ -60,12 +60,12 @@ def test_store_is_found_however_the_body_is_written(request: dict[str, Any]) -> 
 
 
 @given(st.binary(max_size=60))
-def test_no_body_raises_whatever_its_bytes(body: bytes) -> None:
+def test_stores_accepts_any_bytes_without_an_error(body: bytes) -> None:
     assert {stores(body, by_default=True), stores(body, by_default=False)} <= {True, False}
 
 
 @pytest.mark.parametrize("by_default", [True, False])
-def test_a_long_body_that_may_name_store_counts_as_storing(by_default: bool) -> None:
+def test_stores_counts_a_long_body_that_may_name_store_as_storing(by_default: bool) -> None:
     body = b'{"store":false,"input":"%s"}' % (b"x" * MAX_LOOKED_INTO)
     assert stores(body, by_default=by_default)
     assert not stores(b'{"input":"%s"}' % (b"x" * MAX_LOOKED_INTO), by_default=False)

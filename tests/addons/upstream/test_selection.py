@@ -17,7 +17,7 @@ def selection(exchanges: Exchanges) -> UpstreamSelection:
     return UpstreamSelection(SingleUpstream({IMAGES: urlsplit("https://img.example/v9/make")}), exchanges)
 
 
-def test_a_request_is_directed_to_its_target_and_the_record_has_it(
+def test_upstream_selection_redirects_a_request_and_records_its_target(
     make_flow: MakeFlow, selection: UpstreamSelection, exchanges: Exchanges
 ) -> None:
     flow = make_flow(path="/v1/images/generations?x=1", host="vllm")
@@ -29,7 +29,7 @@ def test_a_request_is_directed_to_its_target_and_the_record_has_it(
     assert exchanges.of(flow).route is route, "the route stays that of what the client has asked for"
 
 
-def test_a_request_that_is_answered_here_is_left_as_it_is(
+def test_upstream_selection_leaves_a_request_answered_by_the_proxy_unchanged(
     make_flow: MakeFlow, selection: UpstreamSelection, exchanges: Exchanges
 ) -> None:
     refused, failed = (make_flow(path="/v1/images/generations") for _ in range(2))

@@ -28,7 +28,7 @@ def asked(method: str, target: str) -> tuple[Exchange, http.Request]:
         ("GET", "/anything", None),
     ],
 )
-def test_a_request_goes_to_the_upstream_of_the_mode_where_that_has_the_endpoint(
+def test_single_upstream_chooses_the_upstream_of_the_mode_by_default(
     method: str, target: str, path: str | None
 ) -> None:
     assert SingleUpstream().choose(*asked(method, target)) == Target("http", "vllm", 8000, path)
@@ -41,14 +41,14 @@ def test_a_request_goes_to_the_upstream_of_the_mode_where_that_has_the_endpoint(
         ("http://[::1]:81/v9/make", Target("http", "::1", 81, "/v9/make")),
     ],
 )
-def test_a_request_goes_to_the_server_that_has_its_endpoint(url: str, target: Target) -> None:
+def test_single_upstream_chooses_the_override_of_an_endpoint(url: str, target: Target) -> None:
     policy = SingleUpstream({IMAGES: urlsplit(url)})
     assert policy.choose(*asked("POST", "/v1/images/generations?x=1")) == target
     assert policy.choose(*asked("GET", "/v1/images/generations")) == VLLM, "only the POST is that endpoint"
     assert policy.choose(*asked("POST", "/v1/images/edits")) == VLLM
 
 
-def test_each_override_has_a_setting() -> None:
+def test_endpoint_overrides_have_a_setting_each() -> None:
     names = {
         "/v1/images/generations": "vllm_images_url",
         "/v1/images/edits": "vllm_images_edits_url",
@@ -77,7 +77,7 @@ def failed(
     return SingleUpstream(clock=clock).retry(exchange, request, body)
 
 
-def test_a_request_that_was_lost_with_an_idle_connection_is_sent_to_the_same_target_again() -> None:
+def test_single_upstream_retries_a_request_lost_on_an_idle_connection() -> None:
     clock = Clock()
     assert failed(clock) == VLLM
     assert failed(clock, ago=IDLE_LOSS - 0.001) == VLLM
@@ -85,11 +85,11 @@ def test_a_request_that_was_lost_with_an_idle_connection_is_sent_to_the_same_tar
 
 
 @pytest.mark.parametrize("outcome", [one for one in AttemptOutcome if one is not AttemptOutcome.CLOSED])
-def test_a_request_that_has_failed_otherwise_is_not_sent_again(outcome: AttemptOutcome) -> None:
+def test_single_upstream_does_not_retry_after_another_outcome(outcome: AttemptOutcome) -> None:
     assert failed(Clock(), outcome) is None
 
 
-def test_a_request_is_not_sent_again_where_it_may_have_been_at_work() -> None:
+def test_single_upstream_does_not_retry_a_request_that_may_have_taken_effect() -> None:
     clock = Clock()
     assert failed(clock, reused=False) is None
     assert failed(clock, ago=IDLE_LOSS) is None
@@ -98,7 +98,7 @@ def test_a_request_is_not_sent_again_where_it_may_have_been_at_work() -> None:
     assert failed(clock, body=b'{"store":true}') is None
 
 
-def test_an_attempt_that_had_no_connection_is_not_made_again() -> None:
+def test_single_upstream_does_not_retry_an_attempt_that_was_never_sent() -> None:
     exchange, request = asked("GET", "/v1/models")
     exchange.attempts.append(Attempt(VLLM, True, None, outcome=AttemptOutcome.CLOSED))
     assert SingleUpstream().retry(exchange, request, b"") is None

@@ -14,7 +14,7 @@ def request(address: str = "http://vllm:8000") -> http.Request:
     return made
 
 
-def test_a_request_that_goes_there_already_keeps_its_host_field_and_path() -> None:
+def test_direct_to_the_current_target_keeps_the_host_header_and_path() -> None:
     directed = request()
     direct(directed, Target("http", "vllm", 8000))
     assert directed.headers["host"] == "client.example"
@@ -30,9 +30,7 @@ def test_a_request_that_goes_there_already_keeps_its_host_field_and_path() -> No
         (Target("https", "img.example", 443), "img.example"),
     ],
 )
-def test_a_request_is_directed_elsewhere_by_scheme_host_and_port_and_its_host_field_follows(
-    target: Target, host: str
-) -> None:
+def test_direct_to_another_target_sets_scheme_host_port_and_host_header(target: Target, host: str) -> None:
     directed = request()
     direct(directed, target)
     assert (directed.scheme, directed.host, directed.port) == (target.scheme, target.host, target.port)
@@ -41,13 +39,13 @@ def test_a_request_is_directed_elsewhere_by_scheme_host_and_port_and_its_host_fi
 
 
 @pytest.mark.parametrize("target", [Target("http", "vllm", 8000, "/rerank"), Target("https", "other", 1, "/rerank")])
-def test_the_targets_path_replaces_the_requests_and_the_query_stays(target: Target) -> None:
+def test_direct_replaces_the_path_and_keeps_the_query(target: Target) -> None:
     directed = request()
     direct(directed, target)
     assert directed.path == "/rerank?x=1"
 
 
-def test_the_chosen_target_stands_while_the_request_goes_there() -> None:
+def test_target_of_a_request_is_the_chosen_one_unless_it_was_redirected() -> None:
     chosen = Target("http", "vllm", 8000, "/rerank")
     sent = request()
     assert target_of(sent, chosen) is chosen
@@ -56,7 +54,7 @@ def test_the_chosen_target_stands_while_the_request_goes_there() -> None:
     assert target_of(sent, chosen) == Target("http", "elsewhere", 8000)
 
 
-def test_each_attempt_is_noted_with_its_target_in_the_order_in_which_they_were_begun() -> None:
+def test_begin_attempt_records_attempts_in_order_with_their_targets() -> None:
     chosen = Target("http", "vllm", 8000, "/rerank")
     sent = request()
     exchange = Exchange(find_route(sent), target=chosen)
@@ -68,7 +66,7 @@ def test_each_attempt_is_noted_with_its_target_in_the_order_in_which_they_were_b
     assert (first.outcome, first.sent_at, first.status) == (None, None, None)
 
 
-def test_a_request_names_an_ipv6_target_in_brackets_when_it_is_sent() -> None:
+def test_begin_attempt_puts_an_ipv6_host_header_in_brackets() -> None:
     sent = request("http://[::1]:9")
     sent.headers["host"] = "::1:9"
     begin_attempt(Exchange(find_route(sent)), sent)
@@ -76,7 +74,7 @@ def test_a_request_names_an_ipv6_target_in_brackets_when_it_is_sent() -> None:
 
 
 @pytest.mark.parametrize(("setup", "reused"), [(None, False), (9.9, True), (10.0, False), (10.1, False)])
-def test_a_connection_is_reused_where_it_was_made_before_the_request_began(setup: float | None, reused: bool) -> None:
+def test_is_reused_is_true_only_if_the_connection_predates_the_request(setup: float | None, reused: bool) -> None:
     sent = request()
     sent.timestamp_start = 10.0
     assert is_reused(Server(address=("vllm", 8000), timestamp_tcp_setup=setup), sent) is reused
@@ -91,7 +89,7 @@ def test_a_connection_is_reused_where_it_was_made_before_the_request_began(setup
         ("http://vllm:9", "vllm:9", "vllm:9"),
     ],
 )
-def test_an_ipv6_address_in_host_is_put_into_brackets_and_nothing_else_is(address: str, given: str, sent: str) -> None:
+def test_bracket_ipv6_host_changes_only_an_unbracketed_ipv6_host(address: str, given: str, sent: str) -> None:
     named = request(address)
     named.headers["host"] = given
     bracket_ipv6_host(named)

@@ -26,7 +26,7 @@ SECRET = "XSECRETX"
         "my_input=5",
     ],
 )
-def test_what_quotes_nothing_is_kept_as_it_is(text: str) -> None:
+def test_validation_text_without_quoted_input_is_kept(text: str) -> None:
     assert without_input(text) == text
 
 
@@ -52,7 +52,7 @@ def test_what_quotes_nothing_is_kept_as_it_is(text: str) -> None:
         (r'{\"msg\": \"m\", \"input\": \"a\", \"b\": 1}', r'{\"msg\": \"m\" …'),
     ],
 )  # fmt: skip
-def test_what_is_quoted_is_cut_out_and_no_more_where_its_end_is_certain(text: str, expected: str) -> None:
+def test_validation_text_quoted_input_is_removed_up_to_its_certain_end(text: str, expected: str) -> None:
     assert without_input(text) == expected
 
 
@@ -80,7 +80,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["n", "kind", "texts", "checked"]), values))
-def test_nothing_of_the_input_is_left_of_pydantics_own_texts(request: dict[str, Any]) -> None:
+def test_validation_text_of_pydantic_keeps_nothing_of_the_input(request: dict[str, Any]) -> None:
     try:
         Model.model_validate(request)
     except ValidationError as error:
@@ -93,13 +93,13 @@ def test_nothing_of_the_input_is_left_of_pydantics_own_texts(request: dict[str, 
 
 
 @given(st.text(), st.integers(0, 5))
-def test_whatever_comes_nothing_raises_and_an_end_is_behind_its_beginning(text: str, at: int) -> None:
+def test_validation_text_of_any_kind_is_processed_without_an_error(text: str, at: int) -> None:
     end = end_of_literal(text, at)
     assert end is None or at < end <= len(text)
     assert len(without_input(text)) <= len(text) + len(CUT)
 
 
 @pytest.mark.parametrize("piece", ["'input': '", "'input': [", "input_value=", "'input': 1 ", "(", "'input': ("])
-def test_long_texts_take_no_long_time(piece: str) -> None:
+def test_validation_text_is_processed_in_linear_time(piece: str) -> None:
     """Linear: 64 KiB are some milliseconds, and a quadratic search would take minutes."""
     without_input(piece * (64 * 1024 // len(piece)))

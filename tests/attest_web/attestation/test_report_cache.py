@@ -84,7 +84,9 @@ def asked(
     return thread
 
 
-def test_without_a_nonce_it_comes_from_the_cache(report_cache: ReportCache, maker: Maker, clock: Clock) -> None:
+def test_report_cache_without_a_nonce_reuses_the_report_for_its_lifetime(
+    report_cache: ReportCache, maker: Maker, clock: Clock
+) -> None:
     assert [report_cache.report(ECDSA, None) for _ in range(3)] == [b"ecdsa 1"] * 3
     assert report_cache.report(ED25519, None) == b"ed25519 2"
     clock.now = 10
@@ -93,7 +95,7 @@ def test_without_a_nonce_it_comes_from_the_cache(report_cache: ReportCache, make
     assert {len(nonce) for nonce in maker.nonces} == {32}
 
 
-def test_from_half_its_lifetime_on_it_is_refreshed_in_the_background(
+def test_report_cache_past_half_its_lifetime_refreshes_in_the_background(
     report_cache: ReportCache, maker: Maker, clock: Clock
 ) -> None:
     report_cache.report(ECDSA, None)
@@ -112,7 +114,7 @@ def test_from_half_its_lifetime_on_it_is_refreshed_in_the_background(
     assert len(maker.nonces) == 2
 
 
-def test_a_refresh_that_fails_leaves_the_old_one_as_long_as_it_is_good(
+def test_report_cache_failed_refresh_keeps_the_old_report_until_it_expires(
     report_cache: ReportCache, maker: Maker, clock: Clock
 ) -> None:
     report_cache.report(ECDSA, None)
@@ -140,7 +142,7 @@ def test_a_refresh_that_failed_is_tried_again_by_the_next_request(
     assert report_cache.report(ECDSA, None) == b"ecdsa 4"
 
 
-def test_with_a_nonce_it_is_always_fresh(report_cache: ReportCache, maker: Maker) -> None:
+def test_report_cache_with_a_nonce_makes_a_fresh_report_each_time(report_cache: ReportCache, maker: Maker) -> None:
     nonce = b"n" * 32
     assert [report_cache.report(ECDSA, nonce), report_cache.report(ECDSA, nonce)] == [b"ecdsa 1", b"ecdsa 2"]
     assert maker.nonces == [nonce, nonce]
@@ -178,7 +180,9 @@ def test_concurrent_requests_share_a_failure(report_cache: ReportCache, maker: M
     assert report_cache.report(ECDSA, b"n" * 32) == b"ecdsa 2"
 
 
-def test_a_flood_of_nonces_is_refused_and_cached_reports_still_come(report_cache: ReportCache, maker: Maker) -> None:
+def test_report_cache_too_many_nonces_are_refused_and_cached_reports_still_served(
+    report_cache: ReportCache, maker: Maker
+) -> None:
     report_cache.report(ECDSA, None)
     maker.go.clear()
     answers: list[object] = []
@@ -195,7 +199,7 @@ def test_a_flood_of_nonces_is_refused_and_cached_reports_still_come(report_cache
     assert report_cache.report(ECDSA, b"n" * 32)
 
 
-def test_many_may_share_one_piece_of_work_but_not_without_end(report_cache: ReportCache, maker: Maker) -> None:
+def test_report_cache_bounds_the_requests_that_wait_for_one_report(report_cache: ReportCache, maker: Maker) -> None:
     maker.go.clear()
     answers: list[object] = []
     threads = [asked(report_cache, ECDSA, None, answers)]
@@ -212,7 +216,7 @@ def test_many_may_share_one_piece_of_work_but_not_without_end(report_cache: Repo
     assert (report_cache._sharing, report_cache._under_way) == (0, {})
 
 
-def test_a_renewed_tls_key_is_not_answered_for_with_the_old_ones_report(
+def test_report_cache_renewed_tls_key_gets_a_new_report_and_expired_ones_are_dropped(
     report_cache: ReportCache, maker: Maker, clock: Clock
 ) -> None:
     assert report_cache.report(ReportRequest("ecdsa", b"old"), None) == b"ecdsa 1"
@@ -222,7 +226,9 @@ def test_a_renewed_tls_key_is_not_answered_for_with_the_old_ones_report(
     assert list(report_cache._cached) == [ECDSA], "what is over is not kept"
 
 
-def test_one_client_has_no_more_than_its_share_and_others_have_theirs(report_cache: ReportCache, maker: Maker) -> None:
+def test_report_cache_client_over_its_share_is_refused_and_others_are_served(
+    report_cache: ReportCache, maker: Maker
+) -> None:
     report_cache.report(ECDSA, None)
     maker.go.clear()
     answers: list[object] = []

@@ -45,7 +45,7 @@ def made(keys: SigningKeys, quotes: Quotes, request: ReportRequest, nonce: bytes
 
 
 @pytest.mark.parametrize("algo", ["ecdsa", "ed25519"])
-def test_it_has_the_fields_of_the_contract_at_the_top_level_and_in_both_lists(
+def test_report_has_the_contracts_fields_at_the_top_level_and_in_both_lists(
     keys: SigningKeys, quotes: Quotes, vectors: dict[str, str], algo: Any
 ) -> None:
     report = made(keys, quotes, ReportRequest(algo), bytes.fromhex(vectors["nonce"]))
@@ -64,7 +64,9 @@ def test_it_has_the_fields_of_the_contract_at_the_top_level_and_in_both_lists(
     }
 
 
-def test_what_is_quoted_binds_address_and_nonce(keys: SigningKeys, quotes: Quotes, vectors: dict[str, str]) -> None:
+def test_report_quote_binds_the_signing_address_and_the_nonce(
+    keys: SigningKeys, quotes: Quotes, vectors: dict[str, str]
+) -> None:
     nonce = bytes.fromhex(vectors["nonce"])
     made(keys, quotes, ReportRequest("ecdsa"), nonce)
     made(keys, quotes, ReportRequest("ed25519"), nonce)
@@ -89,13 +91,13 @@ APP_ID = "5bb4ff9a3837357f19dc176407a5709c62eb6c56"
 CHAINS = KeyChains(ecdsa=("ec", "aa"), ed25519=("ed", ""))
 
 
-def test_the_app_id_is_shown_where_it_is_one(keys: SigningKeys, quotes: Quotes) -> None:
+def test_report_shows_the_app_id_only_if_it_is_well_formed(keys: SigningKeys, quotes: Quotes) -> None:
     for told, shown in ((APP_ID, APP_ID), (APP_ID[:-1], None), ("", None), (APP_ID.upper(), None), (7, None)):
         quotes.told["app_id"] = told
         assert made(keys, quotes, ReportRequest("ecdsa"), b"n" * 32).get("app_id") == shown
 
 
-def test_the_vm_config_is_that_of_the_quote_or_else_that_of_the_information(keys: SigningKeys, quotes: Quotes) -> None:
+def test_report_vm_config_is_the_quotes_or_else_that_of_info(keys: SigningKeys, quotes: Quotes) -> None:
     quotes.told["vm_config"] = '{"of": "info"}'
     assert made(keys, quotes, ReportRequest("ecdsa"), b"n" * 32)["vm_config"] == '{"of": "info"}'
     quotes.vm_config = '{ "of":"quote" }\n'
@@ -104,7 +106,7 @@ def test_the_vm_config_is_that_of_the_quote_or_else_that_of_the_information(keys
     assert "vm_config" not in made(keys, quotes, ReportRequest("ecdsa"), b"n" * 32)
 
 
-def test_the_signature_chain_is_that_of_the_reports_own_key(keys: SigningKeys, quotes: Quotes) -> None:
+def test_report_signature_chain_is_that_of_its_own_key(keys: SigningKeys, quotes: Quotes) -> None:
     for algo, chain in (("ecdsa", ["ec", "aa"]), ("ed25519", ["ed", ""])):
         request = ReportRequest(algo)  # type: ignore[arg-type]
         assert made(keys, quotes, request, b"n" * 32, chains=CHAINS)["signature_chain"] == chain
@@ -112,13 +114,13 @@ def test_the_signature_chain_is_that_of_the_reports_own_key(keys: SigningKeys, q
     assert "signature_chain" not in made(keys, quotes, ReportRequest("ed25519"), b"n" * 32, chains=of_old)
 
 
-def test_the_gpus_evidence_is_shown_byte_for_byte_or_not_at_all(keys: SigningKeys, quotes: Quotes) -> None:
+def test_report_shows_gpu_info_byte_for_byte_or_omits_it(keys: SigningKeys, quotes: Quotes) -> None:
     text = '{"claims": ["\u00fc", "/"]}\n'
     assert made(keys, quotes, ReportRequest("ecdsa"), b"n" * 32, gpu_info=lambda: text)["gpu_info"] == text
     assert "gpu_info" not in made(keys, quotes, ReportRequest("ecdsa"), b"n" * 32, gpu_info=lambda: None)
 
 
-def test_many_reports_cost_a_quote_each_and_one_information(
+def test_reports_take_one_quote_each_and_share_one_info_and_gpu_info_call(
     keys: SigningKeys, tmp_path: Path, dstack_vectors: dict[str, Any]
 ) -> None:
     path = tmp_path / "dstack.sock"
@@ -134,7 +136,7 @@ def test_many_reports_cost_a_quote_each_and_one_information(
     assert json.loads(seen["Info_without_app_cert"]["tcb_info"]) == reports[3]["info"]["tcb_info"]
 
 
-def test_evidence_that_could_not_be_had_is_not_left_out(
+def test_report_fails_when_gpu_info_cannot_be_fetched(
     keys: SigningKeys, tmp_path: Path, dstack_vectors: dict[str, Any]
 ) -> None:
     path = tmp_path / "dstack.sock"

@@ -28,7 +28,7 @@ def openssl_spki_sha256(pem: bytes) -> bytes:
     return hashlib.sha256(der).digest()
 
 
-def test_it_is_the_hash_of_the_leafs_spki(key: PrivateKey, tmp_path: Path) -> None:
+def test_tls_fingerprint_is_the_sha256_of_the_leafs_spki(key: PrivateKey, tmp_path: Path) -> None:
     leaf, other = self_signed(key), self_signed(ec.generate_private_key(ec.SECP256R1()))
     path = tmp_path / "cert.pem"
     for content in (leaf, leaf + other, key_pem(key) + leaf, leaf + key_pem(key) + other):
@@ -36,7 +36,7 @@ def test_it_is_the_hash_of_the_leafs_spki(key: PrivateKey, tmp_path: Path) -> No
         assert TlsFingerprint(path)() == openssl_spki_sha256(leaf)
 
 
-def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
+def test_tls_fingerprint_rereads_a_replaced_file(tmp_path: Path) -> None:
     path, following = tmp_path / "cert.pem", tmp_path / "new.pem"
     path.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
     fingerprint = TlsFingerprint(path)
@@ -63,7 +63,7 @@ def as_another_file(path: Path, content: bytes, changed_ns: int) -> None:
     [(in_place, 10**12), (in_place, 1000), (as_another_file, 10**12), (as_another_file, 0)],
     ids=["in place", "in place within a microsecond", "as another file", "as another file of the same time"],
 )
-def test_a_renewed_certificate_of_equal_size_is_read_anew(
+def test_tls_fingerprint_rereads_a_renewed_certificate_of_equal_size(
     tmp_path: Path, renew: Callable[[Path, bytes, int], None], later_ns: int
 ) -> None:
     certificates = [self_signed(ec.generate_private_key(ec.SECP256R1())) for _ in range(2)]
@@ -81,7 +81,9 @@ def test_a_renewed_certificate_of_equal_size_is_read_anew(
 @pytest.mark.parametrize(
     "content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
-def test_a_file_that_is_no_certificate_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
+def test_tls_fingerprint_of_an_invalid_certificate_raises_an_error_naming_the_file(
+    tmp_path: Path, content: bytes
+) -> None:
     path = tmp_path / "cert.pem"
     path.write_bytes(content)
     fingerprint = TlsFingerprint(path)
@@ -92,7 +94,7 @@ def test_a_file_that_is_no_certificate_is_an_error_that_names_it(tmp_path: Path,
     assert len(fingerprint()) == 32
 
 
-def test_a_key_of_an_unknown_kind_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+def test_tls_fingerprint_of_an_unknown_key_type_raises_an_error_naming_the_file(tmp_path: Path) -> None:
     path = tmp_path / "cert.pem"
     subprocess.run(
         f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:secp160k1 -nodes -subj /CN=test"
@@ -105,6 +107,6 @@ def test_a_key_of_an_unknown_kind_is_an_error_that_names_the_file(tmp_path: Path
         TlsFingerprint(path)()
 
 
-def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_tls_fingerprint_of_a_missing_file_raises_an_error_naming_it(tmp_path: Path) -> None:
     with pytest.raises(TlsCertificateError, match=r"none\.pem cannot be read: No such file"):
         TlsFingerprint(tmp_path / "none.pem")()

@@ -48,11 +48,11 @@ def said(client: VerifiedOpenAI) -> str:
 
 @pytest.mark.parametrize("model", [None, "m", "org/m:1:latest"])
 @pytest.mark.parametrize("receipt", [True, False])
-def test_two_parts_and_three_are_understood(model: str | None, receipt: bool) -> None:
+def test_signed_text_with_or_without_the_model_name_is_accepted(model: str | None, receipt: bool) -> None:
     assert said(before(SigningServer(model=model, receipt=receipt))) == "hello"
 
 
-def test_a_signature_that_comes_late_is_waited_for() -> None:
+def test_late_signature_is_polled_until_the_last_delay() -> None:
     """NEAR AI's and Phala's proxies store it when the answer has gone."""
     server = SigningServer(late=3, receipt=False)
     assert said(before(server)) == "hello"
@@ -61,7 +61,7 @@ def test_a_signature_that_comes_late_is_waited_for() -> None:
         before(server).chat.completions.create(**CHAT)
 
 
-def test_reports_that_a_gateway_has_gathered_are_found_and_the_model_is_named() -> None:
+def test_gateways_report_list_is_searched_and_the_model_is_named_in_requests() -> None:
     server = SigningServer(gathered=True, receipt=False)
     client = before(server)
     assert said(client) == "hello"
@@ -96,7 +96,7 @@ def test_a_report_about_another_key_is_an_error() -> None:
     assert said(client) == "hello"
 
 
-def test_threads_that_begin_together_have_keys_attested_once() -> None:
+def test_concurrent_threads_attest_the_keys_once() -> None:
     server = SigningServer()
     client = before(server)
     with ThreadPoolExecutor(4) as threads:
@@ -105,7 +105,7 @@ def test_threads_that_begin_together_have_keys_attested_once() -> None:
     assert {proof.evidence.nonce for proof in proofs} == {proofs[0].evidence.nonce}
 
 
-def test_what_has_no_id_is_not_signed() -> None:
+def test_response_without_an_id_raises_unproven() -> None:
     with pytest.raises(UnprovenError, match="neither an x-receipt-id nor an id"):
         before(SigningServer(receipt=False, body=b'{"choices":[]}')).chat.completions.create(**CHAT)
     with pytest.raises(UnprovenError, match="neither an x-receipt-id nor an id"):
@@ -116,12 +116,12 @@ def test_what_has_no_id_is_not_signed() -> None:
             before(server).chat.completions.create(**CHAT)
 
 
-def test_an_answer_that_came_compressed_is_refused() -> None:
+def test_compressed_response_raises_unproven() -> None:
     with pytest.raises(UnprovenError, match="compressed"):
         before(SigningServer(head={"content-encoding": "gzip"})).chat.completions.create(**CHAT)
 
 
-def test_no_header_makes_other_characters_of_the_signed_bytes() -> None:
+def test_response_in_a_charset_other_than_utf_8_raises_unproven() -> None:
     """Headers are not signed."""
     for charset in ("utf-7", "utf-16", "cp500", "us-ascii"):
         server = SigningServer(head={"content-type": f"text/plain; charset={charset}"})
@@ -142,7 +142,7 @@ def test_a_stream_that_was_not_requested_is_returned_whole() -> None:
     assert seen == []
 
 
-def test_what_is_too_long_is_refused() -> None:
+def test_request_or_response_over_max_bytes_raises_unproven() -> None:
     with pytest.raises(UnprovenError, match="the response has more than 200 bytes"):
         before(SigningServer(body=b'{"id":"chatcmpl-1"' + b" " * 300 + b"}"), max_bytes=200).chat.completions.create(
             **CHAT
@@ -153,7 +153,7 @@ def test_what_is_too_long_is_refused() -> None:
         before(SigningServer(), max_bytes=20).chat.completions.create(**CHAT)
 
 
-def test_no_redirect_is_followed_and_nothing_goes_elsewhere() -> None:
+def test_redirects_are_not_followed_and_other_urls_get_no_request() -> None:
     server = SigningServer(replaced={"/chat": httpx2.Response(307, headers={"location": "http://elsewhere.test/v1/x"})})
     with pytest.raises(Exception, match="307"):
         before(server).chat.completions.create(**CHAT)
@@ -241,7 +241,7 @@ def test_a_response_without_reports_is_accepted_with_configured_signers() -> Non
             before(server, policy=None, signers=unknown).chat.completions.create(**CHAT)
 
 
-def test_async_waits_without_blocking_and_gives_the_same_errors() -> None:
+def test_async_client_polls_for_signatures_and_raises_the_same_errors() -> None:
     async def talk() -> None:
         server = SigningServer(late=2)
         transport = httpx2.MockTransport(server)
@@ -270,12 +270,12 @@ def test_async_waits_without_blocking_and_gives_the_same_errors() -> None:
     ],
     ids=str,
 )
-def test_arguments_that_make_no_sense(options: dict[str, Any], named: str) -> None:
+def test_client_with_invalid_arguments_raises_value_error(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         before(SigningServer(), **options)
 
 
-def test_neither_prompt_nor_answer_nor_token_is_in_an_error() -> None:
+def test_errors_contain_neither_response_text_nor_token() -> None:
     server = SigningServer(replaced={"/signature": httpx2.Response(200, content=json.dumps({"text": "x"}).encode())})
     with pytest.raises(MismatchError) as caught:
         before(server, api_key="s3cret").chat.completions.create(**CHAT)

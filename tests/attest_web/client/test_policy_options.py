@@ -13,7 +13,7 @@ from tests.support.certificates import self_signed
 from tests.support.limits import limit
 
 
-def test_by_default_intel_and_nvidia_must_vouch() -> None:
+def test_policy_by_default_requires_intel_and_nvidia_attestation() -> None:
     policy = attestation_policy()
     assert isinstance(policy.verify_quote, DcapVerifier)
     assert policy.verify_quote.trusts_intel
@@ -23,7 +23,7 @@ def test_by_default_intel_and_nvidia_must_vouch() -> None:
     assert not policy.pins_guest
 
 
-def test_what_is_demanded_is_in_the_policy(tmp_path: Path) -> None:
+def test_policy_has_every_requested_option(tmp_path: Path) -> None:
     root = tmp_path / "root.pem"
     root.write_bytes(self_signed(ec.generate_private_key(ec.SECP256R1())))
     policy = attestation_policy(
@@ -66,12 +66,12 @@ def test_what_is_demanded_is_in_the_policy(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_demands_that_make_no_sense(demand: dict[str, Any], named: str) -> None:
+def test_policy_with_an_invalid_option_raises_value_error(demand: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         attestation_policy(**demand)
 
 
-def test_without_the_extra_all_but_the_client_can_be_imported() -> None:
+def test_imports_without_the_client_extra_fail_only_for_the_client() -> None:
     script = (
         "import sys; sys.modules.update(openai=None, httpx2=None)\n"
         "import attest_web.pages.app, attest_web.verify.command.cli, attest_web.verify.proof_file\n"

@@ -79,13 +79,13 @@ def false_one(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return file
 
 
-def test_a_certificate_of_the_expected_app_will_do_without_any_authority(server: Server) -> None:
+def test_ra_tls_certificate_of_the_expected_app_is_accepted_without_a_ca(server: Server) -> None:
     with verified_openai(server.url, api_key="t", policy=POLICY, ra_tls=True) as client:
         proof = proof_of(client.chat.completions.create(**CHAT))
     assert {"ecdsa TLS key", "ed25519 TLS key"} <= {check.name for check in proof.checks}
 
 
-def test_nothing_at_all_is_sent_to_another(server: Server, false_one: Path) -> None:
+def test_ra_tls_server_with_an_unattested_certificate_gets_no_request(server: Server, false_one: Path) -> None:
     server.show(false_one)
     with verified_openai(server.url, api_key="t", policy=POLICY, ra_tls=True, max_retries=0) as client:
         with pytest.raises((MismatchError, UnprovenError), match="server's certificate"):
@@ -94,7 +94,9 @@ def test_nothing_at_all_is_sent_to_another(server: Server, false_one: Path) -> N
     assert server.proxy.tokens == []
 
 
-def test_nor_to_one_that_comes_later(server: Server, false_one: Path) -> None:
+def test_ra_tls_server_that_changes_to_an_unattested_certificate_gets_no_request(
+    server: Server, false_one: Path
+) -> None:
     each_anew = httpx2.HTTPTransport(verify=any_certificate(), limits=httpx2.Limits(max_keepalive_connections=0))
     with verified_openai(server.url, api_key="t", policy=POLICY, ra_tls=True, transport=each_anew) as client:
         client.chat.completions.create(**CHAT)
@@ -105,7 +107,7 @@ def test_nor_to_one_that_comes_later(server: Server, false_one: Path) -> None:
     assert len(server.proxy.asked) == before
 
 
-def test_async_clients_judge_too(server: Server, true_one: Path, false_one: Path) -> None:
+def test_ra_tls_async_client_verifies_the_certificate_too(server: Server, true_one: Path, false_one: Path) -> None:
     async def talk() -> None:
         server.show(false_one)
         async with verified_async_openai(server.url, api_key="t", policy=POLICY, ra_tls=True) as client:
@@ -118,7 +120,7 @@ def test_async_clients_judge_too(server: Server, true_one: Path, false_one: Path
     asyncio.run(talk())
 
 
-def test_a_server_that_shows_the_proof_is_judged_as_well(server: Server, false_one: Path) -> None:
+def test_ra_tls_verifies_the_certificate_of_the_proof_url_too(server: Server, false_one: Path) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with fake_proxy(spki=b"", tls=tls) as proxy:
         proofs = Server(proxy, tls)
@@ -146,7 +148,7 @@ def test_a_server_that_shows_the_proof_is_judged_as_well(server: Server, false_o
         {"proof_url": "http://localhost/v1"},
     ],
 )
-def test_without_pinned_app_and_image_and_a_bound_key_it_is_refused(bent: dict[str, Any]) -> None:
+def test_ra_tls_without_a_pinned_app_image_and_tls_binding_raises_value_error(bent: dict[str, Any]) -> None:
     given: dict[str, Any] = {"base_url": "https://localhost/v1", "policy": POLICY, "api_key": "t", "ra_tls": True}
     with pytest.raises(ValueError, match="ra_tls goes with"):
         verified_openai(**(given | bent))
@@ -160,7 +162,7 @@ def test_without_pinned_app_and_image_and_a_bound_key_it_is_refused(bent: dict[s
     ],
     ids=["hash", "registers"],
 )
-def test_an_image_is_pinned_by_its_hash_or_by_all_of_its_registers(image: dict[str, Any]) -> None:
+def test_ra_tls_accepts_an_image_pinned_by_hash_or_by_all_registers(image: dict[str, Any]) -> None:
     policy = Policy(**COMPOSE, **image)
     for proof_url in (None, "https://proof.test/v1"):
         given: dict[str, Any] = {"policy": policy, "api_key": "t", "ra_tls": True, "proof_url": proof_url}

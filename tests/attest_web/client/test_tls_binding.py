@@ -85,7 +85,7 @@ def client_of(server: Server, **options: Any) -> VerifiedOpenAI:
     return verified_openai(server.url, api_key="t", policy=POLICY, transport=transport, **options)
 
 
-def test_the_servers_tls_key_is_the_attested_one(server: Server) -> None:
+def test_proof_with_tls_binding_includes_the_tls_key_checks(server: Server) -> None:
     with client_of(server) as client:
         for _ in range(2):
             proof = proof_of(client.chat.completions.create(**CHAT))
@@ -94,7 +94,7 @@ def test_the_servers_tls_key_is_the_attested_one(server: Server) -> None:
         assert server.reports == 2
 
 
-def test_a_new_key_is_attested_before_anything_is_sent_to_it(server: Server) -> None:
+def test_new_tls_key_is_attested_before_a_chat_is_sent_over_it(server: Server) -> None:
     with client_of(server) as client:
         client.chat.completions.create(**CHAT)
         server.show(1, attested=1)
@@ -103,7 +103,7 @@ def test_a_new_key_is_attested_before_anything_is_sent_to_it(server: Server) -> 
         assert (server.reports, server.chats) == (4, 2)
 
 
-def test_to_another_key_nothing_is_sent(server: Server) -> None:
+def test_unattested_tls_key_gets_no_chat(server: Server) -> None:
     with client_of(server) as client:
         client.chat.completions.create(**CHAT)
         server.show(1, attested=0)
@@ -113,7 +113,7 @@ def test_to_another_key_nothing_is_sent(server: Server) -> None:
         assert server.chats == 1
 
 
-def test_what_may_go_unproven_is_not_sent_to_another_key_either(server: Server) -> None:
+def test_unattested_tls_key_gets_no_allow_unproven_request_either(server: Server) -> None:
     server.show(1, attested=0)
     with client_of(server, allow_unproven={"/models"}) as client:
         with pytest.raises(MismatchError, match="TLS key"):
@@ -123,7 +123,7 @@ def test_what_may_go_unproven_is_not_sent_to_another_key_either(server: Server) 
         assert [model.id for model in client.models.list()] == ["demo"]
 
 
-def test_no_connection_is_kept_that_was_not_attested(server: Server) -> None:
+def test_connection_with_an_unattested_tls_key_is_not_kept_alive(server: Server) -> None:
     server.show(1, attested=0)
     with client_of(server, limits=httpx2.Limits()) as client:
         with pytest.raises(MismatchError, match="TLS key"):
@@ -134,7 +134,7 @@ def test_no_connection_is_kept_that_was_not_attested(server: Server) -> None:
         assert server.chats == 1
 
 
-def test_over_http_2_nothing_is_sent(server: Server) -> None:
+def test_http_2_connection_gets_no_request(server: Server) -> None:
     # Requests share its connections: one could be sent while the key of a connection is not attested yet.
     server.tls.set_alpn_protocols(["h2"])
     transport = httpx2.HTTPTransport(verify=server.trusting, http2=True)
@@ -155,7 +155,7 @@ def test_over_http_2_nothing_is_sent(server: Server) -> None:
     assert (server.proxy.asked, server.proxy.received) == ([], [])
 
 
-def test_a_transport_that_offers_http_2_will_do_where_http_1_1_is_agreed_on(server: Server) -> None:
+def test_transport_offering_http_2_works_when_http_1_1_is_negotiated(server: Server) -> None:
     server.tls.set_alpn_protocols(["http/1.1"])
     transport = httpx2.HTTPTransport(verify=server.trusting, http2=True, limits=EACH_ANEW)
     with verified_openai(server.url, api_key="t", policy=POLICY, transport=transport) as client:
@@ -163,7 +163,7 @@ def test_a_transport_that_offers_http_2_will_do_where_http_1_1_is_agreed_on(serv
     assert server.chats == 1
 
 
-def test_async_clients_look_too(server: Server) -> None:
+def test_async_client_checks_the_tls_key_too(server: Server) -> None:
     async def talk() -> None:
         transport = httpx2.AsyncHTTPTransport(verify=server.trusting, limits=EACH_ANEW)
         async with verified_async_openai(server.url, api_key="t", policy=POLICY, transport=transport) as client:
@@ -234,7 +234,7 @@ def forwarder(server: Server) -> Iterator[str]:
             thread.join(5)
 
 
-def test_a_name_that_is_not_ascii_is_looked_at_too(server: Server, forwarder: str) -> None:
+def test_tls_key_of_a_non_ascii_hostname_is_checked_too(server: Server, forwarder: str) -> None:
     server.trusting.check_hostname = False  # the certificates name an address
     transport = httpx2.HTTPTransport(verify=server.trusting, limits=EACH_ANEW, proxy=forwarder)
     with verified_openai("https://bücher.test/v1", api_key="t", policy=POLICY, transport=transport) as client:

@@ -35,7 +35,7 @@ BOTH = pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
 
 @BOTH
 @pytest.mark.parametrize("status", [100, 101, 199, 300, 301, 303, 304, 307, 308, 399, 400, 404, 500, 599, 600, 999])
-def test_no_status_makes_an_answer_of_what_is_not_proven(make: Callable[..., Any], status: int) -> None:
+def test_unproven_response_with_a_non_success_status_raises_an_error(make: Callable[..., Any], status: int) -> None:
     unproven = httpx2.Response(status, content=WHOLE, headers={"content-type": "application/json"})
     with pytest.raises((openai.APIError, ProofError)):
         chat(make, SigningServer(replaced={"/chat": unproven, "/signature": httpx2.Response(404)}))
@@ -44,7 +44,7 @@ def test_no_status_makes_an_answer_of_what_is_not_proven(make: Callable[..., Any
 @BOTH
 @pytest.mark.parametrize("status", [200, 201, 204, 206, 226, 299])
 @pytest.mark.parametrize("body", [b"", WHOLE, b'{"error":{"message":"no"}}', b'[{"id":"chatcmpl-1"}]', WHOLE + b"\n{}"])
-def test_what_has_a_status_of_success_and_no_proof_is_not_handed_over(
+def test_unproven_response_with_a_success_status_raises_unproven(
     make: Callable[..., Any], status: int, body: bytes
 ) -> None:
     replaced = {"/chat": httpx2.Response(status, content=body), "/signature": httpx2.Response(404)}
@@ -53,7 +53,7 @@ def test_what_has_a_status_of_success_and_no_proof_is_not_handed_over(
 
 
 @BOTH
-def test_a_compressed_error_is_not_unpacked(make: Callable[..., Any]) -> None:
+def test_compressed_error_response_is_not_decompressed(make: Callable[..., Any]) -> None:
     """A few bytes could become very many. Its status is what the SDK goes by."""
     bomb = gzip.compress(b"secret word" * 1000)
     head = {"content-encoding": "gzip", "retry-after": "7"}
@@ -73,7 +73,7 @@ def test_a_compressed_error_is_not_unpacked(make: Callable[..., Any]) -> None:
 
 
 @BOTH
-def test_an_error_may_be_in_any_charset(make: Callable[..., Any]) -> None:
+def test_error_response_in_any_charset_raises_its_status_error(make: Callable[..., Any]) -> None:
     head = {"content-type": "text/html; charset=iso-8859-1"}
     error = httpx2.Response(502, headers=head, content="défaut".encode("latin-1"))
     with pytest.raises(openai.InternalServerError, match="502"):
@@ -81,7 +81,7 @@ def test_an_error_may_be_in_any_charset(make: Callable[..., Any]) -> None:
 
 
 @BOTH
-def test_an_error_is_bounded_in_bytes(make: Callable[..., Any]) -> None:
+def test_unproven_response_over_max_bytes_raises_unproven(make: Callable[..., Any]) -> None:
     server = SigningServer(replaced={"/chat": httpx2.Response(500, content=b"x" * 2000)})
     with pytest.raises(openai.InternalServerError):
         chat(make, server, max_bytes=2000)
@@ -94,7 +94,7 @@ def test_an_error_is_bounded_in_bytes(make: Callable[..., Any]) -> None:
 
 
 @BOTH
-def test_no_cookie_is_kept(make: Callable[..., Any]) -> None:
+def test_cookies_are_not_kept(make: Callable[..., Any]) -> None:
     """Who sets one need not be proven, and their number has no bound."""
     head = {"set-cookie": "a=b; Path=/", "retry-after-ms": "1"}
     server = SigningServer(replaced={"/chat": httpx2.Response(429, headers=head)})
@@ -105,7 +105,7 @@ def test_no_cookie_is_kept(make: Callable[..., Any]) -> None:
 
 
 @BOTH
-def test_an_answer_cannot_bring_its_own_proof(make: Callable[..., Any]) -> None:
+def test_proof_member_in_a_response_body_is_no_proof(make: Callable[..., Any]) -> None:
     body = WHOLE[:-1] + b',"proof":{"signers":{}},"_request_id":"x"}'
     lenient = SigningServer(replaced={"/chat": httpx2.Response(200, content=body)})
     with pytest.raises(UnprovenError):
@@ -130,7 +130,7 @@ def test_a_request_without_a_body_or_a_stream_parameter_gets_no_stream() -> None
 
 
 @BOTH
-def test_what_a_transport_has_read_already_is_proven_all_the_same(make: Callable[..., Any]) -> None:
+def test_response_already_read_by_the_transport_is_still_verified(make: Callable[..., Any]) -> None:
     """A transport of one's own may cache, or read an answer to look at it."""
     head = {"content-type": "text/event-stream", "x-receipt-id": "rcpt-1"}
     server = SigningServer(replaced={"/signature": httpx2.Response(404)})
@@ -157,7 +157,7 @@ def test_what_a_transport_has_read_already_is_proven_all_the_same(make: Callable
 
 
 @BOTH
-def test_no_id_of_the_servers_leads_its_proof_to_another_path(make: Callable[..., Any]) -> None:
+def test_hostile_response_id_cannot_change_the_path_of_the_signature_request(make: Callable[..., Any]) -> None:
     for hostile in ("..", "../attestation/report", "a/../../x", "a%2f..", "?x=", "#"):
         server = SigningServer(body=b'{"id":"%s"}' % hostile.encode(), head={"x-receipt-id": hostile})
         with pytest.raises(UnprovenError):

@@ -55,14 +55,14 @@ def dripping(path: Path, before: bytes) -> Iterator[None]:
     [b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n{", b"HTTP/1.1 200 OK\r\nName: "],
     ids=["body", "head"],
 )
-def test_an_answer_that_trickles_in_is_given_up_at_the_deadline(path: Path, before: bytes) -> None:
+def test_agent_response_that_trickles_in_fails_at_the_deadline(path: Path, before: bytes) -> None:
     began = time.monotonic()
     with dripping(path, before), pytest.raises(DstackError, match=r"it did not answer within 0\.5 seconds"):
         Dstack(str(path), timeout=0.5).quote(b"r" * 64)
     assert time.monotonic() - began < limit(5)
 
 
-def test_all_calls_for_the_signing_keys_have_one_deadline(path: Path, dstack_vectors: dict[str, Any]) -> None:
+def test_signing_keys_calls_share_one_deadline(path: Path, dstack_vectors: dict[str, Any]) -> None:
     """Each call takes less than the time that there is; all together take more."""
     as_dstack = as_dstack_answers(dstack_vectors)
     over = threading.Event()
@@ -79,7 +79,7 @@ def test_all_calls_for_the_signing_keys_have_one_deadline(path: Path, dstack_vec
 
 
 @pytest.mark.parametrize("what", ["quote", "info", "gpu_info"])
-def test_a_huge_answer_is_an_error(path: Path, what: str) -> None:
+def test_agent_response_that_is_too_large_raises_an_error(path: Path, what: str) -> None:
     answer = json.dumps({"attestation": "x" * MAX_ANSWER}).encode()
     dstack = Dstack(str(path))
     calls: dict[str, Any] = {"quote": lambda: dstack.quote(b"r" * 64), "info": dstack.info, "gpu_info": dstack.gpu_info}
@@ -91,7 +91,7 @@ def answer_of(content: bytes, **headers: str) -> httpx.MockTransport:
     return httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, stream=httpx.ByteStream(content)))
 
 
-def test_the_size_that_counts_is_that_of_the_decoded_answer() -> None:
+def test_bounded_transport_limits_the_size_of_the_decoded_response() -> None:
     packed = gzip.compress(b"x" * 1000)
     request = httpx.Request("POST", "http://localhost/Info")
     with BoundedTransport(answer_of(packed, **{"content-encoding": "gzip"}), 10, 1000) as fits:
@@ -101,7 +101,7 @@ def test_the_size_that_counts_is_that_of_the_decoded_answer() -> None:
             too_small.handle_request(request)
 
 
-def test_after_the_deadline_nothing_is_sent() -> None:
+def test_bounded_transport_past_its_deadline_sends_nothing() -> None:
     asked: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -33,7 +33,7 @@ class Call:
         return self.count
 
 
-def test_a_result_is_given_again_until_it_is_too_old() -> None:
+def test_cached_call_reuses_the_result_for_its_lifetime() -> None:
     call, clock = Call(), Clock()
     cached = CachedCall(call, 10, clock)
     assert [cached(), cached()] == [1, 1]
@@ -43,7 +43,7 @@ def test_a_result_is_given_again_until_it_is_too_old() -> None:
     assert [cached(), cached()] == [2, 2]
 
 
-def test_an_error_is_not_kept() -> None:
+def test_cached_call_does_not_cache_an_error() -> None:
     call = Call()
     cached = CachedCall(call, 10)
     call.fail = True

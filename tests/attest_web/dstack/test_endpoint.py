@@ -26,14 +26,14 @@ def test_an_endpoint_is_shown_in_one_line_without_credentials(endpoint: str, sho
 @pytest.mark.parametrize(
     "endpoint", ["http://sim.example/\x01", "http://sim.example\n:1", "http://[::1", "http://x:99999"]
 )
-def test_an_address_that_is_none_is_an_error_in_one_line(endpoint: str) -> None:
+def test_invalid_endpoint_raises_a_one_line_error(endpoint: str) -> None:
     with pytest.raises(DstackError) as caught:
         Dstack(endpoint).info()
     assert str(caught.value).isprintable()
     assert "it was asked at http://" in str(caught.value)
 
 
-def test_a_simulators_keys_are_warned_of_without_its_password(
+def test_simulator_keys_are_warned_of_without_the_endpoints_password(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     warn_of_simulator(dev=False)

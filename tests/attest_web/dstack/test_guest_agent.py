@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "dstack.sock"
 
 
-def test_keys_come_from_the_contracts_paths(path: Path, vectors: dict[str, str]) -> None:
+def test_signing_keys_are_derived_from_the_contracts_paths(path: Path, vectors: dict[str, str]) -> None:
     secrets = {"org/m/ecdsa-signing-key": "ecdsa_secret", "org/m/ed25519-signing-key": "ed25519_seed"}
 
     def answer(name: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -37,7 +37,7 @@ def test_keys_come_from_the_contracts_paths(path: Path, vectors: dict[str, str])
     assert of_keys == [(key_path, "signing", "secp256k1") for key_path in secrets]
 
 
-def test_quotes_come_as_dstack_gives_them(path: Path, dstack_vectors: dict[str, Any]) -> None:
+def test_quote_is_returned_as_dstack_gives_it_and_never_cached(path: Path, dstack_vectors: dict[str, Any]) -> None:
     answered = dstack_vectors["real_agent"]["v1"]["GetQuote"]
     with agent(path, as_dstack_answers(dstack_vectors)) as asked:
         quote = Dstack(str(path)).quote(b"r" * 64)
@@ -63,7 +63,7 @@ def test_a_missing_quote_off_tdx_is_a_clear_error(path: Path) -> None:
         Dstack(str(path)).quote(b"r" * 64)
 
 
-def test_information_comes_whole_with_tcb_info_parsed(path: Path, dstack_vectors: dict[str, Any]) -> None:
+def test_info_is_returned_whole_with_tcb_info_parsed(path: Path, dstack_vectors: dict[str, Any]) -> None:
     answered = dstack_vectors["real_agent"]["v1"]["Info_without_app_cert"]
     tcb_info = json.loads(answered["tcb_info"])
     tcb_info["event_log"][-1] |= {"version": 2, "preimage": "00"}
@@ -72,14 +72,14 @@ def test_information_comes_whole_with_tcb_info_parsed(path: Path, dstack_vectors
         assert Dstack(str(path)).info() == answered | {"tcb_info": tcb_info}
 
 
-def test_information_off_tdx_comes_too(path: Path, dstack_vectors: dict[str, Any]) -> None:
+def test_info_on_a_platform_other_than_tdx_is_returned(path: Path, dstack_vectors: dict[str, Any]) -> None:
     answer = {"app_id": "00", "tcb_info": json.dumps({"mrtd": None, "app_compose": "{}"})}
     with agent(path, as_dstack_answers(dstack_vectors, Info=(200, answer))):
         assert Dstack(str(path)).info()["tcb_info"]["mrtd"] is None
 
 
 @pytest.mark.parametrize("answer", [{}, [], {"tcb_info": ""}, {"tcb_info": "[]"}, {"tcb_info": None}, b"no JSON"])
-def test_what_is_no_information_is_an_error(path: Path, answer: Any) -> None:
+def test_malformed_info_raises_an_error(path: Path, answer: Any) -> None:
     with agent(path, answering(200, answer)), pytest.raises(DstackError, match="this app: its answer could not be"):
         Dstack(str(path)).info()
 
@@ -97,7 +97,7 @@ def test_information_is_cached_for_its_lifetime(path: Path, dstack_vectors: dict
     assert [name for name, _ in asked] == ["/Info", "/GpuInfo", "/Info", "/Info"]
 
 
-def test_the_gpus_evidence_comes_byte_for_byte(path: Path, dstack_vectors: dict[str, Any]) -> None:
+def test_gpu_info_is_returned_byte_for_byte(path: Path, dstack_vectors: dict[str, Any]) -> None:
     with agent(path, as_dstack_answers(dstack_vectors)):
         text = Dstack(str(path)).gpu_info()
     assert text == dstack_vectors["gpu"]["gpu_info_attestation"]
@@ -106,7 +106,7 @@ def test_the_gpus_evidence_comes_byte_for_byte(path: Path, dstack_vectors: dict[
 
 
 @pytest.mark.parametrize("answer", [(200, {"attestation": ""}), None, (404, b"<html>")], ids=["empty", "400", "404"])
-def test_where_no_gpu_was_checked_there_is_no_evidence(
+def test_gpu_info_without_a_checked_gpu_is_none(
     path: Path, dstack_vectors: dict[str, Any], answer: tuple[int, Any] | None
 ) -> None:
     with agent(path, as_dstack_answers(dstack_vectors, GpuInfo=answer)):
@@ -145,7 +145,7 @@ def test_a_refused_connection_to_the_socket_is_a_clear_error(path: Path) -> None
         Dstack(str(path)).quote(b"r" * 64)
 
 
-def test_an_agent_that_takes_too_long_is_given_up(path: Path) -> None:
+def test_agent_that_is_too_slow_raises_a_timeout_error(path: Path) -> None:
     go_on = threading.Event()
 
     def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -171,7 +171,7 @@ def test_an_agent_that_takes_too_long_is_given_up(path: Path) -> None:
     ],
     ids=["500", "no JSON", "31 bytes", "no hex", "a number", "a list", "no scalar"],
 )
-def test_what_is_no_key_is_an_error_in_one_line_that_does_not_quote_it(path: Path, answer: Answer) -> None:
+def test_malformed_signing_key_raises_a_one_line_error_that_does_not_quote_it(path: Path, answer: Answer) -> None:
     with agent(path, answer), pytest.raises(DstackError) as caught:
         Dstack(str(path)).signing_keys("m")
     assert "signing keys" in str(caught.value)
@@ -191,13 +191,15 @@ def test_what_is_no_key_is_an_error_in_one_line_that_does_not_quote_it(path: Pat
         {},
     ],
 )
-def test_what_is_no_quote_is_an_error(path: Path, answer: Any) -> None:
+def test_malformed_quote_raises_an_error(path: Path, answer: Any) -> None:
     with agent(path, answering(200, answer)), pytest.raises(DstackError, match="could not be read"):
         Dstack(str(path)).quote(b"r" * 64)
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_an_agent_without_version_is_of_old(path: Path, dstack_vectors: dict[str, Any], status: int) -> None:
+def test_agent_without_the_version_method_is_treated_as_old(
+    path: Path, dstack_vectors: dict[str, Any], status: int
+) -> None:
     with agent(path, as_dstack_answers(dstack_vectors, Version=(status, b"<html>"))) as asked:
         chains = Dstack(str(path)).signing_keys("m").chains
         Dstack(str(path)).tls_key(["localhost"])
@@ -217,7 +219,7 @@ def test_an_agent_without_version_is_of_old(path: Path, dstack_vectors: dict[str
         ((200, b"no JSON"), "its answer could not be read"),
     ],
 )
-def test_an_agent_that_fails_to_tell_its_version_is_not_of_old(
+def test_agent_whose_version_call_fails_is_an_error_and_not_treated_as_old(
     path: Path, dstack_vectors: dict[str, Any], answer: tuple[int, Any], reason: str
 ) -> None:
     dstack = Dstack(str(path))
@@ -241,7 +243,7 @@ NOT_SHOWN = {
 
 
 @pytest.mark.parametrize("value", NOT_SHOWN.values(), ids=NOT_SHOWN)
-def test_what_no_report_can_show_is_an_answer_that_could_not_be_read(path: Path, value: bytes) -> None:
+def test_agent_response_with_json_no_report_can_show_raises_an_error(path: Path, value: bytes) -> None:
     event_log = json.dumps(b'[{"imr":%s}]' % value, default=bytes.decode).encode()
     tcb_info = json.dumps(b'{"app_compose":%s}' % value, default=bytes.decode).encode()
     dstack = Dstack(str(path))

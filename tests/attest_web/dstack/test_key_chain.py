@@ -42,7 +42,7 @@ def chain_of(answer: dict[str, Any]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("algo", ["secp256k1", "ed25519"])
-def test_a_chain_leads_to_the_app_key(dstack_vectors: dict[str, Any], algo: str) -> None:
+def test_key_chain_recovers_the_app_key(dstack_vectors: dict[str, Any], algo: str) -> None:
     vector = dstack_vectors["signature_chain"]
     chain = vector[algo]["signature0"], vector["signature1"]
     found = app_key(chain, vector[algo]["purpose"], bytes.fromhex(vector[algo]["public_key"]))
@@ -50,12 +50,12 @@ def test_a_chain_leads_to_the_app_key(dstack_vectors: dict[str, Any], algo: str)
     assert app_key(chain, "other", bytes.fromhex(vector[algo]["public_key"])) != found
 
 
-def test_chains_that_agree_are_both_shown(answers: Answers) -> None:
+def test_key_chains_of_one_app_key_are_both_kept(answers: Answers) -> None:
     ecdsa, ed25519 = chain_of(answers.ecdsa), chain_of(answers.ed25519)
     assert checked_chains(answers.keys, PURPOSE, list(ecdsa), list(ed25519)) == KeyChains(ecdsa, ed25519)
 
 
-def test_a_chain_without_a_kms_is_shown(answers: Answers) -> None:
+def test_key_chain_without_a_kms_signature_is_kept(answers: Answers) -> None:
     ecdsa, ed25519 = [[*chain_of(answer)[:1], ""] for answer in (answers.ecdsa, answers.ed25519)]
     chains = checked_chains(answers.keys, PURPOSE, ecdsa, ed25519)
     assert (chains.ecdsa, chains.ed25519) == (tuple(ecdsa), tuple(ed25519))
@@ -75,7 +75,7 @@ def test_the_ed25519_chain_of_another_app_is_left_out(answers: Answers, dstack_v
     assert checked_chains(answers.keys, PURPOSE, list(chain_of(answers.ecdsa)), chain).ed25519 is None
 
 
-def test_without_the_ecdsa_chain_the_other_one_cannot_be_checked(answers: Answers) -> None:
+def test_ed25519_key_chain_without_the_ecdsa_one_is_left_out(answers: Answers) -> None:
     assert checked_chains(answers.keys, PURPOSE, [], list(chain_of(answers.ed25519))) == KeyChains()
 
 
@@ -83,14 +83,14 @@ def test_without_the_ecdsa_chain_the_other_one_cannot_be_checked(answers: Answer
     "chain",
     [[], ["00"], ["", ""], ["zz", ""], ["00" * 65, "00" * 65], ["00" * 64, ""], ["ff" * 65, ""], ["00" * 65] * 3],
 )
-def test_what_is_no_chain_is_left_out(answers: Answers, chain: list[str]) -> None:
+def test_malformed_key_chain_is_left_out(answers: Answers, chain: list[str]) -> None:
     ecdsa = chain_of(answers.ecdsa)
     assert checked_chains(answers.keys, PURPOSE, chain, None) == KeyChains()
     assert checked_chains(answers.keys, PURPOSE, list(ecdsa), chain) == KeyChains(ecdsa)
 
 
 @given(signature=st.binary(max_size=70))
-def test_any_bytes_are_a_key_or_an_error(signature: bytes) -> None:
+def test_app_key_of_any_bytes_is_a_key_or_value_error(signature: bytes) -> None:
     try:
         found = app_key((signature.hex(), ""), PURPOSE, b"k" * 32)
     except ValueError:
@@ -99,7 +99,7 @@ def test_any_bytes_are_a_key_or_an_error(signature: bytes) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.6", "0.5.5"])
-def test_an_agent_of_either_age_gives_the_same_keys(
+def test_signing_keys_of_old_and_new_agents_are_equal(
     tmp_path: Path, dstack_vectors: dict[str, Any], answers: Answers, version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "dstack.sock"
@@ -126,7 +126,7 @@ def test_a_chain_of_the_old_form_is_dropped_where_the_agent_reports_a_new_versio
     assert of_app.chains == KeyChains(chain_of(answers.ecdsa))
 
 
-def test_a_chain_whose_signatures_are_no_130_hex_digits_is_left_out(
+def test_key_chain_with_signatures_other_than_130_hex_digits_is_left_out(
     answers: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
     app, root = chain_of(answers.ecdsa)

@@ -56,7 +56,7 @@ def test_app_info_is_left_out_for_an_agent_without_it(path: Path, dstack_vectors
     assert request["usage_ra_tls"]
 
 
-def test_the_certificates_of_dstacks_own_agent_come_in_its_order(dstack_vectors: dict[str, Any]) -> None:
+def test_tls_key_certificates_keep_the_agents_order(dstack_vectors: dict[str, Any]) -> None:
     """Its private key is not in the vectors, so a leaf of ours goes before its authority's."""
     key = ec.generate_private_key(ec.SECP256R1())
     chain = [self_signed(key).decode(), dstack_vectors["real_agent"]["tls"]["v1_certificate_chain"][1]]
@@ -64,9 +64,7 @@ def test_the_certificates_of_dstacks_own_agent_come_in_its_order(dstack_vectors:
     assert pem == key_pem(key).decode() + chain[0] + chain[1].strip() + "\n"
 
 
-def test_what_is_no_key_with_its_certificate_is_an_error_that_does_not_quote_it(
-    path: Path, dstack_vectors: dict[str, Any]
-) -> None:
+def test_malformed_tls_key_raises_an_error_that_does_not_quote_it(path: Path, dstack_vectors: dict[str, Any]) -> None:
     one, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     pem, certificate = key_pem(one).decode(), self_signed(one).decode()
     secret = pem.splitlines()[1]
@@ -116,7 +114,7 @@ def test_a_refusal_of_the_agent_is_a_clear_error(path: Path, settings: Settings)
         (["a." * 32 + "b"], "tee-signer"),
     ],
 )
-def test_the_subject_is_a_name_that_x520_lets_stand_there(
+def test_tls_key_subject_is_a_name_within_the_x520_length_limit(
     path: Path, dstack_vectors: dict[str, Any], names: list[str], subject: str
 ) -> None:
     with agent(path, as_dstack_answers(dstack_vectors)) as asked:
@@ -141,7 +139,7 @@ def with_attestation(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 @pytest.mark.parametrize("attested", [True, False])
-def test_a_certificate_without_attestation_is_warned_of(
+def test_tls_certificate_without_attestation_is_warned_of(
     path: Path, dstack_vectors: dict[str, Any], settings: Settings, caplog: pytest.LogCaptureFixture, attested: bool
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
@@ -153,6 +151,6 @@ def test_a_certificate_without_attestation_is_warned_of(
     assert [line.partition(":")[0] for line in said] == ([] if attested else ["TLS_FROM_DSTACK=1"])
 
 
-def test_the_leaf_of_dstacks_own_agent_is_attested(dstack_vectors: dict[str, Any]) -> None:
+def test_leaf_certificate_of_dstacks_own_agent_has_the_ra_tls_attestation(dstack_vectors: dict[str, Any]) -> None:
     leaf = x509.load_pem_x509_certificate(dstack_vectors["real_agent"]["tls"]["v1_certificate_chain"][0].encode())
     assert leaf.extensions.get_extension_for_oid(RA_TLS_ATTESTATION)

@@ -22,7 +22,7 @@ def nested(depth: int) -> Any:
     return value
 
 
-def test_the_depth_is_bounded() -> None:
+def test_checked_json_depth_is_bounded() -> None:
     assert checked_json(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
     with pytest.raises(ValueError, match="deeply"):
         checked_json(nested(MAX_DEPTH + 1))
@@ -31,13 +31,13 @@ def test_the_depth_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("value", ["\ud800", {"a": ["\udfff"]}, {"\ud800": 1}, float("nan"), [float("inf")]])
-def test_what_is_no_text_or_number_is_refused(value: Any) -> None:
+def test_checked_json_refuses_surrogates_and_non_finite_numbers(value: Any) -> None:
     with pytest.raises(ValueError, match=r"surrogates|compliant"):
         checked_json(value)
 
 
 @given(JSON)
-def test_what_passes_is_read_by_others_as_it_was(value: Any) -> None:
+def test_checked_json_accepts_only_values_that_strict_parsers_read_unchanged(value: Any) -> None:
     try:
         checked_json(value)
     except ValueError:

@@ -92,7 +92,7 @@ def is_gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-def test_the_payload_is_the_wire_contracts(workers: Workers) -> None:
+def test_gpu_payload_matches_the_wire_contract(workers: Workers) -> None:
     text = workers.make(GOOD).collect(NONCE)
     payload = json.loads(text)
     assert list(payload) == ["nonce", "evidence_list", "arch"]
@@ -113,7 +113,7 @@ for request in requests():
     assert json.loads(workers.make(script).collect(NONCE))["arch"] == "BLACKWELL"
 
 
-def test_it_is_started_once_and_only_when_it_is_needed(workers: Workers) -> None:
+def test_gpu_worker_is_started_once_on_first_use(workers: Workers) -> None:
     worker = workers.make(GOOD)
     assert workers.pids == []
     for _ in range(3):
@@ -121,7 +121,7 @@ def test_it_is_started_once_and_only_when_it_is_needed(workers: Workers) -> None
     assert len(workers.pids) == 1
 
 
-def test_threads_take_turns_and_each_gets_its_own_evidence(workers: Workers) -> None:
+def test_gpu_worker_with_concurrent_threads_gives_each_its_own_evidence(workers: Workers) -> None:
     worker = workers.make(GOOD)
     nonces = [f"{number:064x}" for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
@@ -162,7 +162,7 @@ def test_threads_take_turns_and_each_gets_its_own_evidence(workers: Workers) -> 
         "huge",
     ],
 )
-def test_a_broken_worker_is_ended_and_the_next_request_gets_a_new_one(
+def test_broken_gpu_worker_is_ended_and_the_next_request_starts_a_new_one(
     workers: Workers, script: str, message: str
 ) -> None:
     broken = "\n".join(f"    {line}" for line in (script or "sys.exit()").splitlines())
@@ -175,7 +175,7 @@ def test_a_broken_worker_is_ended_and_the_next_request_gets_a_new_one(
     assert len(workers.pids) == 2
 
 
-def test_one_that_died_while_idle_leaves_no_zombie_and_is_replaced_unnoticed(workers: Workers) -> None:
+def test_gpu_worker_that_died_while_idle_leaves_no_zombie_and_is_replaced(workers: Workers) -> None:
     worker = workers.make(GOOD)
     worker.collect(NONCE)
     os.kill(workers.pids[0], signal.SIGKILL)
@@ -209,7 +209,7 @@ for request in requests():
         [{"certificate": "", "evidence": "", "arch": "", "token": ""}],
     ],
 )
-def test_evidence_of_another_form_is_refused(workers: Workers, evidence: object) -> None:
+def test_malformed_gpu_evidence_is_refused(workers: Workers, evidence: object) -> None:
     script = f"say({{'ready': True}})\nfor r in requests():\n    say({{'id': r['id'], 'evidence': {evidence!r}}})"
     with pytest.raises(GpuEvidenceError, match=r"no GPU|no evidence"):
         workers.make(script, no_hw_mode=True).collect(NONCE)
@@ -226,12 +226,12 @@ def test_evidence_for_another_nonce_is_refused_unless_it_is_canned(workers: Work
 
 
 @pytest.mark.parametrize("report", [b"", b"\x11\xe0" + bytes(35), b"\x11\x60" + bytes(100)])
-def test_a_nonce_is_read_only_from_what_is_a_measurements_request(report: bytes) -> None:
+def test_evidence_nonce_is_read_only_from_a_get_measurements_request(report: bytes) -> None:
     with pytest.raises(ValueError, match="GET_MEASUREMENTS"):
         evidence_nonce(base64.b64encode(report).decode())
 
 
-def test_waiting_for_the_turn_counts_against_the_timeout(workers: Workers, tmp_path: Path) -> None:
+def test_gpu_worker_timeout_includes_the_wait_for_a_turn(workers: Workers, tmp_path: Path) -> None:
     asked = tmp_path / "asked"
     worker = workers.make(f"say({{'ready': True}})\nnext(requests())\nopen({str(asked)!r}, 'w')\nsignal.pause()", 1.5)
     with ThreadPoolExecutor(1) as pool:
@@ -244,7 +244,7 @@ def test_waiting_for_the_turn_counts_against_the_timeout(workers: Workers, tmp_p
         assert isinstance(first.exception(), GpuEvidenceError)
 
 
-def test_close_ends_a_request_at_once_and_allows_no_other(workers: Workers, tmp_path: Path) -> None:
+def test_gpu_worker_close_ends_a_request_at_once_and_refuses_others(workers: Workers, tmp_path: Path) -> None:
     asked = tmp_path / "asked"
     worker = workers.make(f"say({{'ready': True}})\nnext(requests())\nopen({str(asked)!r}, 'w')\nsignal.pause()", 30)
     failed = threading.Event()
@@ -267,7 +267,7 @@ def test_close_ends_a_request_at_once_and_allows_no_other(workers: Workers, tmp_
     assert len(workers.pids) == 1
 
 
-def test_the_worker_sees_no_secret_and_no_ctrl_c(
+def test_gpu_worker_environment_has_no_secret_and_its_session_is_its_own(
     workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("TOKEN", "PYTHONPATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"):
@@ -287,7 +287,7 @@ def test_without_an_environment_the_error_names_the_setup_command(tmp_path: Path
         GpuEvidenceWorker(tmp_path / "python", no_hw_mode=True).collect(NONCE)
 
 
-def test_the_environment_is_found_beside_the_checkout(tmp_path: Path) -> None:
+def test_gpu_environment_is_found_beside_the_checkout(tmp_path: Path) -> None:
     assert find_gpu_python(tmp_path) is None
     python = tmp_path / ".venv-gpu/bin/python"
     python.parent.mkdir(parents=True)

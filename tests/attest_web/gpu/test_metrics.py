@@ -72,7 +72,7 @@ def test_every_gpu_has_metrics_in_base_units() -> None:
     }
 
 
-def test_without_a_gpu_there_is_nothing_to_tell(caplog: pytest.LogCaptureFixture) -> None:
+def test_gpu_metrics_without_a_gpu_are_empty(caplog: pytest.LogCaptureFixture) -> None:
     assert figures(GpuFigures(Nvml(is_there=False))) == {}
     assert caplog.text == ""
 

@@ -6,7 +6,7 @@ from attest_web.middleware.auth import Tokens
 
 
 @pytest.mark.parametrize("value", [b"Bearer one", b"bearer two", b"BEARER  two ", b" Bearer one"])
-def test_each_of_several_tokens_opens(value: bytes) -> None:
+def test_bearer_token_of_several_is_accepted(value: bytes) -> None:
     assert Tokens(["one", "two"]).accept(value)
 
 
@@ -25,16 +25,16 @@ def test_each_of_several_tokens_opens(value: bytes) -> None:
         b"Bearer \xff",
     ],
 )
-def test_anything_else_does_not(value: bytes | None) -> None:
+def test_malformed_or_unknown_credential_is_refused(value: bytes | None) -> None:
     assert not Tokens(["one", "two"]).accept(value)
 
 
 @given(st.binary())
-def test_no_bytes_raise(value: bytes) -> None:
+def test_credential_of_any_bytes_raises_no_error(value: bytes) -> None:
     assert not Tokens(["a-token-that-is-long-enough-not-to-be-found"]).accept(value)
 
 
-def test_without_a_token_there_is_no_door() -> None:
+def test_tokens_without_any_token_raise_value_error() -> None:
     with pytest.raises(ValueError, match="token"):
         Tokens([])
 
@@ -52,7 +52,7 @@ def test_tokens_are_compared_by_digest_in_constant_time(monkeypatch: pytest.Monk
     assert {len(side) for pair in compared for side in pair} == {32}
 
 
-def test_tokens_that_are_replaced_open_nothing_any_more() -> None:
+def test_replaced_tokens_are_refused() -> None:
     tokens = Tokens(["one", "two"])
     tokens.replace(["two", "three"])
     assert [tokens.accept(b"Bearer " + token) for token in (b"one", b"two", b"three")] == [False, True, True]
@@ -61,7 +61,7 @@ def test_tokens_that_are_replaced_open_nothing_any_more() -> None:
     assert tokens.accept(b"Bearer two")
 
 
-def test_a_credential_is_known_as_long_as_its_token_is_there() -> None:
+def test_credential_is_known_until_its_token_is_removed() -> None:
     tokens = Tokens(["one", "two"])
     one, two = (tokens.credential(b"Bearer " + token) or "" for token in (b"one", b"two"))
     assert [tokens.knows(credential) for credential in (one, two, "")] == [True, True, False]
@@ -75,7 +75,7 @@ def test_repr_holds_no_token() -> None:
     assert "s3cret" not in repr(vars(tokens))
 
 
-def test_a_credential_names_a_token_and_does_not_tell_it() -> None:
+def test_credential_is_a_stable_name_that_does_not_reveal_the_token() -> None:
     tokens = Tokens(["one", "two"])
     names = [tokens.credential(b"Bearer " + token) for token in (b"one", b"two", b"three")]
     assert names == ["7692c3ad3540bb80", "3fc4ccfe745870e2", None]

@@ -46,7 +46,9 @@ PROXY = "10.0.0.1"
         ("", "198.51.100.7", ""),
     ],
 )
-def test_a_request_counts_for(peer: str, forwarded_for: str | None, client: str) -> None:
+def test_client_address_with_trust_proxy_uses_the_last_x_forwarded_for_of_a_proxy(
+    peer: str, forwarded_for: str | None, client: str
+) -> None:
     assert client_of(peer, forwarded_for, trust_proxy=True) == client
 
 
@@ -72,7 +74,7 @@ def test_without_trust_a_request_counts_for_the_peer(peer: str) -> None:
         ("203.0.113.9", None, "198.51.100.7", "203.0.113.9"),
     ],
 )
-def test_x_real_ip_counts_where_there_is_no_x_forwarded_for(
+def test_client_address_uses_x_real_ip_only_without_x_forwarded_for(
     peer: str, forwarded_for: str | None, real_ip: str, client: str
 ) -> None:
     assert client_of(peer, forwarded_for, real_ip, trust_proxy=True) == client
@@ -94,18 +96,18 @@ def test_x_real_ip_counts_where_there_is_no_x_forwarded_for(
         ("", None, None, ""),
     ],
 )
-def test_shares_are_by_client_and_a_proxy_has_none(
+def test_connection_share_is_by_client_and_a_proxy_has_none(
     peer: str, forwarded_for: str | None, real_ip: str | None, sharer: str | None
 ) -> None:
     assert sharer_of(peer, forwarded_for, real_ip, trust_proxy=True) == sharer
 
 
 @pytest.mark.parametrize("peer", [PROXY, "203.0.113.9", "127.0.0.1"])
-def test_without_trust_every_peer_has_its_share(peer: str) -> None:
+def test_connection_share_without_trust_proxy_is_by_peer(peer: str) -> None:
     assert sharer_of(peer, "198.51.100.7", trust_proxy=False) == peer
 
 
 @given(st.text() | st.binary().map(lambda raw: raw.decode("utf-8", "surrogateescape")), st.booleans())
-def test_whatever_is_forwarded_gives_an_address(forwarded_for: str, trust_proxy: bool) -> None:
+def test_client_address_of_any_forwarded_value_is_a_valid_network(forwarded_for: str, trust_proxy: bool) -> None:
     assert ipaddress.ip_network(client_of(PROXY, forwarded_for, trust_proxy=trust_proxy))
     assert ipaddress.ip_network(client_of(PROXY, None, forwarded_for, trust_proxy=trust_proxy))

@@ -8,7 +8,7 @@ OURS, THEIRS = "https://chat.example", "https://evil.example"
 ANY, ONE, NONE = CorsPolicy(frozenset("*")), CorsPolicy(frozenset({OURS})), CorsPolicy(frozenset())
 
 
-def test_with_any_origin_allowed_a_star_is_the_answer_to_each() -> None:
+def test_cors_with_any_origin_allowed_returns_a_star() -> None:
     for origin in (OURS, THEIRS, "null"):
         expected = {"access-control-allow-origin": "*", "access-control-expose-headers": EXPOSED}
         assert ANY.answer_headers(origin) == expected
@@ -23,7 +23,7 @@ def test_other_origins_get_no_cors_headers_and_vary_is_set() -> None:
         assert ("access-control-allow-origin" in answer) is (origin == OURS)
 
 
-def test_with_none_allowed_there_is_nothing_to_say() -> None:
+def test_cors_with_no_origin_allowed_adds_no_headers() -> None:
     assert NONE.answer_headers(OURS) == NONE.preflight_headers(OURS, "POST", "authorization") == {}
 
 
@@ -38,14 +38,14 @@ def test_a_preflight_gets_the_methods_and_headers_that_it_requested() -> None:
 
 
 @pytest.mark.parametrize("method", ["", "post", "POST, PUT", "POST\r\nX: y", "A" * 21, "\udcff"])
-def test_a_method_that_is_none_is_not_repeated(method: str) -> None:
+def test_cors_preflight_does_not_echo_a_malformed_method(method: str) -> None:
     assert "access-control-allow-methods" not in ANY.preflight_headers(OURS, method, None)
 
 
 @pytest.mark.parametrize(
     "headers", ["", ",", "a,,b", "a b", "a\r\nb: c", "a;b", "x" * 65, "a" + ",a" * 64, "\udcff", "*"]
 )
-def test_headers_that_are_none_are_not_repeated(headers: str) -> None:
+def test_cors_preflight_does_not_echo_malformed_headers(headers: str) -> None:
     assert "access-control-allow-headers" not in ANY.preflight_headers(OURS, "POST", headers)
 
 
@@ -60,7 +60,7 @@ def test_headers_that_are_none_are_not_repeated(headers: str) -> None:
         ("x" * 101 + ",x-b", ", x-b"),
     ],
 )
-def test_what_an_answer_exposes_by_itself_stays_exposed(names: str, added: str) -> None:
+def test_cors_keeps_the_headers_that_the_response_already_exposes(names: str, added: str) -> None:
     assert with_exposed(names) == EXPOSED + added
     assert ANY.answer_headers(OURS, names)["access-control-expose-headers"] == EXPOSED + added
     assert ONE.answer_headers(OURS, names)["access-control-expose-headers"] == EXPOSED + added
@@ -69,7 +69,7 @@ def test_what_an_answer_exposes_by_itself_stays_exposed(names: str, added: str) 
 
 
 @given(st.text(st.characters(max_codepoint=0xFF)))
-def test_whatever_an_answer_exposes_a_list_of_names_comes_of_it(names: str) -> None:
+def test_cors_exposed_headers_of_any_value_are_a_bounded_list_of_names(names: str) -> None:
     listed = with_exposed(names).split(", ")
     assert len({name.lower() for name in listed}) == len(listed) <= MAX_EXPOSED + 3
     assert all(name.isascii() and name.isprintable() and " " not in name for name in listed)

@@ -25,7 +25,7 @@ def passed(limiter: RateLimiter, times: int, client: str = "203.0.113.9") -> int
     return sum(limiter.seconds_to_wait(client) is None for _ in range(times))
 
 
-def test_a_burst_passes_and_then_so_many_a_second(clock: Clock) -> None:
+def test_rate_limiter_allows_a_burst_and_then_the_rate(clock: Clock) -> None:
     limiter = RateLimiter(8, 16)
     assert passed(limiter, 50) == 16
     clock.now += 0.5
@@ -42,7 +42,7 @@ def test_the_returned_wait_is_in_whole_seconds_and_long_enough(clock: Clock) -> 
     assert limiter.seconds_to_wait("203.0.113.9") is None
 
 
-def test_clients_are_counted_apart_and_what_is_refused_costs_nothing(clock: Clock) -> None:
+def test_rate_limiter_counts_clients_separately_and_refusals_cost_nothing(clock: Clock) -> None:
     limiter = RateLimiter(1, 2)
     assert passed(limiter, 1000) == 2
     assert passed(limiter, 5, "203.0.113.10") == 2
@@ -50,7 +50,7 @@ def test_clients_are_counted_apart_and_what_is_refused_costs_nothing(clock: Cloc
     assert passed(limiter, 1000) == 1
 
 
-def test_signatures_are_paid_from_a_budget_of_their_own(clock: Clock) -> None:
+def test_rate_limiter_signatures_have_a_budget_of_their_own(clock: Clock) -> None:
     limiter = RateLimiter(1, 2)
     assert passed(limiter, 5) == 2
     counts = [limiter.seconds_to_wait("203.0.113.9", Budget.SIGNATURES) for _ in range(4)]
@@ -70,11 +70,11 @@ def test_signatures_are_paid_from_a_budget_of_their_own(clock: Clock) -> None:
         *((page, None) for page in NEVER_LIMITED),
     ],
 )
-def test_what_a_request_is_paid_from(path: str, budget: Budget | None) -> None:
+def test_rate_limit_budget_is_chosen_by_path(path: str, budget: Budget | None) -> None:
     assert budget_of(path) is budget
 
 
-def test_no_more_clients_are_kept_than_there_may_be(clock: Clock) -> None:
+def test_rate_limiter_keeps_a_bounded_number_of_clients(clock: Clock) -> None:
     limiter = RateLimiter(1, 1, max_clients=100)
     for number in range(1000):
         assert limiter.seconds_to_wait(f"2001:db8:0:{number:x}::1") is None
@@ -83,7 +83,7 @@ def test_no_more_clients_are_kept_than_there_may_be(clock: Clock) -> None:
     assert len(backend._client) == len(backend.expire_info) == 100
 
 
-def test_threads_share_one_count(clock: Clock) -> None:
+def test_rate_limiter_threads_share_one_count(clock: Clock) -> None:
     limiter = RateLimiter(1, 100)
     counts: list[int] = []
     threads = [threading.Thread(target=lambda: counts.append(passed(limiter, 100))) for _ in range(8)]

@@ -49,14 +49,14 @@ def test_status_pages_need_no_token(client: FlaskClient) -> None:
     }
 
 
-def test_not_ready_while_the_upstream_does_not_answer(make_client: Callable[..., FlaskClient]) -> None:
+def test_ready_without_a_responding_upstream_is_503(make_client: Callable[..., FlaskClient]) -> None:
     response = make_client(upstream_answers=False).get("/ready")
     assert response.status_code == 503
     assert response.get_json() == {"status": "not ready", "keys": True, "upstream": False, "signature_store": "ok"}
     assert make_client(upstream_answers=False).get("/health").status_code == 200
 
 
-def test_not_ready_while_the_proxy_stops(make_client: Callable[..., FlaskClient]) -> None:
+def test_ready_while_draining_is_503(make_client: Callable[..., FlaskClient]) -> None:
     response = make_client(draining=True).get("/ready")
     assert response.status_code == 503
     assert response.get_json() == {"status": "draining", "keys": True, "upstream": True, "signature_store": "ok"}
@@ -89,15 +89,15 @@ def test_the_signature_is_ecdsa_by_default(client: FlaskClient, vectors: dict[st
         "%2Fwith//slashes/",
     ],
 )
-def test_an_id_may_hold_anything(client: FlaskClient, quoted: str) -> None:
+def test_signature_route_accepts_an_id_with_any_characters(client: FlaskClient, quoted: str) -> None:
     assert client.get("/v1/signature/" + quoted, headers=AUTHORIZED).status_code == 200
 
 
-def test_unknown_id_is_404(client: FlaskClient) -> None:
+def test_signature_of_an_unknown_id_is_404(client: FlaskClient) -> None:
     check_error(client.get("/v1/signature/nope", headers=AUTHORIZED), 404, "not_found")
 
 
-def test_an_exchange_that_is_not_signed_is_404_with_its_reason(make_client: Callable[..., FlaskClient]) -> None:
+def test_signature_of_an_unsigned_exchange_is_404_with_its_reason(make_client: Callable[..., FlaskClient]) -> None:
     store = MemorySignatureStore("model", 60)
     store.mark_unsigned(["rcpt-1", "chat-1"], "the exchange was cut short")
     for chat_id in ("rcpt-1", "chat-1"):
@@ -118,13 +118,13 @@ class AwayStore(MemorySignatureStore):
         raise StoreUnavailableError
 
 
-def test_an_id_that_may_be_known_elsewhere_is_503_for_a_second(make_client: Callable[..., FlaskClient]) -> None:
+def test_signature_with_the_store_unavailable_is_503_with_retry_after(make_client: Callable[..., FlaskClient]) -> None:
     response = make_client(AwayStore("model", 60)).get("/v1/signature/chat-1", headers=AUTHORIZED)
     check_error(response, 503, "server_error")
     assert response.headers["Retry-After"] == "1"
 
 
-def test_unknown_algorithm_is_400(client: FlaskClient) -> None:
+def test_signature_with_an_unknown_algorithm_is_400(client: FlaskClient) -> None:
     response = client.get("/v1/signature/chatcmpl-123?signing_algo=rsa", headers=AUTHORIZED)
     assert "ed25519" in check_error(response, 400, "bad_request")
 
@@ -147,7 +147,7 @@ def test_an_unknown_path_is_404_and_a_wrong_method_405_with_allow(client: FlaskC
     assert "GET" in response.headers["Allow"]
 
 
-def test_a_bug_is_500_and_hides_its_details(
+def test_unexpected_error_is_500_and_hides_its_details(
     make_client: Callable[..., FlaskClient], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
@@ -156,13 +156,13 @@ def test_a_bug_is_500_and_hides_its_details(
     assert "RuntimeError" in caplog.text
 
 
-def test_head_and_options_need_no_more_than_get(client: FlaskClient) -> None:
+def test_head_and_options_requests_are_answered_without_a_token(client: FlaskClient) -> None:
     assert client.head("/health").status_code == 200
     assert client.options("/v1/signature/chatcmpl-123").status_code == 200
 
 
 @pytest.mark.parametrize(("public", "share"), [(True, MAX_PER_STRANGER), (False, MAX_PER_CLIENT)])
-def test_a_report_is_charged_to_its_client(
+def test_report_is_charged_to_the_forwarded_client(
     make_client: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch, public: bool, share: int
 ) -> None:
     charged: list[tuple[str | None, int]] = []
@@ -177,14 +177,16 @@ def test_a_report_is_charged_to_its_client(
     assert charged == [("198.51.100.7", share)]
 
 
-def test_head_makes_no_report(client: FlaskClient, evidence: Evidence) -> None:
+def test_report_head_request_is_405_and_makes_no_report(client: FlaskClient, evidence: Evidence) -> None:
     evidence.error = AssertionError()
     answer = client.head(REPORT, headers=AUTHORIZED)
     assert (answer.status_code, answer.data) == (405, b"")
     assert "HEAD" not in answer.headers["allow"]
 
 
-def test_two_apps_share_nothing(make_client: Callable[..., FlaskClient], signed: SignedExchange) -> None:
+def test_signature_stores_of_two_apps_are_separate(
+    make_client: Callable[..., FlaskClient], signed: SignedExchange
+) -> None:
     stores = [MemorySignatureStore("model", 60) for _ in range(2)]
     clients = [make_client(store) for store in stores]
     stores[0].put("only-here", signed)
@@ -236,7 +238,7 @@ def test_an_invalid_parameter_is_400(client: FlaskClient, query: dict[str, str],
     check_error(client.get(REPORT, query_string=query, headers=AUTHORIZED), status, kind)
 
 
-def test_the_address_of_the_other_key_is_not_this_ones(client: FlaskClient, vectors: dict[str, str]) -> None:
+def test_report_for_the_address_of_the_other_algorithm_is_404(client: FlaskClient, vectors: dict[str, str]) -> None:
     query = {"signing_algo": "ecdsa", "signing_address": vectors["ed25519_public_key"]}
     check_error(client.get(REPORT, query_string=query, headers=AUTHORIZED), 404, "not_found")
 

@@ -26,7 +26,7 @@ PROXY, OUTSIDE = "10.0.0.1", "203.0.113.9"
         (True, PROXY, {}, MAX_PER_STRANGER),
     ],
 )
-def test_one_client_waits_for_no_more_than_its_share(
+def test_report_requests_of_one_client_over_its_share_get_429(
     make_client: Callable[..., FlaskClient],
     evidence: Evidence,
     monkeypatch: pytest.MonkeyPatch,

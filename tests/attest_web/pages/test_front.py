@@ -33,14 +33,14 @@ FILES = sorted(file.name for file in Path(front_page.__file__).with_name("static
         "nonsense",
     ],
 )
-def test_programs_get_what_they_always_got(client: FlaskClient, accept: str | None) -> None:
+def test_front_page_without_an_html_preference_returns_the_json_status(client: FlaskClient, accept: str | None) -> None:
     answer = client.get("/", headers={} if accept is None else {"Accept": accept})
     assert answer.data == b'{"status":"ok","service":"tee-signer","version":"1.2.3"}\n'
     assert dict(answer.headers) == {"Content-Type": "application/json", "Content-Length": "57", "Vary": "Accept"}
 
 
 @pytest.mark.parametrize("accept", [BROWSER["Accept"], "text/html", "text/html, application/json;q=0.5", "text/*"])
-def test_browsers_get_the_page(client: FlaskClient, accept: str) -> None:
+def test_front_page_for_browsers_is_html(client: FlaskClient, accept: str) -> None:
     answer = client.get("/", headers={"Accept": accept})
     assert (answer.status_code, answer.content_type) == (200, "text/html; charset=utf-8")
     assert answer.headers["Vary"] == "Accept"
@@ -53,7 +53,7 @@ def test_the_page_shows_the_proxys_identity_without_scripts(client: FlaskClient,
 
 
 @pytest.mark.parametrize("path", ["/", *(f"/proof-page/{name}" for name in FILES)])
-def test_what_a_browser_keeps_is_sent_once(client: FlaskClient, path: str) -> None:
+def test_front_page_files_with_a_matching_etag_are_304(client: FlaskClient, path: str) -> None:
     first = client.get(path, headers=BROWSER)
     assert (first.status_code, first.headers["Cache-Control"]) == (200, "no-cache")
     again = client.get(path, headers={**BROWSER, "If-None-Match": first.headers["ETag"]})
@@ -84,11 +84,11 @@ def test_the_content_security_policy_allows_nothing_else(client: FlaskClient, pa
 
 
 @pytest.mark.parametrize("name", ["page.html", "unknown.js", "..%2Ffront_page.py", "../front_page.py", ""])
-def test_no_other_file_is_served(client: FlaskClient, name: str) -> None:
+def test_front_page_route_serves_no_other_file(client: FlaskClient, name: str) -> None:
     assert client.get(f"/proof-page/{name}").status_code == 404
 
 
-def test_all_that_the_page_refers_to_is_its_own(client: FlaskClient) -> None:
+def test_front_page_references_only_its_own_files(client: FlaskClient) -> None:
     text = client.get("/", headers=BROWSER).text
     targets = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert {"proof-page/page.js", "proof-page/page.css", "proof-page/icon.svg"} <= set(targets)
@@ -119,7 +119,7 @@ def test_the_page_names_what_needs_the_token(make_client: Callable[..., FlaskCli
     assert ("and the attestation." in make_client(public=public).get("/", headers=BROWSER).text) is not public
 
 
-def test_a_development_run_is_called_one_and_no_name_becomes_markup(keys: SigningKeys) -> None:
+def test_front_page_marks_a_development_run_and_escapes_the_model_name(keys: SigningKeys) -> None:
     evidence = Evidence()
     attestation = Attestation(keys, "<script>\"'&", evidence, evidence.gpu, dev=True, metrics=Metrics())
 

@@ -30,7 +30,9 @@ def described(client: FlaskClient) -> schemathesis.BaseSchema:
 
 
 @pytest.mark.parametrize(("path", "public", "mode"), CASES)
-def test_every_page_does_as_described(make_client: MakeClient, path: str, public: bool, mode: GenerationMode) -> None:
+def test_routes_match_their_openapi_description(
+    make_client: MakeClient, path: str, public: bool, mode: GenerationMode
+) -> None:
     operation = described(make_client(public=public))[path]["GET"]
 
     @given(case=operation.as_strategy(generation_mode=mode))
@@ -48,13 +50,13 @@ def test_every_page_does_as_described(make_client: MakeClient, path: str, public
     ask()
 
 
-def test_every_page_is_described(client: FlaskClient) -> None:
+def test_openapi_describes_every_route(client: FlaskClient) -> None:
     pages = {str(rule) for rule in client.application.url_map.iter_rules()} - {FILES_PREFIX + "<name>"}
     assert {path.replace("{id}", "<anything:chat_id>") for path in PATHS} == pages
 
 
 @pytest.mark.parametrize("query", ["", "?signing_algo=ecdsa", "?signing_algo=ed25519"])
-def test_signatures_have_the_described_shape(client: FlaskClient, query: str) -> None:
+def test_signature_responses_match_their_openapi_description(client: FlaskClient, query: str) -> None:
     """Which ids are known cannot be guessed from a description."""
     answer = client.get("/v1/signature/chatcmpl-123" + query, headers=AUTHORIZED)
     assert answer.status_code == 200

@@ -8,7 +8,7 @@ from attest_web.process.daemon_threads import DaemonThreads
 from tests.support.limits import limit
 
 
-def test_calls_are_made_and_their_results_and_errors_come_back() -> None:
+def test_daemon_threads_return_results_and_errors_of_calls() -> None:
     pool = DaemonThreads("test", 2)
     assert [pool.submit(divmod, number, 3).result(limit()) for number in range(5)] == [divmod(n, 3) for n in range(5)]
     with pytest.raises(ZeroDivisionError):
@@ -17,7 +17,7 @@ def test_calls_are_made_and_their_results_and_errors_come_back() -> None:
     pool.close()
 
 
-def test_there_are_no_more_threads_than_may_be_and_the_rest_waits_its_turn() -> None:
+def test_daemon_threads_at_the_maximum_queue_further_calls() -> None:
     pool, go = DaemonThreads("counted", 3), threading.Event()
     futures = [pool.submit(go.wait, limit()) for _ in range(10)]
     assert len([thread for thread in threading.enumerate() if thread.name == "counted"]) == 3
@@ -26,7 +26,7 @@ def test_there_are_no_more_threads_than_may_be_and_the_rest_waits_its_turn() -> 
     pool.close()
 
 
-def test_a_thread_is_used_again() -> None:
+def test_daemon_threads_reuse_an_idle_thread() -> None:
     pool = DaemonThreads("again", 10)
     for _ in range(50):
         pool.submit(lambda: None).result(limit())
@@ -34,7 +34,7 @@ def test_a_thread_is_used_again() -> None:
     pool.close()
 
 
-def test_a_closed_pool_takes_nothing_and_its_threads_end() -> None:
+def test_daemon_threads_closed_pool_refuses_calls_and_its_threads_end() -> None:
     pool = DaemonThreads("closing", 2)
     pool.submit(lambda: None).result(limit())
     [thread] = [thread for thread in threading.enumerate() if thread.name == "closing"]
@@ -45,7 +45,7 @@ def test_a_closed_pool_takes_nothing_and_its_threads_end() -> None:
         pool.submit(lambda: None)
 
 
-def test_a_call_that_hangs_holds_up_no_process() -> None:
+def test_daemon_threads_with_a_hung_call_do_not_delay_process_exit() -> None:
     program = (
         "import time\nfrom attest_web.process.daemon_threads import DaemonThreads\n"
         "pool = DaemonThreads('hanging', 1)\npool.submit(time.sleep, 3600)\npool.close()\n"

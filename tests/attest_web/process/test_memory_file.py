@@ -7,17 +7,17 @@ import pytest
 from attest_web.process.memory_file import MemoryFile
 
 
-def test_it_is_read_by_path_again_and_again() -> None:
+def test_memory_file_is_read_repeatedly_by_its_path() -> None:
     file = MemoryFile.holding(b"content", "test")
     assert [file.path.read_bytes() for _ in range(2)] == [b"content"] * 2
 
 
-def test_it_is_in_no_directory() -> None:
+def test_memory_file_is_in_no_directory() -> None:
     file = MemoryFile.holding(b"content", "test")
     assert os.readlink(file.path) == "/memfd:test (deleted)"  # noqa: PTH115  # Path would take it for a path
 
 
-def test_nothing_can_change_it() -> None:
+def test_memory_file_is_sealed_against_changes() -> None:
     file = MemoryFile.holding(b"content", "test")
     with pytest.raises(PermissionError):
         os.pwrite(file.fileno(), b"C", 0)
@@ -26,13 +26,13 @@ def test_nothing_can_change_it() -> None:
     assert file.path.read_bytes() == b"content"
 
 
-def test_a_program_that_is_started_does_not_have_it() -> None:
+def test_memory_file_is_not_inherited_by_a_child_process() -> None:
     file = MemoryFile.holding(b"content", "test")
     code = f"import os; os.fstat({file.fileno()})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, close_fds=False).returncode != 0  # noqa: PLW1510
 
 
-def test_a_descriptor_that_was_sent_is_not_handed_on_either() -> None:
+def test_memory_file_of_a_received_descriptor_is_not_inheritable() -> None:
     file = MemoryFile.holding(b"content", "test")
     sent = os.dup(file.fileno())
     os.set_inheritable(sent, True)
@@ -40,7 +40,7 @@ def test_a_descriptor_that_was_sent_is_not_handed_on_either() -> None:
     assert not os.get_inheritable(MemoryFile(os.dup(file.fileno())).fileno())
 
 
-def test_it_is_closed_with_its_last_use() -> None:
+def test_memory_file_is_closed_when_no_longer_referenced() -> None:
     file = MemoryFile.holding(b"content", "test")
     descriptor = file.fileno()
     del file

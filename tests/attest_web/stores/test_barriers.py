@@ -143,7 +143,7 @@ def test_several_barriers_open_each_with_its_own_signature(stepped: Stepped) -> 
     of_three.result(limit(20))
 
 
-def test_what_is_written_once_more_opens_no_barrier(stepped: Stepped) -> None:
+def test_barrier_is_not_opened_by_a_rewritten_signature(stepped: Stepped) -> None:
     backend, behind = stepped.backend, stepped.behind
     stepped.add("one")
     assert backend.begins() == ["one"]
@@ -164,7 +164,7 @@ def test_what_is_written_once_more_opens_no_barrier(stepped: Stepped) -> None:
     barrier.result(limit(20))
 
 
-def test_nothing_is_written_once_more_where_the_last_signature_that_was_stored_is_still_there(stepped: Stepped) -> None:
+def test_rewrite_after_an_outage_is_skipped_if_the_last_stored_signature_is_present(stepped: Stepped) -> None:
     backend = stepped.backend
     for key in ("one", "refused"):  # of the second, nothing can be there
         stepped.add(key)
@@ -177,7 +177,7 @@ def test_nothing_is_written_once_more_where_the_last_signature_that_was_stored_i
     assert stepped.everything_asked == 0
 
 
-def test_what_was_given_up_holds_no_barrier(first: SignedExchange) -> None:
+def test_barrier_does_not_wait_for_dropped_signatures(first: SignedExchange) -> None:
     backend = SteppedBackend()
     behind = WriteBehind(backend, lambda _: None, list, store_wait=1000, max_pending=250, check_every=1000)
     assert backend.begins() == "check"
@@ -196,7 +196,7 @@ def test_what_was_given_up_holds_no_barrier(first: SignedExchange) -> None:
     behind.close(limit(5))
 
 
-def test_a_backend_that_has_answered_too_late_stays_down_until_it_answers_in_time(first: SignedExchange) -> None:
+def test_backend_slower_than_the_store_wait_is_down_until_it_responds_in_time(first: SignedExchange) -> None:
     stepped = Stepped(first, store_wait=0.01)
     backend, behind = stepped.backend, stepped.behind
     stepped.add("one")

@@ -58,7 +58,7 @@ def opened(address: str, conflicts: list[str]) -> Iterator[OpenStore]:
 
 
 @each_store
-def test_what_was_put_is_got(opened: OpenStore, first: SignedExchange) -> None:
+def test_store_returns_what_was_put_under_its_id(opened: OpenStore, first: SignedExchange) -> None:
     store = opened()
     assert store.put("chat-1", first)
     settle(store)
@@ -68,7 +68,7 @@ def test_what_was_put_is_got(opened: OpenStore, first: SignedExchange) -> None:
 
 
 @each_store
-def test_a_taken_id_is_not_overwritten(opened: OpenStore, first: SignedExchange, second: SignedExchange) -> None:
+def test_store_does_not_overwrite_a_taken_id(opened: OpenStore, first: SignedExchange, second: SignedExchange) -> None:
     store = opened()
     assert store.put("chat-1", first)
     assert not store.put("chat-1", second)
@@ -91,7 +91,9 @@ def test_a_taken_id_of_this_process_is_no_conflict_with_another(
 
 
 @each_shared_store
-def test_what_is_stored_is_found_by_others_at_once(opened: OpenStore, first: SignedExchange) -> None:
+def test_shared_store_signature_is_visible_to_others_once_storing_resolves(
+    opened: OpenStore, first: SignedExchange
+) -> None:
     one, other = opened(), opened()
     for number in range(50):
         one.put(f"chat-{number}", first)
@@ -101,7 +103,7 @@ def test_what_is_stored_is_found_by_others_at_once(opened: OpenStore, first: Sig
 
 
 @each_shared_store
-def test_an_id_that_another_has_taken_stays_with_the_other(
+def test_shared_store_id_taken_by_another_process_keeps_its_signature(
     opened: OpenStore, conflicts: list[str], first: SignedExchange, second: SignedExchange
 ) -> None:
     one, other = opened(), opened()
@@ -116,7 +118,7 @@ def test_an_id_that_another_has_taken_stays_with_the_other(
 
 
 @each_shared_store
-def test_a_signature_is_gone_elsewhere_when_its_time_is_over_and_its_id_is_free(
+def test_shared_store_expired_signature_is_gone_and_its_id_is_free(
     opened: OpenStore, first: SignedExchange, second: SignedExchange
 ) -> None:
     one, other = opened(lifetime=1), opened()
@@ -129,7 +131,7 @@ def test_a_signature_is_gone_elsewhere_when_its_time_is_over_and_its_id_is_free(
 
 
 @each_shared_store
-def test_models_do_not_meet(opened: OpenStore, first: SignedExchange) -> None:
+def test_shared_store_models_have_separate_keys(opened: OpenStore, first: SignedExchange) -> None:
     one, other = opened(), opened(model="other")
     one.put("chat-1", first)
     settle(one)
@@ -137,7 +139,7 @@ def test_models_do_not_meet(opened: OpenStore, first: SignedExchange) -> None:
 
 
 @each_shared_store
-def test_models_whose_names_go_on_where_the_others_end_do_not_meet(opened: OpenStore, first: SignedExchange) -> None:
+def test_shared_store_model_and_id_with_separators_do_not_collide(opened: OpenStore, first: SignedExchange) -> None:
     one, other = opened(model="org/m"), opened(model="org/m:chat:v2")
     one.put("v2:chat:x", first)
     settle(one)
@@ -151,7 +153,7 @@ def reason_for(store: SignatureStore, chat_id: str) -> str:
 
 
 @each_store
-def test_both_ids_lead_to_a_signature_and_both_to_why_there_is_none(opened: OpenStore, first: SignedExchange) -> None:
+def test_store_finds_signatures_and_unsigned_reasons_by_both_ids(opened: OpenStore, first: SignedExchange) -> None:
     one = opened()
     assert one.put("chat-1", first, "client", "rcpt-1")
     one.mark_unsigned(["rcpt-2", "chat-2"], "the exchange was cut short", "client")
@@ -163,7 +165,7 @@ def test_both_ids_lead_to_a_signature_and_both_to_why_there_is_none(opened: Open
 
 
 @each_store
-def test_a_chosen_id_that_was_not_signed_blocks_no_signature_and_hides_none(
+def test_unsigned_reason_under_a_chosen_id_neither_blocks_nor_hides_a_signature(
     opened: OpenStore, conflicts: list[str], first: SignedExchange, second: SignedExchange
 ) -> None:
     one = opened()
@@ -183,7 +185,7 @@ def test_a_chosen_id_that_was_not_signed_blocks_no_signature_and_hides_none(
 
 
 @each_shared_store
-def test_while_the_store_is_away_what_is_here_is_found_and_all_else_may_be_elsewhere(
+def test_shared_store_outage_serves_local_entries_and_raises_unavailable_for_others(
     opened: OpenStore, first: SignedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = opened()
@@ -200,7 +202,7 @@ def test_while_the_store_is_away_what_is_here_is_found_and_all_else_may_be_elsew
 
 
 @each_shared_store
-def test_threads_that_would_wait_for_a_store_that_does_not_answer_are_spared_that_for_a_second(
+def test_shared_store_lookup_that_timed_out_is_not_repeated_for_a_second(
     opened: OpenStore, first: SignedExchange, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = opened()
@@ -218,7 +220,7 @@ def test_threads_that_would_wait_for_a_store_that_does_not_answer_are_spared_tha
 
 
 @each_shared_store
-def test_what_was_put_last_is_handed_over_at_the_end(opened: OpenStore, first: SignedExchange) -> None:
+def test_shared_store_close_writes_everything_pending(opened: OpenStore, first: SignedExchange) -> None:
     one = opened()
     for number in range(1000):
         one.put(f"chat-{number}", first)
@@ -260,7 +262,7 @@ IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 @each_store
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(puts=st.lists(st.tuples(IDS, st.integers(0, 1), st.integers(0, 3)), max_size=20))
-def test_whatever_is_put_wherever_the_first_one_stays(
+def test_store_any_sequence_of_puts_keeps_the_first_of_each_id(
     address: str, keys: SigningKeys, puts: list[tuple[str, int, int]]
 ) -> None:
     model = uuid.uuid4().hex  # each example has a store to itself
@@ -282,7 +284,7 @@ def test_whatever_is_put_wherever_the_first_one_stays(
 
 
 @each_store
-def test_a_store_ends_soon(opened: OpenStore) -> None:
+def test_store_close_takes_little_time(opened: OpenStore) -> None:
     store = opened()
     started = time.monotonic()
     store.close()

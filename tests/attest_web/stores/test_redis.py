@@ -49,7 +49,7 @@ def check_shared(url: str, signed: SignedExchange) -> None:
         assert all(other.get(f"chat-{number}") == signed for number in range(20))
 
 
-def test_keys_and_lifetimes_are_those_of_the_contract(redis: RedisServer, first: SignedExchange) -> None:
+def test_redis_keys_and_lifetimes_match_the_contract(redis: RedisServer, first: SignedExchange) -> None:
     with shared(redis.url, lifetime=1200) as store:
         store.put("chat-1", first)
         settle(store)
@@ -59,7 +59,9 @@ def test_keys_and_lifetimes_are_those_of_the_contract(redis: RedisServer, first:
 
 
 @pytest.mark.parametrize("value", ["nonsense", "[]", '{"text": 1}', b"\xff", "[" * 60_000, "x" * 70_000])
-def test_a_value_that_is_no_signature_counts_as_not_there(redis: RedisServer, value: str | bytes) -> None:
+def test_redis_value_that_is_no_signature_counts_as_missing_and_as_a_fault(
+    redis: RedisServer, value: str | bytes
+) -> None:
     fault = Mock()
     with redis.client() as client, shared(redis.url, fault=fault) as store:
         client.set("org/model:chat:x", value)
@@ -67,7 +69,7 @@ def test_a_value_that_is_no_signature_counts_as_not_there(redis: RedisServer, va
     fault.assert_called_once_with("unreadable")
 
 
-def test_of_a_value_of_any_size_no_more_is_read_than_a_signature_may_have(redis: RedisServer) -> None:
+def test_redis_read_of_a_huge_value_is_bounded(redis: RedisServer) -> None:
     backend = RedisBackend(RedisAddress("server", (("127.0.0.1", redis.port),), password=redis.password))
     with redis.client() as client:
         client.setrange("org/model:chat:x", 50 * 2**20, b"x")
@@ -97,7 +99,7 @@ def test_a_key_of_another_type_does_not_affect_other_keys(redis: RedisServer, fi
         assert fault.call_args_list[1:] == [(("unreadable",),)]
 
 
-def test_where_the_server_can_store_nothing_all_waits(
+def test_redis_that_refuses_writes_delays_signatures_until_it_accepts_them(
     redis: RedisServer, first: SignedExchange, caplog: pytest.LogCaptureFixture
 ) -> None:
     fault = Mock()
@@ -115,7 +117,7 @@ def test_where_the_server_can_store_nothing_all_waits(
     fault.assert_not_called()
 
 
-def test_an_attempt_that_arrived_without_its_answer_is_no_conflict(redis: RedisServer, first: SignedExchange) -> None:
+def test_redis_write_retried_after_a_lost_reply_is_no_conflict(redis: RedisServer, first: SignedExchange) -> None:
     conflict = Mock()
     with (
         wire_to(redis.port) as wire,
@@ -135,7 +137,7 @@ def test_an_attempt_that_arrived_without_its_answer_is_no_conflict(redis: RedisS
 
 
 @pytest.mark.parametrize("login", [":wr0ng-pass@", ""])
-def test_a_wrong_password_is_named_by_its_kind_alone(
+def test_redis_wrong_password_is_logged_by_error_type_only(
     redis: RedisServer, first: SignedExchange, caplog: pytest.LogCaptureFixture, login: str
 ) -> None:
     with caplog.at_level(logging.DEBUG), shared(f"redis://{login}127.0.0.1:{redis.port}") as store:
@@ -149,7 +151,7 @@ def test_a_wrong_password_is_named_by_its_kind_alone(
     assert caplog.text.count("is down") == 1
 
 
-def test_tls_is_spoken_and_the_certificate_is_checked(tmp_path: Path, first: SignedExchange) -> None:
+def test_redis_over_tls_works_and_an_untrusted_certificate_is_refused(tmp_path: Path, first: SignedExchange) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     (tmp_path / "cert.pem").write_bytes(self_signed(key))
     (tmp_path / "key.pem").write_bytes(key_pem(key))
@@ -170,7 +172,7 @@ def test_the_server_is_found_through_sentinels(tmp_path: Path, first: SignedExch
             check_shared(f"redis+sentinel://:pa55@127.0.0.1:{sentinel.port}/mymaster/0", first)
 
 
-def test_a_cluster_is_spoken_to(tmp_path: Path, first: SignedExchange) -> None:
+def test_redis_cluster_stores_and_shares_signatures(tmp_path: Path, first: SignedExchange) -> None:
     with running_redis(tmp_path, "--cluster-enabled", "yes", password="pa55") as server:
         with server.client() as client:
             client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
@@ -183,7 +185,7 @@ def test_a_cluster_is_spoken_to(tmp_path: Path, first: SignedExchange) -> None:
         check_shared(f"redis+cluster://:pa55@127.0.0.1:{server.port}", first)
 
 
-def test_what_was_put_while_it_was_away_is_there_afterwards_and_so_is_what_it_has_lost(
+def test_redis_that_restarts_empty_regains_earlier_and_pending_signatures(
     tmp_path: Path, first: SignedExchange
 ) -> None:
     with running_redis(tmp_path) as server, shared(server.url) as one, shared(server.url) as other:

@@ -40,7 +40,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_it_does_as_a_list_of_all_items_does(steps: list[str | tuple[str, int]]) -> None:
+def test_shares_behave_like_a_plain_list_model(steps: list[str | tuple[str, int]]) -> None:
     shares: Shares[Item] = Shares()
     model: list[Item] = []
     for step in steps:
@@ -62,7 +62,7 @@ def test_it_does_as_a_list_of_all_items_does(steps: list[str | tuple[str, int]])
         assert shares.size == sum(item.size for item in model)
 
 
-def test_what_it_needs_for_itself_does_not_grow_with_what_has_come_and_gone() -> None:
+def test_shares_bookkeeping_stays_bounded_after_many_evictions() -> None:
     shares: Shares[Item] = Shares()
     for number in range(10_000):
         shares.add(Item(str(number), 1))

@@ -28,14 +28,14 @@ class Clock:
         return self.now
 
 
-def test_what_was_put_is_got(first: SignedExchange) -> None:
+def test_memory_store_returns_what_was_put_under_its_id(first: SignedExchange) -> None:
     store = MemorySignatureStore("model", 10)
     assert store.put("chat-1", first)
     assert store.get("chat-1") == first
     assert store.get("chat-2") is None
 
 
-def test_a_taken_id_is_not_overwritten(first: SignedExchange, second: SignedExchange) -> None:
+def test_memory_store_does_not_overwrite_a_taken_id(first: SignedExchange, second: SignedExchange) -> None:
     store = MemorySignatureStore("model", 10)
     assert store.put("chat-1", first)
     assert not store.put("chat-1", second)
@@ -52,7 +52,7 @@ def test_an_exchange_whose_id_is_taken_is_found_by_its_receipt_and_the_conflict_
     assert store.get("rcpt-2") == second
 
 
-def test_a_signature_is_gone_when_its_time_is_over_and_its_id_is_free(
+def test_memory_store_expired_signature_is_gone_and_its_id_is_free(
     first: SignedExchange, second: SignedExchange
 ) -> None:
     clock = Clock()
@@ -74,7 +74,7 @@ def test_the_number_of_signatures_is_bounded(first: SignedExchange) -> None:
     assert store.get("chat-9") == first
 
 
-def test_threads_share_it(first: SignedExchange) -> None:
+def test_memory_store_is_thread_safe(first: SignedExchange) -> None:
     store = MemorySignatureStore("model", 60, max_exchanges=50)
     failures: list[BaseException] = []
 
@@ -95,7 +95,7 @@ def test_threads_share_it(first: SignedExchange) -> None:
     assert len(store) == 50
 
 
-def test_the_memory_for_signatures_is_bounded(first: SignedExchange) -> None:
+def test_memory_store_bytes_are_bounded(first: SignedExchange) -> None:
     store = MemorySignatureStore("model", 10, max_bytes=10_000)
     for number in range(100):
         assert store.put(f"chat-{number}", first)
@@ -114,7 +114,7 @@ IDS = {
 
 @pytest.mark.parametrize("make_id", IDS.values(), ids=IDS)
 @pytest.mark.parametrize("megabytes", [3, 5, 8])
-def test_a_full_store_takes_no_more_memory_than_it_may(
+def test_memory_store_when_full_stays_within_max_bytes_of_memory(
     keys: SigningKeys, make_id: Callable[[], str], megabytes: int
 ) -> None:
     store = MemorySignatureStore("org/some-model", 1200, max_bytes=megabytes * 2**20)
@@ -130,7 +130,7 @@ def test_a_full_store_takes_no_more_memory_than_it_may(
         tracemalloc.stop()
 
 
-def test_a_signature_with_two_ids_is_counted_once(keys: SigningKeys) -> None:
+def test_memory_store_counts_a_signature_with_two_ids_once(keys: SigningKeys) -> None:
     one, two = (MemorySignatureStore("m", 60, max_bytes=2**20) for _ in range(2))
     for number in range(3000):
         signed = sign_text(keys, f"{number:0129}")
@@ -141,7 +141,7 @@ def test_a_signature_with_two_ids_is_counted_once(keys: SigningKeys) -> None:
     assert len(one) > 1.5 * len(two)
 
 
-def test_a_client_that_stores_much_pushes_out_what_is_its_own(first: SignedExchange) -> None:
+def test_memory_store_client_over_its_share_evicts_only_its_own_signatures(first: SignedExchange) -> None:
     store = MemorySignatureStore("model", 60, max_bytes=200_000)
     for number in range(20):
         store.put(f"chat-{number}", first, "victim", f"rcpt-{number}")
@@ -153,7 +153,7 @@ def test_a_client_that_stores_much_pushes_out_what_is_its_own(first: SignedExcha
     assert store.get("rcpt-attacker-1999") == first
 
 
-def test_what_is_forgotten_frees_its_id_and_nothing_else_does(first: SignedExchange, second: SignedExchange) -> None:
+def test_memory_store_forget_frees_only_the_id_of_that_signature(first: SignedExchange, second: SignedExchange) -> None:
     store = MemorySignatureStore("model", 10)
     store.put("chat-1", first, "a", "rcpt-1")
     key = StoreKeys("model").signature("chat-1")
@@ -174,7 +174,7 @@ def reason_for(store: MemorySignatureStore, chat_id: str) -> str:
     return caught.value.reason
 
 
-def test_an_exchange_that_is_not_signed_leaves_its_reason_under_both_ids_for_as_long(first: SignedExchange) -> None:
+def test_memory_store_unsigned_reason_is_kept_under_both_ids_until_it_expires(first: SignedExchange) -> None:
     clock = Clock()
     store = MemorySignatureStore("model", 10, clock=clock)
     store.mark_unsigned(["rcpt-1", "chat-1"], "the exchange was cut short", "a")
@@ -186,7 +186,7 @@ def test_an_exchange_that_is_not_signed_leaves_its_reason_under_both_ids_for_as_
     assert store.all() == []
 
 
-def test_a_reason_stands_in_no_signatures_way_and_takes_none_away(first: SignedExchange) -> None:
+def test_memory_store_unsigned_reason_neither_blocks_nor_hides_a_signature(first: SignedExchange) -> None:
     store = MemorySignatureStore("model", 10)
     store.mark_unsigned(["rcpt-1", "chosen"], "the exchange was cut short", "attacker")
     assert store.put("chosen", first, "victim", "rcpt-2")
@@ -196,7 +196,7 @@ def test_a_reason_stands_in_no_signatures_way_and_takes_none_away(first: SignedE
     assert reason_for(store, "rcpt-1") == reason_for(store, "rcpt-3")
 
 
-def test_many_whose_time_is_over_hold_up_no_call_and_are_not_found(
+def test_memory_store_many_expired_entries_are_hidden_at_once_and_dropped_gradually(
     first: SignedExchange, second: SignedExchange
 ) -> None:
     clock = Clock()
@@ -215,7 +215,7 @@ def test_many_whose_time_is_over_hold_up_no_call_and_are_not_found(
     assert len(store) == 2
 
 
-def test_what_is_over_goes_before_what_is_not(first: SignedExchange) -> None:
+def test_memory_store_evicts_expired_signatures_before_live_ones(first: SignedExchange) -> None:
     clock = Clock()
     store = MemorySignatureStore("model", 10, max_exchanges=200, clock=clock)
     for number in range(150):
@@ -229,7 +229,7 @@ def test_what_is_over_goes_before_what_is_not(first: SignedExchange) -> None:
     assert all(store.get(f"new-{number}") == first for number in range(200))
 
 
-def test_reasons_are_small_and_bounded() -> None:
+def test_memory_store_unsigned_reasons_are_bounded_in_bytes() -> None:
     store = MemorySignatureStore("model", 60, max_bytes=100_000)
     for number in range(1000):
         store.mark_unsigned([f"rcpt-{number}"], "the exchange was cut short", "a")

@@ -29,7 +29,7 @@ def opened(path: Path, **bounds: int) -> SharedSignatureStore:
     return SharedSignatureStore(local, backend, StoreKeys("model"), 60, conflict=Mock(), fault=Mock())
 
 
-def test_the_files_are_private(tmp_path: Path, first: SignedExchange) -> None:
+def test_sqlite_files_and_directory_are_private(tmp_path: Path, first: SignedExchange) -> None:
     path = tmp_path / "new" / "signatures.db"
     store = opened(path)
     store.put("x", first)
@@ -39,7 +39,7 @@ def test_the_files_are_private(tmp_path: Path, first: SignedExchange) -> None:
     store.close()
 
 
-def test_the_directory_that_workers_share_is_private_and_gone_afterwards(first: SignedExchange) -> None:
+def test_shared_directory_is_private_and_removed_afterwards(first: SignedExchange) -> None:
     with shared_directory() as directory:
         path = directory / "signatures.db"
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -51,7 +51,7 @@ def test_the_directory_that_workers_share_is_private_and_gone_afterwards(first: 
     assert not path.parent.exists()
 
 
-def test_the_size_of_the_file_is_bounded_and_the_oldest_signatures_make_room(
+def test_sqlite_file_size_is_bounded_and_the_oldest_signatures_are_evicted(
     tmp_path: Path, first: SignedExchange
 ) -> None:
     path = tmp_path / "signatures.db"
@@ -78,9 +78,7 @@ backend.close()
 """
 
 
-def test_a_process_that_ends_takes_nothing_away_that_others_still_write_to(
-    tmp_path: Path, first: SignedExchange
-) -> None:
+def test_sqlite_process_exit_does_not_lose_writes_of_other_processes(tmp_path: Path, first: SignedExchange) -> None:
     """Whoever takes itself for the last one removes the log. The others are known by locks, which are easily lost."""
 
     def asked_elsewhere(*chat_ids: str) -> str:
@@ -99,7 +97,7 @@ def test_a_process_that_ends_takes_nothing_away_that_others_still_write_to(
     store.close()
 
 
-def test_no_more_than_half_of_the_file_system_is_taken(
+def test_sqlite_file_takes_at_most_half_of_the_file_system(
     tmp_path: Path, first: SignedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_blocks=512, f_frsize=4096))
@@ -130,7 +128,9 @@ def test_the_number_of_signatures_is_bounded(tmp_path: Path, first: SignedExchan
 
 
 @pytest.mark.parametrize("full", ["of bytes", "of keys"])
-def test_a_client_that_stores_much_pushes_out_what_is_its_own(tmp_path: Path, first: SignedExchange, full: str) -> None:
+def test_sqlite_client_over_its_share_evicts_only_its_own_signatures(
+    tmp_path: Path, first: SignedExchange, full: str
+) -> None:
     path = tmp_path / "signatures.db"
     bounds = {"max_bytes": 2 * 2**20} if full == "of bytes" else {"max_keys": 500}
     store, other = opened(path, **bounds), opened(path, **bounds)
@@ -147,7 +147,9 @@ def test_a_client_that_stores_much_pushes_out_what_is_its_own(tmp_path: Path, fi
 
 
 @pytest.mark.parametrize("chat_id", ["chatcmpl-{:032}", "\N{GRINNING FACE}" * 480 + "{:032}"])
-def test_the_size_of_a_row_is_what_it_takes_of_the_file(tmp_path: Path, first: SignedExchange, chat_id: str) -> None:
+def test_sqlite_row_size_matches_the_space_it_takes_in_the_file(
+    tmp_path: Path, first: SignedExchange, chat_id: str
+) -> None:
     path = tmp_path / "signatures.db"
     store = opened(path)
     for number in range(2000):
@@ -160,7 +162,7 @@ def test_the_size_of_a_row_is_what_it_takes_of_the_file(tmp_path: Path, first: S
     assert 0.75 < counted / path.stat().st_size < 1.25
 
 
-def test_a_long_id_is_found_as_any_other(tmp_path: Path, first: SignedExchange) -> None:
+def test_sqlite_long_id_is_found_like_any_other(tmp_path: Path, first: SignedExchange) -> None:
     path = tmp_path / "signatures.db"
     store, other = opened(path), opened(path)
     long = "\N{GRINNING FACE}" * 512
@@ -191,7 +193,7 @@ def test_the_largest_holder_loses_rows_until_the_others_have_as_much(
 
 
 @pytest.mark.parametrize("value", ["nonsense", "[" * 60_000, "x" * 70_000, b"\xff\xfe", 7, "x" * 300_000])
-def test_a_value_that_is_no_signature_counts_as_not_there(
+def test_sqlite_value_that_is_no_signature_counts_as_missing(
     tmp_path: Path, first: SignedExchange, value: str | bytes | int
 ) -> None:
     path = tmp_path / "signatures.db"
@@ -208,7 +210,7 @@ def test_a_value_that_is_no_signature_counts_as_not_there(
     other.close()
 
 
-def test_what_cannot_be_stored_is_set_aside_and_the_rest_is_stored(tmp_path: Path, first: SignedExchange) -> None:
+def test_sqlite_write_that_cannot_be_stored_does_not_block_the_rest(tmp_path: Path, first: SignedExchange) -> None:
     path = tmp_path / "signatures.db"
     store, other = opened(path), opened(path)
     for chat_id in ("one", "\ud800", "x" * 300_000, "two"):
@@ -229,7 +231,9 @@ def remove(path: Path) -> None:
         file.unlink()
 
 
-def test_a_file_that_is_gone_is_made_again_with_all_that_is_here(tmp_path: Path, first: SignedExchange) -> None:
+def test_sqlite_file_that_was_deleted_is_recreated_with_all_local_signatures(
+    tmp_path: Path, first: SignedExchange
+) -> None:
     path = tmp_path / "signatures.db"
     one, other = opened(path), opened(path)
     one.put("before", first)
@@ -251,7 +255,7 @@ def test_a_file_that_is_gone_is_made_again_with_all_that_is_here(tmp_path: Path,
 
 
 @pytest.mark.parametrize("damage", [overwrite, Path.mkdir, lambda path: path.symlink_to("/proc/x/y")])
-def test_without_a_usable_file_signatures_stay_here(
+def test_sqlite_without_a_usable_file_keeps_signatures_in_memory(
     tmp_path: Path, first: SignedExchange, damage: Damage, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "signatures.db"

@@ -73,13 +73,15 @@ def test_two_writes_of_one_batch_under_one_key_leave_the_first(backend: SqliteBa
     assert backend.read(["a"]) == [first.value()]
 
 
-def test_a_write_that_arrives_again_is_stored_and_its_time_is_prolonged(backend: SqliteBackend, path: Path) -> None:
+def test_write_repeated_with_the_same_value_is_stored_and_extends_its_lifetime(
+    backend: SqliteBackend, path: Path
+) -> None:
     assert backend.write([write("a", lifetime=60)]) == [STORED]
     assert backend.write([write("a", lifetime=6000)]) == [STORED]
     assert 5900 < rows(path)["a"] < 6001
 
 
-def test_a_value_whose_time_is_over_is_not_read_and_its_key_is_free(backend: SqliteBackend) -> None:
+def test_expired_value_is_not_read_and_its_key_is_free(backend: SqliteBackend) -> None:
     other = write("a", "two")
     assert backend.write([write("a", "one", lifetime=-1)]) == [STORED]
     assert backend.read(["a"]) == [None]
@@ -87,13 +89,13 @@ def test_a_value_whose_time_is_over_is_not_read_and_its_key_is_free(backend: Sql
     assert backend.read(["a"]) == [other.value()]
 
 
-def test_a_check_deletes_what_has_expired_and_nothing_else(backend: SqliteBackend, path: Path) -> None:
+def test_check_deletes_expired_rows_and_no_others(backend: SqliteBackend, path: Path) -> None:
     backend.write([write("over", lifetime=-1), write("short", lifetime=60), write("long", lifetime=6000)])
     backend.check()
     assert set(rows(path)) == {"short", "long"}
 
 
-def test_of_too_many_rows_those_that_expire_first_are_deleted_in_whatever_order_they_came(path: Path) -> None:
+def test_check_of_too_many_rows_deletes_those_that_expire_first(path: Path) -> None:
     backend = SqliteBackend(path, max_keys=4)
     lifetimes = [500, 100, 700, 300, 200, 600, 400]
     backend.write([write(f"row-{lifetime}", lifetime=lifetime) for lifetime in lifetimes])
@@ -102,7 +104,7 @@ def test_of_too_many_rows_those_that_expire_first_are_deleted_in_whatever_order_
     backend.close()
 
 
-def test_in_a_full_file_what_has_expired_is_room_enough(path: Path) -> None:
+def test_full_file_drops_expired_rows_before_live_ones(path: Path) -> None:
     backend = SqliteBackend(path, max_bytes=2**20)
     over = [write(f"over-{number}", "x" * 200, lifetime=-1) for number in range(1200)]
     assert set(backend.write(over)) == {STORED}
@@ -116,7 +118,7 @@ def test_in_a_full_file_what_has_expired_is_room_enough(path: Path) -> None:
     backend.close()
 
 
-def test_what_is_too_long_or_no_text_is_refused_and_the_rest_of_the_batch_is_stored(backend: SqliteBackend) -> None:
+def test_write_too_long_or_not_utf_8_is_refused_and_the_rest_of_the_batch_is_stored(backend: SqliteBackend) -> None:
     batch = [write("a"), write("b", "x" * 200_000), write("\ud800"), write("c")]
     assert backend.write(batch) == [STORED, REFUSED, REFUSED, STORED]
     assert backend.read(["a", "b", "c"]) == [batch[0].value(), None, batch[3].value()]
@@ -128,7 +130,7 @@ def test_a_value_of_another_writer_that_is_too_long_is_unreadable(backend: Sqlit
     assert backend.read(["a", "b"]) == [UNREADABLE, write("b").value()]
 
 
-def test_keys_that_are_alike_in_their_first_bytes_are_two(backend: SqliteBackend) -> None:
+def test_keys_with_a_long_common_prefix_are_distinct(backend: SqliteBackend) -> None:
     keys = ["x" * size + end for size in (10, 255, 256, 300, 5000) for end in "ab"]
     batch = [write(key, f"text {number}") for number, key in enumerate(keys)]
     assert backend.write(batch) == [STORED] * len(keys)
@@ -147,7 +149,9 @@ def test_a_batch_that_fails_changes_nothing_and_deletes_nothing(backend: SqliteB
     assert set(rows(path)) == {each.key for each in before}
 
 
-def test_after_a_batch_that_failed_the_next_one_is_written(backend: SqliteBackend, path: Path) -> None:
+def test_failed_batch_leaves_no_transaction_open_and_the_next_one_is_written(
+    backend: SqliteBackend, path: Path
+) -> None:
     backend.write([write("before")])
     execute(path, BLOCKED)
     with pytest.raises(BackendError):
@@ -160,9 +164,7 @@ def test_after_a_batch_that_failed_the_next_one_is_written(backend: SqliteBacken
     assert set(rows(path)) == {"before", "of another", "good", "bad"}
 
 
-def test_a_file_that_has_been_replaced_is_written_to_and_not_the_one_that_was_there(
-    backend: SqliteBackend, path: Path
-) -> None:
+def test_replaced_file_is_reopened_and_written_to(backend: SqliteBackend, path: Path) -> None:
     backend.write([write("before")])
     backend.read(["before"])
     for file in path.parent.iterdir():

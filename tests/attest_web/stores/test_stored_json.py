@@ -11,12 +11,12 @@ MEMBERS = tuple(SignedExchange.__annotations__)
 LIMIT = 4096
 
 
-def test_what_was_stored_is_read(first: SignedExchange) -> None:
+def test_stored_json_signatures_and_reasons_round_trip(first: SignedExchange) -> None:
     assert signature_of(to_json(first), LIMIT) == first
     assert reason_of(to_json(NotSigned("the exchange was cut short")), LIMIT) == "the exchange was cut short"
 
 
-def test_what_a_newer_proxy_stores_beside_it_is_left_out(first: SignedExchange) -> None:
+def test_stored_json_ignores_members_of_newer_versions(first: SignedExchange) -> None:
     assert signature_of(json.dumps({**first, "receipt": {"a": [1]}}).encode(), LIMIT) == first
 
 
@@ -38,13 +38,13 @@ def test_what_a_newer_proxy_stores_beside_it_is_left_out(first: SignedExchange) 
         json.dumps(dict.fromkeys(MEMBERS, "x" * 1000)).encode(),
     ],
 )
-def test_what_is_no_signature_is_refused(value: bytes) -> None:
+def test_stored_json_that_is_no_signature_is_refused(value: bytes) -> None:
     with pytest.raises(ForeignValueError):
         signature_of(value, LIMIT)
 
 
 @pytest.mark.parametrize("reason", ["", "x" * 201, "line\nbreak", "b\u00f6se", 1, None, ["a"]])
-def test_what_is_no_reason_is_refused(reason: object) -> None:
+def test_stored_json_that_is_no_reason_is_refused(reason: object) -> None:
     with pytest.raises(ForeignValueError):
         reason_of(json.dumps({"not_signed": reason}).encode(), LIMIT)
 
@@ -57,7 +57,7 @@ def test_what_is_no_reason_is_refused(reason: object) -> None:
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*MEMBERS, "not_signed"]), inner),
     ).map(lambda found: json.dumps(found).encode())
 )
-def test_any_bytes_are_read_or_refused(value: bytes) -> None:
+def test_stored_json_of_any_bytes_is_read_or_refused(value: bytes) -> None:
     for read in (signature_of, reason_of):
         try:
             read(value, LIMIT)

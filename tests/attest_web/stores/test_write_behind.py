@@ -60,7 +60,7 @@ def write(key: str, signed: SignedExchange, lifetime: float = 60, holder: str = 
     return [Write(key, signed, now + lifetime, now, holder, 100)]
 
 
-def test_a_barrier_holds_until_all_that_came_before_it_is_stored(backend: ToldBackend, first: SignedExchange) -> None:
+def test_barrier_waits_until_all_earlier_writes_are_stored(backend: ToldBackend, first: SignedExchange) -> None:
     behind = writer(backend, store_wait=60)
     assert behind.barrier() is None
     backend.may_write.clear()
@@ -101,7 +101,9 @@ def test_a_failure_resolves_the_barriers_and_later_ones_are_none(
     behind.close(5)
 
 
-def test_one_that_is_too_slow_is_not_waited_for_either(backend: ToldBackend, first: SignedExchange) -> None:
+def test_backend_slower_than_the_store_wait_counts_as_down_and_is_not_waited_for(
+    backend: ToldBackend, first: SignedExchange
+) -> None:
     behind = writer(backend, store_wait=0.05)
     backend.may_write.clear()
     behind.add(write("one", first))
@@ -131,7 +133,7 @@ def recovered(backend: ToldBackend, behind: WriteBehind) -> list[str]:
     return backend.written
 
 
-def test_what_waits_is_bounded_and_what_expires_first_is_given_up_first(
+def test_pending_writes_are_bounded_and_drop_those_that_expire_first(
     backend: ToldBackend, first: SignedExchange
 ) -> None:
     dropped = Mock()
@@ -142,9 +144,7 @@ def test_what_waits_is_bounded_and_what_expires_first_is_given_up_first(
     assert recovered(backend, behind) == ["in hand", *(f"chat-{number}" for number in range(15, 20))]
 
 
-def test_a_client_that_stores_much_during_an_outage_gives_up_its_own(
-    backend: ToldBackend, first: SignedExchange
-) -> None:
+def test_pending_writes_of_a_client_over_its_share_drop_its_own(backend: ToldBackend, first: SignedExchange) -> None:
     behind = failing(backend, first, max_pending=1000)
     behind.add(write("victim", first, holder="victim"))
     for number in range(50):
@@ -153,7 +153,7 @@ def test_a_client_that_stores_much_during_an_outage_gives_up_its_own(
 
 
 @pytest.mark.parametrize("bad", ["refused", "poison"])
-def test_what_fails_alone_is_set_aside_and_the_rest_is_stored(
+def test_write_that_fails_alone_is_set_aside_and_the_rest_is_stored(
     backend: ToldBackend, first: SignedExchange, bad: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = Mock()
@@ -166,7 +166,7 @@ def test_what_fails_alone_is_set_aside_and_the_rest_is_stored(
     assert caplog.text.count("1 signatures cannot be stored in the signature store; they are found here alone") == 1
 
 
-def test_what_has_expired_meanwhile_is_not_written(backend: ToldBackend, first: SignedExchange) -> None:
+def test_write_that_expired_during_an_outage_is_skipped(backend: ToldBackend, first: SignedExchange) -> None:
     behind = writer(backend)
     backend.failing = True
     behind.add(write("short", first, lifetime=0.01))
@@ -180,7 +180,7 @@ def test_what_has_expired_meanwhile_is_not_written(backend: ToldBackend, first: 
     behind.close(5)
 
 
-def test_many_that_have_expired_are_dropped_some_at_a_time_and_what_comes_behind_them_is_written(
+def test_many_expired_writes_are_skipped_and_later_ones_are_written(
     backend: ToldBackend, first: SignedExchange
 ) -> None:
     behind = failing(backend, first)
@@ -191,7 +191,7 @@ def test_many_that_have_expired_are_dropped_some_at_a_time_and_what_comes_behind
     assert behind.barrier() is None
 
 
-def test_the_end_does_not_wait_for_what_does_not_answer(
+def test_close_with_a_hung_backend_returns_and_logs_the_lost_signatures(
     backend: ToldBackend, first: SignedExchange, caplog: pytest.LogCaptureFixture
 ) -> None:
     behind = writer(backend)

@@ -66,7 +66,7 @@ def archive(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("at", [ISSUED + SECOND, ISSUED + datetime.timedelta(days=3), EXPIRES - SECOND])
-def test_a_quote_is_checked_as_of_then_and_is_called_so(
+def test_archived_quote_is_checked_as_of_the_given_time_and_reported_so(
     capsys: pytest.CaptureFixture[str], archive: list[str], at: datetime.datetime
 ) -> None:
     _, found, _ = verify(capsys, *archive, "--at", shown_moment(at))
@@ -85,7 +85,7 @@ def test_a_quote_is_checked_as_of_then_and_is_called_so(
 @pytest.mark.parametrize(
     ("at", "why"), [(ISSUED - SECOND, "issue date is in the future"), (EXPIRES + SECOND, "expired")]
 )
-def test_collateral_of_another_time_does_not_hold_then(
+def test_archived_quote_outside_the_validity_of_its_collateral_fails(
     capsys: pytest.CaptureFixture[str], archive: list[str], at: datetime.datetime, why: str
 ) -> None:
     status, found, _ = verify(capsys, *archive, "--at", shown_moment(at))
@@ -95,13 +95,15 @@ def test_collateral_of_another_time_does_not_hold_then(
     assert detail(found, "ecdsa TCB status")[0] == "not made"
 
 
-def test_a_date_is_the_end_of_that_day(capsys: pytest.CaptureFixture[str], archive: list[str]) -> None:
+def test_at_option_with_a_date_means_the_end_of_that_day(
+    capsys: pytest.CaptureFixture[str], archive: list[str]
+) -> None:
     _, found, _ = verify(capsys, *archive, "--at", f"{ISSUED:%Y-%m-%d}")
     assert found["as_of"] == f"{ISSUED:%Y-%m-%d}T23:59:59Z"
     assert detail(found, "ecdsa quote signature")[0] == "passed"
 
 
-def test_without_a_time_the_collateral_must_be_valid_now(
+def test_archived_quote_without_the_at_option_needs_collateral_valid_now(
     capsys: pytest.CaptureFixture[str], archive: list[str]
 ) -> None:
     status, found, _ = verify(capsys, *archive)
@@ -116,7 +118,7 @@ def proof(where: Path, content: Evidence, collateral: str | None) -> str:
     return str(where / "proof.json")
 
 
-def test_the_collateral_that_a_proof_has_is_that_of_then(
+def test_archived_proof_is_checked_with_its_own_collateral(
     capsys: pytest.CaptureFixture[str], archive: list[str], tmp_path: Path
 ) -> None:
     made = proof(tmp_path, evidence(report(intel_quote=QUOTE), report("ed25519")), json.dumps(PKI["collateral"]))
@@ -161,7 +163,7 @@ def test_a_proof_without_collateral_is_an_error_with_a_hint(
         (["--nvidia-answer", "f", "--nvidia-keys", "f", "--gpu", "unverified"], "unverified skips"),
     ],
 )
-def test_a_time_goes_with_what_is_of_that_time(
+def test_at_and_nvidia_answer_options_with_conflicting_inputs_are_wrong_usage(
     capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
 ) -> None:
     status, found, said = verify(capsys, "--report", "f", *arguments)
@@ -169,7 +171,7 @@ def test_a_time_goes_with_what_is_of_that_time(
     assert why in said
 
 
-def test_a_proxy_that_answers_is_never_judged_as_of_then(capsys: pytest.CaptureFixture[str]) -> None:
+def test_at_and_nvidia_answer_options_with_a_live_proxy_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with fake_proxy() as proxy:
         for more, why in (
             (["--at", "2026-11-28"], "a running proxy is checked as of now"),
@@ -181,7 +183,7 @@ def test_a_proxy_that_answers_is_never_judged_as_of_then(capsys: pytest.CaptureF
         assert not proxy.asked
 
 
-def test_nvidias_verdicts_are_checked_as_of_then(
+def test_archived_nvidia_verdict_is_checked_as_of_the_given_time(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli, "DcapVerifier", LenientVerifier)
@@ -221,7 +223,7 @@ def test_nvidias_verdicts_are_checked_as_of_then(
     assert outcome([b"{}"], ISSUED + 60 * SECOND)[:2] == (1, "not made")
 
 
-def test_what_nvidia_answered_is_saved_to_be_checked_as_of_then(
+def test_nvidia_verdict_saved_by_the_save_option_verifies_later(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli, "DcapVerifier", LenientVerifier)

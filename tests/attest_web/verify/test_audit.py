@@ -52,7 +52,7 @@ def test_an_unsigned_quote_fails_and_leaves_its_tcb_open() -> None:
     assert wrong(found) == {"ecdsa quote signature", "ecdsa TCB status"}
 
 
-def test_collateral_that_cannot_be_had_leaves_the_quote_open_and_that_is_no_pass() -> None:
+def test_quote_without_collateral_is_not_made_and_does_not_pass() -> None:
     def verify_quote(quote: bytes) -> QuoteVerdict:
         raise NotMadeError("no collateral")
 
@@ -61,13 +61,13 @@ def test_collateral_that_cannot_be_had_leaves_the_quote_open_and_that_is_no_pass
     assert not found.ok
 
 
-def test_a_tcb_that_is_not_up_to_date_passes_only_where_it_is_put_up_with() -> None:
+def test_outdated_tcb_passes_only_if_allowed() -> None:
     assert wrong(audit(verdict="OutOfDate")) == {"ecdsa TCB status", "ed25519 TCB status"}
     assert audit(verdict="OutOfDate", allowed_tcb=frozenset({"UpToDate", "OutOfDate"})).ok
     assert not audit(verdict="Revoked", allowed_tcb=frozenset({"UpToDate", "OutOfDate"})).ok
 
 
-def test_the_tls_key_has_to_be_the_one_that_the_server_shows() -> None:
+def test_tls_key_must_be_the_attested_one() -> None:
     bound = report(spki=SPKI), report("ed25519", spki=SPKI)
     assert audit(*bound, about=evidence(*bound, tls_keys=frozenset({SPKI}))).ok
     other = audit(*bound, about=evidence(*bound, tls_keys=frozenset({b"\7" * 32})))
@@ -90,7 +90,7 @@ def test_without_a_nonce_of_the_verifiers_the_age_of_a_report_is_left_open() -> 
     assert status(audit(other, about=evidence(other, nonce=None)), "ecdsa nonce") is Status.FAILED
 
 
-def test_a_signature_without_a_report_about_its_key_is_left_open() -> None:
+def test_signature_without_a_report_about_its_key_is_not_made() -> None:
     found = audit(report("ecdsa"))
     assert wrong(found) == {"ed25519 key attested"}
     assert status(found, "ed25519 key attested") is Status.NOT_MADE
@@ -102,7 +102,7 @@ def statements(*answers: dict[str, Any]) -> list[Statement]:
     return [Statement(json.dumps(answer).encode()) for answer in answers]
 
 
-def test_a_second_signer_does_not_hide_behind_one_whose_key_is_attested() -> None:
+def test_second_signer_without_an_attested_key_fails() -> None:
     both = statements(signature(), signature(keys=OTHER_KEYS))
     for signatures in (both, both[::-1]):
         found = audit(report(), about=evidence(report(), signatures=signatures))
@@ -132,7 +132,7 @@ def test_signatures_of_the_same_algorithm_are_numbered() -> None:
     assert {"ecdsa signature", "ecdsa 2 signature", "ecdsa quote signature", "ecdsa 2 quote signature"} <= set(names)
 
 
-def test_the_algorithm_that_no_saved_signature_is_of_is_listed() -> None:
+def test_algorithm_without_a_saved_signature_is_listed_as_not_made() -> None:
     for algo, other in (("ecdsa", "ed25519"), ("ed25519", "ecdsa")):
         made = signature("ecdsa" if algo == "ecdsa" else "ed25519")
         found = audit(about=evidence(reports=[], signatures=statements(made), attestation_asked=False))
@@ -147,13 +147,13 @@ def test_signatures_alone_pass_where_no_attestation_is_requested() -> None:
     assert status(found, "attestation") is Status.NOT_MADE
 
 
-def test_reports_alone_can_be_checked() -> None:
+def test_reports_alone_are_checked() -> None:
     found = audit(about=evidence(bodies=None, signatures=[]))
     assert found.ok
     assert status(found, "ecdsa key attested") is Status.NOT_MADE
 
 
-def test_no_evidence_at_all_is_no_success() -> None:
+def test_empty_evidence_does_not_pass() -> None:
     assert not check_evidence(Evidence(attestation_asked=False), Policy(QuoteBook())).ok
 
 
@@ -170,7 +170,7 @@ def test_a_changed_response_fails_both_signatures_checks() -> None:
     assert wrong(found) == {"ecdsa response hash", "ed25519 response hash"}
 
 
-def test_keys_of_a_development_run_pass_only_by_name_and_are_warned_of() -> None:
+def test_development_keys_pass_only_if_allowed_and_are_warned_of() -> None:
     dev = report(dev=True), report("ed25519", dev=True)
     found = audit(*dev)
     assert wrong(found) == {"ecdsa keys", "ed25519 keys"}

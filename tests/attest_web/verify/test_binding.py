@@ -7,13 +7,13 @@ from attest_web.verify.primitives.checks import FailedError
 from tests.attest_web.verify.minting import ALGOS, KEYS, NONCE, OTHER_KEYS, SPKI, VECTORS, address
 
 
-def test_report_data_is_that_of_the_vectors() -> None:
+def test_report_data_matches_the_vectors() -> None:
     assert report_data(address(KEYS, "ecdsa"), NONCE).hex() == VECTORS["report_data_ecdsa"]
     assert report_data(address(KEYS, "ecdsa"), NONCE, SPKI).hex() == VECTORS["report_data_ecdsa_with_tls"]
     assert report_data(address(KEYS, "ed25519"), NONCE).hex() == VECTORS["ed25519_public_key"] + VECTORS["nonce"]
 
 
-def test_public_keys_give_their_addresses() -> None:
+def test_public_key_must_give_the_signing_address() -> None:
     check_public_key("ecdsa", KEYS.ecdsa_public_key, address(KEYS, "ecdsa"))
     check_public_key("ed25519", KEYS.ed25519_public_key, address(KEYS, "ed25519"))
     with pytest.raises(FailedError, match="gives 0x"):
@@ -24,7 +24,7 @@ def test_public_keys_give_their_addresses() -> None:
 
 @pytest.mark.parametrize("algo", ALGOS)
 @pytest.mark.parametrize("spki", [None, SPKI], ids=["alone", "with TLS"])
-def test_the_quote_carries_this_address_and_this_tls_key(algo: SigningAlgo, spki: bytes | None) -> None:
+def test_quote_must_carry_the_signing_address_and_the_tls_key(algo: SigningAlgo, spki: bytes | None) -> None:
     bound = address(KEYS, algo)
     check_address_bound(algo, bound, NONCE, spki, report_data(bound, NONCE, spki))
     for other in (report_data(address(OTHER_KEYS, algo), NONCE, spki), report_data(bound, NONCE, b"\7" * 32)):
@@ -45,7 +45,7 @@ def test_every_byte_of_the_address_that_a_public_key_gives_is_compared(algo: Sig
 
 @pytest.mark.parametrize("algo", ALGOS)
 @pytest.mark.parametrize("spki", [None, SPKI], ids=["alone", "with TLS"])
-def test_every_byte_of_what_the_quote_carries_is_compared(algo: SigningAlgo, spki: bytes | None) -> None:
+def test_every_byte_of_report_data_is_compared(algo: SigningAlgo, spki: bytes | None) -> None:
     bound = address(KEYS, algo)
     true = report_data(bound, NONCE, spki)
     for at in range(32):

@@ -18,7 +18,7 @@ from attest_web.verify.primitives.checks import Check, FailedError, Status, all_
 from tests.attest_web.verify.dstack.certificates import NOW, attestation_of, failed, made
 
 
-def test_a_certificate_of_the_guest_agent_holds(leaf: x509.Certificate, policy: Policy) -> None:
+def test_certificate_of_the_guest_agent_passes_all_checks(leaf: x509.Certificate, policy: Policy) -> None:
     checks = certificate_checks(leaf.public_bytes(Encoding.DER), policy, NOW)
     assert all_hold(checks), why_refused(checks)
     passed = {check.name for check in checks if check.status is Status.PASSED}
@@ -29,7 +29,7 @@ def test_a_certificate_of_the_guest_agent_holds(leaf: x509.Certificate, policy: 
     }
 
 
-def test_an_attestation_of_another_key_fails_as_such(leaf: x509.Certificate, policy: Policy) -> None:
+def test_certificate_with_an_attestation_of_another_key_fails(leaf: x509.Certificate, policy: Policy) -> None:
     assert failed(certificate_checks(made(attestation_of(leaf)), policy, NOW)) == {"certificate"}
 
 
@@ -53,7 +53,9 @@ def test_an_attestation_that_claims_the_certificates_key_and_has_a_quote_about_a
 
 
 @pytest.mark.parametrize("when", [datetime.timedelta(days=-100 * 365), datetime.timedelta(days=100 * 365)])
-def test_a_certificate_has_its_time(leaf: x509.Certificate, policy: Policy, when: datetime.timedelta) -> None:
+def test_certificate_outside_its_validity_period_fails(
+    leaf: x509.Certificate, policy: Policy, when: datetime.timedelta
+) -> None:
     assert failed(certificate_checks(leaf.public_bytes(Encoding.DER), policy, NOW + when)) == {"certificate"}
 
 
@@ -70,15 +72,13 @@ def test_a_certificate_has_its_time(leaf: x509.Certificate, policy: Policy, when
         b"\x04\x01\0",
     ],
 )
-def test_what_is_no_attestation_makes_every_check_fail(bent: bytes | None, policy: Policy) -> None:
+def test_malformed_attestation_extension_passes_no_check(bent: bytes | None, policy: Policy) -> None:
     checks = certificate_checks(made(bent), policy, NOW)
     assert not [check.name for check in checks if check.status is Status.PASSED]
     assert not all_hold(checks)
 
 
-def test_an_attestation_of_a_length_that_is_not_der_makes_every_check_fail(
-    leaf: x509.Certificate, policy: Policy
-) -> None:
+def test_attestation_extension_with_a_non_der_length_passes_no_check(leaf: x509.Certificate, policy: Policy) -> None:
     whole = attestation_of(leaf)
     assert whole[:2] == b"\x04\x82"
     assert failed(certificate_checks(made(whole), policy, NOW)) == {"certificate"}
@@ -87,7 +87,7 @@ def test_an_attestation_of_a_length_that_is_not_der_makes_every_check_fail(
         assert not [check.name for check in checks if check.status is Status.PASSED]
 
 
-def test_no_byte_of_what_the_quote_signs_can_be_changed(leaf: x509.Certificate, policy: Policy) -> None:
+def test_every_byte_signed_by_the_quote_is_covered(leaf: x509.Certificate, policy: Policy) -> None:
     whole = attestation_of(leaf)
     begins = whole.index(b"\x04\0\x02\0\x81\0\0\0")
     for at in range(begins, begins + 632, 7):
@@ -122,7 +122,7 @@ def test_the_app_id_is_compared_with_known_ones(
     [{"compose_hash": None}, {"mrtd": None}, *({"without": register} for register in range(3))],
     ids=str,
 )
-def test_a_policy_that_any_app_or_any_image_meets_is_refused(policy: Policy, missing: dict[str, Any]) -> None:
+def test_policy_without_a_pinned_app_and_image_is_refused(policy: Policy, missing: dict[str, Any]) -> None:
     CertificateVerifier(policy)
     CertificateVerifier(replace(policy, mrtd=None, rtmrs={}, os_image_hashes=frozenset({bytes(32)})))
     if "without" in missing:
@@ -131,7 +131,7 @@ def test_a_policy_that_any_app_or_any_image_meets_is_refused(policy: Policy, mis
         CertificateVerifier(replace(policy, **missing))
 
 
-def test_what_holds_is_remembered_and_what_does_not_is_not(leaf: x509.Certificate, policy: Policy) -> None:
+def test_certificate_that_passes_is_cached_and_one_that_fails_is_not(leaf: x509.Certificate, policy: Policy) -> None:
     asked = []
 
     def verify(quote: bytes) -> QuoteVerdict:
@@ -148,7 +148,7 @@ def test_what_holds_is_remembered_and_what_does_not_is_not(leaf: x509.Certificat
     assert len(asked) == 3
 
 
-def test_what_holds_is_not_taken_to_hold_for_longer_than_its_age(leaf: x509.Certificate, policy: Policy) -> None:
+def test_cached_certificate_is_checked_again_after_its_maximum_age(leaf: x509.Certificate, policy: Policy) -> None:
     asked = []
 
     def verify(quote: bytes) -> QuoteVerdict:
@@ -173,7 +173,7 @@ def test_what_holds_is_not_taken_to_hold_for_longer_than_its_age(leaf: x509.Cert
     assert len(asked) == 4
 
 
-def test_only_so_many_are_remembered(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificate_cache_is_bounded(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     made_for: list[bytes] = []
 
     def checks(certificate: bytes, *_: object) -> list[Check]:

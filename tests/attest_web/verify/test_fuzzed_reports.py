@@ -113,13 +113,13 @@ def with_report(bent: Any) -> Evidence:
     return evidence(reports=[Statement(json.dumps(each).encode()) for each in (bent, WHOLE["ed25519"])])
 
 
-def test_the_report_that_is_bent_here_holds() -> None:
+def test_unmodified_report_used_by_these_tests_passes() -> None:
     assert holds(with_report(WHOLE["ecdsa"]))
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(PLACES), values)
-def test_a_report_with_a_changed_value_does_not_hold(path: Path, value: Any) -> None:
+def test_report_with_a_changed_value_does_not_pass(path: Path, value: Any) -> None:
     old = at(WHOLE["ecdsa"], path)
     result = holds(with_report(replaced(WHOLE["ecdsa"], path, value)))
     if counts(path) and json.dumps(value) != json.dumps(old) and not means_the_same(path, old, value):
@@ -128,7 +128,7 @@ def test_a_report_with_a_changed_value_does_not_hold(path: Path, value: Any) -> 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from([path for path in PLACES if counts(path)]), st.data())
-def test_a_report_with_a_changed_character_does_not_hold(path: Path, data: st.DataObject) -> None:
+def test_report_with_a_changed_character_does_not_pass(path: Path, data: st.DataObject) -> None:
     old = at(WHOLE["ecdsa"], path)
     if not isinstance(old, str) or not old or path == ("nvidia_payload",):
         return
@@ -140,7 +140,7 @@ def test_a_report_with_a_changed_character_does_not_hold(path: Path, data: st.Da
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), values), min_size=2, max_size=5))
-def test_a_report_bent_in_several_places_raises_nothing(bends: list[tuple[Path, Any]]) -> None:
+def test_report_changed_in_several_places_raises_no_exception(bends: list[tuple[Path, Any]]) -> None:
     bent = copy.deepcopy(WHOLE["ecdsa"])
     for path, value in sorted(bends, key=lambda bend: -len(bend[0])):  # the deepest first, so that all are still there
         bent = replaced(bent, path, value)
@@ -149,7 +149,7 @@ def test_a_report_bent_in_several_places_raises_nothing(bends: list[tuple[Path, 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from([path for path in places(json.loads(gpu_payload())) if path]), values)
-def test_bent_gpu_evidence_raises_nothing_and_never_holds_without_its_nonces(path: Path, value: Any) -> None:
+def test_altered_gpu_evidence_raises_no_exception_and_fails_without_its_nonces(path: Path, value: Any) -> None:
     payload = json.loads(gpu_payload())
     bent = replaced(payload, path, value)
     result = holds(with_report(WHOLE["ecdsa"] | {"nvidia_payload": json.dumps(bent)}))
@@ -159,20 +159,20 @@ def test_bent_gpu_evidence_raises_nothing_and_never_holds_without_its_nonces(pat
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
-def test_bytes_that_are_no_json_raise_nothing(body: bytes) -> None:
+def test_report_of_any_bytes_raises_no_exception_and_fails(body: bytes) -> None:
     assert not holds(evidence(reports=[Statement(body)], signatures=[Statement(body)]))
 
 
 @settings(max_examples=200, deadline=None)
 @given(values)
-def test_any_json_raises_nothing(value: Any) -> None:
+def test_report_of_any_json_raises_no_exception_and_fails(value: Any) -> None:
     body = json.dumps(value).encode()
     assert not holds(evidence(reports=[Statement(body)], signatures=[Statement(body)]))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(ALGOS), st.sampled_from(sorted(signature())), values)
-def test_a_bent_signature_does_not_hold(algo: str, name: str, value: Any) -> None:
+def test_signature_with_a_changed_member_does_not_pass(algo: str, name: str, value: Any) -> None:
     whole = signature("ecdsa" if algo == "ecdsa" else "ed25519")
     about = evidence(reports=[], attestation_asked=False)
     about.signatures = [Statement(json.dumps(whole | {name: value}).encode())]

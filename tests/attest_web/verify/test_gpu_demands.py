@@ -22,7 +22,7 @@ from tests.attest_web.verify.minting import (
 )
 
 
-def test_canned_gpu_evidence_passes_only_by_name_and_never_as_made() -> None:
+def test_canned_gpu_evidence_is_allowed_only_by_the_canned_demand_and_never_passes() -> None:
     canned = report(canned_gpu=True), report("ed25519", canned_gpu=True)
     found = audit(*canned, gpu=GpuDemand.CANNED, ask_nvidia=None)
     assert found.ok
@@ -46,7 +46,7 @@ def test_canned_evidence_stays_canned_for_a_report_with_its_own_nonce(demand: Gp
         assert CANNED_GPU in allowed.warnings
 
 
-def test_a_verdict_about_gpus_that_may_be_anywhere_is_warned_of_where_canned_ones_would_do() -> None:
+def test_unbound_gpu_warning_is_given_with_the_canned_demand_and_a_verdict() -> None:
     assert UNBOUND_GPU in audit(gpu=GpuDemand.CANNED).warnings
     assert UNBOUND_GPU not in audit(gpu=GpuDemand.CANNED, ask_nvidia=None).warnings
     alone = evidence(bound_report(), bodies=None, signatures=[])
@@ -66,7 +66,7 @@ def test_evidence_without_nvidias_verdict_is_no_pass_where_gpus_are_required() -
     assert details == {"--nvidia asks NVIDIA for it; --gpu unverified skips it"}
 
 
-def test_nvidias_verdict() -> None:
+def test_gpu_evidence_status_follows_nvidias_verdict() -> None:
     for ask, verdict, gpu_evidence in (
         (vouching, Status.PASSED, Status.PASSED),
         (rejecting, Status.FAILED, Status.NOT_MADE),
@@ -79,7 +79,7 @@ def test_nvidias_verdict() -> None:
 
 
 @pytest.mark.parametrize("demand", [GpuDemand.UNVERIFIED, GpuDemand.CANNED])
-def test_unverified_gpu_evidence_passes_only_by_name_and_never_as_made(demand: GpuDemand) -> None:
+def test_unverified_gpu_evidence_is_allowed_only_by_its_demand_and_never_passes(demand: GpuDemand) -> None:
     found = audit(ask_nvidia=None, gpu=demand)
     assert found.ok
     assert status(found, "ecdsa GPU evidence") is Status.NOT_MADE
@@ -110,7 +110,7 @@ def bound_report(**more: Any) -> dict[str, Any]:
     return report(**({"events": events, "gpu_info": GPU_INFO, "nvidia_payload": gpu_payload(gpus=1)} | more))
 
 
-def test_gpus_that_the_guest_has_attested_at_boot_are_bound_to_it() -> None:
+def test_gpus_attested_at_boot_are_bound_to_the_guest() -> None:
     alone = evidence(bound_report(), bodies=None, signatures=[])
     for demand in (GpuDemand.BOUND, GpuDemand.REQUIRED):
         found = audit(bound_report(), about=alone, **(BOUND | {"gpu": demand}))
@@ -152,7 +152,7 @@ def test_another_gpu_than_the_guests_fails() -> None:
     assert UNBOUND_GPU in found.warnings
 
 
-def test_a_gpu_policy_may_be_expected() -> None:
+def test_expected_gpu_policy_hash_is_compared_with_the_measured_one() -> None:
     policy = frozenset({GPU_POLICY_HASH})
     assert audit(gpu_policy_hashes=policy).ok
     assert wrong(audit(gpu_policy_hashes=frozenset({b"\7" * 32}))) == {"ecdsa GPU policy", "ed25519 GPU policy"}

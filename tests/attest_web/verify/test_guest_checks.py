@@ -86,7 +86,7 @@ def wrong(found: dict[str, Check]) -> set[str]:
     return {name for name, check in found.items() if not check.holds}
 
 
-def test_a_guest_that_holds_meets_every_demand() -> None:
+def test_valid_guest_passes_every_check() -> None:
     found = checked(Guest(), **PINNED)
     assert {check.status for check in found.values()} == {Status.PASSED}
     assert list(found) == [
@@ -186,14 +186,14 @@ def test_a_false_statement_fails_the_checks_that_cover_it(lie: str) -> None:
     ],
 )
 @pytest.mark.parametrize("whole_log", [True, False], ids=["report", "certificate"])
-def test_a_guest_that_holds_is_refused_where_another_is_demanded(
+def test_valid_guest_fails_the_check_of_another_expected_value(
     name: str, demand: dict[str, Any], whole_log: bool
 ) -> None:
     assert wrong(checked(Guest(), whole_log=whole_log, **(PINNED | demand))) == {name}
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_the_log_of_a_certificate_has_no_firmware(version: int) -> None:
+def test_certificate_event_log_without_firmware_events_is_accepted_only_as_such(version: int) -> None:
     acpi = [event for event in FIRMWARE_EVENTS if event["event"]]
     guest = Guest(event_log(version=version), [*acpi, *runtime_log(boot_log(), version)])
     assert wrong(checked(guest, **PINNED)) == {"RTMR0", "RTMR1", "RTMR2"}
@@ -206,7 +206,7 @@ def test_the_log_of_a_certificate_has_no_firmware(version: int) -> None:
     assert "RTMR3" in wrong(checked(other, whole_log=False))
 
 
-def test_a_compose_document_that_is_not_shown_pins_nothing() -> None:
+def test_compose_document_not_shown_pins_no_key_provider() -> None:
     hidden = checked(Guest(app_compose=None), compose_hash=COMPOSE_HASH)
     assert not wrong(hidden)
     assert (hidden["key provider"].status, hidden["key provider"].asked) == (Status.NOT_MADE, False)
@@ -233,13 +233,13 @@ def test_a_compose_document_that_demands_another_key_provider_fails() -> None:
         assert found["key provider"].status is Status.PASSED
 
 
-def test_keys_of_the_guests_own_making_hold_where_no_provider_is_demanded() -> None:
+def test_key_provider_none_passes_unless_the_compose_document_pins_one() -> None:
     assert checked(with_compose(key_provider("none")))["key provider"].status is Status.PASSED
     for demand in (KMS_ID.hex(), "07" * 32):
         assert wrong(checked(with_compose(key_provider("none"), key_provider_id=demand))) == {"key provider"}
 
 
-def test_an_enclave_of_the_host_counts_only_where_it_is_demanded() -> None:
+def test_key_provider_local_sgx_passes_only_if_expected() -> None:
     guest = with_compose(key_provider("local-sgx", b"\6" * 32))
     found = checked(guest)
     assert wrong(found) == {"key provider"}
@@ -247,7 +247,7 @@ def test_an_enclave_of_the_host_counts_only_where_it_is_demanded() -> None:
     assert not wrong(checked(guest, key_providers=frozenset({b"\6" * 32})))
 
 
-def test_a_compose_document_that_demands_acpi_tables_to_be_checked_leaves_the_image_open() -> None:
+def test_os_image_is_not_checked_if_the_compose_document_requires_acpi_measurement() -> None:
     # The host alone says that the guest was started in the variant in which they are not.
     image: dict[str, Any] = {"os_image_hashes": frozenset({OS_IMAGE_HASH})}
     found = checked(with_compose(requirements={"tdx_measure_acpi_tables": True}), **image)
@@ -258,7 +258,7 @@ def test_a_compose_document_that_demands_acpi_tables_to_be_checked_leaves_the_im
         assert checked(with_compose(requirements=said), **image)["OS image"].status is Status.PASSED
 
 
-def test_mr_config_id_of_a_document_in_vm_config() -> None:
+def test_mr_config_id_version_3_is_checked_against_the_document_in_vm_config() -> None:
     document = json.dumps({"version": 3, "compose_hash": COMPOSE_HASH.hex(), "key_provider": "kms"})
     value = b"\3" + hashlib.sha256(b"dstack-mr-config-v3:\0" + document.encode()).digest() + bytes(15)
     config = json.loads(VM_CONFIG)
@@ -311,7 +311,7 @@ class RealGuest:
         ("agent V2", {"MRTD", "MRCONFIGID", "key provider"}, set()),
     ],
 )
-def test_real_guests_hold(name: str, left: set[str], undecided: set[str]) -> None:
+def test_real_guests_fail_no_check(name: str, left: set[str], undecided: set[str]) -> None:
     guest = RealGuest(REAL[name])
     compose_hash = next(event.payload for event in guest.events if event.name == "compose-hash")
     checks = {each.name.strip(): each for each in guest_checks("", guest, policy(compose_hash=compose_hash))}
@@ -322,7 +322,7 @@ def test_real_guests_hold(name: str, left: set[str], undecided: set[str]) -> Non
     assert wrong(checks) == undecided
 
 
-def test_the_image_of_real_guests() -> None:
+def test_os_image_of_real_guests_is_checked() -> None:
     for name, status in (
         ("0.6.0 guest", Status.PASSED),
         ("0.5 guest", Status.NOT_MADE),
@@ -360,7 +360,7 @@ def test_a_quote_that_cannot_be_checked_leaves_its_tcb_open() -> None:
     assert not tcb.holds
 
 
-def test_what_is_no_tdx_quote_is_not_shown_to_the_verifier() -> None:
+def test_sgx_quote_fails_without_reaching_the_quote_verifier() -> None:
     def reached(quote: bytes) -> QuoteVerdict:
         raise AssertionError
 

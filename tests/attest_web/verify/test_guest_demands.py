@@ -36,7 +36,7 @@ from tests.attest_web.verify.minting import (
 ROOT = KMS_ROOT.public_key.format()
 
 
-def test_expected_measurements() -> None:
+def test_expected_compose_hash_and_mrtd_are_compared_with_the_report() -> None:
     found = audit(compose_hash=COMPOSE_HASH, mrtd=MRTD)
     assert found.ok
     assert {status(found, f"{algo} MRTD") for algo in ALGOS} == {Status.PASSED}
@@ -44,7 +44,7 @@ def test_expected_measurements() -> None:
     assert wrong(audit(mrtd=b"\0" * 48)) == {"ecdsa MRTD", "ed25519 MRTD"}
 
 
-def test_a_guest_image_that_is_not_pinned_is_warned_of() -> None:
+def test_unpinned_guest_image_is_warned_of() -> None:
     rtmrs = dict(enumerate(registers(report()["event_log"])[:3]))
     pinned = audit(mrtd=MRTD, rtmrs=rtmrs)
     assert pinned.ok
@@ -58,7 +58,7 @@ def test_a_guest_image_that_is_not_pinned_is_warned_of() -> None:
         assert wrong(found) == {f"ecdsa RTMR{register}", f"ed25519 RTMR{register}"}
 
 
-def test_an_image_hash_pins_the_guest() -> None:
+def test_os_image_hash_alone_pins_the_guest_image() -> None:
     found = audit(os_image_hashes=frozenset({OS_IMAGE_HASH}))
     assert found.ok
     assert UNPINNED_GUEST not in found.warnings
@@ -82,7 +82,7 @@ def test_an_image_hash_pins_the_guest() -> None:
     assert not found.ok
 
 
-def test_a_compose_file_that_is_not_pinned_is_warned_of() -> None:
+def test_unpinned_compose_file_is_warned_of() -> None:
     assert UNPINNED_COMPOSE in audit().warnings
     assert UNPINNED_COMPOSE not in audit(compose_hash=COMPOSE_HASH).warnings
 
@@ -94,7 +94,7 @@ def unpinned(provider: bytes) -> dict[str, Any]:
     return report(events=event_log(boot), info={"tcb_info": {"app_compose": compose}})
 
 
-def test_a_key_provider_that_is_not_pinned_is_warned_of() -> None:
+def test_unpinned_key_provider_is_warned_of() -> None:
     assert json.loads(APP_COMPOSE)["key_provider_id"] == KMS_ID.hex()
     assert UNPINNED_KEY_PROVIDER not in audit(compose_hash=COMPOSE_HASH).warnings
     made = unpinned(key_provider("kms", KMS_ID))
@@ -115,7 +115,7 @@ def test_a_key_provider_that_is_not_pinned_is_warned_of() -> None:
     assert UNPINNED_KEY_PROVIDER in enclave.warnings
 
 
-def test_a_compose_file_that_is_not_pinned_may_name_any_key_provider() -> None:
+def test_key_provider_pinned_only_by_an_unpinned_compose_file_is_warned_of() -> None:
     found = audit()
     assert status(found, "ecdsa key provider") is Status.PASSED
     assert UNPINNED_KEY_PROVIDER in found.warnings
@@ -148,7 +148,7 @@ def test_another_app_id_than_the_pinned_one_fails() -> None:
     assert UNPINNED_APP not in both.warnings
 
 
-def test_an_app_that_makes_its_keys_itself_needs_no_app_id() -> None:
+def test_app_with_the_key_provider_none_needs_no_pinned_app_id() -> None:
     boot = boot_log(compose_hash=hashlib.sha256(b"{}").digest(), key_provider=key_provider("none"), os_image_hash=None)
     made = [report(algo, events=event_log(boot), info={"tcb_info": {"app_compose": "{}"}}) for algo in ALGOS]
     found = audit(*made)
@@ -157,7 +157,7 @@ def test_an_app_that_makes_its_keys_itself_needs_no_app_id() -> None:
     assert UNPINNED_APP in audit(made[0], report("ed25519")).warnings
 
 
-def test_a_compose_file_that_demands_acpi_tables_to_be_checked_leaves_the_image_open() -> None:
+def test_os_image_is_not_checked_if_the_compose_file_requires_acpi_measurement() -> None:
     compose = json.dumps({"key_provider_id": KMS_ID.hex(), "requirements": {"tdx_measure_acpi_tables": True}})
     events = event_log(boot_log(compose_hash=hashlib.sha256(compose.encode()).digest()))
     made = report(events=events, info={"tcb_info": {"app_compose": compose}})
@@ -167,7 +167,7 @@ def test_a_compose_file_that_demands_acpi_tables_to_be_checked_leaves_the_image_
     assert audit(made, report("ed25519")).ok
 
 
-def test_attributes_that_dstack_does_not_set_are_warned_of() -> None:
+def test_unusual_td_attributes_are_warned_of() -> None:
     assert not any(warning.startswith(UNUSUAL_ATTRIBUTES[:20]) for warning in audit().warnings)
     for attributes in (b"\0\0\1\x10\0\0\0\0", bytes(8)):
         found = audit(report(quoted={"attributes": attributes}), report("ed25519"))
@@ -175,7 +175,7 @@ def test_attributes_that_dstack_does_not_set_are_warned_of() -> None:
         assert UNUSUAL_ATTRIBUTES.format(attributes.hex()) in found.warnings
 
 
-def test_mr_config_id_may_be_required() -> None:
+def test_required_mr_config_id_fails_if_unset() -> None:
     unset = audit(require_mr_config_id=True)
     assert wrong(unset) == {"ecdsa MRCONFIGID", "ed25519 MRCONFIGID"}
     said = {"mr_config_id": b"\1" + COMPOSE_HASH + bytes(15)}
@@ -184,7 +184,7 @@ def test_mr_config_id_may_be_required() -> None:
     assert status(found, "ecdsa MRCONFIGID") is Status.PASSED
 
 
-def test_the_key_chain_counts_where_a_root_is_expected() -> None:
+def test_key_chain_is_checked_only_if_a_root_is_expected() -> None:
     found = audit(kms_roots=frozenset({ROOT}))
     assert found.ok
     assert status(found, "ecdsa key chain") is Status.PASSED
@@ -207,7 +207,7 @@ def test_the_key_chain_counts_where_a_root_is_expected() -> None:
         assert audit(bent, report("ed25519")).ok
 
 
-def test_a_key_chain_is_for_the_app_that_was_measured_and_not_for_the_one_that_is_named() -> None:
+def test_key_chain_must_be_for_the_measured_app_id() -> None:
     other = boot_log(app_id=b"\7" * 20)
     made = report(events=event_log(other), app_id="07" * 20)
     assert wrong(audit(made, report("ed25519"), kms_roots=frozenset({ROOT}))) == {"ecdsa key chain"}

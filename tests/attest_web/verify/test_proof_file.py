@@ -25,7 +25,7 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "collateral_from_json", lambda text: text)
 
 
-def test_what_was_written_is_read() -> None:
+def test_saved_proof_round_trips() -> None:
     for content in (evidence(), evidence(tls_keys=frozenset({SPKI})), evidence(nonce=None)):
         read = SavedProof.from_json(SavedProof(content, "x").to_json())
         assert read.collateral == "x"
@@ -52,7 +52,7 @@ def test_tee_verify_checks_a_proof_file_and_finds_a_change(capsys: pytest.Captur
 
 
 @pytest.mark.usefixtures("lenient")
-def test_collateral_that_the_maker_of_a_proof_has_chosen_is_warned_of(
+def test_saved_proof_with_its_makers_collateral_is_warned_of(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     name = saved(tmp_path, evidence())
@@ -95,7 +95,7 @@ def test_a_missing_signature_is_reported(capsys: pytest.CaptureFixture[str], tmp
     ],
     ids=str,
 )
-def test_what_is_no_proof_is_refused(
+def test_malformed_proof_file_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, change: dict[str, object]
 ) -> None:
     content = json.dumps(json.loads(SavedProof(evidence(), "x").to_json()) | change).encode()
@@ -107,14 +107,16 @@ def test_what_is_no_proof_is_refused(
 
 
 @pytest.mark.parametrize("name", json.loads(SavedProof(evidence(), "x").to_json()))
-def test_a_proof_that_leaves_out_what_would_be_checked_is_refused(name: str) -> None:
+def test_proof_file_without_a_member_is_refused(name: str) -> None:
     content = json.loads(SavedProof(evidence(), "x").to_json())
     del content[name]
     with pytest.raises(FailedError, match="format" if name == "format" else "other members"):
         SavedProof.from_json(json.dumps(content).encode())
 
 
-def test_what_goes_with_a_proof(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_proof_option_with_conflicting_options_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     name = saved(tmp_path, evidence(), "no collateral")
     for arguments, why in (
         (["--url", "http://h"], "give one of them"),
@@ -131,7 +133,7 @@ def test_what_goes_with_a_proof(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         assert why in capsys.readouterr().err
 
 
-def test_the_root_goes_with_the_collateral_of_the_proof(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_dev_root_option_with_a_proof_is_read_and_validated(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     name = saved(tmp_path, evidence(), "no collateral")
     assert cli.main(["--proof", name, "--dev-root", __file__]) == 2
     assert "not a certificate" in capsys.readouterr().err

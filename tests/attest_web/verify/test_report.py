@@ -13,7 +13,7 @@ from tests.attest_web.verify.auditing import audit, wrong
 from tests.attest_web.verify.minting import report
 
 
-def test_a_report_that_is_too_long_is_not_read() -> None:
+def test_report_that_is_too_long_is_refused_unparsed() -> None:
     body = json.dumps(report()).encode()
     longest = body.ljust(MAX_BYTES)
     assert Report.parse(longest).algo == "ecdsa"
@@ -23,7 +23,7 @@ def test_a_report_that_is_too_long_is_not_read() -> None:
         Report.parse(b"[" * (MAX_BYTES + 1))
 
 
-def test_the_text_of_an_event_log_that_is_too_long_is_not_read() -> None:
+def test_event_log_text_that_is_too_long_is_refused() -> None:
     longest = json.dumps(report()["event_log"]).ljust(MAX_LOG)
     assert audit(report(event_log=longest), report("ed25519")).ok
     too_long = Report(report(event_log=longest + " "))
@@ -34,7 +34,7 @@ def test_the_text_of_an_event_log_that_is_too_long_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("as_text", [False, True], ids=["list", "text"])
-def test_a_malformed_event_log_is_read_once_for_all_checks(monkeypatch: pytest.MonkeyPatch, as_text: bool) -> None:
+def test_malformed_event_log_is_parsed_only_once_for_all_checks(monkeypatch: pytest.MonkeyPatch, as_text: bool) -> None:
     read: list[int] = []
 
     def parse(entries: Sequence[object]) -> list[Event]:

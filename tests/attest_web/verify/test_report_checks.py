@@ -35,7 +35,7 @@ def with_a_bit_flipped(shown: dict[str, Any], at: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("algo", ALGOS)
 @pytest.mark.parametrize("spki", [None, SPKI], ids=["alone", "with TLS"])
-def test_every_byte_of_report_data_counts(algo: SigningAlgo, spki: bytes | None) -> None:
+def test_every_byte_of_report_data_is_checked(algo: SigningAlgo, spki: bytes | None) -> None:
     shown = report(algo, spki=spki)
     expected: dict[str, Any] = {"tls_keys": None if spki is None else frozenset({spki})}
     assert failed(shown, **expected) == set()
@@ -47,7 +47,7 @@ def test_every_byte_of_report_data_counts(algo: SigningAlgo, spki: bytes | None)
 
 
 @pytest.mark.parametrize("at", [0, 15, 16, 31])
-def test_every_byte_of_the_nonce_that_a_report_names_counts(at: int) -> None:
+def test_every_byte_of_the_reports_nonce_is_checked(at: int) -> None:
     other = bytearray(NONCE)
     other[at] ^= 0x10
     assert failed(report(request_nonce=other.hex())) == {"nonce"}
@@ -59,12 +59,12 @@ def test_every_byte_of_the_nonce_that_a_report_names_counts(at: int) -> None:
     [frozenset(), frozenset({SPKI[::-1]}), frozenset({SPKI, SPKI[::-1]})],
     ids=["none", "another", "another as well"],
 )
-def test_every_tls_key_that_the_server_has_shown_is_the_attested_one(seen: frozenset[bytes]) -> None:
+def test_tls_keys_seen_must_all_be_the_attested_one(seen: frozenset[bytes]) -> None:
     assert failed(report(spki=SPKI), tls_keys=frozenset({SPKI})) == set()
     assert failed(report(spki=SPKI), tls_keys=seen) == {"TLS key"}
 
 
-def test_the_key_is_one_that_has_signed() -> None:
+def test_report_must_be_about_a_key_that_has_signed() -> None:
     ours, other = address(KEYS, "ecdsa"), address(OTHER_KEYS, "ecdsa")
     assert failed(report(), signers=frozenset({other, ours})) == set()
     assert failed(report(), signers=frozenset({other})) == {"key attested"}
@@ -75,5 +75,5 @@ def test_any_dev_member_but_false_marks_a_development_run(claim: object) -> None
     assert failed(report(dev=claim)) == {"keys"}
 
 
-def test_a_report_that_denies_to_be_of_a_development_run_holds() -> None:
+def test_report_with_dev_false_passes() -> None:
     assert failed(report(dev=False)) == set()

@@ -19,7 +19,7 @@ def listed(*names: str, **lists: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("names", [(), LISTS, LISTS[:1], LISTS[1:]], ids=str)
-def test_a_report_that_stands_in_its_lists_once_more_holds(names: tuple[str, ...]) -> None:
+def test_report_repeated_in_its_lists_passes(names: tuple[str, ...]) -> None:
     assert audit(listed(*names), report("ed25519")).ok
 
 
@@ -59,7 +59,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("member", sorted(report()))
-def test_every_member_is_compared(member: str, change: str) -> None:
+def test_report_list_entry_is_compared_in_every_member(member: str, change: str) -> None:
     alone = report()
     entry = alone | {member: CHANGES[change](alone[member])}
     with pytest.raises(FailedError, match="differs from the report itself"):
@@ -67,19 +67,19 @@ def test_every_member_is_compared(member: str, change: str) -> None:
 
 
 @pytest.mark.parametrize(("top", "entry"), [(1, True), (0, False), (1, 1.0), ("1", 1), (0, -0.0), ("a", "A")])
-def test_values_that_python_or_a_reader_may_take_for_equal_are_not(top: object, entry: object) -> None:
+def test_report_list_values_that_differ_only_in_type_sign_or_case_are_refused(top: object, entry: object) -> None:
     alone = report() | {"info": {"at": [top]}}
     with pytest.raises(FailedError, match="differs from the report itself"):
         Report.parse(json.dumps(alone | {"all_attestations": [alone | {"info": {"at": [entry]}}]}).encode())
 
 
-def test_the_order_of_members_is_no_difference() -> None:
+def test_report_list_entry_with_reordered_members_is_accepted() -> None:
     alone = report()
     backwards = dict(reversed(alone.items()))
     assert Report.parse(json.dumps(alone | {name: [backwards] for name in LISTS}).encode()).algo == "ecdsa"
 
 
-def test_a_deep_report_is_refused_in_order() -> None:
+def test_report_nested_too_deeply_is_refused() -> None:
     deep = b'{"a":' + b"[" * 900 + b"]" * 900 + b"}"
     body = json.dumps(report()).encode()[:-1] + b',"more":' + deep + b',"model_attestations":[' + deep + b"]}"
     with pytest.raises(FailedError):

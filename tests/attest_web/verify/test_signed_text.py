@@ -22,7 +22,7 @@ GOOD, BAD = Status.PASSED, Status.FAILED
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_the_vectors_signature_holds(algo: SigningAlgo) -> None:
+def test_signature_of_the_vectors_is_valid(algo: SigningAlgo) -> None:
     name = f"signature_{algo}"
     address = VECTORS["ecdsa_address"] if algo == "ecdsa" else VECTORS["ed25519_public_key"]
     answer = {"text": VECTORS["text"], "signature": VECTORS[name], "signing_address": address, "signing_algo": algo}
@@ -31,7 +31,7 @@ def test_the_vectors_signature_holds(algo: SigningAlgo) -> None:
 
 @pytest.mark.parametrize("algo", ALGOS)
 @pytest.mark.parametrize("model", ["demo", "org/model:v1:latest", ""])
-def test_a_model_name_in_front_is_fine_whatever_colons_it_has(algo: SigningAlgo, model: str) -> None:
+def test_signed_text_with_a_model_name_is_accepted_whatever_colons_it_has(algo: SigningAlgo, model: str) -> None:
     assert statuses(signature(algo, model=model)) == [GOOD, GOOD, GOOD]
 
 
@@ -51,7 +51,7 @@ def test_a_signature_by_another_key_fails(algo: SigningAlgo) -> None:
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_every_flipped_byte_of_a_signature_is_caught(algo: SigningAlgo) -> None:
+def test_signature_with_a_flipped_byte_fails(algo: SigningAlgo) -> None:
     answer = signature(algo)
     prefix = "0x" if algo == "ecdsa" else ""
     raw = bytes.fromhex(answer["signature"].removeprefix("0x"))
@@ -89,7 +89,7 @@ def ecdsa_detail(text: str) -> str:
     return check.detail
 
 
-def test_the_twin_of_an_ecdsa_signature_with_a_high_s_is_refused_as_such() -> None:
+def test_ecdsa_signature_with_a_high_s_is_refused() -> None:
     r, s, v = ecdsa_scalars()
     twin = with_scalars(r, ORDER - s, 27 + 28 - v)
     raw = bytes.fromhex(twin[2:-2]) + bytes([27 + 28 - v - 27])
@@ -99,26 +99,26 @@ def test_the_twin_of_an_ecdsa_signature_with_a_high_s_is_refused_as_such() -> No
 
 
 @pytest.mark.parametrize("value", [0, ORDER, ORDER + 1, 2**256 - 1])
-def test_scalars_of_an_ecdsa_signature_that_are_out_of_range_are_refused_as_such(value: int) -> None:
+def test_ecdsa_signature_with_scalars_out_of_range_is_refused(value: int) -> None:
     r, s, v = ecdsa_scalars()
     assert "r is not between 1 and the order" in ecdsa_detail(with_scalars(value, s, v))
     assert "s is not between 1 and the order" in ecdsa_detail(with_scalars(r, value, v))
 
 
 @pytest.mark.parametrize("v", [0, 1, 2, 3, 26, 29, 30, 35, 36, 37, 255])
-def test_v_of_an_ecdsa_signature_is_27_or_28(v: int) -> None:
+def test_ecdsa_signature_v_must_be_27_or_28(v: int) -> None:
     r, s, _ = ecdsa_scalars()
     assert f"v of the ECDSA signature is {v}, neither 27 nor 28" in ecdsa_detail(with_scalars(r, s, v))
 
 
 @settings(deadline=None)
 @given(r=st.integers(0, 2**256 - 1), s=st.integers(0, 2**256 - 1), v=st.integers(0, 255))
-def test_no_scalars_hold_but_the_true_ones(r: int, s: int, v: int) -> None:
+def test_ecdsa_signature_with_any_other_scalars_fails(r: int, s: int, v: int) -> None:
     assume((r, s, v) != ecdsa_scalars())
     assert ecdsa_detail(with_scalars(r, s, v))
 
 
-def test_an_ethereum_address_has_no_case_or_that_of_its_checksum() -> None:
+def test_ethereum_address_must_have_one_case_or_a_valid_checksum() -> None:
     checksummed = KEYS.ecdsa_address[2:]
     for good in (checksummed, checksummed.lower(), checksummed.upper()):
         assert statuses(signature() | {"signing_address": f"0x{good}"}) == [GOOD, GOOD, GOOD]
@@ -128,7 +128,7 @@ def test_an_ethereum_address_has_no_case_or_that_of_its_checksum() -> None:
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_a_signature_has_one_spelling(algo: SigningAlgo) -> None:
+def test_signature_in_another_spelling_is_refused(algo: SigningAlgo) -> None:
     true = signature(algo)["signature"]
     prefix, digits = (true[:2], true[2:]) if algo == "ecdsa" else ("", true)
     for other in (
@@ -139,7 +139,7 @@ def test_a_signature_has_one_spelling(algo: SigningAlgo) -> None:
             SignatureAnswer.parse(json.dumps(signature(algo) | {"signature": other}).encode())
 
 
-def test_an_ed25519_address_is_in_lower_case() -> None:
+def test_ed25519_address_in_upper_case_is_refused() -> None:
     with pytest.raises(FailedError, match="lower case"):
         address_bytes("ed25519", KEYS.ed25519_address.upper())
 
@@ -162,7 +162,7 @@ def test_an_ed25519_address_is_in_lower_case() -> None:
         {"text": ""},
     ],
 )
-def test_a_malformed_answer_never_holds(change: dict[str, object]) -> None:
+def test_malformed_signature_response_never_passes(change: dict[str, object]) -> None:
     try:
         answer = SignatureAnswer.parse(json.dumps(signature() | change).encode())
     except FailedError:
@@ -171,19 +171,19 @@ def test_a_malformed_answer_never_holds(change: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"\xff", b"{", b"[" * 200_000, b'{"text":' + b"9" * 5000 + b"}"])
-def test_what_is_no_answer_at_all_is_refused(body: bytes) -> None:
+def test_signature_response_that_is_no_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(FailedError):
         SignatureAnswer.parse(body)
 
 
-def test_two_members_of_one_name_are_refused() -> None:
+def test_signature_response_with_a_duplicate_member_is_refused() -> None:
     whole = json.dumps(signature())
     for twice in (whole[:-1] + ', "text": "a:b"}', whole[:-1] + ', "more": [{"a": 1, "a": 1}]}'):
         with pytest.raises(FailedError, match="more than one"):
             SignatureAnswer.parse(twice.encode())
 
 
-def test_an_ed25519_key_of_small_order_signs_nothing() -> None:
+def test_ed25519_key_of_small_order_is_refused() -> None:
     # With the neutral element as key, a signature of itself and zero fits every message.
     neutral = "01" + "00" * 31
     answer = signature("ed25519") | {"signing_address": neutral, "signature": neutral + "00" * 32}
@@ -193,13 +193,13 @@ def test_an_ed25519_key_of_small_order_signs_nothing() -> None:
 A, B, C = "a" * 64, "b" * 64, "0123456789abcdef" * 4
 
 
-def test_hashes_are_the_last_two_parts() -> None:
+def test_signed_text_ends_with_the_request_and_response_hashes() -> None:
     assert signed_hashes(f"{A}:{B}") == (A, B, None)
     assert signed_hashes(f"m:x:{A}:{B}") == (A, B, "m:x")
 
 
 @pytest.mark.parametrize("name", [C, f"{C}:{A}", f"m:{C}", f"{C}:", f":{C}", "", ":", "m\n", "\n:m"])
-def test_a_model_name_that_looks_like_hashes_moves_none(name: str) -> None:
+def test_model_name_that_looks_like_hashes_does_not_shift_the_hashes(name: str) -> None:
     assert signed_hashes(signed_text(A, B, name)) == (A, B, name)
     assert {GOOD} == set(statuses(signature(model=name)))
     named = signed_text(sha256(RESPONSE), sha256(REQUEST), f"{sha256(REQUEST)}:{sha256(RESPONSE)}")
@@ -208,7 +208,7 @@ def test_a_model_name_that_looks_like_hashes_moves_none(name: str) -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=200))
-def test_a_signed_text_can_be_read_in_one_way_alone(name: str) -> None:
+def test_signed_text_with_any_model_name_is_parsed_unambiguously(name: str) -> None:
     assert signed_hashes(signed_text(A, B, name)) == (A, B, name)
 
 
@@ -220,6 +220,6 @@ def test_a_signed_text_can_be_read_in_one_way_alone(name: str) -> None:
         *(f"{A[1:]}\N{FULLWIDTH DIGIT ONE}:{B}", "a:b", "m:a:b"),
     ],
 )
-def test_a_text_of_another_form_is_refused(text: str) -> None:
+def test_malformed_signed_text_is_refused(text: str) -> None:
     with pytest.raises(FailedError, match="not of the form"):
         signed_hashes(text)

@@ -22,7 +22,7 @@ def results() -> Results:
     return made
 
 
-def test_the_median_of_the_rounds_counts(results: Results) -> None:
+def test_results_are_medians_of_the_rounds(results: Results) -> None:
     assert results.median(PLAIN.name, "json_cpu") == 0.002
     assert results.ratio(LAUNCHER.name, "json_cpu") == pytest.approx(1 / 3)
     rows = [line.split("|") for line in table(results).splitlines()]
@@ -30,7 +30,7 @@ def test_the_median_of_the_rounds_counts(results: Results) -> None:
     assert [float(row[2]) for row in rows[2:]] == [2.0, 1.0, 0.67, 0.5]
 
 
-def test_a_target_is_met_or_missed(results: Results) -> None:
+def test_targets_are_marked_met_or_missed(results: Results) -> None:
     assert goals(results).count("| met |") == 5
     results.figures[LAUNCHER.name]["sse_cpu"] = [0.00101]
     results.figures[LAUNCHER.name]["idle_client"] = [40_000.0]
@@ -47,7 +47,7 @@ def test_the_plot_has_a_bar_for_each_figure_and_contender(results: Results) -> N
     assert widths == pytest.approx([widths[0], widths[0] / 2, widths[0] / 3, widths[0] / 4], abs=0.1)
 
 
-def test_figures_are_put_between_their_marks_and_the_rest_stays(results: Results, tmp_path: Path) -> None:
+def test_write_docs_replaces_only_the_text_between_the_figure_markers(results: Results, tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     page.write_text(
         "before\n<!-- figures: written by scripts/bench --write-docs -->\nold \\1\n<!-- end of figures -->\nafter\n"

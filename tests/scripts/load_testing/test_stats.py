@@ -9,7 +9,7 @@ from scripts.load_testing.stats import QUANTILES, Durations, Stats
 
 
 @given(st.lists(st.floats(1e-6, 1e5), min_size=1, max_size=200))
-def test_quantiles_are_right_within_one_percent(times: list[float]) -> None:
+def test_quantiles_are_within_one_percent_of_the_exact_value(times: list[float]) -> None:
     durations = Durations()
     for seconds in times:
         durations.add(seconds)
@@ -19,7 +19,7 @@ def test_quantiles_are_right_within_one_percent(times: list[float]) -> None:
     assert durations.figures()["max"] == max(times)
 
 
-def test_of_nothing_there_is_nothing_to_tell() -> None:
+def test_durations_without_samples_have_no_quantiles_or_figures() -> None:
     assert Durations().quantile(0.5) is None
     assert Durations().figures() == {}
 

@@ -10,13 +10,13 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize("mutation", load(), ids=lambda each: each.name)
-def test_each_mutation_of_the_list_applies(mutation: Mutation) -> None:
+def test_every_listed_mutation_applies_to_the_code(mutation: Mutation) -> None:
     text = (CHECKOUT / mutation.file).read_text()
     assert mutation.apply(text) != text
 
 
 @pytest.mark.parametrize("mutation", load(), ids=lambda each: each.name)
-def test_the_tests_that_a_mutation_names_exist(mutation: Mutation) -> None:
+def test_every_test_named_by_a_mutation_exists(mutation: Mutation) -> None:
     for test in mutation.tests:
         file, _, name = test.partition("::")
         path = CHECKOUT / file

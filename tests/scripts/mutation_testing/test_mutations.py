@@ -23,7 +23,7 @@ def mutation(old: str, new: str, file: str = "code.py") -> Mutation:
     return Mutation("name", "description", file, old, new, ("test_code.py",))
 
 
-def test_an_entry_is_read_without_the_line_break_behind_the_quotes() -> None:
+def test_mutation_entry_drops_the_line_break_after_the_opening_quotes() -> None:
     assert parse(ENTRY) == [
         Mutation("one-is-two", "One is two", "code.py", "    return 1\n", "    return 2\n", ("test_code.py",))
     ]
@@ -47,7 +47,7 @@ def test_a_malformed_entry_is_refused_with_the_reason(old: str, new: str, why: s
         parse(ENTRY.replace(old, new))
 
 
-def test_the_list_is_all_files_of_its_directory(tmp_path: Path) -> None:
+def test_mutations_are_loaded_from_all_files_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_text(ENTRY)
     (tmp_path / "a.toml").write_text(ENTRY.replace("one-is-two", "other"))
     assert [each.name for each in load(tmp_path)] == ["other", "one-is-two"]

@@ -41,7 +41,7 @@ def mutation(old: str, new: str, test: str = "test_code.py") -> Mutation:
         (mutation("return 1", "return 3", "test_gone.py"), [], Outcome.NOT_RUN, "pytest: "),
     ],
 )
-def test_a_mutation_has_the_outcome_that_its_tests_give_it_and_the_checkout_stays_as_it_is(
+def test_mutation_outcome_follows_its_tests_and_the_checkout_is_unchanged(
     checkout: Path, tried: Mutation, more_tests: list[str], outcome: Outcome, detail: str
 ) -> None:
     before = {path: path.read_bytes() for path in checkout.glob("*") if path.is_file()}
@@ -51,20 +51,20 @@ def test_a_mutation_has_the_outcome_that_its_tests_give_it_and_the_checkout_stay
     assert {path: path.read_bytes() for path in checkout.glob("*") if path.is_file()} == before
 
 
-def test_tests_that_take_too_long_are_ended_and_catch_nothing(checkout: Path) -> None:
+def test_mutation_whose_tests_time_out_counts_as_not_run(checkout: Path) -> None:
     (checkout / "test_code.py").write_text("import time\n\n\ndef test_one() -> None:\n    time.sleep(1000)\n")
     result = try_mutation(mutation("return 1", "return 3"), checkout, [], 3, threading.Event())
     assert (result.outcome, result.detail) == (Outcome.NOT_RUN, "out of time")
 
 
-def test_a_run_is_ended_when_it_is_asked_to(checkout: Path) -> None:
+def test_mutation_run_with_the_stop_event_set_counts_as_not_run(checkout: Path) -> None:
     stopping = threading.Event()
     stopping.set()
     (checkout / "test_code.py").write_text("import time\n\n\ndef test_one() -> None:\n    time.sleep(1000)\n")
     assert try_mutation(mutation("return 1", "return 3"), checkout, [], limit(600), stopping).outcome is Outcome.NOT_RUN
 
 
-def test_a_copy_has_what_git_does_not_ignore_and_goes_when_the_context_ends(checkout: Path, tmp_path: Path) -> None:
+def test_checkout_copy_has_unignored_files_and_is_removed_on_exit(checkout: Path, tmp_path: Path) -> None:
     subprocess.run(["git", "add", "test_more.py"], cwd=checkout, check=True)
     (checkout / "test_more.py").unlink()
     for environment in (".venv", ".venv-gpu"):
@@ -78,7 +78,7 @@ def test_a_copy_has_what_git_does_not_ignore_and_goes_when_the_context_ends(chec
     assert not copy.exists()
 
 
-def test_programs_of_a_copys_environment_import_the_project_from_the_copy() -> None:
+def test_checkout_copys_environment_imports_the_project_from_the_copy() -> None:
     with copy_of(Path(__file__).resolve().parents[3]) as copy:
         code = "import attest_web, cryptography, sys; print(attest_web.__file__, sys.prefix, sep='\\n')"
         command = [str(python_of(copy)), "-P", "-c", code]
@@ -88,7 +88,7 @@ def test_programs_of_a_copys_environment_import_the_project_from_the_copy() -> N
         assert str(copy / ".venv/bin/python") in program.splitlines()[0] + program.splitlines()[1]
 
 
-def test_a_run_without_a_mutation_names_all_tests_that_fail(checkout: Path) -> None:
+def test_run_without_a_mutation_lists_all_failing_tests(checkout: Path) -> None:
     (checkout / "code_under_test.py").write_text(CODE.replace("return", "return 3 *"))
     with copy_of(checkout) as copy:
         run = run_tests(copy, ["test_code.py", "test_more.py"], limit(60), threading.Event())

@@ -67,7 +67,7 @@ def send(served: Serving, socket: str, name: str) -> httpx.Response:
         return client.request(method, target, content=content, headers=JSON)
 
 
-def test_answers_are_those_of_dstacks_agent(dstack_vectors: dict[str, Any], served: Serving) -> None:
+def test_simulator_responses_match_the_real_agents(dstack_vectors: dict[str, Any], served: Serving) -> None:
     known = [row for row in dstack_vectors["real_agent"]["answers"] if "octet-stream" not in row["content_type"]]
     assert len(known) == 23
     for row in known:
@@ -85,7 +85,7 @@ def test_answers_are_those_of_dstacks_agent(dstack_vectors: dict[str, Any], serv
             assert answer.json() == row["body"], row["request"]
 
 
-def test_a_signature_over_other_data_is_not_valid(served: Serving) -> None:
+def test_verify_method_with_other_data_returns_false(served: Serving) -> None:
     with served.client() as client:
         signed = client.post("/Sign", json={"algorithm": "ed25519", "data": "33"}).json()
         said = {"algorithm": "ed25519", "public_key": signed["public_key"], "signature": signed["signature"]}
@@ -97,7 +97,7 @@ def types(value: dict[str, Any]) -> dict[str, type]:
     return {name: type(member) for name, member in value.items()}
 
 
-def test_get_quotes_members_are_dstacks(dstack_vectors: dict[str, Any], served: Serving) -> None:
+def test_get_quote_response_has_the_real_agents_members(dstack_vectors: dict[str, Any], served: Serving) -> None:
     real = dstack_vectors["real_agent"]["v1"]["GetQuote"]
     with served.client() as client:
         ours = client.post("/GetQuote", json={"report_data": real["report_data"]}).json()
@@ -109,7 +109,7 @@ def test_get_quotes_members_are_dstacks(dstack_vectors: dict[str, Any], served: 
     )
 
 
-def test_infos_members_are_dstacks(dstack_vectors: dict[str, Any], served: Serving) -> None:
+def test_info_response_has_the_real_agents_members(dstack_vectors: dict[str, Any], served: Serving) -> None:
     real = dstack_vectors["real_agent"]["v1"]["Info_without_app_cert"]
     with served.client() as client:
         ours = client.post("/Info", content="{bad", headers=JSON).json()  # it takes no arguments, and reads none
@@ -126,7 +126,7 @@ def empty(event: dict[str, Any]) -> tuple[Any, ...]:
     return (event["imr"], event["event_type"], tuple(event), tuple(name for name in event if event[name] == ""))
 
 
-def test_events_have_the_members_of_dstacks(dstack_vectors: dict[str, Any], served: Serving) -> None:
+def test_event_log_entries_have_the_real_agents_members(dstack_vectors: dict[str, Any], served: Serving) -> None:
     agent = dstack_vectors["real_agent"]["v1"]
     with served.client() as client:
         quoted = json.loads(client.post("/GetQuote", json={}).json()["event_log"])
@@ -141,19 +141,19 @@ def test_events_have_the_members_of_dstacks(dstack_vectors: dict[str, Any], serv
 
 
 @pytest.mark.parametrize("method", ["Info", "Version", "GpuInfo"])
-def test_methods_without_arguments_mind_no_body(served: Serving, method: str) -> None:
+def test_methods_without_arguments_ignore_the_body(served: Serving, method: str) -> None:
     with served.client() as client:
         assert client.post(f"/{method}", content="[", headers=JSON).status_code == 200
         assert client.post(f"/{method}").status_code == 200
 
 
-def test_errors_are_indented_and_answers_are_not(served: Serving) -> None:
+def test_error_responses_are_indented_and_others_are_not(served: Serving) -> None:
     with served.client() as client:
         assert client.post("/Nothing", json={}).text == '{\n  "error": "Service not found: Nothing"\n}'
         assert client.post("/GpuInfo", json={}).text == '{"attestation":""}'
 
 
-def test_a_get_takes_its_arguments_from_the_target(served: Serving) -> None:
+def test_get_request_takes_its_arguments_from_the_query(served: Serving) -> None:
     with served.client() as client:
         asked = {"path": "a path", "purpose": "u", "algorithm": "ed25519"}
         by_post = client.post("/GetKey", json=asked)
@@ -166,14 +166,14 @@ def test_a_get_takes_its_arguments_from_the_target(served: Serving) -> None:
         assert int(head.headers["content-length"]) == len(client.get("/Version").content)
 
 
-def test_a_body_over_the_limit_is_refused_and_the_connection_lives(served: Serving) -> None:
+def test_body_over_the_limit_gets_400_and_the_connection_stays_open(served: Serving) -> None:
     with served.client() as client:
         answer = client.post("/GetQuote", content=b" " * (12 << 20), headers=JSON)
         assert (answer.status_code, answer.json()) == (400, {"error": "failed to read data: payload too large"})
         assert client.post("/Version", json={}).status_code == 200
 
 
-def test_the_rust_sdks_requests_are_answered(served: Serving) -> None:
+def test_request_in_the_rust_sdks_form_is_accepted(served: Serving) -> None:
     """Its target is in absolute form, it names the content type twice, and no host."""
     body = b'{"report_data":"00"}'
     request = (
@@ -185,6 +185,6 @@ def test_the_rust_sdks_requests_are_answered(served: Serving) -> None:
     assert json.loads(answer)["report_data"] == "00" * 64
 
 
-def test_a_body_without_a_length_is_refused(served: Serving) -> None:
+def test_chunked_body_is_refused_with_411(served: Serving) -> None:
     request = b"POST /Version HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     assert served.exchange(request).startswith(b"HTTP/1.1 411 ")

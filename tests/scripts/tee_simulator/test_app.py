@@ -34,7 +34,7 @@ def provider() -> KeyProvider:
     return KnownProvider(KeyProviderKind.KMS, SEED, KMS.ca_key)
 
 
-def test_mr_config_ids_are_dstacks(dstack_vectors: dict[str, Any], app: App, provider: KeyProvider) -> None:
+def test_mr_config_ids_match_the_vectors(dstack_vectors: dict[str, Any], app: App, provider: KeyProvider) -> None:
     known = dstack_vectors["mr_config_id"]
     document = mr_config_document(app, provider, bytes.fromhex("44" * 20), gpus=1)
     assert document == known["v3_document"]
@@ -42,12 +42,12 @@ def test_mr_config_ids_are_dstacks(dstack_vectors: dict[str, Any], app: App, pro
         assert mr_config_id(version, app, provider, document).hex() == known[version.value]
 
 
-def test_a_real_hosts_document_hashes_to_its_host_data(dstack_vectors: dict[str, Any], app: App) -> None:
+def test_mr_config_document_of_a_real_host_hashes_to_its_host_data(dstack_vectors: dict[str, Any], app: App) -> None:
     known = dstack_vectors["mr_config_id"]["real_v3_snp"]
     assert mr_config_id(MrConfigVersion.V3, app, KMS, known["document"]).hex()[2:66] == known["host_data"]
 
 
-def test_a_document_binds_only_what_there_is() -> None:
+def test_mr_config_document_of_a_bare_app_has_only_the_required_members() -> None:
     none = KeyProvider.from_seed(KeyProviderKind.NONE, SEED)
     bare = json.loads(mr_config_document(App("{}"), none, b"", gpus=0))
     assert set(bare) == {"version", "app_id", "compose_hash", "key_provider"}
@@ -55,7 +55,7 @@ def test_a_document_binds_only_what_there_is() -> None:
     assert asking["init_script_hashes"] == []
 
 
-def test_a_local_provider_has_another_name_in_the_document_than_in_the_log() -> None:
+def test_mr_config_document_names_the_local_key_provider_local() -> None:
     local = KeyProvider.from_seed(KeyProviderKind.LOCAL_SGX, SEED)
     assert json.loads(mr_config_document(App("{}"), local, b"", gpus=0))["key_provider"] == "local"
     assert json.loads(local.info)["name"] == "local-sgx"
@@ -73,24 +73,26 @@ def test_a_local_provider_has_another_name_in_the_document_than_in_the_log() -> 
         ),
     ],
 )
-def test_gpu_policy_hashes_are_dstacks(dstack_vectors: dict[str, Any], document: dict[str, Any], known: str) -> None:
+def test_gpu_policy_hashes_match_the_vectors(
+    dstack_vectors: dict[str, Any], document: dict[str, Any], known: str
+) -> None:
     expected = dstack_vectors["gpu"]["policy_hash"][known]
     assert App(json.dumps(document)).gpu_policy_hash.hex() == expected
 
 
-def test_the_default_app_demands_what_an_operator_should() -> None:
+def test_default_app_of_0_6_pins_its_key_provider_and_requires_gpu_attestation() -> None:
     document = json.loads(default_compose(KMS, os_version="0.6", event_log_version=1, gpus=2))
     assert (document["manifest_version"], document["key_provider_id"]) == ("3", KMS.id.hex())
     assert document["requirements"]["gpu_policy"] == {"attest_gpu": True}
     assert "event_log_version" not in document
 
 
-def test_the_default_app_of_0_5_demands_nothing_that_0_5_does_not_know() -> None:
+def test_default_app_of_0_5_has_no_requirements() -> None:
     document = json.loads(default_compose(KMS, os_version="0.5", event_log_version=1, gpus=0))
     assert document["manifest_version"] == 2
     assert "requirements" not in document
 
 
 @pytest.mark.parametrize(("said", "version"), [({}, 1), ({"event_log_version": 2}, 2), ({"event_log_version": 1}, 1)])
-def test_the_document_says_which_events_the_guest_makes(said: dict[str, Any], version: int) -> None:
+def test_app_event_log_version_is_read_from_the_compose_document(said: dict[str, Any], version: int) -> None:
     assert App(json.dumps(said)).event_log_version == version

@@ -32,13 +32,13 @@ from scripts.tee_simulator.arguments import ArgumentError, Arguments
         (b"\xff", "invalid unicode code point at line 1 column 0"),
     ],
 )
-def test_errors_say_what_and_where(body: bytes, message: str) -> None:
+def test_argument_errors_match_the_real_agents_messages(body: bytes, message: str) -> None:
     with pytest.raises(ArgumentError) as error:
         Arguments.from_json(body).binary("f")
     assert str(error.value) == message
 
 
-def test_hex_comes_in_upper_case_and_with_a_prefix_too() -> None:
+def test_hex_argument_may_be_upper_case_or_prefixed() -> None:
     arguments = Arguments.from_json(b'{"a":"0xAB","b":"ab"}')
     assert arguments.binary("a") == arguments.binary("b") == b"\xab"
 
@@ -49,7 +49,7 @@ def test_fields_that_are_missing_have_defaults_and_unknown_ones_are_ignored() ->
     assert (arguments.texts("l"), arguments.number("n")) == ([], None)
 
 
-def test_a_query_has_texts_for_all_types() -> None:
+def test_query_arguments_are_converted_to_every_type() -> None:
     arguments = Arguments.from_query("t=a%20b&b=0xff&f=true&g=false&n=12&l=x&l=y&m[]=z")
     assert (arguments.text("t"), arguments.binary("b"), arguments.number("n")) == ("a b", b"\xff", 12)
     assert (arguments.flag("f"), arguments.flag("g"), arguments.flag("h")) == (True, False, False)
@@ -70,13 +70,13 @@ def test_a_query_has_texts_for_all_types() -> None:
         (b'{"n":"1"}', 'invalid type: string "1", expected u64'),
     ],
 )
-def test_a_number_is_unsigned(body: bytes, message: str) -> None:
+def test_number_argument_must_be_an_unsigned_integer(body: bytes, message: str) -> None:
     with pytest.raises(ArgumentError) as error:
         Arguments.from_json(body).number("n")
     assert str(error.value).startswith(message)
 
 
-def test_a_list_holds_strings() -> None:
+def test_list_argument_must_hold_strings() -> None:
     with pytest.raises(ArgumentError, match="invalid type: integer `1`, expected a string"):
         Arguments.from_json(b'{"l":["a",1]}').texts("l")
     with pytest.raises(ArgumentError, match='invalid type: string "a", expected a sequence'):
@@ -84,7 +84,7 @@ def test_a_list_holds_strings() -> None:
 
 
 @given(body=st.binary() | st.text().map(str.encode))
-def test_any_bytes_are_an_object_or_refused(body: bytes) -> None:
+def test_arguments_of_any_bytes_are_an_object_or_refused(body: bytes) -> None:
     try:
         Arguments.from_json(body)
     except ArgumentError:
@@ -93,7 +93,7 @@ def test_any_bytes_are_an_object_or_refused(body: bytes) -> None:
 
 
 @given(fields=st.dictionaries(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8"))))
-def test_an_objects_texts_are_read_as_json_has_them(fields: dict[str, str]) -> None:
+def test_text_arguments_match_python_json_decoding(fields: dict[str, str]) -> None:
     for source in (json.dumps(fields), json.dumps(fields, ensure_ascii=False, indent=1)):
         arguments = Arguments.from_json(source.encode())
         assert {name: arguments.text(name) for name in fields} == fields

@@ -22,7 +22,7 @@ def encoded_again(encoded: bytes, log: Log, config: str) -> bytes:
     return Attestation(read.quote, of_certificate(log), runtime, read.report_data, config).encoded()
 
 
-def test_version_1_is_encoded_as_by_dstacks_agent(dstack_vectors: dict[str, Any], real_log: Log) -> None:
+def test_attestation_version_1_encoding_matches_the_real_agents(dstack_vectors: dict[str, Any], real_log: Log) -> None:
     agent = dstack_vectors["real_agent"]
     leaf = x509.load_pem_x509_certificate(agent["tls"]["v1_certificate_chain"][0].encode())
     extension = leaf.extensions.get_extension_for_oid(ATTESTATION).value
@@ -31,7 +31,7 @@ def test_version_1_is_encoded_as_by_dstacks_agent(dstack_vectors: dict[str, Any]
     assert encoded_again(encoded, real_log, agent["v1"]["GetQuote"]["vm_config"]) == encoded
 
 
-def test_version_2_is_encoded_as_by_dstacks_agent(dstack_vectors: dict[str, Any], real_log: Log) -> None:
+def test_attestation_version_2_encoding_matches_the_real_agents(dstack_vectors: dict[str, Any], real_log: Log) -> None:
     agent = dstack_vectors["real_agent"]
     encoded = bytes.fromhex(agent["tls"]["v2_attestation_hex"])
     shown = json.loads(agent["v2"]["GetQuote"]["event_log"])
@@ -41,7 +41,7 @@ def test_version_2_is_encoded_as_by_dstacks_agent(dstack_vectors: dict[str, Any]
     assert encoded_again(encoded, log, agent["v2"]["GetQuote"]["vm_config"]) == encoded
 
 
-def test_attests_version_2_has_preimages_in_hex(dstack_vectors: dict[str, Any]) -> None:
+def test_attestation_version_2_has_event_preimages_in_hex(dstack_vectors: dict[str, Any]) -> None:
     log = (runtime_event("app-id", bytes.fromhex("66697874757265"), 2),)
     encoded = Attestation(b"quote", with_preimages(log), log, bytes(64), "{}").encoded()
     (event,) = msgpack.unpackb(encoded)["platform"]["data"]["event_log"]
@@ -53,11 +53,11 @@ def test_attests_version_2_has_preimages_in_hex(dstack_vectors: dict[str, Any]) 
     ("length", "encoded"),
     [(0, "00"), (63, "fc"), (64, "0101"), (16383, "fdff"), (16384, "02000100"), ((1 << 30) - 1, "feffffff")],
 )
-def test_lengths_are_scales(length: int, encoded: str) -> None:
+def test_scale_lengths_are_encoded_in_every_size(length: int, encoded: str) -> None:
     assert scale_length(length).hex() == encoded
 
 
-def test_a_length_that_scale_would_write_otherwise_is_refused() -> None:
+def test_scale_length_over_the_four_byte_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="longer"):
         scale_length(1 << 30)
 
@@ -68,7 +68,9 @@ def test_a_length_that_scale_would_write_otherwise_is_refused() -> None:
     report_data=st.binary(min_size=64, max_size=64),
     version=st.sampled_from([1, 2]),
 )
-def test_what_is_encoded_is_read_as_it_was(quote: bytes, payload: bytes, report_data: bytes, version: int) -> None:
+def test_encoded_attestation_is_decoded_by_the_verifier(
+    quote: bytes, payload: bytes, report_data: bytes, version: int
+) -> None:
     log = (runtime_event("app-id", payload, version),)
     encoded = Attestation(quote, of_certificate(log), log, report_data, '{"cpu_count":2}').encoded()
     read = verifier.Attestation.parse(encoded)

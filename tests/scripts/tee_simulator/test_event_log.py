@@ -27,7 +27,7 @@ def version_2(log: Log) -> Log:
     return tuple(runtime_event(event.event, event.event_payload, 2) if event.is_runtime else event for event in log)
 
 
-def test_digests_of_runtime_events_are_dstacks(dstack_vectors: dict[str, Any]) -> None:
+def test_runtime_event_digests_match_the_vectors(dstack_vectors: dict[str, Any]) -> None:
     for known in dstack_vectors["runtime_event_digests"]["events"]:
         name, payload = known["event"], bytes.fromhex(known["event_payload"])
         assert runtime_event(name, payload).digest.hex() == known["v1_digest"]
@@ -35,18 +35,22 @@ def test_digests_of_runtime_events_are_dstacks(dstack_vectors: dict[str, Any]) -
         assert runtime_preimage(name, payload, 2).decode() == known["v2_preimage_utf8"]
 
 
-def test_a_log_of_both_versions_replays(dstack_vectors: dict[str, Any]) -> None:
+def test_event_log_of_mixed_versions_replays_to_the_vectors_rtmr3(dstack_vectors: dict[str, Any]) -> None:
     known = dstack_vectors["mixed_replay"]
     log = tuple(runtime_event(name, bytes.fromhex(payload), version) for name, payload, version in known["events"])
     assert replay(log)[3].hex() == known["rtmr3"]
 
 
-def test_get_quotes_form_of_version_1_is_the_agents(dstack_vectors: dict[str, Any], real_log: Log) -> None:
+def test_stripped_version_1_log_matches_the_real_agents_get_quote(
+    dstack_vectors: dict[str, Any], real_log: Log
+) -> None:
     shown = json.loads(dstack_vectors["real_agent"]["v1"]["GetQuote"]["event_log"])
     assert as_json(stripped(real_log)) == shown
 
 
-def test_get_quotes_form_of_version_2_is_the_agents(dstack_vectors: dict[str, Any], real_log: Log) -> None:
+def test_stripped_version_2_log_matches_the_real_agents_get_quote(
+    dstack_vectors: dict[str, Any], real_log: Log
+) -> None:
     shown = json.loads(dstack_vectors["real_agent"]["v2"]["GetQuote"]["event_log"])
     boot = tuple(event for event in real_log if not event.is_runtime)
     said = [(event["event"], bytes.fromhex(event["event_payload"])) for event in shown if event["imr"] == 3]
@@ -54,7 +58,7 @@ def test_get_quotes_form_of_version_2_is_the_agents(dstack_vectors: dict[str, An
     assert as_json(stripped(log)) == shown
 
 
-def test_forms_of_a_version_2_event_are_the_agents(dstack_vectors: dict[str, Any]) -> None:
+def test_version_2_event_forms_match_the_real_agents(dstack_vectors: dict[str, Any]) -> None:
     forms = {name.split(" ")[0]: event for name, event in dstack_vectors["v2_event_json"].items()}
     log = (runtime_event("app-id", bytes.fromhex(forms["Info"]["event_payload"]), 2),)
     assert as_json(log) == [forms["Info"]]
@@ -63,20 +67,20 @@ def test_forms_of_a_version_2_event_are_the_agents(dstack_vectors: dict[str, Any
     assert as_json(of_certificate(log)) == [forms["RA-TLS"]]
 
 
-def test_attests_form_leaves_nothing_out(real_log: Log) -> None:
+def test_log_with_preimages_keeps_every_event(real_log: Log) -> None:
     assert with_preimages(real_log) == real_log
     log = version_2(real_log)
     assert [event.digest for event in with_preimages(log)] == [event.digest for event in log]
 
 
-def test_a_certificates_form_has_acpi_data_and_runtime_events_alone(real_log: Log) -> None:
+def test_certificate_log_has_only_acpi_and_runtime_events(real_log: Log) -> None:
     shown = of_certificate(real_log)
     assert [event.event for event in shown[:3]] == ["acpi-loader", "acpi-rsdp", "acpi-tables"]
     assert shown[3:] == tuple(event for event in stripped(real_log) if event.imr == 3)
 
 
 @given(name=NAMES, payload=st.binary())
-def test_a_preimage_of_version_2_is_json_that_says_the_event(name: str, payload: bytes) -> None:
+def test_version_2_preimage_is_sorted_json_of_the_event(name: str, payload: bytes) -> None:
     said = json.loads(runtime_preimage(name, payload, 2))
     assert said == {"name": name, "payload": payload.hex(), "type": 0x08000001}
     assert list(said) == sorted(said)

@@ -27,7 +27,7 @@ def shape(claims: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_a_text_has_the_shape_of_a_real_one(dstack_vectors: dict[str, Any]) -> None:
+def test_gpu_info_has_the_shape_of_a_real_one(dstack_vectors: dict[str, Any]) -> None:
     text = dstack_vectors["gpu"]["gpu_info_attestation"]
     real, ours = json.loads(text), json.loads(gpu_attestation(SEED, 1))
     assert text == json.dumps(real, indent=2) + "\n", "or ours would be laid out in another way"
@@ -36,7 +36,7 @@ def test_a_text_has_the_shape_of_a_real_one(dstack_vectors: dict[str, Any]) -> N
     assert [list(shape(gpu).items()) for gpu in ours["claims"]] == [list(shape(gpu).items()) for gpu in real["claims"]]
 
 
-def test_tokens_have_the_shape_of_real_ones(dstack_vectors: dict[str, Any]) -> None:
+def test_gpu_tokens_have_the_shape_of_real_ones(dstack_vectors: dict[str, Any]) -> None:
     real, ours = (
         json.loads(text)["detached_eat"]
         for text in (dstack_vectors["gpu"]["gpu_info_attestation"], gpu_attestation(SEED, 1))
@@ -48,7 +48,7 @@ def test_tokens_have_the_shape_of_real_ones(dstack_vectors: dict[str, Any]) -> N
     assert decoded(ours[0][1])["submods"] == {"GPU-0": ["DIGEST", ["SHA256", digest]]}
 
 
-def test_every_gpu_has_an_id_of_its_own() -> None:
+def test_gpu_ids_are_unique_and_derived_from_the_seed() -> None:
     claims = json.loads(gpu_attestation(SEED, 8))["claims"]
     assert len({gpu["ueid"] for gpu in claims}) == 8
     assert all(gpu["ueid"].isdecimal() for gpu in claims)
@@ -56,11 +56,11 @@ def test_every_gpu_has_an_id_of_its_own() -> None:
     assert gpu_attestation(SEED, 1) != gpu_attestation(b"\1" * 32, 1)
 
 
-def test_the_event_is_dstacks(dstack_vectors: dict[str, Any]) -> None:
+def test_gpu_attestation_event_matches_the_vectors(dstack_vectors: dict[str, Any]) -> None:
     known = dstack_vectors["gpu"]
     event = gpu_attestation_event(known["gpu_info_attestation"], 1)
     assert event.decode() == known["gpu_attestation_event_payload_utf8"]
 
 
-def test_without_gpus_there_is_no_text() -> None:
+def test_gpu_info_without_gpus_is_empty() -> None:
     assert gpu_attestation(SEED, 0) == ""

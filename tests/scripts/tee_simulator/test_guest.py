@@ -30,7 +30,7 @@ def named(log: Log) -> dict[str, bytes]:
     return {event.event: event.event_payload for event in log if event.is_runtime}
 
 
-def test_a_0_6_guest_boots_in_dstacks_order(platform: SimulatedPlatform) -> None:
+def test_guest_0_6_boot_events_are_in_dstacks_order(platform: SimulatedPlatform) -> None:
     guest = boot(platform, gpus=2)
     events = named(guest.log)
     assert list(events) == [
@@ -54,7 +54,7 @@ def test_a_0_6_guest_boots_in_dstacks_order(platform: SimulatedPlatform) -> None
     assert said["evidence_sha256"] == hashlib.sha256(guest.gpu_info.encode()).hexdigest()
 
 
-def test_a_0_5_guest_boots_in_dstacks_order(platform: SimulatedPlatform) -> None:
+def test_guest_0_5_boot_events_are_in_dstacks_order(platform: SimulatedPlatform) -> None:
     events = named(boot(platform, os_version="0.5").log)
     assert list(events) == [
         "system-preparing",
@@ -71,7 +71,7 @@ def test_a_0_5_guest_boots_in_dstacks_order(platform: SimulatedPlatform) -> None
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KeyProviderKind if kind is not KeyProviderKind.KMS])
-def test_without_a_kms_no_image_hash_is_given(platform: SimulatedPlatform, kind: KeyProviderKind) -> None:
+def test_guest_without_a_kms_has_no_os_image_hash_event(platform: SimulatedPlatform, kind: KeyProviderKind) -> None:
     guest = boot(platform, key_provider=kind)
     events = named(guest.log)
     assert "os-image-hash" not in events
@@ -79,7 +79,7 @@ def test_without_a_kms_no_image_hash_is_given(platform: SimulatedPlatform, kind:
 
 
 @pytest.mark.parametrize("options", [{}, {"gpus": 1}, {"os_version": "0.5"}, {"event_log_version": 2}])
-def test_the_verifier_reads_the_boot_log(platform: SimulatedPlatform, options: dict[str, Any]) -> None:
+def test_guest_boot_log_is_parsed_by_the_verifier(platform: SimulatedPlatform, options: dict[str, Any]) -> None:
     guest = boot(platform, **options)
     _, shown = guest.quote(REPORT_DATA)
     read = BootLog.parse(parse_event_log([event.as_json() for event in shown]))
@@ -88,7 +88,7 @@ def test_the_verifier_reads_the_boot_log(platform: SimulatedPlatform, options: d
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_registers_are_the_replay_of_the_log(platform: SimulatedPlatform, version: int) -> None:
+def test_guest_rtmr3_is_the_replay_of_its_log(platform: SimulatedPlatform, version: int) -> None:
     guest = boot(platform, event_log_version=version)
     quote, shown = guest.quote(REPORT_DATA)
     assert quote[RTMR3_AT : RTMR3_AT + 48] == replay(guest.log)[3] == guest.measured.rtmrs[3]
@@ -97,14 +97,14 @@ def test_registers_are_the_replay_of_the_log(platform: SimulatedPlatform, versio
     assert {event.preimage is None for event in runtime} == {version == 1}
 
 
-def test_a_0_5_guest_leaves_nothing_out_of_its_log(platform: SimulatedPlatform) -> None:
+def test_guest_0_5_log_is_not_stripped(platform: SimulatedPlatform) -> None:
     guest = boot(platform, os_version="0.5")
     _, shown = guest.quote(REPORT_DATA)
     assert shown == guest.log
     assert all(len(event.digest) == 48 for event in shown)
 
 
-def test_an_emitted_event_moves_rtmr3(platform: SimulatedPlatform) -> None:
+def test_emitted_event_extends_rtmr3(platform: SimulatedPlatform) -> None:
     guest = boot(platform, os_version="0.5")
     before = guest.measured.rtmrs[3]
     guest.emit("mine", b"payload")
@@ -126,7 +126,7 @@ def test_an_emitted_event_moves_rtmr3(platform: SimulatedPlatform) -> None:
         ({"mr_config": MrConfigVersion.UNSET}, 0),
     ],
 )
-def test_the_host_binds_the_app_as_dstacks_does(
+def test_guest_mr_config_id_has_the_chosen_or_default_version(
     platform: SimulatedPlatform, options: dict[str, Any], first: int
 ) -> None:
     guest = boot(platform, **options)
@@ -140,7 +140,7 @@ def test_the_host_binds_the_app_as_dstacks_does(
 
 
 @pytest.mark.parametrize(("options", "version"), [({}, 1), ({"event_log_version": 2}, 2)])
-def test_an_attestation_is_encoded_by_its_logs_version(
+def test_guest_attestation_encoding_follows_the_event_log_version(
     platform: SimulatedPlatform, options: dict[str, Any], version: int
 ) -> None:
     guest = boot(platform, **options)
@@ -152,19 +152,19 @@ def test_an_attestation_is_encoded_by_its_logs_version(
         assert {event["version"] for event in stack["runtime_events"]} == {2}
 
 
-def test_a_compose_document_says_which_events_there_are(platform: SimulatedPlatform) -> None:
+def test_compose_document_sets_the_event_version_and_instance_id(platform: SimulatedPlatform) -> None:
     guest = boot(platform, compose='{"event_log_version":2,"no_instance_id":true}')
     runtime = [event for event in guest.log if event.is_runtime]
     assert {event.version for event in runtime} == {2}
     assert named(guest.log)["instance-id"] == guest.instance_id == b""
 
 
-def test_0_5_ignores_the_version_of_events(platform: SimulatedPlatform) -> None:
+def test_guest_0_5_ignores_the_event_log_version(platform: SimulatedPlatform) -> None:
     guest = boot(platform, os_version="0.5", compose='{"event_log_version":2}')
     assert {event.version for event in guest.log} == {1}
 
 
-def test_the_identity_is_what_the_quote_says(platform: SimulatedPlatform) -> None:
+def test_guest_identity_matches_its_quote_and_is_derived_from_the_seed(platform: SimulatedPlatform) -> None:
     guest = boot(platform)
     identity = guest.identity()
     assert identity["os_image_hash"] == OS_IMAGE_HASH.hex()
@@ -176,7 +176,9 @@ def test_the_identity_is_what_the_quote_says(platform: SimulatedPlatform) -> Non
     assert again.identity() == identity, "a seed gives the same guest on any platform"
 
 
-def test_aggregated_measurements_are_dstacks(dstack_vectors: dict[str, Any], platform: SimulatedPlatform) -> None:
+def test_mr_aggregated_matches_the_real_agents_formula(
+    dstack_vectors: dict[str, Any], platform: SimulatedPlatform
+) -> None:
     """Of an agent whose MRCONFIGID is unset; ours has the same formula over registers of its own."""
     real = dstack_vectors["real_agent"]["v1"]["Info_without_app_cert"]
     said = json.loads(real["tcb_info"])

@@ -18,24 +18,24 @@ def real(dstack_vectors: dict[str, Any]) -> dict[str, Any]:
     return known
 
 
-def test_the_boot_is_measured_as_on_hardware(real: dict[str, Any]) -> None:
+def test_boot_events_match_the_real_hardwares_registers_and_log(real: dict[str, Any]) -> None:
     assert MRTD.hex() == real["mrtd"]
     assert [register.hex() for register in replay(boot_events())[:3]] == real["rtmrs"][:3]
     boot = [event for event in json.loads(real["response"]["event_log"]) if event["imr"] != 3]
     assert [event.as_json() for event in stripped(boot_events())] == boot
 
 
-def test_the_host_says_of_the_machine_what_it_said_on_hardware(real: dict[str, Any]) -> None:
+def test_vm_config_matches_the_real_hardwares(real: dict[str, Any]) -> None:
     assert VirtualMachine().config() == real["response"]["vm_config"]
 
 
-def test_the_registers_can_be_recomputed_from_the_image_hash() -> None:
+def test_registers_are_recomputed_from_the_os_image_hash() -> None:
     events = parse_event_log([event.as_json() for event in stripped(boot_events())])
     expected = expected_registers(OS_IMAGE_HASH, events, json.loads(VirtualMachine().config()))
     assert (expected.mrtd, *expected.rtmrs) == (MRTD, *replay(boot_events())[:3])
 
 
-def test_payloads_that_are_what_is_measured_are_whole(dstack_vectors: dict[str, Any]) -> None:
+def test_measured_payloads_are_complete_and_hash_to_their_digests(dstack_vectors: dict[str, Any]) -> None:
     tcb_info = json.loads(dstack_vectors["real_agent"]["v1"]["Info_without_app_cert"]["tcb_info"])
     real = [event for event in tcb_info["event_log"] if event["event_type"] in (0x80000001, 4, 0x80000007, 10)]
     ours = [event for event in boot_events() if event.event_type in (0x80000001, 4, 0x80000007, 10)]
@@ -46,13 +46,13 @@ def test_payloads_that_are_what_is_measured_are_whole(dstack_vectors: dict[str, 
     assert [event.digest for event in hashed] == [hashlib.sha384(event.event_payload).digest() for event in hashed]
 
 
-def test_a_legacy_machine_has_no_measurement_material() -> None:
+def test_legacy_vm_config_has_no_measurement_material() -> None:
     config = json.loads(VirtualMachine(gpus=3, lite=False).config())
     assert not {"tdx_attestation_variant", "tdx_measurement"} & set(config)
     assert (config["num_gpus"], config["os_image_hash"]) == (3, OS_IMAGE_HASH.hex())
 
 
-def test_before_0_6_tables_have_no_names() -> None:
+def test_boot_events_before_0_6_have_no_table_names() -> None:
     assert {event.event for event in boot_events(named_tables=False)} == {""}
     assert replay(boot_events(named_tables=False)) == replay(boot_events())
     assert "ovmf_variant" not in json.loads(VirtualMachine(os_version="0.5").config())

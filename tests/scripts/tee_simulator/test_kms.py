@@ -23,7 +23,7 @@ SEED = bytes(range(32))
 APP_ID = bytes(range(20))
 
 
-def test_the_derivation_is_dstacks(dstack_vectors: dict[str, Any]) -> None:
+def test_derived_keys_match_the_vectors(dstack_vectors: dict[str, Any]) -> None:
     known = dstack_vectors["get_key"]
     key = derive_key(bytes.fromhex(known["app_k256_key"]), known["path"].encode())
     assert key.hex() == known["derived_key"]
@@ -32,7 +32,7 @@ def test_the_derivation_is_dstacks(dstack_vectors: dict[str, Any]) -> None:
         assert public_key(key, algorithm).hex() == known["secp256k1_public_key"]
 
 
-def test_keys_and_chains_are_those_of_dstacks_agent(dstack_vectors: dict[str, Any]) -> None:
+def test_app_keys_and_chains_match_the_real_agents(dstack_vectors: dict[str, Any]) -> None:
     appkeys = dstack_vectors["get_key"]["simulator_appkeys"]
     keys = AppKeys(bytes.fromhex(appkeys["k256_key"]), bytes.fromhex(appkeys["k256_signature"]))
     answers = [known for known in dstack_vectors["real_agent"]["keys"]["answers"] if "method" not in known["request"]]
@@ -43,7 +43,7 @@ def test_keys_and_chains_are_those_of_dstacks_agent(dstack_vectors: dict[str, An
         assert {"key": key.hex(), "signature_chain": [link.hex() for link in chain]} == known["answer"]
 
 
-def test_a_kms_issues_app_keys_as_dstacks_does(dstack_vectors: dict[str, Any]) -> None:
+def test_kms_issued_app_keys_match_the_vectors(dstack_vectors: dict[str, Any]) -> None:
     known = dstack_vectors["signature_chain"]
     kms = KeyProvider(KeyProviderKind.KMS, bytes.fromhex(known["root_secret"]), derive_p256(SEED))
     assert kms.k256_public_key.hex() == known["root_public_key"]
@@ -62,7 +62,7 @@ def test_an_unknown_algorithm_is_refused() -> None:
             keys.get_key("path", "purpose", algorithm)
 
 
-def test_a_kms_is_known_by_its_p256_key() -> None:
+def test_kms_id_is_its_p256_public_key() -> None:
     provider = KeyProvider.from_seed(KeyProviderKind.KMS, SEED)
     assert len(provider.id) == 91
     key = load_der_public_key(provider.id)
@@ -74,14 +74,14 @@ def test_a_kms_is_known_by_its_p256_key() -> None:
 
 
 @pytest.mark.parametrize(("kind", "size"), [("none", 0), ("tpm", 0), ("local-sgx", 32)])
-def test_without_a_kms_no_root_signs(kind: str, size: int) -> None:
+def test_key_chain_without_a_kms_has_no_root_signature(kind: str, size: int) -> None:
     provider = KeyProvider.from_seed(KeyProviderKind(kind), SEED)
     assert (len(provider.id), provider.k256_public_key) == (size, b"")
     _, chain = provider.app_keys(APP_ID).get_key("path", "purpose")
     assert (len(chain[0]), chain[1]) == (65, b"")
 
 
-def test_a_chain_leads_to_the_root() -> None:
+def test_key_chain_leads_to_the_kms_root() -> None:
     provider = KeyProvider.from_seed(KeyProviderKind.KMS, SEED)
     key, (by_app, by_root) = provider.app_keys(APP_ID).get_key("path", "signing", "ed25519")
     said = b"signing:" + public_key(key, "ed25519").hex().encode()
@@ -90,7 +90,7 @@ def test_a_chain_leads_to_the_root() -> None:
     assert PublicKey.from_signature_and_message(by_root, issued, hasher=None).format() == provider.k256_public_key
 
 
-def test_no_secret_is_in_a_repr() -> None:
+def test_repr_of_keys_has_no_secret() -> None:
     provider = KeyProvider.from_seed(KeyProviderKind.KMS, SEED)
     keys = provider.app_keys(APP_ID)
     for secret in (provider.k256_root, keys.secret):

@@ -48,7 +48,7 @@ def shape(certificate: x509.Certificate) -> list[tuple[str, bool]]:
     return [(extension.oid.dotted_string, extension.critical) for extension in certificate.extensions]
 
 
-def test_without_a_kms_a_chain_has_the_shape_of_dstacks(
+def test_certificate_chain_without_a_kms_has_the_shape_of_the_real_agents(
     dstack_vectors: dict[str, Any], platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey
 ) -> None:
     """The agent was asked for the same: subject, names, use as a server, attestation and app info."""
@@ -68,7 +68,9 @@ def test_without_a_kms_a_chain_has_the_shape_of_dstacks(
     ours[1].verify_directly_issued_by(ours[1])
 
 
-def test_with_a_kms_a_chain_goes_over_the_apps_ca(platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey) -> None:
+def test_certificate_chain_with_a_kms_includes_the_app_ca(
+    platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey
+) -> None:
     guest = boot(platform)
     leaf, app_ca, root = loaded(guest.issue(key, ASKED, attested=True))
     leaf.verify_directly_issued_by(app_ca)
@@ -86,7 +88,9 @@ def test_with_a_kms_a_chain_goes_over_the_apps_ca(platform: SimulatedPlatform, k
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_a_leaf_attests_its_key(platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey, version: int) -> None:
+def test_leaf_certificate_attests_its_public_key(
+    platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey, version: int
+) -> None:
     guest = boot(platform, event_log_version=version)
     leaf = loaded(guest.issue(key, ASKED, attested=True))[0]
     read = verifier.Attestation.parse(octets(leaf, ra_tls.ATTESTATION))
@@ -95,7 +99,7 @@ def test_a_leaf_attests_its_key(platform: SimulatedPlatform, key: ec.EllipticCur
     assert {event.register for event in read.events} == {0, 3}
 
 
-def test_the_report_data_is_dstacks(dstack_vectors: dict[str, Any]) -> None:
+def test_ra_tls_report_data_matches_the_real_agents(dstack_vectors: dict[str, Any]) -> None:
     certificate = loaded(dstack_vectors["real_agent"]["tls"]["v1_certificate_chain"])[0]
     key = certificate.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
@@ -103,7 +107,7 @@ def test_the_report_data_is_dstacks(dstack_vectors: dict[str, Any]) -> None:
     assert ra_tls.report_data(key) == read.report_data
 
 
-def test_app_info_is_laid_out_as_dstacks(
+def test_app_info_extension_has_the_real_agents_layout(
     dstack_vectors: dict[str, Any], platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey
 ) -> None:
     known = dstack_vectors["real_agent"]["tls"]
@@ -119,7 +123,9 @@ def test_app_info_is_laid_out_as_dstacks(
     assert [len(value) for value in ours[:7]] == [len(value) for value in real[:7]]
 
 
-def test_a_leaf_has_only_what_was_asked_for(platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey) -> None:
+def test_leaf_certificate_has_only_the_requested_extensions(
+    platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey
+) -> None:
     leaf = loaded(boot(platform, "none").issue(key, CertificateRequest(subject="me"), attested=False))[0]
     assert shape(leaf) == [("2.5.29.15", True), (ra_tls.CERTIFICATE_USAGE.dotted_string, False)]
     assert leaf.not_valid_before_utc == datetime.datetime(1975, 1, 1, tzinfo=datetime.UTC)
@@ -127,7 +133,9 @@ def test_a_leaf_has_only_what_was_asked_for(platform: SimulatedPlatform, key: ec
     assert abs(leaf.not_valid_after_utc - in_ten_years) < datetime.timedelta(minutes=5)
 
 
-def test_a_leaf_is_for_what_was_asked_for(platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey) -> None:
+def test_leaf_certificate_has_the_requested_names_usage_and_validity(
+    platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey
+) -> None:
     request = CertificateRequest("me", ["::1", "a.example"], client_auth=True, not_before=100, not_after=200)
     leaf = loaded(boot(platform, "none").issue(key, request, attested=False))[0]
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -137,7 +145,7 @@ def test_a_leaf_is_for_what_was_asked_for(platform: SimulatedPlatform, key: ec.E
     assert (leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()) == (100, 200)
 
 
-def test_before_0_6_a_leaf_has_quote_and_log_apart(
+def test_leaf_certificate_before_0_6_has_separate_quote_and_event_log(
     platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey
 ) -> None:
     guest = boot(platform, os_version="0.5")
@@ -158,7 +166,7 @@ def test_before_0_6_a_leaf_has_quote_and_log_apart(
         {"alt_names": ["ü.example"]},
     ],
 )
-def test_what_fits_into_no_certificate_is_refused(
+def test_invalid_certificate_request_is_refused(
     platform: SimulatedPlatform, key: ec.EllipticCurvePrivateKey, wrong: dict[str, Any]
 ) -> None:
     with pytest.raises(CertificateError):

@@ -23,7 +23,7 @@ def client(served: Serving) -> DstackClient:
     return DstackClient(endpoint=str(served.path), timeout=limit())
 
 
-def test_keys(client: DstackClient) -> None:
+def test_sdk_get_key_returns_one_secret_with_a_chain_per_algorithm(client: DstackClient) -> None:
     plain = client.get_key("m/key", "signing")
     assert plain.decode_key() == client.get_key("m/key", "signing", "secp256k1").decode_key()
     ed25519 = client.get_key("m/key", "signing", "ed25519")
@@ -32,7 +32,7 @@ def test_keys(client: DstackClient) -> None:
     assert ed25519.decode_signature_chain()[1] == plain.decode_signature_chain()[1]
 
 
-def test_quotes(client: DstackClient, served: Serving) -> None:
+def test_sdk_get_quote_returns_quote_log_and_vm_config(client: DstackClient, served: Serving) -> None:
     answer = client.get_quote(REPORT_DATA)
     assert REPORT_DATA in answer.decode_quote()
     log = answer.decode_event_log()
@@ -40,7 +40,7 @@ def test_quotes(client: DstackClient, served: Serving) -> None:
     assert json.loads(answer.vm_config)["os_image_hash"] == served.guest.identity()["os_image_hash"]
 
 
-def test_info(client: DstackClient, served: Serving) -> None:
+def test_sdk_info_matches_the_guest(client: DstackClient, served: Serving) -> None:
     info = client.info()
     assert info.app_id == served.guest.app.app_id.hex()
     assert info.tcb_info.app_compose == served.guest.app.compose
@@ -49,7 +49,7 @@ def test_info(client: DstackClient, served: Serving) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ed25519", "secp256k1", "secp256k1_prehashed"])
-def test_signatures(client: DstackClient, served: Serving, algorithm: str) -> None:
+def test_sdk_sign_and_verify_work_with_each_algorithm(client: DstackClient, served: Serving, algorithm: str) -> None:
     signed = client.sign(algorithm, bytes(32))
     signature, chain, key = bytes.fromhex(signed.signature), signed.signature_chain, bytes.fromhex(signed.public_key)
     of_key = algorithm.removesuffix("_prehashed")
@@ -60,13 +60,13 @@ def test_signatures(client: DstackClient, served: Serving, algorithm: str) -> No
     assert not client.verify(algorithm, bytes(31) + b"\1", signature, key).valid
 
 
-def test_attestations(client: DstackClient) -> None:
+def test_sdk_attest_returns_an_attestation_with_the_report_data(client: DstackClient) -> None:
     read = verifier.Attestation.parse(bytes.fromhex(client.attest(REPORT_DATA).attestation))
     assert read.report_data == REPORT_DATA
     assert REPORT_DATA in read.quote
 
 
-def test_tls_keys(client: DstackClient) -> None:
+def test_sdk_get_tls_key_returns_a_fresh_key_with_an_attested_certificate(client: DstackClient) -> None:
     answer = client.get_tls_key("localhost", ["localhost"], usage_ra_tls=True, usage_server_auth=True)
     leaf = x509.load_pem_x509_certificate(answer.certificate_chain[0].encode())
     key = load_pem_private_key(answer.key.encode(), None)
@@ -76,11 +76,11 @@ def test_tls_keys(client: DstackClient) -> None:
     assert client.get_tls_key("localhost").key != answer.key
 
 
-def test_version(client: DstackClient) -> None:
+def test_sdk_version_is_0_6_0(client: DstackClient) -> None:
     assert client.version().version == "0.6.0"
 
 
-def test_before_0_6_there_is_one_algorithm_and_events_can_be_emitted(
+def test_sdk_with_a_0_5_guest_has_one_algorithm_and_can_emit_events(
     platform: SimulatedPlatform, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     guest = SimulatedGuest(platform, GuestOptions(bytes(32), os_version="0.5"))

@@ -13,7 +13,7 @@ ALGORITHMS = ("ed25519", "secp256k1", "k256", "secp256k1_prehashed")
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
-def test_signatures_are_those_of_dstacks_agent(dstack_vectors: dict[str, Any]) -> None:
+def test_signatures_match_the_real_agents(dstack_vectors: dict[str, Any]) -> None:
     key = bytes.fromhex(dstack_vectors["get_key"]["simulator_appkeys"]["derived"]["vms"])
     answers = [known for known in dstack_vectors["real_agent"]["keys"]["answers"] if "method" in known["request"]]
     assert len(answers) == 3
@@ -24,14 +24,14 @@ def test_signatures_are_those_of_dstacks_agent(dstack_vectors: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_signature_is_of_its_data_and_key_alone(algorithm: str) -> None:
+def test_signature_is_valid_only_for_its_data_and_key(algorithm: str) -> None:
     key, signature = public_key(KEY, key_algorithm(algorithm)), sign(KEY, algorithm, DATA)
     assert verify(key, algorithm, DATA, signature)
     assert not verify(key, algorithm, DATA[::-1], signature)
     assert not verify(public_key(KEY[::-1], key_algorithm(algorithm)), algorithm, DATA, signature)
 
 
-def test_a_signature_with_a_high_s_is_none() -> None:
+def test_signature_with_a_high_s_is_invalid() -> None:
     signature = sign(KEY, "secp256k1", DATA)
     high = signature[:32] + (ORDER - int.from_bytes(signature[32:])).to_bytes(32)
     assert not verify(public_key(KEY, ""), "secp256k1", DATA, high)
@@ -47,7 +47,7 @@ def test_a_signature_with_a_high_s_is_none() -> None:
         ("secp256k1", public_key(KEY, ""), b"\1" * 65, "signature error"),
     ],
 )
-def test_what_can_be_no_signature_is_refused(algorithm: str, key: bytes, signature: bytes, message: str) -> None:
+def test_malformed_signature_or_key_raises_an_error(algorithm: str, key: bytes, signature: bytes, message: str) -> None:
     with pytest.raises(MalformedError, match=message):
         verify(key, algorithm, DATA, signature)
 
@@ -60,6 +60,6 @@ def test_an_unknown_algorithm_is_refused(algorithm: str) -> None:
         verify(bytes(33), algorithm, DATA, bytes(64))
 
 
-def test_a_prehashed_signature_takes_a_digest() -> None:
+def test_prehashed_signing_requires_a_32_byte_digest() -> None:
     with pytest.raises(MalformedError, match="Pre-hashed signing requires a 32-byte digest, but received 1 bytes"):
         sign(KEY, "secp256k1_prehashed", b"3")

@@ -13,7 +13,7 @@ from scripts.tee_simulator.tappd import report_data
 from tests.scripts.tee_simulator.serving import Serving
 
 
-def test_report_data_is_hashed_behind_its_prefix() -> None:
+def test_report_data_is_the_padded_hash_of_prefix_and_content() -> None:
     expected = hashlib.sha512(b"app-data:said").digest()
     assert report_data(b"said", "sha512", "app-data") == expected
     assert report_data(b"said", "sha3-256", "p") == hashlib.sha3_256(b"p:said").digest() + bytes(32)
@@ -21,18 +21,18 @@ def test_report_data_is_hashed_behind_its_prefix() -> None:
     assert report_data(b"said", "keccak384", "p") == digest + bytes(16)
 
 
-def test_report_data_is_dstacks(dstack_vectors: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_report_data_matches_the_vectors(dstack_vectors: dict[str, dict[str, dict[str, str]]]) -> None:
     known = dstack_vectors["report_data"]["app_data_sha512"]
     assert report_data(bytes.fromhex(known["content"]), "sha512", "app-data").hex() == known["report_data"]
 
 
 @pytest.mark.parametrize("size", [0, 63, 65])
-def test_raw_report_data_is_not_padded(size: int) -> None:
+def test_raw_report_data_of_another_length_is_refused(size: int) -> None:
     with pytest.raises(ArgumentError, match="invalid content length"):
         report_data(bytes(size), "raw", "")
 
 
-def test_quotes_and_keys_have_their_older_members(served: Serving) -> None:
+def test_tappd_quotes_and_keys_have_the_older_members(served: Serving) -> None:
     with served.client(tappd=True) as tappd, served.client() as dstack:
         raw = tappd.post("/prpc/Tappd.RawQuote", json={"report_data": "01" * 64}).json()
         assert list(raw) == ["quote", "event_log", "hash_algorithm", "prefix"]
@@ -48,7 +48,7 @@ def test_quotes_and_keys_have_their_older_members(served: Serving) -> None:
         assert tappd.post("/prpc/Tappd.GetKey", json={}).json() == {"error": "Service not found: GetKey"}
 
 
-def test_a_derived_key_is_its_paths_unless_it_is_to_be_random(served: Serving) -> None:
+def test_tappd_derived_key_depends_on_its_path_unless_random(served: Serving) -> None:
     def derived(**more: Any) -> Any:
         with served.client(tappd=True) as tappd:
             asked = {"path": "p", "subject": "s", "alt_names": ["a.example"], **more}

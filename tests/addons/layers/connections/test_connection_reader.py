@@ -40,7 +40,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Callable[[Pair], Awaitable[
     return run  # type: ignore[return-value]
 
 
-def test_all_that_comes_arrives_in_order(run: Callable[..., None]) -> None:
+def test_connection_reader_delivers_all_data_in_order(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
         sent = b""
         for number in range(60):
@@ -59,7 +59,7 @@ def test_all_that_comes_arrives_in_order(run: Callable[..., None]) -> None:
 
 @pytest.mark.parametrize("size", [1, 400_000], ids=["a byte", "more than is written at once"])
 @pytest.mark.parametrize("answer", [b"early", b"e" * 50_000])
-def test_what_has_come_is_read_before_a_failed_write_is_believed(
+def test_connection_reader_delivers_received_data_before_a_write_failure(
     run: Callable[..., None], answer: bytes, size: int
 ) -> None:
     async def test(pair: Pair) -> None:
@@ -80,7 +80,7 @@ def test_what_has_come_is_read_before_a_failed_write_is_believed(
     run(test)
 
 
-def test_what_has_come_is_read_where_the_task_itself_waits_to_write(run: Callable[..., None]) -> None:
+def test_connection_reader_delivers_received_data_while_the_task_waits_to_write(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
         writer: Any = pair.handler.transports[pair.connection].writer
         writer.write(b"x" * 8_000_000)  # more than fits into the sockets
@@ -96,7 +96,7 @@ def test_what_has_come_is_read_where_the_task_itself_waits_to_write(run: Callabl
 
 
 @pytest.mark.parametrize("how", ["FIN", "RST", "data"])
-def test_an_idle_connection_that_has_ended_is_found_so_before_the_loop_has_read_it(
+def test_connection_reader_has_ended_is_true_before_the_loop_has_read_the_end(
     run: Callable[..., None], how: str
 ) -> None:
     async def test(pair: Pair) -> None:
@@ -116,7 +116,7 @@ def test_an_idle_connection_that_has_ended_is_found_so_before_the_loop_has_read_
     run(test)
 
 
-def test_a_connection_with_something_for_the_task_to_read_has_ended_as_an_idle_one(run: Callable[..., None]) -> None:
+def test_connection_reader_has_ended_is_true_while_data_is_unread(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
         pair.reader.data_received(b"many " * MAX_READ)
         assert pair.reader.has_ended
@@ -128,7 +128,7 @@ def test_a_connection_with_something_for_the_task_to_read_has_ended_as_an_idle_o
     run(test)
 
 
-def test_an_idle_connection_that_is_closed_here_ends_for_the_layers(run: Callable[..., None]) -> None:
+def test_connection_reader_close_ends_the_connection_for_the_layers(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
         pair.reader.close()
         assert pair.reader.has_ended
@@ -137,7 +137,7 @@ def test_an_idle_connection_that_is_closed_here_ends_for_the_layers(run: Callabl
     run(test)
 
 
-def test_what_the_task_has_still_to_read_comes_first(run: Callable[..., None]) -> None:
+def test_connection_reader_delivers_data_queued_for_the_task_first(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
         await pair.send(b"one ")
         await pair.received(lambda tested: tested.received == b"one ")
@@ -150,7 +150,7 @@ def test_what_the_task_has_still_to_read_comes_first(run: Callable[..., None]) -
     run(test)
 
 
-def test_what_came_before_comes_first(run: Callable[..., None]) -> None:
+def test_connection_reader_delivers_data_buffered_before_its_start_first(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
         early = b"early" * 20_000
         await pair.send(early)
@@ -162,7 +162,7 @@ def test_what_came_before_comes_first(run: Callable[..., None]) -> None:
     run(test, start=False)
 
 
-def test_an_end_that_came_before_is_told(run: Callable[..., None]) -> None:
+def test_connection_reader_delivers_an_eof_received_before_its_start(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
         await pair.send(b"early")
         pair.peer.shutdown(socket.SHUT_WR)
@@ -175,7 +175,7 @@ def test_an_end_that_came_before_is_told(run: Callable[..., None]) -> None:
     run(test, start=False)
 
 
-def test_what_comes_while_it_is_halted_waits_and_then_comes_in_order(run: Callable[..., None]) -> None:
+def test_connection_reader_while_paused_holds_data_and_then_delivers_it_in_order(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
         await pair.send(b"one ")
         await pair.received(lambda tested: tested.received == b"one ")
@@ -194,7 +194,7 @@ def test_what_comes_while_it_is_halted_waits_and_then_comes_in_order(run: Callab
     run(test)
 
 
-def test_what_comes_in_the_middle_of_an_event_waits_for_its_turn(run: Callable[..., None]) -> None:
+def test_connection_reader_data_during_an_event_waits_and_stays_in_order(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
         await pair.send(b"one ")
         await pair.received(lambda tested: tested.received == b"one ")
@@ -216,7 +216,7 @@ def test_what_comes_in_the_middle_of_an_event_waits_for_its_turn(run: Callable[.
     run(test)
 
 
-def test_it_stops_reading_while_somebody_does_not_take_what_is_written(run: Callable[..., None]) -> None:
+def test_connection_reader_stops_reading_under_write_backpressure(run: Callable[..., None]) -> None:
     async def test(pair: Pair) -> None:
         async with Pair(pair.handler, start=False) as slow:
             pair.handler.tested.echo_to = slow.connection
@@ -253,7 +253,7 @@ def _taken_by(slow: Pair) -> int:
     return len(slow.handler.tested.received) - writer.transport.get_write_buffer_size()
 
 
-def test_the_fast_path_is_not_enabled_for_a_client_that_has_gone_during_a_hook() -> None:
+def test_fast_path_is_not_enabled_for_a_client_that_disconnected_during_a_hook() -> None:
     async def check() -> None:
         client, server, handler = tflow.tclient_conn(), Server(address=("upstream", 9000)), Handler()
         ours, theirs = socket.socketpair()
@@ -271,7 +271,7 @@ def test_the_fast_path_is_not_enabled_for_a_client_that_has_gone_during_a_hook()
     asyncio.run(check())
 
 
-def test_a_client_that_has_sent_much_is_read_a_little_at_a_time_and_others_have_their_turn() -> None:
+def test_connection_reader_limits_each_client_read_so_that_others_get_a_turn() -> None:
     async def run() -> None:
         handler, client = Handler(), tflow.tclient_conn()
         with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -117,7 +117,7 @@ contents = st.one_of(
     st.sampled_from([b"0\r\n\r\n", b"0\r\nTrailer: x\r\n\r\n", b"", b"nonsense\r\n"]),
 )
 @example([FIRST, TOKEN, NO_USAGE, DONE], [0] * 20, None, CHAT, b"0\r\n\r\n")
-def test_the_client_gets_the_same_by_the_fast_path_and_through_the_layers(
+def test_fast_path_output_equals_that_of_the_layers(
     contents: list[bytes], how: list[int], where: list[int] | None, event_format: EventFormat, end: bytes
 ) -> None:
     chunks = [written_oddly(content, way) for content, way in zip(contents, how, strict=False)]
@@ -139,7 +139,7 @@ def test_the_client_gets_the_same_by_the_fast_path_and_through_the_layers(
     assert fast.completed == layered.completed
 
 
-def test_events_in_which_nothing_is_looked_for_take_the_fast_path_and_no_others() -> None:
+def test_fast_path_takes_only_events_with_nothing_to_extract() -> None:
     chat = StreamedChat(CHAT, by_fast_path=True)
     chat.receive(HEAD)
     taken = []
@@ -153,7 +153,7 @@ def test_events_in_which_nothing_is_looked_for_take_the_fast_path_and_no_others(
     assert chat.completed == [(hashlib.sha256(body).hexdigest(), "chatcmpl-1", Usage(3, None), True)]
 
 
-def test_of_several_chunks_those_before_the_first_that_must_not_take_the_fast_path() -> None:
+def test_fast_path_takes_the_leading_chunks_up_to_the_first_ineligible_one() -> None:
     chat = StreamedChat(CHAT, by_fast_path=True)
     chat.receive(HEAD + chunked(FIRST))
     for count, (taken, rest) in enumerate(
@@ -180,7 +180,7 @@ def test_of_several_chunks_those_before_the_first_that_must_not_take_the_fast_pa
 
 
 @pytest.mark.parametrize("before", [b"48\r\nsix+6\n", b"48\r\n", b"1"])
-def test_what_looks_like_a_chunk_in_the_middle_of_one_does_not_take_the_fast_path(before: bytes) -> None:
+def test_fast_path_does_not_take_chunk_like_data_inside_a_chunk(before: bytes) -> None:
     layered, fast = (StreamedChat(CHAT, by_fast_path=by_fast_path) for by_fast_path in (False, True))
     for chat in (layered, fast):
         chat.receive(HEAD + chunked(FIRST))
@@ -195,7 +195,9 @@ def test_what_looks_like_a_chunk_in_the_middle_of_one_does_not_take_the_fast_pat
     [(MESSAGES, b"message_stop"), (RESPONSES, b"response.completed")],
     ids=["messages", "responses"],
 )
-def test_the_type_of_an_event_and_its_data_belong_together(event_format: EventFormat, event_type: bytes) -> None:
+def test_fast_path_does_not_take_the_data_of_a_last_event_whose_type_came_before(
+    event_format: EventFormat, event_type: bytes
+) -> None:
     chat = StreamedChat(event_format, by_fast_path=True)
     chat.receive(HEAD + chunked(b'data: {"type":"message_start","message":{"id":"a"},"response":{"id":"a"}}\n\n'))
     chat.receive(chunked(b"event: " + event_type + b"\n"))
@@ -204,7 +206,7 @@ def test_the_type_of_an_event_and_its_data_belong_together(event_format: EventFo
     assert not chat.wire.to_client.endswith(b"data: {}\n\n\r\n"), "it waits for the signature"
 
 
-def test_the_next_response_on_the_same_connection_has_a_fast_path_of_its_own() -> None:
+def test_fast_path_is_enabled_again_for_the_next_response_on_a_connection() -> None:
     chat = StreamedChat(CHAT, by_fast_path=True)
     for number in range(1, 4):
         chat.receive(HEAD + chunked(FIRST))

@@ -59,35 +59,33 @@ def writer(upstream: Any, client: Any) -> FastPathWriter:
 
 
 @pytest.mark.parametrize(("takes", "written"), [(3, [b"abc"]), (6, [b"abcdef"]), (9, [b"abcdef"])])
-def test_what_takes_the_fast_path_is_written_and_keeps_the_connection_from_timing_out(
-    takes: int, written: list[bytes]
-) -> None:
+def test_fast_path_writer_writes_taken_data_and_refreshes_the_timeout(takes: int, written: list[bytes]) -> None:
     client = FakeClient()
     assert writer(Upstream(FakeFastPath(takes)), client).take(b"abcdef") == len(written[0])
     assert client.written == written
     assert client.activities == 1
 
 
-def test_where_nothing_takes_the_fast_path_nothing_is_written() -> None:
+def test_fast_path_writer_writes_nothing_if_nothing_is_taken() -> None:
     client = FakeClient()
     assert writer(Upstream(FakeFastPath(0)), client).take(b"abcdef") == 0
     assert (client.written, client.activities) == ([], 0)
 
 
-def test_without_a_body_that_streams_nothing_takes_the_fast_path() -> None:
+def test_fast_path_writer_without_a_streaming_body_takes_nothing() -> None:
     client = FakeClient()
     assert writer(Upstream(None), client).take(b"abcdef") == 0
     assert client.written == []
 
 
 @pytest.mark.parametrize(("waiting", "taken"), [(NEVER_FULL, 6), (NEVER_FULL + 1, 0)])
-def test_a_client_that_is_full_is_left_to_the_layers_which_have_backpressure(waiting: int, taken: int) -> None:
+def test_fast_path_writer_with_a_full_client_buffer_leaves_data_to_the_layers(waiting: int, taken: int) -> None:
     fast_path, client = FakeFastPath(6), FakeClient(waiting)
     assert writer(Upstream(fast_path), client).take(b"abcdef") == taken
     assert len(fast_path.seen) == (taken > 0), "what is not written must not be hashed"
 
 
-def test_a_client_that_is_closing_gets_nothing_by_the_fast_path() -> None:
+def test_fast_path_writer_with_a_closing_client_takes_nothing() -> None:
     fast_path, client = FakeFastPath(6), FakeClient(closing=True)
     assert writer(Upstream(fast_path), client).take(b"abcdef") == 0
     assert (fast_path.seen, client.written) == ([], [])

@@ -49,7 +49,7 @@ def event(handler: ConnectionHandler, data: bytes) -> events.DataReceived:
     return events.DataReceived(handler.client, data)
 
 
-def test_an_event_is_handled_before_the_call_returns() -> None:
+def test_inline_handler_handles_an_event_before_the_call_returns() -> None:
     async def check() -> None:
         handler = Handler()
         for data in (b"one", b"two"):
@@ -59,7 +59,7 @@ def test_an_event_is_handled_before_the_call_returns() -> None:
     asyncio.run(check())
 
 
-def test_an_event_is_not_handled_inline_while_another_one_waits_for_its_turn() -> None:
+def test_inline_handler_does_not_handle_an_event_while_another_waits() -> None:
     async def check() -> None:
         handler = Handler()
         async with handler._server_event_lock:
@@ -73,7 +73,7 @@ def test_an_event_is_not_handled_inline_while_another_one_waits_for_its_turn() -
     asyncio.run(check())
 
 
-def test_an_event_that_waits_for_something_in_its_middle_is_an_error() -> None:
+def test_inline_handler_event_that_waits_midway_raises_runtime_error() -> None:
     async def check() -> None:
         handler = InlineWaitingHandler(make_context())
         with pytest.raises(RuntimeError, match="in the middle of an event"):

@@ -35,7 +35,7 @@ async def reading(pair: Pair) -> tuple[InlineReader, Any]:
     return pair.reader, writer
 
 
-def test_what_takes_the_fast_path_does_not_come_to_the_layers_and_the_rest_does() -> None:
+def test_inline_reader_passes_to_the_layers_only_what_the_fast_path_leaves() -> None:
     async def check() -> None:
         async with Pair(InlineHandler(), InlineReader) as pair:
             reader, writer = await reading(pair)
@@ -47,7 +47,7 @@ def test_what_takes_the_fast_path_does_not_come_to_the_layers_and_the_rest_does(
     asyncio.run(check())
 
 
-def test_events_are_handled_before_the_call_returns_where_the_handler_can() -> None:
+def test_inline_reader_handles_events_before_the_call_returns() -> None:
     async def check() -> None:
         async with Pair(InlineHandler(), InlineReader) as pair:
             reader, _ = await reading(pair)
@@ -57,7 +57,7 @@ def test_events_are_handled_before_the_call_returns_where_the_handler_can() -> N
     asyncio.run(check())
 
 
-def test_under_mitmproxys_own_handler_the_fast_path_is_taken_and_the_rest_is_left_to_the_task() -> None:
+def test_inline_reader_under_mitmproxys_handler_leaves_the_rest_to_the_task() -> None:
     async def check() -> None:
         async with Pair(Handler(), InlineReader) as pair:
             reader, writer = await reading(pair)
@@ -71,7 +71,7 @@ def test_under_mitmproxys_own_handler_the_fast_path_is_taken_and_the_rest_is_lef
     asyncio.run(check())
 
 
-def test_neither_is_done_while_reading_is_paused() -> None:
+def test_inline_reader_while_paused_uses_neither_the_fast_path_nor_the_layers() -> None:
     async def check() -> None:
         async with Pair(InlineHandler(), InlineReader) as pair:
             reader, writer = await reading(pair)
@@ -85,7 +85,7 @@ def test_neither_is_done_while_reading_is_paused() -> None:
     asyncio.run(check())
 
 
-def test_more_than_mitmproxy_reads_at_once_is_left_to_the_task() -> None:
+def test_inline_reader_leaves_data_over_max_read_to_the_task() -> None:
     async def check() -> None:
         async with Pair(InlineHandler(), InlineReader) as pair:
             reader, writer = await reading(pair)
@@ -97,7 +97,7 @@ def test_more_than_mitmproxy_reads_at_once_is_left_to_the_task() -> None:
     asyncio.run(check())
 
 
-def test_what_has_come_on_a_failed_connection_does_not_take_the_fast_path() -> None:
+def test_inline_reader_data_of_a_failed_connection_does_not_take_the_fast_path() -> None:
     async def check() -> None:
         async with Pair(InlineHandler(), InlineReader) as pair:
             reader, writer = await reading(pair)

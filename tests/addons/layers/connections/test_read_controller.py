@@ -52,7 +52,7 @@ async def connected() -> AsyncIterator[Connections]:
         writer.transport.abort()
 
 
-def test_a_client_gets_a_reader_and_an_upstream_connection_for_each_of_its_streams() -> None:
+def test_read_controller_gives_a_client_a_reader_and_max_streams_upstream_connections() -> None:
     async def check() -> None:
         async with connected() as made:
             made.controller.client_connected(made.client)
@@ -62,7 +62,7 @@ def test_a_client_gets_a_reader_and_an_upstream_connection_for_each_of_its_strea
     asyncio.run(check())
 
 
-def test_a_client_that_is_refused_gets_no_reader() -> None:
+def test_read_controller_gives_a_refused_client_no_reader() -> None:
     async def check() -> None:
         async with connected() as made:
             made.client.error = "too many connections"
@@ -72,7 +72,7 @@ def test_a_client_that_is_refused_gets_no_reader() -> None:
     asyncio.run(check())
 
 
-def test_an_upstream_is_reached_by_its_connection() -> None:
+def test_read_controller_pauses_resumes_and_closes_an_upstream_connection() -> None:
     async def check() -> None:
         async with connected() as made:
             controller, server = made.controller, made.server
@@ -90,7 +90,7 @@ def test_an_upstream_is_reached_by_its_connection() -> None:
     asyncio.run(check())
 
 
-def test_the_fast_path_of_an_upstream_leads_to_its_client() -> None:
+def test_read_controller_connects_the_fast_path_to_the_client() -> None:
     async def check() -> None:
         async with connected() as made:
             made.controller.server_connected(ServerConnectionHookData(server=made.server, client=made.client))

@@ -75,7 +75,7 @@ def requests_on(client: Http2Client, number: int) -> int:
     return client.wire.sent[client.wire.connections[number]].count(b"GET /")
 
 
-def test_streams_at_once_take_a_connection_each_and_later_ones_those_that_are_idle() -> None:
+def test_concurrent_streams_open_one_connection_each_and_later_streams_reuse_them() -> None:
     client = Http2Client()
     first, second = client.ask(), client.ask()
     client.wire.connect()
@@ -95,7 +95,7 @@ def test_streams_at_once_take_a_connection_each_and_later_ones_those_that_are_id
 
 
 @pytest.mark.parametrize("limit", [0, 1])
-def test_no_more_connections_are_kept_than_may_be(limit: int) -> None:
+def test_idle_connections_over_the_limit_are_closed(limit: int) -> None:
     client = Http2Client(limit)
     for _ in range(2):
         client.ask()
@@ -107,7 +107,7 @@ def test_no_more_connections_are_kept_than_may_be(limit: int) -> None:
     assert len(client.done) == 2
 
 
-def test_a_request_that_waits_takes_a_connection_that_becomes_idle_first() -> None:
+def test_waiting_request_takes_the_first_connection_that_becomes_idle() -> None:
     """mitmproxy opens five connections to an address at most; the sixth waits until one of them is closed."""
     client = Http2Client()
     client.ask()
@@ -125,7 +125,7 @@ def test_a_request_that_waits_takes_a_connection_that_becomes_idle_first() -> No
     assert client.done[-2:] == [last, another]
 
 
-def test_a_connection_that_nobody_needs_any_more_is_kept_or_closed() -> None:
+def test_connection_no_longer_needed_is_kept_or_closed_by_the_idle_limit() -> None:
     for limit in (0, 1):
         client = Http2Client(limit)
         client.ask()
@@ -138,7 +138,7 @@ def test_a_connection_that_nobody_needs_any_more_is_kept_or_closed() -> None:
         assert len(client.idle) == (0 if spare_was_needed else 1)
 
 
-def test_a_stream_that_is_reset_while_it_connects_leaves_no_trace() -> None:
+def test_stream_reset_while_connecting_closes_the_connection_and_leaves_no_state() -> None:
     client = Http2Client()
     stream = client.ask()
     client.reset(stream)
@@ -151,7 +151,7 @@ def test_a_stream_that_is_reset_while_it_connects_leaves_no_trace() -> None:
     assert client.layer.streams == {}
 
 
-def test_a_failed_connection_is_tried_again_for_the_next_request() -> None:
+def test_failed_connection_is_retried_for_the_next_request() -> None:
     client = Http2Client()
     refused = client.ask()
     client.wire.connect("refused")
@@ -162,7 +162,7 @@ def test_a_failed_connection_is_tried_again_for_the_next_request() -> None:
     assert client.statuses == {refused: b"502", served: b"200"}
 
 
-def test_closed_connections_are_forgotten() -> None:
+def test_closed_connections_leave_no_state() -> None:
     client = Http2Client()
     for number in range(50):
         client.ask()
@@ -176,7 +176,7 @@ def test_closed_connections_are_forgotten() -> None:
     assert client.layer.command_sources == {}
 
 
-def test_connections_to_other_places_are_not_mixed_up() -> None:
+def test_connections_to_different_upstreams_are_kept_apart() -> None:
     client = Http2Client()
 
     def elsewhere(flow: http.HTTPFlow) -> None:
@@ -194,7 +194,7 @@ def test_connections_to_other_places_are_not_mixed_up() -> None:
     assert len(client.done) == 4
 
 
-def test_an_upstream_behind_tls_is_not_offered_http2() -> None:
+def test_tls_upstream_is_offered_http_1_1_only() -> None:
     client = Http2Client()
 
     def elsewhere(flow: http.HTTPFlow) -> None:
@@ -206,7 +206,7 @@ def test_an_upstream_behind_tls_is_not_offered_http2() -> None:
     assert (server.tls, server.sni, server.alpn_offers) == (True, "upstream", (b"http/1.1",))
 
 
-def test_data_that_nobody_asked_for_closes_an_idle_connection_and_is_not_logged() -> None:
+def test_unsolicited_data_closes_an_idle_connection_and_is_not_logged() -> None:
     client = Http2Client()
     client.ask()
     client.wire.connect()
@@ -221,7 +221,7 @@ def test_data_that_nobody_asked_for_closes_an_idle_connection_and_is_not_logged(
     assert "XMARK" not in str(client.wire.logged)
 
 
-def test_a_connection_that_is_lost_without_a_word_does_not_count_as_idle_for_ever() -> None:
+def test_idle_connection_of_a_garbage_collected_client_no_longer_counts() -> None:
     client = Http2Client(1)
     idle = client.idle
     client.ask()
@@ -233,7 +233,7 @@ def test_a_connection_that_is_lost_without_a_word_does_not_count_as_idle_for_eve
     assert len(idle) == 0
 
 
-def test_a_connection_that_has_been_idle_for_too_long_is_not_used_again() -> None:
+def test_connection_idle_past_its_timeout_is_not_reused() -> None:
     clock = Clock()
     client = Http2Client(idle=KeepAliveLimit(10, timeout=4, clock=clock))
     client.ask()
@@ -252,7 +252,7 @@ def test_a_connection_that_has_been_idle_for_too_long_is_not_used_again() -> Non
     assert requests_on(client, 1) == 1
 
 
-def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:
+def test_connection_closed_by_the_upstream_is_not_reused() -> None:
     """Closed for the event loop, while the layers have had no event of it."""
     ended: set[Connection] = set()
     client = Http2Client(idle=KeepAliveLimit(10, has_ended=ended.__contains__))
@@ -265,7 +265,7 @@ def test_a_connection_that_the_upstream_has_closed_is_not_used_again() -> None:
     assert [requests_on(client, number) for number in (0, 1)] == [1, 1]
 
 
-def test_a_second_attempt_takes_a_connection_that_was_not_used_before() -> None:
+def test_retry_takes_a_new_connection_and_not_an_idle_one() -> None:
     """Others that are idle may have been closed at the same moment."""
     config = make_config()
     client = Http2Client(layer=lambda context, idle: ApiHttpLayer(context, config, idle, Mock(), no_reading()))

@@ -64,7 +64,7 @@ def read(decoder: ChunkDecoder | ChunkedReader, buffer: ReceiveBuffer, pieces: S
 @given(bodies(), cuts)
 @example(b"5\r\nhello\r\n0\r\n\r\n", [1, 2, 3])
 @example(b"5;ext\r\nhello\r\n0\r\na: b\r\n c\r\n\r\nnext", [])
-def test_whatever_comes_is_read_as_h11_reads_it(body: bytes, where: list[int]) -> None:
+def test_chunk_decoder_reads_any_body_as_h11_does(body: bytes, where: list[int]) -> None:
     pieces = cut(body, where)
     assert read(ChunkDecoder(), ReceiveBuffer(), pieces) == read(ChunkedReader(), ReceiveBuffer(), pieces)
 
@@ -82,7 +82,7 @@ def test_whatever_comes_is_read_as_h11_reads_it(body: bytes, where: list[int]) -
     ],
 )
 @pytest.mark.parametrize("buffer", [ReceiveBuffer, CrlfBuffer])
-def test_a_body_cut_anywhere_in_three_is_read_as_h11_reads_it(body: bytes, buffer: type[ReceiveBuffer]) -> None:
+def test_chunk_decoder_reads_a_body_in_any_three_pieces_as_h11_does(body: bytes, buffer: type[ReceiveBuffer]) -> None:
     whole = read(ChunkedReader(), buffer(), [body])
     for first in range(len(body)):
         for second in range(first, len(body)):
@@ -91,13 +91,13 @@ def test_a_body_cut_anywhere_in_three_is_read_as_h11_reads_it(body: bytes, buffe
             assert read(ChunkDecoder(), buffer(), pieces)[1] == whole[1]
 
 
-def test_the_end_of_the_connection_is_no_end_of_a_chunked_body() -> None:
+def test_chunk_decoder_end_of_connection_raises_a_protocol_error() -> None:
     with pytest.raises(h11.RemoteProtocolError):
         ChunkDecoder().read_eof()
 
 
 @pytest.mark.parametrize("body", [b"CANARY\r\n", b"3\r\nabcCANARY", b"0\r\nCANARY\r\n\r\n"])
-def test_an_error_quotes_nothing_of_the_body(body: bytes) -> None:
+def test_chunk_decoder_error_does_not_quote_the_body(body: bytes) -> None:
     decoder, buffer = ChunkDecoder(), ReceiveBuffer()
     buffer += body
     with pytest.raises(h11.RemoteProtocolError) as raised:
@@ -105,7 +105,7 @@ def test_an_error_quotes_nothing_of_the_body(body: bytes) -> None:
     assert "CANARY" not in str(raised.value)
 
 
-def test_the_decoder_is_between_chunks_only_where_a_size_line_comes_next() -> None:
+def test_chunk_decoder_is_between_chunks_only_before_a_size_line() -> None:
     decoder, buffer = ChunkDecoder(), ReceiveBuffer()
     positions = []
     for byte in b"5\r\nhello\r\n1\r\nx\r\n0\r\n\r\n":
@@ -117,7 +117,7 @@ def test_the_decoder_is_between_chunks_only_where_a_size_line_comes_next() -> No
     assert positions == [*size_line, *chunk, True, *size_line, *[False] * 2, True, *last]
 
 
-def test_in_the_middle_of_a_chunk_no_chunk_is_whole() -> None:
+def test_chunk_decoder_inside_a_chunk_finds_no_whole_chunks() -> None:
     decoder, buffer = ChunkDecoder(), ReceiveBuffer()
     chunk = chunked(TOKEN)
     for begun in range(1, len(chunk)):
@@ -129,7 +129,7 @@ def test_in_the_middle_of_a_chunk_no_chunk_is_whole() -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=5))
-def test_what_is_in_whole_chunks_is_what_h11_reads_in_them(contents: list[bytes]) -> None:
+def test_whole_chunks_contain_what_h11_reads(contents: list[bytes]) -> None:
     data = b"".join(map(chunked, contents))
     chunks, ends = ChunkDecoder().whole_chunks(data)
     assert chunks == contents
@@ -138,7 +138,7 @@ def test_what_is_in_whole_chunks_is_what_h11_reads_in_them(contents: list[bytes]
 
 
 @given(bodies())
-def test_whole_chunks_are_a_beginning_of_what_h11_reads_and_are_written_alike(body: bytes) -> None:
+def test_whole_chunks_of_any_body_are_a_prefix_of_what_h11_reads(body: bytes) -> None:
     chunks, ends = ChunkDecoder().whole_chunks(body)
     assert b"".join(map(chunked, chunks)) == body[: ends[-1] if ends else 0]
     assert read(ChunkedReader(), ReceiveBuffer(), [body])[0].startswith(b"".join(chunks))
@@ -168,12 +168,12 @@ def test_whole_chunks_are_a_beginning_of_what_h11_reads_and_are_written_alike(bo
         b"\xb2\r\nhe\r\n",
     ],
 )
-def test_a_chunk_that_is_not_whole_or_written_otherwise_is_left_to_the_layers(data: bytes) -> None:
+def test_whole_chunks_exclude_incomplete_or_noncanonical_chunks(data: bytes) -> None:
     assert ChunkDecoder().whole_chunks(data) == ([], [])
     assert ChunkDecoder().whole_chunks(chunked(TOKEN) + data) == ([TOKEN], [len(chunked(TOKEN))])
 
 
-def test_a_negative_size_does_not_lead_back_to_what_has_been_read() -> None:
+def test_whole_chunks_negative_size_does_not_move_backwards() -> None:
     """It would lead there again and again, and the proxy would do nothing else any more."""
     event = chunked(TOKEN)
     back = b"-%x\r\n" % (len(event) + len(b"-xx\r\n") + 2)

@@ -106,7 +106,9 @@ def mutated(draw: st.DrawFn) -> bytes:
 @given(
     st.one_of(mutated(), st.binary(max_size=60)), st.lists(st.integers(0, 200), max_size=4).map(sorted), st.booleans()
 )
-def test_whatever_comes_the_client_gets_http(answer: bytes, cuts: list[int], closes: bool) -> None:
+def test_http1_client_any_upstream_bytes_give_valid_http_to_the_client(
+    answer: bytes, cuts: list[int], closes: bool
+) -> None:
     sent = SentRequest()
     for start, end in zip([0, *cuts], [*cuts, len(answer)], strict=True):
         if answer[start:end]:
@@ -126,7 +128,7 @@ def test_whatever_comes_the_client_gets_http(answer: bytes, cuts: list[int], clo
     assert CANARY not in said
 
 
-def test_the_same_bytes_one_at_a_time_are_the_same_answer() -> None:
+def test_http1_client_response_fed_byte_by_byte_is_the_same() -> None:
     for answer in ANSWERS:
         at_once, bytewise = SentRequest(), SentRequest()
         at_once.answer(answer)
@@ -148,7 +150,7 @@ def test_the_same_bytes_one_at_a_time_are_the_same_answer() -> None:
     ],
     ids=["a field", "fields", "a chunk's size", "trailers"],
 )
-def test_what_does_not_end_is_not_kept(beginning: bytes, more: bytes) -> None:
+def test_http1_client_endless_head_chunk_size_or_trailers_close_the_connection(beginning: bytes, more: bytes) -> None:
     sent = SentRequest()
     sent.answer(beginning)
     for _ in range(MAX_HEAD // len(more) + 2):
@@ -157,7 +159,7 @@ def test_what_does_not_end_is_not_kept(beginning: bytes, more: bytes) -> None:
     assert not sent.client_is_connected
 
 
-def test_a_second_answer_does_not_go_to_the_next_request() -> None:
+def test_http1_client_unsolicited_second_response_does_not_answer_the_next_request() -> None:
     sent = SentRequest(REQUEST + REQUEST)
     sent.answer(ANSWERS[0] + ANSWERS[0].replace(b"200", b"418"))
     assert sent.server.state is ConnectionState.CLOSED
@@ -168,7 +170,7 @@ def test_a_second_answer_does_not_go_to_the_next_request() -> None:
 
 
 @pytest.mark.parametrize("answer", ANSWERS[:3])
-def test_a_connection_is_kept_behind_an_answer_that_ends_by_itself(answer: bytes) -> None:
+def test_http1_client_keeps_the_connection_after_a_self_delimited_response(answer: bytes) -> None:
     sent = SentRequest(REQUEST + REQUEST)
     sent.answer(answer)
     assert sent.wire.sent[sent.server].count(b"POST ") == 2

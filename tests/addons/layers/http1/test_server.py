@@ -162,7 +162,7 @@ MUTATION = st.tuples(st.integers(0, 400), st.sampled_from(SNIPPETS) | st.binary(
 @example(BASES[:3], [], [1] * 10)
 @example(BASES[:1], [(0, b"\r\n\r\n", 0)], [2])
 @settings(max_examples=300, deadline=None)
-def test_whatever_comes_is_taken_as_h11_reads_it_or_refused(
+def test_http1_server_takes_any_input_as_h11_reads_it_or_refuses_it(
     bases: list[bytes], mutations: list[tuple[int, bytes, int]], cuts: list[int]
 ) -> None:
     data = b"".join(bases)
@@ -189,13 +189,13 @@ def test_whatever_comes_is_taken_as_h11_reads_it_or_refused(
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
-def test_no_bytes_raise_anything(data: bytes, size: int) -> None:
+def test_http1_server_random_bytes_raise_nothing(data: bytes, size: int) -> None:
     driver = Driver()
     driver.run([data[at : at + size] for at in range(0, len(data), size)])
     assert not driver.taken
 
 
-def test_chunks_that_come_together_go_on_together() -> None:
+def test_http1_server_forwards_chunks_received_together_as_one_piece() -> None:
     driver = Driver()
     driver.run([HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 1000 + b"0\r\n\r\n"])
     assert driver.taken[0].pieces == [b"a" * 1000]
@@ -204,7 +204,7 @@ def test_chunks_that_come_together_go_on_together() -> None:
 
 @pytest.mark.parametrize("endless", [b"a", b"X: y\r\n", b"5;a"])
 @pytest.mark.parametrize("begun", [b"", HEAD, HEAD + b"Transfer-Encoding: chunked\r\n\r\n"])
-def test_nothing_that_never_ends_is_kept(begun: bytes, endless: bytes) -> None:
+def test_http1_server_endless_head_or_chunk_line_is_refused_with_bounded_memory(begun: bytes, endless: bytes) -> None:
     driver = Driver()
     driver.feed(begun)
     most = 0
@@ -215,7 +215,7 @@ def test_nothing_that_never_ends_is_kept(begun: bytes, endless: bytes) -> None:
     assert driver.sent.count(b"HTTP/1.1 4") == 1
 
 
-def test_what_is_sent_ahead_is_kept_up_to_a_bound() -> None:
+def test_http1_server_buffers_pipelined_requests_up_to_a_limit() -> None:
     driver = Driver(answers=False)
     request = HEAD + b"\r\n"
     driver.run([request * 3])
@@ -233,7 +233,7 @@ def test_what_is_sent_ahead_is_kept_up_to_a_bound() -> None:
 
 
 @pytest.mark.parametrize("unread", [MAX_UNREAD, MAX_UNREAD + 1])
-def test_whoever_asks_ahead_and_does_not_read_gets_one_answer_more_and_the_end(unread: int) -> None:
+def test_http1_server_closes_when_a_pipelining_client_does_not_read(unread: int) -> None:
     driver = Driver(unread=unread)
     driver.run([(HEAD + b"\r\n") * 3])
     assert driver.sent.count(b"HTTP/1.1 200") == len(driver.taken) == (3 if unread == MAX_UNREAD else 1)
@@ -241,7 +241,7 @@ def test_whoever_asks_ahead_and_does_not_read_gets_one_answer_more_and_the_end(u
     assert (b"connection: close" in driver.sent) is not driver.open
 
 
-def test_whoever_does_not_ask_ahead_may_read_at_leisure() -> None:
+def test_http1_server_without_pipelining_lets_the_client_read_slowly() -> None:
     driver = Driver(unread=MAX_UNREAD + 1)
     for _ in range(3):
         driver.run([HEAD + b"\r\n"])
@@ -249,7 +249,7 @@ def test_whoever_does_not_ask_ahead_may_read_at_leisure() -> None:
     assert driver.sent.count(b"HTTP/1.1 200") == 3
 
 
-def test_whoever_goes_on_sending_far_too_much_ahead_is_cut_off() -> None:
+def test_http1_server_aborts_a_client_that_keeps_sending_too_far_ahead() -> None:
     driver = Driver(answers=False)
     driver.run([HEAD + b"\r\n"])
     for _ in range(200):
@@ -266,7 +266,7 @@ def test_whoever_goes_on_sending_far_too_much_ahead_is_cut_off() -> None:
         (HEAD + b"Content-Length: 5\r\n\r\n", b"408"),
     ],
 )
-def test_a_client_that_is_overdue_is_told_so_if_it_has_said_something(fed: bytes, status: bytes | None) -> None:
+def test_http1_server_overdue_client_gets_408_if_it_has_sent_anything(fed: bytes, status: bytes | None) -> None:
     driver = Driver()
     driver.feed(fed)
     assert driver.deadline.deadline is not None
@@ -278,7 +278,7 @@ def test_a_client_that_is_overdue_is_told_so_if_it_has_said_something(fed: bytes
     assert not driver.open
 
 
-def test_whose_turn_it_is() -> None:
+def test_http1_server_deadline_runs_only_while_it_waits_for_the_client() -> None:
     driver = Driver(answers=False)
     assert driver.deadline.deadline is not None
     driver.feed(HEAD + b"Content-Length: 5\r\n\r\nhell")
@@ -289,7 +289,7 @@ def test_whose_turn_it_is() -> None:
     assert driver.deadline.deadline is not None
 
 
-def test_a_refused_client_is_listened_to_for_so_long_and_no_longer() -> None:
+def test_http1_server_discards_a_refused_clients_data_up_to_a_limit_and_closes() -> None:
     driver = Driver()
     driver.feed(HEAD + b"bad line\r\n\r\n")
     assert driver.open

@@ -31,14 +31,14 @@ def receive(budget: FrameBudget, *frames: Frame) -> None:
         budget.receive(frame.serialize())
 
 
-def test_so_many_frames_may_come_at_once(budget: FrameBudget) -> None:
+def test_frame_budget_allows_a_burst_and_refuses_the_next_frame(budget: FrameBudget) -> None:
     receive(budget, *[PING] * FRAME_BURST)
     with pytest.raises(Http2LimitExceeded) as excess:
         receive(budget, PING)
     assert excess.value.code is ErrorCodes.ENHANCE_YOUR_CALM
 
 
-def test_time_pays(budget: FrameBudget, clock: Clock) -> None:
+def test_frame_budget_refills_with_time_up_to_the_burst(budget: FrameBudget, clock: Clock) -> None:
     receive(budget, *[PING] * FRAME_BURST)
     clock.now += 1
     receive(budget, *[PING] * FRAMES_PER_SECOND)
@@ -49,18 +49,18 @@ def test_time_pays(budget: FrameBudget, clock: Clock) -> None:
         receive(budget, *[PING] * (FRAME_BURST + 1))
 
 
-def test_bodies_pay(budget: FrameBudget) -> None:
+def test_frame_budget_refills_with_body_bytes(budget: FrameBudget) -> None:
     receive(budget, *[PING] * FRAME_BURST)
     receive(budget, *[DataFrame(1, b"x" * 1000)] * 5000)
 
 
-def test_tiny_and_empty_frames_of_data_do_not(budget: FrameBudget) -> None:
+def test_frame_budget_is_not_refilled_by_empty_or_tiny_data_frames(budget: FrameBudget) -> None:
     for size in (0, 1):
         with pytest.raises(Http2LimitExceeded):
             receive(budget, *[DataFrame(1, b"x" * size)] * (FRAME_BURST + 10))
 
 
-def test_answers_pay(budget: FrameBudget) -> None:
+def test_frame_budget_refills_with_response_bytes_sent(budget: FrameBudget) -> None:
     for _ in range(FRAME_BURST * 3):
         budget.sent(100)
         receive(budget, PING, PING)
@@ -69,7 +69,7 @@ def test_answers_pay(budget: FrameBudget) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_frames_are_counted_however_they_are_cut(budget: FrameBudget, size: int) -> None:
+def test_frame_budget_counts_frames_for_every_split(budget: FrameBudget, size: int) -> None:
     data = PING.serialize() * FRAME_BURST
     for at in range(0, len(data), size):
         budget.receive(data[at : at + size])
@@ -77,14 +77,14 @@ def test_frames_are_counted_however_they_are_cut(budget: FrameBudget, size: int)
         receive(budget, PING)
 
 
-def test_a_frame_that_is_too_long_is_found_by_its_head(budget: FrameBudget) -> None:
+def test_frame_budget_refuses_an_oversized_frame_by_its_header(budget: FrameBudget) -> None:
     receive(budget, DataFrame(1, b"x" * MAX_FRAME))
     with pytest.raises(Http2LimitExceeded) as excess:
         budget.receive(DataFrame(1, b"x" * (MAX_FRAME + 1)).serialize()[:9])
     assert excess.value.code is ErrorCodes.FRAME_SIZE_ERROR
 
 
-def test_a_header_block_is_bounded_over_its_frames(budget: FrameBudget) -> None:
+def test_frame_budget_bounds_a_header_block_across_continuation_frames(budget: FrameBudget) -> None:
     continued = [ContinuationFrame(1, b"x" * 16_000)] * 3
     for _ in range(3):  # each by itself
         receive(budget, HeadersFrame(1, b"x" * 16_000), *continued)
@@ -93,7 +93,7 @@ def test_a_header_block_is_bounded_over_its_frames(budget: FrameBudget) -> None:
         receive(budget, ContinuationFrame(1, b"x" * 16_000))
 
 
-def test_a_budget_that_is_overspent_must_be_earned_back(clock: Clock) -> None:
+def test_token_bucket_overspent_is_refused_until_refilled(clock: Clock) -> None:
     budget = TokenBucket(burst=2, per_second=1, clock=clock)
     assert [budget.consume(1) for _ in range(3)] == [True, True, False]
     clock.now += 1
@@ -102,7 +102,7 @@ def test_a_budget_that_is_overspent_must_be_earned_back(clock: Clock) -> None:
     assert budget.consume(1)
 
 
-def test_bodies_that_nobody_takes_are_bounded(budget: FrameBudget, clock: Clock) -> None:
+def test_frame_budget_bounds_body_bytes_that_are_dropped(budget: FrameBudget, clock: Clock) -> None:
     frame = DataFrame(1, b"x" * MAX_FRAME)
     for _ in range(2 * DROPPED_BURST // MAX_FRAME):
         receive(budget, frame)

@@ -16,7 +16,7 @@ def frames(data: bytes) -> list[Frame]:
     return parsed
 
 
-def test_the_first_goaway_refuses_nothing_and_comes_behind_a_ping() -> None:
+def test_graceful_end_first_goaway_follows_a_ping_and_refuses_no_stream() -> None:
     end = GracefulEnd()
     ping, goaway = frames(end.announce())
     assert isinstance(ping, PingFrame)
@@ -29,7 +29,7 @@ def test_the_first_goaway_refuses_nothing_and_comes_behind_a_ping() -> None:
 
 
 @pytest.mark.parametrize("last", [0, 1, 7])
-def test_the_second_goaway_names_the_last_stream_that_is_taken(last: int) -> None:
+def test_graceful_end_second_goaway_names_the_last_accepted_stream(last: int) -> None:
     end = GracefulEnd()
     [ping, _] = frames(end.announce())
     [goaway] = frames(end.conclude(last))
@@ -40,7 +40,7 @@ def test_the_second_goaway_names_the_last_stream_that_is_taken(last: int) -> Non
     assert not end.is_awaited_ack(ping.opaque_data), "once"
 
 
-def test_a_clients_goaway_ends_it_too_and_raises_nothing_that_was_named() -> None:
+def test_graceful_end_client_goaway_concludes_it_and_the_last_stream_is_never_raised() -> None:
     end = GracefulEnd()
     end.client_goes(5)
     assert (end.state, end.last_stream_id) == (State.CONCLUDED, 5)

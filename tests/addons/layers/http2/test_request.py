@@ -40,14 +40,14 @@ NAMES = st.sampled_from(
 )
 
 
-def test_a_good_request_is_one_of_http1() -> None:
+def test_http2_request_with_valid_fields_becomes_an_http1_request() -> None:
     request = http1_request([*GOOD, (b"x-a", b"1"), (b"te", b"trailers"), (b"x-a", b"2")], has_body=True)
     assert assemble_request_head(request) == (
         b"POST /v1/x?a=%20&b HTTP/1.1\r\nhost: proxy:8443\r\nx-a: 1\r\nx-a: 2\r\ntransfer-encoding: chunked\r\n\r\n"
     )
 
 
-def test_host_stands_in_for_an_authority() -> None:
+def test_http2_request_without_authority_uses_host() -> None:
     fields = [field for field in GOOD if field[0] != b":authority"]
     request = http1_request([*fields, (b"x", b"y"), (b"host", b"proxy")], has_body=False)
     assert request.headers.fields == ((b"host", b"proxy"), (b"x", b"y"))
@@ -64,13 +64,15 @@ def test_host_stands_in_for_an_authority() -> None:
         (b"7", True, {"content-length": "7"}),
     ],
 )
-def test_every_body_is_framed(length: bytes | None, has_body: bool, framing: dict[str, str]) -> None:
+def test_http2_request_body_is_framed_by_length_or_chunked(
+    length: bytes | None, has_body: bool, framing: dict[str, str]
+) -> None:
     fields = GOOD if length is None else [*GOOD, (b"content-length", length)]
     headers = http1_request(fields, has_body=has_body).headers
     assert {name: headers[name] for name in ("content-length", "transfer-encoding") if name in headers} == framing
 
 
-def test_a_length_without_a_body_is_refused() -> None:
+def test_http2_request_with_content_length_and_no_body_is_refused() -> None:
     with pytest.raises(Http2RequestError, match="content-length"):
         http1_request([*GOOD, (b"content-length", b"7")], has_body=False)
 
@@ -78,13 +80,13 @@ def test_a_length_without_a_body_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [(b":method", b"post"), (b":path", b"/a#b"), (b":path", b"*"), (b":path", b"")]
 )
-def test_what_servers_read_differently_is_refused(name: bytes, value: bytes) -> None:
+def test_http2_request_with_an_ambiguous_method_or_path_is_refused(name: bytes, value: bytes) -> None:
     fields = [(key, value if key == name else old) for key, old in GOOD]
     with pytest.raises(Http2RequestError):
         http1_request(fields, has_body=False)
 
 
-def test_headers_are_counted() -> None:
+def test_http2_request_with_too_many_header_lines_is_refused() -> None:
     fields = [*GOOD, *[(b"x", b"y")] * (MAX_HEADER_LINES - 1)]
     assert len(http1_request(fields, has_body=False).headers.fields) == MAX_HEADER_LINES
     with pytest.raises(Http2RequestError):
@@ -97,7 +99,7 @@ def test_headers_are_counted() -> None:
     st.none() | st.tuples(st.integers(0, 3), ODD),
     st.booleans(),
 )
-def test_whatever_comes_is_refused_or_means_one_request_alone(
+def test_http2_request_with_any_fields_is_refused_or_means_one_http1_request(
     extra: list[tuple[bytes, bytes]], at: int, changed: tuple[int, bytes] | None, has_body: bool
 ) -> None:
     fields = list(GOOD)

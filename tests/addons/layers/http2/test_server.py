@@ -169,7 +169,7 @@ def connection(clock: Clock) -> Connection:
     return Connection(clock)
 
 
-def test_an_idle_connection_ends_with_goodbye(connection: Connection, clock: Clock) -> None:
+def test_http2_server_closes_an_idle_connection_with_goaway_no_error(connection: Connection, clock: Clock) -> None:
     stream_id = connection.begin()
     clock.now += 9
     connection.sweep()
@@ -184,7 +184,7 @@ def test_an_idle_connection_ends_with_goodbye(connection: Connection, clock: Clo
     assert connection.last(h2.events.ConnectionTerminated).error_code == ErrorCodes.NO_ERROR
 
 
-def test_pings_do_not_keep_a_connection(connection: Connection, clock: Clock) -> None:
+def test_http2_server_pings_do_not_keep_an_idle_connection_open(connection: Connection, clock: Clock) -> None:
     for _ in range(30):
         clock.now += 1
         connection.client.ping(b"whatever")
@@ -193,7 +193,7 @@ def test_pings_do_not_keep_a_connection(connection: Connection, clock: Clock) ->
     assert connection.closed
 
 
-def test_a_body_that_does_not_go_on_ends_its_stream_alone(connection: Connection, clock: Clock) -> None:
+def test_http2_server_stalled_body_gets_408_and_only_its_stream_ends(connection: Connection, clock: Clock) -> None:
     silent, busy = connection.begin(), connection.begin()
     clock.now += 11
     connection.send(busy, 1)
@@ -205,7 +205,7 @@ def test_a_body_that_does_not_go_on_ends_its_stream_alone(connection: Connection
     assert not connection.closed
 
 
-def test_an_answer_that_nobody_reads_ends(clock: Clock) -> None:
+def test_http2_server_resets_a_stream_whose_response_is_not_read(clock: Clock) -> None:
     connection = Connection(clock, window=10)
     stream_id = connection.begin()
     connection.client.end_stream(stream_id)
@@ -226,7 +226,7 @@ def test_an_answer_that_nobody_reads_ends(clock: Clock) -> None:
     assert connection.upstreams.halted == set()
 
 
-def test_an_upstream_is_halted_until_the_client_has_read(clock: Clock) -> None:
+def test_http2_server_pauses_an_upstream_until_the_client_has_read(clock: Clock) -> None:
     connection = Connection(clock, window=10)
     stream_id = connection.begin()
     connection.answer(stream_id, PAUSE_AT, end=False)
@@ -243,7 +243,7 @@ def test_an_upstream_is_halted_until_the_client_has_read(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("how", ["end", "reset", "close"])
-def test_no_upstream_stays_halted_when_its_stream_is_over(clock: Clock, how: str) -> None:
+def test_http2_server_resumes_a_paused_upstream_when_its_stream_ends(clock: Clock, how: str) -> None:
     connection = Connection(clock, window=10)
     stream_id = connection.begin()
     connection.answer(stream_id, 2 * PAUSE_AT, end=False)
@@ -258,7 +258,7 @@ def test_no_upstream_stays_halted_when_its_stream_is_over(clock: Clock, how: str
     assert connection.upstreams.halted == set()
 
 
-def test_a_connection_keeps_only_so_much_of_its_requests(connection: Connection) -> None:
+def test_http2_server_buffered_request_bytes_over_the_limit_get_429(connection: Connection) -> None:
     streams = [connection.begin() for _ in range(3)]
     for stream_id in streams[:2]:
         connection.send(stream_id, MAX_HELD // 2)
@@ -275,7 +275,7 @@ def test_a_connection_keeps_only_so_much_of_its_requests(connection: Connection)
     assert connection.last(RequestData).stream_id not in streams
 
 
-def test_a_client_waits_with_a_body_that_nobody_takes_and_with_no_other(connection: Connection) -> None:
+def test_http2_server_flow_control_blocks_only_the_stream_whose_body_is_not_consumed(connection: Connection) -> None:
     stalled, other = connection.begin(), connection.begin()
     connection.upstreams.waiting = {stalled}
     connection.send(stalled, STREAM_WINDOW)
@@ -288,7 +288,7 @@ def test_a_client_waits_with_a_body_that_nobody_takes_and_with_no_other(connecti
     assert connection.client.local_flow_control_window(stalled) == STREAM_WINDOW
 
 
-def test_a_clients_table_for_headers_stays_small(connection: Connection) -> None:
+def test_http2_server_header_table_is_limited_to_its_maximum_size(connection: Connection) -> None:
     connection.client.update_settings({SettingCodes.HEADER_TABLE_SIZE: 2**20})
     connection.flush()
     for number in range(50):
@@ -298,7 +298,7 @@ def test_a_clients_table_for_headers_stays_small(connection: Connection) -> None
     assert connection.layer.h2_conn.encoder.header_table_size == MAX_HEADER_TABLE
 
 
-def test_what_is_over_is_forgotten(connection: Connection) -> None:
+def test_http2_server_keeps_no_state_of_finished_streams(connection: Connection) -> None:
     for _ in range(QueueingConnection.MAX_CLOSED_STREAMS + 50):
         stream_id = connection.begin()
         connection.client.end_stream(stream_id)
@@ -313,7 +313,7 @@ def test_what_is_over_is_forgotten(connection: Connection) -> None:
 @pytest.mark.parametrize(
     "field", [("x", "s3cret\n"), ("X-S3cret", "1"), ("x", " s3cret"), ("x", "s3cret\x07"), (":s3cret", "1")]
 )
-def test_nothing_that_was_sent_is_quoted(connection: Connection, field: tuple[str, str]) -> None:
+def test_http2_server_errors_do_not_quote_invalid_headers(connection: Connection, field: tuple[str, str]) -> None:
     connection.client.send_headers(1, [*HEADERS, field])
     connection.flush()
     assert connection.logged
@@ -333,7 +333,7 @@ def begun(connection: Connection) -> list[int]:
     return [event.stream_id for event in connection.received if isinstance(event, RequestHeaders)]
 
 
-def test_a_request_that_crosses_the_first_goaway_is_taken_and_one_behind_the_second_refused(
+def test_http2_server_accepts_requests_after_the_first_goaway_and_not_after_the_second(
     connection: Connection,
 ) -> None:
     early = connection.begin()
@@ -356,7 +356,7 @@ def test_a_request_that_crosses_the_first_goaway_is_taken_and_one_behind_the_sec
     assert connection.goaways() == [GRACEFUL, (0, crossing)]
 
 
-def test_a_client_that_does_not_answer_the_ping_loses_its_time_for_new_requests(connection: Connection) -> None:
+def test_http2_server_sends_the_second_goaway_after_a_timeout_without_a_ping_ack(connection: Connection) -> None:
     early = connection.begin()
     connection.go_away()
     connection.client.clear_outbound_data_buffer()
@@ -366,7 +366,7 @@ def test_a_client_that_does_not_answer_the_ping_loses_its_time_for_new_requests(
     assert connection.refused() == {late}
 
 
-def test_no_other_ping_is_taken_for_the_answer(connection: Connection) -> None:
+def test_http2_server_ignores_a_ping_ack_with_other_data(connection: Connection) -> None:
     connection.begin()
     connection.go_away()
     connection.client.clear_outbound_data_buffer()
@@ -375,7 +375,7 @@ def test_no_other_ping_is_taken_for_the_answer(connection: Connection) -> None:
     assert connection.goaways() == [GRACEFUL]
 
 
-def test_a_client_that_goes_on_and_on_after_the_goaway_is_cut_off(connection: Connection) -> None:
+def test_http2_server_disconnects_a_client_that_keeps_opening_streams_after_goaway(connection: Connection) -> None:
     early = connection.begin()
     connection.go_away()
     connection.flush()
@@ -386,7 +386,7 @@ def test_a_client_that_goes_on_and_on_after_the_goaway_is_cut_off(connection: Co
     assert connection.goaways() == [GRACEFUL, (0, early), (ErrorCodes.ENHANCE_YOUR_CALM, early)], "never a higher one"
 
 
-def test_the_body_of_a_refused_request_goes_nowhere(connection: Connection) -> None:
+def test_http2_server_discards_the_body_of_a_refused_request(connection: Connection) -> None:
     early = connection.begin()
     connection.go_away()
     connection.flush()
@@ -398,7 +398,7 @@ def test_the_body_of_a_refused_request_goes_nowhere(connection: Connection) -> N
     assert connection.closed
 
 
-def test_an_idle_connection_ends_when_the_client_has_answered_the_ping(connection: Connection) -> None:
+def test_http2_server_graceful_end_closes_an_idle_connection_on_the_ping_ack(connection: Connection) -> None:
     connection.go_away()
     assert not connection.closed
     connection.flush()
@@ -406,14 +406,16 @@ def test_an_idle_connection_ends_when_the_client_has_answered_the_ping(connectio
     assert connection.closed
 
 
-def test_an_idle_connection_whose_client_is_silent_ends_too(connection: Connection) -> None:
+def test_http2_server_graceful_end_closes_an_idle_connection_after_a_ping_timeout(connection: Connection) -> None:
     connection.go_away()
     connection.lose_patience()
     assert connection.closed
 
 
 @pytest.mark.parametrize("announced", [False, True])
-def test_a_client_that_sends_a_goaway_gets_what_it_has_under_way(connection: Connection, announced: bool) -> None:
+def test_http2_server_client_goaway_completes_open_streams_and_then_closes(
+    connection: Connection, announced: bool
+) -> None:
     stream_id = connection.begin()
     connection.client.end_stream(stream_id)
     connection.flush()
@@ -428,12 +430,12 @@ def test_a_client_that_sends_a_goaway_gets_what_it_has_under_way(connection: Con
     assert connection.closed
 
 
-def test_a_client_that_sends_a_goaway_when_all_is_done_is_let_go(connection: Connection) -> None:
+def test_http2_server_client_goaway_on_an_idle_connection_closes_it(connection: Connection) -> None:
     connection.tell(events.DataReceived(connection.layer.conn, GoAwayFrame(0, last_stream_id=0).serialize()))
     assert connection.closed
 
 
-def test_a_client_that_ends_the_connection_for_an_error_is_believed(connection: Connection) -> None:
+def test_http2_server_client_goaway_with_an_error_closes_and_fails_open_streams(connection: Connection) -> None:
     stream_id = connection.begin()
     error = GoAwayFrame(0, last_stream_id=0, error_code=ErrorCodes.INTERNAL_ERROR)
     connection.tell(events.DataReceived(connection.layer.conn, error.serialize()))
@@ -441,14 +443,14 @@ def test_a_client_that_ends_the_connection_for_an_error_is_believed(connection: 
     assert connection.last(RequestProtocolError).stream_id == stream_id
 
 
-def test_a_connection_that_has_ended_is_told_of_its_end_in_vain(connection: Connection) -> None:
+def test_http2_server_closed_connection_ignores_a_graceful_end(connection: Connection) -> None:
     connection.tell(events.ConnectionClosed(connection.layer.conn))
     assert connection.closed
     connection.go_away()
     assert connection.goaways() == []
 
 
-def test_a_connection_that_was_not_told_notices_at_the_next_look(connection: Connection) -> None:
+def test_http2_server_sweep_begins_the_graceful_end_of_a_retiring_connection_once(connection: Connection) -> None:
     connection.sweep()
     assert connection.goaways() == []
     connection.retiring = True

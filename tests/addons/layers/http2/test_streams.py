@@ -20,7 +20,7 @@ def begun(streams: StreamTable, stream_id: int = 1) -> Http2Stream:
     return stream
 
 
-def test_a_client_that_falls_silent_in_a_body_is_overdue(streams: StreamTable, clock: Clock) -> None:
+def test_stream_table_request_body_without_progress_is_overdue(streams: StreamTable, clock: Clock) -> None:
     stream = begun(streams)
     for _ in range(5):
         clock.now += 9
@@ -32,9 +32,7 @@ def test_a_client_that_falls_silent_in_a_body_is_overdue(streams: StreamTable, c
     assert streams.overdue() == []
 
 
-def test_an_upstream_that_falls_silent_in_an_answer_is_overdue_unless_it_is_halted(
-    streams: StreamTable, clock: Clock
-) -> None:
+def test_stream_table_response_without_progress_is_overdue_unless_paused(streams: StreamTable, clock: Clock) -> None:
     stream = begun(streams)
     stream.receiving = False
     clock.now += 1000
@@ -48,7 +46,7 @@ def test_an_upstream_that_falls_silent_in_an_answer_is_overdue_unless_it_is_halt
     assert streams.overdue() == []
 
 
-def test_a_connection_is_idle_without_exchanges_alone(streams: StreamTable, clock: Clock) -> None:
+def test_stream_table_is_idle_only_without_streams_and_after_the_timeout(streams: StreamTable, clock: Clock) -> None:
     clock.now += 19
     assert not streams.is_idle()
     begun(streams)
@@ -60,7 +58,7 @@ def test_a_connection_is_idle_without_exchanges_alone(streams: StreamTable, cloc
     assert streams.is_idle()
 
 
-def test_there_is_room_for_so_much_and_always_for_one(streams: StreamTable) -> None:
+def test_stream_table_hold_limits_buffered_bytes_except_for_a_single_stream(streams: StreamTable) -> None:
     one, another = begun(streams, 1), begun(streams, 3)
     assert streams.hold(one, MAX_HELD + 1)
     assert not streams.hold(another, 1)

@@ -8,7 +8,7 @@ from addons.exchange.attempt import AttemptOutcome
 from tests.addons.layers.stream.client import GET, OK, POST, Client
 
 
-def test_the_upstreams_time_begins_with_the_end_of_the_request_and_ends_with_its_response() -> None:
+def test_upstream_timeout_runs_from_the_request_end_to_the_response_head() -> None:
     client = Client(upstream_timeout=7.0)
     client.send(POST)
     server = client.wire.connect()
@@ -22,7 +22,7 @@ def test_the_upstreams_time_begins_with_the_end_of_the_request_and_ends_with_its
     assert client.wire.to_client.startswith(b"HTTP/1.1 200 ")
 
 
-def test_an_upstream_that_does_not_begin_its_response_in_time_is_504() -> None:
+def test_upstream_timeout_before_the_response_gives_504_and_a_timed_out_attempt() -> None:
     client = Client(upstream_timeout=0.0)
     client.send(GET)
     client.wire.connect()
@@ -33,7 +33,7 @@ def test_an_upstream_that_does_not_begin_its_response_in_time_is_504() -> None:
 
 
 @pytest.mark.parametrize("reused", [False, True])
-def test_an_attempt_knows_whether_its_connection_was_used_before(reused: bool) -> None:
+def test_attempt_records_whether_its_connection_was_reused(reused: bool) -> None:
     client = Client()
     client.send(GET)
     server = client.wire.connect()
@@ -44,7 +44,7 @@ def test_an_attempt_knows_whether_its_connection_was_used_before(reused: bool) -
     assert attempt.reused is reused
 
 
-def test_a_request_whose_client_goes_while_it_is_connected_is_not_sent() -> None:
+def test_request_whose_client_disconnects_while_connecting_is_not_sent() -> None:
     client = Client(streams=False)
     client.send(POST + b"body")
     client.wire.close(client.wire.client)
@@ -52,7 +52,7 @@ def test_a_request_whose_client_goes_while_it_is_connected_is_not_sent() -> None
     assert client.wire.sent[server] == b""
 
 
-def test_a_stream_that_is_over_is_gone_and_counts_no_bytes() -> None:
+def test_finished_stream_is_removed_and_holds_no_budget() -> None:
     budget = BodyBudget(10_000)
     client = Client(streams=False, budget=budget)
     client.send(POST + b"bo")

@@ -13,7 +13,7 @@ def refuse(flow: http.HTTPFlow) -> None:
     reject(flow, 401, "No.")
 
 
-def test_a_request_that_is_refused_on_its_headers_is_answered_before_its_body_comes() -> None:
+def test_early_response_to_a_request_refused_on_its_headers_is_sent_before_its_body() -> None:
     client = Client()
     client.at("requestheaders", refuse)
     client.send(POST)
@@ -28,7 +28,7 @@ def test_a_request_that_is_refused_on_its_headers_is_answered_before_its_body_co
     assert client.flows[0].request.raw_content is None
 
 
-def test_a_request_that_is_refused_on_its_headers_and_has_no_body_keeps_its_connection() -> None:
+def test_early_response_to_a_request_without_a_body_keeps_the_connection_open() -> None:
     client = Client()
     client.at("requestheaders", refuse)
     for count in (1, 2):
@@ -38,7 +38,7 @@ def test_a_request_that_is_refused_on_its_headers_and_has_no_body_keeps_its_conn
 
 
 @pytest.mark.parametrize(("size", "refused"), [(10, False), (11, True)])
-def test_a_body_that_turns_out_too_large_is_refused_at_the_byte_too_many(size: int, refused: bool) -> None:
+def test_early_response_413_is_sent_at_the_first_byte_over_the_limit(size: int, refused: bool) -> None:
     client = Client(limit=10)
     client.send(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     server = client.wire.connect()
@@ -51,7 +51,7 @@ def test_a_body_that_turns_out_too_large_is_refused_at_the_byte_too_many(size: i
     assert attempt.outcome is (AttemptOutcome.ABANDONED if refused else None)
 
 
-def test_a_body_that_turns_out_too_large_behind_the_beginning_of_its_response_cuts_that_short() -> None:
+def test_oversized_body_after_the_response_has_begun_truncates_the_response() -> None:
     client = Client(limit=10)
     client.at("responseheaders", lambda flow: setattr(flow.response, "stream", True))
     client.send(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -64,7 +64,7 @@ def test_a_body_that_turns_out_too_large_behind_the_beginning_of_its_response_cu
     assert "error" in client.hooks
 
 
-def test_a_response_that_ends_before_its_request_goes_to_the_client_at_once_and_the_upstream_is_let_go() -> None:
+def test_response_ending_before_its_request_is_sent_at_once_and_the_upstream_closed() -> None:
     client = Client()
     client.at("responseheaders", lambda flow: setattr(flow.response, "stream", True))
     client.send(POST + b"bo")
@@ -80,7 +80,7 @@ def test_a_response_that_ends_before_its_request_goes_to_the_client_at_once_and_
     assert client.wire.sent[server].endswith(b"bo")
 
 
-def test_a_response_behind_a_whole_request_keeps_both_connections() -> None:
+def test_response_after_a_complete_request_keeps_both_connections_open() -> None:
     client = Client()
     client.at("responseheaders", lambda flow: setattr(flow.response, "stream", True))
     client.send(POST + b"body")

@@ -38,7 +38,7 @@ class Signer:
         self.done.append((reason,))
 
 
-def test_what_an_upstream_says_of_itself_goes_no_further() -> None:
+def test_upstream_alt_svc_receipt_and_cookie_headers_are_not_forwarded() -> None:
     client = Client()
     client.send(GET)
     server = client.wire.connect()
@@ -50,7 +50,7 @@ def test_what_an_upstream_says_of_itself_goes_no_further() -> None:
     assert client.exchanges.of(client.flows[0]).attempts[0].status == 200
 
 
-def test_an_upstream_that_closes_its_connection_does_not_close_the_clients() -> None:
+def test_upstream_connection_close_does_not_close_the_client_connection() -> None:
     client = Client()
     client.send(GET)
     server = client.wire.connect()
@@ -68,7 +68,7 @@ def handshake(flow: http.HTTPFlow) -> None:
     flow.request.stream = True
 
 
-def test_behind_a_handshake_both_directions_pass_and_are_signed_when_they_are_closed() -> None:
+def test_websocket_after_the_handshake_is_relayed_and_signed_on_close() -> None:
     signer = Signer()
     client = Client(signer=signer)
     client.at("requestheaders", handshake)
@@ -100,7 +100,7 @@ def test_behind_a_handshake_both_directions_pass_and_are_signed_when_they_are_cl
     ],
     ids=["extension", "another protocol", "nothing"],
 )
-def test_another_change_of_protocol_than_was_asked_for_is_502_and_the_end_of_the_connection(head: bytes) -> None:
+def test_websocket_handshake_answered_with_another_upgrade_gives_502(head: bytes) -> None:
     signer = Signer()
     client = Client(signer=signer)
     client.at("requestheaders", handshake)
@@ -114,7 +114,7 @@ def test_another_change_of_protocol_than_was_asked_for_is_502_and_the_end_of_the
     assert signer.done == []
 
 
-def test_a_change_of_protocol_that_was_not_asked_for_is_502() -> None:
+def test_upstream_101_without_an_upgrade_request_gives_502() -> None:
     client = Client()
     client.send(GET)
     server = client.wire.connect()

@@ -83,7 +83,7 @@ def clients() -> Clients:
     return Clients()
 
 
-def test_a_small_body_is_held_until_it_is_complete(clients: Clients) -> None:
+def test_request_body_below_the_buffer_limit_is_held_until_complete(clients: Clients) -> None:
     wire = clients.begin(1000, length=2000)
     assert wire.opening == []
     assert clients.budget.held == 1000
@@ -94,7 +94,7 @@ def test_a_small_body_is_held_until_it_is_complete(clients: Clients) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_gets_large_goes_on_as_it_comes(clients: Clients, chunked: bool) -> None:
+def test_request_body_over_the_buffer_limit_is_streamed(clients: Clients, chunked: bool) -> None:
     wire = clients.connect()
     head = HEAD % (2 * MAX_BUFFERED)
     if chunked:
@@ -116,13 +116,13 @@ def test_a_body_that_gets_large_goes_on_as_it_comes(clients: Clients, chunked: b
     assert clients.budget.held == 0
 
 
-def test_what_a_client_has_sent_goes_when_it_goes(clients: Clients) -> None:
+def test_request_body_budget_is_released_when_the_client_disconnects(clients: Clients) -> None:
     wire = clients.begin(100_000)
     wire.close(wire.client)
     assert clients.budget.held == 0
 
 
-def test_what_a_body_over_its_limit_has_taken_goes(clients: Clients) -> None:
+def test_request_body_over_its_route_limit_gets_413_and_releases_its_budget(clients: Clients) -> None:
     wire = clients.connect()
     wire.receive(wire.client, HEAD.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked"))
     clients.holds = True
@@ -135,7 +135,7 @@ def test_what_a_body_over_its_limit_has_taken_goes(clients: Clients) -> None:
     assert clients.budget.held == 0
 
 
-def test_when_the_budget_is_spent_the_body_that_cost_the_most_gives_503(clients: Clients) -> None:
+def test_request_body_budget_exhausted_refuses_the_costliest_body_with_503(clients: Clients) -> None:
     clients = Clients(budget=MAX_BUFFERED)
     slow = clients.begin(MAX_BUFFERED // 2)
     clients.clock.now += 10
@@ -155,7 +155,7 @@ def test_when_the_budget_is_spent_the_body_that_cost_the_most_gives_503(clients:
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_what_comes_while_an_upstream_is_connected_to_counts(clients: Clients, holds: bool) -> None:
+def test_request_body_received_while_connecting_counts_in_the_budget(clients: Clients, holds: bool) -> None:
     clients.holds = holds
     wire = clients.begin(3 * MAX_BUFFERED)
     assert len(wire.opening) == 1
@@ -166,9 +166,7 @@ def test_what_comes_while_an_upstream_is_connected_to_counts(clients: Clients, h
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_the_work_on_what_comes_while_an_upstream_is_connected_to_is_done_as_it_comes(
-    clients: Clients, holds: bool
-) -> None:
+def test_request_body_transform_runs_while_connecting(clients: Clients, holds: bool) -> None:
     work = Work(bytes.upper, b"end")
     clients.holds, clients.transforms = holds, [work]
     wire = clients.connect()
@@ -185,7 +183,7 @@ def test_the_work_on_what_comes_while_an_upstream_is_connected_to_is_done_as_it_
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_what_has_come_for_an_upstream_that_is_not_there_goes(clients: Clients, holds: bool) -> None:
+def test_request_body_budget_is_released_when_the_upstream_is_unreachable(clients: Clients, holds: bool) -> None:
     clients.holds = holds
     wire = clients.begin(3 * MAX_BUFFERED)
     wire.connect("refused")
@@ -194,7 +192,7 @@ def test_what_has_come_for_an_upstream_that_is_not_there_goes(clients: Clients, 
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_without_memory_for_what_comes_while_an_upstream_is_connected_to_the_answer_is_503(holds: bool) -> None:
+def test_request_body_over_the_budget_while_connecting_gets_503(holds: bool) -> None:
     clients = Clients(budget=3 * MAX_BUFFERED)
     clients.holds = holds
     wire = clients.begin(5 * MAX_BUFFERED)
@@ -205,7 +203,7 @@ def test_without_memory_for_what_comes_while_an_upstream_is_connected_to_the_ans
     assert server.state is ConnectionState.CLOSED
 
 
-def test_a_body_that_is_kept_for_a_second_attempt_counts_until_the_answer_begins(clients: Clients) -> None:
+def test_request_body_kept_for_a_retry_counts_until_the_response_begins(clients: Clients) -> None:
     wire = clients.begin(1000, length=1000)
     server = wire.connect()
     assert clients.budget.held == 0, "over a new connection there is no second attempt"
@@ -219,7 +217,7 @@ def test_a_body_that_is_kept_for_a_second_attempt_counts_until_the_answer_begins
 
 
 @pytest.mark.parametrize("holds", [True, False], ids=["held first", "passed on at once"])
-def test_a_body_goes_through_its_transform_in_order_whatever_waits_for_what(clients: Clients, holds: bool) -> None:
+def test_request_body_passes_its_transform_in_order_however_it_waits(clients: Clients, holds: bool) -> None:
     """Some comes in one packet with the head, and waits for the hook; some waits for the upstream; some for nothing."""
     work = Work(lambda piece: piece.replace(b"-", b""))
     clients.holds, clients.transforms = holds, [work]

@@ -23,14 +23,14 @@ def received(*fields: tuple[bytes, bytes], body: bytes | None = BODY) -> tuple[R
     return framing, request
 
 
-def test_a_request_that_was_not_touched_is_framed_as_it_came_and_has_not_changed() -> None:
+def test_request_framing_of_an_unmodified_request_is_kept_and_reports_no_change() -> None:
     fields = ((b"Host", b"x"), (b"content-length", b"%d" % len(BODY)), (b"Content-Type", b"application/json"))
     framing, request = received(*fields)
     assert not framing.frame(request, streams=False)
     assert request.headers.fields == fields
 
 
-def test_a_body_that_was_changed_gets_its_length_and_is_another_request() -> None:
+def test_request_framing_modified_body_gets_its_length_and_reports_a_change() -> None:
     framing, request = received((b"Content-Length", b"%d" % len(BODY)))
     request.data.content = BODY + b" "
     assert framing.frame(request, streams=False)
@@ -54,7 +54,7 @@ def set_content_encoding(request: http.Request) -> None:
 
 
 @pytest.mark.parametrize("change", [set_path, set_method, set_content_type, set_content_encoding])
-def test_a_head_that_says_otherwise_where_it_goes_or_what_it_carries_is_another_request(
+def test_request_framing_modified_target_method_or_content_header_reports_a_change(
     change: Callable[[http.Request], None],
 ) -> None:
     framing, request = received((b"Content-Length", b"%d" % len(BODY)))
@@ -62,13 +62,13 @@ def test_a_head_that_says_otherwise_where_it_goes_or_what_it_carries_is_another_
     assert framing.frame(request, streams=False)
 
 
-def test_another_field_is_no_other_request() -> None:
+def test_request_framing_other_added_header_reports_no_change() -> None:
     framing, request = received((b"Content-Length", b"%d" % len(BODY)))
     request.headers["x-rule"] = "1"
     assert not framing.frame(request, streams=False)
 
 
-def test_a_body_that_streams_is_framed_as_it_came_whatever_the_head_has_become() -> None:
+def test_request_framing_streamed_body_keeps_the_framing_received() -> None:
     framing, request = received((b"Transfer-Encoding", b"chunked"), (b"Host", b"x"))
     request.headers["content-length"] = "7"
     del request.headers["transfer-encoding"]
@@ -76,7 +76,7 @@ def test_a_body_that_streams_is_framed_as_it_came_whatever_the_head_has_become()
     assert request.headers.fields == ((b"Host", b"x"), (b"Transfer-Encoding", b"chunked"))
 
 
-def test_a_second_attempt_is_framed_as_the_first() -> None:
+def test_request_framing_of_a_retry_equals_that_of_the_first_attempt() -> None:
     framing, request = received((b"Content-Length", b"%d" % len(BODY)))
     request.data.content = BODY + b" "
     assert framing.frame(request, streams=False)
@@ -85,7 +85,7 @@ def test_a_second_attempt_is_framed_as_the_first() -> None:
     assert request.headers["content-length"] == str(len(BODY) + 1)
 
 
-def test_a_body_that_streams_through_a_pipeline_that_changes_its_length_goes_in_chunks() -> None:
+def test_request_framing_length_changing_pipeline_is_framed_by_chunks() -> None:
     framing, request = received((b"Content-Length", b"%d" % len(BODY)), (b"Host", b"x"))
     pipeline = BodyPipeline()
     pipeline.changes_length = True

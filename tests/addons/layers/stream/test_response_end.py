@@ -62,7 +62,7 @@ class Signed:
         return self.stored if self._durable else None
 
 
-def test_the_last_bytes_leave_when_the_response_is_signed() -> None:
+def test_response_end_last_bytes_are_sent_once_the_response_is_signed() -> None:
     signed = Signed()
     wire = signed.client.wire
     signed.client.send(GET)
@@ -75,7 +75,7 @@ def test_the_last_bytes_leave_when_the_response_is_signed() -> None:
     assert signed.signed == [hashlib.sha256(b"a$").hexdigest()]
 
 
-def test_the_last_bytes_wait_until_a_shared_store_has_the_signature() -> None:
+def test_response_end_last_bytes_wait_until_the_signature_is_stored() -> None:
     signed = Signed(durable=True)
     wire = signed.client.wire
     signed.client.send(GET)
@@ -89,7 +89,7 @@ def test_the_last_bytes_wait_until_a_shared_store_has_the_signature() -> None:
     assert signed.signed == [hashlib.sha256(b"a$").hexdigest()], "once"
 
 
-def test_a_response_that_is_cut_short_is_not_signed_and_its_last_bytes_stay_back() -> None:
+def test_response_end_truncated_response_is_unsigned_and_its_last_bytes_are_withheld() -> None:
     signed = Signed()
     wire = signed.client.wire
     signed.client.send(GET)
@@ -100,7 +100,7 @@ def test_a_response_that_is_cut_short_is_not_signed_and_its_last_bytes_stay_back
     assert signed.signed == []
 
 
-def test_the_last_byte_of_a_known_length_waits_for_the_signature_whatever_the_reader_says() -> None:
+def test_response_end_last_byte_of_a_known_length_waits_for_the_signature() -> None:
     signed = Signed(durable=True, size=3)
     wire = signed.client.wire
     signed.client.send(GET)
@@ -121,7 +121,7 @@ def test_the_last_byte_of_a_known_length_waits_for_the_signature_whatever_the_re
     ],
     ids=["chunked", "HTTP/1.0", "by length", "the request goes on"],
 )
-def test_only_a_response_that_goes_out_in_the_chunks_in_which_it_comes_takes_the_fast_path(
+def test_fast_path_is_enabled_only_for_a_response_forwarded_in_its_own_chunks(
     request_: bytes, head: bytes, expected: bool
 ) -> None:
     signed = Signed(size=9 if b"Length" in head else None)

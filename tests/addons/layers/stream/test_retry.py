@@ -64,7 +64,7 @@ class Client:
         return self.exchanges.of(self.flows[-1]).attempts
 
 
-def test_an_attempt_whose_response_is_whole_is_completed_whatever_the_status() -> None:
+def test_attempt_with_a_complete_response_is_completed_for_any_status() -> None:
     client = Client()
     for status, reused in ((200, False), (503, True)):
         client.send()
@@ -78,7 +78,7 @@ def test_an_attempt_whose_response_is_whole_is_completed_whatever_the_status() -
         assert attempt.outcome is AttemptOutcome.COMPLETED
 
 
-def test_an_attempt_without_a_connection_has_failed_to_connect() -> None:
+def test_attempt_without_a_connection_has_the_outcome_connect_failed() -> None:
     client = Client()
     client.send()
     client.wire.connect("refused")
@@ -116,7 +116,7 @@ def send_half(client: Client, server: Server) -> None:
     ],
     ids=["client leaves", "timeout", "truncated", "closed", "no HTTP", "changes the protocol"],
 )
-def test_an_attempt_that_has_failed_says_how(
+def test_attempt_that_failed_records_its_outcome(
     happens: Callable[[Client, Server], None], outcome: AttemptOutcome, status: int | None
 ) -> None:
     client = Client(timeout=0)
@@ -127,7 +127,7 @@ def test_an_attempt_that_has_failed_says_how(
     assert client.flows[-1].error is not None
 
 
-def test_an_attempt_is_abandoned_where_a_hook_kills_the_flow() -> None:
+def test_attempt_is_abandoned_when_a_hook_kills_the_flow() -> None:
     client = Client()
     client.wire.hooks["responseheaders"] = http.HTTPFlow.kill
     client.send()
@@ -136,7 +136,7 @@ def test_an_attempt_is_abandoned_where_a_hook_kills_the_flow() -> None:
     assert (attempt.outcome, attempt.status) == (AttemptOutcome.ABANDONED, 200)
 
 
-def test_an_attempt_is_abandoned_where_the_request_turns_out_too_large() -> None:
+def test_attempt_is_abandoned_when_the_request_is_too_large() -> None:
     client = Client(streams=True)
     client.send(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     client.wire.connect()
@@ -146,7 +146,7 @@ def test_an_attempt_is_abandoned_where_the_request_turns_out_too_large() -> None
     assert b"HTTP/1.1 413 " in client.wire.to_client
 
 
-def test_the_target_of_an_attempt_is_where_an_operators_addon_has_sent_the_request() -> None:
+def test_attempt_target_is_where_another_addon_redirected_the_request() -> None:
     client = Client()
 
     def redirect(flow: http.HTTPFlow) -> None:
@@ -161,7 +161,7 @@ def test_the_target_of_an_attempt_is_where_an_operators_addon_has_sent_the_reque
     assert attempt.target == Target("http", "elsewhere", 1)
 
 
-def test_a_request_lost_with_an_idle_connection_is_sent_once_more_over_a_new_one() -> None:
+def test_request_lost_on_an_idle_connection_is_retried_once_on_a_new_one() -> None:
     client = Client()
     client.send()
     first = client.wire.connect()
@@ -178,7 +178,7 @@ def test_a_request_lost_with_an_idle_connection_is_sent_once_more_over_a_new_one
 
 
 @pytest.mark.parametrize("request_", [GET, REQUEST], ids=["GET", "POST"])
-def test_a_request_is_sent_to_the_target_that_the_policy_names_when_an_attempt_has_failed(request_: bytes) -> None:
+def test_request_whose_attempt_failed_is_retried_at_the_policys_target(request_: bytes) -> None:
     client = Client(Failover(ELSEWHERE))
     client.send()
     first = client.wire.connect()
@@ -201,7 +201,7 @@ def test_a_request_is_sent_to_the_target_that_the_policy_names_when_an_attempt_h
     assert client.exchanges.of(client.flows[-1]).target is ELSEWHERE
 
 
-def test_the_policy_is_not_asked_once_the_response_has_begun() -> None:
+def test_retry_policy_is_not_consulted_once_the_response_has_begun() -> None:
     policy = Failover(ELSEWHERE)
     client = Client(policy)
     client.send(GET)
@@ -210,7 +210,7 @@ def test_the_policy_is_not_asked_once_the_response_has_begun() -> None:
     assert client.wire.opening == []
 
 
-def test_the_policy_is_not_asked_while_the_request_is_under_way() -> None:
+def test_retry_policy_is_not_consulted_while_the_request_is_in_progress() -> None:
     policy = Failover(ELSEWHERE)
     client = Client(policy, streams=True)
     client.send(REQUEST[:-1])
@@ -220,7 +220,7 @@ def test_the_policy_is_not_asked_while_the_request_is_under_way() -> None:
 
 
 @pytest.mark.parametrize("size", [MAX_KEPT, MAX_KEPT + 1])
-def test_the_policy_gets_the_body_that_was_sent_as_far_as_it_is_kept(size: int) -> None:
+def test_retry_policy_gets_the_sent_body_only_up_to_the_kept_size(size: int) -> None:
     policy = Failover()
     client = Client(policy, streams=True)
     body = b"x" * size

@@ -143,7 +143,7 @@ class Proxied:
 @changes
 @framings
 @pytest.mark.parametrize("hold_limit", [0, 10, 1000], ids=["passed on", "too large to be held", "held"])
-def test_a_transformed_request_is_framed_by_what_is_sent_and_has_both_digests_for_every_split(
+def test_transformed_request_is_framed_by_its_new_body_and_has_both_digests(
     change: Change, hold_limit: int, chunked: bool
 ) -> None:
     expected = in_strings(change, ASKED)
@@ -166,7 +166,7 @@ def test_a_transformed_request_is_framed_by_what_is_sent_and_has_both_digests_fo
 @changes
 @framings
 @pytest.mark.parametrize("body", [JSON, EVENTS], ids=["JSON", "events"])
-def test_a_transformed_response_is_framed_by_what_is_sent_and_its_end_waits_for_the_signature_for_every_split(
+def test_transformed_response_is_framed_by_its_new_body_and_ends_after_signing(
     change: Change, chunked: bool, body: bytes
 ) -> None:
     expected = in_strings(change, body)
@@ -189,7 +189,7 @@ def test_a_transformed_response_is_framed_by_what_is_sent_and_its_end_waits_for_
         assert proxied.wire.client.state is ConnectionState.OPEN
 
 
-def test_a_transformed_response_to_http_1_0_is_ended_by_the_end_of_its_connection() -> None:
+def test_transformed_response_to_http_1_0_ends_with_the_connection() -> None:
     proxied = Proxied(doubled)
     proxied.ask(b"HTTP/1.0")
     proxied.respond(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(JSON) + JSON)
@@ -201,7 +201,7 @@ def test_a_transformed_response_to_http_1_0_is_ended_by_the_end_of_its_connectio
 
 
 @pytest.mark.parametrize("change", [None, swapped], ids=["as it came", "transformed"])
-def test_only_a_response_that_goes_on_as_it_came_takes_the_fast_path(change: Change | None) -> None:
+def test_fast_path_is_enabled_only_for_an_untransformed_response(change: Change | None) -> None:
     proxied = Proxied(change, streams_events=True)
     proxied.ask()
     proxied.respond(b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"\r\n%x\r\n%b\r\n" % (len(EVENT), EVENT))

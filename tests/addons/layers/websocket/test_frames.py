@@ -38,7 +38,7 @@ def conversation_of(messages: list[tuple[int, list[bytes], bool]]) -> tuple[byte
 
 
 @given(messages, cuts)
-def test_wherever_it_is_cut_the_payload_is_the_same_and_the_bytes_pass_unchanged(
+def test_frame_reader_payload_and_passed_bytes_are_the_same_for_every_split(
     said: list[tuple[int, list[bytes], bool]], where: list[int]
 ) -> None:
     wire, payload = conversation_of(said)
@@ -51,7 +51,7 @@ def test_wherever_it_is_cut_the_payload_is_the_same_and_the_bytes_pass_unchanged
 
 
 @given(st.binary(max_size=300), cuts, st.booleans())
-def test_of_any_bytes_at_all_only_a_beginning_passes(data: bytes, where: list[int], from_client: bool) -> None:
+def test_frame_reader_passes_only_a_prefix_of_any_bytes(data: bytes, where: list[int], from_client: bool) -> None:
     whole, pieces = (Reading(*given, from_client=from_client) for given in ([data], cut(data, where)))
     assert data.startswith(whole.passed)
     assert (pieces.passed, pieces.payload, pieces.reader.state, pieces.reader.close_frame) == (
@@ -64,7 +64,7 @@ def test_of_any_bytes_at_all_only_a_beginning_passes(data: bytes, where: list[in
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 200_000])
 @pytest.mark.parametrize("from_client", [True, False], ids=["client", "server"])
-def test_lengths_of_every_form_are_read(size: int, from_client: bool) -> None:
+def test_frame_reader_reads_payload_lengths_of_every_form(size: int, from_client: bool) -> None:
     wire = frame(BINARY, b"x" * size, mask=MASK if from_client else None) + frame(
         TEXT, b"end", mask=MASK if from_client else None
     )
@@ -74,7 +74,7 @@ def test_lengths_of_every_form_are_read(size: int, from_client: bool) -> None:
     assert reading.reader.state is State.OPEN
 
 
-def test_a_piece_of_a_frame_passes_without_waiting_for_the_rest() -> None:
+def test_frame_reader_passes_a_partial_frame_without_waiting() -> None:
     wire = frame(BINARY, b"x" * 1000)
     reading = Reading(wire[:500])
     assert reading.passed == wire[:500]
@@ -83,11 +83,11 @@ def test_a_piece_of_a_frame_passes_without_waiting_for_the_rest() -> None:
     assert reading.reader.between_frames
 
 
-def test_what_is_no_payload_is_not_hashed() -> None:
+def test_frame_reader_excludes_control_frames_from_the_payload() -> None:
     assert Reading(frame(PING, b"p"), frame(TEXT, b"a"), frame(PONG, b"q"), frame(CLOSE, b"\x03\xe8z")).payload == b"a"
 
 
-def test_what_comes_behind_a_close_is_discarded() -> None:
+def test_frame_reader_discards_data_after_a_close_frame() -> None:
     reading = Reading(frame(TEXT, b"a") + frame(CLOSE) + frame(TEXT, b"b"), frame(TEXT, b"c"), b"\xff\xff")
     assert reading.passed == frame(TEXT, b"a")
     assert reading.payload == b"a"
@@ -100,7 +100,7 @@ def kept(reader: FrameReader) -> int:
     return sum(len(value) for value in values if isinstance(value, bytes | bytearray))
 
 
-def test_what_comes_behind_a_close_is_not_kept() -> None:
+def test_frame_reader_does_not_buffer_data_after_a_close_frame() -> None:
     reading = Reading(frame(TEXT, b"a") + frame(CLOSE, b"\x03\xe8"))
     before = kept(reading.reader)
     for _ in range(3):
@@ -108,20 +108,20 @@ def test_what_comes_behind_a_close_is_not_kept() -> None:
     assert kept(reading.reader) == before <= 10
 
 
-def test_a_close_frame_is_only_its_own_bytes_whatever_comes_with_it() -> None:
+def test_frame_reader_close_frame_contains_only_its_own_bytes() -> None:
     close = frame(CLOSE, b"\x03\xe8")
     for wire in (close + frame(TEXT, b"b"), frame(TEXT, b"a") + close + b"\xff\xff", close + close):
         assert Reading(wire).reader.close_frame == close
 
 
 @pytest.mark.parametrize(("body", "code"), [(b"", 1005), (b"\x03\xe8", 1000), (b"\x0f\xa0why", 4000)])
-def test_the_close_code_is_read(body: bytes, code: int) -> None:
+def test_frame_reader_reads_the_close_code(body: bytes, code: int) -> None:
     reader = Reading(frame(CLOSE, body)).reader
     assert (reader.state, reader.close_code) == (State.CLOSED, code)
 
 
 @pytest.mark.parametrize("code", [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535])
-def test_a_close_code_that_may_not_be_sent_is_no_valid_frame(code: int) -> None:
+def test_frame_reader_fails_on_a_close_code_that_must_not_be_sent(code: int) -> None:
     reading = Reading(frame(TEXT, b"a"), frame(CLOSE, code.to_bytes(2) + b"why"))
     assert reading.reader.state is State.FAILED
     assert reading.passed == frame(TEXT, b"a")
@@ -129,7 +129,7 @@ def test_a_close_code_that_may_not_be_sent_is_no_valid_frame(code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999])
-def test_a_close_code_that_is_registered_or_free_to_use_is_taken(code: int) -> None:
+def test_frame_reader_accepts_registered_and_private_close_codes(code: int) -> None:
     reader = Reading(frame(CLOSE, code.to_bytes(2))).reader
     assert (reader.state, reader.close_code) == (State.CLOSED, code)
 
@@ -169,7 +169,7 @@ def test_a_close_code_that_is_registered_or_free_to_use_is_taken(code: int) -> N
         "63 bits exceeded",
     ],
 )
-def test_what_is_no_valid_frame_does_not_pass(bad: bytes) -> None:
+def test_frame_reader_fails_on_an_invalid_frame(bad: bytes) -> None:
     good = frame(TEXT, b"a")
     reading = Reading(good + bad, frame(TEXT, b"c"))
     assert reading.reader.state is State.FAILED
@@ -178,12 +178,12 @@ def test_what_is_no_valid_frame_does_not_pass(bad: bytes) -> None:
     assert b"c" not in reading.payload
 
 
-def test_a_masked_frame_from_a_server_does_not_pass() -> None:
+def test_frame_reader_fails_on_a_masked_frame_from_a_server() -> None:
     reading = Reading(frame(TEXT, b"a"), from_client=False)
     assert (reading.passed, reading.payload, reading.reader.state) == (b"", b"", State.FAILED)
 
 
-def test_no_more_is_held_back_than_a_header_or_a_control_frame() -> None:
+def test_frame_reader_buffers_at_most_a_header_and_a_control_frame() -> None:
     wire = frame(BINARY, b"x" * 70_000) + frame(PING, b"p" * 125) + frame(TEXT, b"y" * 300)
     reader = FrameReader(from_client=True, on_payload=lambda _: None)
     passed = 0

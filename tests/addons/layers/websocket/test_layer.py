@@ -53,7 +53,7 @@ class Connections:
         return list(self.layer.handle_event(events.DataReceived(self.context.server, data)))
 
 
-def test_it_is_signed_before_the_last_close_frame_leaves() -> None:
+def test_websocket_layer_signs_before_the_last_close_frame_is_sent() -> None:
     there = Connections()
     there.client_says(frame(TEXT, b"a"))
     there.server_says(frame(TEXT, b"b", mask=None))
@@ -72,7 +72,7 @@ def test_it_is_signed_before_the_last_close_frame_leaves() -> None:
 
 
 @pytest.mark.parametrize("client_closes_first", [True, False])
-def test_the_last_close_frame_waits_until_the_signature_is_stored(client_closes_first: bool) -> None:
+def test_websocket_layer_last_close_frame_waits_until_the_signature_is_stored(client_closes_first: bool) -> None:
     there = Connections()
     there.signer.stored = Future()
     first, last = there.client_says, there.server_says
@@ -93,7 +93,7 @@ def test_the_last_close_frame_waits_until_the_signature_is_stored(client_closes_
     assert [type(command) for command in ending[1:-1]] == [commands.CloseConnection] * 2
 
 
-def test_what_an_operator_injects_goes_nowhere() -> None:
+def test_websocket_layer_drops_injected_messages() -> None:
     """It would be in neither hash."""
     there = Connections()
     injected = WebSocketMessageInjected(there.flow, WebSocketMessage(TEXT, True, b"not said"))
@@ -103,7 +103,7 @@ def test_what_an_operator_injects_goes_nowhere() -> None:
     assert there.signer.done == [(sha256(b""), sha256(b""))]
 
 
-def test_a_revoked_token_ends_both_sides_with_1008_unsigned() -> None:
+def test_websocket_layer_revoked_token_closes_both_sides_with_1008_unsigned() -> None:
     there = Connections()
     there.client_says(frame(TEXT, b"a"))
     there.server_says(frame(TEXT, b"b" * 100, mask=None)[:50])
@@ -117,7 +117,7 @@ def test_a_revoked_token_ends_both_sides_with_1008_unsigned() -> None:
     assert list(there.layer.handle_event(WebsocketRevoked(there.flow, None))) == []
 
 
-def test_what_comes_after_the_end_is_dropped() -> None:
+def test_websocket_layer_drops_events_after_the_end() -> None:
     there = Connections()
     [*_, end] = there.client_says(frame(3))
     assert there.signer.done == [("a WebSocket frame was not valid",)]

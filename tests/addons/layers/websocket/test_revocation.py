@@ -58,7 +58,7 @@ def proxyserver() -> FakeProxyserver:
     return FakeProxyserver()
 
 
-def test_those_are_told_whose_token_is_none_any_more(proxyserver: FakeProxyserver) -> None:
+def test_websocket_revocation_notifies_only_websockets_with_a_revoked_token(proxyserver: FakeProxyserver) -> None:
     opened = Opened(proxyserver)
     one, two = opened.open("one"), opened.open("two")
     assert proxyserver.revoked == []
@@ -67,7 +67,9 @@ def test_those_are_told_whose_token_is_none_any_more(proxyserver: FakeProxyserve
     assert two not in proxyserver.revoked
 
 
-def test_one_whose_handshake_was_under_way_is_told_when_it_begins(proxyserver: FakeProxyserver) -> None:
+def test_websocket_revocation_during_a_handshake_is_notified_when_the_websocket_starts(
+    proxyserver: FakeProxyserver,
+) -> None:
     opened = Opened(proxyserver)
     flow = opened.ask("one")
     opened.addon.replace_tokens(["two"])
@@ -76,7 +78,7 @@ def test_one_whose_handshake_was_under_way_is_told_when_it_begins(proxyserver: F
     assert proxyserver.revoked == [flow]
 
 
-def test_one_that_has_ended_is_not_told(proxyserver: FakeProxyserver) -> None:
+def test_websocket_revocation_does_not_notify_an_ended_websocket(proxyserver: FakeProxyserver) -> None:
     opened = Opened(proxyserver)
     ended, gone = opened.open("one"), opened.open("one")
     assert ended.websocket is not None

@@ -12,7 +12,7 @@ def failed(subject: str) -> Attempts:
     return attempts
 
 
-def test_an_attempt_that_has_failed_while_its_turn_was_waited_for_is_not_made_again() -> None:
+def test_attempt_that_failed_during_the_wait_for_a_turn_is_not_repeated() -> None:
     attempts = failed("keys")
     for _ in range(2):
         with pytest.raises(UnprovenError, match="no report"), attempts.attempt("keys", 0):
@@ -20,7 +20,7 @@ def test_an_attempt_that_has_failed_while_its_turn_was_waited_for_is_not_made_ag
     assert attempts.made == 1
 
 
-def test_an_attempt_about_other_keys_is_made_whatever_became_of_the_last_one() -> None:
+def test_attempt_for_other_keys_is_made_whatever_the_last_outcome() -> None:
     attempts = failed("keys")
     with attempts.attempt("other keys", 0):
         pass
@@ -30,14 +30,14 @@ def test_an_attempt_about_other_keys_is_made_whatever_became_of_the_last_one() -
     assert attempts.made == 3
 
 
-def test_an_attempt_that_has_failed_before_the_wait_is_made_again() -> None:
+def test_attempt_that_failed_before_the_wait_is_repeated() -> None:
     attempts = failed("keys")
     with attempts.attempt("keys", attempts.made):
         pass
     assert attempts.made == 2
 
 
-def test_the_error_of_an_attempt_is_given_without_the_frames_that_it_was_raised_in() -> None:
+def test_attempt_error_is_shared_without_its_traceback_context() -> None:
     attempts = Attempts()
     raised = MismatchError("it does not hold", ())
     with pytest.raises(MismatchError), attempts.attempt("keys", 0):

@@ -65,7 +65,7 @@ def test_a_signature_of_each_algorithm_is_requested_by_the_best_id() -> None:
 
 
 @pytest.mark.parametrize("shown", ALGOS)
-def test_a_signature_of_one_algorithm_does_not_stand_for_that_of_the_other(shown: SigningAlgo) -> None:
+def test_signature_of_the_wrong_algorithm_raises_mismatch(shown: SigningAlgo) -> None:
     (wanted,) = set(ALGOS) - {shown}
     with pytest.raises(MismatchError, match=f"an {wanted} signature was requested, but it is an {shown} one"):
         PendingRequest(lambda *_: given(signature(shown))).proven()
@@ -107,7 +107,7 @@ def test_a_missing_signature_is_requested_by_each_id_and_retried() -> None:
     assert asked.waits == [DELAYS[0]]
 
 
-def test_a_signature_that_never_comes_is_given_up_after_the_last_delay() -> None:
+def test_signature_that_never_arrives_fails_after_the_last_delay() -> None:
     asked = PendingRequest(lambda *_: Answer(404, {}, b"{}"))
     with pytest.raises(UnprovenError, match="returned 404"):
         asked.proven()

@@ -72,7 +72,7 @@ def pin(
             came = step.call()
 
 
-def test_a_pin_is_found_for_its_signers_over_a_connection_to_its_tls_key_and_no_other() -> None:
+def test_pin_matches_only_its_own_signers_and_tls_key() -> None:
     trust = attested_signers()
     assert trust.find(SIGNERS, SPKI) is None
     made = pin(trust, showing(reports()), SIGNERS, SPKI)
@@ -83,14 +83,14 @@ def test_a_pin_is_found_for_its_signers_over_a_connection_to_its_tls_key_and_no_
     assert trust.find({"ecdsa": SIGNERS["ecdsa"]}, SPKI) is None
 
 
-def test_no_pin_is_found_for_a_connection_without_a_tls_key_where_tls_is_bound() -> None:
+def test_pin_with_tls_binding_does_not_match_a_connection_without_a_tls_key() -> None:
     trust = attested_signers()
     pin(trust, showing(reports()), SIGNERS, SPKI)
     assert trust.find(SIGNERS, None) is None
     assert trust.attested(SIGNERS, None) is None
 
 
-def test_the_tls_key_is_not_looked_at_where_tls_is_not_bound() -> None:
+def test_pin_without_tls_binding_ignores_the_tls_key() -> None:
     trust = attested_signers(tls=False)
     made = pin(trust, showing(reports(None)), SIGNERS, None)
     assert trust.find(SIGNERS, None) is trust.find(SIGNERS, SPKI) is made
@@ -108,7 +108,7 @@ def test_the_tls_keys_are_those_of_all_pins() -> None:
     assert trust.tls_keys == frozenset({SPKI, OTHER_SPKI})
 
 
-def test_a_pin_that_was_made_meanwhile_is_the_newest_for_its_tls_key() -> None:
+def test_attested_lookup_returns_the_newest_pin_of_the_tls_key() -> None:
     trust = attested_signers()
     one = pin(trust, showing(reports()), None, SPKI)
     other = pin(trust, showing(reports(OTHER_SPKI, OTHER_KEYS)), None, OTHER_SPKI)
@@ -141,7 +141,7 @@ def test_reports_over_connections_to_two_tls_keys_are_not_pinned() -> None:
     [reports(keys=OTHER_KEYS), reports(keys=OTHER_KEYS, ed25519_keys=KEYS), reports(ed25519_keys=OTHER_KEYS)],
     ids=["both", "ecdsa", "ed25519"],
 )
-def test_a_report_about_another_key_than_the_one_that_has_signed_is_not_pinned(
+def test_report_about_another_key_than_the_signer_is_not_pinned(
     shown: dict[SigningAlgo, dict[str, Any]],
 ) -> None:
     trust = attested_signers()
@@ -150,7 +150,7 @@ def test_a_report_about_another_key_than_the_one_that_has_signed_is_not_pinned(
     assert not trust.settled
 
 
-def test_the_oldest_of_too_many_pins_is_forgotten() -> None:
+def test_pins_over_the_maximum_evict_the_oldest() -> None:
     trust = attested_signers()
     keys = [bytes([number]) * 32 for number in range(1, MAX_PINS + 2)]
     for key in keys:
@@ -161,7 +161,7 @@ def test_the_oldest_of_too_many_pins_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_the_token_goes_only_with_the_second_question_to_a_server_that_wants_one(status: int) -> None:
+def test_token_is_sent_only_after_a_401_or_403_to_a_report_request(status: int) -> None:
     asked: list[tuple[str, bool]] = []
     shown = showing(reports())
 
@@ -178,7 +178,7 @@ def test_the_token_goes_only_with_the_second_question_to_a_server_that_wants_one
     assert asked == [("ecdsa", False)]
 
 
-def test_a_server_that_shows_its_reports_to_all_is_sent_no_token() -> None:
+def test_token_is_not_sent_to_a_server_with_public_reports() -> None:
     asked: list[bool] = []
 
     def answer(question: Get) -> Answer:
@@ -195,7 +195,7 @@ def test_a_refused_report_is_an_error_with_its_status() -> None:
     assert caught.value.answer.status == 503
 
 
-def test_of_reports_that_a_gateway_has_gathered_the_one_about_the_key_is_taken() -> None:
+def test_gateways_report_list_yields_the_report_about_the_signing_key() -> None:
     gathered = [report("ecdsa", keys=keys) for keys in (OTHER_KEYS, KEYS)]
     body = json.dumps({"model_attestations": gathered}).encode()
     for keys, expected in ((OTHER_KEYS, gathered[0]), (KEYS, gathered[1])):
@@ -206,7 +206,7 @@ def test_of_reports_that_a_gateway_has_gathered_the_one_about_the_key_is_taken()
     assert the_report(json.dumps(gathered[0]).encode(), KEYS.ecdsa_address) == json.dumps(gathered[0]).encode()
 
 
-def test_all_signers_have_to_be_known() -> None:
+def test_known_signers_match_only_if_every_signer_is_known() -> None:
     trust = KnownSigners([KEYS.ecdsa_address, KEYS.ed25519_address])
     found = trust.find(SIGNERS, None)
     assert found is not None

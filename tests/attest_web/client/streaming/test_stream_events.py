@@ -46,13 +46,13 @@ def passed(stream: bytes) -> bytes:
 
 @pytest.mark.parametrize("dialect", HARMLESS)
 @pytest.mark.parametrize("named", [False, True])
-def test_all_that_comes_before_the_end_passes(dialect: str, named: bool) -> None:
+def test_harmless_events_before_the_end_pass(dialect: str, named: bool) -> None:
     stream = written(HARMLESS[dialect], named=named)
     assert passed(stream) == stream
 
 
 @pytest.mark.parametrize("dialect", WAITING)
-def test_everything_else_waits(dialect: str) -> None:
+def test_event_that_may_act_or_end_the_response_is_held(dialect: str) -> None:
     for event in WAITING[dialect]:
         assert passed(written([event])) == b"", event
 
@@ -74,7 +74,7 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("dialect", [dialect for dialect in HARMLESS if dialect != "messages"])
-def test_a_harmless_event_with_an_unknown_member_or_another_type_of_value_waits(dialect: str) -> None:
+def test_harmless_event_with_an_unknown_member_or_value_type_is_held(dialect: str) -> None:
     others: list[Any] = [{"x": []}, [{"x": []}], True]
     for event in HARMLESS[dialect]:
         assert EventFilter().passes(None, event)
@@ -108,7 +108,7 @@ def test_a_harmless_event_with_an_unknown_member_or_another_type_of_value_waits(
         ([begun(), block("text")], delta("thinking")),
     ],
 )
-def test_a_text_of_messages_is_not_whole_before_the_proof(before: list[Event], event: Event) -> None:
+def test_messages_event_that_could_complete_a_text_block_is_held(before: list[Event], event: Event) -> None:
     """The `stream` of the anthropic package counts blocks as they begin, whatever their number is."""
     stream = written(before, named=True)
     assert passed(stream + written([event], named=True)) == stream
@@ -143,13 +143,13 @@ TEXT = of_response("output_text.delta", delta="pay eve", **AT)
         ([of_response("output_item.done", output_index=1, item=REASONING | {"id": "msg_1"})], TEXT),
     ],
 )
-def test_no_text_of_a_response_is_whole_before_the_proof_as_a_thought(before: list[Event], event: Event) -> None:
+def test_responses_event_that_could_complete_a_text_as_reasoning_is_held(before: list[Event], event: Event) -> None:
     """What is read before is a text, by the name of the events, and what ends it a thought, by the type of the part."""
     stream = written(before)
     assert passed(stream + written([event])) == stream
 
 
-def test_outputs_of_a_response_that_are_remembered_are_bounded() -> None:
+def test_responses_outputs_remembered_are_bounded() -> None:
     def text(number: int) -> Event:
         return TEXT | {"item_id": f"msg_{number}", "output_index": number}
 
@@ -187,7 +187,7 @@ def chat_events(stream: bytes) -> list[Any]:
     return seen
 
 
-def test_the_openai_package_calls_no_tool_and_finishes_no_chat_by_what_passes() -> None:
+def test_openai_sdk_on_passed_chat_events_calls_no_tool_and_finishes_nothing() -> None:
     for event in WAITING["chats"]:
         stream = written([chunk({"role": "assistant"}), chunk(), event, chunk({}, {"finish_reason": "tool_calls"})])
         kinds = [seen.type for seen in chat_events(passed(stream))]
@@ -197,7 +197,7 @@ def test_the_openai_package_calls_no_tool_and_finishes_no_chat_by_what_passes() 
         chat_events(unguarded)
 
 
-def test_the_openai_package_calls_no_tool_and_finishes_no_response_by_what_passes() -> None:
+def test_openai_sdk_on_passed_response_events_calls_no_tool_and_finishes_nothing() -> None:
     head = [
         of_response("created", response=response()),
         of_response("output_item.added", output_index=0, item=MESSAGE),
@@ -212,7 +212,7 @@ def test_the_openai_package_calls_no_tool_and_finishes_no_response_by_what_passe
         assert [each.type for each in seen] == [each["type"] for each in head], event
 
 
-def test_the_anthropic_package_calls_no_tool_and_finishes_no_text_by_what_passes() -> None:
+def test_anthropic_sdk_on_passed_message_events_calls_no_tool_and_finishes_no_text() -> None:
     head = [begun(), block("thinking"), delta("thinking"), stop(), block("text", 1), delta("text", 1)]
     for event in [*WAITING["messages"], block("tool_use", 2, id="t", name="pay", input={}), stop(1)]:
         stream = passed(written([*head, event, stop(1), {"type": "message_stop"}], named=True))
@@ -237,17 +237,17 @@ EVENTS = [event for kind in (HARMLESS, WAITING) for events in kind.values() for 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(EVENTS), max_size=8))
-def test_in_any_order_only_harmless_events_pass_and_none_is_left_out(events: list[Event]) -> None:
+def test_event_filter_in_any_order_passes_a_prefix_of_only_harmless_events(events: list[Event]) -> None:
     seen = [line[6:] for line in passed(written(events)).decode().splitlines() if line]
     assert seen == [json.dumps(event) for event in events[: len(seen)]]
     assert set(seen) <= TAKEN
 
 
-def test_completions_pass_up_to_their_end() -> None:
+def test_completions_events_pass_up_to_the_finish_reason() -> None:
     stream = written([piece(), piece()])
     assert passed(stream + written([piece({"finish_reason": "stop"}), piece()])) == stream
 
 
-def test_of_a_chat_the_openai_package_shows_texts_and_refusals_before_the_proof() -> None:
+def test_openai_sdk_shows_chat_text_and_refusal_deltas_before_the_proof() -> None:
     kinds = {seen.type for seen in chat_events(passed(written([*CHATS[:5], chunk({}, {"finish_reason": "stop"})])))}
     assert kinds == {"chunk", "content.delta", "refusal.delta"}

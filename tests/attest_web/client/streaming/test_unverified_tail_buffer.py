@@ -54,7 +54,7 @@ HELD = {
 
 
 @pytest.mark.parametrize("name", HELD)
-def test_what_can_be_read_in_two_ways_is_held_back_and_all_that_follows(name: str) -> None:
+def test_ambiguous_sse_event_is_held_with_everything_after_it(name: str) -> None:
     held = HELD[name] + TOKEN + b"data: [DONE]\n\n"
     every_byte = [bytes([byte]) for byte in TOKEN + held[:200]] + [held[200:]]
     for pieces in ([TOKEN + held], [TOKEN, held], every_byte):
@@ -62,14 +62,14 @@ def test_what_can_be_read_in_two_ways_is_held_back_and_all_that_follows(name: st
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
-def test_what_is_harmless_passes_piece_by_piece(line_end: bytes) -> None:
+def test_harmless_sse_events_pass_however_the_stream_is_split(line_end: bytes) -> None:
     stream = (TOKEN + b": comment\n\n\n" + TOKEN + b"event: ping\n" + event(type="ping")).replace(b"\n", line_end)
     end = b"data: [DONE]\n\n".replace(b"\n", line_end)
     for pieces in ((stream + end,), (stream, end), tuple(bytes([byte]) for byte in stream + end)):
         assert through(*pieces) == (stream, end, "a")
 
 
-def test_an_event_passes_as_soon_as_it_is_whole() -> None:
+def test_sse_event_passes_as_soon_as_it_is_complete() -> None:
     tail_buffer = UnverifiedTailBuffer(1000)
     assert tail_buffer.feed(TOKEN[:20]) == b""
     assert tail_buffer.feed(TOKEN[20:-1]) == b""
@@ -95,13 +95,11 @@ def test_an_event_passes_as_soon_as_it_is_whole() -> None:
         (TOKEN[:-1], None),
     ],
 )
-def test_the_id_is_that_of_the_first_event_that_has_one_also_behind_what_waits(
-    stream: bytes, found: str | None
-) -> None:
+def test_response_id_is_that_of_the_first_event_with_one_even_if_held(stream: bytes, found: str | None) -> None:
     assert through(stream)[2] == found
 
 
-def test_what_waits_is_bounded_in_bytes() -> None:
+def test_tail_buffer_is_bounded_in_bytes() -> None:
     tail_buffer = UnverifiedTailBuffer(1000)
     tail_buffer.feed(b"data: [DONE]\n\n")
     for _ in range(986):
@@ -138,7 +136,7 @@ STREAMS = st.lists(st.tuples(LINES, ENDS), max_size=12).map(lambda lines: b"".jo
 @given(STREAMS, st.lists(st.integers(0, 200), max_size=6))
 @example(b"data: [DONE]\r\n\r\n", [12, 13, 14, 15])
 @example(b'\xef\xbb\xbfdata: x\ndata: {"type":"message_stop"}\n\n', [])
-def test_every_reader_sees_harmless_events_and_nothing_else_in_what_passes(stream: bytes, cuts: list[int]) -> None:
+def test_passed_events_parse_as_the_same_harmless_events_for_every_reader(stream: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
     tail_buffer = UnverifiedTailBuffer(100_000)
     passed = b"".join(tail_buffer.feed(stream[start:end]) for start, end in pairwise(places))
@@ -153,7 +151,7 @@ def test_every_reader_sees_harmless_events_and_nothing_else_in_what_passes(strea
 
 @settings(deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=3))
-def test_whatever_comes_none_of_it_is_lost(stream: bytes, cuts: list[int]) -> None:
+def test_tail_buffer_loses_no_byte_of_any_stream(stream: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
     tail_buffer = UnverifiedTailBuffer(100)
     passed = b"".join(tail_buffer.feed(stream[start:end]) for start, end in pairwise(places))

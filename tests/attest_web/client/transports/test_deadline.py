@@ -114,7 +114,7 @@ BOTH = pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
 @BOTH
 @pytest.mark.parametrize("drip", DRIPS)
 @pytest.mark.parametrize("asked", ["report", "signature"])
-def test_a_dripped_answer_to_a_question_for_proof_is_given_up_in_time(
+def test_proof_request_with_a_dripping_response_fails_at_the_proof_timeout(
     make: Callable[..., Any], drip: str, asked: str
 ) -> None:
     options: dict[str, Any] = {"policy": LENIENT} if asked == "report" else {"signers": SIGNERS}
@@ -128,7 +128,7 @@ def test_a_dripped_answer_to_a_question_for_proof_is_given_up_in_time(
 
 
 @BOTH
-def test_requests_that_wait_for_keys_to_be_attested_are_not_held_one_after_the_other(make: Callable[..., Any]) -> None:
+def test_requests_waiting_for_one_attestation_time_out_together(make: Callable[..., Any]) -> None:
     with dripping(DRIPS["head"]) as server:
         url = f"http://127.0.0.1:{server.server_address[1]}/v1"
         client = make(url, api_key="t", policy=LENIENT, max_retries=0, proof_timeout=TIMEOUT)
@@ -151,7 +151,7 @@ def test_requests_that_wait_for_keys_to_be_attested_are_not_held_one_after_the_o
 
 
 @BOTH
-def test_over_tls_too(make: Callable[..., Any], tmp_path: Path) -> None:
+def test_proof_timeout_applies_over_tls_too(make: Callable[..., Any], tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     pem, both = self_signed(key), tmp_path / "both.pem"
     both.write_bytes(pem + key_pem(key))
@@ -168,7 +168,7 @@ def test_over_tls_too(make: Callable[..., Any], tmp_path: Path) -> None:
 
 
 @BOTH
-def test_all_tries_of_a_question_for_proof_have_one_time(
+def test_proof_timeout_covers_all_retries_of_a_signature_request(
     make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("attest_web.client.proving.signing.DELAYS", (0.01,) * 1_000_000)
@@ -179,7 +179,7 @@ def test_all_tries_of_a_question_for_proof_have_one_time(
 
 
 @BOTH
-def test_the_time_of_proofs_is_none_of_the_chats_own(make: Callable[..., Any]) -> None:
+def test_proof_timeout_does_not_count_the_chats_own_time(make: Callable[..., Any]) -> None:
     """That is for the `timeout` of the openai package."""
     server = SigningServer()
 
@@ -192,7 +192,7 @@ def test_the_time_of_proofs_is_none_of_the_chats_own(make: Callable[..., Any]) -
     assert proof_of(answer).signers["ecdsa"] == KEYS.ecdsa_address
 
 
-def test_httpcore_has_what_is_leaned_on() -> None:
+def test_httpcore_streams_read_can_be_replaced_and_takes_the_timeout() -> None:
     """A stream's `read` and `write` are looked up on it, and take a timeout."""
     events: list[tuple[str, Any]] = []
 
@@ -220,7 +220,7 @@ def test_httpcore_has_what_is_leaned_on() -> None:
         assert read[-1] == 5
 
 
-def test_a_stream_is_timed_however_its_methods_are_called() -> None:
+def test_deadline_bounds_stream_calls_by_position_and_by_keyword() -> None:
     """By name, as for SOCKS, or by position, as for HTTP/2."""
 
     class Stream:

@@ -45,7 +45,9 @@ def test_a_connection_to_a_known_tls_key_is_used(connect: Connect, known: set[by
 
 @BOTH
 @pytest.mark.parametrize("known", [set(), {OTHER_KEY}], ids=["none", "another"])
-def test_nothing_is_sent_to_an_unknown_tls_key_nor_while_none_is_known(connect: Connect, known: set[bytes]) -> None:
+def test_tls_guard_unknown_tls_key_closes_the_connection_before_the_request(
+    connect: Connect, known: set[bytes]
+) -> None:
     connection = Connection()
     with pytest.raises(UnknownTlsKeyError) as caught:
         connect(TlsGuard(HOST, known), connection, HOST)
@@ -54,7 +56,7 @@ def test_nothing_is_sent_to_an_unknown_tls_key_nor_while_none_is_known(connect: 
 
 
 @BOTH
-def test_the_tls_key_of_a_forward_proxy_on_the_way_is_not_the_servers(connect: Connect) -> None:
+def test_tls_guard_ignores_the_tls_key_of_a_forward_proxy(connect: Connect) -> None:
     guard = TlsGuard(HOST, {OTHER_KEY})
     through = Connection()
     connect(guard, through, FORWARD_PROXY)
@@ -68,7 +70,7 @@ def test_the_tls_key_of_a_forward_proxy_on_the_way_is_not_the_servers(connect: C
 @pytest.mark.parametrize(
     ("status", "error"), [(Status.FAILED, MismatchError), (Status.NOT_MADE, UnprovenError)], ids=["failed", "not made"]
 )
-def test_a_certificate_that_does_not_hold_stops_the_request_even_of_a_forward_proxy(
+def test_tls_guard_rejected_certificate_stops_the_request_even_of_a_forward_proxy(
     connect: Connect, host: str, status: Status, error: type[Exception]
 ) -> None:
     connection = Connection()
@@ -78,7 +80,7 @@ def test_a_certificate_that_does_not_hold_stops_the_request_even_of_a_forward_pr
 
 
 @BOTH
-def test_a_certificate_that_holds_has_to_have_a_known_key_as_well(connect: Connect) -> None:
+def test_tls_guard_valid_certificate_still_needs_a_known_tls_key(connect: Connect) -> None:
     connection = Connection()
     connect(TlsGuard(HOST, {KEY}, judging(Status.PASSED)), connection, HOST)
     assert not connection.closed
@@ -88,7 +90,7 @@ def test_a_certificate_that_holds_has_to_have_a_known_key_as_well(connect: Conne
 
 @BOTH
 @pytest.mark.parametrize("known", [{KEY}, None])
-def test_a_connection_that_several_requests_would_share_is_refused(connect: Connect, known: set[bytes] | None) -> None:
+def test_tls_guard_http_2_connection_is_refused(connect: Connect, known: set[bytes] | None) -> None:
     connection = Connection(protocol="h2")
     with pytest.raises(UnprovenError, match=r"HTTP/1\.1"):
         connect(TlsGuard(HOST, known), connection, HOST)
@@ -97,14 +99,14 @@ def test_a_connection_that_several_requests_would_share_is_refused(connect: Conn
 
 @BOTH
 @pytest.mark.parametrize("certificate", [b"", CERTIFICATE[:-1], b"\x30\x00"])
-def test_a_certificate_that_cannot_be_read_is_refused(connect: Connect, certificate: bytes) -> None:
+def test_tls_guard_unreadable_certificate_is_refused(connect: Connect, certificate: bytes) -> None:
     connection = Connection(certificate)
     with pytest.raises(UnprovenError, match="cannot be read"):
         connect(TlsGuard(HOST, None), connection, HOST)
     assert connection.closed
 
 
-def test_other_events_of_a_request_are_not_looked_at() -> None:
+def test_tls_guard_ignores_trace_events_other_than_the_tls_handshake() -> None:
     guard = TlsGuard(HOST, set())
     events: list[tuple[str, dict[str, Any]]] = [
         ("connection.connect_tcp.complete", {"return_value": Connection()}),

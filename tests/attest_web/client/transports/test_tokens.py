@@ -121,7 +121,7 @@ AT_ITS_BEGINNING = ("api_key", "with_options", "signers", "another header")
     ],
 )
 @pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
-def test_a_token_that_cannot_be_sent_is_refused_and_not_quoted(
+def test_invalid_token_raises_value_error_that_does_not_quote_it(
     make: Callable[..., Any], token: str, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -134,7 +134,7 @@ def test_a_token_that_cannot_be_sent_is_refused_and_not_quoted(
 @given(st.binary(max_size=12).map(lambda value: b"Bearer " + value) | st.binary(max_size=12))
 @example(b"a\x80")
 @example(b"a\x01b")
-def test_what_is_not_refused_is_quoted_by_no_error_of_h11(value: bytes) -> None:
+def test_accepted_header_value_is_accepted_by_h11_too(value: bytes) -> None:
     try:
         refuse_headers(httpx2.Headers([(b"authorization", value)]))
     except ValueError:
@@ -144,7 +144,9 @@ def test_what_is_not_refused_is_quoted_by_no_error_of_h11(value: bytes) -> None:
 
 @pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
 @pytest.mark.parametrize("url", [f"http://user:{SECRET}@server.test/v1", f"{BASE}?key={SECRET}", f"{BASE}#{SECRET}"])
-def test_no_url_has_a_secret_in_it(make: Callable[..., Any], url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_base_or_proof_url_with_a_secret_raises_value_error_that_does_not_quote_it(
+    make: Callable[..., Any], url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """An error tells which URL a client is for."""
     for given_urls in ((url, None), (BASE, url)):
         with pytest.raises(ValueError, match="no user") as caught:
@@ -152,7 +154,7 @@ def test_no_url_has_a_secret_in_it(make: Callable[..., Any], url: str, caplog: p
         check_no_secret(caught.value, caplog)
 
 
-def test_a_failure_with_one_token_is_not_anothers() -> None:
+def test_attempt_failure_with_one_token_does_not_apply_to_another_token() -> None:
     """Clients of `with_options` share a transport."""
     attempts = Attempts()
     request = httpx2.Request("POST", f"{BASE}/chat", headers={"authorization": f"Bearer {SECRET}"})
@@ -170,7 +172,7 @@ def test_a_failure_with_one_token_is_not_anothers() -> None:
 
 
 @pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
-def test_a_token_of_the_environment_is_refused_as_well(
+def test_invalid_token_from_the_environment_raises_an_error_that_does_not_quote_it(
     make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", f"{SECRET}\n")
@@ -180,7 +182,7 @@ def test_a_token_of_the_environment_is_refused_as_well(
 
 
 @pytest.mark.parametrize("token", ["t", "sk-proj_A.b~c+d/e==", "two words", ""])
-def test_other_tokens_are_sent(token: str) -> None:
+def test_valid_token_is_sent_unchanged(token: str) -> None:
     server = SigningServer()
     given = options(api_key=token, transport=httpx2.MockTransport(server))
     try:
@@ -234,7 +236,7 @@ def test_errors_of_servers_and_libraries_are_quoted_without_the_token(
     ],
     ids=lambda repeated: next(iter(repeated)) or "nothing that is read",
 )
-def test_neither_error_nor_proof_has_a_token_that_an_answer_about_a_signature_repeats(
+def test_errors_and_saved_proofs_omit_a_token_that_a_signature_response_repeats(
     make: Callable[..., Any], repeated: dict[str, str], caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -261,7 +263,7 @@ def test_neither_error_nor_proof_has_a_token_that_an_answer_about_a_signature_re
 
 
 @pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
-def test_where_reports_are_public_a_server_has_the_token_only_when_its_keys_are_attested(
+def test_token_is_withheld_until_the_keys_are_attested_when_reports_are_public(
     make: Callable[..., Any],
 ) -> None:
     def before(server: SigningServer, **more: Any) -> dict[str, Any]:
@@ -281,7 +283,7 @@ def test_where_reports_are_public_a_server_has_the_token_only_when_its_keys_are_
 
 
 @pytest.mark.parametrize("make", [verified_openai, verified_async_openai])
-def test_where_reports_are_public_no_path_that_may_go_unproven_has_the_token_before(make: Callable[..., Any]) -> None:
+def test_allow_unproven_request_withholds_the_token_until_attestation(make: Callable[..., Any]) -> None:
     """Without tls_binding, nothing else would look at a server before it is sent a request for such a path."""
     lenient = {"public_reports": True, "allow_unproven": {"/chat/completions"}, "tls_binding": False}
     false = SigningServer(replaced={"/attestation": httpx2.Response(200, json={})})
@@ -301,7 +303,7 @@ def test_a_report_that_is_not_public_is_requested_with_the_token_after_a_401(mak
     assert ["authorization" in request.headers for request in reports] == [False, True, False, True]
 
 
-def test_no_repr_has_a_token_or_a_prompt() -> None:
+def test_repr_of_requests_and_config_has_no_token_or_prompt() -> None:
     request = httpx2.Request("POST", f"{BASE}/chat", headers={"authorization": f"Bearer {SECRET}"}, content=b"prompt")
     config = TransportConfig(BASE, BASE, KnownSigners([]))
     shown = repr(PendingRequest.of(request, config)) + repr(config)

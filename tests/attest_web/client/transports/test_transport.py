@@ -37,18 +37,18 @@ def guard(made: TransportConfig, url: str = f"{BASE}/chat/completions", **more: 
     return found
 
 
-def test_a_request_goes_to_an_attested_tls_key_alone() -> None:
+def test_transport_guard_allows_only_an_attested_tls_key() -> None:
     connect(guard(rules(KEY)), Connection(), HOST)
     for known in ((), (bytes(32),)):
         with pytest.raises(UnknownTlsKeyError):
             connect(guard(rules(*known)), Connection(), HOST)
 
 
-def test_a_question_about_the_keys_goes_to_any_tls_key() -> None:
+def test_transport_guard_allows_any_tls_key_for_report_requests() -> None:
     connect(guard(rules(), about_keys=True), Connection(), HOST)
 
 
-def test_no_connection_is_guarded_where_tls_is_not_bound_or_that_goes_elsewhere() -> None:
+def test_transport_guard_is_absent_without_tls_binding_and_for_other_origins() -> None:
     assert rules(tls=False).guard(httpx2.URL(f"{BASE}/chat/completions")) is None
     for elsewhere in ("https://proof.test/v1", f"https://{HOST}:8443/v1", f"http://{HOST}/v1"):
         assert rules().guard(httpx2.URL(elsewhere)) is None
@@ -64,7 +64,9 @@ def test_no_connection_is_guarded_where_tls_is_not_bound_or_that_goes_elsewhere(
     ],
     ids=str,
 )
-def test_only_where_tls_is_not_bound_may_a_request_go_before_keys_are_attested(more: dict[str, Any], may: bool) -> None:
+def test_allow_unproven_request_may_precede_attestation_only_without_tls_binding(
+    more: dict[str, Any], may: bool
+) -> None:
     assert rules(**({"allow_unproven": {"/models"}} | more)).may_go_unattested("/models") is may
 
 
@@ -77,12 +79,12 @@ def test_a_signature_is_requested_by_the_receipt_first() -> None:
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", "utf8", None])
-def test_an_answer_in_utf_8_is_read_as_the_bytes_that_were_signed(charset: str | None) -> None:
+def test_response_in_utf_8_is_accepted(charset: str | None) -> None:
     head = {"content-type": "application/json" + ("" if charset is None else f"; charset={charset}")}
     refuse_encoding(httpx2.Response(200, headers=head))
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "utf-16-le", "utf-32", "utf-7", "cp500", "us-ascii", "utf-8-sig"])
-def test_an_answer_in_another_charset_is_refused(charset: str) -> None:
+def test_response_in_another_charset_is_refused(charset: str) -> None:
     with pytest.raises(UnprovenError, match="charset"):
         refuse_encoding(httpx2.Response(200, headers={"content-type": f"application/json; charset={charset}"}))

@@ -43,7 +43,7 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
-def test_a_true_proxy_is_verified(capsys: pytest.CaptureFixture[str], stream: list[str]) -> None:
+def test_tee_verify_against_a_valid_proxy_exits_0(capsys: pytest.CaptureFixture[str], stream: list[str]) -> None:
     with fake_proxy() as proxy:
         status, found = online(capsys, proxy.url, *stream)
         assert status == 0
@@ -57,7 +57,9 @@ def test_a_true_proxy_is_verified(capsys: pytest.CaptureFixture[str], stream: li
 
 
 @pytest.mark.usefixtures("lenient")
-def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_output_has_one_line_per_check_then_the_summary_and_warnings(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TOKEN", f"{TOKEN},another")
     with fake_proxy(
         {"/v1/attestation/report?signing_algo=ed25519": (503, b'{"error":{"message":"no dstack\x1b[2J"}}')}
@@ -94,7 +96,7 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         ("/v1/attestation", (200, json.dumps(report()).encode()), "ecdsa nonce", "made for the nonce"),
     ],
 )
-def test_a_proxy_that_does_not_answer_well_fails_in_one_line(
+def test_proxy_with_an_invalid_response_fails_its_check_with_the_reason(
     capsys: pytest.CaptureFixture[str], path: str, answer: tuple[int, bytes], name: str, why: str
 ) -> None:
     with fake_proxy({path: answer}) as proxy:
@@ -103,13 +105,13 @@ def test_a_proxy_that_does_not_answer_well_fails_in_one_line(
     assert why in failed(found)[name]
 
 
-def test_an_unreachable_proxy(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreachable_proxy_fails_the_chat_check(capsys: pytest.CaptureFixture[str]) -> None:
     status, found = online(capsys, "http://127.0.0.1:9", "--timeout", "5")
     assert status == 1
     assert "cannot connect" in failed(found)["chat"]
 
 
-def test_a_quote_that_dcap_does_not_take_fails_with_the_real_library(
+def test_quote_that_dcap_rejects_fails_with_the_real_library(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     names = saved_files(tmp_path)
@@ -134,7 +136,7 @@ def test_a_quote_that_dcap_does_not_take_fails_with_the_real_library(
 
 
 @pytest.mark.usefixtures("lenient")
-def test_saved_bytes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_saved_files_are_verified_and_changed_ones_fail(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     names = saved_files(tmp_path)
     assert run(capsys, *names, *UNVERIFIED_GPU, "--nonce", NONCE.hex())[0] == 0
     assert run(capsys, *names, "--nonce", NONCE.hex())[0] == 1, "nobody has vouched for the GPUs"
@@ -167,7 +169,7 @@ def test_saved_evidence_can_be_checked_again_and_only_its_owner_can_read_it(
 
 
 @pytest.mark.usefixtures("lenient")
-def test_the_command_that_checks_again_is_as_strict(
+def test_printed_command_for_saved_evidence_keeps_every_demand(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -227,7 +229,7 @@ def test_evidence_that_was_not_fetched_whole_is_reported_as_incomplete(
 
 
 @pytest.mark.usefixtures("lenient")
-def test_over_tls_the_key_that_the_server_shows_must_be_attested(
+def test_tls_key_shown_by_the_server_must_be_attested(
     capsys: pytest.CaptureFixture[str], certificate: tuple[Path, bytes]
 ) -> None:
     file, spki = certificate
@@ -283,7 +285,7 @@ PINNED = ["compose hash", "OS image", "key provider", "key chain", "GPU policy",
 
 
 @pytest.mark.usefixtures("lenient")
-def test_a_report_meets_the_demands_that_are_made_of_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_report_is_checked_against_each_expected_value(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = [*saved_files(tmp_path)[6:], *UNVERIFIED_GPU, "--nonce", NONCE.hex(), "--json", *PINS]
     status, out, _ = run(capsys, *arguments)
     assert status == 0
@@ -305,7 +307,7 @@ REGISTERS = [f"--expect-{name}={'07' * 48}" for name in ("mrtd", "rtmr0", "rtmr1
 
 
 @pytest.mark.parametrize("image", [["--expect-os-image-hash", "07" * 32], REGISTERS], ids=["hash", "registers"])
-def test_ra_tls_goes_with_a_pinned_compose_file_and_a_pinned_image(
+def test_ra_tls_is_accepted_with_a_pinned_compose_file_and_image(
     capsys: pytest.CaptureFixture[str], image: list[str]
 ) -> None:
     arguments = [*RA_TLS, "--expect-compose-hash", "07" * 32, *image, "--timeout", "5", "--json"]
@@ -398,7 +400,7 @@ def test_wrong_usage_has_its_own_exit_status(
     ],
     ids=lambda demand: demand[0] + demand[-1][:6],
 )
-def test_a_demand_that_no_report_can_meet_is_wrong_usage(
+def test_report_option_without_a_report_is_wrong_usage(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, demand: list[str]
 ) -> None:
     status, out, said = run(capsys, *saved_files(tmp_path)[:6], *demand)
@@ -409,7 +411,7 @@ def test_a_demand_that_no_report_can_meet_is_wrong_usage(
     assert any(option in last for option in demand)
 
 
-def test_the_root_of_a_simulator_is_warned_of(
+def test_dev_root_option_is_warned_of(
     capsys: pytest.CaptureFixture[str], certificate: tuple[Path, bytes], tmp_path: Path
 ) -> None:
     names = saved_files(tmp_path)
@@ -419,7 +421,7 @@ def test_the_root_of_a_simulator_is_warned_of(
     assert DEV_ROOT in out
 
 
-def test_the_command_itself() -> None:
+def test_tee_verify_command_shows_help_and_exits_2_without_arguments() -> None:
     command = Path(sys.executable).with_name("tee-verify")
     helped = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=limit(30), check=True)
     assert "--expect-compose-hash" in helped.stdout

@@ -31,12 +31,12 @@ def test_every_check_of_an_audit_is_explained() -> None:
         ("certificate RTMR3", "measured since"),
     ],
 )
-def test_the_longest_name_that_fits_is_meant(name: str, proves: str) -> None:
+def test_explanation_is_chosen_by_the_longest_matching_check_name(name: str, proves: str) -> None:
     found = explanation(name)
     assert found is not None
     assert proves in found.proves
 
 
-def test_a_name_that_only_ends_alike_is_another() -> None:
+def test_explanation_of_an_unknown_check_name_is_none() -> None:
     assert explanation("ecdsa noncenonce") is None
     assert explanation("") is None

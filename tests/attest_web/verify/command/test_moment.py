@@ -57,14 +57,14 @@ def test_a_time_that_is_not_in_the_past_is_refused_with_the_reason(text: str, wh
 
 @settings(deadline=None)
 @given(st.datetimes(datetime.datetime(1970, 1, 2), datetime.datetime(2026, 6, 14)))  # noqa: DTZ001
-def test_what_is_written_is_read(moment: datetime.datetime) -> None:
+def test_moment_written_in_iso_8601_round_trips(moment: datetime.datetime) -> None:
     written = moment.replace(tzinfo=datetime.UTC)
     assert parse_moment(written.isoformat().replace("+00:00", "Z"), NOW) == written
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="0123456789-:TZ+. ", max_size=30))
-def test_any_text_is_a_time_of_the_past_or_refused(text: str) -> None:
+def test_moment_of_any_text_is_a_past_utc_time_or_refused(text: str) -> None:
     try:
         moment = parse_moment(text, NOW)
     except ValueError:

@@ -40,7 +40,7 @@ def test_the_reason_for_which_an_exchange_was_not_signed_is_reported(capsys: pyt
         ((404, b"{}"), "/v1/signature/chatcmpl-1 returned 404; is this a tee-signer, and new enough?"),
     ],
 )
-def test_a_hint_is_given_where_the_server_gives_no_reason(
+def test_signature_404_without_a_reason_shows_a_hint(
     capsys: pytest.CaptureFixture[str], answer: tuple[int, bytes], told: str
 ) -> None:
     with fake_proxy({"/v1/signature": answer}) as proxy:
@@ -48,7 +48,7 @@ def test_a_hint_is_given_where_the_server_gives_no_reason(
     assert re.sub(r"/chatcmpl-[^ ]+", "/chatcmpl-1", failed(found)["ecdsa signature"]) == told
 
 
-def test_a_reason_that_is_stored_a_moment_after_the_answer_is_waited_for() -> None:
+def test_not_signed_reason_that_is_stored_late_is_polled_for() -> None:
     waited: list[float] = []
     with fake_proxy({"/v1/signature": (404, b"{}")}) as proxy:
 

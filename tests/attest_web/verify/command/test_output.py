@@ -19,14 +19,14 @@ def test_warnings_are_printed_last_after_the_verdict(checks: list[Check], explai
     assert "verified" in lines[-3]
 
 
-def test_warnings_are_in_the_json() -> None:
+def test_json_output_has_the_warnings() -> None:
     made = json.loads(as_json(Audit([HOLDS, OPEN], ["one", "two"])))
     assert made["ok"] is True
     assert list(made)[-1] == "warnings"
     assert made["warnings"] == ["one", "two"]
 
 
-def test_explained_each_check_says_what_it_proves_and_what_it_leaves_open() -> None:
+def test_explained_output_says_what_each_check_proves_and_leaves_open() -> None:
     plain, explained = (as_text(Audit([HOLDS]), colours=False, explain=explain) for explain in (False, True))
     assert "proves" not in plain
     assert "    proves: the log has everything that guest and apps have measured since\n    leaves open: " in explained
@@ -35,5 +35,5 @@ def test_explained_each_check_says_what_it_proves_and_what_it_leaves_open() -> N
     assert check["leaves_open"]
 
 
-def test_a_warning_cannot_draw_lines_of_its_own() -> None:
+def test_warning_with_a_line_break_cannot_forge_a_check_line() -> None:
     assert "\n✓" not in as_text(Audit([HOLDS], ["x\n✓ ecdsa MRTD: as expected"]), colours=False)

@@ -25,7 +25,7 @@ def packed(dstack_vectors: dict[str, Any]) -> bytes:
     return bytes.fromhex(dstack_vectors["real_agent"]["tls"]["v2_attestation_hex"])
 
 
-def test_scale_is_read_as_dstack_reads_it(scale: bytes, dstack_vectors: dict[str, Any]) -> None:
+def test_scale_attestation_is_decoded_as_dstack_does(scale: bytes, dstack_vectors: dict[str, Any]) -> None:
     decoded = dstack_vectors["real_quotes"]["simulator-attestation"]["decoded"]
     attestation = Attestation.parse(scale)
     runtime = [[event.name, event.payload.hex()] for event in attestation.events if event.register == 3]
@@ -36,7 +36,7 @@ def test_scale_is_read_as_dstack_reads_it(scale: bytes, dstack_vectors: dict[str
     assert [replay(attestation.events, register) for register in range(4)] == list(quote.rtmrs)
 
 
-def test_messagepack_is_read_with_events_of_version_2(packed: bytes) -> None:
+def test_messagepack_attestation_is_decoded_with_events_of_version_2(packed: bytes) -> None:
     attestation = Attestation.parse(packed)
     assert {event.version for event in attestation.events if event.register == 3} == {2}
     assert replay(attestation.events, 3) == TdxQuote.parse(attestation.quote).rtmrs[3]
@@ -44,7 +44,7 @@ def test_messagepack_is_read_with_events_of_version_2(packed: bytes) -> None:
     assert attestation.vm_config["tdx_attestation_variant"] == "lite"
 
 
-def test_no_part_of_scale_can_be_left_out_or_added(scale: bytes) -> None:
+def test_scale_attestation_truncated_or_extended_is_refused(scale: bytes) -> None:
     for end in range(0, len(scale), 37):
         with pytest.raises(FailedError):
             Attestation.parse(scale[:end])
@@ -55,12 +55,12 @@ def test_no_part_of_scale_can_be_left_out_or_added(scale: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", [1, 2, 3, 4, 255])
-def test_other_platforms_are_refused(scale: bytes, kind: int) -> None:
+def test_attestation_of_another_platform_is_refused(scale: bytes, kind: int) -> None:
     with pytest.raises(FailedError, match="another platform"):
         Attestation.parse(scale[:1] + bytes([kind]) + scale[2:])
 
 
-def test_what_is_too_long_is_not_read() -> None:
+def test_attestation_that_is_too_long_is_refused_unread() -> None:
     with pytest.raises(FailedError, match="not read"):
         Attestation.parse(bytes(MAX_BYTES + 1))
 
@@ -93,14 +93,14 @@ def set_to(value: Any, *path: Any) -> Callable[[Any], None]:
         (set_to(9, "platform", "data", "event_log", 0, "imr"), "register 9"),
     ],
 )
-def test_messagepack_that_is_not_dstacks_is_refused(packed: bytes, bend: Callable[[Any], None], why: str) -> None:
+def test_malformed_messagepack_attestation_is_refused(packed: bytes, bend: Callable[[Any], None], why: str) -> None:
     source = msgpack.unpackb(packed)
     bend(source)
     with pytest.raises(FailedError, match=why):
         Attestation.parse(msgpack.packb(source))
 
 
-def test_a_member_that_stands_twice_is_refused() -> None:
+def test_messagepack_attestation_with_a_duplicate_member_is_refused() -> None:
     twice = b"\x82" + 2 * (msgpack.packb("version") + msgpack.packb(1))
     with pytest.raises(FailedError, match="two members"):
         Attestation.parse(twice)
@@ -109,7 +109,7 @@ def test_a_member_that_stands_twice_is_refused() -> None:
 @pytest.mark.parametrize(
     "longer", [b"\x01\x00", b"\xfd\x00", b"\x02\x00\x00\x00", b"\xfe\xff\x00\x00", b"\x03", b"\x01", b"\x02\0\0"]
 )
-def test_a_length_of_scale_has_one_spelling(longer: bytes) -> None:
+def test_scale_length_in_a_non_canonical_encoding_is_refused(longer: bytes) -> None:
     # The length of the quote, which is the first: 0, 63, 0 and 16383 in more bytes than it takes, and none at all.
     with pytest.raises(FailedError, match="length that is|ends too early"):  # noqa: RUF043
         Attestation.parse(b"\0\0" + longer + bytes(0 if len(longer) == 1 else 20000 if longer[0] == 0xFE else 64))
@@ -117,7 +117,7 @@ def test_a_length_of_scale_has_one_spelling(longer: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=300))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+def test_attestation_of_random_bytes_is_refused(data: bytes) -> None:
     for each in (data, b"\0\0" + data, b"\x83" + data):
         with pytest.raises(FailedError):
             Attestation.parse(each)

@@ -64,7 +64,7 @@ def real(response: dict[str, Any]) -> BootLog:
     return BootLog.parse(parse_event_log(json.loads(response["event_log"])))
 
 
-def test_the_boot_of_a_real_guest_of_0_6() -> None:
+def test_boot_log_of_a_real_0_6_guest_is_read() -> None:
     found = real(DSTACK_VECTORS["real_quotes"]["tdx-lite-getquote.json"]["response"])
     assert found.compose_hash.hex() == DSTACK_VECTORS["mr_config_id"]["real_v1"]["compose_hash"]
     assert found.app_id == found.compose_hash[:20]
@@ -74,7 +74,7 @@ def test_the_boot_of_a_real_guest_of_0_6() -> None:
     assert found.os_image_hash is not None
 
 
-def test_the_boot_of_a_real_guest_of_0_5_with_an_event_of_its_app() -> None:
+def test_boot_log_of_a_real_0_5_guest_with_an_app_event_is_read() -> None:
     response = DSTACK_VECTORS["real_quotes"]["quote-report.json"]["response"]
     assert json.loads(response["event_log"])[-1]["event"] == "LIUM_MINER_HOTKEY"
     found = real(response)
@@ -84,7 +84,7 @@ def test_the_boot_of_a_real_guest_of_0_5_with_an_event_of_its_app() -> None:
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_the_boot_of_dstacks_own_agent(version: str) -> None:
+def test_boot_log_of_dstacks_own_agent_is_read(version: str) -> None:
     agent = DSTACK_VECTORS["real_agent"]
     found = real(agent[version]["GetQuote"])
     info = agent["v1"]["Info_without_app_cert"]
@@ -98,7 +98,7 @@ def test_the_boot_of_dstacks_own_agent(version: str) -> None:
 
 
 @pytest.mark.parametrize("event", FULL, ids=NAMES)
-def test_what_an_app_measures_after_its_start_changes_nothing(event: tuple[str, bytes]) -> None:
+def test_app_event_after_the_boot_changes_nothing(event: tuple[str, bytes]) -> None:
     name, payload = event
     for late in (payload, bytes(len(payload)), b"", b"evil"):
         assert parsed([*FULL, (name, late)]) == parsed(FULL)
@@ -106,7 +106,7 @@ def test_what_an_app_measures_after_its_start_changes_nothing(event: tuple[str, 
 
 
 @pytest.mark.parametrize("place", range(len(FULL)), ids=NAMES)
-def test_an_event_that_is_left_out(place: int) -> None:
+def test_boot_log_without_a_required_event_is_refused(place: int) -> None:
     boot = [*FULL[:place], *FULL[place + 1 :]]
     if NAMES[place] in OPTIONAL:
         assert parsed(boot) != parsed(FULL) or NAMES[place] in ("mr-kms", "storage-fs")
@@ -116,7 +116,7 @@ def test_an_event_that_is_left_out(place: int) -> None:
 
 
 @pytest.mark.parametrize("place", range(len(FULL) - 1), ids=NAMES[:-1])
-def test_an_event_that_stands_twice_is_refused(place: int) -> None:
+def test_event_repeated_in_the_boot_log_is_refused(place: int) -> None:
     boot = [*FULL[:place], FULL[place], *FULL[place:]]
     if NAMES[place] in ("init-script-hash", "mr-kms"):
         assert parsed(boot).app_id == APP_ID
@@ -179,7 +179,7 @@ def test_a_log_that_ends_before_the_start_is_refused(count: int) -> None:
         parsed(FULL[:count])
 
 
-def test_an_instance_may_be_unnamed() -> None:
+def test_empty_instance_id_is_accepted() -> None:
     assert parsed(boot_log(instance_id=b"")).instance_id == b""
 
 
@@ -194,7 +194,7 @@ def test_an_unknown_file_system_is_refused(file_system: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "place", "most"), [("init-script-hash", 3, MAX_INIT_SCRIPTS), ("mr-kms", 6, MAX_KMS_MEASUREMENTS)]
 )
-def test_there_are_so_many_at_most(name: str, place: int, most: int) -> None:
+def test_repeatable_boot_events_are_limited_in_number(name: str, place: int, most: int) -> None:
     boot = boot_log()
     for count in range(most + 2):
         several = [*boot[:place], *[(name, bytes([n]) * 32) for n in range(count)], *boot[place:]]
@@ -216,7 +216,7 @@ def test_a_long_gpu_attestation_is_refused() -> None:
     ("kind", "provider"),
     [("kms", KMS_ID), ("kms", OTHER_KMS_ID), ("local-sgx", b"\6" * 32), ("tpm", b""), ("none", b"")],
 )
-def test_the_kinds_of_key_providers(kind: str, provider: bytes) -> None:
+def test_every_kind_of_key_provider_is_read(kind: str, provider: bytes) -> None:
     found = parsed(boot_log(key_provider=key_provider(kind, provider))).key_provider
     assert (found.kind, found.id) == (kind, provider)
 
@@ -255,7 +255,7 @@ def test_a_key_provider_that_is_not_of_dstacks_form_is_refused(payload: bytes) -
 
 @settings(deadline=None)
 @given(st.binary(max_size=80))
-def test_any_other_bytes_as_a_key_provider_are_refused(payload: bytes) -> None:
+def test_random_bytes_as_a_key_provider_are_refused(payload: bytes) -> None:
     with pytest.raises(FailedError):
         parsed(boot_log(key_provider=payload))
 
@@ -268,7 +268,7 @@ def test_a_compose_hash_cannot_be_hidden_behind_a_colon(dstack_vectors: dict[str
         BootLog.parse(shown)
 
 
-def test_nor_can_it_in_a_log_that_is_whole_otherwise(dstack_vectors: dict[str, Any]) -> None:
+def test_compose_hash_hidden_behind_a_colon_in_a_complete_log_is_refused(dstack_vectors: dict[str, Any]) -> None:
     evil = bytes.fromhex(dstack_vectors["colon_relabel_attack"]["evil_compose_hash"])
     true = [*boot_log(compose_hash=evil), ("compose-hash", COMPOSE_HASH)]
     assert parsed(true).compose_hash == evil
@@ -295,7 +295,7 @@ def test_a_key_provider_cannot_be_hidden_behind_a_colon(dstack_vectors: dict[str
             parsed(shown_boot)
 
 
-def test_events_of_other_registers_stand_for_nothing() -> None:
+def test_events_of_other_registers_do_not_affect_the_boot_log() -> None:
     boot = {"imr": 2, "event_type": 6, "digest": "00" * 48, "event": "compose-hash", "event_payload": "00" * 32}
     log = event_log()
     for place in range(len(log) + 1):

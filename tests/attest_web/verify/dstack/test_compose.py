@@ -5,7 +5,7 @@ from attest_web.verify.primitives.checks import FailedError, NotMadeError
 from tests.attest_web.verify.minting import APP_COMPOSE, COMPOSE_HASH
 
 
-def test_the_compose_document_is_the_measured_one() -> None:
+def test_compose_document_must_hash_to_the_measured_and_expected_compose_hash() -> None:
     assert check_compose(COMPOSE_HASH, APP_COMPOSE, None) == f"{COMPOSE_HASH.hex()} was measured"
     assert check_compose(COMPOSE_HASH, APP_COMPOSE, COMPOSE_HASH).endswith("was measured, as expected")
     with pytest.raises(FailedError, match="not the expected"):
@@ -13,13 +13,13 @@ def test_the_compose_document_is_the_measured_one() -> None:
 
 
 @pytest.mark.parametrize("shown", [APP_COMPOSE + " ", APP_COMPOSE[1:], "", APP_COMPOSE.replace("demo", "dem\u00f6")])
-def test_another_document_is_refused(shown: str) -> None:
+def test_compose_document_other_than_the_measured_one_is_refused(shown: str) -> None:
     for expected in (None, COMPOSE_HASH):
         with pytest.raises(FailedError, match="SHA-256 of app_compose is"):
             check_compose(COMPOSE_HASH, shown, expected)
 
 
-def test_a_document_that_is_not_shown_has_to_be_known() -> None:
+def test_compose_document_not_shown_needs_an_expected_compose_hash() -> None:
     assert check_compose(COMPOSE_HASH, None, COMPOSE_HASH).endswith("as expected")
     with pytest.raises(FailedError, match="not the expected"):
         check_compose(COMPOSE_HASH, None, b"\0" * 32)

@@ -48,7 +48,7 @@ def replays(events: list[dict[str, Any]], rtmrs: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_the_log_of_a_real_guest_gives_all_four_registers(name: str) -> None:
+def test_event_log_of_a_real_guest_replays_to_all_four_registers(name: str) -> None:
     parsed = TdxQuote.parse(bytes.fromhex(REAL[name]["quote"]))
     events = parse_event_log(json.loads(REAL[name]["event_log"]))
     for register in range(4):
@@ -69,7 +69,7 @@ def test_the_event_log_of_info_is_that_of_getquote() -> None:
 
 
 @pytest.mark.parametrize("row", DIGESTS, ids=lambda row: repr(row["event"]))
-def test_digests_of_run_time_events(row: dict[str, str]) -> None:
+def test_runtime_event_digests_match_the_vectors(row: dict[str, str]) -> None:
     payload = bytes.fromhex(row["event_payload"])
     assert runtime_digest(row["event"], payload).hex() == row["v1_digest"]
     preimage = runtime_preimage_v2(row["event"], payload)
@@ -77,14 +77,14 @@ def test_digests_of_run_time_events(row: dict[str, str]) -> None:
     assert hashlib.sha384(preimage).hexdigest() == row["v2_digest"]
 
 
-def test_events_of_both_versions_in_one_log(dstack_vectors: dict[str, Any]) -> None:
+def test_event_log_with_events_of_both_versions_replays(dstack_vectors: dict[str, Any]) -> None:
     mixed = dstack_vectors["mixed_replay"]
     entries = [runtime_event(name, bytes.fromhex(payload), version) for name, payload, version in mixed["events"]]
     assert replay(parse_event_log(entries), 3).hex() == mixed["rtmr3"]
     assert replay(parse_event_log([entry | {"version": 1} for entry in entries]), 3).hex() != mixed["rtmr3"]
 
 
-def test_all_forms_of_an_event_of_version_2_are_read_alike(dstack_vectors: dict[str, Any]) -> None:
+def test_all_forms_of_a_version_2_event_parse_alike(dstack_vectors: dict[str, Any]) -> None:
     forms = dstack_vectors["v2_event_json"]
     assert len(forms) == 4
     (event,) = set(parse_event_log(list(forms.values())))
@@ -98,7 +98,9 @@ def test_all_forms_of_an_event_of_version_2_are_read_alike(dstack_vectors: dict[
             parse_event_log([form | {"preimage": b"{}".hex()}])
 
 
-def test_a_preimage_that_is_not_canonical_is_refused_though_it_gives_the_digest(dstack_vectors: dict[str, Any]) -> None:
+def test_preimage_that_is_not_canonical_json_is_refused_even_if_its_digest_matches(
+    dstack_vectors: dict[str, Any],
+) -> None:
     event = dstack_vectors["v2_refuse"]["event"]
     assert hashlib.sha384(bytes.fromhex(event["preimage"])).hexdigest() == event["digest"]
     for bent in (event, event | {"digest": ""}):
@@ -108,7 +110,7 @@ def test_a_preimage_that_is_not_canonical_is_refused_though_it_gives_the_digest(
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("form", ["stated", "empty", "null", "absent"])
-def test_a_digest_that_is_not_stated_is_computed(version: int, form: str) -> None:
+def test_missing_event_digest_is_computed(version: int, form: str) -> None:
     event = runtime_event("app-id", APP_ID, version)
     stated = with_digest(event)
     shown = {"stated": stated, "empty": event, "null": event | {"digest": None}, "absent": copy.copy(event)}[form]
@@ -119,30 +121,30 @@ def test_a_digest_that_is_not_stated_is_computed(version: int, form: str) -> Non
     assert (parsed.name, parsed.payload, parsed.version) == ("app-id", APP_ID, version)
 
 
-def test_a_version_that_is_not_stated_is_the_first() -> None:
+def test_missing_event_version_is_taken_as_1() -> None:
     event = runtime_event("a", b"b")
     assert parse_event_log([event | {"version": None}]) == parse_event_log([event | {"version": 1}])
     assert parse_event_log([event]) == parse_event_log([event | {"version": 1}])
 
 
 @pytest.mark.parametrize("version", [0, 3, -1, 10**400])
-def test_an_unknown_version_is_refused(version: int) -> None:
+def test_event_of_an_unknown_version_is_refused(version: int) -> None:
     with pytest.raises(FailedError, match="1 and 2 are known"):
         parse_event_log([runtime_event("a", b"b") | {"version": version}])
 
 
-def test_a_log_replays_to_the_registers() -> None:
+def test_event_log_replays_to_the_registers() -> None:
     for version in (1, 2):
         replays(event_log(version=version), registers(event_log(version=version)))
     replays([], [b"\0" * 48] * 4)
 
 
-def test_a_register_by_hand() -> None:
+def test_replay_of_one_event_matches_the_formula() -> None:
     digest = hashlib.sha384(b"\x01\x00\x00\x08:a:b").digest()
     replays([runtime_event("a", b"b")], [b"\0" * 48] * 3 + [hashlib.sha384(b"\0" * 48 + digest).digest()])
 
 
-def test_a_digest_that_is_shorter_than_a_register_is_filled_with_zeros() -> None:
+def test_digest_shorter_than_a_register_is_padded_with_zeros() -> None:
     short = {"imr": 2, "event_type": 6, "digest": "33" * 32, "event": "", "event_payload": ""}
     replays([short], [b"\0" * 48] * 2 + [hashlib.sha384(b"\0" * 48 + b"\x33" * 32 + b"\0" * 16).digest(), b"\0" * 48])
 
@@ -179,9 +181,7 @@ def test_the_order_among_registers_does_not_matter() -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("change", [{"event_payload": "ff"}, {"event": "app-id2"}, {"event_payload": ""}])
-def test_a_payload_that_was_not_measured_is_caught_though_its_digest_replays(
-    change: dict[str, str], version: int
-) -> None:
+def test_payload_or_name_that_does_not_match_its_digest_is_refused(change: dict[str, str], version: int) -> None:
     events = event_log(version=version)
     events[FIRST_OF_RTMR3 + 1] = with_digest(events[FIRST_OF_RTMR3 + 1]) | change
     with pytest.raises(FailedError, match="is not that of its name and payload"):
@@ -192,7 +192,7 @@ def test_a_payload_that_was_not_measured_is_caught_though_its_digest_replays(
 
 
 @pytest.mark.parametrize("place", range(FIRST_OF_RTMR3, len(event_log())))
-def test_every_event_of_rtmr3_is_a_run_time_event(place: int) -> None:
+def test_event_of_rtmr3_that_is_not_a_runtime_event_is_refused(place: int) -> None:
     events = [with_digest(event) if event["imr"] == 3 else event for event in event_log()]
     for hidden in ({"event_type": 1}, {"event_type": 1, "event": "", "event_payload": ""}):
         with pytest.raises(FailedError, match="and no others, are in RTMR3"):
@@ -206,12 +206,12 @@ def test_a_run_time_event_of_another_register_is_refused(register: int) -> None:
 
 
 @pytest.mark.parametrize("register", [-1, 4, 5])
-def test_an_event_of_a_register_that_there_is_not_is_refused(register: int) -> None:
+def test_event_of_an_unknown_register_is_refused(register: int) -> None:
     with pytest.raises(FailedError, match="there are 0 to 3"):
         parse_event_log([event_log()[0] | {"imr": register}])
 
 
-def test_a_digest_of_the_firmwares_events_must_be_stated() -> None:
+def test_firmware_event_without_a_digest_is_refused() -> None:
     for digest in ("", None):
         with pytest.raises(FailedError, match="digest"):
             parse_event_log([event_log()[0] | {"digest": digest}])
@@ -249,7 +249,7 @@ def test_a_malformed_event_is_refused(change: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("entry", [None, [], "event", 5])
-def test_what_is_no_event_is_refused(entry: object) -> None:
+def test_event_that_is_no_json_object_is_refused(entry: object) -> None:
     with pytest.raises(FailedError, match="event 0 of the event log is not a JSON object"):
         parse_event_log([entry])
 
@@ -261,7 +261,7 @@ def test_a_log_that_is_too_long_is_refused() -> None:
         parse_event_log([event] * (MAX_EVENTS + 1))
 
 
-def test_a_register_that_is_another_than_the_known_one_is_refused() -> None:
+def test_register_other_than_the_expected_value_is_refused() -> None:
     parsed = TdxQuote.parse(quote(b"R" * 64, registers(event_log())))
     events = parse_event_log(event_log())
     for register in range(4):
@@ -276,7 +276,7 @@ payloads = st.binary(max_size=40)
 
 @settings(deadline=None)
 @given(names, payloads)
-def test_the_canonical_json_is_that_of_rfc_8785(name: str, payload: bytes) -> None:
+def test_version_2_preimage_is_canonical_json_of_rfc_8785(name: str, payload: bytes) -> None:
     preimage = runtime_preimage_v2(name, payload)
     assert json.loads(preimage) == {"name": name, "payload": payload.hex(), "type": 134217729}
     shown = preimage.decode()
@@ -290,12 +290,12 @@ def test_the_canonical_json_is_that_of_rfc_8785(name: str, payload: bytes) -> No
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(names, payloads, st.sampled_from([1, 2])), max_size=6))
-def test_any_log_replays_as_it_is_written_down_here(events: list[tuple[str, bytes, int]]) -> None:
+def test_event_log_of_any_events_replays_like_the_reference(events: list[tuple[str, bytes, int]]) -> None:
     entries = [runtime_event(*event) for event in events]
     assert replay(parse_event_log(entries), 3) == registers(entries)[3]
     assert parse_event_log([with_digest(entry) for entry in entries]) == parse_event_log(entries)
 
 
-def test_a_run_time_log_alone_leaves_the_other_registers_empty() -> None:
+def test_runtime_log_alone_leaves_the_other_registers_zero() -> None:
     events = parse_event_log(runtime_log([("a", b"b")]))
     assert [replay(events, register) for register in range(3)] == [bytes(48)] * 3

@@ -38,7 +38,7 @@ def test_the_purpose_is_that_of_the_signing_keys() -> None:
 
 
 @pytest.mark.parametrize("kind", ["secp256k1", "ed25519"])
-def test_the_chains_of_the_vectors_hold(kind: str) -> None:
+def test_key_chains_of_the_vectors_are_valid(kind: str) -> None:
     chain = [bytes.fromhex(each) for each in (VECTORS[kind]["signature0"], VECTORS["signature1"])]
     assert recover(VECTORS[kind]["message0"].encode(), chain[0]).hex() == VECTORS["app_public_key"]
     assert recover(bytes.fromhex(VECTORS["message1"]), chain[1]).hex() == VECTORS["root_public_key"]
@@ -52,14 +52,14 @@ def test_the_chains_of_the_vectors_hold(kind: str) -> None:
     assert VECTORS["app_id"] in found
 
 
-def test_a_signature_of_a_real_kms_gives_its_root() -> None:
+def test_signature_of_a_real_kms_recovers_its_root_key() -> None:
     signed = DSTACK_VECTORS["kms_sign_message"]
     found = recover(bytes.fromhex(signed["message"]), bytes.fromhex(signed["signature"]))
     assert found.hex() == signed["recovered_root_public_key"]
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_a_chain_to_a_known_root_holds(algo: SigningAlgo) -> None:
+def test_key_chain_to_a_known_root_is_valid(algo: SigningAlgo) -> None:
     for roots in ((ROOT,), (OTHER_ROOT.public_key.format(), ROOT)):
         check(algo, signature_chain(algo), APP_ID, *roots)
 
@@ -85,7 +85,7 @@ def lies(algo: SigningAlgo) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("algo", ALGOS)
 @pytest.mark.parametrize("lie", lies("ecdsa"))
-def test_a_chain_that_leads_elsewhere_is_refused(algo: SigningAlgo, lie: str) -> None:
+def test_key_chain_that_leads_elsewhere_is_refused(algo: SigningAlgo, lie: str) -> None:
     with pytest.raises(FailedError, match="not the expected one|none of secp256k1's"):  # noqa: RUF043
         check(algo, lies(algo)[lie])
 
@@ -96,12 +96,12 @@ def test_the_app_id_is_that_of_the_log(algo: SigningAlgo) -> None:
         check(algo, signature_chain(algo), b"\7" * 20)
 
 
-def test_the_app_key_is_no_root() -> None:
+def test_app_key_as_the_expected_root_is_refused() -> None:
     with pytest.raises(FailedError, match="not the expected one"):
         check("ecdsa", signature_chain("ecdsa"), APP_ID, APP_KEY.public_key.format())
 
 
-def test_a_chain_has_two_signatures_of_65_bytes() -> None:
+def test_key_chain_without_two_signatures_of_65_bytes_is_refused() -> None:
     true = signature_chain("ecdsa")
     for chain in ([], true[:1], [*true, true[1]], [true[0], ""], ["", true[1]], [true[0][:-2], true[1]]):
         with pytest.raises(FailedError, match="signatures, not 2|bytes long, not 65"):  # noqa: RUF043
@@ -113,7 +113,7 @@ def test_a_chain_has_two_signatures_of_65_bytes() -> None:
                 check("ecdsa", bent)
 
 
-def test_a_key_that_is_no_point_is_refused() -> None:
+def test_signing_key_that_is_no_curve_point_is_refused() -> None:
     chain = [bytes.fromhex(each) for each in signature_chain("ecdsa")]
     for nonsense in (bytes(64), b"\xff" * 64, KEYS.ecdsa_public_key[:-1] + b"\0"):
         with pytest.raises(FailedError, match="not a point of secp256k1's curve"):
@@ -122,14 +122,14 @@ def test_a_key_that_is_no_point_is_refused() -> None:
 
 @settings(deadline=None)
 @given(st.binary(min_size=65, max_size=65) | st.binary(max_size=70), st.binary(min_size=65, max_size=65))
-def test_signatures_out_of_nothing_lead_to_no_known_root(first: bytes, second: bytes) -> None:
+def test_key_chain_of_random_bytes_is_refused(first: bytes, second: bytes) -> None:
     with pytest.raises(FailedError):
         check_chain("ed25519", KEYS.ed25519_public_key, APP_ID, [first, second], {ROOT})
 
 
 @settings(deadline=None)
 @given(st.integers(0, 1), st.integers(0, 64), st.integers(1, 255))
-def test_a_changed_byte_leads_elsewhere(signature: int, place: int, change: int) -> None:
+def test_key_chain_with_a_changed_byte_is_refused(signature: int, place: int, change: int) -> None:
     chain = [bytearray.fromhex(each) for each in signature_chain("ed25519")]
     chain[signature][place] ^= change
     with pytest.raises(FailedError):
@@ -137,7 +137,7 @@ def test_a_changed_byte_leads_elsewhere(signature: int, place: int, change: int)
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_signature_in_the_chain_with_a_high_s_is_refused_as_such(place: int) -> None:
+def test_key_chain_signature_with_a_high_s_is_refused(place: int) -> None:
     chain = signature_chain("ecdsa")
     raw = bytes.fromhex(chain[place])
     high = (ORDER - int.from_bytes(raw[32:64])).to_bytes(32)

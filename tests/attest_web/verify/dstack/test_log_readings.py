@@ -143,7 +143,7 @@ def read(shown: list[dict[str, Any]], happened: Boot) -> BootLog:
 
 @settings(max_examples=400, deadline=None)
 @given(boots, app_events)
-def test_what_happened_is_read_as_it_happened(boot: Boot, app: Boot) -> None:
+def test_unaltered_log_is_read_as_it_happened(boot: Boot, app: Boot) -> None:
     found = read(entries([*boot, *app]), [*boot, *app])
     assert found == BootLog.parse(parse_event_log(entries(boot)))
     assert [found.app_id, found.compose_hash] == [boot[1][1], boot[2][1]]
@@ -162,7 +162,7 @@ def test_another_reading_of_the_log_is_refused_or_equal(case: tuple[Boot, list[d
 
 @settings(max_examples=200, deadline=None)
 @given(boots, app_events, st.data())
-def test_the_apps_events_may_be_read_in_any_way(boot: Boot, app: Boot, data: st.DataObject) -> None:
+def test_altered_app_events_do_not_change_the_boot_log(boot: Boot, app: Boot, data: st.DataObject) -> None:
     other = [data.draw(st.sampled_from(readings(event))) for event in app]
     happened = [*boot, *app]
     assert read(entries([*boot, *other]), happened) == read(entries(happened), happened)
@@ -170,7 +170,7 @@ def test_the_apps_events_may_be_read_in_any_way(boot: Boot, app: Boot, data: st.
 
 @settings(max_examples=400, deadline=None)
 @given(boots, st.data())
-def test_an_event_of_the_boot_has_one_reading(boot: Boot, data: st.DataObject) -> None:
+def test_altered_boot_event_is_refused(boot: Boot, data: st.DataObject) -> None:
     place = data.draw(st.sampled_from([n for n, event in enumerate(boot) if len(readings(event)) > 1]))
     other = data.draw(st.sampled_from([each for each in readings(boot[place]) if each != boot[place]]))
     try:
@@ -209,7 +209,7 @@ holding_cases = st.tuples(holding_boots, app_events).flatmap(
 
 @settings(max_examples=200, deadline=None)
 @given(holding_cases)
-def test_the_verdict_is_that_of_what_happened_or_none(case: tuple[Boot, list[dict[str, Any]]]) -> None:
+def test_altered_log_never_passes_more_checks_than_the_true_one(case: tuple[Boot, list[dict[str, Any]]]) -> None:
     happened, shown = case
     ok, found = outcome(happened, shown)
     true_ok, true_found = outcome(happened, entries(happened))
@@ -221,6 +221,6 @@ def test_the_verdict_is_that_of_what_happened_or_none(case: tuple[Boot, list[dic
     assert found.items() <= true_found.items()
 
 
-def test_the_compose_document_of_the_demand_is_the_one_that_is_shown() -> None:
+def test_compose_document_of_the_fixtures_pins_the_key_provider() -> None:
     assert json.loads(APP_COMPOSE)["key_provider_id"] == KMS_ID.hex()
     assert outcome(boot_log(), entries(boot_log()))[0]

@@ -46,7 +46,7 @@ def line(measurement: bytes = CBOR, name: str = FILE_NAME) -> bytes:
     return f"{hashlib.sha256(measurement).hexdigest()}  {name}\n".encode()
 
 
-def test_the_document_of_a_real_image() -> None:
+def test_measurement_document_of_a_real_image_is_read() -> None:
     found = MeasurementDocument.of_image(SOURCE, OS_IMAGE_HASH)
     assert found.mrtd_two_pass == MRTD
     assert found.mrtd_single_pass != MRTD
@@ -54,7 +54,7 @@ def test_the_document_of_a_real_image() -> None:
     assert {len(found.kernel), len(found.command_line), len(found.initrd)} == {48}
 
 
-def test_each_member_is_read_from_its_place() -> None:
+def test_measurement_document_members_are_read_by_name() -> None:
     found = MeasurementDocument.parse(cbor(WHOLE))
     assert found == MeasurementDocument(
         command_line=b"\1" * 48,
@@ -69,7 +69,7 @@ def test_each_member_is_read_from_its_place() -> None:
     assert MeasurementDocument.parse(cbor(reversed_members)) == found
 
 
-def test_it_stands_among_other_files_of_the_image() -> None:
+def test_measurement_document_is_found_among_other_checksums() -> None:
     others = line(b"kernel", "bzImage") + b"word\n\n" + line(b"x", "measurement.snp.cbor")
     assert of_image(others + line() + others) == MeasurementDocument.parse(CBOR)
     assert of_image(
@@ -92,12 +92,12 @@ def test_it_stands_among_other_files_of_the_image() -> None:
         b"\xff" + line(),
     ],
 )
-def test_checksums_that_do_not_list_it_once_are_refused(checksums: bytes) -> None:
+def test_checksums_without_exactly_one_valid_entry_are_refused(checksums: bytes) -> None:
     with pytest.raises(FailedError, match=FILE_NAME):
         of_image(checksums)
 
 
-def test_another_image_is_refused() -> None:
+def test_measurement_document_of_another_image_is_refused() -> None:
     for other in (b"\7" * 32, hashlib.sha256(CBOR).digest(), OS_IMAGE_HASH[:31]):
         with pytest.raises(FailedError, match="belongs to another image"):
             of_image(line(), os_image_hash=other)
@@ -117,7 +117,7 @@ def test_another_image_is_refused() -> None:
         SOURCE | {"measurement": None},
     ],
 )
-def test_a_malformed_source_is_refused(source: dict[str, object]) -> None:
+def test_measurement_source_that_is_malformed_is_refused(source: dict[str, object]) -> None:
     with pytest.raises(FailedError):
         MeasurementDocument.of_image(source, OS_IMAGE_HASH)
 
@@ -160,21 +160,21 @@ def test_a_malformed_source_is_refused(source: dict[str, object]) -> None:
         b"\xa1\x40\0",
     ],
 )
-def test_what_is_no_such_document_is_refused(document: bytes) -> None:
+def test_malformed_measurement_document_is_refused(document: bytes) -> None:
     with pytest.raises(FailedError, match=FILE_NAME):
         MeasurementDocument.parse(document)
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=300))
-def test_bytes_that_are_no_document_raise_nothing_else(data: bytes) -> None:
+def test_measurement_document_of_random_bytes_is_refused(data: bytes) -> None:
     with pytest.raises(FailedError):
         MeasurementDocument.parse(data)
 
 
 @settings(deadline=None)
 @given(st.integers(0, len(CBOR) - 1), st.integers(1, 255))
-def test_a_changed_byte_makes_it_another_images(place: int, change: int) -> None:
+def test_measurement_document_with_a_changed_byte_is_refused(place: int, change: int) -> None:
     bent = bytearray(CBOR)
     bent[place] ^= change
     with pytest.raises(FailedError, match="not the one that"):

@@ -53,7 +53,7 @@ def v3(**bent: Any) -> tuple[bytes, str]:
     return b"\3" + digest + bytes(15), document
 
 
-def test_the_vectors_of_each_version_hold() -> None:
+def test_mr_config_id_vectors_of_each_version_are_valid() -> None:
     assert "version 1" in check(bytes.fromhex(VECTORS["v1"]))
     assert "version 2" in check(bytes.fromhex(VECTORS["v2"]))
     found = check(bytes.fromhex(VECTORS["v3"]), document=VECTORS["v3_document"])
@@ -63,7 +63,7 @@ def test_the_vectors_of_each_version_hold() -> None:
     assert v2(BOOT).hex() == VECTORS["v2"]
 
 
-def test_the_real_values_hold() -> None:
+def test_mr_config_id_of_real_guests_is_valid() -> None:
     real = VECTORS["real_v1"]
     boot = dataclasses.replace(BOOT, compose_hash=bytes.fromhex(real["compose_hash"]))
     check(bytes.fromhex(real["mr_config_id"]), boot)
@@ -72,7 +72,7 @@ def test_the_real_values_hold() -> None:
 
 
 @pytest.mark.parametrize("kind", KeyProviderKind)
-def test_the_kinds_of_key_providers_in_version_2(kind: KeyProviderKind) -> None:
+def test_mr_config_id_version_2_binds_the_kind_of_key_provider(kind: KeyProviderKind) -> None:
     boot = dataclasses.replace(BOOT, key_provider=KeyProvider(kind, b"\x33" * 32))
     check(v2(boot), boot)
     for other in KeyProviderKind:
@@ -96,7 +96,7 @@ def test_a_difference_to_the_measured_guest_is_found_in_each_part(part: str) -> 
         check(bytes.fromhex(VECTORS["v1"]), measured)
 
 
-def test_it_is_unset_only_where_all_of_it_is_zero() -> None:
+def test_mr_config_id_is_unset_only_if_all_bytes_are_zero() -> None:
     assert is_unset(TdxQuote.parse(quote(b"R" * 64, [bytes(48)] * 4)))
     with pytest.raises(FailedError, match="it is unset"):
         check(bytes.fromhex(VECTORS["unset"]))
@@ -110,7 +110,7 @@ def test_it_is_unset_only_where_all_of_it_is_zero() -> None:
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
 @pytest.mark.parametrize("place", range(48))
-def test_a_changed_byte_is_told(version: str, place: int) -> None:
+def test_mr_config_id_with_a_changed_byte_is_refused(version: str, place: int) -> None:
     value = bytearray.fromhex(VECTORS[version])
     value[place] ^= 1
     with pytest.raises(FailedError):
@@ -118,12 +118,12 @@ def test_a_changed_byte_is_told(version: str, place: int) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 4, 5, 255])
-def test_an_unknown_version_is_refused(version: int) -> None:
+def test_mr_config_id_of_an_unknown_version_is_refused(version: int) -> None:
     with pytest.raises(FailedError, match="1 to 3 are known"):
         check(bytes([version]) + bytes.fromhex(VECTORS["v1"])[1:])
 
 
-def test_a_document_has_to_be_there_and_be_the_one() -> None:
+def test_mr_config_id_version_3_needs_the_exact_document() -> None:
     value, document = v3()
     check(value, document=document)
     with pytest.raises(FailedError, match="vm_config has none"):
@@ -173,7 +173,7 @@ def test_a_document_with_another_value_is_refused(bent: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("document", ["", "null", "[]", "{", '{"compose_hash":"22","compose_hash":"22"}'])
-def test_a_malformed_document_is_refused(document: str) -> None:
+def test_malformed_mr_config_id_document_is_refused(document: str) -> None:
     with pytest.raises(FailedError):
         check(mr_config_id_v3(document), document=document)
 
@@ -193,7 +193,7 @@ def test_members_that_a_document_lacks_are_not_checked(name: str) -> None:
         check(v3()[0], measured, v3()[1])
 
 
-def test_init_scripts_are_held_in_their_order() -> None:
+def test_mr_config_id_document_init_scripts_are_compared_in_order() -> None:
     scripts = ["66" * 32, "77" * 32]
     value, document = v3(init_script_hashes=scripts)
     check(value, SCRIPTED, document)
@@ -203,13 +203,13 @@ def test_init_scripts_are_held_in_their_order() -> None:
             check(value, SCRIPTED, document)
 
 
-def test_a_guest_that_measures_no_gpu_policy_has_not_measured_the_documents() -> None:
+def test_mr_config_id_document_with_an_unmeasured_gpu_policy_is_refused() -> None:
     value, document = v3()
     with pytest.raises(FailedError, match="'gpu_policy_hash'"):
         check(value, dataclasses.replace(BOOT, gpu_policy_hash=None), document)
 
 
-def test_a_document_names_the_local_provider_as_compose_documents_do_and_not_as_the_log_does() -> None:
+def test_mr_config_id_document_names_the_local_key_provider_local_and_not_local_sgx() -> None:
     local = dataclasses.replace(BOOT, key_provider=KeyProvider(KeyProviderKind.LOCAL_SGX, b"\x33" * 32))
     value, document = v3(key_provider="local")
     assert "key_provider" in check(value, local, document)

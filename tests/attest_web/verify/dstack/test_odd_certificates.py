@@ -30,7 +30,7 @@ LENIENT = Policy(lambda _: QuoteVerdict("UpToDate"))
 
 
 @pytest.mark.parametrize("odd", odd_certificates())
-def test_an_odd_certificate_makes_every_check_fail(odd: str, policy: Policy) -> None:
+def test_malformed_certificate_passes_no_check(odd: str, policy: Policy) -> None:
     der = odd_certificates()[odd]
     checks = certificate_checks(der, policy, NOW)
     assert "certificate" in failed(checks)
@@ -39,13 +39,13 @@ def test_an_odd_certificate_makes_every_check_fail(odd: str, policy: Policy) -> 
 
 
 @pytest.mark.parametrize("odd", odd_certificates())
-def test_the_key_of_an_odd_certificate_is_read_or_a_value_error(odd: str) -> None:
+def test_malformed_certificate_spki_is_read_or_a_value_error(odd: str) -> None:
     with contextlib.suppress(ValueError):
         assert len(certificate_spki_sha256(odd_certificates()[odd])) == 32
 
 
 @pytest.mark.parametrize("odd", ["version 8", "nothing"])
-def test_a_certificate_that_cannot_be_read_is_a_value_error(odd: str) -> None:
+def test_unreadable_certificate_raises_a_value_error_and_fails_its_checks(odd: str) -> None:
     with pytest.raises(ValueError, match="its certificate cannot be read"):
         certificate_spki_sha256(odd_certificates()[odd])
     details = {check.detail for check in certificate_checks(odd_certificates()[odd], LENIENT, NOW) if not check.holds}
@@ -53,9 +53,7 @@ def test_a_certificate_that_cannot_be_read_is_a_value_error(odd: str) -> None:
     assert not any("extensions" in detail or "unknown kind" in detail for detail in details)
 
 
-def test_a_year_that_there_is_not_fails_beside_an_attestation_that_holds(
-    leaf: x509.Certificate, policy: Policy
-) -> None:
+def test_certificate_with_year_0_fails_despite_a_valid_attestation(leaf: x509.Certificate, policy: Policy) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     about_leaf = CertificateEvidence(leaf.public_bytes(Encoding.DER)).quote.report_data
@@ -71,7 +69,9 @@ def test_a_year_that_there_is_not_fails_beside_an_attestation_that_holds(
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_no_bytes_of_a_certificate_raise_anything(data: st.DataObject, leaf: x509.Certificate) -> None:
+def test_certificate_with_random_changes_raises_no_unexpected_error(
+    data: st.DataObject, leaf: x509.Certificate
+) -> None:
     der = leaf.public_bytes(Encoding.DER)
     # Around the attestation: version, names, times and key in front of it, other extensions behind it.
     place = data.draw(st.integers(0, 250) | st.integers(len(der) - 250, len(der) - 1))

@@ -47,7 +47,7 @@ def with_image(measurement: bytes) -> tuple[dict[str, Any], bytes]:
     return CONFIG | {"os_image_hash": image.hex(), "tdx_measurement": encoded}, image
 
 
-def test_the_hash_gives_all_four_registers_of_a_real_guest() -> None:
+def test_os_image_hash_gives_all_four_registers_of_a_real_guest() -> None:
     assert "gives MRTD and RTMR0 to RTMR2" in check()
     found = expected_registers(OS_IMAGE_HASH, parse_event_log(FIRMWARE_EVENTS), CONFIG)
     assert found.mrtd == QUOTE.mrtd
@@ -56,12 +56,12 @@ def test_the_hash_gives_all_four_registers_of_a_real_guest() -> None:
     check(CONFIG, FIRMWARE_EVENTS, b"\7" * 32, OS_IMAGE_HASH)
 
 
-def test_of_the_log_only_the_acpi_events_are_read() -> None:
+def test_os_image_check_reads_only_the_acpi_events_of_the_log() -> None:
     check(events=[event for event in FIRMWARE_EVENTS if event["event"]])
 
 
 @pytest.mark.parametrize("name", ["acpi-loader", "acpi-rsdp", "acpi-tables"])
-def test_the_acpi_events_are_there_once_each(name: str) -> None:
+def test_acpi_event_missing_repeated_or_malformed_is_refused(name: str) -> None:
     (event,) = (event for event in FIRMWARE_EVENTS if event["event"] == name)
     for events in (
         without(name),
@@ -79,12 +79,12 @@ def test_the_acpi_events_are_there_once_each(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["acpi-loader", "acpi-rsdp", "acpi-tables"])
-def test_other_acpi_tables_give_another_rtmr0(name: str) -> None:
+def test_acpi_tables_other_than_measured_give_another_rtmr0(name: str) -> None:
     with pytest.raises(FailedError, match="another RTMR0 than the quote has"):
         check(events=acpi(name, digest="07" * 48))
 
 
-def test_acpi_events_that_have_changed_places_give_another_rtmr0() -> None:
+def test_acpi_events_with_swapped_names_give_another_rtmr0() -> None:
     swap = {"acpi-loader": "acpi-rsdp", "acpi-rsdp": "acpi-loader"}
     events = [event | {"event": swap.get(event["event"], event["event"])} for event in FIRMWARE_EVENTS]
     with pytest.raises(FailedError, match="another RTMR0"):
@@ -92,7 +92,7 @@ def test_acpi_events_that_have_changed_places_give_another_rtmr0() -> None:
 
 
 @pytest.mark.parametrize("memory", [3 * GIB, 11 * GIB // 4, 64 * GIB, 1 << 52])
-def test_another_size_of_the_memory_gives_another_rtmr0(memory: int) -> None:
+def test_memory_size_other_than_the_guests_gives_another_rtmr0(memory: int) -> None:
     with pytest.raises(FailedError, match="gives another RTMR0 than"):
         check(CONFIG | {"memory_size": memory})
 
@@ -106,12 +106,12 @@ def test_with_some_memory_sizes_the_image_check_is_not_made(memory: int) -> None
 
 
 @pytest.mark.parametrize("memory", [None, "2147483648", 2147483648.0, True])
-def test_a_size_that_is_none_is_refused(memory: object) -> None:
+def test_memory_size_that_is_no_integer_is_refused(memory: object) -> None:
     with pytest.raises(FailedError, match="memory_size"):
         check(CONFIG | {"memory_size": memory})
 
 
-def test_another_image_is_refused() -> None:
+def test_os_image_other_than_the_expected_one_is_refused() -> None:
     with pytest.raises(FailedError, match="not the expected one"):
         check(CONFIG, FIRMWARE_EVENTS, b"\7" * 32)
     with pytest.raises(FailedError, match="not the expected one"):
@@ -121,7 +121,7 @@ def test_another_image_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "07", 5, "zz" * 32])
-def test_a_hash_that_is_none_is_refused(value: object) -> None:
+def test_malformed_os_image_hash_is_refused(value: object) -> None:
     with pytest.raises(FailedError, match="os_image_hash"):
         check(CONFIG | {"os_image_hash": value})
 
@@ -138,7 +138,7 @@ def test_checksums_of_another_image_are_refused() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, len(CBOR) - 1), st.integers(1, 255))
-def test_a_changed_byte_of_the_document_is_told(place: int, change: int) -> None:
+def test_measurement_document_with_a_changed_byte_is_refused(place: int, change: int) -> None:
     bent = bytearray(CBOR)
     bent[place] ^= change
     with pytest.raises(FailedError):
@@ -151,7 +151,7 @@ UNUSED = range(CBOR.index(b"single_pass") + 13, CBOR.index(b"single_pass") + 61)
 
 @settings(deadline=None)
 @given(st.integers(0, len(CBOR) - 1), st.integers(1, 255))
-def test_an_image_that_differs_in_a_byte_gives_other_registers(place: int, change: int) -> None:
+def test_os_image_with_a_changed_measurement_gives_other_registers(place: int, change: int) -> None:
     bent = bytearray(CBOR)
     bent[place] ^= change
     config, image = with_image(bytes(bent))
@@ -172,7 +172,7 @@ def test_a_quote_with_another_register_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["legacy", "other", None, 5, ...])
-def test_a_guest_of_another_variant_is_left_open(variant: object) -> None:
+def test_os_image_of_another_attestation_variant_is_not_checked(variant: object) -> None:
     config = CONFIG | {"tdx_attestation_variant": variant}
     if variant is ...:
         del config["tdx_attestation_variant"]
@@ -181,14 +181,14 @@ def test_a_guest_of_another_variant_is_left_open(variant: object) -> None:
 
 
 @pytest.mark.parametrize("variant", ["pre202506", "", None, 5])
-def test_firmware_that_vm_config_names_otherwise_is_refused(variant: object) -> None:
+def test_ovmf_variant_that_differs_from_the_images_is_refused(variant: object) -> None:
     with pytest.raises(FailedError, match="the firmware's variant"):
         check(CONFIG | {"ovmf_variant": variant})
     silent = {name: value for name, value in CONFIG.items() if name != "ovmf_variant"}
     check(silent)
 
 
-def test_an_image_with_other_firmware_is_refused() -> None:
+def test_os_image_with_unknown_firmware_is_refused() -> None:
     config, image = with_image(CBOR.replace(b"pre202505", b"pre202506"))
     for named in ("pre202506", "pre202505"):
         with pytest.raises(FailedError, match="the firmware's variant"):
@@ -196,7 +196,7 @@ def test_an_image_with_other_firmware_is_refused() -> None:
 
 
 @pytest.mark.parametrize("material", [None, [], "x", {}])
-def test_a_config_without_the_document_is_refused(material: object) -> None:
+def test_vm_config_without_the_measurement_document_is_refused(material: object) -> None:
     with pytest.raises(FailedError, match="measure|checksum_file"):  # noqa: RUF043
         check(CONFIG | {"tdx_measurement": material})
 
@@ -213,7 +213,7 @@ def test_a_config_without_the_document_is_refused(material: object) -> None:
         ({"qemu_single_pass_add_pages": False, "qemu_version": "8.2.2"}, False),
     ],
 )
-def test_how_qemu_adds_pages_decides_which_mrtd_it_is(qemu: dict[str, Any], two_passes: bool) -> None:
+def test_qemu_page_adding_mode_decides_which_mrtd_is_expected(qemu: dict[str, Any], two_passes: bool) -> None:
     if two_passes:  # as the real guest's did
         check(CONFIG | qemu)
     else:
@@ -239,7 +239,7 @@ def test_how_qemu_adds_pages_decides_which_mrtd_it_is(qemu: dict[str, Any], two_
     ],
     ids=str,
 )
-def test_a_qemu_that_dstack_does_not_run_on_is_refused(qemu: dict[str, Any]) -> None:
+def test_unsupported_or_malformed_qemu_version_is_refused(qemu: dict[str, Any]) -> None:
     with pytest.raises(FailedError, match=r"(?i)qemu"):
         check(CONFIG | qemu)
 
@@ -252,13 +252,13 @@ def hob(memory: list[tuple[int, int, int]], end: int) -> bytes:
     return hashlib.sha384(made).digest()
 
 
-def test_the_hand_off_block_of_a_real_guest() -> None:
+def test_td_hob_digest_of_a_real_guest_matches_its_event() -> None:
     assert CBOR.endswith(b"td_hob\x4c" + WITNESS)
     first = next(event for event in FIRMWARE_EVENTS if event["event_type"] == 0x8000000B)
     assert td_hob_digest(WITNESS, 2 * GIB).hex() == first["digest"]
 
 
-def test_the_hand_off_block_by_hand() -> None:
+def test_td_hob_digest_matches_a_hand_built_block() -> None:
     # From page 16 on: the block at page 16 + 3, one accepted range of two pages at page 16 + 5.
     end = 0x13000 + 56 + 3 * 48 + 8
     two_gib = [(7, 0, 0x15000), (0, 0x15000, 0x2000), (7, 0x17000, 2 * GIB - 0x17000)]
@@ -268,7 +268,7 @@ def test_the_hand_off_block_by_hand() -> None:
     assert td_hob_digest(bytes([16, 3, 1, 5, 2]), 3 * GIB) == hob(more, end + 48)
 
 
-def test_accepted_ranges_that_overlap_or_come_in_another_order() -> None:
+def test_td_hob_accepted_ranges_are_merged_and_sorted() -> None:
     end = 0x13000 + 56 + 4 * 48 + 8
     overlapping = [(7, 0, 0x15000), (0, 0x15000, 0x2000), (0, 0x16000, 0x3000), (7, 0x19000, 2 * GIB - 0x19000)]
     assert td_hob_digest(bytes([16, 3, 2, 5, 2, 6, 3]), 2 * GIB) == hob(overlapping, end)
@@ -279,7 +279,7 @@ def test_accepted_ranges_that_overlap_or_come_in_another_order() -> None:
     assert td_hob_digest(bytes([16, 3, 1, 5, 0]), 2 * GIB) == hob([(7, 0, 2 * GIB)], end - 3 * 48)
 
 
-def test_integers_of_several_bytes_in_the_hand_off_block() -> None:
+def test_td_hob_multibyte_varints_are_read() -> None:
     assert td_hob_digest(bytes([0x90, 0x00, 3, 1, 5, 2]), 2 * GIB) == td_hob_digest(bytes([16, 3, 1, 5, 2]), 2 * GIB)
     end = (2048 + 3) * 4096 + 56 + 48 + 8
     assert td_hob_digest(bytes([0x80, 0x10, 3, 0]), 2 * GIB) == hob([(7, 0, 2 * GIB)], end)
@@ -307,7 +307,7 @@ def test_integers_of_several_bytes_in_the_hand_off_block() -> None:
         bytes([16]) + b"\xff" * 8 + b"\x7f" + bytes([0]),
     ],
 )
-def test_a_malformed_hand_off_block_is_refused(witness: bytes) -> None:
+def test_malformed_td_hob_is_refused(witness: bytes) -> None:
     with pytest.raises(FailedError, match="the image's td_hob is malformed"):
         td_hob_digest(witness, 2 * GIB)
 
@@ -330,13 +330,13 @@ witnesses = st.builds(
 
 @settings(deadline=None)
 @given(witnesses | st.binary(max_size=40), st.integers(2 * GIB, 64 * GIB))
-def test_any_hand_off_block_raises_nothing_else(witness: bytes, memory: int) -> None:
+def test_td_hob_of_any_bytes_raises_no_unexpected_error(witness: bytes, memory: int) -> None:
     with contextlib.suppress(FailedError):
         assert len(td_hob_digest(witness, memory)) == 48
 
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*CONFIG, "qemu_single_pass_add_pages"]), st.none() | st.integers() | st.text()))
-def test_a_config_that_is_bent_raises_nothing_else(bent: dict[str, Any]) -> None:
+def test_os_image_check_with_any_vm_config_raises_no_unexpected_error(bent: dict[str, Any]) -> None:
     with contextlib.suppress(FailedError, NotMadeError):
         assert "gives MRTD" in check(CONFIG | bent)

@@ -49,7 +49,7 @@ def printed(dstack_vectors: dict[str, Any]) -> str:
     return text
 
 
-def test_real_gpu_is_the_one_that_the_guest_has_checked(measured: bytes, printed: str) -> None:
+def test_real_gpu_matches_the_boot_attestation(measured: bytes, printed: str) -> None:
     assert GpuAttestation.parse(measured) == GpuAttestation(1, False, hashlib.sha256(printed.encode()).digest())
     assert "1 GPU(s)" in check_gpu_event(measured, 1)
     assert "b969d546" in check_gpu_info(measured, printed)
@@ -58,12 +58,12 @@ def test_real_gpu_is_the_one_that_the_guest_has_checked(measured: bytes, printed
 
 
 @pytest.mark.parametrize("gpus", [0, 2, 8])
-def test_another_number_of_gpus_than_at_boot_fails(measured: bytes, gpus: int) -> None:
+def test_gpu_count_other_than_at_boot_fails(measured: bytes, gpus: int) -> None:
     with pytest.raises(FailedError, match=f"1 GPUs at boot, but the report has evidence of {gpus}"):
         check_gpu_event(measured, gpus)
 
 
-def test_devtools_mode_fails() -> None:
+def test_gpu_in_devtools_mode_fails() -> None:
     assert GpuAttestation.parse(event(devtools=True)).devtools
     with pytest.raises(FailedError, match="DevTools"):
         check_gpu_event(event(devtools=True), 1)
@@ -102,7 +102,7 @@ def test_devtools_mode_fails() -> None:
         (event().replace(b'"devices":1', b'"devices":2,"devices":1'), "more than one 'devices'"),
     ],
 )
-def test_event_that_dstack_does_not_write_fails(payload: bytes, why: str) -> None:
+def test_malformed_gpu_attestation_event_fails(payload: bytes, why: str) -> None:
     with pytest.raises(FailedError, match=why):
         GpuAttestation.parse(payload)
 
@@ -116,7 +116,7 @@ def test_event_that_dstack_does_not_write_fails(payload: bytes, why: str) -> Non
         st.integers(0, 255),
     )
 )
-def test_any_event_fails_or_is_read_whole(payload: bytes) -> None:
+def test_gpu_attestation_of_any_bytes_fails_or_is_in_canonical_form(payload: bytes) -> None:
     try:
         read = GpuAttestation.parse(payload)
     except FailedError:
@@ -125,26 +125,28 @@ def test_any_event_fails_or_is_read_whole(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize("change", [str.strip, lambda text: text + "\n", lambda text: text.replace("1111", "1112", 1)])
-def test_another_text_than_the_measured_one_fails(measured: bytes, printed: str, change: Callable[[str], str]) -> None:
+def test_gpu_info_other_than_the_measured_one_fails(
+    measured: bytes, printed: str, change: Callable[[str], str]
+) -> None:
     with pytest.raises(FailedError, match="has the SHA-256"):
         check_gpu_info(measured, change(printed))
     with pytest.raises(FailedError, match="has the SHA-256"):
         check_same_gpus(measured, change(printed), frozenset({UEID}))
 
 
-def test_text_that_cannot_be_measured_fails(measured: bytes) -> None:
+def test_gpu_info_that_is_too_long_or_not_unicode_fails(measured: bytes) -> None:
     for text, why in (("\ud800", "Unicode"), (" " * (MAX_GPU_INFO + 1), "longer")):
         with pytest.raises(FailedError, match=why):
             check_gpu_info(measured, text)
 
 
 @pytest.mark.parametrize("ueids", [{OTHER}, {UEID, OTHER}, set()])
-def test_other_gpus_than_at_boot_fail(measured: bytes, printed: str, ueids: set[str]) -> None:
+def test_gpu_ids_other_than_at_boot_fail(measured: bytes, printed: str, ueids: set[str]) -> None:
     with pytest.raises(FailedError, match="not those that the guest has checked"):
         check_same_gpus(measured, printed, frozenset(ueids))
 
 
-def test_gpus_may_come_in_another_order() -> None:
+def test_gpu_order_does_not_matter() -> None:
     both = info(gpu_claims(OTHER), gpu_claims(UEID))
     assert check_same_gpus(event(both, devices=2), both, frozenset({UEID, OTHER}))
     with pytest.raises(FailedError, match=f"not those .*: {OTHER}"):
@@ -170,18 +172,18 @@ def test_gpus_may_come_in_another_order() -> None:
         (info(gpu_claims(UEID)).replace('"claims"', '"claims": [], "claims"'), "more than one 'claims'"),
     ],
 )
-def test_gpus_that_did_not_hold_at_boot_fail(gpu_info: str, why: str) -> None:
+def test_gpu_info_with_invalid_or_failed_claims_fails(gpu_info: str, why: str) -> None:
     with pytest.raises(FailedError, match=why):
         check_same_gpus(event(gpu_info), gpu_info, frozenset({UEID}))
 
 
-def test_one_gpu_twice_fails() -> None:
+def test_gpu_listed_twice_in_gpu_info_fails() -> None:
     twice = info(gpu_claims(UEID), gpu_claims(UEID))
     with pytest.raises(FailedError, match="another claim is about"):
         check_same_gpus(event(twice, devices=2), twice, frozenset({UEID}))
 
 
-def test_what_is_not_there_is_not_made(measured: bytes, printed: str) -> None:
+def test_gpu_checks_without_their_evidence_are_not_made(measured: bytes, printed: str) -> None:
     findings: list[tuple[Callable[[], str], str]] = [
         (lambda: check_gpu_event(None, 1), "checked no GPU at boot"),
         (lambda: check_gpu_info(None, printed), "checked no GPU at boot"),
@@ -197,7 +199,7 @@ def test_what_is_not_there_is_not_made(measured: bytes, printed: str) -> None:
             finding()
 
 
-def test_policy_hash_is_dstacks(dstack_vectors: dict[str, Any]) -> None:
+def test_gpu_policy_hash_matches_dstacks(dstack_vectors: dict[str, Any]) -> None:
     of_policy = dict(dstack_vectors["gpu"]["policy_hash"])
     absent = bytes.fromhex(of_policy.pop("absent or {}"))
     for compose in ("{}", '{"requirements": {}}', '{"requirements": null}', '{"requirements": {"gpu_policy": {}}}'):
@@ -211,7 +213,7 @@ def test_policy_hash_is_dstacks(dstack_vectors: dict[str, Any]) -> None:
             check_gpu_policy(absent, compose)
 
 
-def test_expected_policy() -> None:
+def test_gpu_policy_hash_must_be_one_of_the_expected() -> None:
     assert check_expected_gpu_policy(b"\1" * 32, [b"\2" * 32, b"\1" * 32])
     for expected in ([b"\2" * 32], []):
         with pytest.raises(FailedError, match="not an expected one"):
@@ -232,7 +234,7 @@ def test_expected_policy() -> None:
         ),
     ],
 )
-def test_canonical_policy_is_that_of_rfc_8785(policy: object, canonical: bytes) -> None:
+def test_canonical_gpu_policy_follows_rfc_8785(policy: object, canonical: bytes) -> None:
     assert canonical_policy(policy) == canonical
 
 
@@ -252,7 +254,7 @@ def test_canonical_policy_is_that_of_rfc_8785(policy: object, canonical: bytes) 
         {"a": "\ud800"},
     ],
 )
-def test_policy_that_dstack_does_not_have_fails(policy: object) -> None:
+def test_gpu_policy_with_unsupported_values_fails(policy: object) -> None:
     with pytest.raises(FailedError, match="GPU policy"):
         canonical_policy(policy)
 
@@ -264,7 +266,7 @@ def test_policy_that_dstack_does_not_have_fails(policy: object) -> None:
         st.none() | st.booleans() | st.text('a"\\\n\x00é') | st.integers(-9, 9),
     )
 )
-def test_canonical_policy_is_the_same_for_the_same_policy(policy: dict[str, object]) -> None:
+def test_canonical_gpu_policy_does_not_depend_on_member_order(policy: dict[str, object]) -> None:
     canonical = canonical_policy(policy)
     assert json.loads(canonical) == policy
     assert canonical_policy(dict(reversed(policy.items()))) == canonical

@@ -7,7 +7,7 @@ from tests.attest_web.verify.nvidia.fake_nras import gpu_claims
 UEID = "457723480349051719100670602112458195243836813799"
 
 
-def test_claims_about_a_gpu_that_holds_name_it() -> None:
+def test_valid_gpu_claims_return_the_ueid() -> None:
     claims = gpu_claims(UEID)
     assert check_gpu_claims(claims, "the token") == UEID
     assert check_gpu_claims(claims | {"x-nvidia-device-type": "gpu"}, "the token") == UEID
@@ -38,13 +38,13 @@ def test_claims_about_a_gpu_that_holds_name_it() -> None:
         ("ueid", "9" * 65, "decimal"),
     ],
 )
-def test_claims_about_a_gpu_that_does_not_hold_fail(claim: str, value: object, why: str) -> None:
+def test_invalid_gpu_claim_fails_with_the_reason(claim: str, value: object, why: str) -> None:
     with pytest.raises(FailedError, match=f"the token.*{why}"):
         check_gpu_claims(gpu_claims(UEID) | {claim: value}, "the token")
 
 
 @pytest.mark.parametrize("claim", ["measres", "secboot", "dbgstat", "ueid"])
-def test_claims_that_leave_one_out_fail(claim: str) -> None:
+def test_missing_gpu_claim_fails(claim: str) -> None:
     claims = gpu_claims(UEID)
     del claims[claim]
     with pytest.raises(FailedError):

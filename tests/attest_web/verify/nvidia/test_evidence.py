@@ -28,7 +28,7 @@ def refused(source: object, why: str) -> None:
         GpuPayload.parse(source if isinstance(source, str) else json.dumps(source))
 
 
-def test_the_evidence_of_each_gpu_is_read() -> None:
+def test_gpu_payload_evidence_of_each_gpu_is_read() -> None:
     assert GpuPayload.parse(gpu_payload(gpus=3)).evidence_nonces == (NONCE,) * 3
     assert len(GpuPayload.parse(gpu_payload(gpus=MAX_GPUS)).evidence_nonces) == MAX_GPUS
 
@@ -39,7 +39,7 @@ def of_gpus(*nonces: bytes) -> str:
     return json.dumps(payload(evidence_list=[each["evidence_list"][gpu] for gpu, each in enumerate(made)]))
 
 
-def test_the_nonce_of_each_gpu_is_its_own() -> None:
+def test_gpu_payload_nonce_is_read_per_gpu() -> None:
     nonces = tuple(bytes([gpu]) * 32 for gpu in range(4))
     assert GpuPayload.parse(of_gpus(*nonces)).evidence_nonces == nonces
 
@@ -47,7 +47,7 @@ def test_the_nonce_of_each_gpu_is_its_own() -> None:
 @pytest.mark.parametrize("gpu", range(4))
 @pytest.mark.parametrize("demand", GpuDemand)
 @pytest.mark.parametrize("at", [0, 31])
-def test_each_gpu_has_to_have_signed_the_nonce_whichever_it_is(gpu: int, demand: GpuDemand, at: int) -> None:
+def test_gpu_evidence_with_another_nonce_is_refused_for_every_gpu(gpu: int, demand: GpuDemand, at: int) -> None:
     nonces = [NONCE] * 4
     check_evidence_nonces(GpuPayload.parse(of_gpus(*nonces)), NONCE, demand)
     other = bytearray(NONCE)
@@ -58,7 +58,7 @@ def test_each_gpu_has_to_have_signed_the_nonce_whichever_it_is(gpu: int, demand:
 
 
 @pytest.mark.parametrize("gpu", range(3))
-def test_canned_evidence_among_that_of_true_gpus_is_refused_whichever_it_is(gpu: int) -> None:
+def test_canned_gpu_evidence_among_real_evidence_is_refused_at_every_position(gpu: int) -> None:
     nonces = [NONCE] * 3
     nonces[gpu] = CANNED_NONCE
     mixed = GpuPayload.parse(of_gpus(*nonces))
@@ -68,7 +68,7 @@ def test_canned_evidence_among_that_of_true_gpus_is_refused_whichever_it_is(gpu:
         check_evidence_nonces(mixed, NONCE, GpuDemand.CANNED)
 
 
-def test_one_gpu_does_not_count_twice() -> None:
+def test_gpu_listed_twice_is_refused() -> None:
     first, second = payload()["evidence_list"]
     refused(payload(evidence_list=[first, second, first]), "GPU 2 is also that of another GPU")
     refused(payload(evidence_list=[first, second | {"evidence": first["evidence"]}]), "GPU 1 is also that of")
@@ -78,27 +78,27 @@ def test_one_gpu_does_not_count_twice() -> None:
 
 
 @pytest.mark.parametrize("listed", [[], None, {}, "[]", [None], [[]], ["e"], [{}]])
-def test_a_list_without_evidence_is_refused(listed: object) -> None:
+def test_empty_or_malformed_gpu_evidence_list_is_refused(listed: object) -> None:
     refused(payload(evidence_list=listed), "evidence")
 
 
-def test_more_gpus_than_there_are_in_a_machine_are_refused() -> None:
+def test_gpu_evidence_of_too_many_gpus_is_refused() -> None:
     refused(gpu_payload(gpus=MAX_GPUS + 1), f"the evidence of {MAX_GPUS + 1} GPUs")
 
 
 @pytest.mark.parametrize("name", ["claims_version", "claimsVersion", "Nonce", "options", ""])
-def test_what_would_tell_nvidias_service_to_judge_otherwise_is_refused(name: str) -> None:
+def test_gpu_payload_with_unknown_members_is_refused(name: str) -> None:
     refused(payload(**{name: "1.0"}), "other members")
 
 
 @pytest.mark.parametrize("name", ["certificate", "evidence"])
 @pytest.mark.parametrize("value", [None, "", "?", "QR==", " QQ==", "QQ==\n", 7])
-def test_evidence_and_certificate_are_base64_in_its_one_spelling(name: str, value: object) -> None:
+def test_gpu_evidence_and_certificate_must_be_canonical_base64(name: str, value: object) -> None:
     first, second = payload()["evidence_list"]
     refused(payload(evidence_list=[first, second | {name: value}]), f"evidence of GPU 1|{name} of GPU 1")
 
 
-def test_evidence_without_an_answer_of_the_gpus_is_refused() -> None:
+def test_gpu_evidence_without_a_response_is_refused() -> None:
     request = base64.b64encode(b"\x11\xe0\x01\xff" + NONCE + b"\0").decode()
     first = payload()["evidence_list"][0]
     refused(payload(evidence_list=[first | {"evidence": request}]), "not an SPDM request")

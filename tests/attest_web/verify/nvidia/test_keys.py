@@ -30,14 +30,14 @@ def key_set(*keys: object) -> str:
     return json.dumps({"keys": keys})
 
 
-def test_key_set_gives_the_keys_by_their_id() -> None:
+def test_jwks_keys_are_found_by_their_id() -> None:
     keys = NvidiaKeys.parse(key_set(JWK, jwk(OTHER, "other")))
     assert keys.by_id == {KEY_ID: KEY.public_key(), "other": OTHER.public_key()}
     assert keys.has([KEY_ID, "other"])
     assert not keys.has([KEY_ID, "another"])
 
 
-def test_key_without_a_certificate_is_taken() -> None:
+def test_jwk_without_a_certificate_is_accepted() -> None:
     del (bare := dict(JWK))["x5c"]
     assert NvidiaKeys.parse(key_set(bare)).by_id == {KEY_ID: KEY.public_key()}
 
@@ -56,7 +56,7 @@ def test_key_without_a_certificate_is_taken() -> None:
         jwk(OTHER) | {"kid": None},
     ],
 )
-def test_key_for_something_else_is_passed_over(other: dict[str, Any]) -> None:
+def test_jwk_for_another_purpose_is_skipped(other: dict[str, Any]) -> None:
     assert NvidiaKeys.parse(key_set(other, JWK)).by_id == {KEY_ID: KEY.public_key()}
     with pytest.raises(FailedError, match="no key for ES384"):
         NvidiaKeys.parse(key_set(other))
@@ -92,14 +92,14 @@ def test_key_for_something_else_is_passed_over(other: dict[str, Any]) -> None:
         (key_set(JWK | {"x5c": ["é"]}), "not base64"),
     ],
 )
-def test_malformed_key_set_fails(jwks_text: str, why: str) -> None:
+def test_malformed_jwks_fails(jwks_text: str, why: str) -> None:
     with pytest.raises(FailedError, match=why):
         NvidiaKeys.parse(jwks_text)
 
 
 @settings(deadline=None)
 @given(st.binary() | st.dictionaries(st.sampled_from(sorted(JWK)), _TEXT | st.lists(_TEXT) | st.none()))
-def test_any_key_set_fails_in_order(made: bytes | dict[str, Any]) -> None:
+def test_jwks_of_any_bytes_raises_no_unexpected_error(made: bytes | dict[str, Any]) -> None:
     with pytest.raises(FailedError):
         NvidiaKeys.parse(made if isinstance(made, bytes) else key_set(JWK | {"x": "A" * 64} | made))
 
@@ -115,14 +115,14 @@ def fetcher(url: str, now: list[float] | None = None) -> NvidiaKeysFetcher:
     return NvidiaKeysFetcher(client, (lambda: now[0]) if now is not None else lambda: 0.0)
 
 
-def test_fetched_keys_are_kept(service: FakeProxy) -> None:
+def test_fetched_jwks_is_cached(service: FakeProxy) -> None:
     fetch = fetcher(service.url + "/v3/attest/gpu")
     assert fetch([KEY_ID]).by_id == {KEY_ID: KEY.public_key()}
     assert fetch([KEY_ID]) is fetch()
     assert service.asked == [JWKS_PATH]
 
 
-def test_keys_are_fetched_anew_for_a_key_that_is_not_among_them(service: FakeProxy) -> None:
+def test_jwks_is_fetched_again_for_an_unknown_key_id(service: FakeProxy) -> None:
     fetch = fetcher(service.url)
     fetch()
     service.replaced[JWKS_PATH] = 200, key_set(JWK, jwk(OTHER, "new")).encode()
@@ -131,7 +131,7 @@ def test_keys_are_fetched_anew_for_a_key_that_is_not_among_them(service: FakePro
     assert service.asked == [JWKS_PATH] * 3
 
 
-def test_keys_are_fetched_anew_after_a_while(service: FakeProxy) -> None:
+def test_jwks_is_fetched_again_after_its_maximum_age(service: FakeProxy) -> None:
     now = [0.0]
     fetch = fetcher(service.url, now)
     fetch([KEY_ID])
@@ -146,12 +146,12 @@ def test_keys_are_fetched_anew_after_a_while(service: FakeProxy) -> None:
 @pytest.mark.parametrize(
     "answer", [(404, b""), (200, b"{}"), (200, b'{"keys": []}'), (302, jwks(KEY)), (200, b" " * (MAX_JWKS + 1))]
 )
-def test_keys_that_cannot_be_had_are_not_made(service: FakeProxy, answer: tuple[int, bytes]) -> None:
+def test_jwks_that_cannot_be_fetched_raises_not_made(service: FakeProxy, answer: tuple[int, bytes]) -> None:
     service.replaced[JWKS_PATH] = answer
     with pytest.raises(NotMadeError, match="NVIDIA's keys could not be fetched"):
         fetcher(service.url)()
 
 
-def test_service_that_is_not_there_is_not_made() -> None:
+def test_jwks_of_an_unreachable_service_raises_not_made() -> None:
     with pytest.raises(NotMadeError, match="cannot connect"):
         fetcher("http://127.0.0.1:9")()

@@ -69,21 +69,21 @@ def refused(answer: bytes, why: str, **different: Any) -> None:
         check(answer, **different)
 
 
-def test_verdict_names_the_gpus() -> None:
+def test_verdict_returns_the_ueids_of_the_gpus() -> None:
     verdict = check_verdict(answered(), NONCE, KEYS, now=NOW, gpus=2)
     assert verdict.ueids == set(UEIDS)
     assert "2 GPU(s)" in str(verdict)
     assert key_ids(answered()) == {KEY_ID}
 
 
-def test_digest_name_of_nvidias_library_is_taken_too() -> None:
+def test_verdict_with_the_digest_name_sha256_is_accepted() -> None:
     gpu = gpu_token()
     digest = hashlib.sha256(gpu.encode()).hexdigest()
     assert check(bundled({"GPU-0": gpu}, submods={"GPU-0": ["DIGEST", ["SHA256", digest]]}), gpus=1) == {UEIDS[0]}
     refused(bundled({"GPU-0": gpu}, submods={"GPU-0": ["DIGEST", ["SHA384", digest]]}), "another token", gpus=1)
 
 
-def test_a_key_signs_while_its_certificate_is_valid() -> None:
+def test_token_is_accepted_only_while_the_keys_certificate_is_valid() -> None:
     day, now = 86400.0, float(int(NOW))
     for begins, ends, why in (
         (now, now + day, None),
@@ -99,7 +99,7 @@ def test_a_key_signs_while_its_certificate_is_valid() -> None:
             refused(answered(), why, keys=keys, now=now)
 
 
-def test_token_that_nvidia_has_signed() -> None:
+def test_real_nvidia_token_is_verified() -> None:
     # Of NVIDIA's service, 7 October 2026, with its key of that day. The token for the GPU is not at hand.
     kid = "nv-eat-kid-prod-20261007111800368-0075a17b-fe02-42d5-9e83-76e25ea623ce"
     key = {
@@ -187,7 +187,7 @@ def test_token_that_was_changed_after_signing_fails() -> None:
     refused(with_overall(f"{head}.{claims}.{signature}"), "not signed by NVIDIA's key")
 
 
-def test_claim_that_a_token_has_twice_fails() -> None:
+def test_token_with_a_duplicate_claim_fails() -> None:
     twice = json.dumps(overall_claims(NONCE.hex(), now=NOW))[:-1] + ', "eat_nonce": "07"}'
     made = json.loads(answered())
     made[0][1] = signed(twice.encode(), KEY)
@@ -213,7 +213,7 @@ def test_token_of_another_time_or_issuer_fails(different: dict[str, Any], why: s
     refused(bundled({"GPU-0": gpu_token(0, **different)}), why, gpus=1)
 
 
-def test_clocks_may_differ_by_the_tolerance() -> None:
+def test_token_times_are_checked_with_the_clock_tolerance() -> None:
     assert check(answered(), now=NOW + LIFETIME + TOLERANCE - 1)
     assert check(answered(), now=NOW - TOLERANCE)
     refused(answered(), "expired", now=NOW + LIFETIME + TOLERANCE)
@@ -233,7 +233,7 @@ def test_the_issuer_is_the_queried_service() -> None:
         assert issuer_of(Origin.parse(url)) == issuer
 
 
-def test_tokens_other_than_those_of_the_verdict_fail() -> None:
+def test_gpu_tokens_that_do_not_match_the_verdict_fail() -> None:
     both = {"GPU-0": gpu_token(0), "GPU-1": gpu_token(1)}
     overall, gpus = json.loads(bundled(both))
     for changed, why in (
@@ -247,7 +247,7 @@ def test_tokens_other_than_those_of_the_verdict_fail() -> None:
 
 
 @pytest.mark.parametrize("name", ["GPU-0", "GPU-1"])
-def test_a_token_of_another_verdict_about_the_same_gpu_fails_whichever_it_is(name: str) -> None:
+def test_gpu_token_of_another_verdict_about_the_same_gpu_fails(name: str) -> None:
     overall, gpus = json.loads(answered())
     other = gpu_token(int(name[-1]), exp=int(NOW) + 2 * LIFETIME)
     refused(json.dumps([overall, gpus | {name: other}]).encode(), f"another token for {name}")
@@ -262,7 +262,7 @@ def test_verdict_about_one_gpu_twice_fails() -> None:
     refused(answered([UEIDS[0], UEIDS[0]]), "another token is about")
 
 
-def test_gpu_that_does_not_hold_fails() -> None:
+def test_verdict_with_a_failed_gpu_claim_fails() -> None:
     refused(bundled({"GPU-0": gpu_token(), "GPU-1": gpu_token(1, dbgstat="enabled")}), "token for GPU-1 .*debugging")
 
 
@@ -292,7 +292,7 @@ def test_gpu_that_does_not_hold_fails() -> None:
         b" " * MAX_ANSWER + b'[["JWT","e30.e30.AA"],{}]',
     ],
 )
-def test_answer_that_is_no_verdict_is_not_made(answer: bytes) -> None:
+def test_malformed_verdict_is_not_made(answer: bytes) -> None:
     with pytest.raises(NotMadeError, match="no verdict came"):
         check(answer)
     assert key_ids(answer) == set()
@@ -300,7 +300,7 @@ def test_answer_that_is_no_verdict_is_not_made(answer: bytes) -> None:
 
 @given(st.binary() | st.lists(st.text("AZaz09-_", min_size=1), min_size=6, max_size=6))
 @settings(max_examples=200, deadline=None)
-def test_any_answer_fails_in_order(made: bytes | list[str]) -> None:
+def test_verdict_of_any_bytes_raises_no_unexpected_error(made: bytes | list[str]) -> None:
     answer = made
     if isinstance(answer, list):
         answer = json.dumps([["JWT", ".".join(answer[:3])], {"GPU-0": ".".join(answer[3:])}]).encode()
@@ -316,16 +316,16 @@ def test_any_answer_fails_in_order(made: bytes | list[str]) -> None:
     )
 )
 @settings(max_examples=200, deadline=None)
-def test_any_header_of_a_token_fails_in_order(header: dict[str, Any]) -> None:
+def test_token_with_any_header_raises_no_unexpected_error(header: dict[str, Any]) -> None:
     made = with_overall(unsigned(header, overall_claims(NONCE.hex(), now=NOW)) + "." + "A" * 128)
     key_ids(made)
     refused(made, "names no key|not signed")
 
 
-def test_key_of_another_curve_is_no_key() -> None:
+def test_jwk_of_another_curve_is_not_used() -> None:
     with pytest.raises(FailedError, match="no key for ES384"):
         NvidiaKeys.parse(jwks(signing_key(SECP256R1())))
 
 
-def test_fake_nras_answers_as_of_now() -> None:
+def test_fake_nras_response_is_valid_now() -> None:
     assert check(nras_answer(NONCE.hex(), UEIDS, KEY), now=time.time()) == set(UEIDS)

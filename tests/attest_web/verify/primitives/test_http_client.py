@@ -48,7 +48,7 @@ def get(origin: Origin, timeout: float = 5, max_bytes: int = 1000) -> Answer:
     return HttpClient(origin, "token", timeout, max_bytes=max_bytes).request("GET", "/x")
 
 
-def test_an_answer_comes_after_transfer_decoding() -> None:
+def test_http_response_is_returned_after_transfer_decoding() -> None:
     with answering(
         b"HTTP/1.1 200 OK\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
     ) as origin:
@@ -70,7 +70,7 @@ def test_an_answer_comes_after_transfer_decoding() -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nshort",
     ],
 )
-def test_what_is_no_whole_answer_is_an_error_of_one_line(sent: bytes) -> None:
+def test_incomplete_or_malformed_http_response_raises_an_error_without_the_token(sent: bytes) -> None:
     with answering(sent) as origin, pytest.raises(FetchError, match="no complete response") as refused:
         get(origin)
     assert "token" not in str(refused.value)
@@ -94,7 +94,7 @@ def test_what_is_no_whole_answer_is_an_error_of_one_line(sent: bytes) -> None:
         b"Transfer-Encoding: xchunked",
     ],
 )
-def test_framing_that_readers_do_not_read_alike_is_refused(framing: bytes) -> None:
+def test_ambiguous_message_framing_is_refused(framing: bytes) -> None:
     body = b"5\r\nhello\r\n0\r\n\r\n" if b"chunked" in framing else b"hello"
     with answering(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n" + body) as origin:
         with pytest.raises(FetchError, match="more than one framing, or an unknown one"):
@@ -107,20 +107,20 @@ def test_an_unrequested_content_encoding_is_refused() -> None:
             get(origin)
 
 
-def test_header_lines_of_one_name_are_all_there() -> None:
+def test_repeated_response_headers_are_joined() -> None:
     head = b"HTTP/1.1 200 OK\r\nX-Receipt-Id: rcpt-1\r\nContent-Length: 0\r\nx-receipt-id: rcpt-2\r\n\r\n"
     with answering(head) as origin:
         assert get(origin).headers["x-receipt-id"] == "rcpt-1, rcpt-2"
 
 
-def test_an_answer_that_is_too_long_is_cut_off() -> None:
+def test_response_over_max_bytes_raises_an_error() -> None:
     for head in (b"Content-Length: 1001", b"Connection: close"):
         with answering(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + b"x" * 1001) as origin:
             with pytest.raises(FetchError, match="more than 1000 bytes"):
                 get(origin)
 
 
-def test_no_chunk_size_lets_a_server_send_without_end() -> None:
+def test_negative_chunk_size_does_not_bypass_max_bytes() -> None:
     """http.client takes the size -1 for "as much as there is"."""
     sent = 0
 
@@ -137,7 +137,7 @@ def test_no_chunk_size_lets_a_server_send_without_end() -> None:
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
-def test_a_server_that_drips_or_is_silent_is_left_in_time(head: bytes) -> None:
+def test_dripping_or_silent_server_raises_an_error_at_the_timeout(head: bytes) -> None:
     for drops in (0, 200):
         with answering(head, *[b"A"] * drops, pause=0.02 if drops else 0, close=False) as origin:
             started = time.monotonic()
@@ -177,12 +177,12 @@ def test_a_refused_connection_is_a_fetch_error() -> None:
         get(Origin(False, "127.0.0.1", port, ""))
 
 
-def test_a_name_that_cannot_be_looked_up() -> None:
+def test_unresolvable_host_raises_an_error_that_names_the_address() -> None:
     with pytest.raises(FetchError, match=r"cannot connect to a\.\.b:80"):
         get(Origin(False, "a..b", 80, ""))
 
 
-def test_origins() -> None:
+def test_origin_is_parsed_from_a_valid_url_and_invalid_ones_are_refused() -> None:
     assert Origin.parse("http://h:81/a/") == Origin(False, "h", 81, "/a")
     assert Origin.parse("https://[::1]") == Origin(True, "::1", 443, "")
     for url in (

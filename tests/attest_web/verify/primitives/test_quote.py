@@ -28,14 +28,14 @@ def test_the_fields_of_a_quote_are_read_from_their_offsets(data: bytes) -> None:
     assert parsed.mr_owner_config == b"#" * 48
 
 
-def test_only_a_body_of_tdx_1_5_names_a_service_td() -> None:
+def test_quote_mr_service_td_is_read_only_from_a_tdx_1_5_body() -> None:
     assert TdxQuote.parse(as_version_5(WHOLE, SERVICE_TD)).mr_service_td == SERVICE_TD
     for data in (WHOLE, as_version_5(WHOLE), as_version_5(WHOLE, bytes(48))):
         assert TdxQuote.parse(data).mr_service_td == bytes(48)
 
 
 @pytest.mark.parametrize("name", ["tdx-lite-getquote.json", "quote-report.json"])
-def test_quotes_of_real_guests_are_read(dstack_vectors: dict[str, Any], name: str) -> None:
+def test_quote_of_a_real_guest_is_read(dstack_vectors: dict[str, Any], name: str) -> None:
     guest = dstack_vectors["real_quotes"][name]
     parsed = TdxQuote.parse(bytes.fromhex(guest["response"]["quote"]))
     assert parsed.mrtd.hex() == guest["mrtd"]
@@ -61,7 +61,7 @@ def test_quotes_of_real_guests_are_read(dstack_vectors: dict[str, Any], name: st
         b"\x05" + as_version_5(WHOLE)[1:4] + b"\0" + as_version_5(WHOLE)[5:],
     ],
 )
-def test_what_is_no_tdx_quote_of_version_4_or_5_is_refused(data: bytes) -> None:
+def test_malformed_or_unsupported_quote_is_refused(data: bytes) -> None:
     with pytest.raises(FailedError):
         TdxQuote.parse(data)
 
@@ -75,7 +75,7 @@ def test_a_quote_of_version_5_with_a_body_that_is_cut_is_refused(service_td: byt
 
 
 @pytest.mark.parametrize("version", [4, 5])
-def test_nothing_but_zeros_stands_behind_a_quote(version: int) -> None:
+def test_quote_with_nonzero_trailing_bytes_is_refused(version: int) -> None:
     whole = WHOLE if version == 4 else as_version_5(WHOLE, SERVICE_TD)
     assert TdxQuote.parse(whole + bytes(70)) == TdxQuote.parse(whole), "as in those of real machines"
     for tail in (b"\1", bytes(70) + b"\1", whole):
@@ -85,7 +85,7 @@ def test_nothing_but_zeros_stands_behind_a_quote(version: int) -> None:
 
 @pytest.mark.parametrize("body_type", range(6))
 @pytest.mark.parametrize("size", [0, 384, 583, 584, 585, 648, 2**32 - 1])
-def test_body_type_and_size_of_version_5_must_agree(body_type: int, size: int) -> None:
+def test_quote_of_version_5_body_type_and_size_must_agree(body_type: int, size: int) -> None:
     whole = as_version_5(WHOLE, SERVICE_TD)
     bent = whole[:48] + struct.pack("<HI", body_type, size) + whole[54:]
     if (body_type, size) in ((2, 584), (3, 648)):
@@ -97,7 +97,7 @@ def test_body_type_and_size_of_version_5_must_agree(body_type: int, size: int) -
 
 @settings(deadline=None)
 @given(st.binary(max_size=800) | st.binary(min_size=640, max_size=760).map(lambda tail: WHOLE[:8] + tail))
-def test_bytes_that_are_no_quote_raise_nothing_else(data: bytes) -> None:
+def test_quote_of_any_bytes_raises_no_unexpected_error(data: bytes) -> None:
     try:
         parsed = TdxQuote.parse(data)
     except FailedError:
@@ -112,14 +112,14 @@ def test_bytes_that_are_no_quote_raise_nothing_else(data: bytes) -> None:
         *((1 << bit, "not to be trusted") for bit in range(1, 8)),
     ],
 )
-def test_a_td_that_can_be_looked_into_is_refused(first: int, why: str) -> None:
+def test_td_with_debug_or_untrusted_attributes_is_refused(first: int, why: str) -> None:
     check_debug_off(TdxQuote.parse(quote(b"R" * 64, RTMRS, b"\0" + b"\xff" * 7)))
     with pytest.raises(FailedError, match=why):
         check_debug_off(TdxQuote.parse(quote(b"R" * 64, RTMRS, bytes([first]) + b"\0" * 7)))
 
 
 @pytest.mark.parametrize("bit", range(64))
-def test_only_sept_ve_disable_alone_is_usual(bit: int) -> None:
+def test_td_attributes_are_usual_only_with_sept_ve_disable_alone(bit: int) -> None:
     attributes = (1 << bit).to_bytes(8, "little")
     assert TdxQuote.parse(quote(b"R" * 64, RTMRS, attributes)).has_usual_attributes is (bit == 28)
     both = (1 << bit | 1 << 28).to_bytes(8, "little")
@@ -128,7 +128,7 @@ def test_only_sept_ve_disable_alone_is_usual(bit: int) -> None:
 
 @pytest.mark.parametrize("place", [0, 47])
 @pytest.mark.parametrize("field", ["MROWNER", "MROWNERCONFIG", "MRSERVICETD"])
-def test_what_dstack_leaves_unset_must_be(field: str, place: int) -> None:
+def test_quote_owner_fields_must_be_zero(field: str, place: int) -> None:
     value = (b"\1" if place == 0 else b"") + bytes(47) + (b"\1" if place else b"")
     bent = {
         "MROWNER": quote(b"R" * 64, RTMRS, mr_owner=value),

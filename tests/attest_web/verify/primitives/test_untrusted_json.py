@@ -15,20 +15,20 @@ from attest_web.verify.primitives.untrusted_json import base64_bytes, hex_bytes,
 @pytest.mark.parametrize(
     "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-8-sig", "latin-1"]
 )
-def test_json_comes_in_utf_8_without_a_byte_order_mark(encoding: str) -> None:
+def test_json_other_than_utf_8_without_a_byte_order_mark_is_refused(encoding: str) -> None:
     content = '{"a":"\N{LATIN SMALL LETTER U WITH DIAERESIS}"}'
     assert parse_json(content.encode(), "it") == json.loads(content)
     with pytest.raises(FailedError, match="it is not JSON"):
         parse_json(content.encode(encoding), "it")
 
 
-def test_half_a_surrogate_pair_in_utf_8_is_refused() -> None:
+def test_json_with_an_encoded_lone_surrogate_is_refused() -> None:
     with pytest.raises(FailedError, match="not UTF-8"):
         parse_json(b'"\xed\xa0\x80"', "it")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "[1e400]", "01", "+1", "1_000"])
-def test_numbers_that_json_does_not_have_or_that_are_too_large_are_refused(number: str) -> None:
+def test_json_number_that_is_invalid_or_too_large_is_refused(number: str) -> None:
     with pytest.raises(FailedError, match="it is not JSON"):
         parse_json(number, "it")
 
@@ -37,7 +37,7 @@ def test_numbers_that_json_does_not_have_or_that_are_too_large_are_refused(numbe
     "twice",
     ['{"a":1,"a":1}', '{"a":1,"\\u0061":2}', '[{"b":{"a":1,"a":2}}]', '{"":1,"":2}', '{"\\ud800":1,"\\ud800":2}'],
 )
-def test_two_members_of_one_name_are_refused_however_they_are_written(twice: str) -> None:
+def test_json_duplicate_member_is_refused_in_any_spelling(twice: str) -> None:
     with pytest.raises(FailedError, match="more than one"):
         parse_json(twice, "it")
 
@@ -45,7 +45,7 @@ def test_two_members_of_one_name_are_refused_however_they_are_written(twice: str
 @pytest.mark.parametrize(
     "junk", ["", " ", "{}{}", "{} x", "{},", "'a'", "{'a':1}", "[1,]", "//\n1", "\x00", "\u00a01", '"\t"']
 )
-def test_what_is_more_or_less_than_json_is_refused(junk: str) -> None:
+def test_json_that_is_malformed_or_has_trailing_text_is_refused(junk: str) -> None:
     with pytest.raises(FailedError, match="it is not JSON"):
         parse_json(junk, "it")
 
@@ -59,14 +59,14 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 @settings(deadline=None)
 @given(VALUES)
-def test_what_json_has_is_read(value: Any) -> None:
+def test_json_values_round_trip(value: Any) -> None:
     assert parse_json(json.dumps(value), "it") == value
     assert parse_json(json.dumps(value, ensure_ascii=False).encode(), "it") == value
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_as_one_value_or_refused(data: bytes) -> None:
+def test_json_of_any_bytes_is_one_value_or_refused(data: bytes) -> None:
     try:
         value = parse_json(data, "it")
     except FailedError:
@@ -75,13 +75,13 @@ def test_any_bytes_are_read_as_one_value_or_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [True, False, 1.0, 1e3, "1", None, [1]])
-def test_what_only_looks_like_an_integer_is_refused(value: object) -> None:
+def test_integer_member_of_another_type_is_refused(value: object) -> None:
     with pytest.raises(FailedError):
         integer({"n": value}, "n", "it")
 
 
 @pytest.mark.parametrize("value", [b"a", 1, True, ["a"], "\ud800", "a\udfff"])
-def test_what_is_no_text_is_refused(value: object) -> None:
+def test_text_member_of_another_type_or_with_a_surrogate_is_refused(value: object) -> None:
     with pytest.raises(FailedError):
         text({"n": value}, "n", "it")
 
@@ -89,7 +89,7 @@ def test_what_is_no_text_is_refused(value: object) -> None:
 @pytest.mark.parametrize(
     "digits", ["0x00", " 00", "00 ", "00\n", "0 0", "0", "0g", "\u0660\u0660", "\uff10\uff10", "00-00", "0_0"]
 )
-def test_hex_has_digits_alone(digits: str) -> None:
+def test_hex_with_anything_but_hex_digits_is_refused(digits: str) -> None:
     with pytest.raises(FailedError, match="it is not hex"):
         hex_bytes(digits, "it")
 
@@ -113,20 +113,20 @@ def test_hex_has_digits_alone(digits: str) -> None:
         "\uff31Q==",
     ],
 )
-def test_base64_has_one_spelling(digits: str) -> None:
+def test_base64_in_a_non_canonical_spelling_is_refused(digits: str) -> None:
     with pytest.raises(FailedError, match="it is not base64"):
         base64_bytes(digits, "it")
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=100))
-def test_base64_is_read(data: bytes) -> None:
+def test_base64_round_trips(data: bytes) -> None:
     assert base64_bytes(base64.b64encode(data).decode(), "it") == data
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="QRAg+/=- \n", max_size=12))
-def test_what_is_read_as_base64_is_written_so(digits: str) -> None:
+def test_base64_text_that_is_accepted_is_canonical(digits: str) -> None:
     try:
         data = base64_bytes(digits, "it")
     except FailedError:
