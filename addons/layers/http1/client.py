@@ -31,6 +31,7 @@ from addons.exchange.attempt import AttemptOutcome
 from addons.layers.connections.fast_path import ChunkFastPath
 from addons.layers.http1.body_reader import make_body_reader
 from addons.layers.upstream_failure import UpstreamFailure
+from addons.messages.authority import authority
 from addons.messages.parsed_messages import read_response_head
 from addons.upstream.keep_alive import KeepAliveLimit
 
@@ -108,11 +109,19 @@ class ApiHttp1Client(Http1Client):
             self._interim = 0
             # An intermediary sends its own version (RFC 9110, 2.5).
             if event.request.http_version == "HTTP/1.0":
-                event = RequestHeaders(event.stream_id, event.request.copy(), event.end_stream)
-                event.request.http_version = "HTTP/1.1"
+                event = RequestHeaders(event.stream_id, self._as_http_1_1(event.request), event.end_stream)
         elif event.stream_id != self.stream_id or isinstance(event, RequestTrailers):
             return
         yield from super().send(event)
+
+    def _as_http_1_1(self, request: http.Request) -> http.Request:
+        request = request.copy()
+        request.http_version = "HTTP/1.1"
+        if "host" not in request.headers:  # it may be missing in HTTP/1.0 alone (RFC 9112, 3.2)
+            host, port = self.context.server.address or ("", 0)
+            scheme = "https" if self.conn.tls else "http"
+            request.headers.insert(0, "Host", authority(scheme, host, port))
+        return request
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """Read the head of a response."""

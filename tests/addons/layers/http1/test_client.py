@@ -32,10 +32,12 @@ REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r
 class SentRequest:
     """A request that was sent, and its flow."""
 
-    def __init__(self, request: bytes = REQUEST) -> None:
-        config = make_config(1_000_000)
+    def __init__(self, request: bytes = REQUEST, *, keeps_host: bool = False) -> None:
+        config, context = make_config(1_000_000), make_context()
+        if keeps_host:
+            context.options.update(keep_host_header=True)
         self.idle = KeepAliveLimit(10)
-        self.layer = ApiHttpLayer(make_context(), config, self.idle, Mock(), no_reading())
+        self.layer = ApiHttpLayer(context, config, self.idle, Mock(), no_reading())
         self.wire = Wire(self.layer)
         self.flows: list[http.HTTPFlow] = []
         self.wire.hooks = {"requestheaders": self.flows.append, "responseheaders": self._stream}
@@ -175,3 +177,17 @@ def test_http1_client_keeps_the_connection_after_a_self_delimited_response(answe
     sent.answer(answer)
     assert sent.wire.sent[sent.server].count(b"POST ") == 2
     assert sent.wire.opening == []
+
+
+def test_http_1_0_request_without_host_is_sent_as_http_1_1_with_the_upstreams_host() -> None:
+    sent = SentRequest(b"GET /v1/models HTTP/1.0\r\n\r\n", keeps_host=True)
+    request = sent.wire.sent[sent.server]
+    assert request.startswith(b"GET /v1/models HTTP/1.1\r\n")
+    assert b"\r\nHost: upstream:9000\r\n" in request
+
+
+def test_http_1_0_request_with_content_length_in_any_case_is_framed_once() -> None:
+    sent = SentRequest(b"POST /v1/chat/completions HTTP/1.0\r\nHost: x\r\nCONTENT-LENGTH: 2\r\n\r\n{}")
+    request = sent.wire.sent[sent.server].lower()
+    assert request.count(b"\r\ncontent-length: 2\r\n") == 1
+    assert b"transfer-encoding" not in request
