@@ -186,7 +186,7 @@ def check_attestation(web: Mitmweb) -> None:
     found = web.command("tee.attestation")
     assert any(line.startswith("✓ ecdsa key attested") for line in found), found
     assert any(line.startswith("✓ ed25519 address bound") for line in found)
-    assert any(line.startswith("✗ ecdsa keys: the report says that they are random ones") for line in found)
+    assert any(line.startswith("✗ ecdsa keys: the report says that they are random keys") for line in found)
     assert "NOT verified: ecdsa keys" in found
 
 
