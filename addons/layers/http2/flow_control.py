@@ -69,23 +69,23 @@ class FlowControlledHttp2Server(GracefulHttp2Server):
                 self.h2_conn.acknowledge_received_data(size, stream_id)
         yield from self.flush()
 
-    def halt(self, stream_id: int, stream: Http2Stream) -> None:
+    def pause(self, stream_id: int, stream: Http2Stream) -> None:
         """Pause a stream's upstream, as too many bytes are queued for the client."""
-        stream.halted = True
+        stream.paused = True
         self._upstreams.pause_reading(stream_id)
 
     def resume_upstreams(self) -> None:
         """Resume paused upstreams whose queues the client has read."""
-        for stream_id, stream in self._streams.halted():
+        for stream_id, stream in self._streams.paused():
             if self.h2_conn.waiting(stream_id) < RESUME_AT:
-                stream.halted = False
+                stream.paused = False
                 self._streams.response_came(stream)
                 self._upstreams.resume(stream_id)
 
     def end_stream(self, stream_id: int) -> bool:
         """End a stream; return whether it was open. Later bytes of its request are dropped."""
         stream = self._streams.end(stream_id)
-        if stream is not None and stream.halted:
+        if stream is not None and stream.paused:
             self._upstreams.resume(stream_id)
         self.streams.pop(stream_id, None)
         return stream is not None
@@ -95,6 +95,6 @@ class FlowControlledHttp2Server(GracefulHttp2Server):
         self.h2_conn.queues.clear()
         self._unacknowledged.clear()
         for stream_id in list(self.streams):
-            if (stream := self._streams.end(stream_id)) is not None and stream.halted:
+            if (stream := self._streams.end(stream_id)) is not None and stream.paused:
                 self._upstreams.resume(stream_id)
         yield from super().close_connection(msg)

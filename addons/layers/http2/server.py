@@ -143,7 +143,7 @@ class ApiHttp2Server(FlowControlledHttp2Server):
             if isinstance(event, ResponseData):
                 self._frames.sent(len(event.data))
                 if self.h2_conn.waiting(event.stream_id) > PAUSE_AT:
-                    self.halt(event.stream_id, stream)
+                    self.pause(event.stream_id, stream)
             elif event.end_stream and not self.is_closed(event.stream_id):
                 self.h2_conn.release(event.stream_id)
 

@@ -47,7 +47,7 @@ class Http2Stream:
         held: Held bytes of the body.
         receiving: Whether the request has not ended.
         responding: Whether the response has begun.
-        halted: Whether its upstream is paused.
+        paused: Whether its upstream is paused.
     """
 
     request: http.Request
@@ -58,7 +58,7 @@ class Http2Stream:
     held: int = 0
     receiving: bool = True
     responding: bool = False
-    halted: bool = False
+    paused: bool = False
 
 
 class StreamTable:
@@ -89,9 +89,9 @@ class StreamTable:
         """An open stream; None if there is none with this id."""
         return self._streams.get(stream_id)
 
-    def halted(self) -> list[tuple[int, Http2Stream]]:
+    def paused(self) -> list[tuple[int, Http2Stream]]:
         """The streams whose upstreams are paused."""
-        return [(stream_id, stream) for stream_id, stream in self._streams.items() if stream.halted]
+        return [(stream_id, stream) for stream_id, stream in self._streams.items() if stream.paused]
 
     def body_came(self, stream: Http2Stream, size: int) -> None:
         """Note received bytes of a request's body."""
@@ -145,4 +145,4 @@ class StreamTable:
         if stream.receiving:
             return now > stream.pace.deadline
         # Before a response has begun, ApiHttpLayer checks its deadline.
-        return stream.responding and not stream.halted and now - stream.moved_at > self._timeouts.upstream
+        return stream.responding and not stream.paused and now - stream.moved_at > self._timeouts.upstream

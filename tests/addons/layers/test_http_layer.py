@@ -1,7 +1,6 @@
 """A request and its response when one side disconnects, or does not end its message; in memory."""
 
 import hashlib
-from collections.abc import Sequence
 from unittest.mock import Mock
 
 import pytest
@@ -15,28 +14,11 @@ from addons.layers import end_of_stream as stream_end
 from addons.layers.http_layer import ApiHttpLayer
 from addons.routing.routes import Router
 from addons.upstream.keep_alive import KeepAliveLimit
+from tests.addons.layers.dollar_reader import DollarReader
 from tests.addons.wire import Wire, make_config, make_context, no_reading
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-class Reader:
-    """Passes everything but the letter that ends the stream, which it holds back."""
-
-    id: str | None = None
-    finished = False
-    usage = None
-
-    def feed(self, piece: bytes) -> bytes:
-        self.finished = piece.endswith(b"$")
-        return piece.removesuffix(b"$")
-
-    def passing(self, pieces: Sequence[bytes]) -> int:
-        return 0
-
-    def end(self) -> bytes:
-        return b"$"
 
 
 class LayeredRequest:
@@ -54,7 +36,9 @@ class LayeredRequest:
 
     def _tap(self, flow: http.HTTPFlow) -> None:
         assert flow.response is not None
-        flow.response.stream = SigningFilter(Reader(), lambda body: self.completed.append(body.digests[1]), self._size)
+        flow.response.stream = SigningFilter(
+            DollarReader(), lambda body: self.completed.append(body.digests[1]), self._size
+        )
 
     def wake(self) -> None:
         self.wire.feed(events.Wakeup(self.wire.wakeups.pop()))

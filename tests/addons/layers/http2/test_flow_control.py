@@ -16,12 +16,12 @@ class Upstreams(BackPressure):
 
     def __init__(self) -> None:
         super().__init__({}, no_reading())
-        self.halted: list[int] = []
+        self.paused: list[int] = []
         self.resumed: list[int] = []
         self.waiting: set[int] = set()
 
     def pause_reading(self, stream_id: int) -> None:
-        self.halted.append(stream_id)
+        self.paused.append(stream_id)
 
     def resume(self, stream_id: int) -> None:
         self.resumed.append(stream_id)
@@ -67,7 +67,7 @@ class Server(FlowControlledHttp2Server):
     def halt_both(self) -> None:
         for stream_id in (1, 3):
             self.h2.to_read[stream_id] = PAUSE_AT + 1
-            self.halt(stream_id, self.stream(stream_id))
+            self.pause(stream_id, self.stream(stream_id))
 
 
 @pytest.fixture
@@ -92,15 +92,15 @@ def test_a_window_is_opened_by_all_that_came_when_the_stream_has_taken_it(server
 
 def test_only_the_upstream_goes_on_whose_response_the_client_has_read(server: Server) -> None:
     server.halt_both()
-    assert server.upstreams.halted == [1, 3]
+    assert server.upstreams.paused == [1, 3]
     server.h2.to_read[1] = RESUME_AT
     server.resume_upstreams()
     assert server.upstreams.resumed == []
     server.h2.to_read[1] = RESUME_AT - 1
     server.resume_upstreams()
     assert server.upstreams.resumed == [1]
-    assert not server.stream(1).halted
-    assert server.stream(3).halted
+    assert not server.stream(1).paused
+    assert server.stream(3).paused
     server.resume_upstreams()
     assert server.upstreams.resumed == [1], "once"
 

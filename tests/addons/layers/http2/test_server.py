@@ -46,14 +46,14 @@ class Upstreams(BackPressure):
 
     def __init__(self) -> None:
         super().__init__({}, ReadController(ConnectionHandlers({})))
-        self.halted: set[int] = set()
+        self.paused: set[int] = set()
         self.waiting: set[int] = set()
 
     def pause_reading(self, stream_id: int) -> None:
-        self.halted.add(stream_id)
+        self.paused.add(stream_id)
 
     def resume(self, stream_id: int) -> None:
-        self.halted.discard(stream_id)
+        self.paused.discard(stream_id)
 
     def waits(self, stream_id: int) -> bool:
         return stream_id in self.waiting
@@ -211,7 +211,7 @@ def test_http2_server_resets_a_stream_whose_response_is_not_read(clock: Clock) -
     connection.client.end_stream(stream_id)
     connection.flush()
     connection.answer(stream_id, PAUSE_AT + 20, end=False)
-    assert connection.upstreams.halted == {stream_id}
+    assert connection.upstreams.paused == {stream_id}
     for _ in range(3):  # as long as it reads, however little
         clock.now += 49
         connection.client.increment_flow_control_window(1, stream_id)
@@ -223,20 +223,20 @@ def test_http2_server_resets_a_stream_whose_response_is_not_read(clock: Clock) -
     assert not connection.layer.h2_conn.queues
     assert connection.last(h2.events.StreamReset).error_code == ErrorCodes.CANCEL
     assert connection.last(RequestProtocolError).stream_id == stream_id
-    assert connection.upstreams.halted == set()
+    assert connection.upstreams.paused == set()
 
 
 def test_http2_server_pauses_an_upstream_until_the_client_has_read(clock: Clock) -> None:
     connection = Connection(clock, window=10)
     stream_id = connection.begin()
     connection.answer(stream_id, PAUSE_AT, end=False)
-    assert connection.upstreams.halted == set()
+    assert connection.upstreams.paused == set()
     connection.tell(ResponseData(stream_id, b"x" * 20))
-    assert connection.upstreams.halted == {stream_id}
+    assert connection.upstreams.paused == {stream_id}
     connection.client.increment_flow_control_window(2 * PAUSE_AT, stream_id)
     connection.client.increment_flow_control_window(2 * PAUSE_AT)
     connection.flush()
-    assert connection.upstreams.halted == set()
+    assert connection.upstreams.paused == set()
     assert (
         sum(len(event.data) for event in connection.seen if isinstance(event, h2.events.DataReceived)) == PAUSE_AT + 20
     )
@@ -247,7 +247,7 @@ def test_http2_server_resumes_a_paused_upstream_when_its_stream_ends(clock: Cloc
     connection = Connection(clock, window=10)
     stream_id = connection.begin()
     connection.answer(stream_id, 2 * PAUSE_AT, end=False)
-    assert connection.upstreams.halted == {stream_id}
+    assert connection.upstreams.paused == {stream_id}
     if how == "end":
         connection.tell(ResponseEndOfMessage(stream_id))
     elif how == "reset":
@@ -255,7 +255,7 @@ def test_http2_server_resumes_a_paused_upstream_when_its_stream_ends(clock: Cloc
         connection.flush()
     else:
         connection.tell(events.ConnectionClosed(connection.layer.conn))
-    assert connection.upstreams.halted == set()
+    assert connection.upstreams.paused == set()
 
 
 def test_http2_server_buffered_request_bytes_over_the_limit_get_429(connection: Connection) -> None:

@@ -42,7 +42,7 @@ def test_stream_table_response_without_progress_is_overdue_unless_paused(streams
     assert streams.overdue() == []
     clock.now += 2
     assert streams.overdue() == [1]
-    stream.halted = True
+    stream.paused = True
     assert streams.overdue() == []
 
 

@@ -1,7 +1,6 @@
 """How a response is sent on, and that its last bytes wait for its signature; in memory."""
 
 import hashlib
-from collections.abc import Sequence
 from concurrent.futures import Future
 
 import pytest
@@ -10,25 +9,8 @@ from mitmproxy.proxy import commands, events
 
 from addons.bodies.signing_filter import SigningFilter
 from addons.signing.store_hook import StoringHook
+from tests.addons.layers.dollar_reader import DollarReader
 from tests.addons.layers.stream.client import CHUNKED, GET, POST, Client
-
-
-class Reader:
-    """Passes everything but the letter that ends the stream, which it holds back."""
-
-    id: str | None = None
-    finished = False
-    usage = None
-
-    def feed(self, piece: bytes) -> bytes:
-        self.finished = piece.endswith(b"$")
-        return piece.removesuffix(b"$")
-
-    def passing(self, pieces: Sequence[bytes]) -> int:
-        return 0
-
-    def end(self) -> bytes:
-        return b"$"
 
 
 class Signed:
@@ -55,7 +37,7 @@ class Signed:
 
     def _filter(self, flow: http.HTTPFlow) -> None:
         assert flow.response is not None
-        flow.response.stream = SigningFilter(Reader(), self._sign, self._size, durable=self._durable)
+        flow.response.stream = SigningFilter(DollarReader(), self._sign, self._size, durable=self._durable)
 
     def _sign(self, passed: SigningFilter) -> Future[None] | None:
         self.signed.append(passed.digests[1])
